@@ -1,0 +1,227 @@
+"""The only code that touches psycopg2: how a database is reached, and how SQL is run and written down.
+
+Options are those of community.postgresql (``login_host``, ``login_port`` …), or one ``dsn``. libpq's silent defaults
+are never used: an empty target is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+import psycopg2.extensions
+import psycopg2.extras
+from ansible.module_utils.runbook.errors import RunbookError
+from psycopg2 import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+
+CONNECT_TIMEOUT_S = 10
+APPLICATION_NAME = "runbook"
+
+
+def argument_spec() -> dict[str, dict[str, Any]]:
+    """Options of every module that talks to PostgreSQL; documented in ``doc_fragments/runbook_postgresql.py``."""
+    return {
+        "dsn": {"type": "str", "no_log": True},
+        "login_host": {"type": "str"},
+        "login_port": {"type": "int", "default": 5432},
+        "login_user": {"type": "str"},
+        "login_password": {"type": "str", "no_log": True},
+        "login_db": {"type": "str"},
+        "ssl_mode": {
+            "type": "str",
+            "default": "prefer",
+            "choices": ["allow", "disable", "prefer", "require", "verify-ca", "verify-full"],
+        },
+        "ca_cert": {"type": "path"},
+    }
+
+
+@dataclass(frozen=True)
+class Target:
+    """A database that was named in full. ``str()`` of it is safe to print: it holds no password."""
+
+    host: str
+    port: int
+    database: str
+    user: str
+    password: str | None = field(repr=False)
+    ssl_mode: str = "prefer"
+    ca_cert: str | None = None
+    #: Further libpq parameters that a ``dsn`` named.
+    extra: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.host}:{self.port}/{self.database}"
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Target:
+        """Read the target from a module's options.
+
+        :raises RunbookError: host, database or user is missing or empty, or the dsn cannot be read
+        """
+        named = {"host": params["login_host"], "dbname": params["login_db"], "user": params["login_user"]}
+        if params.get("dsn"):
+            try:
+                parsed = psycopg2.extensions.parse_dsn(params["dsn"])
+            except psycopg2.ProgrammingError:
+                # libpq's own text quotes the dsn, password and all.
+                raise RunbookError(
+                    "dsn: not a connection string that libpq can read; write it as "
+                    "postgresql://user:password@host:port/database, with special characters percent-encoded."
+                ) from None
+            source, options = "dsn", {"host": "host", "dbname": "database", "user": "user"}
+        else:
+            parsed = {key: str(value) for key, value in named.items() if value}
+            parsed["port"] = str(params["login_port"])
+            if params.get("login_password"):
+                parsed["password"] = params["login_password"]
+            source, options = "", {"host": "login_host", "dbname": "login_db", "user": "login_user"}
+        missing = [option for key, option in options.items() if not parsed.get(key)]
+        if missing:
+            raise RunbookError(
+                f"{source + ': ' if source else ''}{' and '.join(missing)} "
+                f"{'is' if len(missing) == 1 else 'are'} empty; name the database in full, "
+                "because libpq's silent defaults (local socket, name of the operating-system user) are not used."
+            )
+        known = {"host", "port", "dbname", "user", "password", "sslmode", "sslrootcert"}
+        return cls(
+            host=parsed["host"],
+            port=int(parsed.get("port", "5432").split(",")[0]),
+            database=parsed["dbname"],
+            user=parsed["user"],
+            password=parsed.get("password"),
+            ssl_mode=parsed.get("sslmode", params["ssl_mode"]),
+            ca_cert=parsed.get("sslrootcert", params["ca_cert"]),
+            extra=tuple(sorted((key, value) for key, value in parsed.items() if key not in known)),
+        )
+
+
+def table(name: QualifiedName) -> sql.Identifier:
+    """The name as SQL, quoted by the driver."""
+    return sql.Identifier(name.schema, name.name)
+
+
+def explain(error: psycopg2.Error, target: Target) -> str:
+    """One sentence for a failure to connect: what was asked, what was found, the cure. Never a password."""
+    text = " ".join(str(error).split())
+    cures = (
+        (r"password authentication failed|no password supplied|SASL", "wrong or missing password", "check login_password"),
+        (r"database .* does not exist", f"there is no database {target.database!r}", "check login_db"),
+        (r"role .* does not exist", f"there is no role {target.user!r}", "check login_user"),
+        (r"timeout expired|timed out", f"no answer within {CONNECT_TIMEOUT_S} s", "check login_host, the network and the firewall"),
+        (
+            r"Connection refused|No such file or directory|could not translate host name",
+            "no server answers there",
+            "check login_host and login_port, and that the server is up",
+        ),
+        (r"too many clients|remaining connection slots", "the server has no free connection", "free one, or raise max_connections"),
+        (r"no pg_hba.conf entry", "pg_hba.conf admits no such connection", "admit this address, user and database"),
+        (r"SSL|certificate", "TLS could not be agreed on", "check ssl_mode and ca_cert"),
+    )
+    for pattern, found, cure in cures:
+        if re.search(pattern, text):
+            return f"Cannot connect to {target}: {found}; {cure}."
+    return f"Cannot connect to {target}: {type(error).__name__}; see the server's log."
+
+
+class Session:
+    """One connection, and the list of what it executed.
+
+    Autocommit is on: a transaction is what :meth:`transaction` wraps. ``search_path`` is ``pg_catalog`` alone, so that
+    no object of a user shadows a built-in one; every other name must be qualified.
+    """
+
+    def __init__(self, target: Target, *, lock_timeout_ms: int, statement_timeout_ms: int, purpose: str = "") -> None:
+        """Connect.
+
+        :param lock_timeout_ms: longest wait for a lock, in milliseconds; 0 is refused: every wait is bounded
+        :param statement_timeout_ms: longest statement, in milliseconds; 0 means no bound, for VACUUM and the like
+        :param purpose: shown in ``pg_stat_activity.application_name`` behind ``runbook``
+        :raises RunbookError: no connection; the sentence names the cure
+        """
+        if lock_timeout_ms <= 0:
+            raise RunbookError(f"lock_timeout_ms: {lock_timeout_ms} would wait for ever; give a number above 0.")
+        self.target = target
+        self.executed_queries: list[str] = []
+        parameters: dict[str, Any] = {
+            "host": target.host,
+            "port": target.port,
+            "dbname": target.database,
+            "user": target.user,
+            "password": target.password,
+            "sslmode": target.ssl_mode,
+            "sslrootcert": target.ca_cert,
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "application_name": f"{APPLICATION_NAME} {purpose}".strip(),
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "client_encoding": "UTF8",
+        }
+        try:
+            self.connection = psycopg2.connect(**(parameters | dict(target.extra)))
+        except psycopg2.Error as error:
+            raise RunbookError(explain(error, target)) from None
+        self.connection.autocommit = True
+        # One statement, sent after the connection stands: poolers refuse unknown start-up options.
+        self.query(
+            "SELECT set_config('search_path', 'pg_catalog', false), set_config('lock_timeout', %s, false),"
+            " set_config('statement_timeout', %s, false), set_config('idle_in_transaction_session_timeout', '60s', false)",
+            (str(lock_timeout_ms), str(statement_timeout_ms)),
+        )
+
+    @property
+    def server_version(self) -> int:
+        """As PostgreSQL's ``server_version_num``: 150018 is 15.18."""
+        return int(self.connection.server_version)
+
+    def query(self, statement: str | sql.Composable, values: Sequence[Any] | Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Run a statement that only reads (or sets up the session); its rows as dictionaries."""
+        with self.connection.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
+            cursor.execute(statement, values)
+            return [dict(row) for row in cursor.fetchall()] if cursor.description else []
+
+    def execute(self, statement: str | sql.Composable, values: Sequence[Any] | Mapping[str, Any] | None = None) -> int:
+        """Run a statement that changes something and note it; the number of rows touched (-1: not applicable)."""
+        with self.connection.cursor() as cursor:
+            self.executed_queries.append(self.render(statement))
+            cursor.execute(statement, values)
+            return int(cursor.rowcount)
+
+    def render(self, statement: str | sql.Composable) -> str:
+        """The statement's text with quoted identifiers; bound values stay placeholders."""
+        text = statement if isinstance(statement, str) else statement.as_string(self.connection)
+        return " ".join(text.split())
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit what the block did, or roll all of it back when it raises."""
+        self.connection.autocommit = False
+        try:
+            yield
+            self.connection.commit()
+        except BaseException:
+            if not self.connection.closed:
+                self.connection.rollback()
+            raise
+        finally:
+            if not self.connection.closed:
+                self.connection.autocommit = True
+
+    def close(self) -> None:
+        """Close the connection; a second call does nothing."""
+        self.connection.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()

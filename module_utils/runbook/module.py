@@ -1,0 +1,152 @@
+"""The bridge to Ansible: the only code that touches ``AnsibleModule``.
+
+A module of this project is one function that takes a :class:`Context` and returns its result, or raises
+:class:`~ansible.module_utils.runbook.errors.RunbookError`. :func:`run_module` does the rest: options, check mode,
+errors, signals, progress.
+
+The callback ``run_record`` hands four facts about the run to its modules, through the environment, since a module
+that runs on the bastion inherits it:
+
+``RUNBOOK_RUN_ID``
+    Names the run; the lease is held in this name.
+``RUNBOOK_RUN_DIR``
+    Folder of the run's record. Unset: no record is being written.
+``RUNBOOK_CONTROLLER``
+    ``<host>/<pid>`` of the ``ansible-playbook`` process.
+``RUNBOOK_PROGRESS_FILE``
+    Where modules append their progress, one JSON object a line.
+
+``RUNBOOK_HOST`` comes from the play's ``environment``: a module does not know for which inventory host it works.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.runbook.errors import RunbookError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import FrameType
+
+#: Seconds between two progress events of one module; the display refreshes four times a second.
+PROGRESS_INTERVAL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Run:
+    """The run that this module is part of, as the callback ``run_record`` announced it."""
+
+    id: str | None
+    directory: str | None
+    controller: str | None
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Run:
+        """Read the run from ``environ``; every field is None where no callback announced it."""
+        return cls(
+            id=environ.get("RUNBOOK_RUN_ID") or None,
+            directory=environ.get("RUNBOOK_RUN_DIR") or None,
+            controller=environ.get("RUNBOOK_CONTROLLER") or None,
+        )
+
+
+class Progress:
+    """Tells whoever watches how far the module is.
+
+    Each event is one ``write()`` to a file opened with ``O_APPEND``, so that the modules of several hosts share one
+    file. Without ``RUNBOOK_PROGRESS_FILE`` nothing is written. A full disk never stops the work that is reported on.
+    """
+
+    def __init__(self, module: str, environ: Mapping[str, str] = os.environ) -> None:
+        self._path = environ.get("RUNBOOK_PROGRESS_FILE")
+        self._base = {"host": environ.get("RUNBOOK_HOST", ""), "module": module, "pid": os.getpid()}
+        self._started = time.monotonic()
+        self._last = 0.0
+
+    def update(self, label: str, done: float, total: float | None, unit: str, *, final: bool = False) -> None:
+        """Report that ``done`` of ``total`` ``unit`` are through.
+
+        :param label: what is being done, in a few words; no row content
+        :param total: None where it is not known
+        :param unit: ``rows``, ``tables``, ``bytes`` …
+        :param final: this step is over; such an event is never dropped
+        """
+        now = time.monotonic()
+        if self._path is None or (not final and now - self._last < PROGRESS_INTERVAL_S):
+            return
+        self._last = now
+        elapsed = now - self._started
+        event = self._base | {
+            "ts": round(time.time(), 3),
+            "label": label,
+            "done": done,
+            "total": total,
+            "unit": unit,
+            "rate": round(done / elapsed, 3) if elapsed > 0 else None,
+            "final": final,
+        }
+        line = (json.dumps(event) + "\n").encode()
+        try:
+            handle = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+            try:
+                os.write(handle, line)
+            finally:
+                os.close(handle)
+        except OSError:
+            self._path = None
+
+
+@dataclass
+class Context:
+    """What a module's core may use of Ansible."""
+
+    params: dict[str, Any]
+    check_mode: bool
+    diff: bool
+    run: Run
+    progress: Progress
+    #: ``warn(text)`` shows a warning under the task.
+    warn: Callable[[str], None]
+    #: ``hide(secret)`` keeps a value that was derived from a secret option out of everything that is printed.
+    hide: Callable[[str], None]
+
+
+def _raise_on_signal(signum: int, _frame: FrameType | None) -> NoReturn:
+    raise RunbookError(f"Stopped by {signal.Signals(signum).name}; the next run goes on from the last finished step.")
+
+
+def run_module(core: Callable[[Context], dict[str, Any]], *, name: str, argument_spec: dict[str, Any], **spec: Any) -> None:
+    """Run ``core`` as an Ansible module named ``name``; print its result and exit.
+
+    ``spec`` goes to ``AnsibleModule`` as it is. Check mode is supported unless it says otherwise. SIGTERM and SIGINT
+    become a :class:`RunbookError`, so that transactions are rolled back and connections closed on the way out.
+    """
+    module = AnsibleModule(argument_spec=argument_spec, **({"supports_check_mode": True} | spec))
+
+    def hide(secret: str) -> None:
+        if secret:
+            module.no_log_values.add(secret)
+
+    context = Context(
+        params=module.params,
+        check_mode=module.check_mode,
+        diff=module._diff,  # noqa: SLF001 - AnsibleModule offers the flag under no public name
+        run=Run.from_environ(),
+        progress=Progress(name),
+        warn=module.warn,
+        hide=hide,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _raise_on_signal)
+    try:
+        result = core(context)
+    except RunbookError as error:
+        module.fail_json(msg=error.message, **({"status": "breach", "changed": False} | error.context))
+    module.exit_json(**result)

@@ -1,0 +1,147 @@
+"""What all tests share: the import path of our module_utils, a real PostgreSQL, modules run as Ansible runs them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ansible.module_utils
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# Modules import ansible.module_utils.runbook, and a second name would load the exception classes twice.
+ansible.module_utils.__path__.append(str(ROOT / "module_utils"))
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+import psycopg2  # noqa: E402 - the path above comes first
+from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir  # noqa: E402
+from psycopg2 import sql  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database of its own for one test."""
+
+    host: str
+    port: int
+    name: str
+    user: str
+
+    @property
+    def login(self) -> dict[str, Any]:
+        """As options of a module."""
+        return {"login_host": self.host, "login_port": self.port, "login_user": self.user, "login_db": self.name}
+
+    def connect(self) -> Any:
+        """A connection with autocommit on."""
+        connection = psycopg2.connect(host=self.host, port=self.port, dbname=self.name, user=self.user)
+        connection.autocommit = True
+        return connection
+
+    def run(self, *statements: str) -> list[tuple[Any, ...]]:
+        """Run statements; the rows of the last one."""
+        connection = self.connect()
+        try:
+            with connection.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
+                return list(cursor.fetchall()) if cursor.description else []
+        finally:
+            connection.close()
+
+    def one(self, statement: str) -> Any:
+        """The single value that a query gives."""
+        return self.run(statement)[0][0]
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A disposable cluster for the whole session; set PG_BINDIR to test against another server."""
+    folder = Path(tempfile.mkdtemp(prefix="runbook-pg-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    made = Cluster(find_bindir(os.environ.get("PG_BINDIR")), folder / "data", free_port())
+    made.init()
+    made.start(fsync="off", max_connections=60, autovacuum="off")
+    yield made
+    made.stop("immediate")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def database(cluster: Cluster) -> Iterator[Database]:
+    """An empty database, dropped afterwards."""
+    admin = Database("127.0.0.1", cluster.port, "postgres", cluster.superuser)
+    made = Database("127.0.0.1", cluster.port, f"test_{next(_numbers)}", cluster.superuser)
+    connection = admin.connect()
+    with connection.cursor() as cursor:
+        cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(made.name)))
+    yield made
+    with connection.cursor() as cursor:
+        cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(made.name)))
+    connection.close()
+
+
+def module_process(name: str, options: dict[str, Any], **environ: str) -> subprocess.Popen[str]:
+    """Start ``library/<name>.py`` in a process of its own, fed as Ansible feeds a module."""
+    code = (
+        "import sys, json, runpy; import ansible.module_utils as m; m.__path__.append(sys.argv[1]);"
+        "import ansible.module_utils.basic as b; b._ANSIBLE_ARGS = sys.stdin.buffer.read();"
+        "b._ANSIBLE_PROFILE = 'legacy';"
+        "runpy.run_path(sys.argv[2], run_name='__main__')"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(ROOT / "module_utils"), str(ROOT / "library" / f"{name}.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environ,
+    )
+    assert process.stdin is not None
+    process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": options}))
+    process.stdin.close()
+    process.stdin = None
+    return process
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a module said."""
+
+    result: dict[str, Any]
+    stderr: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether Ansible would show it red."""
+        return bool(self.result.get("failed"))
+
+
+def run_module(name: str, options: dict[str, Any], *, check: bool = False, diff: bool = False, **environ: str) -> Outcome:
+    """Run ``library/<name>.py`` to its end and read its result."""
+    flags = {"_ansible_check_mode": check, "_ansible_diff": diff}
+    out, err = module_process(name, options | flags, **environ).communicate(timeout=300)
+    lines = [line for line in out.splitlines() if line.startswith("{")]
+    assert lines, f"{name} printed no result: {out}\n{err}"
+    return Outcome(json.loads(lines[-1]), err)
