@@ -1,0 +1,183 @@
+"""One run, from its first event to its report. The callback tells it what Ansible does; it keeps the record."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import socket
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.runbook.report import journal as journals
+from ansible.module_utils.runbook.report.render import render_run
+from ansible.module_utils.runbook.rules.record import secret_values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+_EXPORTED = ("RUNBOOK_RUN_ID", "RUNBOOK_RUN_DIR", "RUNBOOK_CONTROLLER", "RUNBOOK_PROGRESS_FILE", "RUNBOOK_JOURNAL_ERROR")
+#: How many earlier runs are looked at for one that was cut off.
+_LOOK_BACK = 5
+
+
+def slug(playbook: str) -> str:
+    """The name of a playbook as part of a folder's name.
+
+    >>> slug("/srv/playbooks/weekly db.yml")
+    'weekly-db'
+    """
+    stem = re.sub(r"\.ya?ml$", "", playbook.rsplit("/", 1)[-1])
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem)[:64].strip("-.") or "playbook"
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit that ``folder`` is checked out at, read from git's files; None where that cannot be known."""
+    with suppress(OSError):
+        git = folder / ".git"
+        if git.is_file():  # a worktree or a submodule
+            git = folder / git.read_text().removeprefix("gitdir:").strip()
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref:"):
+            return head or None
+        reference = head.removeprefix("ref:").strip()
+        common = git
+        with suppress(OSError):
+            common = git / (git / "commondir").read_text().strip()
+        for base in (git, common):
+            with suppress(OSError):
+                return (base / reference).read_text().strip() or None
+        for line in (common / "packed-refs").read_text().splitlines():
+            if line.endswith(f" {reference}"):
+                return line.split(" ", 1)[0]
+    return None
+
+
+def earlier_runs(runs_dir: Path, playbook: str) -> list[Path]:
+    """Folders of runs of this playbook, newest first."""
+    pattern = re.compile(rf"\d{{8}}T\d{{6}}Z-{re.escape(slug(playbook))}(-\d+)?")
+    with suppress(OSError):
+        return sorted((path for path in runs_dir.iterdir() if pattern.fullmatch(path.name)), reverse=True)
+    return []
+
+
+class Recorder:
+    """Writes the journal of one run, exports its name to the modules, and makes its record at the end."""
+
+    def __init__(self, runs_dir: Path, project: Path, clock: Callable[[], float] = time.time) -> None:
+        self._runs_dir = runs_dir
+        self._project = project
+        self._clock = clock
+        self._pid = os.getpid()
+        self._journal: journals.Journal | None = None
+        #: Why there is no journal (any more): one sentence; None while all is well.
+        self.error: str | None = None
+        self.directory: Path | None = None
+        self.playbook = ""
+
+    def begin(self, playbook: str, progress_file: Path | None, facts: Mapping[str, Any]) -> None:
+        """Open the journal and announce the run in the environment that modules inherit."""
+        started = self._clock()
+        self.playbook = slug(playbook)
+        stamp = datetime.fromtimestamp(started, UTC).strftime("%Y%m%dT%H%M%SZ")
+        run_id = f"{stamp}-{self.playbook}-{secrets.token_hex(3)}"
+        controller = f"{socket.gethostname()}/{self._pid}"
+        for name in _EXPORTED:
+            os.environ.pop(name, None)
+        os.environ["RUNBOOK_RUN_ID"] = run_id
+        os.environ["RUNBOOK_CONTROLLER"] = controller
+        if progress_file is not None:
+            os.environ["RUNBOOK_PROGRESS_FILE"] = str(progress_file)
+        try:
+            cut_off = self._cut_off_runs()
+            self.directory = self._make_directory(f"{stamp}-{self.playbook}")
+            self._journal = journals.Journal(self.directory / journals.FILE_NAME, self._clock)
+            self._journal.append(
+                "run_start",
+                at_s=started,
+                sync=True,
+                run_id=run_id,
+                playbook=self.playbook,
+                controller=controller,
+                commit=git_commit(self._project),
+                **facts,
+            )
+        except OSError as error:
+            self._lose_journal(error)
+            return
+        os.environ["RUNBOOK_RUN_DIR"] = str(self.directory)
+        for path in cut_off:
+            self.append(
+                "note",
+                text=f"The earlier run {path.name} was cut off and has no report; tools/render_record.py makes one from its journal.",
+            )
+
+    def _make_directory(self, name: str) -> Path:
+        self._runs_dir.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 1000):
+            path = self._runs_dir / (name if number == 1 else f"{name}-{number}")
+            with suppress(FileExistsError):
+                path.mkdir()
+                return path
+        raise FileExistsError(f"{self._runs_dir / name} and 998 more exist already")
+
+    def _cut_off_runs(self) -> list[Path]:
+        return [
+            path
+            for path in earlier_runs(self._runs_dir, self.playbook)[:_LOOK_BACK]
+            if not (path / "record.json").exists()
+            and (path / journals.FILE_NAME).exists()
+            and not journals.is_alive(path / journals.FILE_NAME)
+        ]
+
+    def _lose_journal(self, error: OSError) -> None:
+        where = self.directory or self._runs_dir
+        self.error = (
+            f"The run's journal cannot be written in {where} ({error.strerror or error}); without it nothing may be "
+            "changed. Make room or give the right to write there, or name another folder in RUNBOOK_RUNS_DIR."
+        )
+        os.environ.pop("RUNBOOK_RUN_DIR", None)
+        os.environ["RUNBOOK_JOURNAL_ERROR"] = self.error
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    def hide(self, options: object) -> None:
+        """Blot out, from now on, the values of ``options`` that are named like secrets."""
+        if self._journal is not None:
+            self._journal.secrets |= secret_values(options)
+
+    def append(self, event: str, **fields: Any) -> None:
+        """Write an event; a journal that fails is given up, and :attr:`error` says so."""
+        if self._journal is None or os.getpid() != self._pid:
+            return
+        try:
+            self._journal.append(event, **fields)
+        except OSError as error:
+            self._lose_journal(error)
+
+    def end(self, stats: Mapping[str, Mapping[str, int]]) -> dict[str, Any] | None:
+        """Write the last event and the reports.
+
+        :return: the record; None where there is no journal
+        :raises OSError: a report could not be written
+        """
+        self.append("run_end", sync=True, stats=stats)
+        return self._close()
+
+    def stop(self, reason: str) -> dict[str, Any] | None:
+        """The run ends before its time: say why, and make the record of what was done."""
+        self.append("run_stopped", sync=True, text=reason)
+        return self._close()
+
+    def _close(self) -> dict[str, Any] | None:
+        for name in _EXPORTED:
+            os.environ.pop(name, None)
+        if self._journal is None or self.directory is None:
+            return None
+        self._journal.close()
+        self._journal = None
+        return render_run(self.directory)

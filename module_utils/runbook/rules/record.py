@@ -1,0 +1,408 @@
+"""The record of a run: what the events of its journal add up to.
+
+The callback ``run_record`` appends one event per line to ``journal.jsonl`` while the run goes on. :func:`fold` makes
+the record from them, and it is the only place that does: at the end of a run, and later for a run that was killed.
+Reports are made from the record alone.
+
+Nothing here reads a clock, a file or Ansible. What may be kept of a module's result is decided by :func:`figures` and
+:func:`redact`: counts, names and sentences; no secret, no content of rows.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from ansible.module_utils.runbook.errors import RunbookError
+
+_T = TypeVar("_T")
+
+SCHEMA_VERSION = 1
+
+#: A list longer than this, or a text longer than that, is cut, and the record says by how much.
+MAX_ITEMS = 2000
+MAX_TEXT = 4000
+#: Progress samples that a chart can show; more are thinned out.
+MAX_SAMPLES = 300
+
+_SECRET_NAME = re.compile(r"pass(word|wd|phrase)?$|password|secret|token|private_key|access_key|(^|_)dsn$", re.IGNORECASE)
+_SECRET_IN_URL = re.compile(r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@]+(?=@)", re.IGNORECASE)
+_SECRET_ASSIGNED = re.compile(
+    r"(?P<head>\b\w*(?:password|passwd|passphrase|secret|token)\w*(?:[\"']?\s*[=:]\s*|\s+(?=')))"
+    r"(?:\"[^\"]*\"|'(?:[^'\\]|\\.)*'|[^\s,;&]+)",
+    re.IGNORECASE,
+)
+_HIDDEN = "********"
+#: A shorter secret would be found in half of all words and figures.
+_MIN_SECRET = 4
+
+#: Parts of a result that are never kept: what was passed in, what may quote rows, and Ansible's own baggage.
+_DROPPED = frozenset({
+    "ansible_facts", "ansible_loop_var", "ansible_index_var", "attempts", "censored", "changed", "deprecations", "diff",
+    "exception", "failed", "failed_when_result", "invocation", "item", "module_args", "msg", "results", "retries",
+    "skipped", "stderr", "stderr_lines", "stdout", "stdout_lines", "unreachable", "warnings",
+})  # fmt: skip
+
+
+# --- what may be kept -------------------------------------------------------------------------------------------------
+
+
+def secret_values(options: object) -> set[str]:
+    """Values of options that are named like secrets, at any depth.
+
+    >>> sorted(secret_values({"login_password": "hunter2", "nested": [{"session_token": "abcd"}], "login_user": "app"}))
+    ['abcd', 'hunter2']
+    """
+    found: set[str] = set()
+    if isinstance(options, Mapping):
+        for name, value in options.items():
+            if isinstance(value, str) and len(value) >= _MIN_SECRET and _SECRET_NAME.search(str(name)):
+                found.add(value)
+            else:
+                found |= secret_values(value)
+    elif isinstance(options, (list, tuple)):
+        for value in options:
+            found |= secret_values(value)
+    return found
+
+
+def redact(value: Any, secrets: Iterable[str] = ()) -> Any:
+    """``value`` with secrets blotted out in every text: the given ones, passwords in URLs, and ``password=…``.
+
+    >>> redact("could not reach postgresql://app:hunter2@db/x, password=hunter2")
+    'could not reach postgresql://app:********@db/x, password=********'
+    """
+    if isinstance(value, str):
+        for secret in sorted(secrets, key=len, reverse=True):
+            value = value.replace(secret, _HIDDEN)
+        if "://" in value:
+            value = _SECRET_IN_URL.sub(rf"\g<head>{_HIDDEN}", value)
+        return _SECRET_ASSIGNED.sub(rf"\g<head>{_HIDDEN}", value)
+    if isinstance(value, Mapping):
+        return {redact(str(key), secrets): redact(item, secrets) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [redact(item, secrets) for item in value]
+    return value
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= MAX_TEXT else f"{value[:MAX_TEXT]} … ({len(value) - MAX_TEXT} characters left out)"
+    if isinstance(value, Mapping):
+        return {str(key): _bounded(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_bounded(item) for item in value[:MAX_ITEMS]]
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return _bounded(str(value))
+
+
+def figures(result: Mapping[str, Any], *, own: bool) -> dict[str, Any]:
+    """What the record keeps of a module's result, beside its state, message and warnings.
+
+    :param own: the module is one of this project's. Those promise figures and names only, so all is kept, bounded in
+        size. Of any other module only numbers are kept, since a text of it may be anything: a file, a row, a secret.
+    """
+    kept = {
+        key: value
+        for key, value in result.items()
+        if key not in _DROPPED and not key.startswith("_") and (own or isinstance(value, (bool, int, float)))
+    }
+    cut = {f"{key}_left_out": len(value) - MAX_ITEMS for key, value in kept.items() if isinstance(value, list) and len(value) > MAX_ITEMS}
+    return {key: _bounded(value) for key, value in kept.items()} | cut
+
+
+def message(result: Mapping[str, Any], *, own: bool, failed: bool) -> str:
+    """The one sentence of a result; of foreign modules only when they failed."""
+    text = result.get("msg")
+    return str(_bounded(text)) if text and (own or failed) else ""
+
+
+# --- the journal ------------------------------------------------------------------------------------------------------
+
+
+def parse_journal(text: str) -> tuple[list[dict[str, Any]], int]:
+    """Events of a journal, and the number of lines that could not be read.
+
+    A run that is killed, or a disk that is full, leaves a torn last line; the rest stands.
+    """
+    events: list[dict[str, Any]] = []
+    torn = 0
+    for line in text.splitlines():
+        stripped = line.strip("\0 \t")
+        if not stripped:
+            continue
+        try:
+            event = json.loads(stripped)
+        except ValueError:
+            torn += 1
+            continue
+        if isinstance(event, dict) and "event" in event:
+            events.append(event)
+        else:
+            torn += 1
+    return events, torn
+
+
+def timestamp(epoch_s: float) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC, to the millisecond.
+
+    >>> timestamp(0.5)
+    '1970-01-01T00:00:00.500Z'
+    """
+    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def epoch_s(stamp: str | None) -> float | None:
+    """The reverse of :func:`timestamp`; None for what is not a time."""
+    try:
+        return datetime.fromisoformat(stamp).timestamp() if stamp else None
+    except ValueError:
+        return None
+
+
+def _between(start: str | None, end: str | None) -> float:
+    first, last = epoch_s(start), epoch_s(end)
+    return round(max(0.0, last - first), 3) if first is not None and last is not None else 0.0
+
+
+def thin(samples: Sequence[_T], limit: int = MAX_SAMPLES) -> list[_T]:
+    """At most ``limit`` of ``samples``, evenly, the first and the last among them.
+
+    >>> thin(range(10), 4)
+    [0, 3, 6, 9]
+    """
+    if len(samples) <= limit:
+        return list(samples)
+    return [samples[round(index * (len(samples) - 1) / (limit - 1))] for index in range(limit)]
+
+
+# --- the record -------------------------------------------------------------------------------------------------------
+
+
+def fold(events: Sequence[Mapping[str, Any]], *, torn_lines: int = 0) -> dict[str, Any]:
+    """The record that a journal's events add up to.
+
+    A journal without its last event is that of an interrupted run: its status is ``unknown``, or ``failed`` if a
+    failure had been seen, and never ``ok``.
+
+    :param torn_lines: lines that could not be read; they are told in the record's notes
+    :raises RunbookError: the journal does not begin with the start of a run
+    """
+    if not events or events[0].get("event") != "run_start":
+        raise RunbookError("The journal does not begin with the start of a run; it is empty, or not a journal of run_record.")
+    start, end = events[0], next((event for event in events if event["event"] == "run_end"), None)
+    stopped = next((event for event in events if event["event"] == "run_stopped"), None)
+    stats: Mapping[str, Mapping[str, int]] = end["stats"] if end else {}
+    last_seen = max((str(event.get("ts", "")) for event in events), default=start["ts"])
+
+    plays, steps = _steps(events, last_seen)
+    hosts: dict[str, dict[str, Any]] = {}
+    for name in sorted({*steps, *stats}):
+        hosts[name] = _host(steps.get(name, []), stats.get(name), finished=end is not None)
+
+    notes = [event["text"] for event in events if event["event"] == "note"]
+    if torn_lines:
+        notes.append(f"{torn_lines} line(s) of the journal could not be read and are missing here.")
+    record: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        **{key: start.get(key) for key in (
+            "run_id", "playbook", "check_mode", "diff_mode", "user", "controller", "inventory", "limit", "tags",
+            "skip_tags", "ansible_version", "commit",
+        )},
+        "started_at": start["ts"],
+        "ended_at": end["ts"] if end else None,
+        "last_event_at": last_seen,
+        "duration_s": _between(start["ts"], last_seen),
+        "interrupted": end is None,
+        "environments": sorted({host["environment"] for host in hosts.values() if host["environment"]}),
+        "plays": plays,
+        "hosts": hosts,
+        "totals": _totals(hosts),
+        "notes": notes,
+        "warnings": _unique(
+            [{"host": None, "text": event["text"]} for event in events if event["event"] == "warning"]
+            + [{"host": name, "text": text} for name, host in hosts.items() for step in host["steps"] for text in step["warnings"]]
+        ),
+        "errors": [
+            {"host": name, "task": step["task"], "text": step["msg"] or f"{step['state']} without a message"}
+            for name, host in hosts.items()
+            for step in host["steps"]
+            if step["state"] in ("failed", "unreachable") and not step["handled"]
+        ],
+    }  # fmt: skip
+    record["status"], record["verdict"] = _verdict(record, stopped["text"] if stopped else None)
+    return record
+
+
+def _steps(events: Sequence[Mapping[str, Any]], last_seen: str) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
+    """Plays, and the steps of each host in the order in which they began."""
+    run_start = events[0]["ts"]
+    plays: dict[str, dict[str, Any]] = {}
+    tasks: dict[str, Mapping[str, Any]] = {}
+    steps: dict[str, list[dict[str, Any]]] = {}
+    current: dict[tuple[str, str], dict[str, Any]] = {}
+    samples: dict[int, list[dict[str, Any]]] = {}
+
+    def open_step(event: Mapping[str, Any]) -> dict[str, Any]:
+        task = tasks.get(event["task"], {})
+        step = {
+            "task": task.get("name") or "?",
+            "role": task.get("role"),
+            "module": task.get("module") or "?",
+            "state": "running",
+            "status": "unknown",
+            "handled": False,
+            "changed": False,
+            "started_at": event["ts"],
+            "start_s": _between(run_start, event["ts"]),
+            "duration_s": 0.0,
+            "attempts": 1,
+            "msg": "",
+            "warnings": [],
+            "figures": {},
+            "progress": [],
+        }
+        steps.setdefault(event["host"], []).append(step)
+        current[event["task"], event["host"]] = step
+        return step
+
+    for event in events:
+        kind = event["event"]
+        if kind == "play_start":
+            plays[event["play"]] = {"name": event["name"], "hosts": event["hosts"], "matched": True}
+        elif kind == "no_hosts" and event["play"] in plays:
+            plays[event["play"]]["matched"] = False
+        elif kind == "task_start":
+            tasks[event["task"]] = event
+        elif kind == "host_start":
+            open_step(event)
+        elif kind == "retry" and (event["task"], event["host"]) in current:
+            current[event["task"], event["host"]]["attempts"] += 1
+        elif kind == "progress" and (event["task"], event["host"]) in current:
+            step = current[event["task"], event["host"]]
+            sample = {key: event.get(key) for key in ("label", "done", "total", "unit", "rate")}
+            samples.setdefault(id(step), []).append({"at_s": _between(step["started_at"], event["ts"]), **sample})
+        elif kind == "result":
+            step = current.pop((event["task"], event["host"]), None) or open_step(event)
+            current.pop((event["task"], event["host"]), None)
+            step["state"] = event["state"]
+            step["handled"] = bool(event.get("ignored"))
+            step["duration_s"] = _between(step["started_at"], event["ts"])
+            step["changed"] = bool(event.get("changed"))
+            step["msg"] = event.get("msg") or ""
+            step["warnings"] = list(event.get("warnings") or [])
+            step["figures"] = dict(event.get("figures") or {})
+            step["status"] = _step_status(step)
+    for step in current.values():
+        step["duration_s"] = _between(step["started_at"], last_seen)
+        step["msg"] = "No result: the run stopped while this was going on."
+    for of_host in steps.values():
+        for step in of_host:
+            step["progress"] = thin(samples.get(id(step), []))
+    return list(plays.values()), steps
+
+
+def _step_status(step: Mapping[str, Any]) -> str:
+    if step["state"] in ("failed", "unreachable"):
+        return "breach"
+    said = step["figures"].get("status")
+    return said if said in ("breach", "unknown") else "ok"
+
+
+def _host(steps: list[dict[str, Any]], counts: Mapping[str, int] | None, *, finished: bool) -> dict[str, Any]:
+    """One host's part of the record; ``counts`` are Ansible's own at the end, None where it never came to them."""
+    if counts and counts.get("rescued") and not counts.get("failures") and not counts.get("unreachable"):
+        for step in steps:
+            if step["state"] == "failed":
+                step["handled"] = True
+    open_failures = [step for step in steps if step["status"] == "breach" and not step["handled"]]
+    if open_failures or (counts and (counts.get("failures") or counts.get("unreachable"))):
+        status = "failed"
+    elif not finished or any(step["status"] == "unknown" and not step["handled"] for step in steps):
+        status = "unknown"
+    else:
+        status = "ok"
+
+    preflight = next((step["figures"] for step in reversed(steps) if short_name(step["module"]) == "pg_preflight"), {})
+    return {
+        "status": status,
+        **{key: preflight.get(key) for key in ("environment", "database", "system_identifier", "server_version", "clock_skew_s")},
+        "changed": any(step["changed"] for step in steps),
+        "duration_s": round(sum(step["duration_s"] for step in steps), 3),
+        "counts": dict(counts) if counts else {},
+        "totals": _figures_of_host(steps),
+        "steps": steps,
+    }  # fmt: skip
+
+
+def short_name(module: str) -> str:
+    """``pg_archive`` for ``some.collection.pg_archive`` too."""
+    return module.rpartition(".")[2]
+
+
+#: Figures that are added up for a host and for the run, each from the module that states it.
+_TOTALS = {
+    "pg_archive": ("moved_rows", "remaining_rows", "planned_rows", "wal_bytes"),
+    "pg_vacuum": ("planned_tables", "done_tables", "size_before_bytes", "size_after_bytes", "dead_rows_before", "dead_rows_after"),
+}  # fmt: skip
+
+
+def _figures_of_host(steps: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    totals: dict[str, float] = {}
+    for step in steps:
+        for key in _TOTALS.get(short_name(step["module"]), ()):
+            value = step["figures"].get(key)
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                totals[key] = totals.get(key, 0) + value
+    return totals
+
+
+def _totals(hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    totals: dict[str, float] = {}
+    for host in hosts.values():
+        for key, value in host["totals"].items():
+            totals[key] = totals.get(key, 0) + value
+    return totals
+
+
+def _unique(items: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    seen: list[dict[str, Any]] = []
+    for item in items:
+        if item not in seen:
+            seen.append(item)
+    return seen
+
+
+def _verdict(record: Mapping[str, Any], stopped: str | None) -> tuple[str, str]:
+    """``ok``, ``failed`` or ``unknown``, and the sentence that says why."""
+    hosts: Mapping[str, Mapping[str, Any]] = record["hosts"]
+    bad = [name for name, host in hosts.items() if host["status"] == "failed"]
+    unsure = [name for name, host in hosts.items() if host["status"] == "unknown"]
+    failed = f"{len(bad)} of {_count(len(hosts), 'host')} failed: {_listed(bad)}." if bad else ""
+    if record["interrupted"]:
+        why = stopped or "The run was interrupted, or it is still going on"
+        sentence = f"{why}; the journal ends at {record['last_event_at']}, and what came after that is unknown."
+        return ("failed" if bad else "unknown"), " ".join(filter(None, (sentence, failed)))
+    if not hosts:
+        empty = [play["hosts"] for play in record["plays"] if not play["matched"]]
+        cause = f"no host matched {_listed(empty)}" if empty else "no task was left to run on any host (see tags and limit)"
+        return "failed", f"Nothing was done: {cause}."
+    if bad:
+        return "failed", failed
+    if unsure:
+        return "unknown", f"{len(unsure)} of {_count(len(hosts), 'host')} could not be judged: {_listed(unsure)}."
+    done = f"{_count(len(hosts), 'host')}, all well." if len(hosts) > 1 else "All well."
+    return "ok", f"Check mode, nothing was written: {done}" if record["check_mode"] else done
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _listed(names: Sequence[str], limit: int = 5) -> str:
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

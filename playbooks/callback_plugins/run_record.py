@@ -1,0 +1,241 @@
+"""Keeps the record of every run of the playbooks beside it; the work is done in module_utils/runbook/report."""
+
+from __future__ import annotations
+
+DOCUMENTATION = """
+name: run_record
+type: aggregate
+short_description: Journal, record, report, metrics and live progress of a run
+description:
+  - Appends what happens to C(journal.jsonl) in a folder of its own for each run, and makes C(record.json),
+    C(report.html), C(report.md) and C(metrics.prom) from it at the end.
+  - Shows the progress that modules report while they run.
+  - Ends the run with a non-zero code where no host did anything, where the journal or the report could not be written,
+    and where a result was C(breach) or C(unknown) though no task failed.
+  - It stands beside the playbooks and needs not be enabled.
+options:
+  runs_dir:
+    description: Folder under which each run gets its own. The folder C(runs) of the project, if it is not given.
+    type: path
+    env:
+      - name: RUNBOOK_RUNS_DIR
+    ini:
+      - section: run_record
+        key: runs_dir
+  progress:
+    description:
+      - How progress is shown.
+      - C(bar) draws on the terminal, C(lines) prints a line now and then, C(off) shows nothing; C(auto) draws on a
+        real terminal, and prints lines elsewhere and in AWX.
+    type: str
+    choices: [auto, bar, lines, "off"]
+    default: auto
+    env:
+      - name: RUNBOOK_PROGRESS
+    ini:
+      - section: run_record
+        key: progress
+"""
+
+import atexit
+import getpass
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ansible.module_utils
+from ansible import constants
+from ansible import context as cli
+from ansible.plugins.callback import CallbackBase
+from ansible.release import __version__ as ansible_version
+
+PROJECT = Path(__file__).resolve().parents[2]
+if str(PROJECT / "module_utils") not in ansible.module_utils.__path__:
+    # Under this name alone: a second one would load the exception classes twice.
+    ansible.module_utils.__path__.append(str(PROJECT / "module_utils"))
+
+from ansible.module_utils.runbook.errors import RunbookError  # noqa: E402 - the path above comes first
+from ansible.module_utils.runbook.report.recorder import Recorder  # noqa: E402
+from ansible.module_utils.runbook.rules import record as rules  # noqa: E402
+
+if TYPE_CHECKING:
+    from ansible.executor.stats import AggregateStats
+    from ansible.executor.task_result import CallbackTaskResult
+    from ansible.inventory.host import Host
+    from ansible.playbook import Playbook
+    from ansible.playbook.play import Play
+    from ansible.playbook.task import Task
+
+#: Includes have no result of their own: what they bring in has.
+_NO_STEP = frozenset(constants._ACTION_ALL_INCLUDES)  # noqa: SLF001 - the list has no public name
+
+
+class CallbackModule(CallbackBase):
+    """Translates what Ansible announces into events of the run's record."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "run_record"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._own_modules = {path.stem for path in (PROJECT / "library").glob("*.py")}
+        self._recorder: Recorder | None = None
+        self._play = ""
+        self._told_error = False
+        atexit.register(self._abandon)
+
+    # --- the run ---
+
+    def v2_playbook_on_start(self, playbook: Playbook) -> None:
+        """Open the journal, and tell the modules to come."""
+        options = cli.CLIARGS
+        self._told_error = False
+        self._recorder = Recorder(Path(self.get_option("runs_dir") or PROJECT / "runs").absolute(), PROJECT)
+        handle, progress_file = tempfile.mkstemp(prefix="runbook-progress-", dir=constants.DEFAULT_LOCAL_TMP)
+        os.close(handle)
+        self._recorder.begin(
+            playbook._file_name,  # noqa: SLF001 - the name has no public accessor
+            Path(progress_file),
+            {
+                "inventory": [_shortened(source) for source in options.get("inventory") or ()],
+                "user": os.environ.get("SUDO_USER") or _user(),
+                "check_mode": bool(options.get("check")),
+                "diff_mode": bool(options.get("diff")),
+                "ansible_version": ansible_version,
+                "limit": options.get("subset"),
+                "tags": [tag for tag in options.get("tags") or () if tag != "all"],
+                "skip_tags": list(options.get("skip_tags") or ()),
+            },
+        )
+        self._tell_error()
+
+    def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
+        """Write the record; end the run red where Ansible would end it green though work was not done."""
+        recorder, self._recorder = self._recorder, None
+        if recorder is None:
+            return
+        counts = {host: dict(stats.summarize(host)) for host in sorted(stats.processed)}
+        try:
+            record = recorder.end(counts)
+        except (OSError, RunbookError) as error:
+            self._display.error(f"The run's report could not be written in {recorder.directory}: {error}")
+            raise SystemExit(1) from None
+        if record is None:
+            self._display.error(recorder.error or "The run has no record.")
+            raise SystemExit(1)
+        failed = any(host["failures"] or host["unreachable"] for host in counts.values())
+        if record["status"] != "ok" and not failed:
+            self._display.error(record["verdict"])
+            raise SystemExit(1)
+
+    def _abandon(self) -> None:
+        """Ansible ends without its statistics: after Ctrl-C, or an error of its own."""
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            try:
+                recorder.stop("The run was stopped before its end")
+            except (OSError, RunbookError) as error:
+                self._display.error(f"The run's report could not be written in {recorder.directory}: {error}")
+
+    # --- plays and tasks ---
+
+    def v2_playbook_on_play_start(self, play: Play) -> None:
+        """A play begins; its hosts are not known yet."""
+        self._play = str(play._uuid)  # noqa: SLF001
+        hosts = play.hosts if isinstance(play.hosts, str) else ", ".join(map(str, play.hosts))
+        self._append("play_start", play=self._play, name=play.get_name().strip(), hosts=hosts)
+
+    def v2_playbook_on_no_hosts_matched(self) -> None:
+        """The play that has just begun has no host."""
+        self._append("no_hosts", play=self._play)
+
+    def v2_playbook_on_task_start(self, task: Task, is_conditional: bool) -> None:
+        """A task begins, on no host yet."""
+        role = task._role.get_name() if task._role else None  # noqa: SLF001
+        name = task.get_name().strip()
+        if role and name.startswith(f"{role} : "):
+            name = name.removeprefix(f"{role} : ")
+        self._append("task_start", task=str(task._uuid), play=self._play, name=name, role=role, module=str(task.action))  # noqa: SLF001
+
+    def v2_playbook_on_handler_task_start(self, task: Task) -> None:
+        """A handler is a task like any other."""
+        self.v2_playbook_on_task_start(task, is_conditional=False)
+
+    def v2_runner_on_start(self, host: Host, task: Task) -> None:
+        """A task begins on a host."""
+        if task.action not in _NO_STEP:
+            self._append("host_start", task=str(task._uuid), host=host.get_name())  # noqa: SLF001
+
+    # --- results ---
+
+    def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
+        """A host is through with a task."""
+        if result.task.action not in _NO_STEP:
+            self._result(result, "changed" if result.is_changed() else "ok")
+
+    def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
+        """A task failed on a host."""
+        self._result(result, "failed", ignored=ignore_errors)
+
+    def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
+        """A host could not be reached."""
+        self._result(result, "unreachable", ignored=bool(result.task_fields.get("ignore_unreachable")))
+
+    def v2_runner_on_skipped(self, result: CallbackTaskResult) -> None:
+        """A task was not for this host."""
+        if result.task.action not in _NO_STEP:
+            self._result(result, "skipped")
+
+    def v2_runner_retry(self, result: CallbackTaskResult) -> None:
+        """A task is tried again."""
+        self._hide(result)
+        self._append("retry", task=str(result.task._uuid), host=result.host.get_name())  # noqa: SLF001
+
+    def _result(self, result: CallbackTaskResult, state: str, *, ignored: bool = False) -> None:
+        self._hide(result)
+        own = rules.short_name(str(result.task.action)) in self._own_modules
+        failed = state in ("failed", "unreachable")
+        said = result.result
+        self._append(
+            "result",
+            task=str(result.task._uuid),  # noqa: SLF001
+            host=result.host.get_name(),
+            state=state,
+            ignored=ignored,
+            changed=result.is_changed(),
+            msg=rules.message(said, own=own, failed=failed),
+            warnings=[str(warning) for warning in said.get("warnings") or ()],
+            figures=rules.figures(said, own=own),
+        )
+
+    def _hide(self, result: CallbackTaskResult) -> None:
+        if self._recorder is not None:
+            self._recorder.hide(result.task_fields.get("args"))
+            self._recorder.hide(result.task_fields.get("environment"))
+
+    def _append(self, event: str, **fields: Any) -> None:
+        if self._recorder is not None:
+            self._recorder.append(event, **fields)
+            self._tell_error()
+
+    def _tell_error(self) -> None:
+        if self._recorder is not None and self._recorder.error and not self._told_error:
+            self._told_error = True
+            self._display.error(self._recorder.error)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's arbitrary user id
+        return f"uid {os.getuid()}"
+
+
+def _shortened(source: object) -> str:
+    """An inventory source as people name it: relative to where they stand, if that is shorter."""
+    text = str(source)
+    if "," in text:
+        return text
+    return min(text, os.path.relpath(text), key=len)
