@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import psycopg2.extensions
 import psycopg2.extras
+from ansible.module_utils.runbook.drivers import pooler
 from ansible.module_utils.runbook.errors import RunbookError
 from psycopg2 import sql
 
@@ -166,11 +167,17 @@ class Session:
             "keepalives_count": 3,
             "client_encoding": "UTF8",
         }
+
+        def connect() -> psycopg2.extensions.connection:
+            return psycopg2.connect(**(parameters | dict(target.extra)))
+
         try:
-            self.connection = psycopg2.connect(**(parameters | dict(target.extra)))
+            self.connection = connect()
+            self.connection.autocommit = True
+            # Before anything is set: a transaction pooler would hand our settings on to an application.
+            pooler.require_session(self.connection, connect, str(target))
         except psycopg2.Error as error:
             raise RunbookError(explain(error, target)) from None
-        self.connection.autocommit = True
         # One statement, sent after the connection stands: poolers refuse unknown start-up options.
         self.query(
             "SELECT set_config('search_path', 'pg_catalog', false), set_config('lock_timeout', %s, false),"
