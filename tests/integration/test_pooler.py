@@ -160,9 +160,6 @@ def test_a_session_pooler_without_a_second_session_is_refused_in_bounded_time(
 @needs_pgbouncer
 def test_a_refused_pooler_hands_no_setting_of_ours_to_the_application(bouncers: Any) -> None:
     bouncer = bouncers(pool_mode="transaction", default_pool_size=1)
-    target = Target.from_params(
-        {"ssl_mode": "disable", "ca_cert": None, "dsn": None, "login_password": None} | bouncer.login
-    )
     with pytest.raises(RunbookError, match="transaction mode"):
         Session(bouncer.target, lock_timeout_ms=1000, statement_timeout_ms=1000)
     application = bouncer.connect()
@@ -175,9 +172,6 @@ def test_a_refused_pooler_hands_no_setting_of_ours_to_the_application(bouncers: 
 @needs_pgbouncer
 def test_a_session_behind_a_session_pooler_has_its_settings(bouncers: Any) -> None:
     bouncer = bouncers(pool_mode="session", default_pool_size=2)
-    target = Target.from_params(
-        {"ssl_mode": "disable", "ca_cert": None, "dsn": None, "login_password": None} | bouncer.login
-    )
     with Session(bouncer.target, lock_timeout_ms=1000, statement_timeout_ms=2000) as session:
         assert session.query("SHOW lock_timeout") == [{"lock_timeout": "1s"}]
         assert session.query("SHOW search_path") == [{"search_path": "pg_catalog"}]

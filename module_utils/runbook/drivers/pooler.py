@@ -23,6 +23,8 @@ from ansible.module_utils.runbook.errors import RunbookError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+Connection = psycopg2.extensions.connection
+
 #: How often two idle clients are asked for the process that serves them. Where sessions are shared, one of them shows
 #: the other's process, or another one than before, at the first or second look; the rest is for pools under load.
 LOOKS = 5
@@ -30,7 +32,7 @@ LOOKS = 5
 PROBE_TIMEOUT_S = 10
 
 
-def is_pooled(connection: psycopg2.extensions.connection) -> bool:
+def is_pooled(connection: Connection) -> bool:
     """Whether somebody stands between this connection and the server's process.
 
     :param connection: with autocommit on
@@ -38,9 +40,7 @@ def is_pooled(connection: psycopg2.extensions.connection) -> bool:
     return _server_pid(connection) != connection.get_backend_pid()
 
 
-def require_session(
-    connection: psycopg2.extensions.connection, connect: Callable[[], psycopg2.extensions.connection], target: str
-) -> None:
+def require_session(connection: Connection, connect: Callable[[], Connection], target: str) -> None:
     """Refuse a connection that has no server session of its own; a direct one costs a single statement.
 
     Nothing is set on any server session meanwhile, because a transaction pooler would hand it on to an application.
@@ -64,16 +64,16 @@ def require_session(
         )
 
 
-def _server_pid(connection: psycopg2.extensions.connection) -> int:
+def _server_pid(connection: Connection) -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_catalog.pg_backend_pid()")
         return int(cursor.fetchall()[0][0])
 
 
 def _shares(
-    connection: psycopg2.extensions.connection,
+    connection: Connection,
     first: int,
-    connect: Callable[[], psycopg2.extensions.connection],
+    connect: Callable[[], Connection],
     target: str,
 ) -> bool:
     """Whether an idle client's server session is handed to another client, or changes under its feet."""
@@ -86,11 +86,9 @@ def _shares(
         other.close()
 
 
-def _probe(
-    connect: Callable[[], psycopg2.extensions.connection], target: str
-) -> tuple[psycopg2.extensions.connection, int]:
+def _probe(connect: Callable[[], Connection], target: str) -> tuple[Connection, int]:
     """One more client and the process id that serves it, within :data:`PROBE_TIMEOUT_S`."""
-    answers: queue.Queue[tuple[psycopg2.extensions.connection, int] | Exception] = queue.Queue()
+    answers: queue.Queue[tuple[Connection, int] | Exception] = queue.Queue()
     late = threading.Event()
 
     def ask() -> None:
