@@ -168,7 +168,7 @@ class Session:
             "client_encoding": "UTF8",
         }
 
-        def connect() -> psycopg2.extensions.connection:
+        def connect() -> Any:
             return psycopg2.connect(**(parameters | dict(target.extra)))
 
         try:
