@@ -11,21 +11,38 @@ import os
 import socket
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg2
 import psycopg2.errors
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.lease import Lease, decide
+from ansible.module_utils.runbook.rules.lease import Lease, decide, may_write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from ansible.module_utils.runbook.drivers.postgres import Session
-    from ansible.module_utils.runbook.rules.lease import Decision
+    from ansible.module_utils.runbook.rules.lease import Decision, Life
 
 #: Advisory lock of whoever writes: the bytes of "runbook", read as a number.
 WRITER_LOCK = int.from_bytes(b"runbook", "big")
+#: Advisory lock of whoever makes the table, because CREATE … IF NOT EXISTS fails when two do it at once.
+_MAKER_LOCK = WRITER_LOCK + 1
+#: Seconds until a lease ends by itself. Modules renew it while they work; between two modules pass seconds.
 LEASE_TTL_S = 900
+
+#: What makes the lease's table; ``playbooks/db_roles.yml`` hands it to the role runbook_maintain.
+DDL = (
+    "CREATE SCHEMA IF NOT EXISTS runbook",
+    "CREATE TABLE IF NOT EXISTS runbook.lease ("
+    " one_row boolean PRIMARY KEY DEFAULT true CHECK (one_row), run_id text NOT NULL, controller text NOT NULL,"
+    " machine text NOT NULL, purpose text NOT NULL, acquired_at timestamptz NOT NULL, expires_at timestamptz NOT NULL)",
+)
+RELEASE = "DELETE FROM runbook.lease WHERE run_id = %s"
 
 
 def controller() -> str:
@@ -33,92 +50,212 @@ def controller() -> str:
     return f"{socket.gethostname()}/{os.getpid()}"
 
 
-def is_dead(holder: str) -> bool:
-    """Whether ``<host>/<pid>`` is of this machine and gone; False where that cannot be known."""
-    host, _, pid = holder.rpartition("/")
-    if host != socket.gethostname() or not pid.isdigit():
-        return False
+def machine() -> str:
+    """Where this process's number means something; empty where that cannot be said.
+
+    A host name is not enough: two containers may share it, and would take each other's process numbers for their own.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return f"host {socket.gethostname()}" if os.uname().sysname == "Darwin" else ""
+
+
+def life(lease: Lease) -> Life:
+    """What is known of the process that holds ``lease``.
+
+    A number that was given to a new process makes the holder look alive: then its expiry is waited for.
+    """
+    pid = lease.controller.rpartition("/")[2]
+    if not lease.machine or lease.machine != machine() or not pid.isdigit():
+        return "unknown"
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
+        return "dead"
+    except (PermissionError, OverflowError):
+        pass
+    return "alive"
 
 
 def read(session: Session) -> Lease | None:
-    """The lease as it stands; None where nobody holds one, or where the table is not there yet."""
+    """The lease as it stands; None where nobody holds one, or where the table is not there yet.
+
+    :raises RunbookError: this user may not read it
+    """
     try:
-        rows = session.query("SELECT run_id, controller, purpose, acquired_at, expires_at FROM runbook.lease")
+        rows = session.query("SELECT run_id, controller, machine, purpose, acquired_at, expires_at FROM runbook.lease")
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
         return None
+    except psycopg2.errors.InsufficientPrivilege:
+        raise _no_rights(session, "read") from None
     return Lease(**rows[0]) if rows else None
 
 
-def prepare(session: Session) -> None:
-    """Make schema ``runbook`` and its table if they are missing.
+def writer(session: Session) -> int | None:
+    """Process number on the server of the connection that holds the writer's lock; None if nobody does."""
+    rows = session.query(
+        "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        " AND (classid::bigint << 32) | objid::bigint = %s",
+        (WRITER_LOCK,),
+    )
+    return int(rows[0]["pid"]) if rows else None
 
-    :raises RunbookError: they are missing, and this user may not make them
+
+def prepare(session: Session, *, check_mode: bool = False) -> list[str]:
+    """Make schema ``runbook`` and its table if they are missing, and see that this user may hold a lease.
+
+    :param check_mode: make nothing
+    :returns: the statements that made, or would make, them; empty if all is there
+    :raises RunbookError: this user may not make them, or may not write to what is there
     """
-    if session.query("SELECT to_regclass('runbook.lease') AS found")[0]["found"] is not None:
-        return
-    try:
-        with session.transaction():
-            session.execute("CREATE SCHEMA IF NOT EXISTS runbook")
-            session.execute(
-                "CREATE TABLE IF NOT EXISTS runbook.lease ("
-                " one_row boolean PRIMARY KEY DEFAULT true CHECK (one_row), run_id text NOT NULL,"
-                " controller text NOT NULL, purpose text NOT NULL, acquired_at timestamptz NOT NULL,"
-                " expires_at timestamptz NOT NULL)"
-            )
-    except psycopg2.errors.InsufficientPrivilege:
-        raise RunbookError(
-            f"{session.target}: user {session.target.user!r} may not create the schema runbook that holds the lease; "
-            "run playbooks/db_roles.yml once as the database's owner."
-        ) from None
+    found = session.query(
+        "SELECT to_regclass('runbook.lease') IS NOT NULL AS has_table, to_regnamespace('runbook') IS NOT NULL AS has_schema,"
+        " has_database_privilege(current_database(), 'CREATE') AS may_make_schema"
+    )[0]
+    if found["has_schema"] and not session.query("SELECT has_schema_privilege('runbook', 'USAGE') AS may")[0]["may"]:
+        raise _no_rights(session, "use")
+    if found["has_table"]:
+        may_write_to = "SELECT bool_and(has_table_privilege('runbook.lease', p)) AS may FROM unnest(%s) AS p"
+        if not session.query(may_write_to, (["SELECT", "INSERT", "UPDATE", "DELETE"],))[0]["may"]:
+            raise _no_rights(session, "write to")
+        return []
+    if found["has_schema"]:
+        may_make = bool(session.query("SELECT has_schema_privilege('runbook', 'CREATE') AS may")[0]["may"])
+    else:
+        may_make = bool(found["may_make_schema"])
+    if not may_make:
+        raise _no_rights(session, "create")
+    statements = list(DDL[1:] if found["has_schema"] else DDL)
+    if not check_mode:
+        with _bounded(session), session.transaction():
+            session.query("SELECT pg_advisory_xact_lock(%s)", (_MAKER_LOCK,))
+            for statement in statements:
+                session.execute(statement)
+    return [" ".join(statement.split()) for statement in statements]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a run that wants the lease meets."""
+
+    decision: Decision
+    current: Lease | None
+    now: datetime
+
+
+def stand(session: Session, *, run_id: str) -> Standing:
+    """Judge the lease as it stands, without touching it.
+
+    :raises RunbookError: another run holds it, or a module of another run still writes
+    """
+    current = read(session)
+    now = session.query("SELECT clock_timestamp() AS now")[0]["now"]
+    writer_pid = writer(session)
+    decision = decide(
+        current,
+        run_id=run_id,
+        now=now,
+        holder="unknown" if current is None else life(current),
+        is_written_to=writer_pid is not None,
+    )
+    if decision == "refuse":
+        raise _refusal(session, current, now, writer_pid)
+    return Standing(decision, current, now)
 
 
 def acquire(session: Session, *, run_id: str, holder: str, purpose: str, ttl_s: int = LEASE_TTL_S) -> Decision:
     """Take the lease, or renew it if this run holds it.
 
+    :param holder: ``<host>/<pid>`` of the run's controller
     :param ttl_s: seconds until it ends by itself
     :raises RunbookError: another run holds it, or a module of a killed run still writes
     """
     prepare(session)
-    with session.transaction():
+    with _bounded(session), session.transaction():
         session.execute("LOCK TABLE runbook.lease IN SHARE ROW EXCLUSIVE MODE")
-        current = read(session)
-        now = session.query("SELECT clock_timestamp() AS now")[0]["now"]
-        decision = decide(
-            current, run_id=run_id, now=now, holder_is_dead=current is not None and is_dead(current.controller)
-        )
-        if decision == "refuse":
-            raise RunbookError(_held(session, current, f"{current.expires_at:%Y-%m-%d %H:%M:%S %Z}"))
+        standing = stand(session, run_id=run_id)
         session.execute(
-            "INSERT INTO runbook.lease AS held (run_id, controller, purpose, acquired_at, expires_at)"
-            " VALUES (%(run)s, %(holder)s, %(purpose)s, %(now)s, %(now)s + make_interval(secs => %(ttl)s))"
+            "INSERT INTO runbook.lease AS held (run_id, controller, machine, purpose, acquired_at, expires_at)"
+            " VALUES (%(run)s, %(holder)s, %(machine)s, %(purpose)s, %(now)s, %(now)s + make_interval(secs => %(ttl)s))"
             " ON CONFLICT (one_row) DO UPDATE SET run_id = excluded.run_id, controller = excluded.controller,"
-            " purpose = excluded.purpose, expires_at = excluded.expires_at,"
+            " machine = excluded.machine, purpose = excluded.purpose, expires_at = excluded.expires_at,"
             " acquired_at = CASE WHEN held.run_id = excluded.run_id THEN held.acquired_at ELSE excluded.acquired_at END",
-            {"run": run_id, "holder": holder, "purpose": purpose, "now": now, "ttl": ttl_s},
+            {
+                "run": run_id,
+                "holder": holder,
+                "machine": machine(),
+                "purpose": purpose,
+                "now": standing.now,
+                "ttl": ttl_s,
+            },
         )
-    return decision
+    return standing.decision
 
 
 def release(session: Session, *, run_id: str) -> bool:
     """Give the lease back; False where this run did not hold it (any more)."""
     if read(session) is None:
         return False
-    return session.execute("DELETE FROM runbook.lease WHERE run_id = %s", (run_id,)) > 0
+    try:
+        with _bounded(session):
+            return session.execute(RELEASE, (run_id,)) > 0
+    except psycopg2.errors.InsufficientPrivilege:
+        raise _no_rights(session, "write to") from None
 
 
-def _held(session: Session, current: Lease | None, until: str) -> str:
-    holder = f"run {current.run_id} ({current.purpose}, {current.controller})" if current else "another run"
-    return (
-        f"{session.target}: {holder} holds the lease until {until}; wait for it, or, when that run is surely dead, "
-        "release its lease with playbooks/lease.yml."
+def describe(lease: Lease) -> str:
+    """Who holds a lease, in words."""
+    return f"run {lease.run_id} ({lease.purpose}, {lease.controller})"
+
+
+def _utc(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _no_rights(session: Session, verb: str) -> RunbookError:
+    return RunbookError(
+        f"{session.target}: user {session.target.user!r} may not {verb} the schema runbook, which holds the lease; "
+        "run playbooks/db_roles.yml once as the database's owner."
     )
+
+
+def _refusal(session: Session, current: Lease | None, now: datetime, writer_pid: int | None) -> RunbookError:
+    """Why this run may not have the lease, and what to do about it."""
+    if current is not None and current.expires_at > now and life(current) != "dead":
+        return RunbookError(
+            f"{session.target}: {describe(current)} holds the lease until {_utc(current.expires_at)}; wait for it, or, "
+            "when that run is surely dead, release its lease with playbooks/lease.yml.",
+            lease_holder=current.run_id,
+        )
+    whose = f"a module of {describe(current)}, which has ended," if current else "another module"
+    if writer_pid is None:
+        return RunbookError(f"{session.target}: {whose} wrote until this moment; start again.")
+    return RunbookError(
+        f"{session.target}: {whose} still writes (server process {writer_pid}); wait until it is done, or end it with "
+        f"SELECT pg_terminate_backend({writer_pid}).",
+        lease_holder=current.run_id if current else None,
+    )
+
+
+@contextmanager
+def _bounded(session: Session) -> Iterator[None]:
+    """Turn a wait that reached its bound into a sentence."""
+    try:
+        yield
+    except (psycopg2.errors.LockNotAvailable, psycopg2.errors.QueryCanceled):
+        raise RunbookError(
+            f"{session.target}: another session keeps runbook.lease locked; see who in pg_stat_activity, and start again."
+        ) from None
+    except psycopg2.OperationalError as error:
+        if not session.connection.closed:
+            raise
+        raise RunbookError(
+            f"{session.target}: the connection was lost while the lease was taken or given back "
+            f"({type(error).__name__}); the lease ends by itself, start again when the server answers."
+        ) from None
 
 
 class Guard:
@@ -142,7 +279,11 @@ class Guard:
             (self._ttl_s, self._run_id),
         )
         if not renewed:
-            raise RunbookError(_held(self._session, read(self._session), "its own end") + " This run stops.")
+            current = read(self._session)
+            whose = f"{describe(current)} holds it now" if current else "nobody holds it now"
+            raise RunbookError(
+                f"{self._session.target}: this run lost its lease, {whose}; this run stops, start it again."
+            )
         self._renewed = time.monotonic()
 
 
@@ -155,15 +296,15 @@ def writing(session: Session, *, run_id: str | None, ttl_s: int = LEASE_TTL_S) -
 
     :raises RunbookError: another run holds the lease, or another module holds the writer's lock
     """
-    if not session.query("SELECT pg_try_advisory_lock(%s) AS locked", (WRITER_LOCK,))[0]["locked"]:
-        raise RunbookError(_held(session, read(session), "its module ends"))
+    locked = session.query("SELECT pg_try_advisory_lock(%s) AS locked", (WRITER_LOCK,))[0]["locked"]
     try:
         current = read(session)
         now = session.query("SELECT clock_timestamp() AS now")[0]["now"]
-        if current is not None and current.run_id != run_id and current.expires_at > now and not is_dead(current.controller):
-            raise RunbookError(_held(session, current, f"{current.expires_at:%Y-%m-%d %H:%M:%S %Z}"))
-        held = run_id if current is not None and current.run_id == run_id else None
-        yield Guard(session, held, ttl_s)
+        holder = "unknown" if current is None else life(current)
+        if not locked or not may_write(current, run_id=run_id, now=now, holder=holder):
+            own = current is not None and current.run_id == run_id
+            raise _refusal(session, None if own else current, now, writer(session))
+        yield Guard(session, run_id if current is not None and current.run_id == run_id else None, ttl_s)
     finally:
-        if not session.connection.closed:
+        if locked and not session.connection.closed:
             session.query("SELECT pg_advisory_unlock(%s)", (WRITER_LOCK,))

@@ -4,12 +4,17 @@ A run holds a lease: a row that names the run, its purpose and an expiry. The se
 with different clocks agree. While modules work they renew it, so the time to live stays short, and the lease of a run
 that was killed ends by itself. If the run was started on this very machine and its process is gone, nobody needs to
 wait for that.
+
+A lease alone does not stop a module that outlives its killed run. So whoever writes also holds the writer's lock, which
+the server drops with the connection: while it is held, nobody takes the lease over.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from ansible.module_utils.runbook.errors import RunbookError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,26 +25,67 @@ class Lease:
     """One row of ``runbook.lease``."""
 
     run_id: str
+    #: ``<host>/<pid>`` of the run's ansible-playbook.
     controller: str
+    #: Where that process number means something: kernel and PID namespace; empty where that is not known.
+    machine: str
     purpose: str
     acquired_at: datetime
     expires_at: datetime
 
 
+#: What is known of the process that holds a lease. ``unknown``: it runs, or ran, somewhere else.
+Life = Literal["alive", "dead", "unknown"]
+
 Decision = Literal["acquire", "renew", "take_over", "refuse"]
 
 
-def decide(current: Lease | None, *, run_id: str, now: datetime, holder_is_dead: bool) -> Decision:
+def decide(current: Lease | None, *, run_id: str, now: datetime, holder: Life, is_written_to: bool) -> Decision:
     """What a run does that wants the lease.
 
     :param current: the lease as it stands, None if nobody holds one
     :param now: the server's clock
-    :param holder_is_dead: the holder ran on this machine and its process is gone; False where that is not known
+    :param holder: what is known of the holder's process
+    :param is_written_to: a module holds the writer's lock
     """
+    if current is not None and current.run_id == run_id:
+        return "renew"
+    if is_written_to:
+        return "refuse"
     if current is None:
         return "acquire"
-    if current.run_id == run_id:
-        return "renew"
-    if current.expires_at <= now or holder_is_dead:
+    if current.expires_at <= now or holder == "dead":
         return "take_over"
     return "refuse"
+
+
+def may_write(current: Lease | None, *, run_id: str | None, now: datetime, holder: Life) -> bool:
+    """Whether a module that already holds the writer's lock may go on.
+
+    :param run_id: the module's run; None for a module that was called by itself
+    """
+    return current is None or current.run_id == run_id or current.expires_at <= now or holder == "dead"
+
+
+def check_release(current: Lease, *, run_id: str, holder: Life, writer_pid: int | None) -> None:
+    """Whether somebody may release the lease of a run that is said to be dead.
+
+    :param run_id: the run that was named
+    :param writer_pid: process on the server of whoever holds the writer's lock, None if nobody does
+    :raises RunbookError: another run holds the lease, or that run is not dead
+    """
+    if current.run_id != run_id:
+        raise RunbookError(
+            f"run_id: {run_id!r} does not hold the lease, {current.run_id} ({current.purpose}, {current.controller}) does; "
+            "name that run if it is surely dead."
+        )
+    if holder == "alive":
+        raise RunbookError(
+            f"run_id: run {run_id} is alive on this machine ({current.controller}); stop that ansible-playbook first, "
+            "with SIGTERM to the process whose number stands behind the slash."
+        )
+    if writer_pid is not None:
+        raise RunbookError(
+            f"run_id: a module still writes in the name of run {run_id} (server process {writer_pid}); wait until it is "
+            f"done, or end it with SELECT pg_terminate_backend({writer_pid})."
+        )

@@ -1,0 +1,298 @@
+#!/usr/bin/python
+"""Ansible module: see DOCUMENTATION."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_preflight
+short_description: Refuses a run that should not touch this database, then takes the lease
+description:
+  - One call checks everything that must be true before a run may write to a database, and then takes the lease, so that
+    two runs never meet.
+  - The checks run in this order and stop at the first one that is not met, C(record) (the run's journal is being
+    written, with room for it), C(inventory) (exactly one), C(environment) (the inventory says what it is), C(approval)
+    (production was confirmed, or this is one of its scheduled jobs), C(target) (the database is named in full),
+    C(connection) (it answers, and no transaction pooler stands in between), C(identity) (the server proves that it is the cluster and database which the inventory means), C(primary) (not a
+    standby), C(clock) (server and bastion agree on the time),
+    C(lease).
+  - A mistake on the command line never reaches a server, because the checks that need no connection stand first.
+  - The lease is a row in the table C(runbook.lease) of the database. It ends by itself after 15 minutes; modules renew
+    it while they work. M(pg_lease) gives it back.
+extends_documentation_fragment: runbook_postgresql
+options:
+  environment:
+    description:
+      - What the inventory is, V(sandbox), V(staging) or V(production). Empty is refused.
+    type: str
+    required: true
+  inventory_sources:
+    description:
+      - The inventories of this run, as Ansible's variable C(ansible_inventory_sources).
+      - Ansible merges several silently, so that the last one wins; more than one is refused.
+    type: list
+    elements: str
+    required: true
+  playbook:
+    description:
+      - File name of the playbook that runs. It is the lease's purpose, and is compared with O(scheduled_jobs).
+    type: str
+    required: true
+  confirm:
+    description:
+      - The environment that a person confirmed on the command line. Production needs it; another environment's name is
+        refused everywhere.
+    type: str
+    default: ''
+  job:
+    description:
+      - Name of the scheduled job that this run is. It stands in for O(confirm) if O(scheduled_jobs) lists it for this
+        playbook.
+    type: str
+    default: ''
+  scheduled_jobs:
+    description:
+      - The jobs that may run unattended, each with the file name of its playbook.
+    type: dict
+    default: {}
+  system_identifier:
+    description:
+      - The cluster that the inventory means, as C(pg_control_system()) tells it. Empty is refused, with the value that
+        was found.
+    type: str
+    required: true
+  max_clock_skew_s:
+    description:
+      - Largest difference between the clocks of server and bastion that is accepted, in seconds.
+    type: int
+    default: 300
+  take_lease:
+    description:
+      - Whether to take the lease after all checks. Only a playbook that looks after the lease itself sets V(false).
+    type: bool
+    default: true
+attributes:
+  check_mode:
+    support: full
+    description: All checks run. The lease is read, not taken; one that is held is refused as in the real run.
+  diff_mode:
+    support: none
+    description: Nothing but the lease is written.
+author:
+  - Mental Scribe operations
+"""
+
+EXAMPLES = r"""
+- name: Check, then take the lease
+  pg_preflight:
+    environment: "{{ runbook_environment }}"
+    inventory_sources: "{{ ansible_inventory_sources }}"
+    playbook: weekly_db.yml
+    confirm: "{{ confirm | default('') }}"
+    system_identifier: "7395012345678901234"
+    login_host: db.example.com
+    login_user: runbook_maintain_login
+    login_password: "{{ db_login_password }}"
+    login_db: mental_scribe
+    ssl_mode: verify-full
+"""
+
+RETURN = r"""
+changed:
+  description:
+    - Whether the lease's table had to be made. Taking a lease is bookkeeping of the run and does not count as a change.
+  type: bool
+  returned: always
+msg:
+  description: One sentence.
+  type: str
+  returned: always
+status:
+  description: V(ok), or V(breach) where a check was not met.
+  type: str
+  returned: always
+checks:
+  description: The checks that ran, in order, each with C(name), C(status) and C(msg).
+  type: list
+  elements: dict
+  returned: always
+environment:
+  description: What the inventory is.
+  type: str
+  returned: success
+database:
+  description: Name of the database.
+  type: str
+  returned: success
+system_identifier:
+  description: Identifier of the cluster.
+  type: str
+  returned: success
+server_version:
+  description: PostgreSQL's C(server_version_num).
+  type: int
+  returned: success
+clock_skew_s:
+  description: How far the server's clock is ahead of the bastion's, in seconds, beyond the doubt of half a round trip.
+  type: float
+  returned: success
+lease:
+  description:
+    - C(run_id), C(decision) (V(acquire), V(renew), V(take_over); V(none) without O(take_lease)) and C(expires_at). In
+      check mode C(decision) is what the real run would do, and C(expires_at) is null.
+  type: dict
+  returned: success
+executed_queries:
+  description: Statements that changed something, or would in check mode.
+  type: list
+  elements: str
+  returned: success
+"""
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.runbook.drivers import journal, lease, postgres
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules import preflight as rules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOCK_TIMEOUT_MS = 10_000
+STATEMENT_TIMEOUT_MS = 30_000
+
+
+@dataclass
+class Checks:
+    """The checks so far; the first that is not met ends the run, and is kept with the others."""
+
+    done: list[dict[str, str]] = field(default_factory=list)
+
+    @contextmanager
+    def named(self, name: str) -> Iterator[dict[str, str]]:
+        """One check; the block puts its sentence into ``msg``, or raises."""
+        entry = {"name": name, "status": "ok", "msg": ""}
+        self.done.append(entry)
+        try:
+            yield entry
+        except RunbookError as error:
+            entry |= {"status": "breach", "msg": error.message}
+            error.context["checks"] = self.done
+            raise
+
+
+def look_at(session: postgres.Session) -> tuple[rules.Server, float, datetime]:
+    """What the server says about itself, how far its clock is ahead in seconds, and the bastion's clock."""
+    sent_at = datetime.now(UTC)
+    clock = session.query("SELECT clock_timestamp() AS now")[0]["now"]
+    received_at = datetime.now(UTC)
+    if not session.query("SELECT has_function_privilege('pg_control_system()', 'EXECUTE') AS may")[0]["may"]:
+        raise RunbookError(
+            f"{session.target}: user {session.target.user!r} may not ask which cluster this is; as a superuser run "
+            f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() to that user."
+        )
+    found = session.query(
+        "SELECT current_database() AS database, pg_is_in_recovery() AS in_recovery,"
+        " (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier"
+    )[0]
+    server = rules.Server(clock=clock.astimezone(UTC), **found)
+    return server, rules.clock_skew_s(server.clock, sent_at=sent_at, received_at=received_at), received_at
+
+
+def take_lease(session: postgres.Session, context: Context) -> tuple[dict[str, Any], list[str]]:
+    """Take the lease, or in check mode say what taking it would do; with the statements that made its table."""
+    run_id = context.run.id
+    if run_id is None:
+        raise RunbookError(
+            "The lease needs a run to be held by, and RUNBOOK_RUN_ID is not set; start ansible-playbook."
+        )
+    made = lease.prepare(session, check_mode=context.check_mode)
+    if context.check_mode:
+        decision = lease.stand(session, run_id=run_id).decision
+        return {"run_id": run_id, "decision": decision, "expires_at": None}, made
+    holder = context.run.controller or lease.controller()
+    decision = lease.acquire(session, run_id=run_id, holder=holder, purpose=context.params["playbook"])
+    held = lease.read(session)
+    expires_at = held.expires_at.astimezone(UTC).isoformat() if held else None
+    return {"run_id": run_id, "decision": decision, "expires_at": expires_at}, made
+
+
+def core(context: Context) -> dict[str, Any]:
+    """Check, then take the lease."""
+    params, checks = context.params, Checks()
+    with checks.named("record") as check:
+        check["msg"] = rules.check_record(journal.inspect())
+    with checks.named("inventory") as check:
+        check["msg"] = rules.check_inventory(params["inventory_sources"])
+    with checks.named("environment") as check:
+        check["msg"] = rules.check_environment(params["environment"], params["inventory_sources"][0])
+    with checks.named("approval") as check:
+        said = {key: params[key] for key in ("environment", "confirm", "job", "scheduled_jobs", "playbook")}
+        check["msg"] = rules.check_approval(**said)
+    # The maintenance window and the freeze calendar belong here; until they come, no check claims to have seen them.
+    with checks.named("target") as check:
+        target = postgres.Target.from_params(params)
+        check["msg"] = f"The target is {target}."
+    with checks.named("connection") as check:
+        session = postgres.Session(
+            target, lock_timeout_ms=LOCK_TIMEOUT_MS, statement_timeout_ms=STATEMENT_TIMEOUT_MS, purpose="preflight"
+        )
+        check["msg"] = f"Connected to PostgreSQL {session.server_version // 10000}."
+    held: dict[str, Any] = {"run_id": context.run.id, "decision": "none", "expires_at": None}
+    made: list[str] = []
+    with session:
+        with checks.named("identity") as check:
+            server, skew_s, bastion_clock = look_at(session)
+            check["msg"] = rules.check_identity(
+                server, system_identifier=params["system_identifier"], database=target.database
+            )
+        with checks.named("primary") as check:
+            check["msg"] = rules.check_primary(server)
+        with checks.named("clock") as check:
+            check["msg"] = rules.check_clock(
+                skew_s, server_clock=server.clock, bastion_clock=bastion_clock, max_skew_s=params["max_clock_skew_s"]
+            )
+        if params["take_lease"]:
+            with checks.named("lease") as check:
+                held, made = take_lease(session, context)
+                check["msg"] = f"Run {held['run_id']} {'may take' if context.check_mode else 'holds'} the lease."
+    return {
+        "changed": bool(made),
+        "msg": f"{len(checks.done)} checks passed for {target} ({params['environment']}).",
+        "status": "ok",
+        "environment": params["environment"],
+        "database": server.database,
+        "system_identifier": server.system_identifier,
+        "server_version": session.server_version,
+        "clock_skew_s": round(skew_s, 3),
+        "lease": held,
+        "checks": checks.done,
+        "executed_queries": made,
+    }
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    run_module(
+        core,
+        name="pg_preflight",
+        argument_spec=postgres.argument_spec()
+        | {
+            "environment": {"type": "str", "required": True},
+            "inventory_sources": {"type": "list", "elements": "str", "required": True},
+            "playbook": {"type": "str", "required": True},
+            "confirm": {"type": "str", "default": ""},
+            "job": {"type": "str", "default": ""},
+            "scheduled_jobs": {"type": "dict", "default": {}},
+            "system_identifier": {"type": "str", "required": True},
+            "max_clock_skew_s": {"type": "int", "default": 300},
+            "take_lease": {"type": "bool", "default": True},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

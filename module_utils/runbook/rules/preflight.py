@@ -1,0 +1,231 @@
+"""What must be true before a run may write to a database.
+
+Each rule takes what was found as arguments, and returns the sentence that the record keeps. A rule that is not met
+raises :class:`RunbookError`: what was asked, what was found, the cure. Rules that need no connection stand first, so
+that a mistake on the command line never reaches a server.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from ansible.module_utils.runbook.errors import RunbookError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+ENVIRONMENTS = ("sandbox", "staging", "production")
+
+#: Room that the record of one run may need, in bytes. A journal is a few hundred kB; the rest is for report and logs.
+MIN_FREE_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The run's journal as it was found on the bastion."""
+
+    directory: str | None
+    #: Why the callback could not open its journal, in one sentence; None if it could.
+    error: str | None
+    #: Whether ``journal.jsonl`` is there and can be appended to.
+    appendable: bool
+    free_bytes: int
+
+
+@dataclass(frozen=True)
+class Server:
+    """What the database said about itself."""
+
+    database: str
+    system_identifier: str
+    in_recovery: bool
+    #: PostgreSQL's ``clock_timestamp()``.
+    clock: datetime
+
+
+def check_record(journal: Journal, *, min_free_bytes: int = MIN_FREE_BYTES) -> str:
+    """A run that nobody can look at afterwards does not start.
+
+    :raises RunbookError: no journal is being written, or there is no room for it
+    """
+    if journal.error:
+        raise RunbookError(f"The run's record cannot be written: {journal.error}")
+    if journal.directory is None:
+        raise RunbookError(
+            "No record of this run is being written (RUNBOOK_RUN_DIR is not set); start the playbook with "
+            "ansible-playbook from the project's root, where the callback playbooks/callback_plugins/run_record.py loads."
+        )
+    if not journal.appendable:
+        raise RunbookError(
+            f"The run's record cannot be written: {journal.directory}/journal.jsonl is missing or cannot be appended to; "
+            "give this user the right to write there."
+        )
+    if journal.free_bytes < min_free_bytes:
+        raise RunbookError(
+            f"The run's record needs {min_free_bytes:,} bytes free in {journal.directory} and finds "
+            f"{journal.free_bytes:,}; make room, or let RUNBOOK_RUNS_DIR name another disk."
+        )
+    return f"The record is written to {journal.directory}."
+
+
+def check_inventory(sources: Sequence[str]) -> str:
+    """Ansible merges several inventories silently, and the last one wins: so there must be exactly one.
+
+    :param sources: what ``-i`` named, as Ansible's ``ansible_inventory_sources``
+    :raises RunbookError: none, or more than one
+    """
+    named = [source for source in sources if source.strip()]
+    if not named:
+        raise RunbookError("inventory_sources: no inventory was named; add -i inventories/<environment>.")
+    if len(named) > 1:
+        raise RunbookError(
+            f"inventory_sources: {len(named)} inventories were named ({', '.join(named)}), and Ansible would merge them "
+            "silently; name exactly one with -i."
+        )
+    return f"One inventory: {named[0]}."
+
+
+def check_environment(environment: str | None, source: str) -> str:
+    """The inventory says what it is, and does not contradict the folder it stands in.
+
+    :param environment: the inventory's ``runbook_environment``
+    :param source: path of the inventory; the innermost folder that bears an environment's name counts
+    :raises RunbookError: nothing said, an unknown word, or a folder that says otherwise
+    """
+    if not environment:
+        raise RunbookError(
+            "environment: the inventory does not say what it is; set runbook_environment in its group_vars/all.yml to "
+            f"one of {', '.join(ENVIRONMENTS)}."
+        )
+    if environment not in ENVIRONMENTS:
+        raise RunbookError(
+            f"environment: {environment!r} is unknown; set runbook_environment to one of {', '.join(ENVIRONMENTS)}."
+        )
+    folders = [part for part in PurePath(source).parts if part in ENVIRONMENTS]
+    if folders and folders[-1] != environment:
+        raise RunbookError(
+            f"environment: runbook_environment is {environment!r}, but the inventory stands in a folder named "
+            f"{folders[-1]!r} ({source}); use the inventory of {environment}, or correct runbook_environment."
+        )
+    return f"The environment is {environment}."
+
+
+def check_approval(
+    *, environment: str, confirm: str, job: str, scheduled_jobs: Mapping[str, str], playbook: str
+) -> str:
+    """Production is touched by a job that its inventory lists, or by a person who says the word.
+
+    :param confirm: what ``-e confirm=`` said; empty if nothing
+    :param job: what ``-e preflight_job=`` said; empty if nothing
+    :param scheduled_jobs: the jobs that may run unattended, each with the file name of its playbook
+    :param playbook: file name of the playbook that runs
+    :raises RunbookError: nobody approved, or what was said names something else
+    """
+    if confirm and confirm != environment:
+        raise RunbookError(
+            f"confirm: {confirm!r} was confirmed, but this inventory is {environment}; check -i, and confirm the "
+            "environment that is meant."
+        )
+    if job:
+        listed = scheduled_jobs.get(job)
+        if listed is None:
+            known = ", ".join(sorted(scheduled_jobs)) or "none"
+            raise RunbookError(
+                f"job: {job!r} is not among the scheduled jobs of this inventory ({known}); add it to "
+                "preflight_scheduled_jobs, or leave preflight_job out."
+            )
+        if listed != playbook:
+            raise RunbookError(
+                f"job: the inventory schedules {job} for the playbook {listed}, not for {playbook}; run that one, or "
+                "correct preflight_scheduled_jobs."
+            )
+        return f"Approved as the scheduled job {job}."
+    if confirm:
+        return f"Confirmed for {environment}."
+    if environment == "production":
+        raise RunbookError(
+            f"confirm: {playbook} would run on production and nobody confirmed it; add -e confirm=production, or "
+            "-e preflight_job=<job> for a job that preflight_scheduled_jobs lists."
+        )
+    return f"{environment.capitalize()} needs no confirmation."
+
+
+def check_identity(server: Server, *, system_identifier: str, database: str) -> str:
+    """The server proves that it is the one which the inventory means.
+
+    :param system_identifier: as pinned in the inventory; PostgreSQL gives each cluster its own at ``initdb``
+    :param database: the database's name in the inventory
+    :raises RunbookError: nothing is pinned, or another cluster or database answered
+    """
+    pinned = system_identifier.strip()
+    if not pinned:
+        raise RunbookError(
+            "system_identifier: the inventory does not say which cluster it means; if this is the right one, pin it: "
+            f"preflight_system_identifier: '{server.system_identifier}'"
+        )
+    if not pinned.isdigit():
+        raise RunbookError(
+            f"system_identifier: {pinned!r} is not a system identifier, which is a number; if this is the right "
+            f"cluster, pin it: preflight_system_identifier: '{server.system_identifier}'"
+        )
+    if pinned != server.system_identifier:
+        raise RunbookError(
+            f"system_identifier: the inventory means cluster {pinned}, and cluster {server.system_identifier} answered; "
+            "check db_login_host and db_login_port, and correct preflight_system_identifier only if the cluster was "
+            "replaced on purpose."
+        )
+    if server.database != database:
+        raise RunbookError(
+            f"login_db: the inventory means database {database!r}, and {server.database!r} answered; a pooler may map "
+            "the name: connect to the server itself."
+        )
+    return f"Database {server.database} of cluster {server.system_identifier}, as pinned."
+
+
+def check_primary(server: Server) -> str:
+    """Maintenance writes, and a standby cannot be written to.
+
+    :raises RunbookError: the server is in recovery
+    """
+    if server.in_recovery:
+        raise RunbookError(
+            "login_host: this server is a standby (pg_is_in_recovery() is true), and maintenance writes; "
+            "name the primary in db_login_host."
+        )
+    return "The server is a primary."
+
+
+def clock_skew_s(server_clock: datetime, *, sent_at: datetime, received_at: datetime) -> float:
+    """How far the server's clock is ahead of the bastion's, in seconds, as far as it is certain.
+
+    The server read its clock somewhere between question and answer; half the round trip is the benefit of that doubt.
+
+    >>> from datetime import datetime, timedelta
+    >>> asked = datetime(2026, 1, 4, 2, 0, 0)
+    >>> clock_skew_s(asked + timedelta(seconds=7201), sent_at=asked, received_at=asked + timedelta(seconds=2))
+    7199.0
+    """
+    middle = sent_at + (received_at - sent_at) / 2
+    doubt = (received_at - sent_at).total_seconds() / 2
+    skew = (server_clock - middle).total_seconds()
+    certain = max(abs(skew) - doubt, 0.0)
+    return certain if skew >= 0 else -certain
+
+
+def check_clock(skew_s: float, *, server_clock: datetime, bastion_clock: datetime, max_skew_s: int) -> str:
+    """Windows and retention are judged by clocks, so the two clocks must agree.
+
+    :param skew_s: as :func:`clock_skew_s` gives it
+    :param max_skew_s: the largest difference that is accepted, in seconds
+    :raises RunbookError: they differ by more
+    """
+    if abs(skew_s) > max_skew_s:
+        raise RunbookError(
+            f"max_clock_skew_s: the server's clock says {server_clock:%Y-%m-%d %H:%M:%S %Z} and the bastion's "
+            f"{bastion_clock:%Y-%m-%d %H:%M:%S %Z}, {abs(skew_s):,.0f} s apart where {max_skew_s} s are accepted; "
+            "set the wrong one right (timedatectl, chronyc tracking)."
+        )
+    return f"The clocks of server and bastion are {abs(skew_s):.1f} s apart."
