@@ -1,0 +1,420 @@
+"""The weekly work: the runbook's way, what people use instead, and this project, side by side in one run.
+
+``make bench`` builds a database of three gigabytes once, and writes the tables of bench/README.md. Ratios are what
+counts: absolute times are those of one small machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import ROOT, Sample, Server, measure, module, program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SOURCE, ARCHIVE, DAYS = "public.audit_log", "public.audit_log_archive", 90
+Act = tuple[str, "Callable[[], tuple[str, int | None]]", str]
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+def build(there: Server, scale: float) -> None:
+    """Make the templates: the churned database, its twin with a partitioned audit_log, and one with little to do."""
+    from ansible.module_utils.runbook.rules import demo_database
+
+    there.template("plain", lambda: void(there.run(*demo_database.statements(scale=scale, seed=1))))
+    there.template("parts", lambda: void(there.run(*partitioned(there))), base="plain")
+    there.template("tidy", lambda: void(there.run("VACUUM ANALYZE")), base="plain")
+
+
+def void(_anything: object) -> None:
+    """Throw a result away."""
+
+
+def partitioned(there: Server) -> list[str]:
+    """SQL that turns audit_log of the twin into one partition a month-sized range, with the same rows."""
+    (today,) = there.run("SELECT current_date")[0]
+    bounds = [today.toordinal() - 90 - 30 * n for n in range(6, -5, -1)]
+    day = type(today).fromordinal
+    parts = [
+        f"CREATE TABLE public.audit_log_{day(low):%Y%m%d} PARTITION OF public.audit_log "
+        f"FOR VALUES FROM ('{day(low)}') TO ('{day(high)}')"
+        for low, high in zip(bounds, bounds[1:], strict=False)
+    ]
+    return [
+        "ALTER TABLE public.audit_log RENAME TO audit_log_plain",
+        "DROP TABLE IF EXISTS public.audit_log_archive",
+        "CREATE TABLE public.audit_log (LIKE public.audit_log_plain INCLUDING DEFAULTS INCLUDING IDENTITY) "
+        "PARTITION BY RANGE (created_at)",
+        "ALTER TABLE public.audit_log ADD PRIMARY KEY (id, created_at)",
+        "CREATE INDEX ON public.audit_log (created_at)",
+        *parts,
+        "INSERT INTO public.audit_log OVERRIDING SYSTEM VALUE SELECT * FROM public.audit_log_plain",
+        "SELECT setval(pg_get_serial_sequence('public.audit_log', 'id'), (SELECT max(id) FROM public.audit_log))",
+        "DROP TABLE public.audit_log_plain",
+        "VACUUM ANALYZE public.audit_log",
+    ]
+
+
+# --- ways -------------------------------------------------------------------------------------------------------------
+
+
+def sql(there: Server, *statements: str) -> Callable[[], tuple[str, int | None]]:
+    """Statements, each a transaction, as psql would run them."""
+
+    def act() -> tuple[str, int | None]:
+        there.run(*statements)
+        return "", None
+
+    return act
+
+
+def columns(there: Server) -> str:
+    """The source's columns, since an archive with archived_at does not take the runbook's ``SELECT *``."""
+    rows = there.run(
+        "SELECT attname FROM pg_attribute WHERE attrelid = 'public.audit_log'::regclass AND attnum > 0 "
+        "AND NOT attisdropped ORDER BY attnum"
+    )
+    return ", ".join(name for (name,) in rows)
+
+
+def runbook_archive(there: Server) -> list[str]:
+    """The runbook's two statements."""
+    cols = columns(there)
+    return [
+        f"INSERT INTO {ARCHIVE} ({cols}) SELECT {cols} FROM {SOURCE} WHERE created_at < now() - interval '90 days'",
+        f"DELETE FROM {SOURCE} WHERE created_at < now() - interval '90 days'",
+    ]
+
+
+RUNBOOK_VACUUM = ["VACUUM ANALYZE", *(f"VACUUM ANALYZE public.{t}" for t in ("audit_log", "conversations", "messages"))]
+
+
+def ctid_batches(there: Server) -> Callable[[], tuple[str, int | None]]:
+    """What people commonly write instead: 5,000 rows a statement, picked by ctid."""
+    cols = columns(there)
+    statement = (
+        f"WITH moved AS (DELETE FROM {SOURCE} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {SOURCE} WHERE created_at < "
+        f"now() - interval '90 days' LIMIT 5000)) RETURNING {cols}) INSERT INTO {ARCHIVE} ({cols}) SELECT {cols} FROM moved"
+    )
+
+    def act() -> tuple[str, int | None]:
+        connection = there.connect()
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+            while cursor.rowcount:
+                cursor.execute(statement)
+        connection.close()
+        return "", None
+
+    return act
+
+
+def ours_archive(there: Server) -> Callable[[], tuple[str, int | None]]:
+    """Module pg_archive with its defaults."""
+
+    def act() -> tuple[str, int | None]:
+        result, memory = module("pg_archive", there.login | {"source": SOURCE, "archive": ARCHIVE, "older_than_days": DAYS})
+        note = f"{result['moved_rows']:,} rows, {result['batches']} batches"
+        if result["detached_partitions"]:
+            note = f"{len(result['detached_partitions'])} partitions"
+        return note, memory
+
+    return act
+
+
+def ours_vacuum(there: Server, mode: str) -> Callable[[], tuple[str, int | None]]:
+    """Module pg_vacuum with two jobs."""
+
+    def act() -> tuple[str, int | None]:
+        result, memory = module("pg_vacuum", there.login | {"mode": mode, "jobs": 2})
+        return f"{result['done_tables']} tables", memory
+
+    return act
+
+
+def vacuumdb(there: Server) -> Callable[[], tuple[str, int | None]]:
+    """PostgreSQL's own program with two jobs."""
+
+    def act() -> tuple[str, int | None]:
+        program(there, "vacuumdb", "-j2", "--analyze", "--dbname=postgres")
+        return "", None
+
+    return act
+
+
+def both(*acts: Callable[[], tuple[str, int | None]]) -> Callable[[], tuple[str, int | None]]:
+    """One act after the other."""
+
+    def act() -> tuple[str, int | None]:
+        done = [each() for each in acts]
+        return ", ".join(note for note, _ in done if note), max((m for _, m in done if m is not None), default=None)
+
+    return act
+
+
+def quiet(seconds: float) -> Callable[[], tuple[str, int | None]]:
+    """No maintenance at all: the clients' own longest wait."""
+
+    def act() -> tuple[str, int | None]:
+        time.sleep(seconds)
+        return "", None
+
+    return act
+
+
+def groups(there: Server) -> dict[str, tuple[str, list[Act]]]:
+    """Every table of the report: title, and its ways with the template that each starts from."""
+    statements = runbook_archive(there)
+    cols = columns(there)
+    single = (
+        f"WITH moved AS (DELETE FROM {SOURCE} WHERE created_at < now() - interval '90 days' RETURNING {cols}) "
+        f"INSERT INTO {ARCHIVE} ({cols}) SELECT {cols} FROM moved"
+    )
+    plain, parts, tidy = "plain", "parts", "tidy"
+    return {
+        "archive": (
+            "Archive of the rows older than 90 days",
+            [
+                ("no maintenance", quiet(15), plain),
+                ("runbook: two bare statements", sql(there, *statements), plain),
+                ("one DELETE … RETURNING statement", sql(there, single), plain),
+                ("batches of 5,000 by ctid", ctid_batches(there), plain),
+                ("pg_archive", ours_archive(there), plain),
+                ("pg_archive, whole partitions", ours_archive(there), parts),
+            ],
+        ),
+        "vacuum": (
+            "Vacuum and statistics of the whole database",
+            [
+                ("no maintenance", quiet(10), plain),
+                ("runbook: VACUUM ANALYZE, and three tables again", sql(there, *RUNBOOK_VACUUM), plain),
+                ("vacuumdb -j2 --analyze", vacuumdb(there), plain),
+                ("pg_vacuum, mode all", ours_vacuum(there, "all"), plain),
+                ("pg_vacuum, mode needed", ours_vacuum(there, "needed"), plain),
+                ("vacuumdb -j2 --analyze, little to do", vacuumdb(there), tidy),
+                ("pg_vacuum, mode needed, little to do", ours_vacuum(there, "needed"), tidy),
+            ],
+        ),
+        "weekly": (
+            "The whole weekly work",
+            [
+                ("no maintenance", quiet(20), plain),
+                ("runbook: vacuum, three tables again, archive, ANALYZE", sql(there, *RUNBOOK_VACUUM, *statements, "ANALYZE"), plain),
+                ("pg_archive, then pg_vacuum", both(ours_archive(there), ours_vacuum(there, "needed")), plain),
+            ],
+        ),
+    }
+
+
+# --- a weekly run that finds nothing to do ------------------------------------------------------------------------------
+
+
+def timed(words: list[str], environ: dict[str, str]) -> tuple[float, float]:
+    """Wall and CPU seconds of a command and its children; its output is shown where it fails."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.perf_counter()
+    done = subprocess.run(words, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    wall = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-2000:]}")
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def idle(there: Server, repeat: int) -> list[list[str]]:
+    """weekly_db.yml on one and on fifty databases with nothing to do, beside a play of as many trivial modules."""
+    from ansible.module_utils.runbook.rules import demo_database
+
+    rows = []
+    there.fresh("tidy")
+    (identifier,) = there.run("SELECT system_identifier::text FROM pg_control_system()")[0]
+    there.run("CREATE DATABASE idle")
+    idle_there = Idle(there)
+    idle_there.fill(demo_database.statements(scale=0.02, seed=1))
+    environ = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    with tempfile.TemporaryDirectory(prefix="bench-idle-") as folder:
+        environ["RUNBOOK_RUNS_DIR"] = f"{folder}/runs"
+        # As many module calls as weekly_db.yml makes: preflight, archive, vacuum, release.
+        floor = Path(folder) / "floor.yml"
+        floor.write_text(
+            "- hosts: databases\n  gather_facts: false\n  tasks:\n"
+            + "".join(f"    - name: Trivial module {n}\n      ansible.builtin.ping:\n" for n in range(4))
+        )
+        for count in (1, 50):
+            inventory = Path(folder) / f"{count}.json"
+            inventory.write_text(json.dumps(idle_there.inventory(count, identifier)))
+            measured = defaultdict(list)
+            play = ["ansible-playbook", "-i", str(inventory)]
+            timed([*play, "playbooks/weekly_db.yml"], environ)  # the first run does what there is to do
+            for _ in range(repeat):
+                measured["floor"].append(timed([*play, str(floor)], environ))
+                measured["weekly"].append(timed([*play, "playbooks/weekly_db.yml"], environ))
+            wall = {key: statistics.median(w for w, _ in values) for key, values in measured.items()}
+            cpu = {key: statistics.median(c for _, c in values) for key, values in measured.items()}
+            rows.append(
+                [str(count), *(f"{wall[k]:.1f}" for k in ("floor", "weekly")), f"{wall['weekly'] / wall['floor']:.2f}"]
+                + [*(f"{cpu[k]:.1f}" for k in ("floor", "weekly")), f"{cpu['weekly'] / cpu['floor']:.2f}"]
+            )
+            print("  idle:", rows[-1], flush=True)
+    return rows
+
+
+class Idle:
+    """Fifty small tidy databases of one server."""
+
+    COUNT = 50
+
+    def __init__(self, there: Server) -> None:
+        self.there = there
+
+    def fill(self, statements: list[str]) -> None:
+        """Fill one small database, and copy it."""
+        there = self.there
+        connection = __import__("psycopg2").connect(
+            host="127.0.0.1", port=there.cluster.port, user=there.cluster.superuser, dbname="idle"
+        )
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+        connection.close()
+        for number in range(self.COUNT):
+            there.run(f"CREATE DATABASE idle_{number} TEMPLATE idle")
+
+    def inventory(self, count: int, identifier: str) -> dict[str, Any]:
+        """An inventory of ``count`` of them."""
+        there = self.there
+        return {
+            "databases": {
+                "hosts": {f"db{n}": {"db_login_db": f"idle_{n}"} for n in range(count)},
+                "vars": {
+                    "ansible_connection": "local",
+                    "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+                    "runbook_environment": "sandbox",
+                    "preflight_system_identifier": identifier,
+                    "db_login_host": "127.0.0.1",
+                    "db_login_port": there.cluster.port,
+                    "db_login_user": there.cluster.superuser,
+                    "db_login_password": "",
+                    "db_ssl_mode": "disable",
+                },
+            }
+        }
+
+
+# --- report -----------------------------------------------------------------------------------------------------------
+
+
+def limits(folder: Path) -> str:
+    """What this machine can do at most: its disk, written to directly, and its cores."""
+    target = folder / "limit.bin"
+    size = 2**30
+    block = os.urandom(2**22)
+    started = time.perf_counter()
+    with target.open("wb") as out:
+        for _ in range(size // len(block)):
+            out.write(block)
+        out.flush()
+        os.fsync(out.fileno())
+    rate = size / (time.perf_counter() - started)
+    target.unlink()
+    return f"{os.cpu_count()} cores, {platform.system()}, disk writes {rate / 1e6:,.0f} MB/s (1 GiB with fsync)"
+
+
+def median(samples: list[Sample], field: str) -> float | None:
+    """Median of one figure; None where the variant does not have it."""
+    values = [getattr(sample, field) for sample in samples if getattr(sample, field) is not None]
+    return statistics.median(values) if values else None
+
+
+def table(title: str, ways: list[Act], samples: dict[str, list[Sample]]) -> list[str]:
+    """One table in Markdown; the ratio is to the runbook's own way, in the same run."""
+    lines = [
+        f"### {title}",
+        "",
+        "| way | wall s | × runbook | longest client wait ms | p99 ms | WAL MB | module's peak memory MB | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    base = next((median(samples[name], "wall_s") for name, _, _ in ways if name.startswith("runbook")), None)
+    for name, _, _ in ways:
+        mine = samples[name]
+        wall, longest, p99, wal, memory = (
+            median(mine, field) for field in ("wall_s", "longest_wait_ms", "p99_wait_ms", "wal_bytes", "memory_bytes")
+        )
+        without = name == "no maintenance"
+        ratio = "–" if without or not base or wall is None else f"{wall / base:.2f}"
+        worst = max(s.longest_wait_ms or 0 for s in mine)
+        lines.append(
+            f"| {name} | {'–' if without else f'{wall:.1f}'} | {ratio} | {longest:.0f} (worst {worst:.0f}) | {p99:.0f} | "
+            f"{'–' if without else f'{(wal or 0) / 1e6:.0f}'} | {f'{memory / 1e6:.0f}' if memory else '–'} | {mine[-1].note} |"
+        )
+    return [*lines, ""]
+
+
+def main() -> None:
+    """Measure, and write what was measured into bench/README.md."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scale", type=float, default=50.0, help="size of the database (50: 3 M audit rows, 3 M messages)")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each variant; the table shows medians")
+    parser.add_argument("--only", nargs="*", choices=["archive", "vacuum", "weekly", "idle"], help="these tables only")
+    parser.add_argument("--folder", type=Path, default=ROOT / ".cache" / "bench", help="where the clusters lie (30 GB)")
+    arguments = parser.parse_args()
+    there = Server(arguments.folder)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    report: list[str] = []
+    try:
+        build(there, arguments.scale)
+        there.fresh("plain")
+        (version, size, rows) = there.run(
+            "SELECT current_setting('server_version'), pg_size_pretty(pg_database_size(current_database())), "
+            "(SELECT count(*) FROM public.audit_log WHERE created_at < now() - interval '90 days')"
+        )[0]
+        report += [f"PostgreSQL {version}, database of {size}, {rows:,} audit rows to archive; {limits(arguments.folder)}; "
+                   f"medians of {arguments.repeat} runs.", ""]
+        for key, (title, ways) in groups(there).items():
+            if arguments.only and key not in arguments.only:
+                continue
+            print(title, flush=True)
+            samples: dict[str, list[Sample]] = defaultdict(list)
+            for _ in range(arguments.repeat):
+                for name, act, template in ways:
+                    samples[name].append(measure(there, name, act, template))
+            report += table(title, ways, samples)
+        if not arguments.only or "idle" in arguments.only:
+            report += [
+                "### A weekly run that finds nothing to do",
+                "",
+                "| databases | floor, wall s | weekly_db.yml, wall s | × floor | floor, CPU s | weekly_db.yml, CPU s | × floor |",
+                "|---|---|---|---|---|---|---|",
+                *(f"| {' | '.join(row)} |" for row in idle(there, arguments.repeat)),
+                "",
+            ]
+    finally:
+        there.stop()
+        shutil.rmtree(arguments.folder / "live", ignore_errors=True)
+    if arguments.only:
+        print("\n".join(report))
+        return
+    readme = ROOT / "bench" / "README.md"
+    head, _, rest = readme.read_text().partition("<!-- measured -->\n")
+    _, _, tail = rest.partition("<!-- end -->\n")
+    readme.write_text(head + "<!-- measured -->\n" + "\n".join(report) + "<!-- end -->\n" + tail)
+
+
+if __name__ == "__main__":
+    main()
