@@ -1,0 +1,493 @@
+"""Reads what the server knows about its tables, and runs VACUUM and ANALYZE over several connections."""
+
+from __future__ import annotations
+
+import collections
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+import psycopg2.errors
+from ansible.module_utils.runbook.drivers import postgres
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+from ansible.module_utils.runbook.rules.vacuum import Figures, Part, Priority, Report, Settings, Table, Work
+from psycopg2 import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+    from ansible.module_utils.runbook.drivers.postgres import Session
+
+#: The first attempt waits no longer than this for a lock; the table is tried again when all others are done.
+QUICK_LOCK_TIMEOUT_MS = 200
+#: What figures wait for a lock before they stay unknown.
+FIGURES_LOCK_TIMEOUT_MS = 20
+#: Between two looks at the running statements.
+TICK_S = 0.5
+#: Pauses before a lost connection is opened again; then this connection gives up.
+RECONNECT_AFTER_S = (0.5, 1.0, 2.0)
+#: How long a cancelled statement may take to end.
+CANCEL_TIMEOUT_S = 15.0
+#: Before version 15 the server's statistics arrive late; longer than this nobody waits for them.
+STATISTICS_TIMEOUT_S = 3.0
+
+# The functions are those behind pg_stat_all_tables, whose own grouping by index is slow over many tables. None of it
+# takes a lock on a table, so a locked one does not hold up the plan.
+_TABLES = """
+SELECT c.oid::bigint AS oid, n.nspname, c.relname, c.relkind::text AS relkind, h.inhparent::bigint AS parent_oid,
+  c.reltuples, c.relpages, c.relpages + coalesce(t.relpages, 0) + coalesce(x.pages, 0) AS total_pages,
+  c.reloptions, t.oid::bigint AS toast_oid, t.reltuples AS toast_reltuples, t.reloptions AS toast_reloptions,
+  CASE WHEN c.relfrozenxid <> '0' THEN age(c.relfrozenxid) END AS xid_age,
+  CASE WHEN c.relminmxid <> '0' THEN mxid_age(c.relminmxid) END AS mxid_age,
+  CASE WHEN t.relfrozenxid <> '0' THEN age(t.relfrozenxid) END AS toast_xid_age,
+  CASE WHEN t.relminmxid <> '0' THEN mxid_age(t.relminmxid) END AS toast_mxid_age,
+  pg_stat_get_live_tuples(c.oid) AS live_rows, pg_stat_get_dead_tuples(c.oid) AS dead_rows,
+  pg_stat_get_ins_since_vacuum(c.oid) AS inserted_rows, pg_stat_get_mod_since_analyze(c.oid) AS modified_rows,
+  pg_stat_get_dead_tuples(t.oid) AS toast_dead_rows, pg_stat_get_ins_since_vacuum(t.oid) AS toast_inserted_rows,
+  greatest(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)) AS last_vacuum,
+  greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) AS last_analyze,
+  pg_stat_get_last_autoanalyze_time(c.oid) AS last_autoanalyze,
+  {permitted} AS permitted
+FROM pg_class AS c
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+LEFT JOIN pg_class AS t ON t.oid = c.reltoastrelid
+LEFT JOIN (SELECT i.indrelid, sum(k.relpages) AS pages FROM pg_index AS i JOIN pg_class AS k ON k.oid = i.indexrelid
+  GROUP BY i.indrelid) AS x ON x.indrelid = c.oid
+LEFT JOIN pg_inherits AS h ON c.relispartition AND h.inhrelid = c.oid
+WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't'
+  AND (%(oids)s::bigint[] IS NULL OR c.oid = ANY (%(oids)s::bigint[]::oid[]))
+"""
+
+# Rights as the server checks them: the owner of the database, of the table, or MAINTAIN since version 17. VACUUM skips
+# a table that it may not touch with nothing but a warning.
+_IS_DATABASE_OWNER = (
+    "NOT c.relisshared AND pg_has_role((SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE')"
+)
+_IS_OWNER = f"({_IS_DATABASE_OWNER} OR pg_has_role(c.relowner, 'USAGE'))"
+_MAY_MAINTAIN = f"({_IS_DATABASE_OWNER} OR has_table_privilege(c.oid, 'MAINTAIN'))"
+
+# Sizes need a lock on the table, if the weakest one; a table that somebody has, or wants, for himself is left out.
+_SIZES = """
+SELECT c.oid::bigint AS oid, pg_total_relation_size(c.oid) AS size_bytes
+FROM pg_class AS c
+WHERE c.oid = ANY (%(oids)s::bigint[]::oid[]) AND NOT EXISTS (
+  SELECT FROM pg_locks AS l WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.relation = c.oid
+    AND l.database IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())))
+"""
+
+_PROGRESS = """
+SELECT pid, relid::bigint AS oid, heap_blks_scanned AS done, heap_blks_total AS total FROM pg_stat_progress_vacuum
+WHERE pid = ANY (%(pids)s)
+UNION ALL
+SELECT pid, relid::bigint, sample_blks_scanned, sample_blks_total FROM pg_stat_progress_analyze
+WHERE pid = ANY (%(pids)s)
+"""
+
+
+def read_settings(session: Session, *, vacuum_scale_factor: float, analyze_scale_factor: float) -> Settings:
+    """The options, and what the server adds to them.
+
+    :raises RunbookError: the server is a standby
+    """
+    row = session.query(
+        "SELECT pg_is_in_recovery() AS standby, current_setting('autovacuum_freeze_max_age')::bigint AS xids,"
+        " current_setting('autovacuum_multixact_freeze_max_age')::bigint AS mxids"
+    )[0]
+    if row["standby"]:
+        raise RunbookError(
+            f"{session.target} is a read-only standby, which cannot vacuum; name the primary in login_host."
+        )
+    return Settings(
+        vacuum_scale_factor=vacuum_scale_factor,
+        analyze_scale_factor=analyze_scale_factor,
+        autovacuum_freeze_max_age=row["xids"],
+        autovacuum_multixact_freeze_max_age=row["mxids"],
+        server_version=session.server_version,
+    )
+
+
+def read_tables(session: Session, oids: Collection[int] | None = None) -> list[Table]:
+    """Everything that VACUUM or ANALYZE may take, system catalogs included; no lock is taken.
+
+    Left out are foreign tables, whose ANALYZE would fetch rows from elsewhere, and temporary tables of others.
+
+    :param oids: only these; None: all
+    """
+    permitted = _MAY_MAINTAIN if session.server_version >= 170000 else _IS_OWNER
+    statement = sql.SQL(_TABLES.replace("{permitted}", permitted))
+    return [_table(row) for row in session.query(statement, {"oids": None if oids is None else list(oids)})]
+
+
+def _table(row: dict[str, Any]) -> Table:
+    options = _options(row["reloptions"])
+    toast = None
+    if row["toast_oid"] is not None:
+        toast = Part(
+            rows=row["toast_reltuples"],
+            dead_rows=row["toast_dead_rows"] or 0,
+            inserted_rows=row["toast_inserted_rows"] or 0,
+            xid_age=row["toast_xid_age"],
+            mxid_age=row["toast_mxid_age"],
+            # As autovacuum does: those of the main table where the TOAST table has none.
+            options=_options(row["toast_reloptions"]) or options,
+        )
+    return Table(
+        oid=row["oid"],
+        name=QualifiedName(row["nspname"], row["relname"]),
+        kind=row["relkind"],
+        heap=Part(
+            rows=row["reltuples"],
+            dead_rows=row["dead_rows"] or 0,
+            inserted_rows=row["inserted_rows"] or 0,
+            xid_age=row["xid_age"],
+            mxid_age=row["mxid_age"],
+            options=options,
+        ),
+        toast=toast,
+        modified_rows=row["modified_rows"] or 0,
+        live_rows=row["live_rows"] or 0,
+        heap_pages=row["relpages"],
+        total_pages=int(row["total_pages"]),
+        last_vacuum=row["last_vacuum"],
+        last_analyze=row["last_analyze"],
+        last_autoanalyze=row["last_autoanalyze"],
+        parent_oid=row["parent_oid"],
+        permitted=row["permitted"],
+    )
+
+
+def _options(stored: list[str] | None) -> dict[str, str]:
+    return dict(entry.split("=", 1) for entry in stored or [] if "=" in entry)
+
+
+def figures(session: Session, tables: Sequence[Table]) -> dict[int, Figures]:
+    """Size, rows and age of each table; a size that cannot be had without waiting stays None."""
+    sizes = _sizes(session, [table.oid for table in tables])
+    return {
+        table.oid: Figures(
+            size_bytes=sizes.get(table.oid),
+            dead_rows=table.heap.dead_rows if table.kind != "p" else None,
+            live_rows=table.live_rows if table.kind != "p" else None,
+            xid_age=table.xid_age,
+        )
+        for table in tables
+    }
+
+
+def _sizes(session: Session, oids: Sequence[int]) -> dict[int, int | None]:
+    if not oids:
+        return {}
+    usual = session.query(
+        "SELECT current_setting('lock_timeout') AS usual, set_config('lock_timeout', %s, false)",
+        (str(FIGURES_LOCK_TIMEOUT_MS),),
+    )[0]["usual"]
+    sizes: dict[int, int | None] = {}
+    try:
+        sizes = {row["oid"]: row["size_bytes"] for row in session.query(_SIZES, {"oids": list(oids)})}
+    except psycopg2.errors.LockNotAvailable:
+        for oid in oids:
+            try:
+                sizes |= {row["oid"]: row["size_bytes"] for row in session.query(_SIZES, {"oids": [oid]})}
+            except psycopg2.errors.LockNotAvailable:
+                continue
+    session.query("SELECT set_config('lock_timeout', %s, false)", (usual,))
+    return sizes
+
+
+def statement(work: Work, server_version: int) -> sql.Composed:
+    """The command for one table; it is refused, not skipped, when the lock cannot be had within lock_timeout."""
+    table = postgres.table(work.table.name)
+    if work.action == "analyze":
+        only = work.table.kind == "p" and server_version >= 180000
+        return sql.SQL("ANALYZE {} {}" if only else "ANALYZE {}{}").format(sql.SQL("ONLY" if only else ""), table)
+    options = {"vacuum": [], "vacuum_analyze": ["ANALYZE"], "freeze": ["FREEZE", "ANALYZE"]}[work.action]
+    if server_version >= 160000:
+        # Otherwise each VACUUM reads the whole of pg_class once more; close_pass() does it once for all.
+        options.append("SKIP_DATABASE_STATS")
+    return sql.SQL("VACUUM {}{}").format(sql.SQL(f"({', '.join(options)}) " if options else ""), table)
+
+
+class Pass:
+    """One pass over the planned tables, by several connections that take the next table from one queue.
+
+    A table that is locked, or whose connection was lost, is tried a second time when all others are done.
+    """
+
+    def __init__(
+        self,
+        reports: Sequence[Report],
+        *,
+        connect: Callable[[], Session],
+        jobs: int,
+        lock_timeout_ms: int,
+        deadline_s: float,
+    ) -> None:
+        """Nothing runs yet.
+
+        :param reports: one for each piece of work, in the order in which it is begun; they are filled in
+        :param connect: opens a session of its own for a job
+        :param lock_timeout_ms: longest wait for one table's lock
+        :param deadline_s: seconds from now after which what runs is cancelled
+        """
+        self.executed_queries: list[str] = []
+        self._reports = reports
+        self._connect = connect
+        self._lock_timeout_ms = lock_timeout_ms
+        self._deadline = time.monotonic() + deadline_s
+        self._sessions: list[Session | None] = [None] * max(1, min(jobs, len(reports)))
+        self._pids: dict[int, int] = {}
+        self._running: dict[int, Report] = {}
+        self._again: list[Report] = []
+        self._stop = threading.Event()
+        self._trouble: str | None = None
+
+    def run(self, tick: Callable[[], None]) -> str | None:
+        """Do the work; the reports tell what became of it.
+
+        :param tick: called in this thread every half second; an error that it raises ends the pass
+        :returns: why the pass ended early, None if it did not
+        """
+        early: str | None = None
+        try:
+            first = [report for report in self._reports if report.work.priority is not Priority.PARTITIONED]
+            last = [report for report in self._reports if report.work.priority is Priority.PARTITIONED]
+            self._phase(first, tick, lock_timeout_ms=min(QUICK_LOCK_TIMEOUT_MS, self._lock_timeout_ms), final=False)
+            # Parents after their partitions, whose ANALYZE a parent's may repeat.
+            again, self._again = self._again, []
+            self._phase([*last, *again], tick, lock_timeout_ms=self._lock_timeout_ms, final=True)
+            if self._trouble is not None and any(report.state == "planned" for report in self._reports):
+                early = self._trouble
+        except TimeoutError:
+            early = "the deadline has passed"
+        except RunbookError as error:
+            early = error.message
+        except psycopg2.Error:
+            early = "the connection that holds the writer's lock was lost"
+        finally:
+            self._cancel()
+            for session in self._sessions:
+                if session is not None:
+                    session.close()
+        for report in self._reports:
+            if report.state == "planned":
+                report.state = "not_reached"
+        return early
+
+    def progress(self, session: Session | None) -> tuple[str, int, int]:
+        """What runs now, and how many bytes of how many are through.
+
+        :param session: where the server is asked how far the running statements are
+        """
+        running = dict(self._running)
+        total = sum(report.work.weight_bytes for report in self._reports)
+        waiting = {id(report) for report in self._again} | {id(report) for report in running.values()}
+        done = sum(
+            report.work.weight_bytes
+            for report in self._reports
+            if report.state != "planned" and id(report) not in waiting
+        )
+        shares = {}
+        if running and session is not None:
+            pids = [pid for slot, pid in dict(self._pids).items() if slot in running]
+            shares = {
+                row["oid"]: (row["done"] or 0) / row["total"]
+                for row in session.query(_PROGRESS, {"pids": pids})
+                if row["total"]
+            }
+        for report in running.values():
+            done += int(report.work.weight_bytes * min(shares.get(report.work.table.oid, 0), 1))
+        names = ", ".join(str(report.work.table.name) for report in running.values())
+        return f"vacuum {len(running)} {'job' if len(running) == 1 else 'jobs'}: {names}", done, total
+
+    def _phase(self, reports: Iterable[Report], tick: Callable[[], None], *, lock_timeout_ms: int, final: bool) -> None:
+        queue = collections.deque(reports)
+        if not queue:
+            return
+        finished = threading.Event()
+        left = [len(self._sessions)]
+        lock = threading.Lock()
+
+        def job(slot: int) -> None:
+            try:
+                self._work(slot, queue, lock_timeout_ms=lock_timeout_ms, final=final)
+            finally:
+                with lock:
+                    left[0] -= 1
+                    if left[0] == 0:
+                        finished.set()
+
+        self._threads = [threading.Thread(target=job, args=(slot,), daemon=True) for slot in range(len(self._sessions))]
+        for thread in self._threads:
+            thread.start()
+        while not finished.wait(min(TICK_S, max(self._deadline - time.monotonic(), 0.01))):
+            if time.monotonic() >= self._deadline:
+                raise TimeoutError
+            tick()
+        if time.monotonic() >= self._deadline and queue:
+            raise TimeoutError
+
+    def _cancel(self) -> None:
+        """Stop the jobs and wait for them, within a bound."""
+        self._stop.set()
+        until = time.monotonic() + CANCEL_TIMEOUT_S
+        threads = getattr(self, "_threads", [])
+        while any(thread.is_alive() for thread in threads) and time.monotonic() < until:
+            for slot in list(self._running):
+                session = self._sessions[slot]
+                if session is not None and not session.connection.closed:
+                    try:
+                        session.connection.cancel()
+                    except psycopg2.Error:
+                        continue
+            for thread in threads:
+                thread.join(0.2)
+
+    def _work(self, slot: int, queue: collections.deque[Report], *, lock_timeout_ms: int, final: bool) -> None:
+        session = self._sessions[slot]
+        fresh = True
+        while not self._stop.is_set():
+            if session is None or session.connection.closed:
+                session = self._open(slot)
+                if session is None:
+                    return
+                fresh = True
+            try:
+                report = queue.popleft()
+            except IndexError:
+                return
+            self._running[slot] = report
+            started = time.monotonic()
+            try:
+                if fresh:
+                    self._bound(session, lock_timeout_ms)
+                    fresh = False
+                self._perform(session, report, final=final)
+            finally:
+                report.duration_s = round((report.duration_s or 0) + time.monotonic() - started, 3)
+                self._running.pop(slot, None)
+
+    def _open(self, slot: int) -> Session | None:
+        """A session for this job; a lost one is opened again a few times, then the job gives up."""
+        for pause in (*RECONNECT_AFTER_S, None):
+            if self._stop.is_set():
+                return None
+            try:
+                session = self._connect()
+            except RunbookError as error:
+                self._trouble = error.message
+                if pause is None or self._sessions[slot] is None:
+                    return None
+                self._stop.wait(pause)
+                continue
+            except psycopg2.Error:
+                if pause is None:
+                    return None
+                self._stop.wait(pause)
+                continue
+            session.executed_queries = self.executed_queries
+            self._sessions[slot] = session
+            self._pids[slot] = session.query("SELECT pg_backend_pid() AS pid")[0]["pid"]
+            return session
+        return None
+
+    def _bound(self, session: Session, lock_timeout_ms: int) -> None:
+        """Let the server itself end what outlives us."""
+        left_ms = max(int((self._deadline - time.monotonic()) * 1000), 1)
+        session.query(
+            "SELECT set_config('lock_timeout', %s, false), set_config('statement_timeout', %s, false)",
+            (str(lock_timeout_ms), str(left_ms)),
+        )
+
+    def _perform(self, session: Session, report: Report, *, final: bool) -> None:
+        notices = session.connection.notices
+        del notices[:]
+        try:
+            session.execute(statement(report.work, session.server_version))
+        except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected):
+            self._later(report, "locked", None, final=final)
+        except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
+            report.state = "gone"
+        except psycopg2.errors.QueryCanceled:
+            if self._stop.is_set() or time.monotonic() >= self._deadline - 0.05:
+                report.state = "not_reached"
+            else:
+                report.state, report.error = "failed", "cancelled by somebody else"
+        except psycopg2.Error as error:
+            if session.connection.closed:
+                self._later(report, "failed", "its connection was lost", final=final)
+            else:
+                report.state, report.error = "failed", cause(error)
+        else:
+            report.state, report.error = "done", None
+            if notices:
+                report.error = " ".join(" ".join(notices).split())
+
+    def _later(self, report: Report, state: str, error: str | None, *, final: bool) -> None:
+        report.state, report.error = state, error  # type: ignore[assignment]
+        if not final:
+            self._again.append(report)
+
+
+def cause(error: psycopg2.Error) -> str:
+    """Why a statement failed, without the content of a row.
+
+    Messages about damaged files and lack of resources hold none. Others may: a function in an index's expression can
+    quote the value that it stumbled over.
+    """
+    code = error.pgcode or "unknown"
+    if code[:2] in ("XX", "58", "53"):
+        return f"{code}: {error.diag.message_primary}"
+    return f"{type(error).__name__}, SQLSTATE {code}; the server's log has the details"
+
+
+def close_pass(session: Session) -> None:
+    """Bring datfrozenxid up to date, once for all tables (version 16 and later; earlier ones did it with each)."""
+    if session.server_version >= 160000:
+        session.execute("VACUUM (ONLY_DATABASE_STATS)")
+
+
+def confirm(session: Session, reports: Sequence[Report], *, since: Any) -> None:
+    """Fill in the figures after the pass, and believe a statement that gave a warning only if the server counted it.
+
+    :param since: the server's clock before the pass
+    """
+    done = [report for report in reports if report.state == "done"]
+    if not done:
+        return
+    counts = session.query("SELECT current_setting('track_counts')::boolean AS counts")[0]["counts"]
+    until = time.monotonic() + STATISTICS_TIMEOUT_S
+    while True:
+        tables = {table.oid: table for table in read_tables(session, [report.work.table.oid for report in done])}
+        late = [report for report in done if not _counted(report.work, tables.get(report.work.table.oid), since)]
+        waiting = [report for report in late if report.work.table.oid in tables and _is_recorded(report.work, session)]
+        if not waiting or not counts or time.monotonic() >= until:
+            break
+        time.sleep(0.1)
+    after = figures(session, list(tables.values()))
+    for report in done:
+        oid = report.work.table.oid
+        if oid not in tables:
+            report.state = "gone"
+            continue
+        report.after = after[oid]
+        if report in late:
+            report.after = replace(report.after, dead_rows=None, live_rows=None)
+            if report.error is not None:
+                report.state = "failed"
+                continue
+        report.error = None
+
+
+def _is_recorded(work: Work, session: Session) -> bool:
+    return work.table.kind != "p" or session.server_version >= 140000
+
+
+def _counted(work: Work, table: Table | None, since: Any) -> bool:
+    if table is None:
+        return False
+    stamps = [table.last_vacuum] if work.vacuums else []
+    stamps += [table.last_analyze] if work.analyzes else []
+    return all(stamp is not None and stamp >= since for stamp in stamps)
