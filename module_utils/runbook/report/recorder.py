@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import socket
 import time
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.report import journal as journals
+from ansible.module_utils.runbook.report.places import earlier_runs, git_commit, make_directory, slug
 from ansible.module_utils.runbook.report.render import render_run
 from ansible.module_utils.runbook.rules.record import secret_values
 
@@ -22,46 +21,6 @@ if TYPE_CHECKING:
 _EXPORTED = ("RUNBOOK_RUN_ID", "RUNBOOK_RUN_DIR", "RUNBOOK_CONTROLLER", "RUNBOOK_PROGRESS_FILE", "RUNBOOK_JOURNAL_ERROR")
 #: How many earlier runs are looked at for one that was cut off.
 _LOOK_BACK = 5
-
-
-def slug(playbook: str) -> str:
-    """The name of a playbook as part of a folder's name.
-
-    >>> slug("/srv/playbooks/weekly db.yml")
-    'weekly-db'
-    """
-    stem = re.sub(r"\.ya?ml$", "", playbook.rsplit("/", 1)[-1])
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem)[:64].strip("-.") or "playbook"
-
-
-def git_commit(folder: Path) -> str | None:
-    """The commit that ``folder`` is checked out at, read from git's files; None where that cannot be known."""
-    with suppress(OSError):
-        git = folder / ".git"
-        if git.is_file():  # a worktree or a submodule
-            git = folder / git.read_text().removeprefix("gitdir:").strip()
-        head = (git / "HEAD").read_text().strip()
-        if not head.startswith("ref:"):
-            return head or None
-        reference = head.removeprefix("ref:").strip()
-        common = git
-        with suppress(OSError):
-            common = git / (git / "commondir").read_text().strip()
-        for base in (git, common):
-            with suppress(OSError):
-                return (base / reference).read_text().strip() or None
-        for line in (common / "packed-refs").read_text().splitlines():
-            if line.endswith(f" {reference}"):
-                return line.split(" ", 1)[0]
-    return None
-
-
-def earlier_runs(runs_dir: Path, playbook: str) -> list[Path]:
-    """Folders of runs of this playbook, newest first."""
-    pattern = re.compile(rf"\d{{8}}T\d{{6}}Z-{re.escape(slug(playbook))}(-\d+)?")
-    with suppress(OSError):
-        return sorted((path for path in runs_dir.iterdir() if pattern.fullmatch(path.name)), reverse=True)
-    return []
 
 
 class Recorder:
@@ -93,7 +52,7 @@ class Recorder:
             os.environ["RUNBOOK_PROGRESS_FILE"] = str(progress_file)
         try:
             cut_off = self._cut_off_runs()
-            self.directory = self._make_directory(f"{stamp}-{self.playbook}")
+            self.directory = make_directory(self._runs_dir, f"{stamp}-{self.playbook}")
             self._journal = journals.Journal(self.directory / journals.FILE_NAME, self._clock)
             self._journal.append(
                 "run_start",
@@ -114,15 +73,6 @@ class Recorder:
                 "note",
                 text=f"The earlier run {path.name} was cut off and has no report; tools/render_record.py makes one from its journal.",
             )
-
-    def _make_directory(self, name: str) -> Path:
-        self._runs_dir.mkdir(parents=True, exist_ok=True)
-        for number in range(1, 1000):
-            path = self._runs_dir / (name if number == 1 else f"{name}-{number}")
-            with suppress(FileExistsError):
-                path.mkdir()
-                return path
-        raise FileExistsError(f"{self._runs_dir / name} and 998 more exist already")
 
     def _cut_off_runs(self) -> list[Path]:
         return [
@@ -180,4 +130,4 @@ class Recorder:
             return None
         self._journal.close()
         self._journal = None
-        return render_run(self.directory)
+        return render_run(self.directory, publish=True)

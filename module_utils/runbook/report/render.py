@@ -5,13 +5,25 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jinja2
 from ansible.module_utils.runbook.report import journal as journals
-from ansible.module_utils.runbook.rules.record import fold
+from ansible.module_utils.runbook.report.metrics import metrics
+from ansible.module_utils.runbook.report.places import earlier_runs
+from ansible.module_utils.runbook.report.view import report
+from ansible.module_utils.runbook.rules.record import SCHEMA_VERSION, fold
+from markupsafe import Markup
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
+
+_TEMPLATES = Path(__file__).parent / "templates"
+#: Runs in the trend charts.
+HISTORY = 30
+_MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|#~"} | {"\n": " ", "\r": " "})
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -22,16 +34,82 @@ def write_whole(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
     except BaseException:
-        os.unlink(temporary)
+        with suppress(OSError):
+            Path(temporary).unlink()
         raise
 
 
-def render_run(directory: Path) -> dict[str, Any]:
+def html(record: Mapping[str, Any], history: list[dict[str, Any]], notes: list[str]) -> str:
+    """The report as one page that needs nothing else."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    css = Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
+    return environment.get_template("report.html.j2").render(css=css, **report(record, history, notes)).lstrip()
+
+
+def markdown(record: Mapping[str, Any], history: list[dict[str, Any]], notes: list[str]) -> str:
+    """The report in short, for a ticket."""
+    environment = jinja2.Environment(  # noqa: S701 - Markdown is escaped by the filter, cell by cell
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["cell"] = lambda value: str(value).translate(_MARKDOWN)
+    return environment.get_template("report.md.j2").render(report(record, history, notes))
+
+
+def point(record: Mapping[str, Any], directory: str | None) -> dict[str, Any]:
+    """What the trend charts show of one run."""
+    totals = record["totals"]
+    return {
+        "directory": directory,
+        "started_at": record["started_at"],
+        "status": record["status"],
+        "duration_s": record["duration_s"],
+        "moved_rows": totals.get("moved_rows"),
+        "size_after_bytes": totals.get("size_after_bytes"),
+    }
+
+
+def history_of(directory: Path, record: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Runs of the same playbook up to this one, oldest first, and what could not be read of them.
+
+    Runs in check mode change nothing and are left out.
+    """
+    points: list[dict[str, Any]] = []
+    broken = 0
+    for path in earlier_runs(directory.parent, record["playbook"]):
+        if path == directory or len(points) >= HISTORY - 1:
+            continue
+        try:
+            other = json.loads((path / "record.json").read_text(encoding="utf-8"))
+            if other["schema_version"] == SCHEMA_VERSION and not other["check_mode"] and other["started_at"] < record["started_at"]:
+                points.append(point(other, path.name))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            broken += 1
+    points.reverse()
+    if not record["check_mode"]:
+        points.append(point(record, None))
+    return points, [f"{broken} earlier record(s) could not be read and are missing in the trends."] if broken else []
+
+
+def render_run(directory: Path, *, publish: bool = False) -> dict[str, Any]:
     """Make ``record.json`` and the reports of the run in ``directory`` from its journal.
 
+    :param publish: also put the metrics into ``metrics/<playbook>.prom`` beside the runs, where node_exporter finds the
+        latest of each playbook; never done for a run in check mode
     :return: the record
     :raises OSError: the journal could not be read, or a file could not be written
     :raises RunbookError: the journal holds no run
@@ -39,4 +117,13 @@ def render_run(directory: Path) -> dict[str, Any]:
     events, torn = journals.read(directory / journals.FILE_NAME)
     record = fold(events, torn_lines=torn)
     write_whole(directory / "record.json", json.dumps(record, indent=1) + "\n")
+    samples = metrics(record)
+    write_whole(directory / "metrics.prom", samples)
+    if publish and not record["check_mode"]:
+        latest = directory.parent / "metrics"
+        latest.mkdir(exist_ok=True)
+        write_whole(latest / f"{record['playbook']}.prom", samples)
+    history, notes = history_of(directory, record)
+    write_whole(directory / "report.html", html(record, history, notes))
+    write_whole(directory / "report.md", markdown(record, history, notes))
     return record

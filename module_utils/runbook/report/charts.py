@@ -1,0 +1,150 @@
+"""The geometry of the report's charts. Templates draw it; no figure is chosen there.
+
+All across is in per cent of the width and all text has its own size, so that a chart keeps its letters readable from a
+phone to a sheet of paper.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ansible.module_utils.runbook.report import wording
+
+#: Rows of a bar chart; what is smaller is summed up in one row "others".
+TOP = 15
+#: Characters that a label may have beside its value on a telephone.
+_LABEL = 34
+
+
+def ceiling(largest: float) -> float:
+    """The next round number above ``largest``: the top of an axis.
+
+    >>> ceiling(117_000), ceiling(0.7), ceiling(0)
+    (120000.0, 0.8, 1.0)
+    """
+    if largest <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(largest))
+    for step in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10):
+        if largest <= step * power * 1.0000001:
+            return float(round(step * power, 12))
+    return float(10 * power)
+
+
+def timeline(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One bar per step of a host, from its start to its end; skipped steps are left out."""
+    shown = [step for step in steps if step["state"] != "skipped"]
+    if not shown:
+        return []
+    first = min(step["start_s"] for step in shown)
+    span = max(max(step["start_s"] + step["duration_s"] for step in shown) - first, 0.001)
+    return [
+        {
+            "label": wording.shortened(step["task"], 90),
+            "short": wording.shortened(step["task"], _LABEL),
+            "title": step["task"],
+            "value": wording.duration(step["duration_s"]),
+            "x": round(100 * (step["start_s"] - first) / span, 2),
+            "width": round(max(100 * step["duration_s"] / span, 0.4), 2),
+            "tone": tone(step),
+            "word": word(step),
+        }
+        for step in shown
+    ]
+
+
+def tone(step: Mapping[str, Any]) -> str:
+    """``ok``, ``failed``, ``unknown`` or ``handled``: how a step is coloured."""
+    if step["handled"]:
+        return "handled"
+    return {"ok": "ok", "breach": "failed"}.get(step["status"], "unknown")
+
+
+def word(step: Mapping[str, Any]) -> str:
+    """The state of a step in one word."""
+    if step["handled"]:
+        return "failed, handled by the playbook"
+    if step["status"] == "breach" and step["state"] not in ("failed", "unreachable"):
+        return "breach"
+    if step["status"] == "unknown":
+        return "unknown"
+    return str(step["state"])
+
+
+def pairs(items: Sequence[tuple[str, float, float]], text: Callable[[float], str]) -> list[dict[str, Any]]:
+    """Two bars per item, before and after, the largest first; the small ones summed up as "others"."""
+    ordered = sorted((item for item in items if item[1] or item[2]), key=lambda item: (-max(item[1], item[2]), item[0]))
+    shown = list(ordered if len(ordered) <= TOP + 1 else ordered[:TOP])
+    rest = ordered[len(shown) :]
+    if rest:
+        shown.append((f"{len(rest)} others", sum(item[1] for item in rest), sum(item[2] for item in rest)))
+    largest = max((max(before, after) for _, before, after in shown), default=0) or 1
+    return [
+        {
+            "label": wording.shortened(name, _LABEL - 8),
+            "title": name,
+            "before": round(100 * before / largest, 2),
+            "after": round(100 * after / largest, 2),
+            "before_text": text(before),
+            "after_text": text(after),
+        }
+        for name, before, after in shown
+    ]
+
+
+def line(points: Sequence[tuple[float, float]], text: Callable[[float], str]) -> dict[str, Any]:
+    """A line over time with the area below it, in a field of 1000 × 100, and the marks of its axis."""
+    first, last = points[0][0], points[-1][0]
+    span = (last - first) or 1.0
+    top = ceiling(max(value for _, value in points))
+    drawn = [(round(1000 * (at - first) / span, 1), round(100 - 100 * value / top, 2)) for at, value in points]
+    path = " ".join(f"{'L' if index else 'M'}{x:g} {y:g}" for index, (x, y) in enumerate(drawn))
+    return {
+        "path": path,
+        "area": f"{path} L{drawn[-1][0]:g} 100 L{drawn[0][0]:g} 100 Z",
+        "marks": [{"y": 0, "text": text(top)}, {"y": 50, "text": text(top / 2)}, {"y": 100, "text": text(0)}],
+        "first": wording.duration(first),
+        "last": wording.duration(last),
+    }
+
+
+def rates(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """How fast a count grew, each value over a sixtieth of the time, or between two samples where those are rarer."""
+    if not points:
+        return []
+    window = (points[-1][0] - points[0][0]) / 60
+    found: list[tuple[float, float]] = []
+    at, done = points[0]
+    for later, more in points[1:]:
+        if later > at and later - at >= window:
+            found.append((later, max(0.0, (more - done) / (later - at))))
+            at, done = later, more
+    return found
+
+
+def trend(runs: Sequence[Mapping[str, Any]], key: str, text: Callable[[float], str]) -> dict[str, Any] | None:
+    """One figure over the last runs; None where fewer than two runs know it."""
+    known = [run for run in runs if run.get(key) is not None]
+    if len(known) < 2:
+        return None
+    top = ceiling(max(run[key] for run in known))
+    dots = [
+        {
+            "x": round(2 + 96 * index / (len(known) - 1), 2),
+            "y": round(100 - 100 * run[key] / top, 2),
+            "tone": {"ok": "ok", "failed": "failed"}.get(run["status"], "unknown"),
+            "title": f"{wording.moment(run['started_at'])}: {text(run[key])} ({run['status']})",
+        }
+        for index, run in enumerate(known)
+    ]
+    path = " ".join(f"{'L' if index else 'M'}{10 * dot['x']:g} {dot['y']:g}" for index, dot in enumerate(dots))
+    return {
+        "path": path,
+        "dots": dots,
+        "top": text(top),
+        "latest": text(known[-1][key]),
+        "first": wording.moment(known[0]["started_at"])[:10],
+        "last": wording.moment(known[-1]["started_at"])[:10],
+    }

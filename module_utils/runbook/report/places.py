@@ -1,0 +1,69 @@
+"""Where runs are kept: one folder each, ``<UTC time>-<playbook>``, below one base."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+
+def slug(playbook: str) -> str:
+    """The name of a playbook as part of a folder's name.
+
+    >>> slug("/srv/playbooks/weekly db.yml")
+    'weekly-db'
+    """
+    stem = re.sub(r"\.ya?ml$", "", playbook.rsplit("/", 1)[-1])
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem)[:64].strip("-.") or "playbook"
+
+
+def make_directory(base: Path, name: str) -> Path:
+    """A new folder ``name`` below ``base``, or ``name-2`` … where another run of the same second was faster.
+
+    :raises OSError: it could not be made
+    """
+    if base.exists() and not base.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(base))
+    base.mkdir(parents=True, exist_ok=True)
+    for number in range(1, 1000):
+        path = base / (name if number == 1 else f"{name}-{number}")
+        with suppress(FileExistsError):
+            path.mkdir()
+            return path
+    raise FileExistsError(f"{base / name} and 998 more exist already")
+
+
+def earlier_runs(base: Path, playbook: str) -> list[Path]:
+    """Folders of runs of this playbook, newest first; none where ``base`` cannot be read."""
+    pattern = re.compile(rf"(?P<second>\d{{8}}T\d{{6}}Z)-{re.escape(slug(playbook))}(-(?P<number>\d+))?")
+    found: list[tuple[str, int, Path]] = []
+    with suppress(OSError):
+        for path in base.iterdir():
+            match = pattern.fullmatch(path.name)
+            if match is not None:
+                found.append((match["second"], int(match["number"] or 1), path))
+    return [path for _, _, path in sorted(found, reverse=True)]
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit that ``folder`` is checked out at, read from git's files; None where that cannot be known."""
+    with suppress(OSError):
+        git = folder / ".git"
+        if git.is_file():  # a worktree or a submodule
+            git = folder / git.read_text().removeprefix("gitdir:").strip()
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref:"):
+            return head or None
+        reference = head.removeprefix("ref:").strip()
+        common = git
+        with suppress(OSError):
+            common = git / (git / "commondir").read_text().strip()
+        for base in (git, common):
+            with suppress(OSError):
+                return (base / reference).read_text().strip() or None
+        for line in (common / "packed-refs").read_text().splitlines():
+            if line.endswith(f" {reference}"):
+                return line.split(" ", 1)[0]
+    return None

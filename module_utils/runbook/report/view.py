@@ -1,0 +1,243 @@
+"""What the reports show, worked out from the record; the templates only set it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible.module_utils.runbook.report import charts, wording
+from ansible.module_utils.runbook.rules.record import short_name
+
+#: Longer lists are in record.json.
+MAX_TABLES = 500
+MAX_QUERIES = 200
+#: More hosts than this are folded; one click opens them.
+OPEN_HOSTS = 3
+
+_ARCHIVE = (
+    "cutoff", "planned_rows", "moved_rows", "already_archived_rows", "remaining_rows", "oldest_moved", "newest_moved",
+    "duration_s", "rate_rows_s", "batches", "longest_batch_s", "throttled_s", "wal_bytes", "detached_partitions", "archive_created",
+)  # fmt: skip
+_VACUUM = (
+    "mode", "jobs", "planned_tables", "done_tables", "dead_rows_before", "dead_rows_after", "size_before_bytes",
+    "size_after_bytes", "duration_s",
+)  # fmt: skip
+_KNOWN = {"pg_archive", "pg_vacuum", "pg_preflight"}
+_TABLE_STATES = {"done": "ok", "planned": "handled"}
+
+
+def _grid(figures: Mapping[str, Any], keys: Sequence[str]) -> list[tuple[str, str]]:
+    return [(wording.label(key), wording.figure(key, figures[key])) for key in keys if key in figures]
+
+
+def archive(step: Mapping[str, Any]) -> dict[str, Any]:
+    """One ``pg_archive`` step: its figures and its two charts."""
+    figures = step["figures"]
+    points = [(sample["at_s"], float(sample["done"])) for sample in step["progress"] if sample["unit"] == "rows"]
+    points = [point for index, point in enumerate(points) if index == 0 or point[1] >= points[index - 1][1]]
+    if points and points[0][0] > 0:
+        points.insert(0, (0.0, 0.0))
+    speeds = charts.rates(points)
+    return {
+        "title": f"{figures.get('source', '?')} → {figures.get('archive', '?')}",
+        "step": step,
+        "grid": _grid(figures, _ARCHIVE),
+        "rows": charts.line(points, wording.number) if len(points) > 2 else None,
+        "speed": charts.line(speeds, lambda value: f"{wording.number(round(value))}/s") if len(speeds) > 2 else None,
+        "points": [(wording.duration(at), wording.number(done)) for at, done in points],
+    }
+
+
+def vacuum(step: Mapping[str, Any]) -> dict[str, Any]:
+    """One ``pg_vacuum`` step: its figures, its tables, and before against after."""
+    tables = [table for table in step["figures"].get("tables", ()) if isinstance(table, Mapping)]
+
+    def both(key: str) -> list[tuple[str, float, float]]:
+        return [
+            (str(table.get("table")), float(table["before"][key] or 0), float(table["after"][key] or 0))
+            for table in tables
+            if (table.get("before") or {}).get(key) is not None and (table.get("after") or {}).get(key) is not None
+        ]
+
+    return {
+        "step": step,
+        "grid": _grid(step["figures"], _VACUUM),
+        "dead_rows": charts.pairs(both("dead_rows"), wording.number),
+        "sizes": charts.pairs(both("size_bytes"), wording.size),
+        "not_permitted": list(step["figures"].get("not_permitted") or ()),
+        "tables": [
+            {
+                "table": str(table.get("table")),
+                "action": str(table.get("action") or wording.NONE).replace("_", " + "),
+                "reason": table.get("reason") or wording.NONE,
+                "state": str(table.get("state") or "unknown").replace("_", " "),
+                "tone": _TABLE_STATES.get(str(table.get("state")), "failed" if table.get("state") == "failed" else "unknown"),
+                "duration": wording.duration(table.get("duration_s")),
+                "dead_rows": _arrow(table, "dead_rows", wording.number),
+                "size": _arrow(table, "size_bytes", wording.size),
+            }
+            for table in tables[:MAX_TABLES]
+        ],
+        "left_out": max(0, len(tables) - MAX_TABLES) + step["figures"].get("tables_left_out", 0),
+    }
+
+
+def _arrow(table: Mapping[str, Any], key: str, text: Any) -> str:
+    before, after = (table.get("before") or {}).get(key), (table.get("after") or {}).get(key)
+    if after is None or after == before:
+        return str(text(before))
+    return f"{text(before)} → {text(after)}"
+
+
+def host(name: str, of_host: Mapping[str, Any], *, is_open: bool) -> dict[str, Any]:
+    """One host's part of the report."""
+    steps = of_host["steps"]
+
+    def of(module: str) -> list[Mapping[str, Any]]:
+        return [step for step in steps if short_name(step["module"]) == module and step["figures"]]
+
+    queries = [str(query) for step in steps for query in step["figures"].get("executed_queries", ())]
+    identity = [
+        ("Environment", of_host["environment"]),
+        ("Database", of_host["database"]),
+        ("System identifier", of_host["system_identifier"]),
+        ("Server", of_host["server_version"]),
+        ("Clock skew", None if of_host["clock_skew_s"] is None else wording.duration(of_host["clock_skew_s"])),
+    ]
+    return {
+        "name": name,
+        "status": of_host["status"],
+        "open": is_open,
+        "identity": [(title, str(value)) for title, value in identity if value not in (None, "")],
+        "counts": of_host["counts"],
+        "timeline": charts.timeline(steps),
+        "steps": [
+            {
+                "task": step["task"],
+                "role": step["role"],
+                "module": short_name(step["module"]),
+                "word": charts.word(step),
+                "tone": charts.tone(step),
+                "attempts": step["attempts"],
+                "duration": wording.duration(step["duration_s"]),
+                "start": wording.duration(step["start_s"]),
+                "msg": step["msg"],
+            }
+            for step in steps
+            if step["state"] != "skipped"
+        ],
+        "skipped": sum(step["state"] == "skipped" for step in steps),
+        "archives": [archive(step) for step in of("pg_archive")],
+        "vacuums": [vacuum(step) for step in of("pg_vacuum")],
+        "checks": [check for step in of("pg_preflight") for check in step["figures"].get("checks", ()) if isinstance(check, Mapping)],
+        "others": [
+            {"task": step["task"], "grid": grid}
+            for step in steps
+            if short_name(step["module"]) not in _KNOWN and (grid := _other_figures(step["figures"]))
+        ],
+        "queries": queries[:MAX_QUERIES],
+        "queries_left_out": max(0, len(queries) - MAX_QUERIES),
+        "row": {
+            "where": " / ".join(str(value) for value in (of_host["environment"], of_host["database"]) if value) or wording.NONE,
+            "moved": wording.number(of_host["totals"].get("moved_rows")),
+            "remaining": wording.number(of_host["totals"].get("remaining_rows")),
+            "tables": wording.number(of_host["totals"].get("done_tables")),
+            "size": wording.size(of_host["totals"].get("size_after_bytes")),
+            "duration": wording.duration(of_host["duration_s"]),
+        },
+    }  # fmt: skip
+
+
+def _other_figures(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Plain figures of a module for which there is no picture."""
+    shown = {key: value for key, value in figures.items() if key not in ("status", "rc") and not isinstance(value, (list, Mapping))}
+    return _grid(shown, list(shown))
+
+
+def report(record: Mapping[str, Any], history: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> dict[str, Any]:
+    """Everything that a report shows.
+
+    :param history: the same playbook's earlier runs, oldest first, this run the last one
+    :param notes: what was found out while the report was made
+    """
+    hosts = record["hosts"]
+    troubled = [name for name, of_host in hosts.items() if of_host["status"] != "ok"]
+    opened = set(list(hosts)[:OPEN_HOSTS] if len(hosts) <= OPEN_HOSTS else troubled[:OPEN_HOSTS])
+    totals = record["totals"]
+    trends = [
+        {"title": title, "key": key, "chart": charts.trend(history, key, text)}
+        for title, key, text in (
+            ("Rows moved", "moved_rows", wording.number),
+            ("Duration", "duration_s", wording.duration),
+            ("Database size", "size_after_bytes", wording.size),
+        )
+    ]
+    facts = [
+        ("Environment", ", ".join(record["environments"]) or wording.NONE),
+        ("Started", wording.moment(record["started_at"])),
+        ("Ended", wording.moment(record["ended_at"]) if record["ended_at"] else "not known"),
+        ("Took", wording.duration(record["duration_s"])),
+        ("Started by", f"{record['user']} on {str(record['controller']).rpartition('/')[0]}"),
+        ("Inventory", ", ".join(record["inventory"] or ()) or wording.NONE),
+    ]
+    for title, key in (("Limit", "limit"), ("Tags", "tags"), ("Skipped tags", "skip_tags")):
+        value = record[key]
+        if value:
+            facts.append((title, value if isinstance(value, str) else ", ".join(value)))
+    headline = []
+    if "moved_rows" in totals:
+        planned = record["check_mode"]
+        headline.append(("Rows to move" if planned else "Rows moved", wording.number(totals.get("planned_rows") if planned else totals["moved_rows"])))
+        headline.append(("Rows left to move", wording.number(totals.get("remaining_rows"))))
+    if "planned_tables" in totals:
+        count = wording.number(totals["planned_tables"])
+        if record["check_mode"]:
+            headline.append(("Tables to treat", count))
+        else:
+            headline.append(("Tables treated", f"{wording.number(totals.get('done_tables'))} of {count}"))
+    if not record["check_mode"] and "dead_rows_after" in totals and "dead_rows_before" in totals:
+        cleared = totals["dead_rows_before"] - totals["dead_rows_after"]
+        headline.append(("Dead rows cleared", wording.number(max(0, cleared))))
+    if totals.get("size_after_bytes"):
+        headline.append(("Size", wording.size(totals["size_after_bytes"])))
+    return {
+        "record": record,
+        "word": {"ok": "OK", "failed": "Failed", "unknown": "Unknown"}[record["status"]],
+        "facts": facts,
+        "headline": headline,
+        "hosts": [host(name, of_host, is_open=name in opened) for name, of_host in hosts.items()],
+        "notes": [*record["notes"], *notes],
+        "trends": [item for item in trends if item["chart"]],
+        "history": [
+            {
+                "directory": run.get("directory"),
+                "started": wording.moment(run["started_at"]),
+                "status": run["status"],
+                "moved": wording.number(run.get("moved_rows")),
+                "duration": wording.duration(run.get("duration_s")),
+                "size": wording.size(run.get("size_after_bytes")),
+            }
+            for run in reversed(history)
+        ],
+    }
+
+
+def summary_lines(record: Mapping[str, Any], width: int) -> list[str]:
+    """One line per host for the end of the terminal's output."""
+    longest = max((len(name) for name in record["hosts"]), default=0)
+    lines = []
+    for name, of_host in record["hosts"].items():
+        totals = of_host["totals"]
+        parts = []
+        if record["check_mode"] and "planned_rows" in totals:
+            parts.append(f"would move {wording.number(totals['planned_rows'])} rows")
+        elif "moved_rows" in totals:
+            parts.append(f"{wording.number(totals['moved_rows'])} rows moved")
+        if record["check_mode"] and "planned_tables" in totals:
+            parts.append(f"would treat {wording.number(totals['planned_tables'])} tables")
+        elif "done_tables" in totals:
+            parts.append(f"{wording.number(totals['done_tables'])} tables treated")
+        parts.append(wording.duration(of_host["duration_s"]))
+        text = f"{wording.shortened(name, 30):<{min(longest, 30)}}  {of_host['status']:<7}  {', '.join(parts)}"
+        lines.append(text if len(text) <= width else f"{text[: width - 1]}…")
+    return lines

@@ -1,0 +1,105 @@
+"""Figures as people read them. A figure's name ends in its unit, and that is all that is known about it here.
+
+>>> figure("wal_bytes", 5 * 1024**2), figure("moved_rows", 117000), figure("duration_s", 75.2)
+('5.0 MB', '117,000', '1 min 15 s')
+>>> label("longest_batch_s"), label("moved_rows")
+('Longest batch', 'Moved rows')
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_STAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d")
+#: What is no word of its own.
+_NAMES = {"wal": "WAL", "xid": "XID", "id": "ID", "sql": "SQL", "s3": "S3"}
+NONE = "–"
+
+
+def number(value: float | None) -> str:
+    """``117,000``; at most one decimal, and only below a hundred."""
+    if value is None:
+        return NONE
+    if float(value).is_integer() or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:,.1f}"
+
+
+def size(value: float | None) -> str:
+    """Bytes in steps of 1024, as PostgreSQL writes them."""
+    if value is None:
+        return NONE
+    scaled, unit = float(value), 0
+    while abs(scaled) >= 1024 and unit < len(_UNITS) - 1:
+        scaled /= 1024
+        unit += 1
+    return f"{scaled:,.0f} {_UNITS[unit]}" if unit == 0 or abs(scaled) >= 100 else f"{scaled:,.1f} {_UNITS[unit]}"
+
+
+def duration(value: float | None) -> str:
+    """Seconds: ``87 ms``, ``0.4 s``, ``34 s``, ``1 min 15 s``, ``2 h 5 min``."""
+    if value is None:
+        return NONE
+    if 0 < value < 0.0995:
+        return f"{value * 1000:.0f} ms"
+    if value < 9.95:
+        return f"{value:.1f} s"
+    seconds = round(value)
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, seconds = divmod(seconds, 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds} s" if seconds else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def moment(stamp: str | None) -> str:
+    """An ISO 8601 time in UTC, to the second."""
+    if not stamp:
+        return NONE
+    try:
+        when = datetime.fromisoformat(stamp)
+    except ValueError:
+        return stamp
+    return (when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def label(name: str) -> str:
+    """A figure's name as words, without its unit where the value shows it."""
+    words = re.sub(r"_(rows_s|s|ms|bytes)$", "", name).split("_")
+    text = " ".join(_NAMES.get(word, word) for word in words if word)
+    return text[:1].upper() + text[1:]
+
+
+def figure(name: str, value: object) -> str:
+    """A figure's value, written after the unit in its name."""
+    if value is None or value == "":
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float)):
+        if name.endswith("_bytes"):
+            return size(value)
+        if name.endswith("rows_s"):
+            return f"{number(round(value) if value >= 10 else value)}/s"
+        if name.endswith("_ms"):
+            return f"{number(value)} ms"
+        if name.endswith("_s"):
+            return duration(value)
+        return number(value)
+    if isinstance(value, str):
+        return moment(value) if _STAMP.match(value) else value
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) if value else "none"
+    return str(value)
+
+
+def shortened(text: str, limit: int) -> str:
+    """``text``, cut in the middle so that both ends can be read."""
+    if len(text) <= limit:
+        return text
+    head = (limit - 1) * 2 // 3
+    return f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
