@@ -162,10 +162,11 @@ class Cluster:
             # What a power cut left: its number may belong to any process by now, and the server would not start.
             (self.data / "postmaster.pid").unlink(missing_ok=True)
         log = self.data.parent / "server.log"
+        known = log.stat().st_size if log.exists() else 0
         try:
             self._run("pg_ctl", "start", "--wait", f"--pgdata={self.data}", f"--log={log}", f"--options={options}")
         except RunbookError as error:
-            lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+            lines = log.read_bytes()[known:].decode(errors="replace").splitlines() if log.exists() else []
             fatal = [line for line in lines if "FATAL" in line or "PANIC" in line]
             raise RunbookError(f"The server does not start: {(fatal or lines or [error.message])[-1]}", log=str(log)) from None
 

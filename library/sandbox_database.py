@@ -1,0 +1,148 @@
+#!/usr/bin/python
+"""Fill a demonstration database."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: sandbox_database
+short_description: Make and fill the Mental Scribe database of the sandbox
+description:
+  - Makes a database and fills it with synthetic data that looks like Mental Scribe's. There are audit logs and messages
+    over 180 days, some 25 smaller tables, texts stored out of line, free space and dead rows from updates and deletes.
+  - The database bears a mark in its comment. A database with the same mark is left as it is, whatever was done to its
+    rows since. One with another mark is dropped and made anew. One without a mark is never touched.
+options:
+  name:
+    description:
+      - Database to make.
+    type: str
+    required: true
+  scale:
+    description:
+      - Size. V(1) is some 60,000 audit rows and as many messages, V(50) is 3 million of each.
+    type: float
+    default: 1
+  seed:
+    description:
+      - Another seed gives other rows; the same seed gives the same ones.
+    type: int
+    default: 1
+extends_documentation_fragment: runbook_postgresql
+attributes:
+  check_mode:
+    support: full
+    description: Says whether the database would be made.
+author: Mental Scribe operations (@mental-scribe)
+"""
+
+EXAMPLES = r"""
+- name: Fill the sandbox
+  sandbox_database:
+    login_host: 127.0.0.1
+    login_port: 54321
+    login_user: postgres
+    login_password: "{{ db_login_password }}"
+    login_db: postgres
+    name: mental_scribe
+"""
+
+RETURN = r"""
+msg:
+  description: One sentence that says what was done.
+  type: str
+  returned: always
+status:
+  description: V(ok), or V(unknown) where check mode met no server.
+  type: str
+  returned: always
+audit_rows:
+  description: Rows made in C(audit_log).
+  type: int
+  returned: success
+message_rows:
+  description: Rows made in C(messages), some of which were deleted again to leave free space.
+  type: int
+  returned: success
+duration_s:
+  description: Seconds that the making took.
+  type: float
+  returned: success
+executed_queries:
+  description: Statements on the database as a whole; those that fill it are not listed.
+  type: list
+  elements: str
+  returned: always
+"""
+
+import time
+from typing import Any
+
+from ansible.module_utils.runbook.drivers import demo_database as driver
+from ansible.module_utils.runbook.drivers.postgres import Session, Target, argument_spec
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules import demo_database as rules
+
+
+def core(context: Context) -> dict[str, Any]:
+    """Compare the mark with what is wanted; make the database where they differ."""
+    params = context.params
+    name, scale, seed = params["name"], params["scale"], params["seed"]
+    rows = rules.sizes(scale)
+    target = Target.from_params(params)
+    result: dict[str, Any] = {
+        "changed": False, "status": "ok", "audit_rows": rows["audit"], "message_rows": rows["messages"],
+        "duration_s": 0.0, "executed_queries": [],
+    }  # fmt: skip
+    size = f"{rows['audit']:,} audit rows and {rows['messages']:,} messages (scale {scale:g}, seed {seed})"
+    try:
+        session = Session(target, lock_timeout_ms=5_000, statement_timeout_ms=60_000, purpose="sandbox_database")
+    except RunbookError as error:
+        if not context.check_mode:
+            raise
+        return result | {
+            "changed": True, "status": "unknown", "msg": f"Would make database {name!r} with {size}, as far as can be told: {error}",
+        }  # fmt: skip
+    with session:
+        mark = {"fingerprint": rules.fingerprint(scale=scale, seed=seed), "scale": scale, "seed": seed}
+        found = driver.look(session, name)
+        if found == mark | {"ready": True}:
+            return result | {"msg": f"Database {name!r} is there, made with {size}."}
+        if found is None:
+            why = ""
+        elif not found["ready"]:
+            why = " anew, because its making was cut short,"
+        else:
+            why = f" anew instead of the one with scale {found['scale']:g} and seed {found['seed']}"
+        result |= {"changed": True, "diff": {"prepared": f"make database {name}{why} with {size}\n"}}
+        if context.check_mode:
+            return result | {"msg": f"Would make database {name!r}{why} with {size}."}
+        started = time.monotonic()
+        driver.make(
+            session, name, mark=mark, steps=rules.steps(scale=scale, seed=seed),
+            on_step=lambda label, done, total: context.progress.update(label, done, total, "steps", final=done == total),
+        )  # fmt: skip
+        duration = round(time.monotonic() - started, 1)
+        return result | {
+            "msg": f"Made database {name!r}{why} with {size} in {duration} s.",
+            "duration_s": duration,
+            "executed_queries": session.executed_queries,
+        }
+
+
+def main() -> None:
+    """Entry point."""
+    run_module(
+        core,
+        name="sandbox_database",
+        argument_spec=argument_spec()
+        | {
+            "name": {"type": "str", "required": True},
+            "scale": {"type": "float", "default": 1},
+            "seed": {"type": "int", "default": 1},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

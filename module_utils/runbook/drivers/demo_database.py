@@ -1,0 +1,81 @@
+"""Makes and fills the demonstration database on a server; see ``rules/demo_database.py`` for what is in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+from ansible.module_utils.runbook.drivers.postgres import Session
+from ansible.module_utils.runbook.errors import RunbookError
+from psycopg2 import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ansible.module_utils.runbook.drivers.postgres import Target
+    from ansible.module_utils.runbook.rules.demo_database import Step
+
+#: Key of the mark in the database's comment. Only a database that bears it is ever dropped.
+MARK = "runbook_demo"
+
+
+def look(session: Session, name: str) -> dict[str, Any] | None:
+    """What the mark of database ``name`` says: fingerprint, scale, seed, ready; None where there is no such database.
+
+    :raises RunbookError: the database is there and was not made here
+    """
+    found = session.query(
+        "SELECT shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname = %s", (name,)
+    )
+    if not found:
+        return None
+    try:
+        mark = json.loads(found[0]["comment"] or "")[MARK]
+    except (ValueError, TypeError, KeyError):
+        raise RunbookError(
+            f"name: database {name!r} on {session.target} was not made by this module, so it is left alone; "
+            "name another database, or drop it yourself."
+        ) from None
+    return dict(mark)
+
+
+def make(
+    session: Session,
+    name: str,
+    *,
+    mark: dict[str, Any],
+    steps: Sequence[Step],
+    on_step: Callable[[str, int, int], None],
+) -> None:
+    """Make database ``name`` anew and fill it. A build that was cut short bears no ``ready`` and is made again.
+
+    :param session: connected to another database of the same server, as a role that may create databases
+    :param mark: kept in the database's comment
+    :param on_step: called with label, steps done, steps in all
+    :raises RunbookError: the server refused a step
+    """
+    identifier = sql.Identifier(name)
+    comment = sql.SQL("COMMENT ON DATABASE {} IS {}")
+    try:
+        session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(identifier))
+        session.execute(sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(identifier))
+        session.execute(comment.format(identifier, sql.Literal(json.dumps({MARK: mark | {"ready": False}}))))
+        with Session(
+            replace(session.target, database=name), lock_timeout_ms=5_000, statement_timeout_ms=0, purpose="demo database"
+        ) as filling:
+            fill(filling.connection, steps, on_step)
+        session.execute(comment.format(identifier, sql.Literal(json.dumps({MARK: mark | {"ready": True}}))))
+    except psycopg2.Error as error:
+        text = " ".join(str(error).split())
+        raise RunbookError(f"Database {name!r} on {session.target} could not be made: {text}", changed=True) from None
+
+
+def fill(connection: Any, steps: Sequence[Step], on_step: Callable[[str, int, int], None] = lambda *_: None) -> None:
+    """Run ``steps`` on one psycopg2 connection, which is in autocommit already."""
+    with connection.cursor() as cursor:
+        for number, step in enumerate(steps):
+            on_step(step.label, number, len(steps))
+            cursor.execute(step.sql)
+    on_step("done", len(steps), len(steps))
