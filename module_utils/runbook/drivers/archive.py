@@ -1,0 +1,809 @@
+"""The SQL of pg_archive: what the catalog says, what there is to move, and the statements that move it.
+
+What is decided, is decided in ``rules/archive.py``; here is how the server is asked and told. No row ever comes to
+the client, only counts and timestamps as text: the server's range of dates is wider than Python's.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import psycopg2
+import psycopg2.errors
+from ansible.module_utils.runbook.drivers.postgres import table as identifier
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.archive import (
+    STAMP,
+    Column,
+    Count,
+    Counted,
+    ForeignKey,
+    Index,
+    Partition,
+    Schema,
+    Table,
+)
+from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+from psycopg2 import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from ansible.module_utils.runbook.drivers.postgres import Session
+
+#: Blocks that one step of a walk without an index looks at: 8 MiB.
+STEP_BLOCKS = 1024
+#: Constraint that proves to ATTACH PARTITION that it need not read the rows.
+BOUNDS_CONSTRAINT = "runbook_bounds"
+#: Before every timestamp and date.
+BEGINNING = "-infinity"
+#: Longest count of what is left once a run was stopped, in milliseconds.
+SOON_MS = 3000
+
+
+class LockedError(Exception):
+    """Somebody else holds a lock for longer than this session waits."""
+
+
+class KeyTakenError(Exception):
+    """The archive holds a row with the key of one that was to be moved."""
+
+
+class TooSlowError(Exception):
+    """The statement ran into ``statement_timeout_ms``."""
+
+
+@contextmanager
+def told_apart() -> Iterator[None]:
+    """Turn psycopg2's errors into those that the module can act on, and all others into one clear sentence.
+
+    The server's own message is not passed on where it could hold the content of a row.
+    """
+    try:
+        yield
+    except (
+        psycopg2.errors.LockNotAvailable,
+        psycopg2.errors.DeadlockDetected,
+        psycopg2.errors.SerializationFailure,
+    ) as error:
+        raise LockedError from error
+    except psycopg2.errors.QueryCanceled as error:
+        raise TooSlowError from error
+    except psycopg2.errors.UniqueViolation as error:
+        raise KeyTakenError(error.diag.constraint_name) from error
+    except psycopg2.errors.IntegrityError as error:
+        raise RunbookError(_refused(error)) from None
+    except psycopg2.errors.InsufficientPrivilege as error:
+        # This text names objects only.
+        raise RunbookError(
+            f"The server refused: {error.diag.message_primary}; grant the right, and run again."
+        ) from None
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        if getattr(error, "pgcode", None) is None or error.pgcode.startswith(("57P", "08")):
+            raise RunbookError(
+                "The connection to the server was lost. Each batch is one transaction, so no row is lost or doubled; "
+                "run again, and the next run goes on."
+            ) from None
+        raise RunbookError(_unexpected(error)) from None
+    except psycopg2.Error as error:
+        raise RunbookError(_unexpected(error)) from None
+
+
+def _refused(error: psycopg2.errors.IntegrityError) -> str:
+    diag = error.diag
+    where = f"{diag.schema_name}.{diag.table_name}"
+    if isinstance(error, psycopg2.errors.CheckViolation) and not diag.constraint_name:
+        return f"{where} has no partition for some of the rows; create it, and run again. The batch was rolled back."
+    what = f"constraint {diag.constraint_name}" if diag.constraint_name else f"column {diag.column_name}"
+    return (
+        f"{what} of {where} forbids to move some of the rows ({type(error).__name__}); "
+        "the batch was rolled back. Correct the rows, or drop the constraint."
+    )
+
+
+def _unexpected(error: psycopg2.Error) -> str:
+    return (
+        f"The server refused a statement with {type(error).__name__} (SQLSTATE {error.pgcode}); "
+        "what was under way was rolled back, and the server's log has its words."
+    )
+
+
+def settle(session: Session, *, read_only: bool) -> None:
+    """Set up the session: times in UTC, no surprises from defaults of the role or the database.
+
+    :param read_only: the server itself then refuses every write; check mode asks for this
+    """
+    settings = {
+        "TimeZone": "UTC",
+        "DateStyle": "ISO, YMD",
+        "default_transaction_isolation": "read committed",
+        "default_transaction_read_only": "on" if read_only else "off",
+        # A policy that hides rows raises an error instead.
+        "row_security": "off",
+        "jit": "off",
+    }
+    for name, value in settings.items():
+        session.query("SELECT set_config(%s, %s, false)", (name, value))
+
+
+def server_now(session: Session) -> datetime:
+    """The server's clock.
+
+    :raises RunbookError: the server is a standby
+    """
+    row = session.query("SELECT now() AS now, pg_is_in_recovery() AS standby")[0]
+    if row["standby"]:
+        raise RunbookError(f"{session.target} is a standby that only reads; connect to the primary.")
+    return row["now"]  # type: ignore[no-any-return]
+
+
+def read_table(session: Session, name: QualifiedName, *, event: Literal["INSERT", "DELETE"]) -> Table | None:
+    """What the catalog says about a table; None where there is none of that name. Partitions are read apart.
+
+    :param event: what will be done to its rows; triggers of other events do not matter
+    """
+    found = session.query(
+        """
+        SELECT c.oid, c.relkind, c.relpersistence, pg_get_userbyid(c.relowner) AS owner,
+               pg_has_role(c.relowner, 'USAGE') AS owned, row_security_active(c.oid) AS row_security,
+               coalesce(p.partstrat, '') AS strategy, coalesce(p.partdefid, 0) <> 0 AS has_default,
+               (SELECT array_agg(coalesce(a.attname::text, '') ORDER BY k.place)
+                  FROM unnest(p.partattrs::int2[]) WITH ORDINALITY AS k (number, place)
+                  LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number) AS partition_columns,
+               rn.nspname AS root_schema, r.relname AS root_name,
+               has_schema_privilege(c.relnamespace, 'USAGE') AS usage,
+               (SELECT array_agg(right_name) FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS right_name
+                 WHERE has_table_privilege(c.oid, right_name)) AS rights
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+          LEFT JOIN pg_partitioned_table p ON p.partrelid = c.oid
+          LEFT JOIN pg_class r ON r.oid = pg_partition_root(c.oid)
+          LEFT JOIN pg_namespace rn ON rn.oid = r.relnamespace
+         WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+        """,
+        tuple(name),
+    )
+    if not found:
+        return None
+    row = found[0]
+    oid = row["oid"]
+    children = session.query(
+        "SELECT inhrelid::regclass::text AS name, relkind, relispartition FROM pg_inherits"
+        " JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = %s ORDER BY 1",
+        (oid,),
+    )
+    foreign = session.query(
+        "SELECT relid::regclass::text AS name FROM pg_partition_tree(%s) JOIN pg_class ON oid = relid"
+        " WHERE relkind = 'f' ORDER BY 1",
+        (oid,),
+    )
+    named = session.query(
+        """
+        SELECT 'trigger' AS what, tgname AS name FROM pg_trigger
+         WHERE tgrelid = %(oid)s AND NOT tgisinternal AND tgenabled IN ('O', 'A')
+           AND tgtype & %(event)s <> 0
+        UNION ALL SELECT 'rule', rulename FROM pg_rewrite WHERE ev_class = %(oid)s AND rulename <> '_RETURN'
+         ORDER BY 1, 2
+        """,
+        {"oid": oid, "event": {"INSERT": 4, "DELETE": 8}[event]},
+    )
+    keys = session.query(
+        """
+        SELECT conname, conrelid::regclass::text AS referrer,
+               CASE confdeltype WHEN 'a' THEN 'NO ACTION' WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE'
+                    WHEN 'n' THEN 'SET NULL' ELSE 'SET DEFAULT' END AS on_delete
+          FROM pg_constraint WHERE contype = 'f' AND confrelid = %s AND conparentid = 0 ORDER BY 2, 1
+        """,
+        (oid,),
+    )
+    rights = set(row["rights"] or ()) | ({"USAGE"} if row["usage"] else set())
+    root = QualifiedName(row["root_schema"], row["root_name"]) if row["root_name"] is not None else None
+    return Table(
+        name=name,
+        kind=row["relkind"],
+        persistence=row["relpersistence"],
+        owner=row["owner"],
+        owned=row["owned"],
+        columns=_columns(session, oid),
+        indexes=_indexes(session, oid),
+        rights=frozenset(rights),
+        row_security=row["row_security"],
+        triggers=tuple(each["name"] for each in named if each["what"] == "trigger"),
+        rules=tuple(each["name"] for each in named if each["what"] == "rule"),
+        foreign_keys=tuple(ForeignKey(each["conname"], each["referrer"], each["on_delete"]) for each in keys),
+        children=tuple(each["name"] for each in children if not each["relispartition"]),
+        root=root,
+        partitioned_by=row["strategy"],
+        partition_columns=tuple(row["partition_columns"] or ()),
+        has_default_partition=row["has_default"],
+        foreign_partitions=tuple(each["name"] for each in foreign),
+    )
+
+
+def _columns(session: Session, oid: int) -> tuple[Column, ...]:
+    rows = session.query(
+        """
+        WITH RECURSIVE base (type, bottom) AS (
+            SELECT t.oid, t.oid FROM pg_type t WHERE t.oid IN (SELECT atttypid FROM pg_attribute WHERE attrelid = %(oid)s)
+            UNION ALL
+            SELECT base.type, t.typbasetype FROM base JOIN pg_type t ON t.oid = base.bottom WHERE t.typtype = 'd'
+        )
+        SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type, format_type(b.bottom, NULL) AS base,
+               CASE WHEN a.attcollation <> 0 THEN (SELECT format('%%I.%%I', n.nspname, c.collname) FROM pg_collation c
+                      JOIN pg_namespace n ON n.oid = c.collnamespace WHERE c.oid = a.attcollation) END AS collation,
+               a.attnotnull, a.attidentity <> '' AS identity,
+               CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) ELSE '' END AS generated
+          FROM pg_attribute a
+          JOIN base b ON b.type = a.atttypid
+          JOIN pg_type t ON t.oid = b.bottom AND t.typtype <> 'd'
+          LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+         WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped
+         ORDER BY a.attnum
+        """,
+        {"oid": oid},
+    )
+    return tuple(
+        Column(
+            name=row["attname"],
+            type=row["type"],
+            base_type=row["base"],
+            collation=row["collation"],
+            not_null=row["attnotnull"],
+            generated=row["generated"],
+            identity=row["identity"],
+        )
+        for row in rows
+    )
+
+
+#: All that ATTACH PARTITION compares, as one text.
+_SIGNATURE = """
+    json_build_array(am.amname, i.indisunique, i.indisprimary, i.indclass::text, i.indcollation::text, i.indoption::text,
+        pg_get_expr(i.indpred, i.indrelid),
+        (SELECT json_agg(pg_get_indexdef(i.indexrelid, number, false) ORDER BY number)
+           FROM generate_series(1, i.indnatts) AS number))::text
+"""
+
+
+def _indexes(session: Session, oid: int) -> tuple[Index, ...]:
+    rows = session.query(
+        f"""
+        SELECT c.relname, i.indisprimary, am.amname = 'btree' AND i.indpred IS NULL AS ordered,
+               i.indisunique AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
+                 AND NOT EXISTS (SELECT FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (number, place)
+                     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
+                    WHERE k.place <= i.indnkeyatts AND NOT a.attnotnull) AS is_key,
+               (SELECT array_agg(coalesce(a.attname::text, '') ORDER BY k.place)
+                  FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (number, place)
+                  LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number AND a.attnum > 0
+                 WHERE k.place <= i.indnkeyatts) AS columns,
+               {_SIGNATURE} AS signature
+          FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am am ON am.oid = c.relam
+         WHERE i.indrelid = %s AND i.indisvalid AND i.indisready ORDER BY c.relname
+        """,
+        (oid,),
+    )
+    return tuple(
+        Index(
+            name=row["relname"],
+            columns=tuple(row["columns"]),
+            is_key=row["is_key"],
+            primary=row["indisprimary"],
+            ordered=row["ordered"],
+            signature=row["signature"],
+        )
+        for row in rows
+    )
+
+
+def read_schema(session: Session, name: str) -> Schema:
+    """Whether a schema is there, and whether this role may create tables in it."""
+    rows = session.query(
+        "SELECT has_schema_privilege(oid, 'CREATE') AND has_schema_privilege(oid, 'USAGE') AS may"
+        " FROM pg_namespace WHERE nspname = %s",
+        (name,),
+    )
+    return Schema(exists=bool(rows), may_create=bool(rows) and rows[0]["may"])
+
+
+def read_partitions(session: Session, source: Table, column: Column, cutoff: datetime) -> tuple[Partition, ...]:
+    """The partitions of a table that is partitioned by ranges of one column, in the order of their names.
+
+    The default partition is left out: it has no limits, so it is never old as a whole.
+    """
+    rows = session.query(
+        f"""
+        SELECT n.nspname, c.relname, pg_get_expr(c.relpartbound, c.oid) AS bounds,
+               pg_get_partition_constraintdef(c.oid) AS constraint,
+               c.relkind = 'r' AND pg_has_role(c.relowner, 'USAGE') AS movable,
+               ARRAY(SELECT {_SIGNATURE} FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid
+                       JOIN pg_am am ON am.oid = ic.relam WHERE i.indrelid = c.oid AND i.indisvalid) AS signatures
+          FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE h.inhparent = (SELECT pc.oid FROM pg_class pc JOIN pg_namespace pn ON pn.oid = pc.relnamespace
+                               WHERE pn.nspname = %s AND pc.relname = %s)
+           AND pg_get_expr(c.relpartbound, c.oid) <> 'DEFAULT'
+         ORDER BY 1, 2
+        """,
+        tuple(source.name),
+    )
+    partitions = []
+    for row in rows:
+        upper = row["bounds"].rpartition(" TO (")[2].removesuffix(")")
+        is_old = False
+        if upper.startswith("'"):
+            # The literal is the server's own text of the limit, in UTC as this session is.
+            old = session.query(
+                sql.SQL("SELECT {upper}::{type} <= %s::timestamptz::{type} AS old").format(
+                    upper=sql.SQL(upper), type=sql.SQL(column.base_type)
+                ),
+                (cutoff.isoformat(),),
+            )
+            is_old = old[0]["old"]
+        partitions.append(
+            Partition(
+                name=QualifiedName(row["nspname"], row["relname"]),
+                bounds=row["bounds"],
+                constraint=row["constraint"],
+                movable=row["movable"],
+                is_old=is_old,
+                signatures=frozenset(row["signatures"]),
+            )
+        )
+    return tuple(partitions)
+
+
+def count(session: Session, source: Table, column: Column, cutoff: datetime) -> Counted:
+    """Count the rows that are older than the cutoff, and those without a timestamp.
+
+    :raises LockedError: somebody else holds the table
+    :raises TooSlowError: counting took longer than the statement timeout
+    """
+    names = {
+        "source": identifier(source.name),
+        "column": sql.Identifier(column.name),
+        "type": sql.SQL(column.base_type),
+    }
+    # The empty grouping set is the total. Only a partitioned table has more than one tableoid.
+    groups = sql.SQL("GROUPING SETS ((), (s.tableoid))" if source.partitioned_by else "GROUPING SETS (())")
+    with told_apart():
+        rows = session.query(
+            sql.SQL(
+                "SELECT {table_id} AS table_id, count(*) AS rows, min(s.{column})::text AS oldest, max(s.{column})::text AS newest"
+                " FROM {source} AS s WHERE s.{column} < %s::timestamptz::{type} GROUP BY {groups}"
+            ).format(**names, groups=groups, table_id=sql.SQL("s.tableoid" if source.partitioned_by else "NULL::oid")),
+            (cutoff.isoformat(),),
+        )
+        null_rows = 0
+        if not column.not_null:
+            null_rows = session.query(
+                sql.SQL("SELECT count(*) AS rows FROM {source} AS s WHERE s.{column} IS NULL").format(**names)
+            )[0]["rows"]
+        leaves = session.query(
+            "SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE c.oid = ANY(%s::oid[])",
+            ([row["table_id"] for row in rows if row["table_id"]],),
+        )
+    named = {leaf["oid"]: QualifiedName(leaf["nspname"], leaf["relname"]) for leaf in leaves}
+    counts = {row["table_id"]: Count(row["rows"], row["oldest"], row["newest"]) for row in rows}
+    return Counted(
+        total=counts.pop(None),
+        null_rows=null_rows,
+        by_partition={named[table_id]: found for table_id, found in counts.items()},
+    )
+
+
+# Making the archive, and moving whole partitions
+
+
+def creation(
+    source: Table, archive: QualifiedName, column: str, *, partitioned: bool, server_version: int
+) -> list[sql.Composable]:
+    """Statements that make the archive.
+
+    The same columns with the same storage, and the time of the move. Defaults, identities and foreign keys stay
+    behind: rows bring their values along, and an archive depends on nothing. Its key is the source's, so that a row
+    is never doubled. Rows arrive in the order of time, for which a BRIN index is enough: it costs next to nothing to
+    fill and finds a span of time as well as a btree would. A partitioned archive takes the source's indexes instead,
+    because its partitions bring just these along.
+    """
+    options = [sql.SQL("INCLUDING STORAGE")]
+    if server_version >= 140000:
+        options.append(sql.SQL("INCLUDING COMPRESSION"))
+    if partitioned:
+        options += [sql.SQL("INCLUDING GENERATED"), sql.SQL("INCLUDING INDEXES")]
+    parts: list[sql.Composable] = [sql.SQL("LIKE {} {}").format(identifier(source.name), sql.SQL(" ").join(options))]
+    if source.column(STAMP) is None:
+        parts.append(sql.SQL("{} timestamptz NOT NULL DEFAULT now()").format(sql.Identifier(STAMP)))
+    if source.key and not partitioned:
+        parts.append(sql.SQL("PRIMARY KEY ({})").format(sql.SQL(", ").join(map(sql.Identifier, source.key))))
+    made: list[sql.Composable] = [
+        sql.SQL("CREATE TABLE {} ({}){}").format(
+            identifier(archive),
+            sql.SQL(", ").join(parts),
+            sql.SQL(" PARTITION BY RANGE ({})").format(sql.Identifier(column)) if partitioned else sql.SQL(""),
+        )
+    ]
+    if not partitioned:
+        made.append(sql.SQL("CREATE INDEX ON {} USING brin ({})").format(identifier(archive), sql.Identifier(column)))
+    return made
+
+
+def key_creation(source: Table, archive: QualifiedName) -> sql.Composable:
+    """Statement that gives an archive without a key the source's. Readers of the archive are not held up by it."""
+    return sql.SQL("CREATE UNIQUE INDEX ON {} ({})").format(
+        identifier(archive), sql.SQL(", ").join(map(sql.Identifier, source.key))
+    )
+
+
+def make(session: Session, statements: Sequence[sql.Composable]) -> None:
+    """Run statements in one transaction.
+
+    :raises LockedError: a lock was not to be had
+    :raises KeyTakenError: rows stand in the way of a unique index
+    """
+    with told_apart(), session.transaction():
+        for statement in statements:
+            session.query(statement)
+
+
+def proof(partition: Partition) -> list[sql.Composable]:
+    """Statements that let a partition be attached elsewhere without being read under a lock.
+
+    The constraint repeats the partition's own limits in the server's own words. It is checked by reading the
+    partition once, while everybody goes on reading and writing.
+    """
+    name, constraint = identifier(partition.name), sql.Identifier(BOUNDS_CONSTRAINT)
+    return [
+        sql.SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}, ADD CONSTRAINT {} CHECK ({}) NOT VALID").format(
+            name, constraint, constraint, sql.SQL(partition.constraint)
+        ),
+        sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(name, constraint),
+    ]
+
+
+def hand_over(
+    source: Table, archive: QualifiedName, stamp: Column | None, partition: Partition
+) -> list[sql.Composable]:
+    """Statements that take a partition off the source and hang it into the archive; to be run in one transaction.
+
+    :param stamp: the archive's column :data:`STAMP`, None where it has none to be filled
+    """
+    name = identifier(partition.name)
+    statements = [sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(identifier(source.name), name)]
+    if stamp is not None:
+        # A default that is the same for all rows is kept in the catalog; no row is rewritten.
+        statements.append(
+            sql.SQL("ALTER TABLE {} ADD COLUMN {} {} {}DEFAULT now()").format(
+                name,
+                sql.Identifier(STAMP),
+                sql.SQL(stamp.type),
+                sql.SQL("NOT NULL ") if stamp.not_null else sql.SQL(""),
+            )
+        )
+    statements += [
+        sql.SQL("ALTER TABLE {} ATTACH PARTITION {} {}").format(identifier(archive), name, sql.SQL(partition.bounds)),
+        sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(name, sql.Identifier(BOUNDS_CONSTRAINT)),
+    ]
+    return statements
+
+
+# Moving rows
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What one batch did."""
+
+    rows: int
+    oldest: str | None
+    newest: str | None
+
+
+#: Which rows a statement is about: a span of time, all rows of one moment, a span of blocks.
+Scope = Literal["span", "moment", "blocks"]
+#: Which of them: all, those whose key the archive does not hold, those that it holds with the same content.
+Choice = Literal["all", "fresh", "same"]
+
+
+class Mover:
+    """Prepared statements that move rows of one source to one archive.
+
+    Parameters of each: ``$1`` and ``$2`` limit the scope, ``$3`` is the largest number of rows, ``$4`` the cutoff.
+    """
+
+    def __init__(
+        self, session: Session, source: Table, archive: Table, column: Column, cutoff: datetime, *, skip_locked: bool
+    ) -> None:
+        """Set up the session for moving.
+
+        :param skip_locked: this role may lock rows (UPDATE), so rows that others hold can be left out one by one
+        """
+        self._session = session
+        self._source = source
+        self._archive = archive
+        self._column = column
+        self._cutoff = cutoff.isoformat()
+        #: The cutoff as the upper limit of a scope, in the column's own type.
+        self.high = str(
+            session.query(
+                sql.SQL("SELECT (%s::timestamptz::{})::text AS high").format(sql.SQL(column.base_type)), (self._cutoff,)
+            )[0]["high"]
+        )
+        self.may_skip_locked = skip_locked
+        self._prepared: dict[str, str] = {}
+        self._start_lsn = self._lsn()
+
+    @classmethod
+    def statement(
+        cls,
+        source: Table,
+        archive: Table,
+        column: Column,
+        scope: Scope,
+        choice: Choice = "all",
+        *,
+        skip_locked: bool = False,
+    ) -> sql.Composed:
+        """The text of one statement, with ``$1`` to ``$4`` in it."""
+        names = [each.name for each in source.columns]
+        # A column that the archive generates is filled by the archive.
+        filled = [name for name in names if not (archive.column(name) or source.columns[0]).generated]
+        stamp = archive.column(STAMP) is not None and source.column(STAMP) is None
+        fields = {
+            "source": identifier(source.name),
+            "archive": identifier(archive.name),
+            "column": sql.Identifier(column.name),
+            "returned": sql.SQL(", ").join(sql.SQL("s.{}").format(sql.Identifier(name)) for name in names),
+            "scope": _scope(scope, column, "s"),
+            "into": sql.SQL(", ").join(map(sql.Identifier, filled + ([STAMP] if stamp else []))),
+            "overriding": sql.SQL(" OVERRIDING SYSTEM VALUE" if any(each.identity for each in archive.columns) else ""),
+            "values": sql.SQL(", ").join([*map(sql.Identifier, filled), *([sql.SQL("now()")] if stamp else [])]),
+        }
+        if scope == "span" and choice == "all" and not skip_locked:
+            delete = sql.SQL("DELETE FROM {source} AS s WHERE {scope} RETURNING {returned}")
+        else:
+            fields["picked"] = cls._pick(source, archive, column, scope, choice, skip_locked=skip_locked)
+            delete = sql.SQL(
+                "DELETE FROM {source} AS s USING ({picked}) AS picked"
+                " WHERE s.ctid = picked.row_id AND s.tableoid = picked.table_id RETURNING {returned}"
+            )
+        fields["delete"] = delete.format(**fields)
+        tail = (
+            " SELECT d.rows AS deleted, d.oldest, d.newest, i.rows AS inserted"
+            " FROM (SELECT count(*) AS rows, min({column})::text AS oldest, max({column})::text AS newest FROM moved) AS d, "
+        )
+        if choice == "same":
+            text = "WITH moved AS ({delete})" + tail + "(SELECT 0::bigint AS rows) AS i"
+        else:
+            text = (
+                "WITH moved AS ({delete}), inserted AS (INSERT INTO {archive} ({into}){overriding}"
+                " SELECT {values} FROM moved RETURNING 1)" + tail + "(SELECT count(*) AS rows FROM inserted) AS i"
+            )
+        return sql.SQL(text).format(**fields)
+
+    @classmethod
+    def _pick(
+        cls, source: Table, archive: Table, column: Column, scope: Scope, choice: Choice, *, skip_locked: bool
+    ) -> sql.Composed:
+        """The subquery that names rows by their place."""
+        fields: dict[str, sql.Composable] = {
+            "source": identifier(source.name),
+            "archive": identifier(archive.name),
+            "scope": _scope(scope, column, "p"),
+            "lock": sql.SQL(" FOR UPDATE OF p SKIP LOCKED" if skip_locked else ""),
+            "join": sql.SQL(" AND ").join(sql.SQL("a.{0} = p.{0}").format(sql.Identifier(name)) for name in source.key),
+            "same": _same_content(source, "p"),
+        }
+        text = "SELECT p.tableoid AS table_id, p.ctid AS row_id FROM {source} AS p"
+        if choice == "same":
+            text += " JOIN {archive} AS a ON {join} WHERE {scope} AND {same}"
+        elif choice == "fresh":
+            text += " WHERE {scope} AND NOT EXISTS (SELECT FROM {archive} AS a WHERE {join})"
+        else:
+            text += " WHERE {scope}"
+        return sql.SQL(text + " LIMIT $3{lock}").format(**fields)
+
+    def _run(self, scope: Scope, choice: Choice, skip_locked: bool, low: str, high: str, limit: int) -> dict[str, Any]:
+        name = f"runbook_{scope}_{choice}_{'skip' if skip_locked else 'wait'}"
+        if name not in self._prepared:
+            text = self.statement(self._source, self._archive, self._column, scope, choice, skip_locked=skip_locked)
+            self._prepare(name, text, scope)
+            rendered = self._session.render(text)
+            if rendered not in self._session.executed_queries:
+                self._session.executed_queries.append(rendered)
+        return self._execute(name, (low, high, limit, self._cutoff))[0]
+
+    def _prepare(self, name: str, text: sql.Composable, scope: Scope) -> None:
+        bound = sql.SQL("tid" if scope == "blocks" else self._column.base_type)
+        self._session.query(
+            sql.SQL("PREPARE {} ({bound}, {bound}, bigint, {type}) AS {}").format(
+                sql.Identifier(name), text, bound=bound, type=sql.SQL(self._column.base_type)
+            )
+        )
+        self._prepared[name] = name
+
+    def _execute(self, name: str, values: tuple[object, ...]) -> list[dict[str, Any]]:
+        return self._session.query(
+            sql.SQL("EXECUTE {} (%s, %s, %s, %s::timestamptz::{})").format(
+                sql.Identifier(name), sql.SQL(self._column.base_type)
+            ),
+            values,
+        )
+
+    def prepare_session(self) -> None:
+        """Settings for many short batches."""
+        session = self._session
+        settings = {
+            # A batch deletes and inserts in one transaction. If a crash loses its commit, it loses both: the rows are
+            # where they were. So nobody need wait for the disk, until flush() makes all of it durable at the end.
+            "synchronous_commit": "off",
+            # The rows of a batch wait in memory, not in a temporary file.
+            "work_mem": "64MB",
+            # One plan for all batches, by the index, whatever the statistics say about a half-emptied table.
+            "plan_cache_mode": "force_generic_plan",
+            "enable_seqscan": "off",
+            "max_parallel_workers_per_gather": "0",
+        }
+        for name, value in settings.items():
+            session.query("SELECT set_config(%s, %s, false)", (name, value))
+        for method in ("lz4", "zstd"):
+            # Fewer bytes of WAL. Often not permitted, or not built in; pglz is left out because it costs too much CPU.
+            try:
+                session.query("SELECT set_config('wal_compression', %s, false)", (method,))
+            except psycopg2.Error:
+                continue
+            break
+
+    def boundary(self, low: str, size: int) -> str | None:
+        """The timestamp of the row that stands ``size`` rows after ``low``; None where fewer are left."""
+        name = "runbook_boundary"
+        if name not in self._prepared:
+            text = sql.SQL(
+                "SELECT s.{column}::text AS found FROM {source} AS s WHERE s.{column} >= $1 AND s.{column} < $4"
+                " ORDER BY s.{column} OFFSET $3 LIMIT 1"
+            ).format(column=sql.Identifier(self._column.name), source=identifier(self._source.name))
+            self._prepare(name, text, "span")
+        with told_apart():
+            rows = self._execute(name, (low, low, size, self._cutoff))
+        return rows[0]["found"] if rows else None
+
+    def after(self, moment: str) -> str | None:
+        """The next timestamp after ``moment`` that is older than the cutoff."""
+        with told_apart():
+            row = self._session.query(
+                sql.SQL(
+                    "SELECT min(s.{column})::text AS found FROM {source} AS s"
+                    " WHERE s.{column} > %s::{type} AND s.{column} < %s::timestamptz::{type}"
+                ).format(
+                    column=sql.Identifier(self._column.name),
+                    source=identifier(self._source.name),
+                    type=sql.SQL(self._column.base_type),
+                ),
+                (moment, self._cutoff),
+            )
+        return row[0]["found"]  # type: ignore[no-any-return]
+
+    def blocks(self) -> int:
+        """Blocks of the source, of its largest partition where it has some."""
+        row = self._session.query(
+            "SELECT max(pg_relation_size(leaf.oid)) / current_setting('block_size')::int AS blocks"
+            " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " CROSS JOIN LATERAL (SELECT c.oid UNION SELECT relid FROM pg_partition_tree(c.oid)) AS leaf (oid)"
+            " WHERE n.nspname = %s AND c.relname = %s",
+            tuple(self._source.name),
+        )
+        return int(row[0]["blocks"])
+
+    def move(
+        self, scope: Scope, low: str, high: str, limit: int, *, choice: Choice = "all", skip_locked: bool = False
+    ) -> Moved:
+        """Move rows in one transaction, and commit only if as many went in as came out.
+
+        :param limit: most rows; a span with ``choice`` ``all`` that waits for locks is moved as a whole
+        :raises LockedError: rows or the table are held by somebody else
+        :raises KeyTakenError: the archive holds one of their keys
+        :raises TooSlowError: the statement timed out
+        :raises RunbookError: a trigger of the archive dropped rows; nothing of the batch was moved
+        """
+        with told_apart(), self._session.transaction():
+            row = self._run(scope, choice, skip_locked, low, high, limit)
+            if choice != "same" and row["deleted"] != row["inserted"]:
+                raise RunbookError(
+                    f"archive: of {row['deleted']:,} rows of a batch, {self._archive.name} took in {row['inserted']:,}, because "
+                    f"a trigger drops rows ({', '.join(self._archive.triggers) or 'of a partition'}); "
+                    "the batch was rolled back. Drop or disable that trigger."
+                )
+        return Moved(row["deleted"], row["oldest"], row["newest"])
+
+    def left(self) -> int:
+        """Rows that are older than the cutoff and still in the source."""
+        with told_apart():
+            row = self._session.query(
+                sql.SQL("SELECT count(*) AS rows FROM {} AS s WHERE s.{} < %s::timestamptz::{}").format(
+                    identifier(self._source.name), sql.Identifier(self._column.name), sql.SQL(self._column.base_type)
+                ),
+                (self._cutoff,),
+            )
+        return int(row[0]["rows"])
+
+    def left_soon(self) -> int | None:
+        """As :meth:`left`, for a run that must come to its end; None where counting takes too long."""
+        self._session.query("SELECT set_config('statement_timeout', %s, false)", (str(SOON_MS),))
+        try:
+            return self.left()
+        except (LockedError, TooSlowError):
+            return None
+
+    def conflicts(self) -> int:
+        """Old rows whose key the archive holds with other content."""
+        join = sql.SQL(" AND ").join(sql.SQL("a.{0} = s.{0}").format(sql.Identifier(name)) for name in self._source.key)
+        with told_apart():
+            row = self._session.query(
+                sql.SQL(
+                    "SELECT count(*) AS rows FROM {source} AS s JOIN {archive} AS a ON {join}"
+                    " WHERE s.{column} < %s::timestamptz::{type} AND NOT {same}"
+                ).format(
+                    source=identifier(self._source.name),
+                    archive=identifier(self._archive.name),
+                    join=join,
+                    column=sql.Identifier(self._column.name),
+                    type=sql.SQL(self._column.base_type),
+                    same=_same_content(self._source, "s"),
+                ),
+                (self._cutoff,),
+            )
+        return int(row[0]["rows"])
+
+    def flush(self) -> None:
+        """Wait until all that was committed is on disk (and on synchronous standbys, where there are some)."""
+        with told_apart():
+            self._session.query("SELECT set_config('synchronous_commit', 'on', false)")
+            # A commit waits for the disk only if its transaction wrote something; a message in the WAL is the least.
+            self._session.query("SELECT pg_logical_emit_message(true, 'runbook', 'archived')")
+
+    def _lsn(self) -> str:
+        return str(self._session.query("SELECT pg_current_wal_insert_lsn()::text AS lsn")[0]["lsn"])
+
+    def wal_bytes(self) -> int:
+        """WAL that the whole server wrote since this object was made."""
+        row = self._session.query(
+            "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), %s)::bigint AS bytes", (self._start_lsn,)
+        )
+        return int(row[0]["bytes"])
+
+
+def replication_lag_bytes(session: Session) -> int:
+    """How far the slowest connected standby is behind in replaying; 0 where there is none.
+
+    :raises RunbookError: this role may not see it
+    """
+    row = session.query(
+        "SELECT coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)), 0)::bigint AS lag,"
+        " coalesce(bool_or(state IS NULL), false) AS hidden FROM pg_stat_replication"
+    )[0]
+    if row["hidden"]:
+        raise RunbookError(
+            f"max_replication_lag_bytes: {session.target.user!r} may not see how far the standbys are; "
+            "grant it the role pg_monitor, or set no limit."
+        )
+    return int(row["lag"])
+
+
+def _scope(scope: Scope, column: Column, alias: str) -> sql.Composed:
+    text = {
+        "span": "{alias}.{column} >= $1 AND {alias}.{column} < $2",
+        "moment": "{alias}.{column} >= $1 AND {alias}.{column} <= $2",
+        "blocks": "{alias}.ctid >= $1 AND {alias}.ctid < $2 AND {alias}.{column} < $4",
+    }[scope]
+    return sql.SQL(text).format(alias=sql.Identifier(alias), column=sql.Identifier(column.name))
+
+
+def _same_content(source: Table, alias: str) -> sql.Composed:
+    """Row by row the same bytes, which also compares types that have no equality (json, xml)."""
+
+    def row(of: str) -> sql.Composable:
+        return sql.SQL(", ").join(sql.Identifier(of, column.name) for column in source.columns)
+
+    return sql.SQL("ROW({})::record *= ROW({})::record").format(row(alias), row("a"))

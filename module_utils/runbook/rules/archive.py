@@ -1,0 +1,532 @@
+"""How old rows get from a table to its archive: what forbids it, which way is taken, how large a step is.
+
+A row moves in one transaction that deletes it here and inserts it there, so it is always in exactly one of the two.
+Rows go in batches whose size follows a target time. Partitions that are old as a whole are taken off the source and
+hung into the archive instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from ansible.module_utils.runbook.errors import RunbookError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+
+#: The one column that the archive may have and the source need not: when the row was moved.
+STAMP = "archived_at"
+TIME_TYPES = ("timestamp with time zone", "timestamp without time zone", "date")
+
+FIRST_BATCH_ROWS = 1_000
+MAX_BATCH_ROWS = 50_000
+#: One batch may be at most this many times as large as the one before it.
+GROWTH = 2.0
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column; ``type`` is PostgreSQL's own text of it, such as ``numeric(10,2)``."""
+
+    name: str
+    type: str
+    #: The type beneath any domains, without a modifier.
+    base_type: str
+    collation: str | None = None
+    not_null: bool = False
+    #: The expression of a generated column, empty for others.
+    generated: str = ""
+    identity: bool = False
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index; ``columns`` is empty where it is over expressions."""
+
+    name: str
+    columns: tuple[str, ...]
+    #: Identifies a row for certain: unique, at once, of all rows, over columns that are never null.
+    is_key: bool = False
+    primary: bool = False
+    #: A btree over all rows, so rows can be read in its order.
+    ordered: bool = False
+    #: Everything that makes two indexes the same for ATTACH PARTITION.
+    signature: str = ""
+
+
+@dataclass(frozen=True)
+class ForeignKey:
+    """A foreign key of another table that points at the source."""
+
+    name: str
+    table: str
+    on_delete: str
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition of the source. ``bounds`` and ``constraint`` are the server's own text of its limits."""
+
+    name: QualifiedName
+    bounds: str
+    constraint: str
+    #: It is a table of its own rows, and the connected role may alter it.
+    movable: bool
+    #: Its upper limit is not after the cutoff.
+    is_old: bool
+    rows: int = 0
+    oldest: str | None = None
+    newest: str | None = None
+    signatures: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the catalog says about the source or the archive."""
+
+    name: QualifiedName
+    #: pg_class.relkind: r table, p partitioned table, v view, m materialized view, f foreign table
+    kind: str
+    columns: tuple[Column, ...]
+    indexes: tuple[Index, ...] = ()
+    #: pg_class.relpersistence: p permanent, u unlogged, t temporary
+    persistence: str = "p"
+    owner: str = ""
+    #: The connected role may alter it.
+    owned: bool = True
+    rights: frozenset[str] = frozenset({"USAGE", "SELECT", "INSERT", "UPDATE", "DELETE"})
+    row_security: bool = False
+    #: Enabled triggers that fire for each row or statement of a move.
+    triggers: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    #: Tables that inherit from it; partitions are not meant.
+    children: tuple[str, ...] = ()
+    #: The topmost partitioned table that it belongs to, itself where it belongs to none.
+    root: QualifiedName | None = None
+    #: pg_partitioned_table.partstrat: r range, l list, h hash; empty where it is not partitioned
+    partitioned_by: str = ""
+    partition_columns: tuple[str, ...] = ()
+    has_default_partition: bool = False
+    foreign_partitions: tuple[str, ...] = ()
+    partitions: tuple[Partition, ...] = ()
+
+    def column(self, name: str) -> Column | None:
+        """The column of that name, None if there is none."""
+        return next((column for column in self.columns if column.name == name), None)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns that identify a row: of the primary key, else of the first unique index that does; or none."""
+        keys = sorted((index for index in self.indexes if index.is_key), key=lambda index: not index.primary)
+        return keys[0].columns if keys else ()
+
+    def has_key_on(self, columns: Sequence[str]) -> bool:
+        """Whether a unique index stands over just these columns, in any order."""
+        return any(index.is_key and sorted(index.columns) == sorted(columns) for index in self.indexes)
+
+    def ordered_by(self, column: str) -> bool:
+        """Whether an index gives the rows in the order of ``column``."""
+        return any(index.ordered and index.columns[:1] == (column,) for index in self.indexes)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The schema in which the archive is to be made."""
+
+    exists: bool
+    may_create: bool
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def refusal(
+    source: Table, archive: Table | None, schema: Schema, archive_name: QualifiedName, column: str
+) -> str | None:
+    """Why nothing may be moved, in one sentence that names the cure; None where nothing speaks against it."""
+    return (
+        _refuse_source(source, column)
+        or (_refuse_archive(source, archive) if archive else _refuse_making(schema, archive_name))
+        or (archive and _refuse_drift(source, archive))
+        or None
+    )
+
+
+def _refuse_source(source: Table, column: str) -> str | None:
+    if source.kind not in "rp":
+        kinds = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
+        return f"source: {source.name} is {kinds.get(source.kind, 'no table')}; name the table that holds the rows."
+    if source.children:
+        return (
+            f"source: tables inherit from {source.name} ({_names(source.children)}), and their rows would be taken along; "
+            "archive each of them by itself, or make it a partitioned table."
+        )
+    if source.foreign_partitions:
+        return (
+            f"source: partitions of {source.name} are foreign tables ({_names(source.foreign_partitions)}), "
+            "which cannot be moved in one transaction; detach them first."
+        )
+    if source.rules:
+        return f"source: {source.name} has rules ({_names(source.rules)}) that rewrite what is done to it; drop them first."
+    if source.row_security:
+        return (
+            f"source: row security hides rows of {source.name} from this role, so old rows would be left out unseen; "
+            "connect as a role with BYPASSRLS."
+        )
+    missing = sorted({"USAGE", "SELECT", "DELETE"} - source.rights)
+    if missing:
+        return _missing_right("source", source.name, missing)
+    found = source.column(column)
+    if found is None:
+        return (
+            f"timestamp_column: {source.name} has no column {column!r}; "
+            f"it has {_names([each.name for each in source.columns])}."
+        )
+    if found.base_type not in TIME_TYPES:
+        return (
+            f"timestamp_column: {column!r} of {source.name} is of type {found.type}; "
+            "name a column of type timestamptz, timestamp or date."
+        )
+    if source.foreign_keys:
+        keys = _names([f"{key.name} of {key.table} ON DELETE {key.on_delete}" for key in source.foreign_keys])
+        return (
+            f"source: foreign keys point at {source.name} ({keys}), so rows that are taken out of it would be missed, "
+            "or take others with them; archive the referring tables first and drop those keys."
+        )
+    return None
+
+
+def _missing_right(option: str, name: QualifiedName, missing: Sequence[str]) -> str:
+    if "USAGE" in missing:
+        return f"{option}: this role lacks USAGE on the schema of {name}; grant it."
+    return f"{option}: this role lacks {_names(missing)} on {name}; grant it."
+
+
+def _refuse_making(schema: Schema, name: QualifiedName) -> str | None:
+    if not schema.exists:
+        return f"archive: there is no schema {name.schema!r} for {name}; create it, or name another."
+    if not schema.may_create:
+        return (
+            f"archive: {name} does not exist, and this role may not create it in schema {name.schema!r}; "
+            "grant CREATE on the schema, or create the table as its owner."
+        )
+    return None
+
+
+def _refuse_archive(source: Table, archive: Table) -> str | None:
+    if archive.name == source.name:
+        return f"archive: {archive.name} is the source itself; name another table."
+    if archive.kind not in "rp":
+        return f"archive: {archive.name} is not a table; name a table, or a name that is still free."
+    if archive.root is not None and archive.root == source.root:
+        return (
+            f"archive: {archive.name} and {source.name} belong to the same partitioned table {archive.root}; "
+            "name a table outside it."
+        )
+    if archive.persistence != "p" and source.persistence == "p":
+        return (
+            f"archive: {archive.name} is unlogged, so a crash of the server would empty it; "
+            "ALTER TABLE … SET LOGGED first."
+        )
+    if archive.rules:
+        return f"archive: {archive.name} has rules ({_names(archive.rules)}) that rewrite what is done to it; drop them first."
+    if archive.row_security:
+        return f"archive: row security is active on {archive.name} for this role; connect as a role with BYPASSRLS."
+    missing = sorted({"USAGE", "SELECT", "INSERT"} - archive.rights)
+    if missing:
+        return _missing_right("archive", archive.name, missing)
+    if source.key and not archive.has_key_on(source.key) and not archive.owned:
+        return (
+            f"archive: {archive.name} has no unique index on {_names(source.key)}, so rows that it already holds could "
+            f"not be told, and this role may not make one; CREATE UNIQUE INDEX as its owner {archive.owner!r}."
+        )
+    return None
+
+
+def _refuse_drift(source: Table, archive: Table) -> str | None:
+    there = {column.name: column for column in archive.columns}
+    here = {column.name: column for column in source.columns}
+    drift: list[str] = []
+    missing = [name for name in here if name not in there]
+    if missing:
+        drift.append(f"the archive lacks {_names(missing)}")
+    extra = [name for name in there if name not in here and name != STAMP]
+    if extra:
+        drift.append(f"only the archive has {_names(extra)}")
+    for name, column in here.items():
+        other = there.get(name)
+        if other is None:
+            continue
+        if (column.type, column.collation) != (other.type, other.collation):
+            drift.append(f"{name} is {_typed(column, other)} in the source and {_typed(other, column)} in the archive")
+        elif other.not_null and not column.not_null:
+            drift.append(f"{name} may be null in the source and not in the archive")
+        elif other.generated and other.generated != column.generated:
+            drift.append(f"{name} is generated in the archive and not the same way in the source")
+    stamp = there.get(STAMP)
+    if stamp and STAMP not in here and stamp.base_type not in TIME_TYPES:
+        drift.append(f"{STAMP} of the archive is {stamp.type} and not a timestamptz")
+    if not drift:
+        return None
+    return (
+        f"archive: the columns of {archive.name} differ from those of {source.name}: {'; '.join(drift)}; "
+        "alter the archive so that it has the same columns."
+    )
+
+
+def _typed(column: Column, other: Column) -> str:
+    if column.type == other.type and column.collation != other.collation:
+        return f'{column.type} COLLATE "{column.collation}"'
+    return column.type
+
+
+def cautions(source: Table, archive: Table | None, column: str, null_rows: int) -> list[str]:
+    """What is allowed, and what the person on duty should still know."""
+    said: list[str] = []
+    if source.triggers:
+        said.append(
+            f"{source.name} has triggers ({_names(source.triggers)}) that fire on the rows taken out of it; "
+            "a row that they keep is left where it is."
+        )
+    if archive and archive.triggers:
+        said.append(
+            f"{archive.name} has triggers ({_names(archive.triggers)}) that fire on the rows put into it; "
+            "a batch from which they drop a row is rolled back."
+        )
+    if not source.key:
+        said.append(
+            f"{source.name} has no primary key or unique index over columns that are never null, "
+            "so rows that the archive already holds cannot be told; moves themselves neither lose nor double a row."
+        )
+    if null_rows:
+        said.append(f"{null_rows:,} rows of {source.name} have no {column}; they are never moved.")
+    return said
+
+
+Strategy = Literal["rows", "partitions"]
+Walk = Literal["index", "blocks", ""]
+
+
+@dataclass(frozen=True)
+class Route:
+    """The way that rows take. ``reason`` says why whole partitions cannot be moved, where one might expect it."""
+
+    strategy: Strategy
+    walk: Walk
+    reason: str = ""
+
+
+def route(source: Table, archive: Table | None, column: str, server_version: int) -> Route:
+    """Choose the way.
+
+    Whole partitions need both sides partitioned by ranges of the timestamp column (an archive that is still missing
+    is made so), and the right to alter them. Everything else moves row by row: in the order of an index on the
+    timestamp column, or block by block where there is none.
+
+    :raises RunbookError: no index, and a server too old to read a table by ranges of blocks
+    """
+    why_not = _why_not_partitions(source, archive, column) if source.partitioned_by else ""
+    if source.partitioned_by and not why_not:
+        return Route("partitions", "")
+    reason = f"Partitions of {source.name} are not moved whole, but row by row: {why_not}." if why_not else ""
+    if source.ordered_by(column):
+        return Route("rows", "index", reason)
+    if server_version < 140000:
+        raise RunbookError(
+            f"timestamp_column: {source.name} has no index on {column!r}, and PostgreSQL before 14 cannot read a table "
+            f"by ranges of blocks; create an index on {column!r}."
+        )
+    slow = (
+        f"{source.name} has no btree index that begins with {column!r}, so it is read as a whole, block by block; "
+        f"create one to make this faster."
+    )
+    return Route("rows", "blocks", f"{reason} {slow}".strip())
+
+
+def _why_not_partitions(source: Table, archive: Table | None, column: str) -> str:
+    if source.partitioned_by != "r" or source.partition_columns != (column,):
+        return f"they are not ranges of {column!r} alone"
+    if archive is not None:
+        if archive.partitioned_by != "r" or archive.partition_columns != (column,):
+            return f"{archive.name} is not partitioned by ranges of {column!r}"
+        if archive.has_default_partition:
+            return f"{archive.name} has a default partition, which would be read under a lock"
+        if not archive.owned:
+            return f"this role may not alter {archive.name}"
+    if not source.owned:
+        return f"this role may not alter {source.name}"
+    unmovable = [str(partition.name) for partition in source.partitions if partition.is_old and not partition.movable]
+    if unmovable:
+        return f"{_names(unmovable)} cannot be altered by this role, or has partitions of its own"
+    if archive is not None:
+        needed = frozenset(index.signature for index in archive.indexes)
+        lacking = [str(each.name) for each in source.partitions if each.is_old and not needed <= each.signatures]
+        if lacking:
+            return f"{_names(lacking)} lacks an index that {archive.name} has, which would be built under a lock"
+    return ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does. Check mode returns the same."""
+
+    strategy: Literal["rows", "partitions", "nothing"]
+    walk: Walk
+    cutoff: datetime
+    rows: int
+    #: Rows older than the cutoff that stay, because their partition is not old as a whole.
+    staying_rows: int = 0
+    oldest: str | None = None
+    newest: str | None = None
+    make_archive: bool = False
+    make_key: bool = False
+    partitions: tuple[Partition, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Count:
+    """Rows older than the cutoff. Times are the server's own text, since its range of dates is wider than Python's."""
+
+    rows: int
+    oldest: str | None
+    newest: str | None
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What there is to move: in all, and in each partition that holds any."""
+
+    total: Count
+    #: Rows that have no timestamp.
+    null_rows: int = 0
+    by_partition: Mapping[QualifiedName, Count] = field(default_factory=dict)
+
+
+def plan(
+    source: Table,
+    archive: Table | None,
+    way: Route,
+    *,
+    cutoff: datetime,
+    counted: Counted,
+    max_rows: int | None,
+    warnings: Sequence[str],
+) -> Plan:
+    """Put the plan together from what was counted.
+
+    :param max_rows: the cap; None for none
+    :raises RunbookError: more rows than the cap
+    """
+    partitions: tuple[Partition, ...] = ()
+    rows = counted.total.rows
+    if way.strategy == "partitions":
+        partitions = tuple(
+            replace(partition, rows=count.rows, oldest=count.oldest, newest=count.newest)
+            for partition in source.partitions
+            if partition.is_old
+            for count in [counted.by_partition.get(partition.name, Count(0, None, None))]
+        )
+        rows = sum(partition.rows for partition in partitions)
+    if max_rows is not None and rows > max_rows:
+        raise RunbookError(
+            f"max_rows: {rows:,} rows of {source.name} are older than {text(cutoff)}, and at most {max_rows:,} are allowed; "
+            "check older_than_days, and raise max_rows if so many are meant."
+        )
+    work = bool(partitions) if way.strategy == "partitions" else rows > 0
+    return Plan(
+        strategy=way.strategy if work else "nothing",
+        walk=way.walk if work else "",
+        cutoff=cutoff,
+        rows=rows,
+        staying_rows=counted.total.rows - rows,
+        oldest=counted.total.oldest,
+        newest=counted.total.newest,
+        make_archive=work and archive is None,
+        make_key=work and archive is not None and bool(source.key) and not archive.has_key_on(source.key),
+        partitions=partitions,
+        warnings=(*warnings, way.reason) if work and way.reason else tuple(warnings),
+    )
+
+
+def describe(plan: Plan, source: Table, archive: QualifiedName) -> str:
+    """The plan as lines of text, for a diff."""
+    lines = [f"archive rows of {source.name} older than {text(plan.cutoff)} to {archive}"]
+    if plan.strategy == "nothing":
+        lines.append("nothing to move")
+    else:
+        if plan.make_archive:
+            lines.append(f"create table {archive}")
+        if plan.make_key:
+            lines.append(f"create a unique index on {archive} ({_names(source.key)})")
+        lines.append(f"move {plan.rows:,} rows, from {plan.oldest} to {plan.newest}")
+        way = {
+            "index": "in batches, in the order of time",
+            "blocks": "in batches, block by block",
+            "": "as whole partitions:",
+        }
+        lines.append(way[plan.walk])
+        lines += [f"  {partition.name}: {partition.rows:,} rows" for partition in plan.partitions]
+    if plan.staying_rows:
+        lines.append(f"{plan.staying_rows:,} old rows stay, because their partition is not old as a whole")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def made(source: Table, name: QualifiedName) -> Table:
+    """The archive as it will be once it is made."""
+    columns = tuple(replace(column, identity=False, generated="") for column in source.columns)
+    if source.column(STAMP) is None:
+        columns += (Column(STAMP, "timestamp with time zone", "timestamp with time zone", not_null=True),)
+    return Table(name=name, kind="r", columns=columns)
+
+
+def moment_key(moment: str) -> tuple[bool, str]:
+    """Sorts timestamps that the server wrote, of one type and before the year 10000, by time.
+
+    >>> sorted(["2026-01-02", "-infinity", "0044-03-15 BC", "2026-01-01"], key=moment_key)
+    ['-infinity', '0044-03-15 BC', '2026-01-01', '2026-01-02']
+    """
+    return (moment != "-infinity" and not moment.endswith(" BC"), moment)
+
+
+def text(moment: datetime) -> str:
+    """A moment in UTC, as a sentence shows it."""
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def next_batch(asked: int, moved: int, duration_ms: float, target_ms: int) -> int:
+    """How many rows the next batch takes, from how long the last one took.
+
+    The rate of the last batch says how many rows fit into the target time. A batch grows to at most :data:`GROWTH`
+    times the last one, since one lucky batch says little; it shrinks at once as far as it must, since a long batch
+    is what users feel, but to no less than an eighth, so that one stalled disk write does not stop the run.
+
+    :param asked: rows that the last batch was to take
+    :param moved: rows that it took; few rows say nothing about the rate
+    """
+    if duration_ms <= 0 or moved < asked / 2:
+        fits = float(asked if duration_ms <= target_ms else asked / 2)
+    else:
+        fits = moved * target_ms / duration_ms
+    return max(1, min(MAX_BATCH_ROWS, int(max(asked / 8, min(asked * GROWTH, fits)))))
+
+
+def pause_s(duration_ms: float, target_ms: int) -> float:
+    """How long to stand back after a batch that overshot its target, so that waiting users get through first.
+
+    A batch of up to twice the target time earns no pause; beyond that the overshoot is given back, one second at most.
+    """
+    return min(1.0, max(0.0, duration_ms - 2 * target_ms) / 1000)
+
+
+def wal_pause_s(wal_bytes: int, elapsed_s: float, max_wal_bytes_s: int | None) -> float:
+    """How long to wait until the server's WAL since the start is within the allowed mean rate."""
+    if not max_wal_bytes_s:
+        return 0.0
+    return max(0.0, wal_bytes / max_wal_bytes_s - elapsed_s)
