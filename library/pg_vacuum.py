@@ -258,7 +258,7 @@ def _pass(context: Context, session: postgres.Session, wanted: list[Any]) -> dic
     queries = [session.render(vacuum.statement(report.work, session.server_version)) for report in todo]
     stopped = None
     if todo and not context.check_mode:
-        stopped, queries = _work(context, session, todo, deadline=started + params["deadline_s"])
+        stopped, queries = _work(context, session, todo, settings, deadline=started + params["deadline_s"])
 
     result = rule.result(reports, tables=considered, check_mode=context.check_mode, stopped=stopped)
     result |= {
@@ -303,7 +303,7 @@ def _pass(context: Context, session: postgres.Session, wanted: list[Any]) -> dic
 
 
 def _work(
-    context: Context, session: postgres.Session, todo: list[rule.Report], *, deadline: float
+    context: Context, session: postgres.Session, todo: list[rule.Report], settings: rule.Settings, *, deadline: float
 ) -> tuple[str | None, list[str]]:
     """Hold the writer's lock and do the work; why it ended early, and the statements sent."""
     params = context.params
@@ -330,9 +330,14 @@ def _work(
         if not stopped:
             vacuum.close_pass(last)
         vacuum.confirm(last, todo, since=since)
-    except (psycopg2.Error, RunbookError):
+        kept = rule.held_back(todo, settings)
+        if kept:
+            holder = vacuum.oldest_snapshot(last) or "somebody whom this user may not see"
+            context.warn(f"{kept}; the oldest snapshot belongs to {holder}: end it, then run this again.")
+    except (psycopg2.Error, RunbookError) as error:
         # The work is done; its figures stay unknown.
-        stopped = stopped or "the connection was lost before the last figures"
+        found = error.message.rstrip(".") if isinstance(error, RunbookError) else vacuum.cause(error)
+        stopped = stopped or f"no figures after the pass ({found})"
     label, done, total = work.progress(None)
     context.progress.update(label, done, total, "bytes", final=True)
     return stopped, work.executed_queries + [query for query in last.executed_queries if query.startswith("VACUUM")]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
     from ansible.module_utils.runbook.drivers.postgres import Session
+    from ansible.module_utils.runbook.rules.vacuum import State
 
 #: The first attempt waits no longer than this for a lock; the table is tried again when all others are done.
 QUICK_LOCK_TIMEOUT_MS = 200
@@ -37,7 +38,8 @@ STATISTICS_TIMEOUT_S = 3.0
 # The functions are those behind pg_stat_all_tables, whose own grouping by index is slow over many tables. None of it
 # takes a lock on a table, so a locked one does not hold up the plan.
 _TABLES = """
-SELECT c.oid::bigint AS oid, n.nspname, c.relname, c.relkind::text AS relkind, h.inhparent::bigint AS parent_oid,
+SELECT c.oid::bigint AS oid, n.nspname, c.relname, c.relkind::text AS relkind,
+  h.inhparent::bigint AS parent_oid, c.relnatts,
   c.reltuples, c.relpages, c.relpages + coalesce(t.relpages, 0) + coalesce(x.pages, 0) AS total_pages,
   c.reloptions, t.oid::bigint AS toast_oid, t.reltuples AS toast_reltuples, t.reloptions AS toast_reloptions,
   CASE WHEN c.relfrozenxid <> '0' THEN age(c.relfrozenxid) END AS xid_age,
@@ -149,6 +151,7 @@ def _table(row: dict[str, Any]) -> Table:
         toast=toast,
         modified_rows=row["modified_rows"] or 0,
         live_rows=row["live_rows"] or 0,
+        columns=row["relnatts"],
         heap_pages=row["relpages"],
         total_pages=int(row["total_pages"]),
         last_vacuum=row["last_vacuum"],
@@ -210,6 +213,10 @@ def statement(work: Work, server_version: int) -> sql.Composed:
     return sql.SQL("VACUUM {}{}").format(sql.SQL(f"({', '.join(options)}) " if options else ""), table)
 
 
+class _DeadlineError(Exception):
+    """No time is left."""
+
+
 class Pass:
     """One pass over the planned tables, by several connections that take the next table from one queue.
 
@@ -242,6 +249,7 @@ class Pass:
         self._running: dict[int, Report] = {}
         self._again: list[Report] = []
         self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
         self._trouble: str | None = None
 
     def run(self, tick: Callable[[], None]) -> str | None:
@@ -252,20 +260,24 @@ class Pass:
         """
         early: str | None = None
         try:
-            first = [report for report in self._reports if report.work.priority is not Priority.PARTITIONED]
-            last = [report for report in self._reports if report.work.priority is Priority.PARTITIONED]
+            late = (Priority.PARTITIONED, Priority.PG_STATISTIC)
+            first = [report for report in self._reports if report.work.priority not in late]
             self._phase(first, tick, lock_timeout_ms=min(QUICK_LOCK_TIMEOUT_MS, self._lock_timeout_ms), final=False)
             # Parents after their partitions, whose ANALYZE a parent's may repeat.
-            again, self._again = self._again, []
-            self._phase([*last, *again], tick, lock_timeout_ms=self._lock_timeout_ms, final=True)
+            parents = [report for report in self._reports if report.work.priority is Priority.PARTITIONED]
+            self._phase([*parents, *self._again], tick, lock_timeout_ms=self._lock_timeout_ms, final=True)
+            swept = [report for report in self._reports if report.work.priority is Priority.PG_STATISTIC]
+            if swept:
+                self._report_statistics()
+            self._phase(swept, tick, lock_timeout_ms=self._lock_timeout_ms, final=True)
             if self._trouble is not None and any(report.state == "planned" for report in self._reports):
                 early = self._trouble
-        except TimeoutError:
+        except _DeadlineError:
             early = "the deadline has passed"
         except RunbookError as error:
-            early = error.message
-        except psycopg2.Error:
-            early = "the connection that holds the writer's lock was lost"
+            early = error.message.rstrip(".")
+        except psycopg2.Error as error:
+            early = f"the connection that holds the writer's lock failed ({cause(error)})"
         finally:
             self._cancel()
             for session in self._sessions:
@@ -283,12 +295,9 @@ class Pass:
         """
         running = dict(self._running)
         total = sum(report.work.weight_bytes for report in self._reports)
-        waiting = {id(report) for report in self._again} | {id(report) for report in running.values()}
-        done = sum(
-            report.work.weight_bytes
-            for report in self._reports
-            if report.state != "planned" and id(report) not in waiting
-        )
+        busy = {id(report) for report in running.values()}
+        through = [report for report in self._reports if report.state != "planned" and id(report) not in busy]
+        done = sum(report.work.weight_bytes for report in through)
         shares = {}
         if running and session is not None:
             pids = [pid for slot, pid in dict(self._pids).items() if slot in running]
@@ -301,6 +310,18 @@ class Pass:
             done += int(report.work.weight_bytes * min(shares.get(report.work.table.oid, 0), 1))
         names = ", ".join(str(report.work.table.name) for report in running.values())
         return f"vacuum {len(running)} {'job' if len(running) == 1 else 'jobs'}: {names}", done, total
+
+    def _report_statistics(self) -> None:
+        """Let the jobs report what they did to pg_statistic, or the server counts its dead rows after their removal."""
+        for slot, session in enumerate(self._sessions):
+            if session is None or session.connection.closed:
+                continue
+            if session.server_version >= 150000:
+                session.query("SELECT pg_stat_force_next_flush()")
+            else:
+                # It reports when it ends.
+                session.close()
+                self._sessions[slot] = None
 
     def _phase(self, reports: Iterable[Report], tick: Callable[[], None], *, lock_timeout_ms: int, final: bool) -> None:
         queue = collections.deque(reports)
@@ -324,17 +345,16 @@ class Pass:
             thread.start()
         while not finished.wait(min(TICK_S, max(self._deadline - time.monotonic(), 0.01))):
             if time.monotonic() >= self._deadline:
-                raise TimeoutError
+                raise _DeadlineError
             tick()
         if time.monotonic() >= self._deadline and queue:
-            raise TimeoutError
+            raise _DeadlineError
 
     def _cancel(self) -> None:
         """Stop the jobs and wait for them, within a bound."""
         self._stop.set()
         until = time.monotonic() + CANCEL_TIMEOUT_S
-        threads = getattr(self, "_threads", [])
-        while any(thread.is_alive() for thread in threads) and time.monotonic() < until:
+        while any(thread.is_alive() for thread in self._threads) and time.monotonic() < until:
             for slot in list(self._running):
                 session = self._sessions[slot]
                 if session is not None and not session.connection.closed:
@@ -342,7 +362,7 @@ class Pass:
                         session.connection.cancel()
                     except psycopg2.Error:
                         continue
-            for thread in threads:
+            for thread in self._threads:
                 thread.join(0.2)
 
     def _work(self, slot: int, queue: collections.deque[Report], *, lock_timeout_ms: int, final: bool) -> None:
@@ -417,7 +437,7 @@ class Pass:
                 report.state, report.error = "failed", "cancelled by somebody else"
         except psycopg2.Error as error:
             if session.connection.closed:
-                self._later(report, "failed", "its connection was lost", final=final)
+                self._later(report, "failed", cause(error), final=final)
             else:
                 report.state, report.error = "failed", cause(error)
         else:
@@ -425,8 +445,8 @@ class Pass:
             if notices:
                 report.error = " ".join(" ".join(notices).split())
 
-    def _later(self, report: Report, state: str, error: str | None, *, final: bool) -> None:
-        report.state, report.error = state, error  # type: ignore[assignment]
+    def _later(self, report: Report, state: State, error: str | None, *, final: bool) -> None:
+        report.state, report.error = state, error
         if not final:
             self._again.append(report)
 
@@ -437,7 +457,9 @@ def cause(error: psycopg2.Error) -> str:
     Messages about damaged files and lack of resources hold none. Others may: a function in an index's expression can
     quote the value that it stumbled over.
     """
-    code = error.pgcode or "unknown"
+    code = error.pgcode
+    if code is None or code[:3] == "57P":
+        return "its connection was lost"
     if code[:2] in ("XX", "58", "53"):
         return f"{code}: {error.diag.message_primary}"
     return f"{type(error).__name__}, SQLSTATE {code}; the server's log has the details"
@@ -491,3 +513,19 @@ def _counted(work: Work, table: Table | None, since: Any) -> bool:
     stamps = [table.last_vacuum] if work.vacuums else []
     stamps += [table.last_analyze] if work.analyzes else []
     return all(stamp is not None and stamp >= since for stamp in stamps)
+
+
+def oldest_snapshot(session: Session) -> str | None:
+    """Who keeps dead rows from being removed: the oldest snapshot that this user may see.
+
+    A replication slot and a prepared transaction hold on as well, and longer than any session.
+    """
+    rows = session.query(
+        "SELECT what, age FROM ("
+        " SELECT 'session ' || pid AS what, age(backend_xmin) AS age FROM pg_stat_activity"
+        " WHERE pid <> pg_backend_pid() AND backend_type <> 'autovacuum worker'"
+        " UNION ALL SELECT 'replication slot ' || slot_name, age(xmin) FROM pg_replication_slots"
+        " UNION ALL SELECT 'prepared transaction ' || gid, age(transaction) FROM pg_prepared_xacts"
+        " WHERE database = current_database()) AS holders WHERE age IS NOT NULL ORDER BY age DESC LIMIT 1"
+    )
+    return f"{rows[0]['what']} ({rows[0]['age']:,} transactions old)" if rows else None

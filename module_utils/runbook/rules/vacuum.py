@@ -12,17 +12,17 @@ how many dead rows there are, so such a table is vacuumed and analysed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 
 Mode = Literal["needed", "all"]
 Action = Literal["vacuum", "analyze", "vacuum_analyze", "freeze"]
@@ -45,12 +45,14 @@ FIRST_NORMAL_OID = 16384
 #: ANALYZE reads at most 300 blocks for each unit of default_statistics_target (100).
 ANALYZE_BLOCKS = 30_000
 BLOCK_BYTES = 8192
+#: Reason of what is done only because everything is.
+MODE_ALL = "mode all"
 #: Where ANALYZE keeps its results; ANALYZE passes over this one table without a word.
-PG_STATISTIC = ("pg_catalog", "pg_statistic")
+PG_STATISTIC = QualifiedName("pg_catalog", "pg_statistic")
 
 
 class Priority(IntEnum):
-    """What comes first; a partitioned parent comes last, because its figures come from its partitions."""
+    """What comes first; a partitioned parent comes late, because its figures come from its partitions."""
 
     WRAPAROUND = 1
     ON_DEMAND = 2
@@ -59,6 +61,8 @@ class Priority(IntEnum):
     STATISTICS = 5
     REST = 6
     PARTITIONED = 7
+    #: The catalog that ANALYZE itself fills with dead rows.
+    PG_STATISTIC = 8
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ class Table:
     toast: Part | None
     modified_rows: int
     live_rows: int
+    columns: int
     #: Pages of the heap, and of heap, TOAST and indexes together, by the last VACUUM or ANALYZE.
     heap_pages: int
     total_pages: int
@@ -157,7 +162,7 @@ class Work(NamedTuple):
     @property
     def needed(self) -> bool:
         """Whether there is a reason beyond ``mode: all``."""
-        return self.priority is not Priority.REST
+        return self.reason != MODE_ALL
 
     @property
     def weight_bytes(self) -> int:
@@ -177,7 +182,8 @@ def plan(tables: Iterable[Table], *, mode: Mode, wanted: Collection[QualifiedNam
     :raises RunbookError: a wanted table is not there, or may not be touched
     """
     by_oid = {table.oid: table for table in tables}
-    demanded = _demanded(by_oid, wanted)
+    named = {table.name: table for table in by_oid.values()}
+    demanded = _demanded(by_oid, named, wanted)
     children: dict[int, list[Table]] = {}
     for table in by_oid.values():
         if table.parent_oid is not None:
@@ -192,19 +198,47 @@ def plan(tables: Iterable[Table], *, mode: Mode, wanted: Collection[QualifiedNam
             parent,
             children.get(parent.oid, []),
             works,
-            "on demand" if parent.oid in demanded else "mode all" if mode == "all" else None,
+            "on demand" if parent.oid in demanded else MODE_ALL if mode == "all" else None,
             settings,
         )
         if reason is not None:
             works[parent.oid] = Work(parent, "analyze", reason, Priority.PARTITIONED)
     if not settings.analyzes_parents_only:
         _leave_to_parents(works, by_oid)
-    return sorted(works.values(), key=lambda work: (work.priority, -work.weight_bytes, work.table.name, work.table.oid))
+    _sweep_statistics(works, named.get(PG_STATISTIC), settings)
+    return sorted(
+        works.values(),
+        key=lambda work: (work.priority, work.table.is_catalog, -work.weight_bytes, work.table.name, work.table.oid),
+    )
 
 
-def _demanded(by_oid: Mapping[int, Table], wanted: Collection[QualifiedName]) -> set[int]:
+def _sweep_statistics(works: dict[int, Work], catalog: Table | None, settings: Settings) -> None:
+    """Vacuum pg_statistic at the end of a pass that replaces many of its rows, one for each column analysed.
+
+    Otherwise each pass would leave the next one something to do.
+    """
+    replaced = sum(work.table.columns for work in works.values() if work.analyzes and work.table.permitted)
+    if catalog is None or not catalog.permitted:
+        return
+    work = works.get(catalog.oid)
+    if work is not None and work.priority is Priority.WRAPAROUND:
+        return
+    after = replace(
+        catalog.heap,
+        dead_rows=catalog.heap.dead_rows + replaced,
+        inserted_rows=catalog.heap.inserted_rows + replaced,
+    )
+    if work is not None:
+        works[catalog.oid] = work._replace(priority=Priority.PG_STATISTIC)
+    elif _over("dead", [after], settings) or _over("inserted", [after], settings):
+        reason = f"this pass replaces about {replaced:,} of its rows"
+        works[catalog.oid] = Work(catalog, "vacuum", reason, Priority.PG_STATISTIC)
+
+
+def _demanded(
+    by_oid: Mapping[int, Table], named: Mapping[QualifiedName, Table], wanted: Collection[QualifiedName]
+) -> set[int]:
     """Oids of the wanted tables and of all partitions below them."""
-    named = {table.name: table for table in by_oid.values()}
     found: set[int] = set()
     for name in wanted:
         table = named.get(name)
@@ -271,7 +305,7 @@ def _need(table: Table, *, mode: Mode, demanded: bool, settings: Settings) -> Wo
 
     reasons = [reason for reason in (wraparound, "on demand" if demanded else None, dead, inserted, stale) if reason]
     if mode == "all" and not reasons:
-        reasons = ["mode all"]
+        reasons = [MODE_ALL]
     if not reasons:
         return None
     action: Action = "vacuum_analyze"
@@ -373,6 +407,22 @@ def _parent_need(
 def _option(part: Part, name: str, otherwise: float) -> float:
     value = part.options.get(name)
     return otherwise if value is None else float(value)
+
+
+def held_back(reports: Sequence[Report], settings: Settings) -> str | None:
+    """Say which tables keep more dead rows than their limit after VACUUM, if any: a snapshot still needs them."""
+    kept = [
+        report
+        for report in reports
+        if report.state == "done"
+        and report.work.vacuums
+        and report.after.dead_rows is not None
+        and report.after.dead_rows > vacuum_limit(report.work.table.heap, settings)
+    ]
+    if not kept:
+        return None
+    rows = total(report.after.dead_rows for report in kept)
+    return f"{rows:,} dead rows could not be removed from {some([str(report.work.table.name) for report in kept])}"
 
 
 @dataclass(frozen=True)
