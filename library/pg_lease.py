@@ -15,8 +15,8 @@ options:
   run_id:
     description:
       - The run whose lease to release. Without it, the lease of this run.
-      - Refused when another run holds the lease, when the run is alive on this machine, or when one of its modules still
-        writes.
+      - Refused when another run holds the lease, when the run is alive on this machine, or when one of its modules
+        still writes.
     type: str
 attributes:
   check_mode:
@@ -66,8 +66,8 @@ released:
   returned: success
 holder:
   description:
-    - The lease as it was found, with C(run_id), C(controller), C(purpose), C(acquired_at), C(expires_at) and C(expired);
-      null if nobody held one.
+    - The lease as it was found, with C(run_id), C(controller), C(purpose), C(acquired_at), C(expires_at) and
+      C(expired); null if nobody held one.
   type: dict
   returned: success
 writer_pid:

@@ -12,9 +12,9 @@ description:
   - The checks run in this order and stop at the first one that is not met, C(record) (the run's journal is being
     written, with room for it), C(inventory) (exactly one), C(environment) (the inventory says what it is), C(approval)
     (production was confirmed, or this is one of its scheduled jobs), C(target) (the database is named in full),
-    C(connection) (it answers, and no transaction pooler stands in between), C(identity) (the server proves that it is the cluster and database which the inventory means), C(primary) (not a
-    standby), C(clock) (server and bastion agree on the time),
-    C(lease).
+    C(connection) (it answers, and no transaction pooler stands in between), C(identity) (the server proves that it is
+    the cluster and database which the inventory means), C(primary) (not a standby), C(clock) (server and bastion agree
+    on the time), C(lease).
   - A mistake on the command line never reaches a server, because the checks that need no connection stand first.
   - The lease is a row in the table C(runbook.lease) of the database. It ends by itself after 15 minutes; modules renew
     it while they work. M(pg_lease) gives it back.
@@ -206,9 +206,7 @@ def take_lease(session: postgres.Session, context: Context) -> tuple[dict[str, A
     """Take the lease, or in check mode say what taking it would do; with the statements that made its table."""
     run_id = context.run.id
     if run_id is None:
-        raise RunbookError(
-            "The lease needs a run to be held by, and RUNBOOK_RUN_ID is not set; start ansible-playbook."
-        )
+        raise RunbookError("RUNBOOK_RUN_ID is not set, so no run could hold the lease; start ansible-playbook.")
     made = lease.prepare(session, check_mode=context.check_mode)
     if context.check_mode:
         decision = lease.stand(session, run_id=run_id).decision

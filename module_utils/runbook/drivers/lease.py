@@ -38,9 +38,12 @@ LEASE_TTL_S = 900
 #: What makes the lease's table; ``playbooks/db_roles.yml`` hands it to the role runbook_maintain.
 DDL = (
     "CREATE SCHEMA IF NOT EXISTS runbook",
-    "CREATE TABLE IF NOT EXISTS runbook.lease ("
-    " one_row boolean PRIMARY KEY DEFAULT true CHECK (one_row), run_id text NOT NULL, controller text NOT NULL,"
-    " machine text NOT NULL, purpose text NOT NULL, acquired_at timestamptz NOT NULL, expires_at timestamptz NOT NULL)",
+    (
+        "CREATE TABLE IF NOT EXISTS runbook.lease ("
+        "one_row boolean PRIMARY KEY DEFAULT true CHECK (one_row), run_id text NOT NULL, controller text NOT NULL,"
+        " machine text NOT NULL, purpose text NOT NULL, acquired_at timestamptz NOT NULL,"
+        " expires_at timestamptz NOT NULL)"
+    ),
 )
 RELEASE = "DELETE FROM runbook.lease WHERE run_id = %s"
 
@@ -112,7 +115,8 @@ def prepare(session: Session, *, check_mode: bool = False) -> list[str]:
     :raises RunbookError: this user may not make them, or may not write to what is there
     """
     found = session.query(
-        "SELECT to_regclass('runbook.lease') IS NOT NULL AS has_table, to_regnamespace('runbook') IS NOT NULL AS has_schema,"
+        "SELECT to_regclass('runbook.lease') IS NOT NULL AS has_table,"
+        " to_regnamespace('runbook') IS NOT NULL AS has_schema,"
         " has_database_privilege(current_database(), 'CREATE') AS may_make_schema"
     )[0]
     if found["has_schema"] and not session.query("SELECT has_schema_privilege('runbook', 'USAGE') AS may")[0]["may"]:
@@ -134,7 +138,7 @@ def prepare(session: Session, *, check_mode: bool = False) -> list[str]:
             session.query("SELECT pg_advisory_xact_lock(%s)", (_MAKER_LOCK,))
             for statement in statements:
                 session.execute(statement)
-    return [" ".join(statement.split()) for statement in statements]
+    return statements
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,7 @@ def acquire(session: Session, *, run_id: str, holder: str, purpose: str, ttl_s: 
             " VALUES (%(run)s, %(holder)s, %(machine)s, %(purpose)s, %(now)s, %(now)s + make_interval(secs => %(ttl)s))"
             " ON CONFLICT (one_row) DO UPDATE SET run_id = excluded.run_id, controller = excluded.controller,"
             " machine = excluded.machine, purpose = excluded.purpose, expires_at = excluded.expires_at,"
-            " acquired_at = CASE WHEN held.run_id = excluded.run_id THEN held.acquired_at ELSE excluded.acquired_at END",
+            " acquired_at = CASE held.run_id WHEN excluded.run_id THEN held.acquired_at ELSE excluded.acquired_at END",
             {
                 "run": run_id,
                 "holder": holder,
@@ -247,7 +251,8 @@ def _bounded(session: Session) -> Iterator[None]:
         yield
     except (psycopg2.errors.LockNotAvailable, psycopg2.errors.QueryCanceled):
         raise RunbookError(
-            f"{session.target}: another session keeps runbook.lease locked; see who in pg_stat_activity, and start again."
+            f"{session.target}: another session keeps runbook.lease locked; look for it in pg_stat_activity, "
+            "and start again."
         ) from None
     except psycopg2.OperationalError as error:
         if not session.connection.closed:

@@ -76,8 +76,8 @@ def check_release(current: Lease, *, run_id: str, holder: Life, writer_pid: int 
     """
     if current.run_id != run_id:
         raise RunbookError(
-            f"run_id: {run_id!r} does not hold the lease, {current.run_id} ({current.purpose}, {current.controller}) does; "
-            "name that run if it is surely dead."
+            f"run_id: {run_id!r} does not hold the lease, {current.run_id} ({current.purpose}, "
+            f"{current.controller}) does; name that run if it is surely dead."
         )
     if holder == "alive":
         raise RunbookError(
@@ -86,6 +86,6 @@ def check_release(current: Lease, *, run_id: str, holder: Life, writer_pid: int 
         )
     if writer_pid is not None:
         raise RunbookError(
-            f"run_id: a module still writes in the name of run {run_id} (server process {writer_pid}); wait until it is "
-            f"done, or end it with SELECT pg_terminate_backend({writer_pid})."
+            f"run_id: a module still writes in the name of run {run_id} (server process {writer_pid}); wait until it "
+            f"is done, or end it with SELECT pg_terminate_backend({writer_pid})."
         )

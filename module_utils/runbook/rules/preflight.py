@@ -56,12 +56,12 @@ def check_record(journal: Journal, *, min_free_bytes: int = MIN_FREE_BYTES) -> s
     if journal.directory is None:
         raise RunbookError(
             "No record of this run is being written (RUNBOOK_RUN_DIR is not set); start the playbook with "
-            "ansible-playbook from the project's root, where the callback playbooks/callback_plugins/run_record.py loads."
+            "ansible-playbook from the project's root, so that the callback run_record loads from playbooks/."
         )
     if not journal.appendable:
         raise RunbookError(
-            f"The run's record cannot be written: {journal.directory}/journal.jsonl is missing or cannot be appended to; "
-            "give this user the right to write there."
+            f"The run's record cannot be written: {journal.directory}/journal.jsonl is missing or cannot be "
+            "appended to; give this user the right to write there."
         )
     if journal.free_bytes < min_free_bytes:
         raise RunbookError(
@@ -82,8 +82,8 @@ def check_inventory(sources: Sequence[str]) -> str:
         raise RunbookError("inventory_sources: no inventory was named; add -i inventories/<environment>.")
     if len(named) > 1:
         raise RunbookError(
-            f"inventory_sources: {len(named)} inventories were named ({', '.join(named)}), and Ansible would merge them "
-            "silently; name exactly one with -i."
+            f"inventory_sources: {len(named)} inventories were named ({', '.join(named)}), and Ansible would merge "
+            "them silently; name exactly one with -i."
         )
     return f"One inventory: {named[0]}."
 
@@ -173,9 +173,9 @@ def check_identity(server: Server, *, system_identifier: str, database: str) -> 
         )
     if pinned != server.system_identifier:
         raise RunbookError(
-            f"system_identifier: the inventory means cluster {pinned}, and cluster {server.system_identifier} answered; "
-            "check db_login_host and db_login_port, and correct preflight_system_identifier only if the cluster was "
-            "replaced on purpose."
+            f"system_identifier: the inventory means cluster {pinned}, and cluster {server.system_identifier} "
+            "answered; check db_login_host and db_login_port, and correct preflight_system_identifier only if the "
+            "cluster was replaced on purpose."
         )
     if server.database != database:
         raise RunbookError(

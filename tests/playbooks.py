@@ -1,0 +1,132 @@
+"""Playbooks run as an operator runs them: an inventory on disk, ansible-playbook in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from conftest import ROOT, Database
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a playbook run left behind."""
+
+    code: int
+    output: str
+    #: Results of the modules, by the task's action name, in the order they came.
+    results: dict[str, list[dict[str, Any]]]
+    #: Folder of the run's record; None if there is none.
+    record: Path | None
+
+    def last(self, module: str) -> dict[str, Any]:
+        """The result of the last task that ran ``module``."""
+        return self.results[module][-1]
+
+
+@dataclass
+class Project:
+    """An inventory of one or more databases, and a folder for the records of its runs."""
+
+    folder: Path
+    hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    all_vars: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def for_database(cls, folder: Path, database: Database, **variables: object) -> Project:
+        """An inventory with the one host ``db``, its identity pinned."""
+        host = {
+            "db_login_host": database.host,
+            "db_login_port": database.port,
+            "db_login_user": database.user,
+            "db_login_db": database.name,
+            "preflight_system_identifier": database.one("SELECT system_identifier::text FROM pg_control_system()"),
+        }
+        common = {
+            "runbook_environment": "sandbox",
+            "db_ssl_mode": "prefer",
+            "ansible_connection": "local",
+            "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        }
+        return cls(folder, {"db": host}, common | variables)
+
+    @property
+    def inventory(self) -> Path:
+        """The inventory's file, written anew from the attributes."""
+        path = self.folder / "hosts.yml"  # JSON is YAML
+        path.write_text(json.dumps({"all": {"vars": self.all_vars, "children": {"databases": {"hosts": self.hosts}}}}))
+        return path
+
+    def command(self, playbook: str, *arguments: str, **variables: object) -> list[str]:
+        """The command line; ``variables`` are given with ``-e``."""
+        extra = ["-e", json.dumps(variables)] if variables else []
+        return ["ansible-playbook", "-i", str(self.inventory), str(ROOT / "playbooks" / playbook), *extra, *arguments]
+
+    def environ(self, **more: str) -> dict[str, str]:
+        """The environment, with the records of the runs kept in this folder."""
+        return (
+            os.environ
+            | {
+                "RUNBOOK_RUNS_DIR": str(self.folder / "runs"),
+                "RUNBOOK_PROGRESS": "off",
+                "ANSIBLE_LOCAL_TEMP": str(self.folder / "tmp"),
+                "ANSIBLE_NOCOLOR": "1",
+            }
+            | more
+        )
+
+    def start(
+        self, playbook: str, *arguments: str, environ: Mapping[str, str] | None = None, **variables: object
+    ) -> subprocess.Popen[str]:
+        """Start a playbook and do not wait for it."""
+        return subprocess.Popen(
+            self.command(playbook, *arguments, **variables),
+            cwd=ROOT,
+            env=self.environ(**(environ or {})),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(
+        self, playbook: str, *arguments: str, environ: Mapping[str, str] | None = None, **variables: object
+    ) -> Ended:
+        """Run a playbook to its end."""
+        known = self.records()
+        process = self.start(playbook, *arguments, environ=environ, **variables)
+        return self.ended(process, known)
+
+    def ended(self, process: subprocess.Popen[str], known: set[Path]) -> Ended:
+        """Wait for a playbook that was started; ``known`` are the records from before."""
+        output, _ = process.communicate(timeout=240)
+        new = self.records() - known
+        record = new.pop() if len(new) == 1 else None
+        return Ended(process.returncode, output, _results(record), record)
+
+    def records(self) -> set[Path]:
+        """Folders of all records so far."""
+        runs = self.folder / "runs"
+        return {path.parent for path in runs.glob("*/journal.jsonl")} if runs.is_dir() else set()
+
+
+def _results(record: Path | None) -> dict[str, list[dict[str, Any]]]:
+    """What the modules said, as the run's journal keeps it: figures, with ``msg``, ``state`` and ``changed`` beside them."""
+    results: dict[str, list[dict[str, Any]]] = {}
+    modules: dict[str, str] = {}
+    for line in (record / "journal.jsonl").read_text().splitlines() if record else []:
+        event = json.loads(line)
+        if event["event"] == "task_start":
+            modules[event["task"]] = event["module"].rpartition(".")[2]
+        elif event["event"] == "result":
+            said = event["figures"] | {key: event[key] for key in ("msg", "state", "changed", "host")}
+            results.setdefault(modules[event["task"]], []).append(said)
+    return results
