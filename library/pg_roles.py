@@ -7,12 +7,13 @@ DOCUMENTATION = r"""
 module: pg_roles
 short_description: Makes the least-privilege SQL roles of the project
 description:
-  - Makes the groups C(runbook_read), C(runbook_maintain) and C(runbook_restore), gives them the rights that they need and
-    no more, and makes login users that are members of them.
-  - C(runbook_read) sees statistics and the lease. C(runbook_maintain) also moves rows between the tables of O(archives),
-    vacuums and analyzes every table, and holds the lease. C(runbook_restore) makes databases and ends sessions.
-  - On PostgreSQL 17 and later C(runbook_maintain) vacuums as a member of C(pg_maintain). Before, only owners may vacuum,
-    so it becomes a member of the tables' owners, with a warning. It never becomes a member of a superuser.
+  - Makes the groups C(runbook_read), C(runbook_maintain) and C(runbook_restore), gives them the rights that they need
+    and no more, and makes login users that are members of them.
+  - C(runbook_read) sees statistics and the lease. C(runbook_maintain) also moves rows between the tables of
+    O(archives), vacuums and analyzes every table, and holds the lease. C(runbook_restore) makes databases and ends
+    sessions.
+  - On PostgreSQL 17 and later C(runbook_maintain) vacuums as a member of C(pg_maintain). Before, only owners may
+    vacuum, so it becomes a member of the tables' owners, with a warning. It never becomes a member of a superuser.
   - It adds what is missing, in one transaction. Rights that were granted otherwise are left alone.
 extends_documentation_fragment: runbook_postgresql
 options:
@@ -133,8 +134,8 @@ def find_archives(session: postgres.Session, context: Context) -> list[tuple[Qua
             found.append((source, archive))
         else:
             context.warn(
-                f"There is no archive {archive} yet, so {rules.MAINTAIN} gets no right to move rows out of {source}; let "
-                "the owner run weekly_db.yml once, which makes the archive, and then this playbook again."
+                f"There is no archive {archive} yet, so {rules.MAINTAIN} gets no right to move rows out of {source}; "
+                "let the owner run weekly_db.yml once, which makes the archive, and then this playbook again."
             )
     return found
 
@@ -186,11 +187,10 @@ def core(context: Context) -> dict[str, Any]:
         if not context.check_mode:
             driver.apply(session, statements)
     could = "would be" if context.check_mode else "were"
+    done = f"{len(created)} roles {could} made, {len(queries) - len(created)} other statements {could} run"
     result = {
         "changed": bool(queries),
-        "msg": f"{target}: {len(created)} roles {could} made, {len(queries) - len(created)} other statements {could} run."
-        if queries
-        else f"{target}: the roles have all their rights.",
+        "msg": f"{target}: {done if queries else 'the roles have all their rights'}.",
         "status": "ok",
         "created_roles": created,
         "executed_queries": queries,

@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conftest import ROOT, Database
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Project:
 
 
 def _results(record: Path | None) -> dict[str, list[dict[str, Any]]]:
-    """What the modules said, as the run's journal keeps it: figures, with ``msg``, ``state`` and ``changed`` beside them."""
+    """What the modules said, as the run's journal keeps it: figures, ``msg``, ``state``, ``changed`` and ``host``."""
     results: dict[str, list[dict[str, Any]]] = {}
     modules: dict[str, str] = {}
     for line in (record / "journal.jsonl").read_text().splitlines() if record else []:

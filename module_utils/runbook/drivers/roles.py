@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.drivers.postgres import Session
     from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 
-#: Schemas of the server itself.
-_NOT_OURS = "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%'"
+#: Tables of people, of all kinds that can be vacuumed.
+_TABLES = (
+    " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.oid = c.relowner"
+    " WHERE c.relkind IN ('r', 'm', 'p') AND n.nspname NOT IN ('information_schema', 'runbook')"
+    " AND n.nspname NOT LIKE 'pg\\_%' ORDER BY 1"
+)
 
 
 def existing(session: Session, names: Iterable[str]) -> dict[str, bool]:
@@ -28,20 +32,13 @@ def existing(session: Session, names: Iterable[str]) -> dict[str, bool]:
 
 def owners(session: Session) -> list[Owner]:
     """Everybody who owns a table of this database that can be vacuumed."""
-    rows = session.query(
-        "SELECT DISTINCT r.rolname AS name, r.rolsuper AS superuser FROM pg_class c"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.oid = c.relowner"
-        f" WHERE c.relkind IN ('r', 'm', 'p') AND n.nspname <> 'runbook' AND {_NOT_OURS} ORDER BY 1"
-    )
+    rows = session.query("SELECT DISTINCT r.rolname AS name, r.rolsuper AS superuser" + _TABLES)
     return [Owner(**row) for row in rows]
 
 
 def schemas(session: Session) -> list[str]:
     """Schemas that hold tables."""
-    rows = session.query(
-        "SELECT DISTINCT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        f" WHERE c.relkind IN ('r', 'm', 'p') AND {_NOT_OURS} ORDER BY 1"
-    )
+    rows = session.query("SELECT DISTINCT n.nspname" + _TABLES)
     return [row["nspname"] for row in rows]
 
 

@@ -3,8 +3,8 @@
 ``runbook_read``
     Figures: statistics, sizes, the lease. No row of any other table.
 ``runbook_maintain``
-    Weekly maintenance: moves audit records to their archive, vacuums and analyzes every table, holds the lease. It reads
-    no table but those it moves rows between.
+    Weekly maintenance: moves audit records to their archive, vacuums and analyzes every table, holds the lease. It
+    reads no table but those it moves rows between.
 ``runbook_restore``
     Makes databases to restore into, and ends the sessions that are in the way.
 
@@ -85,7 +85,7 @@ def grants(
         Grant(("SELECT",), "TABLE", ("runbook", "lease"), READ),
         Grant(("INSERT", "UPDATE", "DELETE"), "TABLE", ("runbook", "lease"), MAINTAIN),
     ]
-    wanted += [Grant(("USAGE",), "SCHEMA", (schema,), MAINTAIN) for schema in sorted(set(schemas) - {"runbook"})]
+    wanted += [Grant(("USAGE",), "SCHEMA", (schema,), MAINTAIN) for schema in sorted(schemas)]
     for source, archive in archives:
         wanted.append(Grant(("SELECT", "DELETE"), "TABLE", tuple(source), MAINTAIN))
         wanted.append(Grant(("SELECT", "INSERT"), "TABLE", tuple(archive), MAINTAIN))
@@ -101,8 +101,8 @@ def warnings(server_version: int, owners: Iterable[Owner]) -> list[str]:
     for owner in owners:
         if owner.superuser:
             found.append(
-                f"PostgreSQL {major} lets only owners vacuum, and {owner.name} is a superuser, so {MAINTAIN} does not join "
-                "it and cannot vacuum its tables; give them to a role that is none, or upgrade to 17."
+                f"PostgreSQL {major} lets only owners vacuum, and {owner.name} is a superuser, so {MAINTAIN} does not "
+                "join it and cannot vacuum its tables; give them to a role that is none, or upgrade to 17."
             )
         else:
             found.append(
