@@ -91,9 +91,13 @@ def core(context: Context) -> dict[str, Any]:
     rows = rules.sizes(scale)
     target = Target.from_params(params)
     result: dict[str, Any] = {
-        "changed": False, "status": "ok", "audit_rows": rows["audit"], "message_rows": rows["messages"],
-        "duration_s": 0.0, "executed_queries": [],
-    }  # fmt: skip
+        "changed": False,
+        "status": "ok",
+        "audit_rows": rows["audit"],
+        "message_rows": rows["messages"],
+        "duration_s": 0.0,
+        "executed_queries": [],
+    }
     size = f"{rows['audit']:,} audit rows and {rows['messages']:,} messages (scale {scale:g}, seed {seed})"
     try:
         session = Session(target, lock_timeout_ms=5_000, statement_timeout_ms=60_000, purpose="sandbox_database")
@@ -101,8 +105,10 @@ def core(context: Context) -> dict[str, Any]:
         if not context.check_mode:
             raise
         return result | {
-            "changed": True, "status": "unknown", "msg": f"Would make database {name!r} with {size}, as far as can be told: {error}",
-        }  # fmt: skip
+            "changed": True,
+            "status": "unknown",
+            "msg": f"Would make database {name!r} with {size}, as far as can be told: {error}",
+        }
     with session:
         mark = {"fingerprint": rules.fingerprint(scale=scale, seed=seed), "scale": scale, "seed": seed}
         found = driver.look(session, name)
@@ -118,10 +124,11 @@ def core(context: Context) -> dict[str, Any]:
         if context.check_mode:
             return result | {"msg": f"Would make database {name!r}{why} with {size}."}
         started = time.monotonic()
-        driver.make(
-            session, name, mark=mark, steps=rules.steps(scale=scale, seed=seed),
-            on_step=lambda label, done, total: context.progress.update(label, done, total, "steps", final=done == total),
-        )  # fmt: skip
+
+        def show(label: str, done: int, total: int) -> None:
+            context.progress.update(label, done, total, "steps", final=done == total)
+
+        driver.make(session, name, mark=mark, steps=rules.steps(scale=scale, seed=seed), on_step=show)
         duration = round(time.monotonic() - started, 1)
         return result | {
             "msg": f"Made database {name!r}{why} with {size} in {duration} s.",

@@ -171,7 +171,10 @@ def _started(context: Context, home: Home) -> dict[str, Any]:
     identity = _identify(state, context)
     home.write(state | {"ready": True, "system_identifier": identity["system_identifier"]})
     done = "Started PostgreSQL" if state.get("ready") else "Made and started PostgreSQL"
-    return _facts(state, identity) | {"changed": True, "msg": f"{done} {identity['server_version']} on 127.0.0.1:{port}."}
+    return _facts(state, identity) | {
+        "changed": True,
+        "msg": f"{done} {identity['server_version']} on 127.0.0.1:{port}.",
+    }
 
 
 def _make(cluster: Cluster, home: Home) -> None:
@@ -179,9 +182,10 @@ def _make(cluster: Cluster, home: Home) -> None:
     if cluster.is_running():
         cluster.stop("immediate")
     shutil.rmtree(cluster.data, ignore_errors=True)
-    state = {"host": "127.0.0.1", "port": cluster.port, "user": cluster.superuser, "password": secrets.token_urlsafe(24)}
+    password = secrets.token_urlsafe(24)
+    state = {"host": "127.0.0.1", "port": cluster.port, "user": cluster.superuser, "password": password}
     home.write(state | {"ready": False})
-    cluster.init(password=state["password"])
+    cluster.init(password=password)
 
 
 def _preload(bindir: Path) -> dict[str, str]:
@@ -195,8 +199,8 @@ def _identify(state: dict[str, Any], context: Context) -> dict[str, str]:
     try:
         with Session(target, lock_timeout_ms=5_000, statement_timeout_ms=10_000, purpose="sandbox_postgres") as session:
             row = session.query(
-                "SELECT system_identifier::text, split_part(current_setting('server_version'), ' ', 1) AS server_version"
-                " FROM pg_control_system()"
+                "SELECT system_identifier::text,"
+                " split_part(current_setting('server_version'), ' ', 1) AS server_version FROM pg_control_system()"
             )[0]
     except RunbookError as error:
         raise wants_reset(error) from None
@@ -204,7 +208,7 @@ def _identify(state: dict[str, Any], context: Context) -> dict[str, str]:
 
 
 def _facts(state: dict[str, Any], identity: dict[str, str] | None) -> dict[str, Any]:
-    found = identity or {"system_identifier": state.get("system_identifier"), "server_version": None}
+    found: dict[str, Any] = identity or {"system_identifier": state.get("system_identifier"), "server_version": None}
     return {"port": state["port"], "socket": state.get("socket"), **found}
 
 
@@ -246,8 +250,8 @@ def _absent(context: Context, home: Home) -> dict[str, Any]:
 
 def _strange(home: Home, there: list[str]) -> RunbookError:
     return RunbookError(
-        f"path: {home.path} holds {', '.join(there)} but no {STATE_FILE}, so it may be somebody else's and is left alone; "
-        "remove it yourself if nobody wants it, or name another folder."
+        f"path: {home.path} holds {', '.join(there)} but no {STATE_FILE}, so it may be somebody else's "
+        "and is left alone; remove it yourself if nobody wants it, or name another folder."
     )
 
 

@@ -120,11 +120,14 @@ def _started(context: Context, home: Home) -> dict[str, Any]:
     facts = {"endpoint_url": server.endpoint_url, "port": server.port, "bucket": bucket}
     if not running:
         if context.check_mode:
-            return facts | {"changed": True, "msg": f"Would start an S3 API on {server.endpoint_url} with bucket {bucket}."}
+            return facts | {
+                "changed": True,
+                "msg": f"Would start an S3 API on {server.endpoint_url} with bucket {bucket}.",
+            }
         server = server.start(home.path / _LOG)
         home.write({"port": server.port, "pid": server.pid, "endpoint_url": server.endpoint_url})
     # The keys are of no account here, but boto3 wants some.
-    client = s3.connect(endpoint_url=server.endpoint_url, region=region, access_key="sandbox", secret_key="sandbox")
+    client = s3.connect(endpoint_url=server.endpoint_url, region=region, access_key="sandbox", secret_key="sandbox")  # noqa: S106
     with s3.explained(f"Making bucket {bucket} on {server.endpoint_url}"):
         there = s3.has_versioned_bucket(client, bucket)
         if not there and not context.check_mode:
@@ -152,7 +155,10 @@ def _ended(context: Context, home: Home) -> dict[str, Any]:
         server.stop()
     if absent:
         home.remove(_LOG)
-    return {"changed": True, "msg": f"{'Removed' if absent else 'Stopped'} the S3 API in {home.path}; its objects are gone."}
+    return {
+        "changed": True,
+        "msg": f"{'Removed' if absent else 'Stopped'} the S3 API in {home.path}; its objects are gone.",
+    }
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ from psycopg2 import sql
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ansible.module_utils.runbook.drivers.postgres import Target
     from ansible.module_utils.runbook.rules.demo_database import Step
 
 #: Key of the mark in the database's comment. Only a database that bears it is ever dropped.
@@ -63,7 +62,10 @@ def make(
         session.execute(sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(identifier))
         session.execute(comment.format(identifier, sql.Literal(json.dumps({MARK: mark | {"ready": False}}))))
         with Session(
-            replace(session.target, database=name), lock_timeout_ms=5_000, statement_timeout_ms=0, purpose="demo database"
+            replace(session.target, database=name),
+            lock_timeout_ms=5_000,
+            statement_timeout_ms=3_600_000,
+            purpose="demo database",
         ) as filling:
             fill(filling.connection, steps, on_step)
         session.execute(comment.format(identifier, sql.Literal(json.dumps({MARK: mark | {"ready": True}}))))

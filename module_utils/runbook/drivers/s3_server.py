@@ -61,7 +61,7 @@ class S3Server:
         if importlib.util.find_spec("moto") is None:
             raise RunbookError(f"moto is not installed in {sys.prefix}; run make setup.")
         with log.open("w") as out:
-            process = subprocess.Popen(  # noqa: S603
+            process = subprocess.Popen(
                 [sys.executable, *self._words],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True, cwd=log.parent,
             )  # fmt: skip

@@ -52,7 +52,9 @@ class Home:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    raise RunbookError(f"path: another run is at work in {self.path}; wait until it is through.") from None
+                    raise RunbookError(
+                        f"path: another run is at work in {self.path}; wait until it is through."
+                    ) from None
                 yield
         except PermissionError as error:
             raise RunbookError(
@@ -162,7 +164,6 @@ def socket_folder(path: Path) -> Path:
     """
     folder = path / "socket"
     if len(os.fsencode(folder / ".s.PGSQL.65535")) > 103:
-
         name = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
         folder = Path(tempfile.gettempdir()) / f"runbook-{os.geteuid()}-{name}"
     folder.mkdir(mode=0o700, exist_ok=True)

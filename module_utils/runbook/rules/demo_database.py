@@ -173,8 +173,8 @@ CREATE INDEX job_queue_run_after_idx ON public.job_queue (run_after);
 """
 
 _WORDS = (
-    "note session patient plan review summary draft question answer follow sleep mood week goal exercise breathing record"
-    " topic agree next step and the with for about after before during longer shorter calm clear gentle open slow"
+    "note session patient plan review summary draft question answer follow sleep mood week goal exercise breathing"
+    " record topic agree next step and the with for about after before during longer shorter calm clear open slow"
 )
 
 # Everything random comes from random() of this one session, so that the seed decides; parallel plans would shuffle it.
@@ -190,7 +190,8 @@ CREATE TEMP TABLE hours AS
     (sum(weight) OVER to_here - weight) / sum(weight) OVER () AS share_from
   FROM (SELECT hour, (0.08 + exp(-((extract(hour FROM hour AT TIME ZONE 'UTC')::float8 - 14) ^ 2) / 18))
           * CASE WHEN extract(isodow FROM hour AT TIME ZONE 'UTC') > 5 THEN 0.35 ELSE 1 END AS weight
-        FROM pg_temp.clock, generate_series(now - interval '$days days', now - interval '1 hour', '1 hour') AS hour) AS week
+        FROM pg_temp.clock, generate_series(now - interval '$days days', now - interval '1 hour', '1 hour') AS hour)
+        AS weighted
   WINDOW to_here AS (ORDER BY hour);
 CREATE FUNCTION pg_temp.moments(total bigint) RETURNS TABLE (n bigint, at timestamptz) LANGUAGE sql AS
   'SELECT row_number() OVER (), hour + (k - random()) / wanted * interval ''1 hour''
@@ -237,9 +238,11 @@ INSERT INTO public.subscriptions (organisation_id, plan, status, renews_at)
 INSERT INTO public.invoices (subscription_id, amount_cents, issued_at, paid_at, lines)
   SELECT s.id, 2900, now - m * interval '30 days', now - m * interval '30 days' + interval '3 days',
     jsonb_build_array(jsonb_build_object('plan', s.plan, 'seats', 3 + s.id % 17))
-  FROM public.subscriptions AS s, pg_temp.clock, generate_series(6, 0, -1) AS m WHERE s.plan <> 'free' ORDER BY m DESC, s.id;
+  FROM public.subscriptions AS s, pg_temp.clock, generate_series(6, 0, -1) AS m
+  WHERE s.plan <> 'free' ORDER BY m DESC, s.id;
 INSERT INTO public.api_keys (organisation_id, label, key_hash, created_at, last_used_at, revoked_at)
-  SELECT 1 + n % $organisations, 'key ' || n, md5('$seed/key/' || n), now - interval '170 days', now - random() * interval '9 days',
+  SELECT 1 + n % $organisations, 'key ' || n, md5('$seed/key/' || n), now - interval '170 days',
+    now - random() * interval '9 days',
     CASE WHEN n % 7 = 0 THEN now - interval '20 days' END
   FROM pg_temp.clock, generate_series(1, 2 * $organisations) AS n;
 INSERT INTO public.sessions (user_id, token_hash, user_agent, created_at, last_seen_at, expires_at)
@@ -250,15 +253,18 @@ INSERT INTO public.password_resets (user_id, token_hash, requested_at, used_at)
   SELECT id, md5('$seed/reset/' || number), created_at + interval '40 days', created_at + interval '41 days'
   FROM public.users WHERE number % 6 = 0 ORDER BY number;
 INSERT INTO public.templates (organisation_id, title, body)
-  SELECT CASE WHEN n > 12 THEN 1 + n % $organisations END, 'Template ' || n, (SELECT substr(text, 1, 900) FROM pg_temp.prose WHERE p = 1 + n % 64)
+  SELECT CASE WHEN n > 12 THEN 1 + n % $organisations END, 'Template ' || n,
+    (SELECT substr(text, 1, 900) FROM pg_temp.prose WHERE p = 1 + n % 64)
   FROM generate_series(1, 12 + $organisations) AS n;
 INSERT INTO public.tags (organisation_id, name)
   SELECT o, (ARRAY['urgent', 'later', 'done', 'review', 'billing', 'group'])[t]
   FROM generate_series(1, $organisations) AS o, generate_series(1, 6) AS t;
 INSERT INTO public.webhooks (organisation_id, url, events)
-  SELECT o, 'https://hooks.example.com/' || o, ARRAY['message.created', 'note.saved'] FROM generate_series(1, $organisations) AS o;
+  SELECT o, 'https://hooks.example.com/' || o, ARRAY['message.created', 'note.saved']
+  FROM generate_series(1, $organisations) AS o;
 INSERT INTO public.feature_flags
-  SELECT 'flag_' || n, n % 3 > 0, n * 7 % 101, now - n * interval '9 days' FROM pg_temp.clock, generate_series(1, 18) AS n;
+  SELECT 'flag_' || n, n % 3 > 0, n * 7 % 101, now - n * interval '9 days'
+  FROM pg_temp.clock, generate_series(1, 18) AS n;
 INSERT INTO public.notifications (user_id, kind, payload, created_at, read_at)
   SELECT pg_temp.user_id(1 + floor(random() * $users)::bigint), (ARRAY['mention', 'summary', 'billing'])[1 + n % 3],
     jsonb_build_object('number', n), at, CASE WHEN n % 4 > 0 THEN at + interval '2 hours' END
@@ -274,14 +280,17 @@ INSERT INTO public.usage_counters
 _CONVERSATIONS = """
 INSERT INTO public.conversations (user_id, template_id, title, message_count, metadata, created_at, updated_at)
   SELECT pg_temp.user_id(1 + floor(random() * $users)::bigint), CASE WHEN n % 3 = 0 THEN 1 + n % 12 END,
-    'Conversation ' || n, 15, jsonb_build_object('source', (ARRAY['web', 'mobile', 'api'])[1 + n % 3], 'language', 'en'), at, at
+    'Conversation ' || n, 15,
+    jsonb_build_object('source', (ARRAY['web', 'mobile', 'api'])[1 + n % 3], 'language', 'en'), at, at
   FROM pg_temp.moments($conversations);
 INSERT INTO public.conversation_tags
   SELECT id, 1 + (id % $organisations) * 6 + id % 6 FROM public.conversations WHERE id % 4 = 0 ORDER BY id;
 INSERT INTO public.notes (conversation_id, author, title, created_at)
-  SELECT id, user_id, 'Note ' || id, created_at + interval '1 hour' FROM public.conversations WHERE id % 5 = 0 ORDER BY id;
+  SELECT id, user_id, 'Note ' || id, created_at + interval '1 hour'
+  FROM public.conversations WHERE id % 5 = 0 ORDER BY id;
 INSERT INTO public.note_versions
-  SELECT id, version, (SELECT substr(text, 1 + (id % 40)::integer * 10, 2400 + version * 200) FROM pg_temp.noise WHERE p = 1 + id % 64),
+  SELECT id, version, (SELECT substr(text, 1 + (id % 40)::integer * 10, 2400 + version * 200)
+                       FROM pg_temp.noise WHERE p = 1 + id % 64),
     created_at + version * interval '1 hour'
   FROM public.notes, generate_series(1, 3) AS version ORDER BY id, version;
 """
@@ -315,8 +324,8 @@ INSERT INTO public.audit_log (id, created_at, actor, action, entity, details, ip
     (ARRAY['user.login', 'message.create', 'message.update', 'note.save', 'conversation.open', 'export.download',
            'settings.change', 'user.logout'])[1 + floor(random() ^ 2 * 8)::integer],
     (ARRAY['session', 'message', 'note', 'conversation', 'organisation'])[1 + n % 5],
-    jsonb_build_object('request', md5('$seed/request/' || n), 'ms', floor(random() * 900), 'path', '/api/v1/items/' || n % 9973,
-      'agent', 'Browser ' || n % 9),
+    jsonb_build_object('request', md5('$seed/request/' || n), 'ms', floor(random() * 900), 'path',
+      '/api/v1/items/' || n % 9973, 'agent', 'Browser ' || n % 9),
     '10.0.0.0'::inet + n % 65000
   FROM pg_temp.moments($audit);
 SELECT setval(pg_get_serial_sequence('public.audit_log', 'id'), $archived + $audit);
@@ -339,7 +348,8 @@ ANALYZE;
 """
 
 _LATER_CHANGES = """
-UPDATE public.conversations SET updated_at = created_at + interval '2 hours', status = CASE WHEN id % 3 = 0 THEN 'closed' ELSE 'open' END
+UPDATE public.conversations SET updated_at = created_at + interval '2 hours',
+    status = CASE WHEN id % 3 = 0 THEN 'closed' ELSE 'open' END
   WHERE id % 10 < 6;
 UPDATE public.sessions SET last_seen_at = last_seen_at + interval '1 hour' WHERE id % 2 = 0;
 DELETE FROM public.sessions WHERE expires_at < (SELECT now FROM pg_temp.clock) AND id % 5 = 1;
@@ -385,7 +395,12 @@ def steps(*, scale: float, seed: int) -> list[Step]:
     values: dict[str, object] = dict(sizes(scale))
     digest = hashlib.sha256(str(seed).encode()).digest()
     # setseed() takes a number from -1 to 1.
-    values |= {"seed": seed, "fraction": int.from_bytes(digest[:4], "big") / 2**32, "days": HISTORY_DAYS, "words": _WORDS}
+    values |= {
+        "seed": seed,
+        "fraction": int.from_bytes(digest[:4], "big") / 2**32,
+        "days": HISTORY_DAYS,
+        "words": _WORDS,
+    }
     sections = {
         "tables": _SCHEMA,
         "texts to draw from": _TOOLS,
