@@ -56,7 +56,9 @@ if str(PROJECT / "module_utils") not in ansible.module_utils.__path__:
     ansible.module_utils.__path__.append(str(PROJECT / "module_utils"))
 
 from ansible.module_utils.runbook.errors import RunbookError  # noqa: E402 - the path above comes first
+from ansible.module_utils.runbook.report.progress import Watch  # noqa: E402
 from ansible.module_utils.runbook.report.recorder import Recorder  # noqa: E402
+from ansible.module_utils.runbook.report.view import summary_lines  # noqa: E402
 from ansible.module_utils.runbook.rules import record as rules  # noqa: E402
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ class CallbackModule(CallbackBase):
         super().__init__()
         self._own_modules = {path.stem for path in (PROJECT / "library").glob("*.py")}
         self._recorder: Recorder | None = None
+        self._watch: Watch | None = None
         self._play = ""
         self._told_error = False
         atexit.register(self._abandon)
@@ -109,11 +112,18 @@ class CallbackModule(CallbackBase):
                 "skip_tags": list(options.get("skip_tags") or ()),
             },
         )
+        self._watch = Watch(
+            Path(progress_file),
+            self.get_option("progress"),
+            self._display,
+            self._sample,
+            colour=not constants.ANSIBLE_NOCOLOR,
+        )
         self._tell_error()
 
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
         """Write the record; end the run red where Ansible would end it green though work was not done."""
-        recorder, self._recorder = self._recorder, None
+        recorder = self._over()
         if recorder is None:
             return
         counts = {host: dict(stats.summarize(host)) for host in sorted(stats.processed)}
@@ -125,14 +135,26 @@ class CallbackModule(CallbackBase):
         if record is None:
             self._display.error(recorder.error or "The run has no record.")
             raise SystemExit(1)
+        self._display.display("")
+        for line in summary_lines(record, 79):
+            self._display.display(line)
+        self._display.display(f"Report: {_shortened(recorder.directory / 'report.html')}")
         failed = any(host["failures"] or host["unreachable"] for host in counts.values())
         if record["status"] != "ok" and not failed:
             self._display.error(record["verdict"])
             raise SystemExit(1)
 
+    def _over(self) -> Recorder | None:
+        """Take the terminal back, and the recorder of the run that is over."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.close()
+        recorder, self._recorder = self._recorder, None
+        return recorder
+
     def _abandon(self) -> None:
         """Ansible ends without its statistics: after Ctrl-C, or an error of its own."""
-        recorder, self._recorder = self._recorder, None
+        recorder = self._over()
         if recorder is not None:
             try:
                 recorder.stop("The run was stopped before its end")
@@ -167,6 +189,8 @@ class CallbackModule(CallbackBase):
         """A task begins on a host."""
         if task.action not in _NO_STEP:
             self._append("host_start", task=str(task._uuid), host=host.get_name())  # noqa: SLF001
+            if self._watch is not None:
+                self._watch.start(host.get_name(), str(task._uuid))  # noqa: SLF001
 
     # --- results ---
 
@@ -195,6 +219,8 @@ class CallbackModule(CallbackBase):
 
     def _result(self, result: CallbackTaskResult, state: str, *, ignored: bool = False) -> None:
         self._hide(result)
+        if self._watch is not None:
+            self._watch.finish(result.host.get_name())
         own = rules.short_name(str(result.task.action)) in self._own_modules
         failed = state in ("failed", "unreachable")
         said = result.result
@@ -209,6 +235,12 @@ class CallbackModule(CallbackBase):
             warnings=[str(warning) for warning in said.get("warnings") or ()],
             figures=rules.figures(said, own=own),
         )
+
+    def _sample(self, host: str, task: str, event: dict[str, Any]) -> None:
+        """Of a running module's progress, what the report's charts need; called by the watching thread."""
+        if self._recorder is not None:
+            kept = {key: event[key] for key in ("label", "done", "total", "unit", "rate")}
+            self._recorder.append("progress", at_s=event["ts"], task=task, host=host, **kept)
 
     def _hide(self, result: CallbackTaskResult) -> None:
         if self._recorder is not None:

@@ -22,11 +22,11 @@ class Journal:
     """Appends events to a file; each is one ``write()``, so that ``kill -9`` can tear the last line only.
 
     The file is locked (``flock``) while its run lives: whoever can take the lock knows that the run is over.
-    ``secrets`` may grow during the run; they are blotted out in every event.
+    ``secrets`` may be replaced during the run; they are blotted out in every event.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
-        self.secrets: set[str] = set()
+        self.secrets: frozenset[str] = frozenset()
         self._clock = clock
         self._lock = threading.Lock()
         self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)

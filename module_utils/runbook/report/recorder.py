@@ -102,10 +102,11 @@ class Recorder:
 
     def append(self, event: str, **fields: Any) -> None:
         """Write an event; a journal that fails is given up, and :attr:`error` says so."""
-        if self._journal is None or os.getpid() != self._pid:
+        journal = self._journal
+        if journal is None or os.getpid() != self._pid:
             return
         try:
-            self._journal.append(event, **fields)
+            journal.append(event, **fields)
         except OSError as error:
             self._lose_journal(error)
 

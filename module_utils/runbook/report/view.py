@@ -154,6 +154,18 @@ def _other_figures(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     return _grid(shown, list(shown))
 
 
+def _grouped(items: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The same sentence of many hosts once, with the hosts before it."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for item in items:
+        groups.setdefault((item.get("task", ""), item["text"]), []).extend([item["host"]] if item["host"] else [])
+    found = []
+    for (task, text), names in groups.items():
+        who = ", ".join(names[:4]) + (f" and {len(names) - 4} more hosts" if len(names) > 4 else "")
+        found.append({"who": who, "task": task, "text": text})
+    return found
+
+
 def report(record: Mapping[str, Any], history: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> dict[str, Any]:
     """Everything that a report shows.
 
@@ -188,7 +200,8 @@ def report(record: Mapping[str, Any], history: Sequence[Mapping[str, Any]], note
     if "moved_rows" in totals:
         planned = record["check_mode"]
         headline.append(("Rows to move" if planned else "Rows moved", wording.number(totals.get("planned_rows") if planned else totals["moved_rows"])))
-        headline.append(("Rows left to move", wording.number(totals.get("remaining_rows"))))
+        if not planned:
+            headline.append(("Rows left to move", wording.number(totals.get("remaining_rows"))))
     if "planned_tables" in totals:
         count = wording.number(totals["planned_tables"])
         if record["check_mode"]:
@@ -206,6 +219,8 @@ def report(record: Mapping[str, Any], history: Sequence[Mapping[str, Any]], note
         "facts": facts,
         "headline": headline,
         "hosts": [host(name, of_host, is_open=name in opened) for name, of_host in hosts.items()],
+        "errors": _grouped(record["errors"]),
+        "warnings": _grouped(record["warnings"]),
         "notes": [*record["notes"], *notes],
         "trends": [item for item in trends if item["chart"]],
         "history": [

@@ -385,7 +385,7 @@ def _verdict(record: Mapping[str, Any], stopped: str | None) -> tuple[str, str]:
     failed = f"{len(bad)} of {_count(len(hosts), 'host')} failed: {_listed(bad)}." if bad else ""
     if record["interrupted"]:
         why = stopped or "The run was interrupted, or it is still going on"
-        sentence = f"{why}; the journal ends at {record['last_event_at']}, and what came after that is unknown."
+        sentence = f"{why}; the journal ends at {record['last_event_at'][:19].replace('T', ' ')} UTC, and what came after that is unknown."
         return ("failed" if bad else "unknown"), " ".join(filter(None, (sentence, failed)))
     if not hosts:
         empty = [play["hosts"] for play in record["plays"] if not play["matched"]]
@@ -396,7 +396,7 @@ def _verdict(record: Mapping[str, Any], stopped: str | None) -> tuple[str, str]:
     if unsure:
         return "unknown", f"{len(unsure)} of {_count(len(hosts), 'host')} could not be judged: {_listed(unsure)}."
     done = f"{_count(len(hosts), 'host')}, all well." if len(hosts) > 1 else "All well."
-    return "ok", f"Check mode, nothing was written: {done}" if record["check_mode"] else done
+    return "ok", f"Check mode: nothing was written. {done}" if record["check_mode"] else done
 
 
 def _count(number: int, noun: str) -> str:
