@@ -1,0 +1,122 @@
+"""``ansible-test sanity`` on our modules: Ansible's own opinion of code and documentation.
+
+ansible-test looks at collections only, so it is given a copy that is one: the same files, with the import name and the
+fragment's name that they would have there. Its tools are installed by pip at the first run, into a folder of the
+project's cache; where that cannot be done, the test is shown as skipped, with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from ansible.release import __version__ as ansible_version
+
+ROOT = Path(__file__).resolve().parents[2]
+HOME = ROOT / ".cache" / "ansible-test"
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+COLLECTION = "ansible_collections.runbook.local.plugins.module_utils.runbook"
+GALAXY = "namespace: runbook\nname: local\nversion: 0.1.0\nreadme: README.md\nauthors: [Mental Scribe operations]\n"
+#: What our modules import, and what those import: ansible-test's own environment has none of it.
+LIBRARIES = (
+    "boto3", "botocore", "dateutil", "jinja2", "jmespath", "markupsafe", "psycopg2", "psycopg2_binary.libs",
+    "s3transfer", "six.py", "urllib3",
+)  # fmt: skip
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory):
+    """A copy of library, module_utils and doc_fragments as the collection runbook.local."""
+    root = tmp_path_factory.mktemp("sanity") / "ansible_collections" / "runbook" / "local"
+    for ours, theirs in (("library", "modules"), ("module_utils", "module_utils"), ("doc_fragments", "doc_fragments")):
+        shutil.copytree(ROOT / ours, root / "plugins" / theirs, ignore=shutil.ignore_patterns("__pycache__"))
+    modules = sorted((root / "plugins" / "modules").glob("*.py"))
+    fragments = "|".join(path.stem for path in (ROOT / "doc_fragments").glob("*.py"))
+    for path in root.rglob("*.py"):
+        text = path.read_text().replace("ansible.module_utils.runbook", COLLECTION)
+        text = re.sub(rf"( )(?=(?:{fragments})$)", r"\1runbook.local.", text, flags=re.MULTILINE)
+        text = re.sub(r"\bM\((?=\w+\))", "M(runbook.local.", text)
+        # In a collection each author has an account.
+        path.write_text(re.sub(r"(author:\s+(?:- )?[\w ]+)$", r"\1 (@mental-scribe)", text, flags=re.MULTILINE))
+    # A licence is asked of modules that others install.
+    ignored = [f"plugins/modules/{path.name} validate-modules:missing-gplv3-license\n" for path in modules]
+    (root / "tests" / "sanity").mkdir(parents=True)
+    version = ".".join(ansible_version.split(".")[:2])
+    (root / "tests" / "sanity" / f"ignore-{version}.txt").write_text("".join(ignored))
+    (root / "galaxy.yml").write_text(GALAXY)
+    (root / "README.md").write_text("A copy for ansible-test.\n")
+    (root / "meta").mkdir()
+    (root / "meta" / "runtime.yml").write_text('requires_ansible: ">=2.19.0"\n')
+    subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+    return root
+
+
+def ansible_test(collection: Path, *arguments: str) -> tuple[int, str]:
+    """Exit code and output of ``ansible-test sanity`` under this Python.
+
+    Skips, with the reason, where its tools cannot be installed.
+    """
+    HOME.mkdir(parents=True, exist_ok=True)
+    environ = {"HOME": str(HOME), "XDG_CONFIG_HOME": os.environ.get("XDG_CONFIG_HOME", str(Path.home() / ".config"))}
+    words = ["ansible-test", "sanity", "--python", PYTHON, "--color", "no", *arguments]
+    for _attempt in range(2):
+        done = subprocess.run(
+            words, cwd=collection, capture_output=True, text=True, check=False, timeout=800, env=os.environ | environ
+        )
+        out = done.stdout + done.stderr
+        wanted = re.search(r"can be manually downloaded and saved to: (\S+)", out)
+        if wanted is None:
+            break
+        # It wants to download pip's installer; this Python brings pip along.
+        Path(wanted[1]).parent.mkdir(parents=True, exist_ok=True)
+        Path(wanted[1]).write_text("import ensurepip\nensurepip.bootstrap(default_pip=True)\n")
+    if re.search(r"No matching distribution|name resolution|does not have pip available|Failed to establish", out):
+        pytest.skip(f"ansible-test cannot install its tools here: {out.strip().splitlines()[-1]}")
+    return done.returncode, out
+
+
+def validate_modules(collection: Path) -> tuple[int, str]:
+    """Run validate-modules, which imports the modules to see their options."""
+    code, out = ansible_test(collection, "--test", "validate-modules", "--prime-venvs")
+    assert code == 0, out
+    libraries = HOME / "libraries"
+    shutil.rmtree(libraries, ignore_errors=True)
+    libraries.mkdir()
+    for name in LIBRARIES:
+        (libraries / name).symlink_to(Path(sysconfig.get_path("platlib")) / name)
+    folders = list((HOME / ".ansible/test/venv/sanity.validate-modules" / PYTHON).glob("*/lib/python*/site-packages"))
+    assert folders, out
+    for folder in folders:
+        (folder / "libraries.pth").write_text(f"{libraries}\n")
+    return ansible_test(collection, "--test", "validate-modules")
+
+
+@pytest.mark.parametrize("test", ["compile", "no-get-exception", "replace-urlopen"])
+def test_sanity(test, collection):
+    code, out = ansible_test(collection, "--test", test)
+    assert code == 0, out
+    assert f'Running sanity test "{test}"' in out
+
+
+def test_validate_modules(collection):
+    code, out = validate_modules(collection)
+    assert code == 0, out
+
+
+def test_validate_modules_finds_a_wrong_document(collection):
+    """It looks at our modules, and not at nothing."""
+    path = collection / "plugins" / "modules" / "pg_lease.py"
+    good = path.read_text()
+    path.write_text(good.replace("options:\n", "options:\n  invented:\n    description: [No.]\n    type: str\n", 1))
+    code, out = validate_modules(collection)
+    path.write_text(good)
+    assert code != 0
+    assert "invented" in out
