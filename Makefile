@@ -1,0 +1,63 @@
+# Everything a person types. `make help` lists it.
+#
+# Paths are relative, so that a project folder with spaces in its name works.
+SHELL := /bin/sh
+BIN := .venv/bin
+PYTHON3 ?= python3
+INVENTORY ?= inventories/sandbox
+
+# An inherited setting that would make each start of Ansible twice as slow.
+unexport PYTHONDONTWRITEBYTECODE
+# Tools write caches below HOME; where that cannot be written, they get one here.
+ifneq ($(shell test -n "$$HOME" && test -w "$$HOME" && echo yes),yes)
+export HOME := $(CURDIR)/.cache/home
+$(shell mkdir -p .cache/home)
+endif
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-test demo sandbox sandbox-stop sandbox-reset test lint unit molecule lock clean
+
+help: ## List what can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
+
+setup: ## Make the virtual environment with all that a bastion and the sandbox need
+	@$(PYTHON3) tools/setup.py
+
+setup-test: ## The same, with what the tests need
+	@$(PYTHON3) tools/setup.py --test
+
+sandbox: setup ## Start the sandbox: PostgreSQL, S3 API, a filled database
+	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/sandbox.yml
+
+sandbox-stop: setup ## Stop the sandbox; its database is kept
+	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/sandbox.yml -e sandbox_state=stopped
+
+sandbox-reset: setup ## Make the sandbox anew, so that there is old data to archive again
+	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/sandbox.yml -e sandbox_state=reset
+
+demo: sandbox ## Weekly maintenance on the sandbox; says where the report is
+	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/weekly_db.yml
+	@echo "A second run finds little to do; make sandbox-reset brings the old data back, make sandbox-stop ends the servers."
+
+test: setup-test ## Lint, unit, integration and fault tests, Molecule; ends with what could not be run and why
+	@$(BIN)/python -m tools.run_tests
+
+lint: setup-test ## Every check that needs no server
+	@$(BIN)/python -m tools.run_tests --only lint
+
+unit: setup-test ## The tests of the rules alone
+	@$(BIN)/python -m pytest tests/unit
+
+molecule: setup-test ## The playbooks against a database in a container
+	@$(BIN)/python -m tools.run_tests --only molecule
+
+lock: ## Pin the newest releases that pyproject.toml admits; needs uv
+	uv pip compile --universal --python-version 3.11 --no-header --upgrade --extra sandbox pyproject.toml -o requirements.txt
+	uv pip compile --universal --python-version 3.11 --no-header --upgrade --extra sandbox --extra test \
+	  -c requirements.txt pyproject.toml -o requirements-test.txt
+
+clean: ## Remove the environment, caches and the sandbox; records of runs stay
+	@test ! -x $(BIN)/ansible-playbook || test ! -d .sandbox || \
+	  $(BIN)/ansible-playbook -i inventories/sandbox playbooks/sandbox.yml -e sandbox_state=stopped
+	rm -rf .venv .sandbox .cache .ansible .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,97 @@
+"""System packages that the tests use, beside what pip can bring: installed where possible, else said loudly.
+
+Root on a Debian or Ubuntu gets what is missing from apt. Anybody else is told what to install, and which tests do not
+run without it. The project itself needs none of them. The container engine is the affair of container_engine.py.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+APT_TIMEOUT_S = 600
+
+
+@dataclass(frozen=True)
+class Need:
+    """A program that tests use."""
+
+    program: str
+    apt: str
+    purpose: str
+
+    def found(self) -> str | None:
+        """Where it is; Debian keeps daemons where ordinary users do not look."""
+        return shutil.which(
+            self.program, path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin{os.pathsep}/usr/local/sbin"
+        )
+
+
+NEEDS = (
+    Need("pgbouncer", "pgbouncer", "tests with a transaction pooler before the database"),
+    Need("faketime", "faketime", "tests with a clock that is off"),
+)
+
+
+def apt(*arguments: str) -> str | None:
+    """Run apt-get; None when it worked, else its last words."""
+    words = ["apt-get", "--yes", "--quiet", "-o", "Dpkg::Use-Pty=0", *arguments]
+    environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        done = subprocess.run(
+            words,
+            capture_output=True,
+            text=True,
+            env=environ,
+            check=False,
+            timeout=APT_TIMEOUT_S,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        return f"apt-get gave no end within {APT_TIMEOUT_S} s"
+    lines = (done.stderr or done.stdout).strip().splitlines()
+    return None if done.returncode == 0 else (lines or ["apt-get said nothing"])[-1]
+
+
+def install(missing: list[Need]) -> str:
+    """Install what is missing; why that cannot be done, or an empty text."""
+    if os.geteuid() != 0:
+        return "only root may install packages"
+    if shutil.which("apt-get") is None or not Path("/etc/debian_version").exists():
+        return "this is neither Debian nor Ubuntu"
+    names = [need.apt for need in missing]
+    failure = apt("install", "--no-install-recommends", *names)
+    if failure:
+        # Fresh images hold no package lists.
+        failure = apt("update") or apt("install", "--no-install-recommends", *names)
+    return failure or ""
+
+
+def missing_packages() -> list[str]:
+    """One line for each thing that is not there, once everything possible was tried."""
+    missing = [need for need in NEEDS if need.found() is None]
+    why = install(missing) if missing else ""
+    return [
+        f"{need.program} is missing ({why or 'the package installed no such program'}; install {need.apt}): "
+        f"without it there are no {need.purpose}"
+        for need in missing
+        if need.found() is None
+    ]
+
+
+def main() -> int:
+    """Print a table of what is there and what is not."""
+    lines = missing_packages()
+    for need in NEEDS:
+        print(f"{need.program:<12} {need.found() or 'missing':<28} {need.purpose}")
+    for line in lines:
+        print(f"MISSING: {line}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
