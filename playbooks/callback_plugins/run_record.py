@@ -135,7 +135,6 @@ class CallbackModule(CallbackBase):
         if record is None:
             self._display.error(recorder.error or "The run has no record.")
             raise SystemExit(1)
-        self._display.display("")
         for line in summary_lines(record, 79):
             self._display.display(line)
         self._display.display(f"Report: {_shortened(recorder.directory / 'report.html')}")

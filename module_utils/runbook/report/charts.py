@@ -76,22 +76,24 @@ def word(step: Mapping[str, Any]) -> str:
 def pairs(items: Sequence[tuple[str, float, float]], text: Callable[[float], str]) -> list[dict[str, Any]]:
     """Two bars per item, before and after, the largest first; the small ones summed up as "others"."""
     ordered = sorted((item for item in items if item[1] or item[2]), key=lambda item: (-max(item[1], item[2]), item[0]))
-    shown = list(ordered if len(ordered) <= TOP + 1 else ordered[:TOP])
+    shown = ordered if len(ordered) <= TOP + 1 else ordered[:TOP]
     rest = ordered[len(shown) :]
-    if rest:
-        shown.append((f"{len(rest)} others", sum(item[1] for item in rest), sum(item[2] for item in rest)))
     largest = max((max(before, after) for _, before, after in shown), default=0) or 1
-    return [
-        {
+
+    def row(name: str, before: float, after: float, scale: float) -> dict[str, Any]:
+        return {
             "label": wording.shortened(name, _LABEL - 8),
             "title": name,
-            "before": round(100 * before / largest, 2),
-            "after": round(100 * after / largest, 2),
+            "before": round(scale * before, 2),
+            "after": round(scale * after, 2),
             "before_text": text(before),
             "after_text": text(after),
         }
-        for name, before, after in shown
-    ]
+
+    rows = [row(*item, 100 / largest) for item in shown]
+    if rest:  # a sum has no bar: it would dwarf the tables that it is compared with
+        rows.append(row(f"{len(rest)} others", sum(item[1] for item in rest), sum(item[2] for item in rest), 0))
+    return rows
 
 
 def line(points: Sequence[tuple[float, float]], text: Callable[[float], str]) -> dict[str, Any]:

@@ -384,7 +384,7 @@ def _verdict(record: Mapping[str, Any], stopped: str | None) -> tuple[str, str]:
     unsure = [name for name, host in hosts.items() if host["status"] == "unknown"]
     failed = f"{len(bad)} of {_count(len(hosts), 'host')} failed: {_listed(bad)}." if bad else ""
     if record["interrupted"]:
-        why = stopped or "The run was interrupted, or it is still going on"
+        why = stopped or "The run was cut off"
         sentence = f"{why}; the journal ends at {record['last_event_at'][:19].replace('T', ' ')} UTC, and what came after that is unknown."
         return ("failed" if bad else "unknown"), " ".join(filter(None, (sentence, failed)))
     if not hosts:

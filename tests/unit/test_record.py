@@ -1,0 +1,426 @@
+"""The record of a run: folding the journal, what may be kept, the reports made from it."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import json
+import os
+import re
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import record_samples as samples
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.report import charts, journal, metrics, places, render, view, wording
+from ansible.module_utils.runbook.report.recorder import Recorder
+from ansible.module_utils.runbook.rules import record as rules
+from jsonschema import Draft202012Validator
+
+SCHEMA = json.loads((Path(render.__file__).parent / "record.schema.json").read_text())
+VALIDATOR = Draft202012Validator(SCHEMA)
+
+
+def folded(sample: samples.Sample) -> dict:
+    """The record of a sample, proven to keep to the schema, as a reader of record.json sees it."""
+    record = json.loads(json.dumps(rules.fold(sample.events)))
+    VALIDATOR.validate(record)
+    return record
+
+
+def a_run(state: str = "ok", host: str = "db1", stats: dict | None = None, **fields) -> dict:
+    sample = samples.Sample()
+    sample.step("Do it", "pg_archive", host, state, **fields)
+    return folded(sample.end(**{host: stats or {}}))
+
+
+# --- the fold ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_good_run():
+    record = folded(samples.weekly(("db1", "db2")))
+    assert (record["status"], record["verdict"]) == ("ok", "2 hosts, all well.")
+    assert record["totals"]["moved_rows"] == 2 * 117_000
+    assert record["environments"] == ["staging"]
+    db1 = record["hosts"]["db1"]
+    assert (db1["database"], db1["server_version"]) == ("mental_scribe", "18.1")
+    assert [step["task"] for step in db1["steps"]] == [
+        "Check the target and take the lease",
+        "Archive old rows",
+        "Vacuum and analyze what needs it",
+        "Release the lease",
+    ]
+    moved = db1["steps"][1]
+    assert moved["start_s"] == pytest.approx(1.3)
+    assert moved["duration_s"] == pytest.approx(42.2)
+    assert [moved["progress"][index]["done"] for index in (0, -1)] == [0, 117_000 * (1 - 2.718281828 ** (-41 / 14)) // (1 - 2.718281828**-3)]
+    assert record["warnings"][0] == {"host": "db1", "text": "public.sessions was locked by another session for 30 s and was left out."}
+
+
+@pytest.mark.parametrize("state", ["failed", "unreachable"])
+def test_failure_is_red_and_told(state):
+    key = {"failed": "failures"}.get(state, state)
+    record = a_run(state, stats={key: 1}, msg="It broke.")
+    assert (record["status"], record["verdict"]) == ("failed", "1 of 1 host failed: db1.")
+    assert record["errors"] == [{"host": "db1", "task": "Do it", "text": "It broke."}]
+
+
+def test_figures_of_a_failed_step_are_kept():
+    record = a_run("failed", stats={"failures": 1}, figures={"moved_rows": 43_000, "status": "breach"})
+    assert record["totals"] == {"moved_rows": 43_000}
+
+
+@pytest.mark.parametrize(("said", "status"), [("breach", "failed"), ("unknown", "unknown"), ("ok", "ok")])
+def test_a_green_task_with_a_bad_status_is_not_green(said, status):
+    assert a_run("ok", figures={"status": said})["status"] == status
+
+
+@pytest.mark.parametrize(("fields", "stats"), [({"ignored": True}, {"ignored": 1}), ({}, {"rescued": 1})])
+def test_a_failure_that_the_playbook_handled_is_shown_and_not_held_against_the_host(fields, stats):
+    record = a_run("failed", stats=stats, **fields)
+    step = record["hosts"]["db1"]["steps"][0]
+    assert (record["status"], step["status"], step["handled"]) == ("ok", "breach", True)
+    assert charts.word(step) == "failed, handled by the playbook"
+
+
+def test_no_host_is_a_failure():
+    sample = samples.Sample()
+    sample.add("no_hosts", play="p1")
+    record = folded(sample.end())
+    assert (record["status"], record["verdict"]) == ("failed", "Nothing was done: no host matched databases.")
+
+
+def test_no_task_is_a_failure():
+    assert "no task was left" in folded(samples.Sample().end())["verdict"]
+
+
+def test_check_mode_says_so():
+    record = folded(samples.weekly(check_mode=True))
+    assert record["verdict"] == "Check mode: nothing was written. All well."
+
+
+def test_retries_are_counted():
+    sample = samples.Sample()
+    task = sample.task("Wait", "pg_preflight")
+    sample.start(task, "db1")
+    sample.add("retry", task=task, host="db1")
+    sample.add("retry", task=task, host="db1")
+    sample.result(task, "db1")
+    assert folded(sample.end(db1={}))["hosts"]["db1"]["steps"][0]["attempts"] == 3
+
+
+def test_wherever_a_run_is_cut_off_it_is_never_green():
+    whole = samples.weekly()
+    for length in range(1, len(whole.events)):
+        cut = samples.Sample()
+        cut.events = whole.events[:length]
+        record = folded(cut)
+        assert (record["status"], record["interrupted"], record["ended_at"]) == ("unknown", True, None)
+        assert record["verdict"].startswith("The run was cut off; the journal ends at 2026-03-01 02:0")
+
+
+def test_a_cut_off_run_keeps_the_failure_it_had_seen():
+    sample = samples.Sample()
+    sample.step("Do it", "pg_archive", "db1", "failed", msg="It broke.")
+    assert folded(sample)["status"] == "failed"
+
+
+def test_what_was_going_on_when_the_run_was_cut_off():
+    sample = samples.Sample()
+    sample.start(sample.task("Archive", "pg_archive"), "db1")
+    sample.add("note", after_s=7, text="…")
+    step = folded(sample)["hosts"]["db1"]["steps"][0]
+    assert (step["state"], step["status"], step["duration_s"]) == ("running", "unknown", 7)
+
+
+# --- the journal ------------------------------------------------------------------------------------------------------
+
+
+def test_a_journal_torn_anywhere_can_be_read():
+    text = samples.weekly().text()
+    start = text.rindex("\n", 0, len(text) - 1) + 1
+    for end in range(start, len(text)):
+        events, torn = rules.parse_journal(text[:end])
+        record = rules.fold(events, torn_lines=torn)
+        assert record["status"] == ("ok" if end == len(text) - 1 else "unknown")
+
+
+def test_a_hole_in_the_journal_is_told():
+    lines = samples.weekly().text().splitlines()
+    lines[3] = lines[3][:20]
+    lines.insert(5, "\0\0\0")
+    events, torn = rules.parse_journal("\n".join(lines))
+    assert "1 line(s) of the journal could not be read" in rules.fold(events, torn_lines=torn)["notes"][0]
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"event": "result"}', "[1]", "not json"])
+def test_what_is_no_journal_is_refused(text):
+    with pytest.raises(RunbookError, match="does not begin with the start of a run"):
+        rules.fold(rules.parse_journal(text)[0])
+
+
+def test_a_journal_that_cannot_be_written_is_given_up(tmp_path, monkeypatch):
+    for name in ("RUNBOOK_RUN_ID", "RUNBOOK_RUN_DIR", "RUNBOOK_CONTROLLER", "RUNBOOK_JOURNAL_ERROR", "RUNBOOK_PROGRESS_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    recorder = Recorder(tmp_path / "runs", tmp_path)
+    recorder.begin("weekly_db.yml", None, {})
+    assert os.environ["RUNBOOK_RUN_DIR"] == str(recorder.directory)
+    assert journal.is_alive(recorder.directory / "journal.jsonl")
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, recorder._journal._handle)
+    os.close(full)
+    recorder.append("note", text="lost")
+    assert "No space left on device" in recorder.error
+    assert os.environ["RUNBOOK_JOURNAL_ERROR"] == recorder.error
+    assert "RUNBOOK_RUN_DIR" not in os.environ
+    assert not journal.is_alive(recorder.directory / "journal.jsonl")
+    assert recorder.end({}) is None
+    assert "RUNBOOK_JOURNAL_ERROR" not in os.environ
+
+
+def test_runs_of_one_second_get_folders_of_their_own(tmp_path):
+    made = [places.make_directory(tmp_path, "20260301T020000Z-a").name for _ in range(11)]
+    assert made[:2] + made[-1:] == ["20260301T020000Z-a", "20260301T020000Z-a-2", "20260301T020000Z-a-11"]
+    places.make_directory(tmp_path, "20260301T020001Z-ab")
+    assert [path.name for path in places.earlier_runs(tmp_path, "a")][:2] == ["20260301T020000Z-a-11", "20260301T020000Z-a-10"]
+
+
+def test_commit_is_read_from_git_itself(tmp_path):
+    def git(*words: str) -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        return subprocess.run(["git", "-C", str(tmp_path), *identity, *words], check=True, capture_output=True, text=True).stdout.strip()
+
+    assert places.git_commit(tmp_path) is None
+    git("init", "-q", "-b", "topic/x")
+    assert places.git_commit(tmp_path) is None
+    git("commit", "-q", "--allow-empty", "-m", "x")
+    head = git("rev-parse", "HEAD")
+    assert places.git_commit(tmp_path) == head
+    git("pack-refs", "--all")
+    assert places.git_commit(tmp_path) == head
+    git("worktree", "add", "-q", str(tmp_path / "tree"))
+    assert places.git_commit(tmp_path / "tree") == head
+    git("checkout", "-q", "--detach")
+    assert places.git_commit(tmp_path) == head
+
+
+# --- what may be kept -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "could not reach postgresql://app:CANARY@db.example/x",
+        "password=CANARY host=db",
+        "password='CANARY x' host=db",
+        'said {"login_password": "CANARY"}',
+        "DB_PASSWORD: CANARY",
+        "ALTER ROLE app PASSWORD 'CANARY'",
+        "the known one is CANARY, anywhere",
+    ],
+)
+def test_secrets_are_blotted_out(text):
+    known = {"CANARY"} if "known" in text else ()
+    hidden = rules.redact({"a": [text]}, known)["a"][0]
+    assert "CANARY" not in hidden
+    assert "********" in hidden
+
+
+@pytest.mark.parametrize("text", ["FATAL: password authentication failed for user app", "5 secrets rotated", "https://example.org/a@b"])
+def test_sentences_about_secrets_stay(text):
+    assert rules.redact(text) == text
+
+
+def test_of_foreign_modules_only_numbers_are_kept():
+    said = {"stdout": "row", "content": "row", "rc": 0, "changed": True, "size": 5, "invocation": {"module_args": {"a": 1}}, "list": ["row"]}
+    assert rules.figures(said, own=False) == {"rc": 0, "size": 5}
+    assert rules.message(said | {"msg": "row"}, own=False, failed=False) == ""
+
+
+def test_large_results_are_cut_and_say_so():
+    kept = rules.figures({"tables": [{"n": 1}] * 5000, "note": "x" * 10_000, "invocation": 1, "_ansible_x": 1}, own=True)
+    assert len(kept["tables"]) == 2000
+    assert kept["tables_left_out"] == 3000
+    assert len(kept["note"]) < 4100
+    assert set(kept) == {"tables", "tables_left_out", "note"}
+
+
+# --- the reports ------------------------------------------------------------------------------------------------------
+
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> | `x` [a](javascript:1)\n# h"
+
+
+class Page(HTMLParser):
+    """Reads a page, and refuses tags that are not closed."""
+
+    VOID = frozenset({"meta", "br", "link", "img"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+
+
+def evil() -> dict:
+    sample = samples.Sample(inventory=[EVIL], user=EVIL, limit=EVIL, tags=[EVIL])
+    table = {"table": EVIL, "action": EVIL, "reason": EVIL, "state": EVIL, "duration_s": 1.0, "before": {"dead_rows": 5, "size_bytes": 9}}
+    table["after"] = {"dead_rows": 0, "size_bytes": 9}
+    sample.step(EVIL, "pg_preflight", EVIL, role=EVIL, figures={"environment": EVIL, "database": EVIL, "checks": [{"name": EVIL, "status": EVIL, "msg": EVIL}]})
+    sample.step(EVIL, "pg_archive", EVIL, msg=EVIL, warnings=[EVIL], figures={"source": EVIL, "cutoff": EVIL, "executed_queries": [EVIL]})
+    sample.step(EVIL, "pg_vacuum", EVIL, figures={"tables": [table], "not_permitted": [EVIL]})
+    sample.step(EVIL, "other", EVIL, "failed", msg=EVIL, figures={EVIL: EVIL})
+    sample.add("warning", text=EVIL)
+    sample.add("note", text=EVIL)
+    return rules.fold(sample.end(**{EVIL: {"failures": 1}}).events)
+
+
+def test_nothing_in_a_record_becomes_markup():
+    page = Page(render.html(evil(), [], [EVIL]))
+    assert not {tag for tag, _ in page.tags} & {"script", "img", "iframe", "object", "embed", "form"}
+    assert not [attrs for _, attrs in page.tags if any(name.startswith("on") for name in attrs)]
+    assert "<script>alert(1)</script>" in "".join(page.words)
+
+
+def test_the_page_stands_alone():
+    history = [render.point(rules.fold(samples.weekly(start_s=samples.START_S - week * 7 * 86400).events), f"run-{week}") for week in (2, 1, 0)]
+    page = Page(render.html(rules.fold(samples.weekly(("db1", "db2")).events), history, []))
+    assert not [attrs for tag, attrs in page.tags if tag in ("link", "script", "img") or "src" in attrs]
+    assert all(attrs["href"].startswith(("#", "../")) for tag, attrs in page.tags if tag == "a")
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    pictures = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("class") == "chart"]
+    assert len(pictures) == 2 * 5 + 3
+    for attrs in pictures:
+        assert attrs["role"] == "img"
+        assert set(attrs["aria-labelledby"].split()) <= set(ids)
+    assert {attrs.get("lang") for tag, attrs in page.tags if tag == "html"} == {"en"}
+
+
+@pytest.mark.parametrize("change", [{"hosts": {}}, {"status": "unknown"}, {"commit": None, "limit": "db1", "tags": ["a"]}])
+def test_a_page_can_be_made_of_every_record(change):
+    record = rules.fold(samples.weekly().events) | change
+    Page(render.html(record, [], []))
+    assert render.markdown(record, [], []).startswith("# weekly\\_db: ")
+
+
+def test_cut_off_runs_have_reports_too():
+    whole = samples.weekly()
+    for length in (1, 2, 4, 8, 30, len(whole.events) - 1):
+        record = rules.fold(whole.events[:length])
+        words = "".join(Page(render.html(record, [], [])).words)
+        assert "Interrupted" in words
+        assert "✓Unknown" not in words
+
+
+def test_markdown_tables_hold_together():
+    text = render.markdown(evil(), [], [])
+    columns = None
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            columns = None
+            continue
+        cells = len(re.findall(r"(?<!\\)\|", line))
+        assert columns in (None, cells), line
+        columns = cells
+    assert "<script>" not in text.replace("\\<script\\>", "")
+
+
+def parsed(text: str) -> dict[str, dict[tuple, float]]:
+    """The samples of a metrics file; refuses what Prometheus would refuse."""
+    found: dict[str, dict[tuple, float]] = {}
+    typed: set[str] = set()
+    assert text.endswith("\n")
+    for line in text.splitlines():
+        if line.startswith("# TYPE "):
+            name, kind = line.split()[2:]
+            assert kind == "gauge"
+            assert name not in typed
+            typed.add(name)
+        elif not line.startswith("# HELP "):
+            match = re.fullmatch(r'([a-zA-Z_:][a-zA-Z0-9_:]*)\{((?:[a-zA-Z_]\w*="(?:[^"\\\n]|\\[\\n"])*",?)*)\} (\S+)', line)
+            assert match, line
+            assert match[1] in typed
+            labels = tuple(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', match[2]))
+            assert labels not in found.setdefault(match[1], {})
+            found[match[1]][labels] = float(match[3])
+    return found
+
+
+def test_metrics_of_a_good_run():
+    found = parsed(metrics.metrics(rules.fold(samples.weekly(("db1", "db2")).events)))
+    assert found["runbook_run_success"] == {(("playbook", "weekly_db"),): 1}
+    assert found["runbook_run_start_timestamp_seconds"] == {(("playbook", "weekly_db"),): samples.START_S}
+    assert sum(found["runbook_run_step_moved_rows"].values()) == 2 * 117_000
+    assert len(found["runbook_run_host_success"]) == 2
+    assert "runbook_run_step_longest_batch_seconds" in found
+
+
+def test_metrics_are_escaped_and_a_cut_off_run_has_no_end():
+    found = parsed(metrics.metrics(evil()))
+    assert found["runbook_run_success"] == {(("playbook", "weekly_db"),): 0}
+    cut = parsed(metrics.metrics(rules.fold(samples.weekly().events[:-1])))
+    assert "runbook_run_end_timestamp_seconds" not in cut
+    assert cut["runbook_run_success"] == {(("playbook", "weekly_db"),): 0}
+
+
+def test_history(tmp_path):
+    for week in range(35, 0, -1):
+        start = samples.START_S - week * 7 * 86400
+        name = f"{rules.timestamp(start)[:19].replace('-', '').replace(':', '')}Z-weekly_db"
+        render.render_run(samples.weekly(start_s=start, check_mode=week == 3).write(tmp_path / name))
+    newest = samples.weekly().write(tmp_path / "20260301T020000Z-weekly_db")
+    earlier = places.earlier_runs(tmp_path, "weekly_db")
+    (earlier[1] / "record.json").write_text("{")
+    (earlier[4] / "record.json").write_text('{"schema_version": 1}')
+    render.write_whole(tmp_path / "20260201T030000Z-monthly_db", "not a run of this playbook")
+    record = render.render_run(newest, publish=True)
+    history, notes = render.history_of(newest, record)
+    assert len(history) == render.HISTORY
+    assert [run["started_at"] for run in history] == sorted(run["started_at"] for run in history)
+    assert history[-1]["directory"] is None
+    assert notes == ["2 earlier record(s) could not be read and are missing in the trends."]
+    assert "2 earlier record(s)" in (newest / "report.html").read_text()
+    assert (tmp_path / "metrics" / "weekly_db.prom").read_text() == (newest / "metrics.prom").read_text()
+    assert sorted(path.name for path in newest.iterdir()) == ["journal.jsonl", "metrics.prom", "record.json", "report.html", "report.md"]
+
+
+def test_small_tables_are_summed_up():
+    rows = charts.pairs([(f"t{number}", float(number), 0.0) for number in range(1, 41)], wording.number)
+    assert len(rows) == charts.TOP + 1
+    assert (rows[0]["label"], rows[0]["before"]) == ("t40", 100)
+    assert (rows[-1]["label"], rows[-1]["before_text"]) == ("25 others", "325")
+
+
+def test_terminal_summary_fits():
+    record = rules.fold(samples.weekly(("db1", "a-host-with-a-very-long-name.eu-central-1.example.org")).events)
+    lines = view.summary_lines(record, 79)
+    assert all(len(line) <= 79 for line in lines)
+    assert "117,000 rows moved, 19 tables treated" in lines[1]
+
+
+@pytest.mark.parametrize("name", ["rules.record", "report.wording", "report.charts", "report.metrics", "report.places"])
+def test_examples_in_docstrings(name):
+    module = importlib.import_module(f"ansible.module_utils.runbook.{name}")
+    outcome = doctest.testmod(module)
+    assert (outcome.failed, outcome.attempted > 0) == (0, True)
