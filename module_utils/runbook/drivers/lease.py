@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
@@ -70,8 +70,8 @@ def life(lease: Lease) -> Life:
 
     A number that was given to a new process makes the holder look alive: then its expiry is waited for.
     """
-    pid = lease.controller.rpartition("/")[2]
-    if not lease.machine or lease.machine != machine() or not pid.isdigit():
+    host, _, pid = lease.controller.rpartition("/")
+    if not lease.machine or lease.machine != machine() or host != socket.gethostname() or not pid.isdigit():
         return "unknown"
     try:
         os.kill(int(pid), 0)
@@ -85,10 +85,13 @@ def life(lease: Lease) -> Life:
 def read(session: Session) -> Lease | None:
     """The lease as it stands; None where nobody holds one, or where the table is not there yet.
 
-    :raises RunbookError: this user may not read it
+    :raises RunbookError: this user may not read it, or somebody keeps it locked
     """
     try:
-        rows = session.query("SELECT run_id, controller, machine, purpose, acquired_at, expires_at FROM runbook.lease")
+        with _bounded(session):
+            rows = session.query(
+                "SELECT run_id, controller, machine, purpose, acquired_at, expires_at FROM runbook.lease"
+            )
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
         return None
     except psycopg2.errors.InsufficientPrivilege:
@@ -114,25 +117,24 @@ def prepare(session: Session, *, check_mode: bool = False) -> list[str]:
     :returns: the statements that made, or would make, them; empty if all is there
     :raises RunbookError: this user may not make them, or may not write to what is there
     """
+    # In the catalogue, because to_regclass() fails where this user may not look into the schema.
     found = session.query(
-        "SELECT to_regclass('runbook.lease') IS NOT NULL AS has_table,"
-        " to_regnamespace('runbook') IS NOT NULL AS has_schema,"
-        " has_database_privilege(current_database(), 'CREATE') AS may_make_schema"
+        "SELECT has_database_privilege(current_database(), 'CREATE') AS may_make_schema, n.oid AS schema,"
+        " has_schema_privilege(n.oid, 'USAGE') AS may_use, has_schema_privilege(n.oid, 'CREATE') AS may_make_table,"
+        ' c.oid AS "table", (SELECT bool_and(has_table_privilege(c.oid, p))'
+        " FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p) AS may_write"
+        " FROM (SELECT 1) AS always LEFT JOIN pg_namespace n ON n.nspname = 'runbook'"
+        " LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = 'lease'"
     )[0]
-    if found["has_schema"] and not session.query("SELECT has_schema_privilege('runbook', 'USAGE') AS may")[0]["may"]:
+    if found["schema"] is not None and not found["may_use"]:
         raise _no_rights(session, "use")
-    if found["has_table"]:
-        may_write_to = "SELECT bool_and(has_table_privilege('runbook.lease', p)) AS may FROM unnest(%s) AS p"
-        if not session.query(may_write_to, (["SELECT", "INSERT", "UPDATE", "DELETE"],))[0]["may"]:
+    if found["table"] is not None:
+        if not found["may_write"]:
             raise _no_rights(session, "write to")
         return []
-    if found["has_schema"]:
-        may_make = bool(session.query("SELECT has_schema_privilege('runbook', 'CREATE') AS may")[0]["may"])
-    else:
-        may_make = bool(found["may_make_schema"])
-    if not may_make:
+    if not (found["may_make_schema"] if found["schema"] is None else found["may_make_table"]):
         raise _no_rights(session, "create")
-    statements = list(DDL[1:] if found["has_schema"] else DDL)
+    statements = list(DDL if found["schema"] is None else DDL[1:])
     if not check_mode:
         with _bounded(session), session.transaction():
             session.query("SELECT pg_advisory_xact_lock(%s)", (_MAKER_LOCK,))
@@ -279,10 +281,11 @@ class Guard:
         """
         if self._run_id is None or time.monotonic() - self._renewed < self._ttl_s / 3:
             return
-        renewed = self._session.execute(
-            "UPDATE runbook.lease SET expires_at = clock_timestamp() + make_interval(secs => %s) WHERE run_id = %s",
-            (self._ttl_s, self._run_id),
-        )
+        with _bounded(self._session):
+            renewed = self._session.execute(
+                "UPDATE runbook.lease SET expires_at = clock_timestamp() + make_interval(secs => %s) WHERE run_id = %s",
+                (self._ttl_s, self._run_id),
+            )
         if not renewed:
             current = read(self._session)
             whose = f"{describe(current)} holds it now" if current else "nobody holds it now"
@@ -311,5 +314,7 @@ def writing(session: Session, *, run_id: str | None, ttl_s: int = LEASE_TTL_S) -
             raise _refusal(session, None if own else current, now, writer(session))
         yield Guard(session, run_id if current is not None and current.run_id == run_id else None, ttl_s)
     finally:
-        if locked and not session.connection.closed:
-            session.query("SELECT pg_advisory_unlock(%s)", (WRITER_LOCK,))
+        if locked:
+            # Of a connection that was lost the server has freed the lock, and the reason is on its way already.
+            with suppress(psycopg2.Error):
+                session.query("SELECT pg_advisory_unlock(%s)", (WRITER_LOCK,))

@@ -1,0 +1,307 @@
+"""The lease against a real server: one holder at a time, whatever happens to him."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+import pytest
+from ansible.module_utils.runbook.drivers import lease, postgres
+from ansible.module_utils.runbook.errors import RunbookError
+from conftest import ROOT, Database, module_process, run_module
+
+from playbooks import Project
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+RACERS = 6
+
+
+@pytest.fixture
+def connect(database: Database) -> Iterator[Callable[[], postgres.Session]]:
+    """Open sessions; they are closed at the end."""
+    made: list[postgres.Session] = []
+
+    def session() -> postgres.Session:
+        params = {key: spec.get("default") for key, spec in postgres.argument_spec().items()} | database.login
+        made.append(
+            postgres.Session(postgres.Target.from_params(params), lock_timeout_ms=200, statement_timeout_ms=5000)
+        )
+        return made[-1]
+
+    yield session
+    for one in made:
+        one.close()
+
+
+def take(session: postgres.Session, run_id: str, holder: str = "far/1") -> str:
+    return lease.acquire(session, run_id=run_id, holder=holder, purpose="weekly_db.yml")
+
+
+def let_it_end(database: Database) -> None:
+    database.run("UPDATE runbook.lease SET expires_at = clock_timestamp() - interval '1 second'")
+
+
+@pytest.fixture
+def dead_controller() -> str:
+    """``<host>/<pid>`` of a process that ended."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return lease.controller().rpartition("/")[0] + f"/{process.pid}"
+
+
+def holder_of(database: Database) -> str | None:
+    rows = database.run("SELECT run_id FROM runbook.lease")
+    return rows[0][0] if rows else None
+
+
+def test_of_many_at_once_exactly_one_wins(database, tmp_path):
+    """All start on a database that has no table for leases yet, so they also race for making it."""
+    (tmp_path / "journal.jsonl").touch()
+    options = database.login | {
+        "environment": "sandbox",
+        "inventory_sources": ["hosts"],
+        "playbook": "weekly_db.yml",
+        "system_identifier": database.one("SELECT system_identifier::text FROM pg_control_system()"),
+    }
+    racers = [
+        module_process("pg_preflight", options, RUNBOOK_RUN_DIR=str(tmp_path), RUNBOOK_RUN_ID=f"run-{number}")
+        for number in range(RACERS)
+    ]
+    said = []
+    for racer in racers:
+        out, err = racer.communicate(timeout=60)
+        assert out, err
+        said.append(json.loads(out))
+    winners = [result for result in said if not result.get("failed")]
+    assert len(winners) == 1
+    assert holder_of(database) == winners[0]["lease"]["run_id"]
+    losers = [result["msg"] for result in said if result.get("failed")]
+    assert all(f"run {holder_of(database)} (weekly_db.yml" in msg for msg in losers)
+
+
+def test_racers_in_one_process(database, connect):
+    """The same race without the start of a process in between, many times over."""
+    sessions = [connect() for _ in range(RACERS)]
+    for lap in range(10):
+        start, won = threading.Barrier(RACERS), []
+
+        def race(number: int, lap: int = lap, start: threading.Barrier = start, won: list[str] = won) -> None:
+            start.wait()
+            try:
+                take(sessions[number], f"run-{lap}-{number}")
+            except RunbookError:
+                return
+            won.append(f"run-{lap}-{number}")
+
+        threads = [threading.Thread(target=race, args=(number,)) for number in range(RACERS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert won == [holder_of(database)]
+        let_it_end(database)
+
+
+def test_a_lease_ends_by_itself(database, connect):
+    first, second = connect(), connect()
+    assert take(first, "run-1") == "acquire"
+    assert take(first, "run-1") == "renew"
+    with pytest.raises(RunbookError, match=r"run run-1 \(weekly_db.yml, far/1\) holds the lease until .* UTC"):
+        take(second, "run-2")
+    let_it_end(database)
+    assert take(second, "run-2") == "take_over"
+    with pytest.raises(RunbookError, match="run run-2"):
+        take(first, "run-1")
+    assert lease.release(first, run_id="run-1") is False
+    assert holder_of(database) == "run-2"
+    assert lease.release(second, run_id="run-2") is True
+    assert take(first, "run-1") == "acquire"
+
+
+def test_the_server_s_clock_decides(database, connect, tmp_path):
+    faketime = shutil.which("faketime")
+    if faketime is None:
+        pytest.skip("faketime is not installed, so the clock was NOT tested; apt-get install faketime")
+    take(connect(), "run-1")
+    (tmp_path / "journal.jsonl").touch()
+    options = database.login | {
+        "environment": "sandbox",
+        "inventory_sources": ["hosts"],
+        "playbook": "weekly_db.yml",
+        "system_identifier": database.one("SELECT system_identifier::text FROM pg_control_system()"),
+        "max_clock_skew_s": 100_000,
+    }
+    code = (
+        "import sys, json; sys.path.insert(0, sys.argv[1] + '/tests'); from conftest import run_module;"
+        "print(json.dumps(run_module('pg_preflight', json.loads(sys.argv[2])).result))"
+    )
+    done = subprocess.run(
+        [faketime, "-f", "+2h", sys.executable, "-c", code, str(ROOT), json.dumps(options)],
+        env=os.environ | {"RUNBOOK_RUN_DIR": str(tmp_path), "RUNBOOK_RUN_ID": "run-2"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "run run-1 (weekly_db.yml, far/1) holds the lease" in json.loads(done.stdout)["msg"]
+    assert holder_of(database) == "run-1"
+
+
+def test_a_run_whose_process_is_gone_is_not_waited_for(connect, dead_controller):
+    take(connect(), "run-1", dead_controller)
+    assert take(connect(), "run-2") == "take_over"
+
+
+def test_a_process_number_of_another_machine_says_nothing(database, connect, dead_controller):
+    take(connect(), "run-1", dead_controller)
+    database.run("UPDATE runbook.lease SET machine = 'elsewhere'")
+    with pytest.raises(RunbookError, match="holds the lease until"):
+        take(connect(), "run-2")
+    database.run("UPDATE runbook.lease SET machine = ''")
+    with pytest.raises(RunbookError, match="holds the lease until"):
+        take(connect(), "run-2")
+
+
+def test_a_module_that_outlives_its_run_keeps_the_next_one_out(database, connect, dead_controller):
+    """Its ansible-playbook was killed, the module goes on: nobody may write beside it."""
+    outlived, next_run = connect(), connect()
+    take(outlived, "run-1", dead_controller)
+    with lease.writing(outlived, run_id="run-1") as guard:
+        pid = outlived.query("SELECT pg_backend_pid() AS pid")[0]["pid"]
+        with pytest.raises(
+            RunbookError, match=rf"still writes \(server process {pid}\).*pg_terminate_backend\({pid}\)"
+        ):
+            take(next_run, "run-2")
+        let_it_end(database)
+        with pytest.raises(RunbookError, match="still writes"):
+            take(next_run, "run-2")
+        with pytest.raises(RunbookError, match="which has ended, still writes"), lease.writing(next_run, run_id=None):
+            pass
+        guard.renew()
+    assert take(next_run, "run-2") == "take_over"
+
+
+def test_the_server_frees_the_lock_of_a_writer_that_is_gone(database, connect, dead_controller):
+    outlived = connect()
+    take(outlived, "run-1", dead_controller)
+    next_run = connect()
+
+    def write() -> None:
+        with lease.writing(outlived, run_id="run-1"):
+            database.run(f"SELECT pg_terminate_backend({lease.writer(next_run)}, 5000)")
+            outlived.query("SELECT 1")
+
+    with pytest.raises(psycopg2.OperationalError):
+        write()
+    assert take(next_run, "run-2") == "take_over"
+
+
+def test_a_writer_of_another_run_is_refused(connect):
+    take(connect(), "run-1")
+    for run_id in ("run-2", None):
+        with pytest.raises(RunbookError, match="run run-1"), lease.writing(connect(), run_id=run_id):
+            pass
+    with lease.writing(connect(), run_id="run-1"):
+        pass
+
+
+def test_two_modules_of_one_run_do_not_write_side_by_side(connect):
+    take(connect(), "run-1")
+    second = lease.writing(connect(), run_id="run-1")
+    with lease.writing(connect(), run_id="run-1"), pytest.raises(RunbookError, match="another module"), second:
+        pass
+
+
+def test_work_renews_the_lease_and_stops_when_it_is_lost(database, connect):
+    session = connect()
+    take(session, "run-1")
+    let_it_end(database)
+    with lease.writing(session, run_id="run-1", ttl_s=0) as guard:
+        guard.renew()
+        assert database.one("SELECT expires_at > clock_timestamp() - interval '1 second' FROM runbook.lease")
+        database.run("UPDATE runbook.lease SET run_id = 'run-2'")
+        with pytest.raises(RunbookError, match=r"lost its lease, run run-2 .* holds it now"):
+            guard.renew()
+        database.run("DELETE FROM runbook.lease")
+        with pytest.raises(RunbookError, match="nobody holds it now"):
+            guard.renew()
+
+
+def test_a_locked_table_is_waited_for_in_bounds(database, connect):
+    session, other = connect(), database.connect()
+    take(session, "run-1")
+    other.autocommit = False
+    with other.cursor() as cursor:
+        cursor.execute("LOCK TABLE runbook.lease IN ACCESS EXCLUSIVE MODE")
+    for act in (
+        lambda: take(session, "run-1"),
+        lambda: lease.stand(session, run_id="run-1"),
+        lambda: lease.release(session, run_id="run-1"),
+    ):
+        with pytest.raises(RunbookError, match="another session keeps"):
+            act()
+    other.close()
+    assert take(session, "run-1") == "renew"
+
+
+# --- the module, and its playbook -------------------------------------------------------------------------------------
+
+
+def test_the_module_gives_back_what_its_run_holds_and_nothing_else(database, connect):
+    assert "nobody holds the lease" in run_module("pg_lease", database.login, RUNBOOK_RUN_ID="run-1").result["msg"]
+    take(connect(), "run-1")
+    other = run_module("pg_lease", database.login, RUNBOOK_RUN_ID="run-2")
+    assert other.result["released"] is False
+    assert other.result["holder"]["run_id"] == "run-1"
+    assert holder_of(database) == "run-1"
+    dry = run_module("pg_lease", database.login, check=True, RUNBOOK_RUN_ID="run-1")
+    assert dry.result["released"] is True
+    assert holder_of(database) == "run-1"
+    real = run_module("pg_lease", database.login, RUNBOOK_RUN_ID="run-1")
+    assert real.result["executed_queries"] == dry.result["executed_queries"]
+    assert real.result["changed"] is dry.result["changed"] is False
+    assert holder_of(database) is None
+
+
+def named(database: Database, run_id: str, **flags: Any) -> dict[str, Any]:
+    return run_module("pg_lease", database.login | {"run_id": run_id}, RUNBOOK_RUN_ID="run-9", **flags).result
+
+
+def test_whoever_releases_another_run_names_it_and_it_is_dead(database, connect, dead_controller):
+    session = connect()
+    take(session, "run-1", lease.controller())
+    assert "'run-2' does not hold the lease, run-1" in named(database, "run-2")["msg"]
+    assert "alive on this machine" in named(database, "run-1")["msg"]
+    take(session, "run-1", dead_controller)
+    with lease.writing(session, run_id="run-1"):
+        assert "still writes in the name of run run-1" in named(database, "run-1")["msg"]
+    assert holder_of(database) == "run-1"
+    assert named(database, "run-1", check=True)["changed"] is True
+    assert holder_of(database) == "run-1"
+    released = named(database, "run-1")
+    assert released["changed"] is True
+    assert released["released"] is True
+    assert holder_of(database) is None
+    again = named(database, "run-1")
+    assert again["changed"] is False
+    assert not again.get("failed")
+
+
+def test_the_playbook_shows_and_releases(database, connect, tmp_path):
+    take(connect(), "run-1")
+    project = Project.for_database(tmp_path, database)
+    shown = project.run("lease.yml")
+    assert shown.code == 0, shown.output
+    assert "run run-1 (weekly_db.yml, far/1) holds the lease until" in shown.output
+    assert holder_of(database) == "run-1"
+    released = project.run("lease.yml", preflight_lease_run_id="run-1")
+    assert released.code == 0, released.output
+    assert released.last("pg_lease")["changed"] is True
+    assert holder_of(database) is None

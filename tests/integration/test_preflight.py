@@ -1,0 +1,244 @@
+"""The module pg_preflight against a real server: what it refuses, and in which words."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible.module_utils.runbook.drivers.pgtools import Cluster
+from conftest import ROOT, Database, Outcome, free_port, run_module
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+RUN = "20260104T020000Z-weekly_db-1"
+
+
+@pytest.fixture
+def options(database: Database) -> dict[str, Any]:
+    """Options with which every check passes."""
+    return database.login | {
+        "environment": "staging",
+        "inventory_sources": ["/srv/inventories/staging"],
+        "playbook": "weekly_db.yml",
+        "system_identifier": database.one("SELECT system_identifier::text FROM pg_control_system()"),
+    }
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    (tmp_path / "journal.jsonl").touch()
+    return tmp_path
+
+
+@pytest.fixture
+def preflight(options: dict[str, Any], run_dir: Path) -> Callable[..., Outcome]:
+    """Run the module with some options changed."""
+
+    def run(*, check: bool = False, environ: dict[str, str] | None = None, **changed: Any) -> Outcome:
+        environ = {"RUNBOOK_RUN_DIR": str(run_dir), "RUNBOOK_RUN_ID": RUN, "RUNBOOK_CONTROLLER": "far/1"} | (
+            environ or {}
+        )
+        return run_module("pg_preflight", options | changed, check=check, **environ)
+
+    return run
+
+
+def leases(database: Database) -> list[tuple[Any, ...]]:
+    if database.one("SELECT to_regclass('runbook.lease')") is None:
+        return []
+    return database.run("SELECT run_id, controller, purpose FROM runbook.lease")
+
+
+def refused(outcome: Outcome, database: Database, check: str) -> str:
+    """The sentence of a refusal: one line, of the check that was meant, nothing written."""
+    assert outcome.failed
+    assert outcome.result["changed"] is False
+    assert outcome.result["status"] == "breach"
+    assert outcome.result["checks"][-1] == {"name": check, "status": "breach", "msg": outcome.result["msg"]}
+    assert all(one["status"] == "ok" for one in outcome.result["checks"][:-1])
+    assert "\n" not in outcome.result["msg"]
+    assert leases(database) == []
+    return str(outcome.result["msg"])
+
+
+def test_all_checks_pass_and_the_lease_is_held(database, preflight):
+    dry = preflight(check=True)
+    assert leases(database) == []
+    assert database.one("SELECT to_regnamespace('runbook')") is None
+    real = preflight()
+    assert leases(database) == [(RUN, "far/1", "weekly_db.yml")]
+    names = ["record", "inventory", "environment", "approval", "target", "connection", "identity", "primary", "clock"]
+    assert [one["name"] for one in real.result["checks"]] == [*names, "lease"]
+    assert dry.result["executed_queries"] == real.result["executed_queries"]
+    assert dry.result["changed"] is real.result["changed"] is True
+    assert dry.result["lease"] == {"run_id": RUN, "decision": "acquire", "expires_at": None}
+    assert real.result["lease"]["decision"] == "acquire"
+    assert real.result["lease"]["expires_at"]
+    assert real.result["database"] == database.name
+    assert abs(real.result["clock_skew_s"]) < 1
+
+    again = preflight()
+    assert again.result["lease"]["decision"] == "renew"
+    assert again.result["changed"] is False
+    assert again.result["executed_queries"] == []
+
+
+def test_a_lease_of_another_run_is_refused_in_check_mode_too(database, preflight):
+    assert not preflight().failed
+    held = leases(database)
+    for check in (True, False):
+        second = preflight(check=check, environ={"RUNBOOK_RUN_ID": "run-2"})
+        assert second.failed
+        assert f"run {RUN} (weekly_db.yml, far/1) holds the lease until" in second.result["msg"]
+        assert "playbooks/lease.yml" in second.result["msg"]
+        assert leases(database) == held
+
+
+def test_without_a_lease_nothing_is_written(database, preflight):
+    outcome = preflight(take_lease=False)
+    assert not outcome.failed
+    assert outcome.result["lease"]["decision"] == "none"
+    assert database.one("SELECT to_regnamespace('runbook')") is None
+
+
+@pytest.mark.parametrize(
+    ("check", "changed", "says"),
+    [
+        ("inventory", {"inventory_sources": ["/a", "/b"]}, "2 inventories were named (/a, /b)"),
+        ("environment", {"environment": ""}, "set runbook_environment"),
+        ("environment", {"environment": "production"}, "folder named 'staging'"),
+        ("approval", {"confirm": "production"}, "'production' was confirmed, but this inventory is staging"),
+        ("approval", {"job": "nightly"}, "not among the scheduled jobs of this inventory (none)"),
+        ("target", {"login_host": "", "login_db": ""}, "login_host and login_db are empty"),
+        ("connection", {"login_db": "nowhere"}, "there is no database 'nowhere'"),
+        ("connection", {"login_user": "nobody"}, "there is no role 'nobody'"),
+        ("identity", {"system_identifier": ""}, "pin it: preflight_system_identifier: '"),
+        ("identity", {"system_identifier": "42"}, "the inventory means cluster 42, and cluster"),
+    ],
+)
+def test_a_refusal_is_one_sentence_and_writes_nothing(database, preflight, check, changed, says):
+    assert says in refused(preflight(**changed), database, check)
+
+
+def test_production_wants_a_confirmation_or_a_scheduled_job(database, preflight):
+    production: dict[str, Any] = {
+        "environment": "production",
+        "inventory_sources": ["/srv/production"],
+        "scheduled_jobs": {"weekly-maintenance": "weekly_db.yml", "daily-cleanup": "daily_cleanup.yml"},
+    }
+    assert "add -e confirm=production" in refused(preflight(**production), database, "approval")
+    other = preflight(**production, job="daily-cleanup")
+    assert "schedules daily-cleanup for the playbook daily_cleanup.yml" in refused(other, database, "approval")
+    for approved in ({"confirm": "production"}, {"job": "weekly-maintenance"}):
+        assert not preflight(**production, **approved).failed
+
+
+def test_no_server(database, preflight):
+    assert "no server answers there" in refused(preflight(login_port=free_port()), database, "connection")
+
+
+def test_a_server_that_never_answers_is_waited_for_in_bounds(database, preflight):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        port = silent.getsockname()[1]
+        outcome = preflight(dsn=f"host=127.0.0.1 port={port} user=app dbname=app connect_timeout=2")
+    assert "no answer within" in refused(outcome, database, "connection")
+
+
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        ({"RUNBOOK_RUN_DIR": ""}, "RUNBOOK_RUN_DIR is not set"),
+        ({"RUNBOOK_RUN_DIR": "/nonexistent"}, "/nonexistent/journal.jsonl is missing"),
+        ({"RUNBOOK_RUN_DIR": "", "RUNBOOK_JOURNAL_ERROR": "No space left on /var."}, "No space left on /var."),
+    ],
+)
+def test_no_record_no_run(database, preflight, environ, says):
+    assert says in refused(preflight(environ=environ), database, "record")
+
+
+def test_no_run_no_lease(database, preflight):
+    assert "RUNBOOK_RUN_ID is not set" in refused(preflight(environ={"RUNBOOK_RUN_ID": ""}), database, "lease")
+
+
+def test_a_clock_that_is_off_by_two_hours(database, options, run_dir):
+    """The bastion's clock is moved, the server's is not."""
+    faketime = shutil.which("faketime")
+    if faketime is None:
+        pytest.skip("faketime is not installed, so the clock was NOT tested; apt-get install faketime")
+    code = (
+        "import sys, json; sys.path.insert(0, sys.argv[1] + '/tests'); from conftest import run_module;"
+        "print(json.dumps(run_module('pg_preflight', json.loads(sys.argv[2])).result))"
+    )
+    for shift in ("+2h", "-2h"):
+        environ = {"RUNBOOK_RUN_DIR": str(run_dir), "RUNBOOK_RUN_ID": RUN}
+        done = subprocess.run(
+            [faketime, "-f", shift, sys.executable, "-c", code, str(ROOT), json.dumps(options)],
+            env=os.environ | environ,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        msg = refused(Outcome(json.loads(done.stdout), ""), database, "clock")
+        assert "s apart where 300 s are accepted" in msg
+        assert "7,200 s apart" in msg or "7,199 s apart" in msg
+
+
+def test_a_standby_is_refused(cluster, preflight, tmp_path):
+    copy = Cluster(cluster.bindir, tmp_path / "standby" / "data", free_port())
+    copy.data.parent.mkdir()
+    Database("127.0.0.1", cluster.port, "postgres", cluster.superuser).run("CHECKPOINT")
+    copy._run(
+        "pg_basebackup", "-h", "127.0.0.1", "-p", str(cluster.port), "-U", cluster.superuser, "-D", str(copy.data),
+        "--checkpoint=fast", "--write-recovery-conf", "--no-sync",
+    )  # fmt: skip
+    copy.start(fsync="off", max_connections=60, primary_conninfo="")
+    try:
+        outcome = preflight(login_port=copy.port)
+    finally:
+        copy.stop("immediate")
+    assert outcome.failed
+    assert "standby" in outcome.result["msg"]
+    assert outcome.result["checks"][-1]["name"] == "primary"
+
+
+def test_a_user_without_rights_on_the_lease(database, preflight):
+    database.run(
+        f"REVOKE ALL ON DATABASE {database.name} FROM PUBLIC",
+        "DROP ROLE IF EXISTS weak", "CREATE ROLE weak LOGIN", f"GRANT CONNECT ON DATABASE {database.name} TO weak",
+    )  # fmt: skip
+    try:
+        for check in (True, False):
+            outcome = preflight(login_user="weak", check=check)
+            assert "user 'weak' may not create the schema runbook" in refused(outcome, database, "lease")
+        assert not preflight(environ={"RUNBOOK_RUN_ID": "owner"}).failed
+        outcome = preflight(login_user="weak")
+        assert "user 'weak' may not use the schema runbook" in outcome.result["msg"]
+        assert "playbooks/db_roles.yml" in outcome.result["msg"]
+        database.run("GRANT USAGE ON SCHEMA runbook TO weak", "GRANT SELECT ON runbook.lease TO weak")
+        assert "may not write to the schema runbook" in preflight(login_user="weak").result["msg"]
+    finally:
+        database.run("DROP OWNED BY weak", "DROP ROLE weak")
+
+
+def test_secrets_stay_secret(preflight):
+    """A canary in every place a secret can be given; nothing that is printed holds it."""
+    canary = "c4n4ry-s3cr3t"
+    for changed in (
+        {"login_password": canary, "login_db": "nowhere"},
+        {"login_password": canary},
+        {"dsn": f"postgresql://app:{canary}@127.0.0.1:1/x"},
+        {"dsn": f"postgresql://app:{canary}@@@:::"},
+    ):
+        outcome = preflight(**changed)
+        assert canary not in str(outcome.result)
+        assert canary not in outcome.stderr

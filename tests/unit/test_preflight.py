@@ -1,0 +1,207 @@
+"""The rules of preflight and of the lease, without a database."""
+
+from __future__ import annotations
+
+import doctest
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import lease, preflight
+from ansible.module_utils.runbook.rules.lease import Lease
+from ansible.module_utils.runbook.rules.preflight import Journal, Server
+
+NOW = datetime(2026, 1, 4, 2, 0, tzinfo=UTC)
+SERVER = Server("mental_scribe", "7395012345678901234", in_recovery=False, clock=NOW)
+
+
+def test_doctests():
+    assert doctest.testmod(preflight).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("journal", "says"),
+    [
+        (Journal(None, "No space left on device in /var/runs.", False, 0), "No space left on device in /var/runs."),
+        (Journal(None, None, False, 0), "RUNBOOK_RUN_DIR is not set"),
+        (Journal("/var/runs/x", None, False, 10**12), "/var/runs/x/journal.jsonl is missing or cannot be appended to"),
+        (Journal("/var/runs/x", None, True, 1000), "33,554,432 bytes free in /var/runs/x and finds 1,000"),
+    ],
+)
+def test_no_record_no_run(journal, says):
+    with pytest.raises(RunbookError, match=says.replace("/", "\\/")):
+        preflight.check_record(journal)
+
+
+def test_a_journal_with_room_is_enough():
+    assert "/var/runs/x" in preflight.check_record(Journal("/var/runs/x", None, True, 10**9))
+
+
+@pytest.mark.parametrize(
+    ("sources", "says"), [([], "no inventory"), ([""], "no inventory"), (["a", "b"], r"2 inventories .*\(a, b\)")]
+)
+def test_exactly_one_inventory(sources, says):
+    with pytest.raises(RunbookError, match=says):
+        preflight.check_inventory(sources)
+
+
+@pytest.mark.parametrize(
+    ("environment", "source", "says"),
+    [
+        ("", "/x/hosts.yml", "does not say what it is"),
+        ("prod", "/x/hosts.yml", "'prod' is unknown"),
+        ("sandbox", "/srv/inventories/production", "folder named 'production'"),
+        ("staging", "/srv/production/inventories/sandbox/hosts.yml", "folder named 'sandbox'"),
+    ],
+)
+def test_environment_is_said_and_consistent(environment, source, says):
+    with pytest.raises(RunbookError, match=says):
+        preflight.check_environment(environment, source)
+
+
+@pytest.mark.parametrize("source", ["/runner/inventory/hosts", "/srv/production/inventories/staging", "host,"])
+def test_environment_without_contradiction(source):
+    assert preflight.check_environment("staging", source)
+
+
+JOBS = {"weekly-maintenance": "weekly_db.yml"}
+
+
+def approve(environment, *, confirm="", job="", playbook="weekly_db.yml"):
+    return preflight.check_approval(
+        environment=environment, confirm=confirm, job=job, scheduled_jobs=JOBS, playbook=playbook
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "said", "says"),
+    [
+        ("production", {}, "add -e confirm=production"),
+        ("production", {"confirm": "staging"}, "'staging' was confirmed, but this inventory is production"),
+        ("production", {"confirm": "yes"}, "'yes' was confirmed"),
+        ("sandbox", {"confirm": "production"}, "'production' was confirmed, but this inventory is sandbox"),
+        ("production", {"job": "monthly-optimization"}, r"not among the scheduled jobs .*\(weekly-maintenance\)"),
+        ("staging", {"job": "monthly-optimization"}, "not among the scheduled jobs"),
+        ("production", {"job": "weekly-maintenance", "playbook": "lease.yml"}, "weekly_db.yml, not for lease.yml"),
+        ("production", {"job": "weekly-maintenance", "confirm": "staging"}, "'staging' was confirmed"),
+    ],
+)
+def test_not_approved(environment, said, says):
+    with pytest.raises(RunbookError, match=says):
+        approve(environment, **said)
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ("production", {"confirm": "production"}),
+        ("production", {"job": "weekly-maintenance"}),
+        ("staging", {}),
+        ("sandbox", {"confirm": "sandbox"}),
+    ],
+)
+def test_approved(environment, said):
+    assert approve(environment, **said)
+
+
+@pytest.mark.parametrize(
+    ("pinned", "database", "says"),
+    [
+        ("", "mental_scribe", "pin it: preflight_system_identifier: '7395012345678901234'"),
+        ("  ", "mental_scribe", "pin it"),
+        ("FILL ME IN", "mental_scribe", "'FILL ME IN' is not a system identifier"),
+        ("1", "mental_scribe", "means cluster 1, and cluster 7395012345678901234 answered"),
+        ("7395012345678901234", "other", "means database 'other', and 'mental_scribe' answered"),
+    ],
+)
+def test_identity(pinned, database, says):
+    with pytest.raises(RunbookError, match=says):
+        preflight.check_identity(SERVER, system_identifier=pinned, database=database)
+
+
+def test_a_standby_is_refused():
+    with pytest.raises(RunbookError, match="standby"):
+        preflight.check_primary(Server("a", "1", in_recovery=True, clock=NOW))
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "round_trip_s", "skew_s"),
+    [(0, 0, 0), (10, 2, 8), (-10, 2, -10), (1, 4, 0), (7201, 2, 7199)],
+)
+def test_skew_is_what_is_certain(ahead_s, round_trip_s, skew_s):
+    received_at = NOW + timedelta(seconds=round_trip_s)
+    found = preflight.clock_skew_s(NOW + timedelta(seconds=ahead_s), sent_at=NOW, received_at=received_at)
+    assert found == skew_s
+
+
+@pytest.mark.parametrize("skew_s", [-301.0, 301.0])
+def test_clocks_that_disagree(skew_s):
+    bastion = NOW - timedelta(seconds=skew_s)
+    with pytest.raises(RunbookError, match="301 s apart where 300 s are accepted") as refused:
+        preflight.check_clock(skew_s, server_clock=NOW, bastion_clock=bastion, max_skew_s=300)
+    assert f"{NOW:%Y-%m-%d %H:%M:%S}" in refused.value.message
+    assert f"{bastion:%Y-%m-%d %H:%M:%S}" in refused.value.message
+
+
+def test_clocks_that_agree():
+    assert preflight.check_clock(-300.0, server_clock=NOW, bastion_clock=NOW, max_skew_s=300)
+
+
+# --- the lease --------------------------------------------------------------------------------------------------------
+
+HELD = Lease("run-1", "bastion/1", "m", "weekly_db.yml", NOW, NOW + timedelta(minutes=15))
+AFTER = NOW + timedelta(minutes=15)
+
+
+@pytest.mark.parametrize(
+    ("current", "run_id", "now", "holder", "is_written_to", "decision"),
+    [
+        (None, "run-2", NOW, "unknown", False, "acquire"),
+        (None, "run-2", NOW, "unknown", True, "refuse"),
+        (HELD, "run-1", NOW, "alive", False, "renew"),
+        (HELD, "run-1", NOW, "alive", True, "renew"),
+        (HELD, "run-2", NOW, "alive", False, "refuse"),
+        (HELD, "run-2", NOW, "unknown", False, "refuse"),
+        (HELD, "run-2", NOW, "dead", False, "take_over"),
+        (HELD, "run-2", NOW, "dead", True, "refuse"),
+        (HELD, "run-2", AFTER, "unknown", False, "take_over"),
+        (HELD, "run-2", AFTER, "alive", False, "take_over"),
+        (HELD, "run-2", AFTER, "unknown", True, "refuse"),
+    ],
+)
+def test_who_gets_the_lease(*, current, run_id, now, holder, is_written_to, decision):
+    found = lease.decide(current, run_id=run_id, now=now, holder=holder, is_written_to=is_written_to)
+    assert found == decision
+
+
+@pytest.mark.parametrize(
+    ("current", "run_id", "now", "holder", "may"),
+    [
+        (None, None, NOW, "unknown", True),
+        (HELD, "run-1", NOW, "alive", True),
+        (HELD, "run-2", NOW, "unknown", False),
+        (HELD, None, NOW, "alive", False),
+        (HELD, None, NOW, "dead", True),
+        (HELD, "run-2", AFTER, "unknown", True),
+    ],
+)
+def test_who_may_write(*, current, run_id, now, holder, may):
+    assert lease.may_write(current, run_id=run_id, now=now, holder=holder) is may
+
+
+@pytest.mark.parametrize(
+    ("run_id", "holder", "writer_pid", "says"),
+    [
+        ("run-2", "dead", None, "'run-2' does not hold the lease, run-1"),
+        ("run-1", "alive", None, "alive on this machine"),
+        ("run-1", "dead", 4711, r"still writes .*pg_terminate_backend\(4711\)"),
+    ],
+)
+def test_a_release_that_is_refused(run_id, holder, writer_pid, says):
+    with pytest.raises(RunbookError, match=says):
+        lease.check_release(HELD, run_id=run_id, holder=holder, writer_pid=writer_pid)
+
+
+@pytest.mark.parametrize("holder", ["dead", "unknown"])
+def test_a_release_that_is_granted(holder):
+    lease.check_release(HELD, run_id="run-1", holder=holder, writer_pid=None)
