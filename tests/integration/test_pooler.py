@@ -15,7 +15,7 @@ from ansible.module_utils.runbook.drivers import pooler
 from ansible.module_utils.runbook.drivers.pgtools import unprivileged
 from ansible.module_utils.runbook.drivers.postgres import Session, Target
 from ansible.module_utils.runbook.errors import RunbookError
-from conftest import Database, free_port
+from conftest import Database, free_port, run_module
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,3 +175,18 @@ def test_a_session_behind_a_session_pooler_has_its_settings(bouncers: Any) -> No
     with Session(bouncer.target, lock_timeout_ms=1000, statement_timeout_ms=2000) as session:
         assert session.query("SHOW lock_timeout") == [{"lock_timeout": "1s"}]
         assert session.query("SHOW search_path") == [{"search_path": "pg_catalog"}]
+
+
+@needs_pgbouncer
+def test_vacuum_refuses_a_transaction_pooler_and_goes_through_a_session_pooler(
+    bouncers: Any, database: Database
+) -> None:
+    database.run("CREATE TABLE t AS SELECT 1 AS i")
+    login = database.login
+    refused = run_module("pg_vacuum", login | {"login_port": bouncers(pool_mode="transaction").port})
+    assert refused.failed
+    assert "transaction mode" in refused.result["msg"]
+    assert database.one("SELECT count(*) FROM pg_stat_user_tables WHERE last_vacuum IS NOT NULL") == 0
+    done = run_module("pg_vacuum", login | {"login_port": bouncers(pool_mode="session", default_pool_size=5).port})
+    assert not done.failed, done.result["msg"]
+    assert [entry["state"] for entry in done.result["tables"]] == ["done"]

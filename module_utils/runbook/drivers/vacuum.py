@@ -13,7 +13,16 @@ import psycopg2.errors
 from ansible.module_utils.runbook.drivers import postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
-from ansible.module_utils.runbook.rules.vacuum import Figures, Part, Priority, Report, Settings, Table, Work
+from ansible.module_utils.runbook.rules.vacuum import (
+    BLOCK_BYTES,
+    Figures,
+    Part,
+    Priority,
+    Report,
+    Settings,
+    Table,
+    Work,
+)
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -112,7 +121,7 @@ def read_settings(session: Session, *, vacuum_scale_factor: float, analyze_scale
 
 
 def read_tables(session: Session, oids: Collection[int] | None = None) -> list[Table]:
-    """Everything that VACUUM or ANALYZE may take, system catalogs included; no lock is taken.
+    """Everything that VACUUM or ANALYZE may take, system catalogs included; no lock on a table is waited for.
 
     Left out are foreign tables, whose ANALYZE would fetch rows from elsewhere, and temporary tables of others.
 
@@ -120,7 +129,15 @@ def read_tables(session: Session, oids: Collection[int] | None = None) -> list[T
     """
     permitted = _MAY_MAINTAIN if session.server_version >= 170000 else _IS_OWNER
     statement = sql.SQL(_TABLES.replace("{permitted}", permitted))
-    return [_table(row) for row in session.query(statement, {"oids": None if oids is None else list(oids)})]
+    tables = [_table(row) for row in session.query(statement, {"oids": None if oids is None else list(oids)})]
+    # Where VACUUM and ANALYZE never ran, the catalog holds no size, and the biggest tables would seem the smallest.
+    new = [table.oid for table in tables if table.heap_pages == 0 and table.last_vacuum is None and table.kind != "p"]
+    sizes = _sizes(session, new)
+    pages = {oid: size // BLOCK_BYTES for oid, size in sizes.items() if size}
+    return [
+        replace(table, heap_pages=pages[table.oid], total_pages=pages[table.oid]) if table.oid in pages else table
+        for table in tables
+    ]
 
 
 def _table(row: dict[str, Any]) -> Table:
