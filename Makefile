@@ -8,9 +8,11 @@ INVENTORY ?= inventories/sandbox
 
 # An inherited setting that would make each start of Ansible twice as slow.
 unexport PYTHONDONTWRITEBYTECODE
-# Tools write caches below HOME; where that cannot be written, they get one here.
-ifneq ($(shell test -n "$$HOME" && test -w "$$HOME" && echo yes),yes)
+# Tools write below HOME, and Ansible below the home that the account database names; where either cannot be written,
+# both get a folder here.
+ifneq ($(shell test -w "$$HOME" && test -w "$$(eval echo ~$$(id -un))" && echo yes),yes)
 export HOME := $(CURDIR)/.cache/home
+export ANSIBLE_REMOTE_TMP := $(CURDIR)/.cache/home/tmp
 $(shell mkdir -p .cache/home)
 endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)

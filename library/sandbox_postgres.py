@@ -87,6 +87,7 @@ executed_queries:
   returned: success
 """
 
+import contextlib
 import secrets
 import shutil
 import signal
@@ -244,6 +245,9 @@ def _absent(context: Context, home: Home) -> dict[str, Any]:
     if pid is not None:
         # The data is not wanted any more, so the server need not write it out.
         end_process(pid, signal.SIGQUIT, still_there=cluster.is_running)
+    with contextlib.suppress(OSError):
+        # It may lie in the temporary folder, and a restart of the machine may have removed it.
+        socket_folder(home.path).rmdir()
     home.remove(*_PARTS)
     return {"changed": True, "msg": f"Removed PostgreSQL in {home.path}, data and all."}
 

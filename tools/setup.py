@@ -235,6 +235,9 @@ def main() -> int:
     except SetupError as error:
         sys.stderr.write(f"setup: {error}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("setup: interrupted; the next call begins anew.\n")
+        return 130
     except PermissionError as error:
         sys.stderr.write(f"setup: {error.filename} cannot be written; run this as the owner of {ROOT}.\n")
         return 1
