@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from typing import TYPE_CHECKING, Any
 
-import conftest  # noqa: F401 - puts our module_utils on the path
+import conftest  # puts our module_utils on the path
 from ansible.module_utils.runbook.rules.record import timestamp
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+SCHEMA = json.loads((conftest.ROOT / "module_utils/runbook/report/record.schema.json").read_text())
+# By its name, because it comes without types.
+VALIDATOR = importlib.import_module("jsonschema").Draft202012Validator(SCHEMA)
+
 #: 2026-03-01 02:00:00 UTC, a first Sunday.
 START_S = 1772330400.0
 TABLES = (
-    "audit_log", "messages", "conversations", "users", "sessions", "api_keys", "attachments", "billing_events", "feature_flags",
-    "invoices", "memberships", "notes", "notifications", "organisations", "prompts", "rate_limits", "tags", "templates",
-    "transcripts", "webhooks", "workspaces",
+    "audit_log", "messages", "conversations", "users", "sessions", "api_keys", "attachments", "billing_events",
+    "feature_flags", "invoices", "memberships", "notes", "notifications", "organisations", "prompts", "rate_limits",
+    "tags", "templates", "transcripts", "webhooks", "workspaces",
 )  # fmt: skip
 
 
@@ -28,24 +33,21 @@ class Sample:
         self.now = start_s
         self.events: list[dict[str, Any]] = []
         self._tasks = 0
-        self.add(
-            "run_start",
-            **{
-                "run_id": f"{timestamp(start_s)[:19].replace('-', '').replace(':', '')}Z-weekly_db-abc123",
-                "playbook": "weekly_db",
-                "controller": "bastion/4711",
-                "commit": "2eca872f00000000000000000000000000000000",
-                "inventory": ["inventories/staging"],
-                "user": "ops",
-                "check_mode": False,
-                "diff_mode": False,
-                "ansible_version": "2.19.14",
-                "limit": None,
-                "tags": [],
-                "skip_tags": [],
-            }
-            | facts,
-        )
+        start: dict[str, Any] = {
+            "run_id": f"{timestamp(start_s)[:19].replace('-', '').replace(':', '')}Z-weekly_db-abc123",
+            "playbook": "weekly_db",
+            "controller": "bastion/4711",
+            "commit": "2eca872f00000000000000000000000000000000",
+            "inventory": ["inventories/staging"],
+            "user": "ops",
+            "check_mode": False,
+            "diff_mode": False,
+            "ansible_version": "2.19.14",
+            "limit": None,
+            "tags": [],
+            "skip_tags": [],
+        }
+        self.add("run_start", **(start | facts))
         self.add("play_start", play="p1", name="Weekly database maintenance", hosts="databases")
 
     def add(self, event: str, *, after_s: float = 0.0, **fields: Any) -> None:
@@ -61,10 +63,18 @@ class Sample:
         self.add("host_start", task=task, host=host)
 
     def result(self, task: str, host: str, state: str = "ok", *, after_s: float = 0.1, **fields: Any) -> None:
-        base = {"ignored": False, "changed": state == "changed", "msg": "", "warnings": [], "figures": {}}
+        base: dict[str, Any] = {
+            "ignored": False,
+            "changed": state == "changed",
+            "msg": "",
+            "warnings": [],
+            "figures": {},
+        }
         self.add("result", after_s=after_s, task=task, host=host, state=state, **(base | fields))
 
-    def step(self, name: str, module: str, host: str, state: str = "ok", role: str | None = None, **fields: Any) -> None:
+    def step(
+        self, name: str, module: str, host: str, state: str = "ok", role: str | None = None, **fields: Any
+    ) -> None:
         task = self.task(name, module, role)
         self.start(task, host)
         self.result(task, host, state, **fields)
@@ -122,15 +132,14 @@ def archive(rows: int = 117_000) -> dict[str, Any]:
         "plan": {"strategy": "batches"},
         "executed_queries": [
             "SELECT count(*) FROM public.audit_log WHERE created_at < %(cutoff)s",
-            "WITH moved AS (DELETE FROM public.audit_log WHERE created_at >= %(from)s AND created_at < %(to)s"
-            " RETURNING *) INSERT INTO public.audit_log_archive SELECT *, now() FROM moved",
+            "WITH moved AS (DELETE FROM public.audit_log RETURNING *) INSERT INTO public.audit_log_archive TABLE moved",
         ],
         "status": "ok",
     }
 
 
 def vacuum(*, planned: bool = False) -> dict[str, Any]:
-    tables = []
+    tables: list[dict[str, Any]] = []
     for number, name in enumerate(TABLES):
         size = int(2_400_000_000 / (number + 1) ** 1.6)
         dead = int(420_000 / (number + 1) ** 1.3)
@@ -140,7 +149,7 @@ def vacuum(*, planned: bool = False) -> dict[str, Any]:
         tables.append({
             "table": f"public.{name}",
             "action": "vacuum_analyze" if number < 6 else "analyze",
-            "reason": f"{dead:,} dead rows, above the threshold of 5,000" if number < 6 else "12 % changed since the last analyze",
+            "reason": f"{dead:,} dead rows, above the threshold of 5,000" if number < 6 else "12 % of its rows changed",
             "state": state,
             "duration_s": None if planned else 18.0 / (number + 1),
             "before": before,
@@ -171,7 +180,9 @@ def weekly(hosts: tuple[str, ...] = ("db1",), start_s: float = START_S, *, rows:
     for host in hosts:
         sample.start(task, host)
     for host in hosts:
-        sample.result(task, host, after_s=1.3 / len(hosts), msg="All 3 checks passed; the lease is held.", figures=preflight(host))
+        sample.result(
+            task, host, after_s=1.3 / len(hosts), msg="All 3 checks passed; the lease is held.", figures=preflight(host)
+        )
     task = sample.task("Archive old rows", "pg_archive")
     for host in hosts:
         sample.start(task, host)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make the record and the reports of a run from its journal: of one that was killed, or with newer templates.
 
-    .venv/bin/python tools/render_record.py runs/20260301T020000Z-weekly_db
+.venv/bin/python tools/render_record.py runs/20260301T020000Z-weekly_db
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments).run
     directory = given.parent if given.name == journal.FILE_NAME else given
     if journal.is_alive(directory / journal.FILE_NAME):
-        print(f"{directory}: this run is still going on; its report is made at its end.", file=sys.stderr)
+        print(
+            f"{directory}: this run, or a module that outlived it, is still going on; its report is made at its end.",
+            file=sys.stderr,
+        )
         return 1
     try:
         record = render_run(directory)

@@ -37,6 +37,7 @@ options:
         key: progress
 """
 
+# Ansible wants its documentation before the imports.
 import atexit
 import getpass
 import os
@@ -44,9 +45,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ansible.constants as settings
+import ansible.context as cli
 import ansible.module_utils
-from ansible import constants
-from ansible import context as cli
 from ansible.plugins.callback import CallbackBase
 from ansible.release import __version__ as ansible_version
 
@@ -55,11 +56,11 @@ if str(PROJECT / "module_utils") not in ansible.module_utils.__path__:
     # Under this name alone: a second one would load the exception classes twice.
     ansible.module_utils.__path__.append(str(PROJECT / "module_utils"))
 
-from ansible.module_utils.runbook.errors import RunbookError  # noqa: E402 - the path above comes first
-from ansible.module_utils.runbook.report.progress import Watch  # noqa: E402
-from ansible.module_utils.runbook.report.recorder import Recorder  # noqa: E402
-from ansible.module_utils.runbook.report.view import summary_lines  # noqa: E402
-from ansible.module_utils.runbook.rules import record as rules  # noqa: E402
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.report.progress import Watch
+from ansible.module_utils.runbook.report.recorder import Recorder
+from ansible.module_utils.runbook.report.view import summary_lines
+from ansible.module_utils.runbook.rules import record as rules
 
 if TYPE_CHECKING:
     from ansible.executor.stats import AggregateStats
@@ -70,10 +71,10 @@ if TYPE_CHECKING:
     from ansible.playbook.task import Task
 
 #: Includes have no result of their own: what they bring in has.
-_NO_STEP = frozenset(constants._ACTION_ALL_INCLUDES)  # noqa: SLF001 - the list has no public name
+_NO_STEP = frozenset(settings._ACTION_ALL_INCLUDES)  # noqa: SLF001 - the list has no public name
 
 
-class CallbackModule(CallbackBase):
+class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
     """Translates what Ansible announces into events of the run's record."""
 
     CALLBACK_VERSION = 2.0
@@ -96,7 +97,7 @@ class CallbackModule(CallbackBase):
         options = cli.CLIARGS
         self._told_error = False
         self._recorder = Recorder(Path(self.get_option("runs_dir") or PROJECT / "runs").absolute(), PROJECT)
-        handle, progress_file = tempfile.mkstemp(prefix="runbook-progress-", dir=constants.DEFAULT_LOCAL_TMP)
+        handle, progress_file = tempfile.mkstemp(prefix="runbook-progress-", dir=settings.DEFAULT_LOCAL_TMP)
         os.close(handle)
         self._recorder.begin(
             playbook._file_name,  # noqa: SLF001 - the name has no public accessor
@@ -117,7 +118,7 @@ class CallbackModule(CallbackBase):
             self.get_option("progress"),
             self._display,
             self._sample,
-            colour=not constants.ANSIBLE_NOCOLOR,
+            colour=not settings.ANSIBLE_NOCOLOR,
         )
         self._tell_error()
 
@@ -132,7 +133,7 @@ class CallbackModule(CallbackBase):
         except (OSError, RunbookError) as error:
             self._display.error(f"The run's report could not be written in {recorder.directory}: {error}")
             raise SystemExit(1) from None
-        if record is None:
+        if record is None or recorder.directory is None:
             self._display.error(recorder.error or "The run has no record.")
             raise SystemExit(1)
         for line in summary_lines(record, 79):
@@ -172,7 +173,7 @@ class CallbackModule(CallbackBase):
         """The play that has just begun has no host."""
         self._append("no_hosts", play=self._play)
 
-    def v2_playbook_on_task_start(self, task: Task, is_conditional: bool) -> None:
+    def v2_playbook_on_task_start(self, task: Task, is_conditional: bool) -> None:  # noqa: ARG002 - given by name
         """A task begins, on no host yet."""
         role = task._role.get_name() if task._role else None  # noqa: SLF001
         name = task.get_name().strip()

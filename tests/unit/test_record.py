@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 from html.parser import HTMLParser
-from pathlib import Path
+from typing import Any
 
 import pytest
 import record_samples as samples
@@ -17,20 +17,16 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report import charts, journal, metrics, places, render, view, wording
 from ansible.module_utils.runbook.report.recorder import Recorder
 from ansible.module_utils.runbook.rules import record as rules
-from jsonschema import Draft202012Validator
-
-SCHEMA = json.loads((Path(render.__file__).parent / "record.schema.json").read_text())
-VALIDATOR = Draft202012Validator(SCHEMA)
 
 
-def folded(sample: samples.Sample) -> dict:
+def folded(sample: samples.Sample) -> dict[str, Any]:
     """The record of a sample, proven to keep to the schema, as a reader of record.json sees it."""
-    record = json.loads(json.dumps(rules.fold(sample.events)))
-    VALIDATOR.validate(record)
+    record: dict[str, Any] = json.loads(json.dumps(rules.fold(sample.events)))
+    samples.VALIDATOR.validate(record)
     return record
 
 
-def a_run(state: str = "ok", host: str = "db1", stats: dict | None = None, **fields) -> dict:
+def a_run(state: str = "ok", host: str = "db1", stats: dict[str, int] | None = None, **fields: Any) -> dict[str, Any]:
     sample = samples.Sample()
     sample.step("Do it", "pg_archive", host, state, **fields)
     return folded(sample.end(**{host: stats or {}}))
@@ -55,8 +51,14 @@ def test_a_good_run():
     moved = db1["steps"][1]
     assert moved["start_s"] == pytest.approx(1.3)
     assert moved["duration_s"] == pytest.approx(42.2)
-    assert [moved["progress"][index]["done"] for index in (0, -1)] == [0, 117_000 * (1 - 2.718281828 ** (-41 / 14)) // (1 - 2.718281828**-3)]
-    assert record["warnings"][0] == {"host": "db1", "text": "public.sessions was locked by another session for 30 s and was left out."}
+    assert [moved["progress"][index]["done"] for index in (0, -1)] == [
+        0,
+        117_000 * (1 - 2.718281828 ** (-41 / 14)) // (1 - 2.718281828**-3),
+    ]
+    assert record["warnings"][0] == {
+        "host": "db1",
+        "text": "public.sessions was locked by another session for 30 s and was left out.",
+    }
 
 
 @pytest.mark.parametrize("state", ["failed", "unreachable"])
@@ -162,17 +164,25 @@ def test_what_is_no_journal_is_refused(text):
 
 
 def test_a_journal_that_cannot_be_written_is_given_up(tmp_path, monkeypatch):
-    for name in ("RUNBOOK_RUN_ID", "RUNBOOK_RUN_DIR", "RUNBOOK_CONTROLLER", "RUNBOOK_JOURNAL_ERROR", "RUNBOOK_PROGRESS_FILE"):
+    for name in (
+        "RUNBOOK_RUN_ID",
+        "RUNBOOK_RUN_DIR",
+        "RUNBOOK_CONTROLLER",
+        "RUNBOOK_JOURNAL_ERROR",
+        "RUNBOOK_PROGRESS_FILE",
+    ):
         monkeypatch.delenv(name, raising=False)
     recorder = Recorder(tmp_path / "runs", tmp_path)
     recorder.begin("weekly_db.yml", None, {})
+    assert recorder.directory is not None
     assert os.environ["RUNBOOK_RUN_DIR"] == str(recorder.directory)
     assert journal.is_alive(recorder.directory / "journal.jsonl")
     full = os.open("/dev/full", os.O_WRONLY)
+    assert recorder._journal is not None
     os.dup2(full, recorder._journal._handle)
     os.close(full)
     recorder.append("note", text="lost")
-    assert "No space left on device" in recorder.error
+    assert "No space left on device" in str(recorder.error)
     assert os.environ["RUNBOOK_JOURNAL_ERROR"] == recorder.error
     assert "RUNBOOK_RUN_DIR" not in os.environ
     assert not journal.is_alive(recorder.directory / "journal.jsonl")
@@ -184,13 +194,18 @@ def test_runs_of_one_second_get_folders_of_their_own(tmp_path):
     made = [places.make_directory(tmp_path, "20260301T020000Z-a").name for _ in range(11)]
     assert made[:2] + made[-1:] == ["20260301T020000Z-a", "20260301T020000Z-a-2", "20260301T020000Z-a-11"]
     places.make_directory(tmp_path, "20260301T020001Z-ab")
-    assert [path.name for path in places.earlier_runs(tmp_path, "a")][:2] == ["20260301T020000Z-a-11", "20260301T020000Z-a-10"]
+    assert [path.name for path in places.earlier_runs(tmp_path, "a")][:2] == [
+        "20260301T020000Z-a-11",
+        "20260301T020000Z-a-10",
+    ]
 
 
 def test_commit_is_read_from_git_itself(tmp_path):
     def git(*words: str) -> str:
         identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-        return subprocess.run(["git", "-C", str(tmp_path), *identity, *words], check=True, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(tmp_path), *identity, *words], check=True, capture_output=True, text=True
+        ).stdout.strip()
 
     assert places.git_commit(tmp_path) is None
     git("init", "-q", "-b", "topic/x")
@@ -228,19 +243,31 @@ def test_secrets_are_blotted_out(text):
     assert "********" in hidden
 
 
-@pytest.mark.parametrize("text", ["FATAL: password authentication failed for user app", "5 secrets rotated", "https://example.org/a@b"])
+@pytest.mark.parametrize(
+    "text", ["FATAL: password authentication failed for user app", "5 secrets rotated", "https://example.org/a@b"]
+)
 def test_sentences_about_secrets_stay(text):
     assert rules.redact(text) == text
 
 
 def test_of_foreign_modules_only_numbers_are_kept():
-    said = {"stdout": "row", "content": "row", "rc": 0, "changed": True, "size": 5, "invocation": {"module_args": {"a": 1}}, "list": ["row"]}
+    said = {
+        "stdout": "row",
+        "content": "row",
+        "rc": 0,
+        "changed": True,
+        "size": 5,
+        "invocation": {"module_args": {"a": 1}},
+        "list": ["row"],
+    }
     assert rules.figures(said, own=False) == {"rc": 0, "size": 5}
     assert rules.message(said | {"msg": "row"}, own=False, failed=False) == ""
 
 
 def test_large_results_are_cut_and_say_so():
-    kept = rules.figures({"tables": [{"n": 1}] * 5000, "note": "x" * 10_000, "invocation": 1, "_ansible_x": 1}, own=True)
+    kept = rules.figures(
+        {"tables": [{"n": 1}] * 5000, "note": "x" * 10_000, "invocation": 1, "_ansible_x": 1}, own=True
+    )
     assert len(kept["tables"]) == 2000
     assert kept["tables_left_out"] == 3000
     assert len(kept["note"]) < 4100
@@ -260,7 +287,7 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.open: list[str] = []
-        self.tags: list[tuple[str, dict]] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.words: list[str] = []
         self.feed(text)
         self.close()
@@ -282,12 +309,32 @@ class Page(HTMLParser):
             self.words.append(data)
 
 
-def evil() -> dict:
+def evil() -> dict[str, Any]:
     sample = samples.Sample(inventory=[EVIL], user=EVIL, limit=EVIL, tags=[EVIL])
-    table = {"table": EVIL, "action": EVIL, "reason": EVIL, "state": EVIL, "duration_s": 1.0, "before": {"dead_rows": 5, "size_bytes": 9}}
+    table = {
+        "table": EVIL,
+        "action": EVIL,
+        "reason": EVIL,
+        "state": EVIL,
+        "duration_s": 1.0,
+        "before": {"dead_rows": 5, "size_bytes": 9},
+    }
     table["after"] = {"dead_rows": 0, "size_bytes": 9}
-    sample.step(EVIL, "pg_preflight", EVIL, role=EVIL, figures={"environment": EVIL, "database": EVIL, "checks": [{"name": EVIL, "status": EVIL, "msg": EVIL}]})
-    sample.step(EVIL, "pg_archive", EVIL, msg=EVIL, warnings=[EVIL], figures={"source": EVIL, "cutoff": EVIL, "executed_queries": [EVIL]})
+    sample.step(
+        EVIL,
+        "pg_preflight",
+        EVIL,
+        role=EVIL,
+        figures={"environment": EVIL, "database": EVIL, "checks": [{"name": EVIL, "status": EVIL, "msg": EVIL}]},
+    )
+    sample.step(
+        EVIL,
+        "pg_archive",
+        EVIL,
+        msg=EVIL,
+        warnings=[EVIL],
+        figures={"source": EVIL, "cutoff": EVIL, "executed_queries": [EVIL]},
+    )
     sample.step(EVIL, "pg_vacuum", EVIL, figures={"tables": [table], "not_permitted": [EVIL]})
     sample.step(EVIL, "other", EVIL, "failed", msg=EVIL, figures={EVIL: EVIL})
     sample.add("warning", text=EVIL)
@@ -303,21 +350,26 @@ def test_nothing_in_a_record_becomes_markup():
 
 
 def test_the_page_stands_alone():
-    history = [render.point(rules.fold(samples.weekly(start_s=samples.START_S - week * 7 * 86400).events), f"run-{week}") for week in (2, 1, 0)]
+    history = [
+        render.point(rules.fold(samples.weekly(start_s=samples.START_S - week * 7 * 86400).events), f"run-{week}")
+        for week in (2, 1, 0)
+    ]
     page = Page(render.html(rules.fold(samples.weekly(("db1", "db2")).events), history, []))
     assert not [attrs for tag, attrs in page.tags if tag in ("link", "script", "img") or "src" in attrs]
-    assert all(attrs["href"].startswith(("#", "../")) for tag, attrs in page.tags if tag == "a")
+    assert all(str(attrs["href"]).startswith(("#", "../")) for tag, attrs in page.tags if tag == "a")
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     pictures = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("class") == "chart"]
     assert len(pictures) == 2 * 5 + 3
     for attrs in pictures:
         assert attrs["role"] == "img"
-        assert set(attrs["aria-labelledby"].split()) <= set(ids)
+        assert set(str(attrs["aria-labelledby"]).split()) <= set(ids)
     assert {attrs.get("lang") for tag, attrs in page.tags if tag == "html"} == {"en"}
 
 
-@pytest.mark.parametrize("change", [{"hosts": {}}, {"status": "unknown"}, {"commit": None, "limit": "db1", "tags": ["a"]}])
+@pytest.mark.parametrize(
+    "change", [{"hosts": {}}, {"status": "unknown"}, {"commit": None, "limit": "db1", "tags": ["a"]}]
+)
 def test_a_page_can_be_made_of_every_record(change):
     record = rules.fold(samples.weekly().events) | change
     Page(render.html(record, [], []))
@@ -346,9 +398,9 @@ def test_markdown_tables_hold_together():
     assert "<script>" not in text.replace("\\<script\\>", "")
 
 
-def parsed(text: str) -> dict[str, dict[tuple, float]]:
+def parsed(text: str) -> dict[str, dict[tuple[Any, ...], float]]:
     """The samples of a metrics file; refuses what Prometheus would refuse."""
-    found: dict[str, dict[tuple, float]] = {}
+    found: dict[str, dict[tuple[Any, ...], float]] = {}
     typed: set[str] = set()
     assert text.endswith("\n")
     for line in text.splitlines():
@@ -358,7 +410,9 @@ def parsed(text: str) -> dict[str, dict[tuple, float]]:
             assert name not in typed
             typed.add(name)
         elif not line.startswith("# HELP "):
-            match = re.fullmatch(r'([a-zA-Z_:][a-zA-Z0-9_:]*)\{((?:[a-zA-Z_]\w*="(?:[^"\\\n]|\\[\\n"])*",?)*)\} (\S+)', line)
+            match = re.fullmatch(
+                r'([a-zA-Z_:][a-zA-Z0-9_:]*)\{((?:[a-zA-Z_]\w*="(?:[^"\\\n]|\\[\\n"])*",?)*)\} (\S+)', line
+            )
             assert match, line
             assert match[1] in typed
             labels = tuple(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', match[2]))
@@ -402,7 +456,13 @@ def test_history(tmp_path):
     assert notes == ["2 earlier record(s) could not be read and are missing in the trends."]
     assert "2 earlier record(s)" in (newest / "report.html").read_text()
     assert (tmp_path / "metrics" / "weekly_db.prom").read_text() == (newest / "metrics.prom").read_text()
-    assert sorted(path.name for path in newest.iterdir()) == ["journal.jsonl", "metrics.prom", "record.json", "report.html", "report.md"]
+    assert sorted(path.name for path in newest.iterdir()) == [
+        "journal.jsonl",
+        "metrics.prom",
+        "record.json",
+        "report.html",
+        "report.md",
+    ]
 
 
 def test_small_tables_are_summed_up():

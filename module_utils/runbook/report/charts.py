@@ -7,10 +7,12 @@ phone to a sheet of paper.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.report import wording
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 #: Rows of a bar chart; what is smaller is summed up in one row "others".
 TOP = 15

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.rules.record import epoch_s
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _PREFIX = "runbook_run"
 
@@ -53,12 +55,24 @@ def metrics(record: Mapping[str, Any]) -> str:
     )
     put(f"{_PREFIX}_success", "1 if the run ended and all was well, else 0.", int(record["status"] == "ok"))
     for status in ("ok", "failed", "unknown"):
-        put(f"{_PREFIX}_status", "1 for the status of the run, 0 for the others.", int(record["status"] == status), status=status)
+        put(
+            f"{_PREFIX}_status",
+            "1 for the status of the run, 0 for the others.",
+            int(record["status"] == status),
+            status=status,
+        )
     put(f"{_PREFIX}_start_timestamp_seconds", "When the run began.", epoch_s(record["started_at"]))
-    put(f"{_PREFIX}_end_timestamp_seconds", "When the run ended; absent if it was cut off.", epoch_s(record["ended_at"]))
+    put(
+        f"{_PREFIX}_end_timestamp_seconds", "When the run ended; absent if it was cut off.", epoch_s(record["ended_at"])
+    )
     put(f"{_PREFIX}_duration_seconds", "How long the run took.", record["duration_s"])
     for host, of_host in record["hosts"].items():
-        put(f"{_PREFIX}_host_success", "1 if all was well on the host, else 0.", int(of_host["status"] == "ok"), host=host)
+        put(
+            f"{_PREFIX}_host_success",
+            "1 if all was well on the host, else 0.",
+            int(of_host["status"] == "ok"),
+            host=host,
+        )
         for step in of_host["steps"]:
             if step["state"] == "skipped":
                 continue

@@ -6,7 +6,10 @@ import errno
 import os
 import re
 from contextlib import suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def slug(playbook: str) -> str:

@@ -87,9 +87,9 @@ class Running:
             return None
         past = self.past[self.event["label"]]
         if past[-1][0] - past[0][0] >= 1:
-            return (past[-1][1] - past[0][1]) / (past[-1][0] - past[0][0])
+            return float((past[-1][1] - past[0][1]) / (past[-1][0] - past[0][0]))
         rate = self.event["rate"]
-        return rate if isinstance(rate, (int, float)) else None
+        return float(rate) if isinstance(rate, (int, float)) else None
 
     @property
     def fraction(self) -> float | None:
@@ -104,7 +104,7 @@ class Running:
         rate = self.rate
         if self.event is None or not self.event["total"] or not rate or rate <= 0:
             return None
-        return max(0.0, (self.event["total"] - self.event["done"]) / rate)
+        return float(max(0.0, (self.event["total"] - self.event["done"]) / rate))
 
     @property
     def amount(self) -> str:
@@ -129,7 +129,9 @@ class Running:
     @property
     def remaining(self) -> str:
         """``26 s left``."""
-        return "" if self.left_s is None else f"{wording.duration(float(round(self.left_s)))} left".replace(".0 s", " s")
+        return (
+            "" if self.left_s is None else f"{wording.duration(float(round(self.left_s)))} left".replace(".0 s", " s")
+        )
 
     def sentence(self) -> str:
         """All of it in one line of text."""
@@ -198,7 +200,7 @@ class Bars:
         self._drawn = ""
         self._mid_line = False
         self._write = stdout.write
-        self._hooked = [stdout] + ([stderr] if stderr.isatty() else [])
+        self._hooked = [stdout] + ([stderr] if stderr is not stdout and stderr.isatty() else [])
         for stream in self._hooked:
             stream.write = self._erasing(stream.write)  # type: ignore[method-assign]
 
@@ -224,12 +226,12 @@ class Bars:
     def draw(self, running: list[Running]) -> None:
         """Put one bar per module, as many as fit; none while a line of output is still open."""
         size = os.get_terminal_size(self._stdout.fileno())
-        room = max(1, size.lines - 3)
+        room = max(2, (size.lines or 24) - 3)
         shown = running if len(running) <= room else running[: room - 1]
         if not shown or self._mid_line:
             self.erase()
             return
-        text = self._rendered(shown, len(running) - len(shown), max(20, size.columns - 1))
+        text = self._rendered(shown, len(running) - len(shown), max(20, (size.columns or 80) - 1))
         if text == self._drawn:
             return
         erased = f"\x1b[{self._height}A\r\x1b[J" if self._height else ""
@@ -240,9 +242,14 @@ class Bars:
     def _rendered(self, shown: list[Running], more: int, width: int) -> str:
         out = io.StringIO()
         console = self._console(
-            file=out, width=width, force_terminal=True, no_color=not self._colour or None, highlight=False, soft_wrap=False
+            file=out,
+            width=width,
+            force_terminal=True,
+            no_color=not self._colour or None,
+            highlight=False,
+            soft_wrap=False,
         )
-        grid = self._table.grid(padding=(0, 1), expand=True)
+        grid = self._table.grid(padding=(0, 2, 0, 0), expand=True, pad_edge=False)
         grid.add_column(no_wrap=True, max_width=max(8, width // 6))
         grid.add_column(no_wrap=True, max_width=max(8, width // 4))
         grid.add_column(ratio=1, min_width=6)
@@ -251,7 +258,7 @@ class Bars:
         for item in shown:
             event = item.event or {}
             fraction = item.fraction
-            cells = [
+            cells: list[Any] = [
                 self._text(item.host, style="bold", overflow="ellipsis"),
                 self._text(event["label"], overflow="ellipsis"),
                 self._bar(total=1.0 if fraction is not None else None, completed=fraction or 0, pulse=fraction is None),
@@ -305,7 +312,7 @@ class Watch:
         if self.mode == "bar":
             try:
                 self._bars = Bars(self._lock, sys.stdout, sys.stderr, colour=colour)
-            except Exception as error:  # noqa: BLE001 - without bars there are lines
+            except Exception as error:
                 self._display.warning(f"Progress cannot be drawn on this terminal ({error}); it is printed in lines.")
                 self.mode = "lines"
         self._stop = threading.Event()
@@ -362,7 +369,7 @@ class Watch:
             return
         try:
             act()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._broken = True
             with suppress(Exception):
                 if self._bars is not None:

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-_EXPORTED = ("RUNBOOK_RUN_ID", "RUNBOOK_RUN_DIR", "RUNBOOK_CONTROLLER", "RUNBOOK_PROGRESS_FILE", "RUNBOOK_JOURNAL_ERROR")
+_EXPORTED = (
+    "RUNBOOK_RUN_ID",
+    "RUNBOOK_RUN_DIR",
+    "RUNBOOK_CONTROLLER",
+    "RUNBOOK_PROGRESS_FILE",
+    "RUNBOOK_JOURNAL_ERROR",
+)
 #: How many earlier runs are looked at for one that was cut off.
 _LOOK_BACK = 5
 
@@ -71,7 +77,8 @@ class Recorder:
         for path in cut_off:
             self.append(
                 "note",
-                text=f"The earlier run {path.name} was cut off and has no report; tools/render_record.py makes one from its journal.",
+                text=f"The earlier run {path.name} was cut off and has no report; tools/render_record.py makes one from"
+                " its journal.",
             )
 
     def _cut_off_runs(self) -> list[Path]:

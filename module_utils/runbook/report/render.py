@@ -93,7 +93,11 @@ def history_of(directory: Path, record: Mapping[str, Any]) -> tuple[list[dict[st
             continue
         try:
             other = json.loads((path / "record.json").read_text(encoding="utf-8"))
-            if other["schema_version"] == SCHEMA_VERSION and not other["check_mode"] and other["started_at"] < record["started_at"]:
+            if (
+                other["schema_version"] == SCHEMA_VERSION
+                and not other["check_mode"]
+                and other["started_at"] < record["started_at"]
+            ):
                 points.append(point(other, path.name))
         except FileNotFoundError:
             continue

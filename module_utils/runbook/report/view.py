@@ -16,7 +16,8 @@ OPEN_HOSTS = 3
 
 _ARCHIVE = (
     "cutoff", "planned_rows", "moved_rows", "already_archived_rows", "remaining_rows", "oldest_moved", "newest_moved",
-    "duration_s", "rate_rows_s", "batches", "longest_batch_s", "throttled_s", "wal_bytes", "detached_partitions", "archive_created",
+    "duration_s", "rate_rows_s", "batches", "longest_batch_s", "throttled_s", "wal_bytes", "detached_partitions",
+    "archive_created",
 )  # fmt: skip
 _VACUUM = (
     "mode", "jobs", "planned_tables", "done_tables", "dead_rows_before", "dead_rows_after", "size_before_bytes",
@@ -71,7 +72,9 @@ def vacuum(step: Mapping[str, Any]) -> dict[str, Any]:
                 "action": str(table.get("action") or wording.NONE).replace("_", " + "),
                 "reason": table.get("reason") or wording.NONE,
                 "state": str(table.get("state") or "unknown").replace("_", " "),
-                "tone": _TABLE_STATES.get(str(table.get("state")), "failed" if table.get("state") == "failed" else "unknown"),
+                "tone": _TABLE_STATES.get(
+                    str(table.get("state")), "failed" if table.get("state") == "failed" else "unknown"
+                ),
                 "duration": wording.duration(table.get("duration_s")),
                 "dead_rows": _arrow(table, "dead_rows", wording.number),
                 "size": _arrow(table, "size_bytes", wording.size),
@@ -129,7 +132,12 @@ def host(name: str, of_host: Mapping[str, Any], *, is_open: bool) -> dict[str, A
         "skipped": sum(step["state"] == "skipped" for step in steps),
         "archives": [archive(step) for step in of("pg_archive")],
         "vacuums": [vacuum(step) for step in of("pg_vacuum")],
-        "checks": [check for step in of("pg_preflight") for check in step["figures"].get("checks", ()) if isinstance(check, Mapping)],
+        "checks": [
+            check
+            for step in of("pg_preflight")
+            for check in step["figures"].get("checks", ())
+            if isinstance(check, Mapping)
+        ],
         "others": [
             {"task": step["task"], "grid": grid}
             for step in steps
@@ -138,7 +146,7 @@ def host(name: str, of_host: Mapping[str, Any], *, is_open: bool) -> dict[str, A
         "queries": queries[:MAX_QUERIES],
         "queries_left_out": max(0, len(queries) - MAX_QUERIES),
         "row": {
-            "where": " / ".join(str(value) for value in (of_host["environment"], of_host["database"]) if value) or wording.NONE,
+            "where": " / ".join(filter(None, (of_host["environment"], of_host["database"]))) or wording.NONE,
             "moved": wording.number(of_host["totals"].get("moved_rows")),
             "remaining": wording.number(of_host["totals"].get("remaining_rows")),
             "tables": wording.number(of_host["totals"].get("done_tables")),
@@ -150,7 +158,11 @@ def host(name: str, of_host: Mapping[str, Any], *, is_open: bool) -> dict[str, A
 
 def _other_figures(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Plain figures of a module for which there is no picture."""
-    shown = {key: value for key, value in figures.items() if key not in ("status", "rc") and not isinstance(value, (list, Mapping))}
+    shown = {
+        key: value
+        for key, value in figures.items()
+        if key not in ("status", "rc") and not isinstance(value, (list, Mapping))
+    }
     return _grid(shown, list(shown))
 
 
@@ -166,7 +178,9 @@ def _grouped(items: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     return found
 
 
-def report(record: Mapping[str, Any], history: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> dict[str, Any]:
+def report(
+    record: Mapping[str, Any], history: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()
+) -> dict[str, Any]:
     """Everything that a report shows.
 
     :param history: the same playbook's earlier runs, oldest first, this run the last one
@@ -199,7 +213,12 @@ def report(record: Mapping[str, Any], history: Sequence[Mapping[str, Any]], note
     headline = []
     if "moved_rows" in totals:
         planned = record["check_mode"]
-        headline.append(("Rows to move" if planned else "Rows moved", wording.number(totals.get("planned_rows") if planned else totals["moved_rows"])))
+        headline.append(
+            (
+                "Rows to move" if planned else "Rows moved",
+                wording.number(totals.get("planned_rows") if planned else totals["moved_rows"]),
+            )
+        )
         if not planned:
             headline.append(("Rows left to move", wording.number(totals.get("remaining_rows"))))
     if "planned_tables" in totals:

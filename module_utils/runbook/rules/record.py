@@ -28,7 +28,9 @@ MAX_TEXT = 4000
 #: Progress samples that a chart can show; more are thinned out.
 MAX_SAMPLES = 300
 
-_SECRET_NAME = re.compile(r"pass(word|wd|phrase)?$|password|secret|token|private_key|access_key|(^|_)dsn$", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"pass(word|wd|phrase)?$|password|secret|token|private_key|access_key|(^|_)dsn$", re.IGNORECASE
+)
 _SECRET_IN_URL = re.compile(r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@]+(?=@)", re.IGNORECASE)
 _SECRET_ASSIGNED = re.compile(
     r"(?P<head>\b\w*(?:password|passwd|passphrase|secret|token)\w*(?:[\"']?\s*[=:]\s*|\s+(?=')))"
@@ -90,7 +92,9 @@ def redact(value: Any, secrets: Iterable[str] = ()) -> Any:
 
 def _bounded(value: Any) -> Any:
     if isinstance(value, str):
-        return value if len(value) <= MAX_TEXT else f"{value[:MAX_TEXT]} … ({len(value) - MAX_TEXT} characters left out)"
+        return (
+            value if len(value) <= MAX_TEXT else f"{value[:MAX_TEXT]} … ({len(value) - MAX_TEXT} characters left out)"
+        )
     if isinstance(value, Mapping):
         return {str(key): _bounded(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -111,7 +115,11 @@ def figures(result: Mapping[str, Any], *, own: bool) -> dict[str, Any]:
         for key, value in result.items()
         if key not in _DROPPED and not key.startswith("_") and (own or isinstance(value, (bool, int, float)))
     }
-    cut = {f"{key}_left_out": len(value) - MAX_ITEMS for key, value in kept.items() if isinstance(value, list) and len(value) > MAX_ITEMS}
+    cut = {
+        f"{key}_left_out": len(value) - MAX_ITEMS
+        for key, value in kept.items()
+        if isinstance(value, list) and len(value) > MAX_ITEMS
+    }
     return {key: _bounded(value) for key, value in kept.items()} | cut
 
 
@@ -193,7 +201,9 @@ def fold(events: Sequence[Mapping[str, Any]], *, torn_lines: int = 0) -> dict[st
     :raises RunbookError: the journal does not begin with the start of a run
     """
     if not events or events[0].get("event") != "run_start":
-        raise RunbookError("The journal does not begin with the start of a run; it is empty, or not a journal of run_record.")
+        raise RunbookError(
+            "The journal does not begin with the start of a run; it is empty, or not a journal of run_record."
+        )
     start, end = events[0], next((event for event in events if event["event"] == "run_end"), None)
     stopped = next((event for event in events if event["event"] == "run_stopped"), None)
     stats: Mapping[str, Mapping[str, int]] = end["stats"] if end else {}
@@ -225,7 +235,12 @@ def fold(events: Sequence[Mapping[str, Any]], *, torn_lines: int = 0) -> dict[st
         "notes": notes,
         "warnings": _unique(
             [{"host": None, "text": event["text"]} for event in events if event["event"] == "warning"]
-            + [{"host": name, "text": text} for name, host in hosts.items() for step in host["steps"] for text in step["warnings"]]
+            + [
+                {"host": name, "text": text}
+                for name, host in hosts.items()
+                for step in host["steps"]
+                for text in step["warnings"]
+            ]
         ),
         "errors": [
             {"host": name, "task": step["task"], "text": step["msg"] or f"{step['state']} without a message"}
@@ -238,7 +253,9 @@ def fold(events: Sequence[Mapping[str, Any]], *, torn_lines: int = 0) -> dict[st
     return record
 
 
-def _steps(events: Sequence[Mapping[str, Any]], last_seen: str) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
+def _steps(
+    events: Sequence[Mapping[str, Any]], last_seen: str
+) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
     """Plays, and the steps of each host in the order in which they began."""
     run_start = events[0]["ts"]
     plays: dict[str, dict[str, Any]] = {}
@@ -287,7 +304,7 @@ def _steps(events: Sequence[Mapping[str, Any]], last_seen: str) -> tuple[list[di
             sample = {key: event.get(key) for key in ("label", "done", "total", "unit", "rate")}
             samples.setdefault(id(step), []).append({"at_s": _between(step["started_at"], event["ts"]), **sample})
         elif kind == "result":
-            step = current.pop((event["task"], event["host"]), None) or open_step(event)
+            step = current.get((event["task"], event["host"])) or open_step(event)
             current.pop((event["task"], event["host"]), None)
             step["state"] = event["state"]
             step["handled"] = bool(event.get("ignored"))
@@ -313,6 +330,10 @@ def _step_status(step: Mapping[str, Any]) -> str:
     return said if said in ("breach", "unknown") else "ok"
 
 
+#: What ``pg_preflight`` found out about the target.
+_IDENTITY = ("environment", "database", "system_identifier", "server_version", "clock_skew_s")
+
+
 def _host(steps: list[dict[str, Any]], counts: Mapping[str, int] | None, *, finished: bool) -> dict[str, Any]:
     """One host's part of the record; ``counts`` are Ansible's own at the end, None where it never came to them."""
     if counts and counts.get("rescued") and not counts.get("failures") and not counts.get("unreachable"):
@@ -327,10 +348,12 @@ def _host(steps: list[dict[str, Any]], counts: Mapping[str, int] | None, *, fini
     else:
         status = "ok"
 
-    preflight = next((step["figures"] for step in reversed(steps) if short_name(step["module"]) == "pg_preflight"), {})
+    preflight: Mapping[str, Any] = next(
+        (step["figures"] for step in reversed(steps) if short_name(step["module"]) == "pg_preflight"), {}
+    )
     return {
         "status": status,
-        **{key: preflight.get(key) for key in ("environment", "database", "system_identifier", "server_version", "clock_skew_s")},
+        **{key: preflight.get(key) for key in _IDENTITY},
         "changed": any(step["changed"] for step in steps),
         "duration_s": round(sum(step["duration_s"] for step in steps), 3),
         "counts": dict(counts) if counts else {},
@@ -347,7 +370,9 @@ def short_name(module: str) -> str:
 #: Figures that are added up for a host and for the run, each from the module that states it.
 _TOTALS = {
     "pg_archive": ("moved_rows", "remaining_rows", "planned_rows", "wal_bytes"),
-    "pg_vacuum": ("planned_tables", "done_tables", "size_before_bytes", "size_after_bytes", "dead_rows_before", "dead_rows_after"),
+    "pg_vacuum": (
+        "planned_tables", "done_tables", "size_before_bytes", "size_after_bytes", "dead_rows_before", "dead_rows_after",
+    ),
 }  # fmt: skip
 
 
@@ -385,11 +410,14 @@ def _verdict(record: Mapping[str, Any], stopped: str | None) -> tuple[str, str]:
     failed = f"{len(bad)} of {_count(len(hosts), 'host')} failed: {_listed(bad)}." if bad else ""
     if record["interrupted"]:
         why = stopped or "The run was cut off"
-        sentence = f"{why}; the journal ends at {record['last_event_at'][:19].replace('T', ' ')} UTC, and what came after that is unknown."
+        last = record["last_event_at"][:19].replace("T", " ")
+        sentence = f"{why}; the journal ends at {last} UTC, and what came after that is unknown."
         return ("failed" if bad else "unknown"), " ".join(filter(None, (sentence, failed)))
     if not hosts:
         empty = [play["hosts"] for play in record["plays"] if not play["matched"]]
-        cause = f"no host matched {_listed(empty)}" if empty else "no task was left to run on any host (see tags and limit)"
+        cause = (
+            f"no host matched {_listed(empty)}" if empty else "no task was left to run on any host (see tags and limit)"
+        )
         return "failed", f"Nothing was done: {cause}."
     if bad:
         return "failed", failed
