@@ -335,6 +335,16 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 }  # fmt: skip
 
 
+def _entry_points(root: Path, role: str) -> set[str]:
+    """The files of tasks with which playbooks enter a role."""
+    found = {"main"}
+    for _path, task in play_tasks(root):
+        for key, value in task.items():
+            if str(key).split(".")[-1] in {"import_role", "include_role"} and value.get("name") == role:
+                found.add(str(value.get("tasks_from", "main")).removesuffix(".yml"))
+    return found
+
+
 def _has_type(value: Any, name: str) -> bool:
     if name in {"int", "float"} and isinstance(value, bool):
         return False
@@ -351,9 +361,10 @@ def check_role_arguments(root: Path) -> Iterator[str]:
             continue
         defaults = (read_yaml(defaults_file) or {}) if defaults_file.exists() else {}
         specs = read_yaml(spec_file)["argument_specs"]
-        for entry in {"main"} | {path.stem for path in (role / "tasks").glob("[!_]*.yml")}:
-            if entry not in specs:
-                yield (f"{where}: tasks/{entry}.yml has no argument spec; name a file that is not an entry _….yml.")
+        for entry in sorted(_entry_points(root, role.name) - specs.keys()):
+            yield f"{where}: a playbook uses tasks/{entry}.yml, which has no argument spec."
+        for entry in sorted(specs.keys() - {path.stem for path in (role / "tasks").glob("*.yml")}):
+            yield f"{where}: there is an argument spec for {entry}, and no such file of tasks."
         options: dict[str, dict[str, Any]] = {}
         for entry, spec in specs.items():
             for name, option in (spec.get("options") or {}).items():
@@ -422,7 +433,7 @@ _PLACES = re.compile(
 )
 _SILENCER = re.compile(r"#\s*(?:noqa|type:\s*ignore)\b.*")
 _GOOD_SILENCER = re.compile(
-    r"# (?:noqa: (?P<rule>[A-Z]+\d+)|type: ignore\[(?P<error>[\w-]+)\])(?: +(?:-|#) (?P<why>\w.{9,}))?$"
+    r"# (?:noqa: (?P<rule>[A-Z]+\d+)|type: ignore\[(?P<error>[\w-]+)\])(?: +(?:-|#) (?P<why>\w.{4,}))?$"
 )
 
 

@@ -32,6 +32,7 @@ PLAY = """
   environment: {RUNBOOK_HOST: "{{ inventory_hostname }}"}
 """
 SPEC = "argument_specs: {main: {options: {r_days: {type: int, description: d, default: 90}}}}"
+ENTER = PLAY + "  tasks:\n    - name: R\n      ansible.builtin.import_role: {name: r, tasks_from: release.yml}\n"
 DAYS = "r_days: 90"
 BUILT = "| built | `playbooks/gone.yml` | `docs/` | no |"
 RULE, DRIVER = "module_utils/runbook/rules/x.py", "module_utils/runbook/drivers/x.py"
@@ -45,7 +46,7 @@ GOOD: list[dict[str, str]] = [
     {"module_utils/runbook/drivers/lease.py": f"{RUNBOOK}.rules.lease import decide\n"},
     {"library/a.py": f"import time\n{RUNBOOK}.module import run_module\n{RUNBOOK}.rules import archive as rules\n"},
     {"playbooks/p.yml": PLAY + "  tasks:\n    - name: R\n      ansible.builtin.import_role: {name: r}\n"},
-    {ARGUMENTS: SPEC, DEFAULTS: DAYS},
+    {ARGUMENTS: SPEC, DEFAULTS: DAYS, TASKS: "[]"},
     {TASKS: "- name: X\n  pg_x:\n    a: '{{ r_days }}'\n  register: __r_x\n"},
     {"a.py": "x = 1  # noqa: S101 - a reason that says why\ny = 2  # noqa: S101\n"},
     {"a.yml": "# The reason why this is so.\na: b  # noqa: yaml\n"},
@@ -103,7 +104,8 @@ BAD: list[tuple[str, str, dict[str, str]]] = [
     ("check_role_arguments", "type", {ARGUMENTS: SPEC.replace("int", "str"), DEFAULTS: DAYS}),
     ("check_role_arguments", "choices", {ARGUMENTS: SPEC.replace("int,", "int, choices: [1],"), DEFAULTS: DAYS}),
     ("check_role_arguments", "prefix", {ARGUMENTS: SPEC.replace("r_days", "days"), DEFAULTS: "days: 90"}),
-    ("check_role_arguments", "release", {ARGUMENTS: SPEC, DEFAULTS: DAYS, "roles/r/tasks/release.yml": "[]"}),
+    ("check_role_arguments", "uses tasks/release", {ARGUMENTS: SPEC, DEFAULTS: DAYS, "playbooks/p.yml": ENTER}),
+    ("check_role_arguments", "no such file", {ARGUMENTS: SPEC, DEFAULTS: DAYS}),
     ("check_role_names", "days", {DEFAULTS: "days: 90"}),
     ("check_role_names", "out", {TASKS: "- name: X\n  pg_x: {}\n  register: out\n"}),
     ("check_role_names", "one", {TASKS: "- name: X\n  pg_x: {}\n  loop: []\n  loop_control: {loop_var: one}\n"}),
