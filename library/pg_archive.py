@@ -245,14 +245,15 @@ executed_queries:
   elements: str
 """
 
-import random
 import signal
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import archive as driver
+from ansible.module_utils.runbook.drivers import archive_rows as rows
 from ansible.module_utils.runbook.drivers import lease, postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
@@ -261,18 +262,11 @@ from ansible.module_utils.runbook.rules import retention
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-Done = TypeVar("Done")
+    from collections.abc import Iterator
+    from datetime import datetime
 
 #: How often the source is gone through: once for all rows, then for those that were locked or came late.
 ROUNDS = 4
-#: Tries of a batch whose key the archive took meanwhile.
-KEY_TRIES = 3
-#: Longest wait between two tries for a lock, in seconds.
-LONGEST_PAUSE_S = 2.0
-#: Longest time that one lock is tried for, in seconds; deadline_s may end it sooner.
-LOCK_PATIENCE_S = 60.0
 #: Seconds between two looks at the standbys.
 LAG_INTERVAL_S = 1.0
 #: Options whose value must lie between two bounds.
@@ -304,32 +298,6 @@ def argument_spec() -> dict[str, dict[str, Any]]:
     }
 
 
-@dataclass
-class Tally:
-    """What was done so far."""
-
-    moved: int = 0
-    already: int = 0
-    batches: int = 0
-    oldest: str | None = None
-    newest: str | None = None
-    longest_s: float = 0.0
-    throttled_s: float = 0.0
-    wal_bytes: int = 0
-    remaining: int | None = None
-    conflicts: int = 0
-    partitions: list[str] = field(default_factory=list)
-    created: bool = False
-    altered: bool = False
-
-    def saw(self, oldest: str | None, newest: str | None) -> None:
-        """Take note of the oldest and newest timestamp of a batch."""
-        if oldest is not None and (self.oldest is None or rules.moment_key(oldest) < rules.moment_key(self.oldest)):
-            self.oldest = oldest
-        if newest is not None and (self.newest is None or rules.moment_key(newest) > rules.moment_key(self.newest)):
-            self.newest = newest
-
-
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Hold signals back for one short transaction, so that what it did is counted before the module stops."""
@@ -341,112 +309,84 @@ def undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
 
 
-class Clock:
-    """The run's time: what has passed, what is left."""
+@dataclass(frozen=True)
+class Job:
+    """What is to be done to which tables; ``archive`` is None while there is none."""
 
-    def __init__(self, deadline_s: int) -> None:
-        self.deadline_s = deadline_s
-        self.started = time.monotonic()
+    plan: rules.Plan
+    source: rules.Table
+    column: rules.Column
+    archive: rules.Table | None
+    archive_name: QualifiedName
 
-    def passed_s(self) -> float:
-        return time.monotonic() - self.started
 
-    def left_s(self) -> float:
-        return self.deadline_s - self.passed_s()
-
-    def check(self) -> None:
-        """Stop where the deadline has passed."""
-        if self.left_s() <= 0:
-            raise RunbookError(
-                f"deadline_s: the {self.deadline_s} s have passed; run again to go on, or give it more time."
-            )
-
-    def sleep(self, seconds: float) -> float:
-        """Sleep, but not beyond the deadline; the seconds slept."""
-        span = max(0.0, min(seconds, self.left_s()))
-        time.sleep(span)
-        return span
-
-    def patiently(self, act: Callable[[], Done], what: str) -> Done:
-        """Do what needs a lock that others may hold; try again, with longer and longer pauses, within bounds."""
-        begun, pause = time.monotonic(), 0.05
-        while True:
-            try:
-                return act()
-            except driver.LockedError:
-                tried_s = time.monotonic() - begun
-                if tried_s > LOCK_PATIENCE_S or self.left_s() <= 0:
-                    raise RunbookError(
-                        f"{what} is locked by somebody else, and in {tried_s:.1f} s no lock was to be had; "
-                        "end the holder, which pg_blocking_pids() names, and run again."
-                    ) from None
-            except driver.TooSlowError:
-                raise RunbookError(
-                    f"statement_timeout_ms: a statement on {what} took longer; raise it, and run again."
-                ) from None
-            self.sleep(random.uniform(0.5, 1.0) * pause)
-            pause = min(LONGEST_PAUSE_S, pause * 2)
+def prepare(context: Context, session: postgres.Session, cutoff: datetime) -> Job:
+    """Look at both tables, refuse what must be refused, count what there is to move."""
+    params = context.params
+    source_name = parse_qualified(params["source"], option="source")
+    archive_name = parse_qualified(params["archive"], option="archive")
+    column_name = params["timestamp_column"]
+    source = driver.read_table(session, source_name, event="DELETE")
+    if source is None:
+        database = session.target.database
+        raise RunbookError(f"source: there is no table {source_name} in database {database!r}; check its name.")
+    archive = driver.read_table(session, archive_name, event="INSERT")
+    schema = driver.read_schema(session, archive_name.schema)
+    rules.refuse(source, archive, schema, archive_name, column_name)
+    column = source.named(column_name)
+    if params["max_replication_lag_bytes"]:
+        # Refuses now, and not in the middle, a role that may not see the lag.
+        driver.replication_lag_bytes(session)
+    if source.partitioned_by == "r" and source.partition_columns == (column_name,):
+        source = replace(source, partitions=driver.read_partitions(session, source, column, cutoff))
+    way = rules.route(source, archive, column_name, session.server_version)
+    counted = driver.count(session, source, column, cutoff)
+    plan = rules.plan(source, archive, way, cutoff=cutoff, counted=counted, max_rows=params["max_rows"])
+    return Job(plan, source, column, archive, archive_name)
 
 
 class Run:
     """One run, from the plan to the last batch."""
 
-    def __init__(
-        self,
-        context: Context,
-        session: postgres.Session,
-        clock: Clock,
-        plan: rules.Plan,
-        source: rules.Table,
-        name: QualifiedName,
-    ) -> None:
+    def __init__(self, context: Context, session: postgres.Session, clock: driver.Clock, job: Job) -> None:
         self.context = context
         self.params = context.params
         self.session = session
         self.clock = clock
-        self.plan = plan
-        self.source = source
-        self.archive_name = name
-        column = source.column(self.params["timestamp_column"])
-        assert column is not None  # refused before
-        self.column = column
-        self.tally = Tally()
+        self.job = job
+        self.plan = job.plan
+        self.source = job.source
+        self.tally = rules.Tally()
         self.size = rules.FIRST_BATCH_ROWS
-        self.merging = False
-        self.met_taken_keys = False
         self.lag_seen_at = 0.0
 
-    def statements(self) -> list[Any]:
-        """What makes the archive fit to take rows."""
+    def creation(self) -> list[Any]:
+        """Statements that make the archive fit to take rows."""
         if self.plan.make_archive:
             return driver.creation(
                 self.source,
-                self.archive_name,
-                self.column.name,
+                self.job.archive_name,
+                self.job.column.name,
                 partitioned=self.plan.strategy == "partitions",
                 server_version=self.session.server_version,
             )
-        return [driver.key_creation(self.source, self.archive_name)] if self.plan.make_key else []
+        return [driver.key_creation(self.source, self.job.archive_name)] if self.plan.make_key else []
 
-    def preview(self, archive: rules.Table | None) -> list[str]:
-        """The SQL that a run would execute, as far as it is known before."""
-        archive = archive or rules.made(self.source, self.archive_name)
-        statements = self.statements()
-        if self.plan.strategy == "partitions":
-            stamp = None if self.source.column(rules.STAMP) else archive.column(rules.STAMP)
-            for partition in self.plan.partitions:
-                statements += driver.proof(partition)
-                statements += driver.hand_over(self.source, self.archive_name, stamp, partition)
-        elif self.plan.strategy == "rows":
-            scope: driver.Scope = "span" if self.plan.walk == "index" else "blocks"
-            statements.append(driver.Mover.statement(self.source, archive, self.column, scope))
+    def preview(self) -> list[str]:
+        """The SQL that a run executes, as far as it is known before. Check mode shows the same."""
+        archive = self.job.archive or rules.made(self.source, self.job.archive_name)
+        statements = self.creation()
+        for partition in self.plan.partitions:
+            statements += driver.proof(partition)
+            statements += driver.hand_over(self.source, archive, partition)
+        if self.plan.walk:
+            scope: rows.Scope = "span" if self.plan.walk == "index" else "blocks"
+            statements.append(rows.Mover.statement(self.source, archive, self.job.column, scope))
         return [self.session.render(each) for each in statements]
 
-    def make_archive(self) -> None:
-        """Make the archive or its key, where either is missing."""
-        statements = self.statements()
-        if not statements:
-            return
+    def make_archive(self) -> rules.Table:
+        """Make the archive or its key, where either is missing; the archive as it then is."""
+        name, statements = self.job.archive_name, self.creation()
 
         def make() -> None:
             with undisturbed():
@@ -455,194 +395,97 @@ class Run:
                 self.tally.altered = True
 
         try:
-            self.clock.patiently(make, f"archive: {self.archive_name}")
+            if statements:
+                self.clock.patiently(make, name)
         except driver.KeyTakenError:
             raise RunbookError(
-                f"archive: {self.archive_name} holds rows twice under the same {', '.join(self.source.key)}, so it can have "
+                f"archive: {name} holds rows twice under the same {', '.join(self.source.key)}, so it can have "
                 "no unique index on it; delete the doubles first."
             ) from None
-
-    # Whole partitions
+        archive = driver.read_table(self.session, name, event="INSERT")
+        if archive is None:
+            raise RunbookError(f"archive: {name} was dropped or renamed meanwhile; run again.")
+        return archive
 
     def move_partitions(self, archive: rules.Table, guard: lease.Guard) -> None:
         """Hand over one old partition after the other, each in one short transaction."""
-        stamp = None if self.source.column(rules.STAMP) else archive.column(rules.STAMP)
+        self.tally.remaining = self.plan.rows + self.plan.staying_rows
         for partition in self.plan.partitions:
             self.clock.check()
             for statement in driver.proof(partition):
-                self.clock.patiently(lambda one=statement: driver.make(self.session, [one]), str(partition.name))  # type: ignore[misc]
-            self.clock.patiently(lambda each=partition: self.swap(archive, stamp, each), str(partition.name))  # type: ignore[misc]
+                self.clock.patiently(partial(driver.make, self.session, [statement]), partition.name)
+            self.clock.patiently(partial(self.hand_over, archive, partition), partition.name)
             self.progress()
             guard.renew()
-        self.tally.remaining = self.plan.staying_rows
 
-    def swap(self, archive: rules.Table, stamp: rules.Column | None, partition: rules.Partition) -> None:
+    def hand_over(self, archive: rules.Table, partition: rules.Partition) -> None:
         """Hand over one partition."""
-        tally = self.tally
         begun = time.monotonic()
         with undisturbed():
-            driver.make(self.session, driver.hand_over(self.source, archive.name, stamp, partition))
-            tally.longest_s = max(tally.longest_s, time.monotonic() - begun)
-            tally.batches += 1
-            tally.moved += partition.rows
-            tally.partitions.append(str(partition.name))
-            tally.saw(partition.oldest, partition.newest)
-
-    # Rows
+            driver.make(self.session, driver.hand_over(self.source, archive, partition))
+            self.tally.partitions.append(str(partition.name))
+            self.tally.add(partition.rows, time.monotonic() - begun, partition.oldest, partition.newest)
+            if self.tally.remaining is not None:
+                self.tally.remaining -= partition.rows
 
     def move_rows(self, archive: rules.Table, guard: lease.Guard) -> None:
         """Go through the source until no old row is left that could be moved."""
         self.guard = guard
-        self.mover = driver.Mover(
-            self.session,
-            self.source,
-            archive,
-            self.column,
-            self.plan.cutoff,
-            skip_locked="UPDATE" in self.source.rights,
-        )
-        self.mover.prepare_session()
+        self.mover = rows.Mover(self.session, self.source, archive, self.job.column, self.plan.cutoff)
+        walk = rows.Walk(self.mover, self, self.clock, self.source)
         try:
             for number in range(ROUNDS):
-                self.clock.sleep(0.0 if number == 0 else 0.25 * 2**number)
+                self.clock.sleep(0.25 * 2**number if number else 0.0)
                 self.clock.check()
                 if self.plan.walk == "index":
-                    self.walk_index()
+                    walk.by_index()
                 else:
-                    self.walk_blocks()
-                self.tally.remaining = self.clock.patiently(self.mover.left, str(self.source.name))
-                if self.tally.remaining and self.met_taken_keys:
-                    self.tally.conflicts = self.clock.patiently(self.mover.conflicts, str(self.source.name))
-                if self.tally.remaining == self.tally.conflicts:
+                    walk.by_blocks()
+                remaining = self.clock.patiently(self.mover.left, self.source.name)
+                if remaining and walk.met_taken_keys:
+                    self.tally.conflicts = self.clock.patiently(self.mover.conflicts, self.source.name)
+                self.tally.remaining = remaining
+                if remaining == self.tally.conflicts:
                     break
         finally:
             self.finish_rows()
 
     def finish_rows(self) -> None:
-        """Make what was moved durable, and count what is left if the run was stopped."""
+        """Make durable what was moved; if the run was stopped, count what is left."""
         if self.session.connection.closed:
             return
-        with suppress(RunbookError, driver.LockedError, driver.TooSlowError):
+        with suppress(RunbookError):
             self.mover.flush()
             self.tally.wal_bytes = self.mover.wal_bytes()
             if self.tally.remaining is None:
                 self.tally.remaining = self.mover.left_soon()
 
-    def walk_index(self) -> None:
-        """Go through the old rows in the order of time. What lies behind is never read again in this round."""
-        low: str | None = driver.BEGINNING
-        while low is not None:
-            self.clock.check()
-            here, size = low, self.size
-            edge = self.clock.patiently(lambda: self.mover.boundary(here, size), str(self.source.name))  # noqa: B023
-            try:
-                if edge == low:
-                    # More rows of one moment than fit into a batch.
-                    self.take("moment", low, low)
-                    low = self.clock.patiently(lambda: self.mover.after(here), str(self.source.name))  # noqa: B023
-                else:
-                    self.take("span", low, edge or self.mover.high)
-                    low = edge
-            except driver.TooSlowError:
-                self.shrink()
-
-    def walk_blocks(self) -> None:
-        """Go through the source block by block."""
-        first, blocks = 0, self.mover.blocks()
-        while first < blocks:
-            self.clock.check()
-            last = first + driver.STEP_BLOCKS
-            try:
-                self.take("blocks", f"({first},0)", f"({last},0)")
-                first = last
-            except driver.TooSlowError:
-                self.shrink()
-
-    def shrink(self) -> None:
-        """After a timeout: much smaller batches."""
-        if self.size == 1:
-            raise RunbookError(
-                f"statement_timeout_ms: {self.params['statement_timeout_ms']} ms are too short to move a single row "
-                f"of {self.source.name}; raise it, or look for a slow trigger."
-            )
-        self.size = max(1, self.size // 8)
-
-    def take(self, scope: driver.Scope, low: str, high: str) -> None:
-        """Move all rows of a scope but those that somebody else holds, and those whose key is taken."""
-        skip_locked, key_tries, locked_since = False, 0, None
-        while True:
-            try:
-                if self.merging:
-                    same = self.take_pieces(scope, low, high, "same", skip_locked=skip_locked)
-                    self.take_pieces(scope, low, high, "fresh", skip_locked=skip_locked)
-                    self.merging = same > 0
-                elif scope == "span" and not skip_locked:
-                    self.batch(scope, low, high, "all", skip_locked=False)
-                else:
-                    self.take_pieces(scope, low, high, "all", skip_locked=skip_locked)
-                return
-            except driver.KeyTakenError as taken:
-                key_tries += 1
-                if not self.source.key or key_tries > KEY_TRIES:
-                    raise RunbookError(
-                        f"archive: {taken} of {self.archive_name} forbids rows whose values it already holds, and they are "
-                        f"not told by the key of {self.source.name}; drop that index, or delete those rows from one side."
-                    ) from None
-                self.merging = self.met_taken_keys = True
-            except driver.LockedError:
-                if not self.mover.may_skip_locked:
-                    return
-                now = time.monotonic()
-                if skip_locked:
-                    # Rows are skipped, so it is the whole table that is locked.
-                    locked_since = locked_since or now
-                    if now - locked_since > LOCK_PATIENCE_S:
-                        return
-                    self.clock.sleep(random.uniform(0.1, 0.5))
-                    self.clock.check()
-                skip_locked = True
-
-    def take_pieces(self, scope: driver.Scope, low: str, high: str, choice: driver.Choice, *, skip_locked: bool) -> int:
-        """Move the rows of a scope a batch at a time, until a batch finds fewer than it may take; how many."""
-        total = 0
-        while True:
-            asked = self.size
-            taken = self.batch(scope, low, high, choice, skip_locked=skip_locked)
-            total += taken
-            if taken < asked:
-                return total
-
-    def batch(self, scope: driver.Scope, low: str, high: str, choice: driver.Choice, *, skip_locked: bool) -> int:
+    def batch(self, scope: rows.Scope, low: str, high: str, choice: rows.Choice, *, skip_locked: bool) -> int:
         """One transaction; the rows that left the source."""
         self.clock.check()
         self.throttle()
-        tally, target_ms = self.tally, self.params["target_batch_ms"]
+        target_ms = self.params["target_batch_ms"]
         begun = time.monotonic()
         with undisturbed():
             moved = self.mover.move(scope, low, high, self.size, choice=choice, skip_locked=skip_locked)
             took_s = time.monotonic() - begun
-            if moved.rows:
-                tally.batches += 1
-                tally.longest_s = max(tally.longest_s, took_s)
             if choice == "same":
-                tally.already += moved.rows
-            else:
-                tally.moved += moved.rows
-                tally.saw(moved.oldest, moved.newest)
+                self.tally.already += moved.rows
+            elif moved.rows:
+                self.tally.add(moved.rows, took_s, moved.oldest, moved.newest)
         self.size = rules.next_batch(self.size, moved.rows, took_s * 1000, target_ms)
         self.progress()
         self.guard.renew()
-        tally.throttled_s += self.clock.sleep(rules.pause_s(took_s * 1000, target_ms))
+        self.tally.throttled_s += self.clock.sleep(rules.pause_s(took_s * 1000, target_ms))
         return moved.rows
 
     def throttle(self) -> None:
         """Wait for standbys that are behind, and for the WAL limit."""
-        most_wal = self.params["max_wal_bytes_s"]
+        most_wal, most_lag = self.params["max_wal_bytes_s"], self.params["max_replication_lag_bytes"]
         if most_wal:
-            pause = rules.wal_pause_s(self.mover.wal_bytes(), self.clock.passed_s(), most_wal)
-            self.tally.throttled_s += self.clock.sleep(pause)
+            pause_s = rules.wal_pause_s(self.mover.wal_bytes(), self.clock.passed_s(), most_wal)
+            self.tally.throttled_s += self.clock.sleep(pause_s)
             self.clock.check()
-        most_lag = self.params["max_replication_lag_bytes"]
         if most_lag and time.monotonic() - self.lag_seen_at >= LAG_INTERVAL_S:
             while driver.replication_lag_bytes(self.session) > most_lag:
                 self.tally.throttled_s += self.clock.sleep(LAG_INTERVAL_S / 4)
@@ -650,21 +493,21 @@ class Run:
                 self.guard.renew()
             self.lag_seen_at = time.monotonic()
 
-    def progress(self) -> None:
+    def progress(self, *, final: bool = False) -> None:
         """Tell how far the run is."""
         done = self.tally.moved + self.tally.already
-        self.context.progress.update(f"archive {self.source.name}", done, max(done, self.plan.rows), "rows")
-
-    # What is said in the end
+        label = f"archive {self.source.name}"
+        self.context.progress.update(label, done, max(done, self.plan.rows), "rows", final=final)
 
     def figures(self) -> dict[str, Any]:
         """The result, but for its sentence."""
         tally, plan = self.tally, self.plan
         duration_s = self.clock.passed_s()
-        return {
+        shown = {"diff": {"prepared": rules.describe(plan, self.source, self.job.archive_name)}}
+        return (shown if self.context.diff else {}) | {
             "changed": bool(tally.moved or tally.already or tally.altered),
             "source": str(self.source.name),
-            "archive": str(self.archive_name),
+            "archive": str(self.job.archive_name),
             "cutoff": plan.cutoff.isoformat(),
             "planned_rows": plan.rows,
             "moved_rows": tally.moved,
@@ -675,7 +518,7 @@ class Run:
             "oldest_moved": tally.oldest,
             "newest_moved": tally.newest,
             "duration_s": round(duration_s, 3),
-            "rate_rows_s": round((tally.moved + tally.already) / duration_s, 1) if duration_s else 0.0,
+            "rate_rows_s": round((tally.moved + tally.already) / duration_s, 1),
             "longest_batch_s": round(tally.longest_s, 3),
             "throttled_s": round(tally.throttled_s, 3),
             "wal_bytes": tally.wal_bytes,
@@ -697,82 +540,33 @@ class Run:
 
     def sentence(self) -> str:
         """What was moved, and what remains."""
-        tally, where = self.tally, f"from {self.source.name} to {self.archive_name}"
-        seconds = self.clock.passed_s()
-        old = f"older than {rules.text(self.plan.cutoff)}"
-        if self.plan.strategy == "nothing" and not tally.altered:
-            said = (
-                f"Nothing to move {where}: no row is {old}"
-                if not self.plan.staying_rows
-                else f"Nothing to move {where}"
-            )
-        else:
-            said = f"Moved {tally.moved:,} rows {old} {where} in {seconds:.1f} s ({tally.moved / seconds:,.0f} rows/s)"
-        if tally.partitions:
-            said += f", as {len(tally.partitions)} whole partitions"
-        if tally.already:
-            said += f"; {tally.already:,} more were in the archive already"
-        left = "an unknown number of" if tally.remaining is None else f"{tally.remaining:,}"
-        why = " in partitions that are not old as a whole yet" if self.plan.staying_rows and tally.remaining else ""
-        return f"{said}; {left} remain{why}."
+        return rules.sentence(self.tally, self.plan, self.source, self.job.archive_name, self.clock.passed_s())
 
-    def undone(self) -> str | None:
-        """Why old rows remain, where they should not; None where all is done."""
-        tally = self.tally
-        left = (tally.remaining or 0) - self.plan.staying_rows
-        if left <= 0:
-            return None
-        reasons = []
-        if tally.conflicts:
-            reasons.append(
-                f"the archive holds {tally.conflicts:,} keys with other content (compare both tables by "
-                f"{', '.join(self.source.key)}, and correct or delete one side)"
-            )
-        if left > tally.conflicts:
-            reasons.append(
-                f"{left - tally.conflicts:,} rows were locked by others, kept by a trigger, or came in late (run again)"
-            )
-        return f"Rows stay in {self.source.name}: {', and '.join(reasons)}."
+    def tell(self) -> dict[str, Any]:
+        """The result where nothing is moved: check mode, or nothing to do."""
+        self.tally.remaining = self.plan.rows + self.plan.staying_rows
+        self.session.executed_queries += self.preview()
+        message = rules.promise(self.plan, self.source, self.job.archive_name)
+        return self.figures() | {"changed": self.plan.strategy != "nothing", "status": "ok", "msg": message}
 
-
-def make_plan(
-    context: Context, session: postgres.Session
-) -> tuple[rules.Plan, rules.Table, rules.Table | None, QualifiedName]:
-    """Look at both tables, refuse what must be refused, count what there is to move."""
-    params = context.params
-    source_name = parse_qualified(params["source"], option="source")
-    archive_name = parse_qualified(params["archive"], option="archive")
-    column_name = params["timestamp_column"]
-    cutoff = retention.cutoff(driver.server_now(session), params["older_than_days"])
-    source = driver.read_table(session, source_name, event="DELETE")
-    if source is None:
-        raise RunbookError(
-            f"source: there is no table {source_name} in database {session.target.database!r}; check its name."
-        )
-    archive = driver.read_table(session, archive_name, event="INSERT")
-    refused = rules.refusal(
-        source, archive, driver.read_schema(session, archive_name.schema), archive_name, column_name
-    )
-    if refused:
-        raise RunbookError(refused)
-    column = source.column(column_name)
-    assert column is not None  # refused above
-    if params["max_replication_lag_bytes"]:
-        driver.replication_lag_bytes(session)
-    if source.partitioned_by == "r" and source.partition_columns == (column_name,):
-        source = replace(source, partitions=driver.read_partitions(session, source, column, cutoff))
-    way = rules.route(source, archive, column_name, session.server_version)
-    counted = driver.count(session, source, column, cutoff)
-    plan = rules.plan(
-        source,
-        archive,
-        way,
-        cutoff=cutoff,
-        counted=counted,
-        max_rows=params["max_rows"],
-        warnings=rules.cautions(source, archive, column_name, counted.null_rows),
-    )
-    return plan, source, archive, archive_name
+    def act(self) -> dict[str, Any]:
+        """Carry the plan out."""
+        try:
+            with lease.writing(self.session, run_id=self.context.run.id) as guard:
+                self.session.executed_queries += self.preview()
+                archive = self.make_archive()
+                if self.plan.strategy == "partitions":
+                    self.move_partitions(archive, guard)
+                else:
+                    self.move_rows(archive, guard)
+            undone = rules.undone(self.tally, self.plan, self.source)
+            if undone:
+                raise RunbookError(undone)
+        except RunbookError as error:
+            raise RunbookError(f"{error.message} {self.sentence()}", **(self.figures() | error.context)) from error
+        finally:
+            self.progress(final=True)
+        return self.figures() | {"status": "ok", "msg": self.sentence()}
 
 
 def core(context: Context) -> dict[str, Any]:
@@ -782,11 +576,10 @@ def core(context: Context) -> dict[str, Any]:
         value = params[option]
         if value is not None and not least <= value <= most:
             raise RunbookError(f"{option}: {value} is out of bounds; give a number from {least} to {most}.")
-    clock = Clock(params["deadline_s"])
-    target = postgres.Target.from_params(params)
+    clock = driver.Clock(params["deadline_s"])
     with (
         postgres.Session(
-            target,
+            postgres.Target.from_params(params),
             lock_timeout_ms=params["lock_timeout_ms"],
             statement_timeout_ms=min(params["statement_timeout_ms"], params["deadline_s"] * 1000),
             purpose="pg_archive",
@@ -794,49 +587,12 @@ def core(context: Context) -> dict[str, Any]:
         driver.told_apart(),
     ):
         driver.settle(session, read_only=context.check_mode)
-        plan, source, archive, name = clock.patiently(lambda: make_plan(context, session), str(params["source"]))
-        for caution in plan.warnings:
+        cutoff = retention.cutoff(driver.server_now(session), params["older_than_days"])
+        job = clock.patiently(lambda: prepare(context, session, cutoff), params["source"])
+        for caution in job.plan.warnings:
             context.warn(caution)
-        run = Run(context, session, clock, plan, source, name)
-        shown = {"diff": {"prepared": rules.describe(plan, source, name)}} if context.diff else {}
-        if context.check_mode or plan.strategy == "nothing":
-            return told(run, archive, shown)
-        try:
-            with lease.writing(session, run_id=context.run.id) as guard:
-                run.make_archive()
-                session.executed_queries += [
-                    text for text in run.preview(archive) if text not in session.executed_queries
-                ]
-                archive = driver.read_table(session, name, event="INSERT")
-                assert archive is not None
-                if plan.strategy == "partitions":
-                    run.move_partitions(archive, guard)
-                else:
-                    run.move_rows(archive, guard)
-        except RunbookError as error:
-            raise RunbookError(
-                f"{error.message} {run.sentence()}", **(run.figures() | shown | error.context)
-            ) from error
-        context.progress.update(f"archive {source.name}", plan.rows, plan.rows, "rows", final=True)
-        undone = run.undone()
-        if undone:
-            raise RunbookError(f"{undone} {run.sentence()}", **(run.figures() | shown))
-        return run.figures() | shown | {"status": "ok", "msg": run.sentence()}
-
-
-def told(run: Run, archive: rules.Table | None, shown: dict[str, Any]) -> dict[str, Any]:
-    """The result of a run that moves nothing: check mode, or nothing to do."""
-    plan = run.plan
-    run.tally.remaining = plan.rows + plan.staying_rows
-    run.session.executed_queries += run.preview(archive)
-    message = run.sentence()
-    if plan.strategy != "nothing":
-        message = (
-            f"Would move {plan.rows:,} rows older than {rules.text(plan.cutoff)} "
-            f"from {run.source.name} to {run.archive_name}, {'as whole partitions' if plan.partitions else 'in batches'}."
-        )
-    changed = plan.strategy != "nothing"
-    return run.figures() | shown | {"changed": changed, "status": "ok", "msg": message}
+        run = Run(context, session, clock, job)
+        return run.tell() if context.check_mode or job.plan.strategy == "nothing" else run.act()
 
 
 def main() -> None:

@@ -1,14 +1,15 @@
-"""The SQL of pg_archive: what the catalog says, what there is to move, and the statements that move it.
+"""What pg_archive asks the server, and how it makes archives and hands over whole partitions.
 
-What is decided, is decided in ``rules/archive.py``; here is how the server is asked and told. No row ever comes to
-the client, only counts and timestamps as text: the server's range of dates is wider than Python's.
+What is decided, is decided in ``rules/archive.py``. No row ever comes to the client, only counts, and timestamps as
+text, since the server's range of dates is wider than Python's.
 """
 
 from __future__ import annotations
 
+import random
+import time
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import psycopg2
 import psycopg2.errors
@@ -29,31 +30,41 @@ from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from psycopg2 import sql
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from ansible.module_utils.runbook.drivers.postgres import Session
 
-#: Blocks that one step of a walk without an index looks at: 8 MiB.
-STEP_BLOCKS = 1024
+Done = TypeVar("Done")
+
 #: Constraint that proves to ATTACH PARTITION that it need not read the rows.
 BOUNDS_CONSTRAINT = "runbook_bounds"
-#: Before every timestamp and date.
-BEGINNING = "-infinity"
-#: Longest count of what is left once a run was stopped, in milliseconds.
-SOON_MS = 3000
+#: Longest time that one lock is tried for, in seconds; a deadline may end it sooner.
+LOCK_PATIENCE_S = 60.0
+#: Longest wait between two tries, in seconds.
+LONGEST_PAUSE_S = 2.0
 
 
-class LockedError(Exception):
+class LockedError(RunbookError):
     """Somebody else holds a lock for longer than this session waits."""
 
+    def __init__(self) -> None:
+        super().__init__("Somebody else holds a lock for longer than lock_timeout_ms; see pg_locks, and run again.")
 
-class KeyTakenError(Exception):
+
+class KeyTakenError(RunbookError):
     """The archive holds a row with the key of one that was to be moved."""
 
+    def __init__(self, index: str | None) -> None:
+        super().__init__(f"A row with the same key is there already ({index}).")
+        self.index = index
 
-class TooSlowError(Exception):
-    """The statement ran into ``statement_timeout_ms``."""
+
+class TooSlowError(RunbookError):
+    """A statement was cancelled, as a rule because of ``statement_timeout_ms``."""
+
+    def __init__(self) -> None:
+        super().__init__("A statement ran into statement_timeout_ms, or was cancelled; raise it, and run again.")
 
 
 @contextmanager
@@ -82,7 +93,7 @@ def told_apart() -> Iterator[None]:
             f"The server refused: {error.diag.message_primary}; grant the right, and run again."
         ) from None
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-        if getattr(error, "pgcode", None) is None or error.pgcode.startswith(("57P", "08")):
+        if error.pgcode is None or error.pgcode.startswith(("57P", "08")):
             raise RunbookError(
                 "The connection to the server was lost. Each batch is one transaction, so no row is lost or doubled; "
                 "run again, and the next run goes on."
@@ -111,6 +122,62 @@ def _unexpected(error: psycopg2.Error) -> str:
     )
 
 
+class Clock:
+    """The run's time: what has passed, what is left."""
+
+    def __init__(self, deadline_s: int) -> None:
+        self.deadline_s = deadline_s
+        self._started = time.monotonic()
+
+    def passed_s(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._started
+
+    def left_s(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline_s - self.passed_s()
+
+    def check(self) -> None:
+        """Stop where the deadline has passed.
+
+        :raises RunbookError: it has
+        """
+        if self.left_s() <= 0:
+            raise RunbookError(
+                f"deadline_s: the {self.deadline_s} s have passed; run again to go on, or give it more time."
+            )
+
+    def sleep(self, seconds: float) -> float:
+        """Sleep, but not beyond the deadline; the seconds slept."""
+        span = max(0.0, min(seconds, self.left_s()))
+        time.sleep(span)
+        return span
+
+    def patiently(self, act: Callable[[], Done], what: object) -> Done:
+        """Do what needs a lock that others may hold; try again, with longer and longer pauses, within bounds.
+
+        :param what: the table that may be locked
+        :raises RunbookError: no lock was to be had, or a statement timed out
+        """
+        begun, pause_s = time.monotonic(), 0.05
+        while True:
+            try:
+                return act()
+            except LockedError:
+                tried_s = time.monotonic() - begun
+                if tried_s > LOCK_PATIENCE_S or self.left_s() <= 0:
+                    raise RunbookError(
+                        f"{what} is locked by somebody else, and in {tried_s:.1f} s no lock was to be had; "
+                        "end the holder, which pg_locks shows, and run again."
+                    ) from None
+            except TooSlowError:
+                raise RunbookError(
+                    f"statement_timeout_ms: a statement on {what} took longer, or was cancelled; raise it, run again."
+                ) from None
+            self.sleep(random.uniform(0.5, 1.0) * pause_s)  # noqa: S311 - jitter, not a secret
+            pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+
+
 def settle(session: Session, *, read_only: bool) -> None:
     """Set up the session: times in UTC, no surprises from defaults of the role or the database.
 
@@ -137,7 +204,8 @@ def server_now(session: Session) -> datetime:
     row = session.query("SELECT now() AS now, pg_is_in_recovery() AS standby")[0]
     if row["standby"]:
         raise RunbookError(f"{session.target} is a standby that only reads; connect to the primary.")
-    return row["now"]  # type: ignore[no-any-return]
+    now: datetime = row["now"]
+    return now
 
 
 def read_table(session: Session, name: QualifiedName, *, event: Literal["INSERT", "DELETE"]) -> Table | None:
@@ -226,7 +294,8 @@ def _columns(session: Session, oid: int) -> tuple[Column, ...]:
     rows = session.query(
         """
         WITH RECURSIVE base (type, bottom) AS (
-            SELECT t.oid, t.oid FROM pg_type t WHERE t.oid IN (SELECT atttypid FROM pg_attribute WHERE attrelid = %(oid)s)
+            SELECT t.oid, t.oid FROM pg_type t
+             WHERE t.oid IN (SELECT atttypid FROM pg_attribute WHERE attrelid = %(oid)s)
             UNION ALL
             SELECT base.type, t.typbasetype FROM base JOIN pg_type t ON t.oid = base.bottom WHERE t.typtype = 'd'
         )
@@ -259,9 +328,9 @@ def _columns(session: Session, oid: int) -> tuple[Column, ...]:
 
 
 #: All that ATTACH PARTITION compares, as one text.
-_SIGNATURE = """
-    json_build_array(am.amname, i.indisunique, i.indisprimary, i.indclass::text, i.indcollation::text, i.indoption::text,
-        pg_get_expr(i.indpred, i.indrelid),
+SIGNATURE = """
+    json_build_array(am.amname, i.indisunique, i.indisprimary, i.indclass::text, i.indcollation::text,
+        i.indoption::text, pg_get_expr(i.indpred, i.indrelid),
         (SELECT json_agg(pg_get_indexdef(i.indexrelid, number, false) ORDER BY number)
            FROM generate_series(1, i.indnatts) AS number))::text
 """
@@ -279,10 +348,10 @@ def _indexes(session: Session, oid: int) -> tuple[Index, ...]:
                   FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (number, place)
                   LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number AND a.attnum > 0
                  WHERE k.place <= i.indnkeyatts) AS columns,
-               {_SIGNATURE} AS signature
+               {SIGNATURE} AS signature
           FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am am ON am.oid = c.relam
          WHERE i.indrelid = %s AND i.indisvalid AND i.indisready ORDER BY c.relname
-        """,
+        """,  # noqa: S608 - a constant of this file is put in
         (oid,),
     )
     return tuple(
@@ -318,14 +387,14 @@ def read_partitions(session: Session, source: Table, column: Column, cutoff: dat
         SELECT n.nspname, c.relname, pg_get_expr(c.relpartbound, c.oid) AS bounds,
                pg_get_partition_constraintdef(c.oid) AS constraint,
                c.relkind = 'r' AND pg_has_role(c.relowner, 'USAGE') AS movable,
-               ARRAY(SELECT {_SIGNATURE} FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid
+               ARRAY(SELECT {SIGNATURE} FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid
                        JOIN pg_am am ON am.oid = ic.relam WHERE i.indrelid = c.oid AND i.indisvalid) AS signatures
           FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE h.inhparent = (SELECT pc.oid FROM pg_class pc JOIN pg_namespace pn ON pn.oid = pc.relnamespace
                                WHERE pn.nspname = %s AND pc.relname = %s)
            AND pg_get_expr(c.relpartbound, c.oid) <> 'DEFAULT'
          ORDER BY 1, 2
-        """,
+        """,  # noqa: S608 - a constant of this file is put in
         tuple(source.name),
     )
     partitions = []
@@ -370,7 +439,8 @@ def count(session: Session, source: Table, column: Column, cutoff: datetime) -> 
     with told_apart():
         rows = session.query(
             sql.SQL(
-                "SELECT {table_id} AS table_id, count(*) AS rows, min(s.{column})::text AS oldest, max(s.{column})::text AS newest"
+                "SELECT {table_id} AS table_id, count(*) AS rows,"
+                " min(s.{column})::text AS oldest, max(s.{column})::text AS newest"
                 " FROM {source} AS s WHERE s.{column} < %s::timestamptz::{type} GROUP BY {groups}"
             ).format(**names, groups=groups, table_id=sql.SQL("s.tableoid" if source.partitioned_by else "NULL::oid")),
             (cutoff.isoformat(),),
@@ -463,15 +533,12 @@ def proof(partition: Partition) -> list[sql.Composable]:
     ]
 
 
-def hand_over(
-    source: Table, archive: QualifiedName, stamp: Column | None, partition: Partition
-) -> list[sql.Composable]:
-    """Statements that take a partition off the source and hang it into the archive; to be run in one transaction.
-
-    :param stamp: the archive's column :data:`STAMP`, None where it has none to be filled
-    """
+def hand_over(source: Table, archive: Table, partition: Partition) -> list[sql.Composable]:
+    """Statements that take a partition off the source and hang it into the archive; to be run in one transaction."""
     name = identifier(partition.name)
-    statements = [sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(identifier(source.name), name)]
+    detach = sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(identifier(source.name), name)
+    statements: list[sql.Composable] = [detach]
+    stamp = None if source.stamped else archive.column(STAMP)
     if stamp is not None:
         # A default that is the same for all rows is kept in the catalog; no row is rewritten.
         statements.append(
@@ -479,299 +546,16 @@ def hand_over(
                 name,
                 sql.Identifier(STAMP),
                 sql.SQL(stamp.type),
-                sql.SQL("NOT NULL ") if stamp.not_null else sql.SQL(""),
+                sql.SQL("NOT NULL " if stamp.not_null else ""),
             )
         )
-    statements += [
-        sql.SQL("ALTER TABLE {} ATTACH PARTITION {} {}").format(identifier(archive), name, sql.SQL(partition.bounds)),
+    return [
+        *statements,
+        sql.SQL("ALTER TABLE {} ATTACH PARTITION {} {}").format(
+            identifier(archive.name), name, sql.SQL(partition.bounds)
+        ),
         sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(name, sql.Identifier(BOUNDS_CONSTRAINT)),
     ]
-    return statements
-
-
-# Moving rows
-
-
-@dataclass(frozen=True)
-class Moved:
-    """What one batch did."""
-
-    rows: int
-    oldest: str | None
-    newest: str | None
-
-
-#: Which rows a statement is about: a span of time, all rows of one moment, a span of blocks.
-Scope = Literal["span", "moment", "blocks"]
-#: Which of them: all, those whose key the archive does not hold, those that it holds with the same content.
-Choice = Literal["all", "fresh", "same"]
-
-
-class Mover:
-    """Prepared statements that move rows of one source to one archive.
-
-    Parameters of each: ``$1`` and ``$2`` limit the scope, ``$3`` is the largest number of rows, ``$4`` the cutoff.
-    """
-
-    def __init__(
-        self, session: Session, source: Table, archive: Table, column: Column, cutoff: datetime, *, skip_locked: bool
-    ) -> None:
-        """Set up the session for moving.
-
-        :param skip_locked: this role may lock rows (UPDATE), so rows that others hold can be left out one by one
-        """
-        self._session = session
-        self._source = source
-        self._archive = archive
-        self._column = column
-        self._cutoff = cutoff.isoformat()
-        #: The cutoff as the upper limit of a scope, in the column's own type.
-        self.high = str(
-            session.query(
-                sql.SQL("SELECT (%s::timestamptz::{})::text AS high").format(sql.SQL(column.base_type)), (self._cutoff,)
-            )[0]["high"]
-        )
-        self.may_skip_locked = skip_locked
-        self._prepared: dict[str, str] = {}
-        self._start_lsn = self._lsn()
-
-    @classmethod
-    def statement(
-        cls,
-        source: Table,
-        archive: Table,
-        column: Column,
-        scope: Scope,
-        choice: Choice = "all",
-        *,
-        skip_locked: bool = False,
-    ) -> sql.Composed:
-        """The text of one statement, with ``$1`` to ``$4`` in it."""
-        names = [each.name for each in source.columns]
-        # A column that the archive generates is filled by the archive.
-        filled = [name for name in names if not (archive.column(name) or source.columns[0]).generated]
-        stamp = archive.column(STAMP) is not None and source.column(STAMP) is None
-        fields = {
-            "source": identifier(source.name),
-            "archive": identifier(archive.name),
-            "column": sql.Identifier(column.name),
-            "returned": sql.SQL(", ").join(sql.SQL("s.{}").format(sql.Identifier(name)) for name in names),
-            "scope": _scope(scope, column, "s"),
-            "into": sql.SQL(", ").join(map(sql.Identifier, filled + ([STAMP] if stamp else []))),
-            "overriding": sql.SQL(" OVERRIDING SYSTEM VALUE" if any(each.identity for each in archive.columns) else ""),
-            "values": sql.SQL(", ").join([*map(sql.Identifier, filled), *([sql.SQL("now()")] if stamp else [])]),
-        }
-        if scope == "span" and choice == "all" and not skip_locked:
-            delete = sql.SQL("DELETE FROM {source} AS s WHERE {scope} RETURNING {returned}")
-        else:
-            fields["picked"] = cls._pick(source, archive, column, scope, choice, skip_locked=skip_locked)
-            delete = sql.SQL(
-                "DELETE FROM {source} AS s USING ({picked}) AS picked"
-                " WHERE s.ctid = picked.row_id AND s.tableoid = picked.table_id RETURNING {returned}"
-            )
-        fields["delete"] = delete.format(**fields)
-        tail = (
-            " SELECT d.rows AS deleted, d.oldest, d.newest, i.rows AS inserted"
-            " FROM (SELECT count(*) AS rows, min({column})::text AS oldest, max({column})::text AS newest FROM moved) AS d, "
-        )
-        if choice == "same":
-            text = "WITH moved AS ({delete})" + tail + "(SELECT 0::bigint AS rows) AS i"
-        else:
-            text = (
-                "WITH moved AS ({delete}), inserted AS (INSERT INTO {archive} ({into}){overriding}"
-                " SELECT {values} FROM moved RETURNING 1)" + tail + "(SELECT count(*) AS rows FROM inserted) AS i"
-            )
-        return sql.SQL(text).format(**fields)
-
-    @classmethod
-    def _pick(
-        cls, source: Table, archive: Table, column: Column, scope: Scope, choice: Choice, *, skip_locked: bool
-    ) -> sql.Composed:
-        """The subquery that names rows by their place."""
-        fields: dict[str, sql.Composable] = {
-            "source": identifier(source.name),
-            "archive": identifier(archive.name),
-            "scope": _scope(scope, column, "p"),
-            "lock": sql.SQL(" FOR UPDATE OF p SKIP LOCKED" if skip_locked else ""),
-            "join": sql.SQL(" AND ").join(sql.SQL("a.{0} = p.{0}").format(sql.Identifier(name)) for name in source.key),
-            "same": _same_content(source, "p"),
-        }
-        text = "SELECT p.tableoid AS table_id, p.ctid AS row_id FROM {source} AS p"
-        if choice == "same":
-            text += " JOIN {archive} AS a ON {join} WHERE {scope} AND {same}"
-        elif choice == "fresh":
-            text += " WHERE {scope} AND NOT EXISTS (SELECT FROM {archive} AS a WHERE {join})"
-        else:
-            text += " WHERE {scope}"
-        return sql.SQL(text + " LIMIT $3{lock}").format(**fields)
-
-    def _run(self, scope: Scope, choice: Choice, skip_locked: bool, low: str, high: str, limit: int) -> dict[str, Any]:
-        name = f"runbook_{scope}_{choice}_{'skip' if skip_locked else 'wait'}"
-        if name not in self._prepared:
-            text = self.statement(self._source, self._archive, self._column, scope, choice, skip_locked=skip_locked)
-            self._prepare(name, text, scope)
-            rendered = self._session.render(text)
-            if rendered not in self._session.executed_queries:
-                self._session.executed_queries.append(rendered)
-        return self._execute(name, (low, high, limit, self._cutoff))[0]
-
-    def _prepare(self, name: str, text: sql.Composable, scope: Scope) -> None:
-        bound = sql.SQL("tid" if scope == "blocks" else self._column.base_type)
-        self._session.query(
-            sql.SQL("PREPARE {} ({bound}, {bound}, bigint, {type}) AS {}").format(
-                sql.Identifier(name), text, bound=bound, type=sql.SQL(self._column.base_type)
-            )
-        )
-        self._prepared[name] = name
-
-    def _execute(self, name: str, values: tuple[object, ...]) -> list[dict[str, Any]]:
-        return self._session.query(
-            sql.SQL("EXECUTE {} (%s, %s, %s, %s::timestamptz::{})").format(
-                sql.Identifier(name), sql.SQL(self._column.base_type)
-            ),
-            values,
-        )
-
-    def prepare_session(self) -> None:
-        """Settings for many short batches."""
-        session = self._session
-        settings = {
-            # A batch deletes and inserts in one transaction. If a crash loses its commit, it loses both: the rows are
-            # where they were. So nobody need wait for the disk, until flush() makes all of it durable at the end.
-            "synchronous_commit": "off",
-            # The rows of a batch wait in memory, not in a temporary file.
-            "work_mem": "64MB",
-            # One plan for all batches, by the index, whatever the statistics say about a half-emptied table.
-            "plan_cache_mode": "force_generic_plan",
-            "enable_seqscan": "off",
-            "max_parallel_workers_per_gather": "0",
-        }
-        for name, value in settings.items():
-            session.query("SELECT set_config(%s, %s, false)", (name, value))
-        for method in ("lz4", "zstd"):
-            # Fewer bytes of WAL. Often not permitted, or not built in; pglz is left out because it costs too much CPU.
-            try:
-                session.query("SELECT set_config('wal_compression', %s, false)", (method,))
-            except psycopg2.Error:
-                continue
-            break
-
-    def boundary(self, low: str, size: int) -> str | None:
-        """The timestamp of the row that stands ``size`` rows after ``low``; None where fewer are left."""
-        name = "runbook_boundary"
-        if name not in self._prepared:
-            text = sql.SQL(
-                "SELECT s.{column}::text AS found FROM {source} AS s WHERE s.{column} >= $1 AND s.{column} < $4"
-                " ORDER BY s.{column} OFFSET $3 LIMIT 1"
-            ).format(column=sql.Identifier(self._column.name), source=identifier(self._source.name))
-            self._prepare(name, text, "span")
-        with told_apart():
-            rows = self._execute(name, (low, low, size, self._cutoff))
-        return rows[0]["found"] if rows else None
-
-    def after(self, moment: str) -> str | None:
-        """The next timestamp after ``moment`` that is older than the cutoff."""
-        with told_apart():
-            row = self._session.query(
-                sql.SQL(
-                    "SELECT min(s.{column})::text AS found FROM {source} AS s"
-                    " WHERE s.{column} > %s::{type} AND s.{column} < %s::timestamptz::{type}"
-                ).format(
-                    column=sql.Identifier(self._column.name),
-                    source=identifier(self._source.name),
-                    type=sql.SQL(self._column.base_type),
-                ),
-                (moment, self._cutoff),
-            )
-        return row[0]["found"]  # type: ignore[no-any-return]
-
-    def blocks(self) -> int:
-        """Blocks of the source, of its largest partition where it has some."""
-        row = self._session.query(
-            "SELECT max(pg_relation_size(leaf.oid)) / current_setting('block_size')::int AS blocks"
-            " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " CROSS JOIN LATERAL (SELECT c.oid UNION SELECT relid FROM pg_partition_tree(c.oid)) AS leaf (oid)"
-            " WHERE n.nspname = %s AND c.relname = %s",
-            tuple(self._source.name),
-        )
-        return int(row[0]["blocks"])
-
-    def move(
-        self, scope: Scope, low: str, high: str, limit: int, *, choice: Choice = "all", skip_locked: bool = False
-    ) -> Moved:
-        """Move rows in one transaction, and commit only if as many went in as came out.
-
-        :param limit: most rows; a span with ``choice`` ``all`` that waits for locks is moved as a whole
-        :raises LockedError: rows or the table are held by somebody else
-        :raises KeyTakenError: the archive holds one of their keys
-        :raises TooSlowError: the statement timed out
-        :raises RunbookError: a trigger of the archive dropped rows; nothing of the batch was moved
-        """
-        with told_apart(), self._session.transaction():
-            row = self._run(scope, choice, skip_locked, low, high, limit)
-            if choice != "same" and row["deleted"] != row["inserted"]:
-                raise RunbookError(
-                    f"archive: of {row['deleted']:,} rows of a batch, {self._archive.name} took in {row['inserted']:,}, because "
-                    f"a trigger drops rows ({', '.join(self._archive.triggers) or 'of a partition'}); "
-                    "the batch was rolled back. Drop or disable that trigger."
-                )
-        return Moved(row["deleted"], row["oldest"], row["newest"])
-
-    def left(self) -> int:
-        """Rows that are older than the cutoff and still in the source."""
-        with told_apart():
-            row = self._session.query(
-                sql.SQL("SELECT count(*) AS rows FROM {} AS s WHERE s.{} < %s::timestamptz::{}").format(
-                    identifier(self._source.name), sql.Identifier(self._column.name), sql.SQL(self._column.base_type)
-                ),
-                (self._cutoff,),
-            )
-        return int(row[0]["rows"])
-
-    def left_soon(self) -> int | None:
-        """As :meth:`left`, for a run that must come to its end; None where counting takes too long."""
-        self._session.query("SELECT set_config('statement_timeout', %s, false)", (str(SOON_MS),))
-        try:
-            return self.left()
-        except (LockedError, TooSlowError):
-            return None
-
-    def conflicts(self) -> int:
-        """Old rows whose key the archive holds with other content."""
-        join = sql.SQL(" AND ").join(sql.SQL("a.{0} = s.{0}").format(sql.Identifier(name)) for name in self._source.key)
-        with told_apart():
-            row = self._session.query(
-                sql.SQL(
-                    "SELECT count(*) AS rows FROM {source} AS s JOIN {archive} AS a ON {join}"
-                    " WHERE s.{column} < %s::timestamptz::{type} AND NOT {same}"
-                ).format(
-                    source=identifier(self._source.name),
-                    archive=identifier(self._archive.name),
-                    join=join,
-                    column=sql.Identifier(self._column.name),
-                    type=sql.SQL(self._column.base_type),
-                    same=_same_content(self._source, "s"),
-                ),
-                (self._cutoff,),
-            )
-        return int(row[0]["rows"])
-
-    def flush(self) -> None:
-        """Wait until all that was committed is on disk (and on synchronous standbys, where there are some)."""
-        with told_apart():
-            self._session.query("SELECT set_config('synchronous_commit', 'on', false)")
-            # A commit waits for the disk only if its transaction wrote something; a message in the WAL is the least.
-            self._session.query("SELECT pg_logical_emit_message(true, 'runbook', 'archived')")
-
-    def _lsn(self) -> str:
-        return str(self._session.query("SELECT pg_current_wal_insert_lsn()::text AS lsn")[0]["lsn"])
-
-    def wal_bytes(self) -> int:
-        """WAL that the whole server wrote since this object was made."""
-        row = self._session.query(
-            "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), %s)::bigint AS bytes", (self._start_lsn,)
-        )
-        return int(row[0]["bytes"])
 
 
 def replication_lag_bytes(session: Session) -> int:
@@ -789,21 +573,3 @@ def replication_lag_bytes(session: Session) -> int:
             "grant it the role pg_monitor, or set no limit."
         )
     return int(row["lag"])
-
-
-def _scope(scope: Scope, column: Column, alias: str) -> sql.Composed:
-    text = {
-        "span": "{alias}.{column} >= $1 AND {alias}.{column} < $2",
-        "moment": "{alias}.{column} >= $1 AND {alias}.{column} <= $2",
-        "blocks": "{alias}.ctid >= $1 AND {alias}.ctid < $2 AND {alias}.{column} < $4",
-    }[scope]
-    return sql.SQL(text).format(alias=sql.Identifier(alias), column=sql.Identifier(column.name))
-
-
-def _same_content(source: Table, alias: str) -> sql.Composed:
-    """Row by row the same bytes, which also compares types that have no equality (json, xml)."""
-
-    def row(of: str) -> sql.Composable:
-        return sql.SQL(", ").join(sql.Identifier(of, column.name) for column in source.columns)
-
-    return sql.SQL("ROW({})::record *= ROW({})::record").format(row(alias), row("a"))

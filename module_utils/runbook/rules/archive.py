@@ -119,6 +119,15 @@ class Table:
         """The column of that name, None if there is none."""
         return next((column for column in self.columns if column.name == name), None)
 
+    def named(self, name: str) -> Column:
+        """The column of that name, which is known to be there."""
+        return next(column for column in self.columns if column.name == name)
+
+    @property
+    def stamped(self) -> bool:
+        """Whether it has the column that says when a row was moved."""
+        return self.column(STAMP) is not None
+
     @property
     def key(self) -> tuple[str, ...]:
         """The columns that identify a row: of the primary key, else of the first unique index that does; or none."""
@@ -146,16 +155,18 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(names)
 
 
-def refusal(
-    source: Table, archive: Table | None, schema: Schema, archive_name: QualifiedName, column: str
-) -> str | None:
-    """Why nothing may be moved, in one sentence that names the cure; None where nothing speaks against it."""
-    return (
-        _refuse_source(source, column)
-        or (_refuse_archive(source, archive) if archive else _refuse_making(schema, archive_name))
-        or (archive and _refuse_drift(source, archive))
-        or None
-    )
+def refuse(source: Table, archive: Table | None, schema: Schema, archive_name: QualifiedName, column: str) -> None:
+    """Refuse what must not be moved, before anything is.
+
+    :raises RunbookError: one sentence that names what was found, and the cure
+    """
+    found = _refuse_source(source, column)
+    if found is None and archive is None:
+        found = _refuse_making(schema, archive_name)
+    elif found is None and archive is not None:
+        found = _refuse_archive(source, archive) or _refuse_drift(source, archive)
+    if found is not None:
+        raise RunbookError(found)
 
 
 def _refuse_source(source: Table, column: str) -> str | None:
@@ -164,7 +175,7 @@ def _refuse_source(source: Table, column: str) -> str | None:
         return f"source: {source.name} is {kinds.get(source.kind, 'no table')}; name the table that holds the rows."
     if source.children:
         return (
-            f"source: tables inherit from {source.name} ({_names(source.children)}), and their rows would be taken along; "
+            f"source: tables inherit from {source.name} ({_names(source.children)}), and their rows would go along; "
             "archive each of them by itself, or make it a partitioned table."
         )
     if source.foreign_partitions:
@@ -173,7 +184,7 @@ def _refuse_source(source: Table, column: str) -> str | None:
             "which cannot be moved in one transaction; detach them first."
         )
     if source.rules:
-        return f"source: {source.name} has rules ({_names(source.rules)}) that rewrite what is done to it; drop them first."
+        return f"source: {source.name} has rules ({_names(source.rules)}) that rewrite what is done; drop them first."
     if source.row_security:
         return (
             f"source: row security hides rows of {source.name} from this role, so old rows would be left out unseen; "
@@ -235,7 +246,9 @@ def _refuse_archive(source: Table, archive: Table) -> str | None:
             "ALTER TABLE … SET LOGGED first."
         )
     if archive.rules:
-        return f"archive: {archive.name} has rules ({_names(archive.rules)}) that rewrite what is done to it; drop them first."
+        return (
+            f"archive: {archive.name} has rules ({_names(archive.rules)}) that rewrite what is done; drop them first."
+        )
     if archive.row_security:
         return f"archive: row security is active on {archive.name} for this role; connect as a role with BYPASSRLS."
     missing = sorted({"USAGE", "SELECT", "INSERT"} - archive.rights)
@@ -319,6 +332,7 @@ class Route:
 
     strategy: Strategy
     walk: Walk
+    column: str
     reason: str = ""
 
 
@@ -333,10 +347,10 @@ def route(source: Table, archive: Table | None, column: str, server_version: int
     """
     why_not = _why_not_partitions(source, archive, column) if source.partitioned_by else ""
     if source.partitioned_by and not why_not:
-        return Route("partitions", "")
+        return Route("partitions", "", column)
     reason = f"Partitions of {source.name} are not moved whole, but row by row: {why_not}." if why_not else ""
     if source.ordered_by(column):
-        return Route("rows", "index", reason)
+        return Route("rows", "index", column, reason)
     if server_version < 140000:
         raise RunbookError(
             f"timestamp_column: {source.name} has no index on {column!r}, and PostgreSQL before 14 cannot read a table "
@@ -346,7 +360,7 @@ def route(source: Table, archive: Table | None, column: str, server_version: int
         f"{source.name} has no btree index that begins with {column!r}, so it is read as a whole, block by block; "
         f"create one to make this faster."
     )
-    return Route("rows", "blocks", f"{reason} {slow}".strip())
+    return Route("rows", "blocks", column, f"{reason} {slow}".strip())
 
 
 def _why_not_partitions(source: Table, archive: Table | None, column: str) -> str:
@@ -417,7 +431,6 @@ def plan(
     cutoff: datetime,
     counted: Counted,
     max_rows: int | None,
-    warnings: Sequence[str],
 ) -> Plan:
     """Put the plan together from what was counted.
 
@@ -436,10 +449,11 @@ def plan(
         rows = sum(partition.rows for partition in partitions)
     if max_rows is not None and rows > max_rows:
         raise RunbookError(
-            f"max_rows: {rows:,} rows of {source.name} are older than {text(cutoff)}, and at most {max_rows:,} are allowed; "
+            f"max_rows: {rows:,} rows of {source.name} are older than {text(cutoff)}, and {max_rows:,} are allowed; "
             "check older_than_days, and raise max_rows if so many are meant."
         )
     work = bool(partitions) if way.strategy == "partitions" else rows > 0
+    said = cautions(source, archive, way.column, counted.null_rows)
     return Plan(
         strategy=way.strategy if work else "nothing",
         walk=way.walk if work else "",
@@ -451,7 +465,7 @@ def plan(
         make_archive=work and archive is None,
         make_key=work and archive is not None and bool(source.key) and not archive.has_key_on(source.key),
         partitions=partitions,
-        warnings=(*warnings, way.reason) if work and way.reason else tuple(warnings),
+        warnings=(*said, way.reason) if work and way.reason else tuple(said),
     )
 
 
@@ -498,6 +512,83 @@ def moment_key(moment: str) -> tuple[bool, str]:
 def text(moment: datetime) -> str:
     """A moment in UTC, as a sentence shows it."""
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+@dataclass
+class Tally:
+    """What was done so far."""
+
+    moved: int = 0
+    #: Deleted from the source because the archive held the same.
+    already: int = 0
+    batches: int = 0
+    oldest: str | None = None
+    newest: str | None = None
+    longest_s: float = 0.0
+    throttled_s: float = 0.0
+    wal_bytes: int = 0
+    #: Old rows that are still in the source; None as long as nobody counted them.
+    remaining: int | None = None
+    #: Those of them whose key the archive holds with other content.
+    conflicts: int = 0
+    partitions: list[str] = field(default_factory=list)
+    created: bool = False
+    #: The archive was made, or got its key.
+    altered: bool = False
+
+    def add(self, rows: int, took_s: float, oldest: str | None, newest: str | None) -> None:
+        """Note one transaction that moved rows."""
+        self.moved += rows
+        self.batches += 1
+        self.longest_s = max(self.longest_s, took_s)
+        self.oldest = min((each for each in (self.oldest, oldest) if each is not None), key=moment_key, default=None)
+        self.newest = max((each for each in (self.newest, newest) if each is not None), key=moment_key, default=None)
+
+
+def promise(plan: Plan, source: Table, archive: QualifiedName) -> str:
+    """What check mode says; also what a run says that has nothing to do."""
+    stay = f"; {plan.staying_rows:,} old rows stay until their whole partition is old" if plan.staying_rows else ""
+    if plan.strategy == "nothing":
+        return f"Nothing in {source.name} to move to {archive} is older than {text(plan.cutoff)}{stay}."
+    way = f"as {len(plan.partitions)} whole partitions" if plan.partitions else "in batches"
+    older = f"{plan.rows:,} rows older than {text(plan.cutoff)}"
+    return f"Would move {older} from {source.name} to {archive}, {way}{stay}."
+
+
+def sentence(tally: Tally, plan: Plan, source: Table, archive: QualifiedName, seconds: float) -> str:
+    """What was moved, and what remains.
+
+    :param seconds: since the start
+    """
+    older = f"{tally.moved:,} rows older than {text(plan.cutoff)}"
+    rate = f"{tally.moved / seconds:,.0f} rows/s" if seconds > 0 else "at once"
+    said = f"Moved {older} from {source.name} to {archive} in {seconds:.1f} s ({rate})"
+    if tally.partitions:
+        said += f", as {len(tally.partitions)} whole partitions"
+    if tally.already:
+        said += f"; {tally.already:,} more were in the archive already"
+    left = "how many remain could not be counted" if tally.remaining is None else f"{tally.remaining:,} remain"
+    if tally.remaining and tally.remaining == plan.staying_rows:
+        left += " until their whole partition is old"
+    return f"{said}; {left}."
+
+
+def undone(tally: Tally, plan: Plan, source: Table) -> str | None:
+    """Why old rows remain that should not, and what to do about it; None where all is done."""
+    left = (tally.remaining or 0) - plan.staying_rows
+    if left <= 0:
+        return None
+    reasons = []
+    if tally.conflicts:
+        reasons.append(
+            f"of {tally.conflicts:,} the archive holds the key with other content (compare both tables by "
+            f"{_names(source.key)}, and correct or delete one side)"
+        )
+    if left > tally.conflicts:
+        reasons.append(
+            f"{left - tally.conflicts:,} were locked by others, kept by a trigger, or came in late (run again)"
+        )
+    return f"{left:,} rows stay in {source.name}: {'; '.join(reasons)}."
 
 
 def next_batch(asked: int, moved: int, duration_ms: float, target_ms: int) -> int:

@@ -1,0 +1,443 @@
+"""How rows get from a table to its archive: the statements, and the walk through the table.
+
+Every batch is one transaction that deletes rows and inserts the same ones. Rows never come to the client.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import psycopg2
+from ansible.module_utils.runbook.drivers.archive import (
+    LOCK_PATIENCE_S,
+    KeyTakenError,
+    LockedError,
+    TooSlowError,
+    told_apart,
+)
+from ansible.module_utils.runbook.drivers.postgres import table as identifier
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.archive import STAMP
+from psycopg2 import sql
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from ansible.module_utils.runbook.drivers.archive import Clock
+    from ansible.module_utils.runbook.drivers.postgres import Session
+    from ansible.module_utils.runbook.rules.archive import Column, Table
+
+#: Blocks that one step of a walk without an index looks at: 8 MiB.
+STEP_BLOCKS = 1024
+#: Before every timestamp and date.
+BEGINNING = "-infinity"
+#: Longest count of what is left once a run was stopped, in milliseconds.
+SOON_MS = 3000
+#: Tries of a batch whose key the archive took meanwhile.
+KEY_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What one batch did."""
+
+    rows: int
+    oldest: str | None
+    newest: str | None
+
+
+#: Which rows a statement is about: a span of time, all rows of one moment, a span of blocks.
+Scope = Literal["span", "moment", "blocks"]
+#: Which of them: all, those whose key the archive does not hold, those that it holds with the same content.
+Choice = Literal["all", "fresh", "same"]
+
+
+class Mover:
+    """Prepared statements that move rows of one source to one archive.
+
+    Parameters of each: ``$1`` and ``$2`` limit the scope, ``$3`` is the largest number of rows, ``$4`` the cutoff.
+    """
+
+    def __init__(self, session: Session, source: Table, archive: Table, column: Column, cutoff: datetime) -> None:
+        """Set up the session for many short batches."""
+        self._session = session
+        self._source = source
+        self._archive = archive
+        self._column = column
+        self._cutoff = cutoff.isoformat()
+        #: The cutoff as the upper limit of a scope, in the column's own type.
+        self.high = str(
+            session.query(
+                sql.SQL("SELECT (%s::timestamptz::{})::text AS high").format(sql.SQL(column.base_type)), (self._cutoff,)
+            )[0]["high"]
+        )
+        #: Rows that others hold can be left out one by one; the server asks for UPDATE to lock a row.
+        self.may_skip_locked = "UPDATE" in source.rights
+        self._prepared: dict[str, str] = {}
+        self._start_lsn = self._lsn()
+        self._set_up(session)
+
+    @classmethod
+    def statement(
+        cls,
+        source: Table,
+        archive: Table,
+        column: Column,
+        scope: Scope,
+        choice: Choice = "all",
+        *,
+        skip_locked: bool = False,
+    ) -> sql.Composed:
+        """The text of one statement, with ``$1`` to ``$4`` in it."""
+        names = [each.name for each in source.columns]
+        # A column that the archive generates is filled by the archive.
+        filled = [name for name in names if not (archive.column(name) or source.columns[0]).generated]
+        stamp = archive.column(STAMP) is not None and source.column(STAMP) is None
+        fields = {
+            "source": identifier(source.name),
+            "archive": identifier(archive.name),
+            "column": sql.Identifier(column.name),
+            "returned": sql.SQL(", ").join(sql.SQL("s.{}").format(sql.Identifier(name)) for name in names),
+            "scope": _scope(scope, column, "s"),
+            "into": sql.SQL(", ").join(map(sql.Identifier, filled + ([STAMP] if stamp else []))),
+            "overriding": sql.SQL(" OVERRIDING SYSTEM VALUE" if any(each.identity for each in archive.columns) else ""),
+            "values": sql.SQL(", ").join([*map(sql.Identifier, filled), *([sql.SQL("now()")] if stamp else [])]),
+        }
+        if scope == "span" and choice == "all" and not skip_locked:
+            delete = sql.SQL("DELETE FROM {source} AS s WHERE {scope} RETURNING {returned}")
+        else:
+            fields["picked"] = cls._pick(source, archive, column, scope, choice, skip_locked=skip_locked)
+            delete = sql.SQL(
+                "DELETE FROM {source} AS s USING ({picked}) AS picked"
+                " WHERE s.ctid = picked.row_id AND s.tableoid = picked.table_id RETURNING {returned}"
+            )
+        fields["delete"] = delete.format(**fields)
+        if choice == "same":
+            inserted = sql.SQL("").format()
+            put_in = sql.SQL("0::bigint")
+        else:
+            inserted = sql.SQL(
+                ", inserted AS (INSERT INTO {archive} ({into}){overriding} SELECT {values} FROM moved RETURNING 1)"
+            ).format(**fields)
+            put_in = sql.SQL("(SELECT count(*) FROM inserted)")
+        return sql.SQL(
+            "WITH moved AS ({delete}){inserted} SELECT count(*) AS deleted, {put_in} AS inserted,"
+            " min({column})::text AS oldest, max({column})::text AS newest FROM moved"
+        ).format(**fields, inserted=inserted, put_in=put_in)
+
+    @classmethod
+    def _pick(
+        cls, source: Table, archive: Table, column: Column, scope: Scope, choice: Choice, *, skip_locked: bool
+    ) -> sql.Composed:
+        """The subquery that names rows by their place."""
+        fields: dict[str, sql.Composable] = {
+            "source": identifier(source.name),
+            "archive": identifier(archive.name),
+            "scope": _scope(scope, column, "p"),
+            "lock": sql.SQL(" FOR UPDATE OF p SKIP LOCKED" if skip_locked else ""),
+            "join": sql.SQL(" AND ").join(sql.SQL("a.{0} = p.{0}").format(sql.Identifier(name)) for name in source.key),
+            "same": _same_content(source, "p"),
+        }
+        text = "SELECT p.tableoid AS table_id, p.ctid AS row_id FROM {source} AS p"
+        if choice == "same":
+            text += " JOIN {archive} AS a ON {join} WHERE {scope} AND {same}"
+        elif choice == "fresh":
+            text += " WHERE {scope} AND NOT EXISTS (SELECT FROM {archive} AS a WHERE {join})"
+        else:
+            text += " WHERE {scope}"
+        return sql.SQL(text + " LIMIT $3{lock}").format(**fields)
+
+    def _run(self, scope: Scope, choice: Choice, skip_locked: bool, low: str, high: str, limit: int) -> dict[str, Any]:
+        name = f"runbook_{scope}_{choice}_{'skip' if skip_locked else 'wait'}"
+        if name not in self._prepared:
+            text = self.statement(self._source, self._archive, self._column, scope, choice, skip_locked=skip_locked)
+            self._prepare(name, text, scope)
+            rendered = self._session.render(text)
+            if rendered not in self._session.executed_queries:
+                self._session.executed_queries.append(rendered)
+        return self._execute(name, (low, high, limit, self._cutoff))[0]
+
+    def _prepare(self, name: str, text: sql.Composable, scope: Scope) -> None:
+        bound = sql.SQL("tid" if scope == "blocks" else self._column.base_type)
+        self._session.query(
+            sql.SQL("PREPARE {} ({bound}, {bound}, bigint, {type}) AS {}").format(
+                sql.Identifier(name), text, bound=bound, type=sql.SQL(self._column.base_type)
+            )
+        )
+        self._prepared[name] = name
+
+    def _execute(self, name: str, values: tuple[object, ...]) -> list[dict[str, Any]]:
+        return self._session.query(
+            sql.SQL("EXECUTE {} (%s, %s, %s, %s::timestamptz::{})").format(
+                sql.Identifier(name), sql.SQL(self._column.base_type)
+            ),
+            values,
+        )
+
+    @staticmethod
+    def _set_up(session: Session) -> None:
+        settings = {
+            # A batch deletes and inserts in one transaction. If a crash loses its commit, it loses both: the rows are
+            # where they were. So nobody need wait for the disk, until flush() makes all of it durable at the end.
+            "synchronous_commit": "off",
+            # The rows of a batch wait in memory, not in a temporary file.
+            "work_mem": "64MB",
+            # One plan for all batches, by the index, whatever the statistics say about a half-emptied table.
+            "plan_cache_mode": "force_generic_plan",
+            "enable_seqscan": "off",
+            "max_parallel_workers_per_gather": "0",
+        }
+        for name, value in settings.items():
+            session.query("SELECT set_config(%s, %s, false)", (name, value))
+        for method in ("lz4", "zstd"):
+            # Fewer bytes of WAL. Often not permitted, or not built in; pglz is left out because it costs too much CPU.
+            try:
+                session.query("SELECT set_config('wal_compression', %s, false)", (method,))
+            except psycopg2.Error:
+                continue
+            break
+
+    def boundary(self, low: str, size: int) -> str | None:
+        """The timestamp of the row that stands ``size`` rows after ``low``; None where fewer are left."""
+        name = "runbook_boundary"
+        if name not in self._prepared:
+            text = sql.SQL(
+                "SELECT s.{column}::text AS found FROM {source} AS s WHERE s.{column} >= $1 AND s.{column} < $4"
+                " ORDER BY s.{column} OFFSET $3 LIMIT 1"
+            ).format(column=sql.Identifier(self._column.name), source=identifier(self._source.name))
+            self._prepare(name, text, "span")
+        with told_apart():
+            rows = self._execute(name, (low, low, size, self._cutoff))
+        return rows[0]["found"] if rows else None
+
+    def after(self, moment: str) -> str | None:
+        """The next timestamp after ``moment`` that is older than the cutoff."""
+        with told_apart():
+            row = self._session.query(
+                sql.SQL(
+                    "SELECT min(s.{column})::text AS found FROM {source} AS s"
+                    " WHERE s.{column} > %s::{type} AND s.{column} < %s::timestamptz::{type}"
+                ).format(
+                    column=sql.Identifier(self._column.name),
+                    source=identifier(self._source.name),
+                    type=sql.SQL(self._column.base_type),
+                ),
+                (moment, self._cutoff),
+            )
+        return None if row[0]["found"] is None else str(row[0]["found"])
+
+    def blocks(self) -> int:
+        """Blocks of the source, of its largest partition where it has some."""
+        row = self._session.query(
+            "SELECT max(pg_relation_size(leaf.oid)) / current_setting('block_size')::int AS blocks"
+            " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " CROSS JOIN LATERAL (SELECT c.oid UNION SELECT relid FROM pg_partition_tree(c.oid)) AS leaf (oid)"
+            " WHERE n.nspname = %s AND c.relname = %s",
+            tuple(self._source.name),
+        )
+        return int(row[0]["blocks"])
+
+    def move(
+        self, scope: Scope, low: str, high: str, limit: int, *, choice: Choice = "all", skip_locked: bool = False
+    ) -> Moved:
+        """Move rows in one transaction, and commit only if as many went in as came out.
+
+        :param limit: most rows; a span with ``choice`` ``all`` that waits for locks is moved as a whole
+        :raises LockedError: rows or the table are held by somebody else
+        :raises KeyTakenError: the archive holds one of their keys
+        :raises TooSlowError: the statement timed out
+        :raises RunbookError: a trigger of the archive dropped rows; nothing of the batch was moved
+        """
+        with told_apart(), self._session.transaction():
+            row = self._run(scope, choice, skip_locked, low, high, limit)
+            if choice != "same" and row["deleted"] != row["inserted"]:
+                raise RunbookError(
+                    f"archive: {self._archive.name} took in {row['inserted']:,} of {row['deleted']:,} rows of a batch, "
+                    f"because a trigger drops rows ({', '.join(self._archive.triggers) or 'of a partition'}); "
+                    "the batch was rolled back. Drop or disable that trigger."
+                )
+        return Moved(row["deleted"], row["oldest"], row["newest"])
+
+    def left(self) -> int:
+        """Rows that are older than the cutoff and still in the source."""
+        with told_apart():
+            row = self._session.query(
+                sql.SQL("SELECT count(*) AS rows FROM {} AS s WHERE s.{} < %s::timestamptz::{}").format(
+                    identifier(self._source.name), sql.Identifier(self._column.name), sql.SQL(self._column.base_type)
+                ),
+                (self._cutoff,),
+            )
+        return int(row[0]["rows"])
+
+    def left_soon(self) -> int | None:
+        """As :meth:`left`, for a run that must come to its end; None where counting takes too long."""
+        self._session.query("SELECT set_config('statement_timeout', %s, false)", (str(SOON_MS),))
+        try:
+            return self.left()
+        except (LockedError, TooSlowError):
+            return None
+
+    def conflicts(self) -> int:
+        """Old rows whose key the archive holds with other content."""
+        join = sql.SQL(" AND ").join(sql.SQL("a.{0} = s.{0}").format(sql.Identifier(name)) for name in self._source.key)
+        with told_apart():
+            row = self._session.query(
+                sql.SQL(
+                    "SELECT count(*) AS rows FROM {source} AS s JOIN {archive} AS a ON {join}"
+                    " WHERE s.{column} < %s::timestamptz::{type} AND NOT {same}"
+                ).format(
+                    source=identifier(self._source.name),
+                    archive=identifier(self._archive.name),
+                    join=join,
+                    column=sql.Identifier(self._column.name),
+                    type=sql.SQL(self._column.base_type),
+                    same=_same_content(self._source, "s"),
+                ),
+                (self._cutoff,),
+            )
+        return int(row[0]["rows"])
+
+    def flush(self) -> None:
+        """Wait until all that was committed is on disk (and on synchronous standbys, where there are some)."""
+        with told_apart():
+            self._session.query("SELECT set_config('synchronous_commit', 'on', false)")
+            # A commit waits for the disk only if its transaction wrote something; a message in the WAL is the least.
+            self._session.query("SELECT pg_logical_emit_message(true, 'runbook', 'archived')")
+
+    def _lsn(self) -> str:
+        return str(self._session.query("SELECT pg_current_wal_insert_lsn()::text AS lsn")[0]["lsn"])
+
+    def wal_bytes(self) -> int:
+        """WAL that the whole server wrote since this object was made."""
+        row = self._session.query(
+            "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), %s)::bigint AS bytes", (self._start_lsn,)
+        )
+        return int(row[0]["bytes"])
+
+
+def _scope(scope: Scope, column: Column, alias: str) -> sql.Composed:
+    text = {
+        "span": "{alias}.{column} >= $1 AND {alias}.{column} < $2",
+        "moment": "{alias}.{column} >= $1 AND {alias}.{column} <= $2",
+        "blocks": "{alias}.ctid >= $1 AND {alias}.ctid < $2 AND {alias}.{column} < $4",
+    }[scope]
+    return sql.SQL(text).format(alias=sql.Identifier(alias), column=sql.Identifier(column.name))
+
+
+def _same_content(source: Table, alias: str) -> sql.Composed:
+    """Row by row the same bytes, which also compares types that have no equality (json, xml)."""
+
+    def row(of: str) -> sql.Composable:
+        return sql.SQL(", ").join(sql.Identifier(of, column.name) for column in source.columns)
+
+    return sql.SQL("ROW({})::record *= ROW({})::record").format(row(alias), row("a"))
+
+
+class Pace(Protocol):
+    """How the module wants a walk to go. It decides on sizes and waits, counts, and tells who watches."""
+
+    #: Most rows of the next batch.
+    size: int
+
+    def batch(self, scope: Scope, low: str, high: str, choice: Choice, *, skip_locked: bool) -> int:
+        """Move one batch with :meth:`Mover.move`; the rows that left the source."""
+
+
+class Walk:
+    """Goes through the source, and moves what it finds."""
+
+    def __init__(self, mover: Mover, pace: Pace, clock: Clock, source: Table) -> None:
+        self._mover = mover
+        self._pace = pace
+        self._clock = clock
+        self._source = source
+        self._merging = False
+        #: The archive held keys of rows that were to be moved, so there may be conflicts.
+        self.met_taken_keys = False
+
+    def by_index(self) -> None:
+        """Go through the old rows in the order of time. What lies behind is not read again."""
+        mover, low = self._mover, BEGINNING
+        while True:
+            edge = self._clock.patiently(partial(mover.boundary, low, self._pace.size), self._source.name)
+            try:
+                if edge == low:
+                    # More rows of one moment than fit into a batch.
+                    self._take("moment", low, low)
+                    edge = self._clock.patiently(partial(mover.after, low), self._source.name)
+                else:
+                    self._take("span", low, edge or mover.high)
+            except TooSlowError:
+                self._shrink()
+                continue
+            if edge is None:
+                return
+            low = edge
+
+    def by_blocks(self) -> None:
+        """Go through the source block by block."""
+        first, blocks = 0, self._mover.blocks()
+        while first < blocks:
+            try:
+                self._take("blocks", f"({first},0)", f"({first + STEP_BLOCKS},0)")
+            except TooSlowError:
+                self._shrink()
+                continue
+            first += STEP_BLOCKS
+
+    def _shrink(self) -> None:
+        """After a timeout: much smaller batches."""
+        if self._pace.size == 1:
+            raise RunbookError(
+                f"statement_timeout_ms: it is too short to move a single row of {self._source.name}; "
+                "raise it, or look for a slow trigger."
+            )
+        self._pace.size = max(1, self._pace.size // 8)
+
+    def _take(self, scope: Scope, low: str, high: str) -> None:
+        """Move all rows of a scope but those that somebody else holds, and those whose key is taken."""
+        skip_locked, key_tries, locked_since = False, 0, 0.0
+        while True:
+            try:
+                if self._merging:
+                    same = self._take_pieces(scope, low, high, "same", skip_locked=skip_locked)
+                    self._take_pieces(scope, low, high, "fresh", skip_locked=skip_locked)
+                    self._merging = same > 0
+                elif scope == "span" and not skip_locked:
+                    self._pace.batch(scope, low, high, "all", skip_locked=False)
+                else:
+                    self._take_pieces(scope, low, high, "all", skip_locked=skip_locked)
+            except KeyTakenError as taken:
+                key_tries += 1
+                if not self._source.key or key_tries > KEY_TRIES:
+                    raise RunbookError(
+                        f"archive: its index {taken.index} forbids rows with values that it already holds, and the key "
+                        f"of {self._source.name} does not tell which; drop it, or delete those rows on one side."
+                    ) from None
+                self._merging = self.met_taken_keys = True
+            except LockedError:
+                if not self._mover.may_skip_locked:
+                    return
+                if skip_locked:
+                    # Rows are left out one by one, so it is the whole table that is locked.
+                    locked_since = locked_since or time.monotonic()
+                    if time.monotonic() - locked_since > LOCK_PATIENCE_S:
+                        return
+                    self._clock.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - jitter, not a secret
+                skip_locked = True
+            else:
+                return
+
+    def _take_pieces(self, scope: Scope, low: str, high: str, choice: Choice, *, skip_locked: bool) -> int:
+        """Move the rows of a scope a batch at a time, until a batch finds fewer than it may take; how many."""
+        total = 0
+        while True:
+            asked = self._pace.size
+            taken = self._pace.batch(scope, low, high, choice, skip_locked=skip_locked)
+            total += taken
+            if taken < asked:
+                return total
