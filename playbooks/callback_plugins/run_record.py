@@ -63,6 +63,8 @@ from ansible.module_utils.runbook.report.view import summary_lines
 from ansible.module_utils.runbook.rules import record as rules
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ansible.executor.stats import AggregateStats
     from ansible.executor.task_result import CallbackTaskResult
     from ansible.inventory.host import Host
@@ -205,7 +207,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
 
     def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
         """A host could not be reached."""
-        self._result(result, "unreachable", ignored=bool(result.task_fields.get("ignore_unreachable")))
+        self._result(result, "unreachable", ignored=bool(_fields(result).get("ignore_unreachable")))
 
     def v2_runner_on_skipped(self, result: CallbackTaskResult) -> None:
         """A task was not for this host."""
@@ -244,8 +246,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
 
     def _hide(self, result: CallbackTaskResult) -> None:
         if self._recorder is not None:
-            self._recorder.hide(result.task_fields.get("args"))
-            self._recorder.hide(result.task_fields.get("environment"))
+            self._recorder.hide(_fields(result).get("args"))
+            self._recorder.hide(_fields(result).get("environment"))
 
     def _append(self, event: str, **fields: Any) -> None:
         if self._recorder is not None:
@@ -256,6 +258,12 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         if self._recorder is not None and self._recorder.error and not self._told_error:
             self._told_error = True
             self._display.error(self._recorder.error)
+
+
+def _fields(result: CallbackTaskResult) -> Mapping[str, Any]:
+    """The task as it was run, its templates filled in; core 2.21 deprecates the public name, and has no other yet."""
+    fields: Mapping[str, Any] = result._task_fields  # noqa: SLF001
+    return fields
 
 
 def _user() -> str:
