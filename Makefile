@@ -4,7 +4,6 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 PYTHON3 ?= python3
-INVENTORY ?= inventories/sandbox
 
 # An inherited setting that would make each start of Ansible twice as slow.
 unexport PYTHONDONTWRITEBYTECODE
@@ -39,8 +38,8 @@ sandbox-reset: setup ## Make the sandbox anew, so that there is old data to arch
 	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/sandbox.yml -e sandbox_state=reset
 
 demo: sandbox ## Weekly maintenance on the sandbox; says where the report is
+	@echo "A second run finds little to do: make sandbox-reset brings the old data back, make sandbox-stop ends the servers."
 	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/weekly_db.yml
-	@echo "A second run finds little to do; make sandbox-reset brings the old data back, make sandbox-stop ends the servers."
 
 test: setup-test ## Lint, unit, integration and fault tests, Molecule; ends with what could not be run and why
 	@$(BIN)/python -m tools.run_tests
