@@ -114,7 +114,7 @@ mode:
   type: str
   returned: always
 jobs:
-  description: Connections that worked, or would.
+  description: Connections that work was divided among, or would be.
   type: int
   returned: always
 considered_tables:
@@ -150,7 +150,7 @@ tables:
           table that was dropped meanwhile.
       type: str
     error:
-      description: Why it failed; null if it did not.
+      description: Why it failed, or who holds the lock; null if nothing is in the way or nobody knows.
       type: str
     duration_s:
       description: Seconds that it took, with waiting; null if it was not begun.
@@ -330,6 +330,7 @@ def _work(
         if not stopped:
             vacuum.close_pass(last)
         vacuum.confirm(last, todo, since=since)
+        rule.judge(todo, settings)
         kept = rule.held_back(todo, settings)
         if kept:
             holder = vacuum.oldest_snapshot(last) or "somebody whom this user may not see"
@@ -338,6 +339,8 @@ def _work(
         # The work is done; its figures stay unknown.
         found = error.message.rstrip(".") if isinstance(error, RunbookError) else vacuum.cause(error)
         stopped = stopped or f"no figures after the pass ({found})"
+    if work.jobs < min(params["jobs"], len(todo)) and not stopped:
+        context.warn(f"{session.target} gave only {work.jobs} of {params['jobs']} connections for jobs.")
     label, done, total = work.progress(None)
     context.progress.update(label, done, total, "bytes", final=True)
     return stopped, work.executed_queries + [query for query in last.executed_queries if query.startswith("VACUUM")]

@@ -258,7 +258,8 @@ def test_a_table_that_stays_locked_is_reported_and_holds_up_no_other(lively: Dat
     found = state(outcome)
     assert found.pop("public.dead") == "locked"
     assert set(found.values()) == {"done"}
-    assert "1 table stayed locked: public.dead." in outcome.result["msg"]
+    assert "1 table stayed locked: public.dead (held by session " in outcome.result["msg"]
+    assert ", idle in transaction)." in outcome.result["msg"]
     assert entry(outcome, "public.dead")["after"]["dead_rows"] is None
     again = vacuum(lively)
     assert state(again)["public.dead"] == "done"
@@ -408,6 +409,27 @@ def test_maintain_is_enough_since_17(roles: Database) -> None:
     assert state(outcome)["public.dead"] == "not_permitted"
 
 
+def test_a_warning_of_the_server_is_not_taken_for_work_done(roles: Database) -> None:
+    with holding(roles, f"ALTER TABLE dead OWNER TO {roles.user}") as change:
+        process = module_process("pg_vacuum", roles.login | {"login_user": "h3_owner"})
+        wait_for(roles, WAITING)
+        change.commit()
+        outcome = finish(process)
+    assert outcome.failed
+    assert outcome.result["changed"] is False
+    assert state(outcome)["public.dead"] == "failed"
+    assert "public.dead (the server warned instead of doing it" in outcome.result["msg"]
+
+
+def test_a_locked_partition_keeps_back_itself_and_its_parent_only(lively: Database) -> None:
+    with holding(lively, "LOCK TABLE ONLY parts_1 IN ACCESS EXCLUSIVE MODE"):
+        outcome = vacuum(lively, lock_timeout_ms=300)
+    assert outcome.failed
+    assert {name for name, found in state(outcome).items() if found == "locked"} == {"public.parts_1", "public.parts"}
+    assert "failed" not in state(outcome).values()
+    assert set(state(vacuum(lively)).values()) == {"done"}
+
+
 def test_foreign_and_temporary_tables_are_left_alone(database: Database) -> None:
     database.run(
         "CREATE EXTENSION IF NOT EXISTS file_fdw",
@@ -519,9 +541,10 @@ def test_two_passes_never_meet(lively: Database) -> None:
 
 
 def test_fewer_free_connections_than_jobs(roles: Database) -> None:
-    roles.run("ALTER ROLE h3_owner CONNECTION LIMIT 2")
-    outcome = vacuum(roles, login_user="h3_owner", jobs=4, tables=["public.dead"])
+    roles.run("ALTER TABLE never OWNER TO h3_owner", "ALTER ROLE h3_owner CONNECTION LIMIT 2")
+    outcome = vacuum(roles, login_user="h3_owner", jobs=4, tables=["public.dead", "public.never"])
     assert not outcome.failed, outcome.result["msg"]
+    assert "gave only 1 of 4 connections" in json.dumps(outcome.result["warnings"])
     roles.run("ALTER ROLE h3_owner CONNECTION LIMIT 1")
     refused = vacuum(roles, login_user="h3_owner", jobs=2, tables=["public.dead"])
     assert refused.failed
@@ -542,13 +565,29 @@ def test_dead_rows_that_a_snapshot_keeps_are_told_with_who_keeps_them(lively: Da
     assert "the oldest snapshot belongs to session " in warning
 
 
+def age(database: Database) -> None:
+    """Let 80,000 transactions pass."""
+    database.run(
+        "SET synchronous_commit = off",
+        "DO $$ BEGIN FOR i IN 1..80000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$",
+    )
+
+
+def test_a_freeze_that_a_snapshot_keeps_from_working_is_no_success(lively: Database) -> None:
+    lively.run("ALTER TABLE idle SET (autovacuum_freeze_max_age = 100000)")
+    with holding(lively, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "SELECT 1"):
+        age(lively)
+        outcome = vacuum(lively)
+    assert outcome.failed
+    assert state(outcome)["public.idle"] == "failed"
+    assert "public.idle (frozen, but its age is still " in outcome.result["msg"]
+    warning = json.dumps(outcome.result["warnings"])
+    assert "public.idle could not be frozen; the oldest snapshot belongs to session " in warning
+
+
 def test_a_table_close_to_its_freeze_age_is_frozen_first(lively: Database) -> None:
     lively.run("ALTER TABLE idle SET (autovacuum_freeze_max_age = 100000)")
-    connection = lively.connect()
-    with connection.cursor() as cursor:
-        cursor.execute("SET synchronous_commit = off")
-        cursor.execute("DO $$ BEGIN FOR i IN 1..80000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$")
-    connection.close()
+    age(lively)
     outcome = vacuum(lively)
     assert not outcome.failed, outcome.result["msg"]
     first = outcome.result["tables"][0]

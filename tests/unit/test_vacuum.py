@@ -389,3 +389,13 @@ def test_dead_rows_that_vacuum_had_to_leave_are_told() -> None:
     kept = report("done", after=Figures(dead_rows=50_000))
     assert rule.held_back([report("done"), kept], SETTINGS) == "50,000 dead rows could not be removed from public.t"
     assert rule.held_back([report("done")], SETTINGS) is None
+
+
+@pytest.mark.parametrize(("age", "state"), [(149_999_999, "done"), (150_000_000, "failed"), (None, "done")])
+def test_a_freeze_that_leaves_the_age_as_it_was_has_failed(age: int | None, state: str) -> None:
+    frozen = report("done", action="freeze", after=Figures(xid_age=age))
+    rule.judge([frozen], SETTINGS)
+    assert frozen.state == state
+    if state == "failed":
+        assert frozen.error == "frozen, but its age is still 150,000,000"
+        assert rule.held_back([frozen], SETTINGS) == "public.t could not be frozen"

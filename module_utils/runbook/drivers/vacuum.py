@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import threading
 import time
 from dataclasses import replace
@@ -328,13 +329,20 @@ class Pass:
         names = ", ".join(str(report.work.table.name) for report in running.values())
         return f"vacuum {len(running)} {'job' if len(running) == 1 else 'jobs'}: {names}", done, total
 
+    @property
+    def jobs(self) -> int:
+        """Connections that really worked."""
+        return len(self._pids)
+
     def _report_statistics(self) -> None:
         """Let the jobs report what they did to pg_statistic, or the server counts its dead rows after their removal."""
         for slot, session in enumerate(self._sessions):
             if session is None or session.connection.closed:
                 continue
             if session.server_version >= 150000:
-                session.query("SELECT pg_stat_force_next_flush()")
+                # A lost connection is noticed, and opened again, by its job.
+                with contextlib.suppress(psycopg2.Error):
+                    session.query("SELECT pg_stat_force_next_flush()")
             else:
                 # It reports when it ends.
                 session.close()
@@ -375,10 +383,8 @@ class Pass:
             for slot in list(self._running):
                 session = self._sessions[slot]
                 if session is not None and not session.connection.closed:
-                    try:
+                    with contextlib.suppress(psycopg2.Error):
                         session.connection.cancel()
-                    except psycopg2.Error:
-                        continue
             for thread in self._threads:
                 thread.join(0.2)
 
@@ -398,35 +404,29 @@ class Pass:
             self._running[slot] = report
             started = time.monotonic()
             try:
-                if fresh:
-                    self._bound(session, lock_timeout_ms)
-                    fresh = False
-                self._perform(session, report, final=final)
+                self._perform(session, report, bound_ms=lock_timeout_ms if fresh else None, final=final)
             finally:
+                fresh = False
                 report.duration_s = round((report.duration_s or 0) + time.monotonic() - started, 3)
                 self._running.pop(slot, None)
 
     def _open(self, slot: int) -> Session | None:
         """A session for this job; a lost one is opened again a few times, then the job gives up."""
-        for pause in (*RECONNECT_AFTER_S, None):
+        lost = self._sessions[slot] is not None
+        for pause in (*RECONNECT_AFTER_S, None) if lost else (None,):
             if self._stop.is_set():
                 return None
             try:
                 session = self._connect()
-            except RunbookError as error:
-                self._trouble = error.message
-                if pause is None or self._sessions[slot] is None:
-                    return None
-                self._stop.wait(pause)
+                session.executed_queries = self.executed_queries
+                # Behind a session pooler it is not the process id that libpq knows.
+                self._pids[slot] = session.query("SELECT pg_backend_pid() AS pid")[0]["pid"]
+            except (RunbookError, psycopg2.Error) as error:
+                self._trouble = error.message.rstrip(".") if isinstance(error, RunbookError) else cause(error)
+                if pause is not None:
+                    self._stop.wait(pause)
                 continue
-            except psycopg2.Error:
-                if pause is None:
-                    return None
-                self._stop.wait(pause)
-                continue
-            session.executed_queries = self.executed_queries
             self._sessions[slot] = session
-            self._pids[slot] = session.query("SELECT pg_backend_pid() AS pid")[0]["pid"]
             return session
         return None
 
@@ -438,10 +438,12 @@ class Pass:
             (str(lock_timeout_ms), str(left_ms)),
         )
 
-    def _perform(self, session: Session, report: Report, *, final: bool) -> None:
+    def _perform(self, session: Session, report: Report, *, bound_ms: int | None, final: bool) -> None:
         notices = session.connection.notices
-        del notices[:]
         try:
+            if bound_ms is not None:
+                self._bound(session, bound_ms)
+            del notices[:]
             session.execute(statement(report.work, session.server_version))
         except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected):
             self._later(report, "locked", None, final=final)
@@ -458,9 +460,9 @@ class Pass:
             else:
                 report.state, report.error = "failed", cause(error)
         else:
-            report.state, report.error = "done", None
-            if notices:
-                report.error = " ".join(" ".join(notices).split())
+            # A warning may mean that nothing was done. Its text stays in the log: a function can put a row into it.
+            report.state = "done"
+            report.error = "the server warned instead of doing it; its log has the details" if notices else None
 
     def _later(self, report: Report, state: State, error: str | None, *, final: bool) -> None:
         report.state, report.error = state, error
@@ -493,6 +495,10 @@ def confirm(session: Session, reports: Sequence[Report], *, since: Any) -> None:
 
     :param since: the server's clock before the pass
     """
+    locked = [report for report in reports if report.state == "locked"]
+    holders = _holders(session, [report.work.table.oid for report in locked])
+    for report in locked:
+        report.error = holders.get(report.work.table.oid)
     done = [report for report in reports if report.state == "done"]
     if not done:
         return
@@ -518,6 +524,23 @@ def confirm(session: Session, reports: Sequence[Report], *, since: Any) -> None:
                 report.state = "failed"
                 continue
         report.error = None
+
+
+def _holders(session: Session, oids: Sequence[int]) -> dict[int, str]:
+    """Who holds a lock now that keeps VACUUM out, for each table that has such a holder."""
+    if not oids:
+        return {}
+    rows = session.query(
+        "SELECT l.relation::bigint AS oid, string_agg(DISTINCT CASE WHEN l.pid IS NULL THEN 'a prepared transaction'"
+        " WHEN a.backend_type = 'autovacuum worker' THEN 'autovacuum'"
+        " ELSE 'session ' || l.pid || coalesce(', ' || a.state, '') END, ' and ') AS holder"
+        " FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid"
+        " WHERE l.granted AND l.locktype = 'relation' AND l.relation = ANY (%(oids)s::bigint[]::oid[])"
+        " AND l.database IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))"
+        " AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock') GROUP BY l.relation",
+        {"oids": list(oids)},
+    )
+    return {row["oid"]: f"held by {row['holder']}" for row in rows}
 
 
 def _is_recorded(work: Work, session: Session) -> bool:

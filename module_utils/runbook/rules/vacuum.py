@@ -330,14 +330,13 @@ def _wraparound(parts: Iterable[Part], settings: Settings) -> tuple[str | None, 
     """Why the table must be frozen now, and whether that is overdue."""
     worst, reason = 0.0, None
     for part in parts:
-        for age, option, server in (
-            (part.xid_age, "autovacuum_freeze_max_age", settings.autovacuum_freeze_max_age),
-            (part.mxid_age, "autovacuum_multixact_freeze_max_age", settings.autovacuum_multixact_freeze_max_age),
+        for age, option in (
+            (part.xid_age, "autovacuum_freeze_max_age"),
+            (part.mxid_age, "autovacuum_multixact_freeze_max_age"),
         ):
             if age is None:
                 continue
-            # A table's own limit may only be lower than the server's.
-            limit = min(server, int(_option(part, option, server)))
+            limit = _freeze_limit(part, option, settings)
             share = age / limit
             if share >= FREEZE_FROM and share > worst:
                 worst, reason = share, f"age {age:,} is {share:.0%} of {option}"
@@ -409,8 +408,26 @@ def _option(part: Part, name: str, otherwise: float) -> float:
     return otherwise if value is None else float(value)
 
 
+def judge(reports: Iterable[Report], settings: Settings) -> None:
+    """Call a freeze failed that left the table as old as before: the danger is still there."""
+    for report in reports:
+        age = report.after.xid_age
+        if report.state != "done" or report.work.action != "freeze" or age is None:
+            continue
+        parts = [part for part in (report.work.table.heap, report.work.table.toast) if part is not None]
+        limit = min(_freeze_limit(part, "autovacuum_freeze_max_age", settings) for part in parts)
+        if age >= FREEZE_FROM * limit:
+            report.state, report.error = "failed", f"frozen, but its age is still {age:,}"
+
+
+def _freeze_limit(part: Part, option: str, settings: Settings) -> int:
+    """A table's own limit may only be lower than the server's."""
+    server: int = getattr(settings, option)
+    return min(server, int(_option(part, option, server)))
+
+
 def held_back(reports: Sequence[Report], settings: Settings) -> str | None:
-    """Say which tables keep more dead rows than their limit after VACUUM, if any: a snapshot still needs them."""
+    """Say what VACUUM could not clear away, if anything: a snapshot still needs it."""
     kept = [
         report
         for report in reports
@@ -419,10 +436,17 @@ def held_back(reports: Sequence[Report], settings: Settings) -> str | None:
         and report.after.dead_rows is not None
         and report.after.dead_rows > vacuum_limit(report.work.table.heap, settings)
     ]
-    if not kept:
-        return None
-    rows = total(report.after.dead_rows for report in kept)
-    return f"{rows:,} dead rows could not be removed from {some([str(report.work.table.name) for report in kept])}"
+    old = [
+        str(report.work.table.name) for report in reports if report.work.action == "freeze" and report.state == "failed"
+    ]
+    said = []
+    if kept:
+        rows = total(report.after.dead_rows for report in kept)
+        names = some([str(report.work.table.name) for report in kept])
+        said.append(f"{rows:,} dead rows could not be removed from {names}")
+    if old:
+        said.append(f"{some(old)} could not be frozen")
+    return " and ".join(said) or None
 
 
 @dataclass(frozen=True)
@@ -537,7 +561,7 @@ def _counts(reports: Sequence[Report]) -> tuple[int, int]:
 
 def _reason(report: Report) -> str:
     name = str(report.work.table.name)
-    return f"{name} ({report.error})" if report.error and report.state == "failed" else name
+    return f"{name} ({report.error})" if report.error else name
 
 
 def some(names: Sequence[str], most: int = 5) -> str:
