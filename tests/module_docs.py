@@ -100,3 +100,15 @@ def check_module(path: Path, fragments: Path) -> Iterator[str]:
             yield f"EXAMPLES use {option}, which is no option"
         for option in sorted({key for key, value in spec.items() if value.get("required")} - set(options or {})):
             yield f"EXAMPLES leave out {option}, which is required"
+
+
+def check_tasks(tasks: Iterator[tuple[Path, dict[str, Any]]], library: Path) -> Iterator[str]:
+    """Tasks that give one of our modules an option that it does not have, or leave out one that it needs."""
+    specs = {path.stem: argument_spec(path)[1] for path in library.glob("*.py")}
+    for path, task in tasks:
+        for name in specs.keys() & task.keys():
+            where, spec, given = f"{path}, task {task.get('name')!r}", specs[name], set(task[name] or {})
+            for option in sorted(given - spec.keys()):
+                yield f"{where}: {name} has no option {option}"
+            for option in sorted({key for key, value in spec.items() if value.get("required")} - given):
+                yield f"{where}: {name} needs the option {option}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import architecture
 import module_docs
 import pytest
 
@@ -18,6 +19,12 @@ def test_there_are_modules():
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_module_is_documented(path):
     assert list(module_docs.check_module(path, ROOT / "doc_fragments")) == []
+
+
+def test_tasks_use_options_that_exist():
+    tasks = [*architecture.role_tasks(ROOT), *architecture.play_tasks(ROOT)]
+    assert sum(bool({path.stem for path in MODULES} & task.keys()) for _, task in tasks) > 3
+    assert list(module_docs.check_tasks(iter(tasks), ROOT / "library")) == []
 
 
 GOOD = '''
@@ -95,3 +102,17 @@ def test_bad_module_is_found(old, new, word, tmp_path):
     assert old in GOOD
     found = check(tmp_path, GOOD.replace(old, new, 1))
     assert any(word in text for text in found), found
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"mode": "all"}, ""),
+        ({"mode": "all", "mood": 1}, "no option mood"),
+        ({"login_db": "x"}, "needs the option mode"),
+    ],
+)
+def test_bad_task_is_found(options, word, tmp_path):
+    (tmp_path / "good.py").write_text(GOOD)
+    found = list(module_docs.check_tasks(iter([(Path("r.yml"), {"name": "X", "good": options})]), tmp_path))
+    assert [word in text for text in found] == ([True] if word else [])
