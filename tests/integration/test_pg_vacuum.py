@@ -112,6 +112,11 @@ WORKING = (
     "SELECT pid FROM pg_stat_activity WHERE application_name = 'runbook vacuum' AND state = 'active'"
     " AND query ~ '^(VACUUM|ANALYZE)' AND datname = current_database()"
 )
+#: All workers; the session that watches them holds the writer's lock.
+WORKERS = (
+    "SELECT pid FROM pg_stat_activity WHERE application_name = 'runbook vacuum' AND datname = current_database()"
+    " AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND pid IS NOT NULL)"
+)
 WAITING = WORKING + " AND wait_event_type = 'Lock'"
 
 
@@ -350,20 +355,20 @@ def test_hundreds_of_tables(database: Database) -> None:
 def roles(lively: Database) -> Iterator[Database]:
     """``lively`` with a role that owns one table, and one that owns nothing."""
     lively.run(
-        "CREATE ROLE h3_owner LOGIN",
-        "CREATE ROLE h3_nobody LOGIN",
-        "ALTER TABLE dead OWNER TO h3_owner",
+        "CREATE ROLE vacuum_owner LOGIN",
+        "CREATE ROLE vacuum_nobody LOGIN",
+        "ALTER TABLE dead OWNER TO vacuum_owner",
     )
     yield lively
     lively.run(
         f"ALTER DATABASE {lively.name} OWNER TO {lively.user}",
-        "DROP OWNED BY h3_owner, h3_nobody CASCADE",
-        "DROP ROLE h3_owner, h3_nobody",
+        "DROP OWNED BY vacuum_owner, vacuum_nobody CASCADE",
+        "DROP ROLE vacuum_owner, vacuum_nobody",
     )
 
 
 def test_who_owns_some_tables_does_those_and_hears_of_the_others(roles: Database) -> None:
-    outcome = vacuum(roles, login_user="h3_owner")
+    outcome = vacuum(roles, login_user="vacuum_owner")
     assert not outcome.failed, outcome.result["msg"]
     assert state(outcome)["public.dead"] == "done"
     assert "public.never" in outcome.result["not_permitted"]
@@ -373,23 +378,24 @@ def test_who_owns_some_tables_does_those_and_hears_of_the_others(roles: Database
     assert "public.never" in json.dumps(outcome.result["warnings"])
     # pg_statistic is not theirs, and no reason to bother them.
     assert [name for name in outcome.result["not_permitted"] if name.startswith("pg_catalog")] == []
-    second = vacuum(roles, login_user="h3_owner")
+    second = vacuum(roles, login_user="vacuum_owner")
     assert second.result["changed"] is False
 
 
 def test_who_may_touch_nothing_is_told(roles: Database) -> None:
-    outcome = vacuum(roles, login_user="h3_nobody")
+    outcome = vacuum(roles, login_user="vacuum_nobody")
     assert not outcome.failed
     assert outcome.result["changed"] is False
     assert {"public.dead", "public.never"} <= set(outcome.result["not_permitted"])
-    refused = vacuum(roles, login_user="h3_nobody", tables=["public.idle"])
+    assert outcome.result["msg"].startswith("Nothing done: this user may vacuum none of the tables in need; ")
+    refused = vacuum(roles, login_user="vacuum_nobody", tables=["public.idle"])
     assert refused.failed
     assert refused.result["msg"].startswith("tables: this user may not vacuum public.idle; connect as the owner")
 
 
 def test_the_owner_of_the_database_may_do_all_but_shared_catalogs(roles: Database) -> None:
-    roles.run(f"ALTER DATABASE {roles.name} OWNER TO h3_owner")
-    outcome = vacuum(roles, login_user="h3_owner", mode="all")
+    roles.run(f"ALTER DATABASE {roles.name} OWNER TO vacuum_owner")
+    outcome = vacuum(roles, login_user="vacuum_owner", mode="all")
     assert not outcome.failed, outcome.result["msg"]
     shared = {
         row[0] for row in roles.run("SELECT 'pg_catalog.' || relname FROM pg_class WHERE relisshared AND relkind = 'r'")
@@ -403,15 +409,15 @@ def test_the_owner_of_the_database_may_do_all_but_shared_catalogs(roles: Databas
 def test_maintain_is_enough_since_17(roles: Database) -> None:
     if version(roles) < 170000:
         pytest.skip("MAINTAIN came with PostgreSQL 17")
-    roles.run("GRANT MAINTAIN ON never TO h3_nobody")
-    outcome = vacuum(roles, login_user="h3_nobody")
+    roles.run("GRANT MAINTAIN ON never TO vacuum_nobody")
+    outcome = vacuum(roles, login_user="vacuum_nobody")
     assert state(outcome)["public.never"] == "done"
     assert state(outcome)["public.dead"] == "not_permitted"
 
 
 def test_a_warning_of_the_server_is_not_taken_for_work_done(roles: Database) -> None:
     with holding(roles, f"ALTER TABLE dead OWNER TO {roles.user}") as change:
-        process = module_process("pg_vacuum", roles.login | {"login_user": "h3_owner"})
+        process = module_process("pg_vacuum", roles.login | {"login_user": "vacuum_owner"})
         wait_for(roles, WAITING)
         change.commit()
         outcome = finish(process)
@@ -541,12 +547,12 @@ def test_two_passes_never_meet(lively: Database) -> None:
 
 
 def test_fewer_free_connections_than_jobs(roles: Database) -> None:
-    roles.run("ALTER TABLE never OWNER TO h3_owner", "ALTER ROLE h3_owner CONNECTION LIMIT 2")
-    outcome = vacuum(roles, login_user="h3_owner", jobs=4, tables=["public.dead", "public.never"])
+    roles.run("ALTER TABLE never OWNER TO vacuum_owner", "ALTER ROLE vacuum_owner CONNECTION LIMIT 2")
+    outcome = vacuum(roles, login_user="vacuum_owner", jobs=4, tables=["public.dead", "public.never"])
     assert not outcome.failed, outcome.result["msg"]
     assert "gave only 1 of 4 connections" in json.dumps(outcome.result["warnings"])
-    roles.run("ALTER ROLE h3_owner CONNECTION LIMIT 1")
-    refused = vacuum(roles, login_user="h3_owner", jobs=2, tables=["public.dead"])
+    roles.run("ALTER ROLE vacuum_owner CONNECTION LIMIT 1")
+    refused = vacuum(roles, login_user="vacuum_owner", jobs=2, tables=["public.dead"])
     assert refused.failed
     assert state(refused)["public.dead"] == "not_reached"
     assert "Cannot connect" in refused.result["msg"]
@@ -622,7 +628,7 @@ def test_progress_is_told_in_bytes(lively: Database, tmp_path: Path) -> None:
     while not told.read_text() and time.monotonic() < until:
         time.sleep(0.05)
     fast(lively)
-    lively.run(f"SELECT pg_terminate_backend(pid) FROM ({WORKING}) AS creeping")
+    lively.run(f"SELECT pg_terminate_backend(pid) FROM ({WORKERS}) AS creeping")
     assert not finish(process).failed
     events = [json.loads(line) for line in told.read_text().splitlines()]
     assert {(event["host"], event["module"], event["unit"]) for event in events} == {("db1", "pg_vacuum", "bytes")}
@@ -645,6 +651,15 @@ def test_a_read_only_standby_is_refused(tmp_path: Path) -> None:
         assert "name the primary" in outcome.result["msg"]
     finally:
         standby.stop("immediate")
+
+
+def test_the_own_lease_is_no_obstacle(lively: Database) -> None:
+    target = Target(lively.host, lively.port, lively.name, lively.user, None, "disable")
+    with Session(target, lock_timeout_ms=1000, statement_timeout_ms=1000) as session:
+        lease.acquire(session, run_id="this", holder="elsewhere/1", purpose="weekly_db")
+    outcome = run_module("pg_vacuum", lively.login, RUNBOOK_RUN_ID="this")
+    assert not outcome.failed, outcome.result["msg"]
+    assert state(outcome)["runbook.lease"] == "done"
 
 
 def test_the_lease_of_another_run_is_respected(lively: Database) -> None:

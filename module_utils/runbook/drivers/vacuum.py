@@ -23,6 +23,7 @@ from ansible.module_utils.runbook.rules.vacuum import (
     Settings,
     Table,
     Work,
+    some,
 )
 from psycopg2 import sql
 
@@ -326,7 +327,7 @@ class Pass:
             }
         for report in running.values():
             done += int(report.work.weight_bytes * min(shares.get(report.work.table.oid, 0), 1))
-        names = ", ".join(str(report.work.table.name) for report in running.values())
+        names = some([str(report.work.table.name) for report in running.values()], most=2)
         return f"vacuum {len(running)} {'job' if len(running) == 1 else 'jobs'}: {names}", done, total
 
     @property

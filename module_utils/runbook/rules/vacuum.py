@@ -521,7 +521,9 @@ def message(reports: Sequence[Report], *, tables: int, duration_s: float, check_
     :param stopped: why the pass ended early
     """
     permitted = [report for report in reports if report.state != "not_permitted"]
-    if not permitted:
+    if not permitted and any(report.work.needed for report in reports):
+        text = "Nothing done: this user may vacuum none of the tables in need"
+    elif not permitted:
         text = f"Nothing to do: none of {tables:,} tables needs vacuum or analyze"
     elif check_mode:
         size = total(report.before.size_bytes for report in permitted)
