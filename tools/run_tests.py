@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -103,6 +104,10 @@ def molecule(report: Report) -> None:
         lines = engine.stderr.strip().splitlines()
         report.not_run.append(f"Molecule: {lines[-1] if lines else 'tools/container_engine.py failed without a word'}")
         return
+    # Molecule believes in what an aborted run wrote down, so each run starts without that.
+    state = ROOT / ".cache" / "molecule"
+    shutil.rmtree(state, ignore_errors=True)
+    os.environ["MOLECULE_EPHEMERAL_DIRECTORY"] = str(state)
     report.step("molecule", ["molecule", "test", "--all"])
 
 
