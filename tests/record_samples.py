@@ -98,7 +98,7 @@ def preflight(host: str = "db1") -> dict[str, Any]:
         "environment": "staging",
         "database": "mental_scribe",
         "system_identifier": "7412345678901234567",
-        "server_version": "18.1",
+        "server_version": 180001,
         "clock_skew_s": 0.03,
         "lease": {"run_id": "r", "decision": "acquire", "expires_at": "2026-03-01T02:15:00+00:00"},
         "checks": [

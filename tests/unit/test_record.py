@@ -41,7 +41,7 @@ def test_a_good_run():
     assert record["totals"]["moved_rows"] == 2 * 117_000
     assert record["environments"] == ["staging"]
     db1 = record["hosts"]["db1"]
-    assert (db1["database"], db1["server_version"]) == ("mental_scribe", "18.1")
+    assert (db1["database"], db1["server_version"]) == ("mental_scribe", 180001)
     assert [step["task"] for step in db1["steps"]] == [
         "Check the target and take the lease",
         "Archive old rows",

@@ -34,9 +34,10 @@ LINE_INTERVAL_S = 10.0
 LINE_HOSTS = 4
 #: Seconds of the past from which the rate is taken.
 RATE_WINDOW_S = 20.0
-#: Samples for the journal come at least a second apart; after each so many the distance doubles.
-SAMPLE_INTERVAL_S = 1.0
-SAMPLES_PER_INTERVAL = 60
+#: Samples for the journal are that far apart at first; after each so many the distance doubles. So a task of seconds
+#: has a curve, and one of six hours some 450 samples.
+SAMPLE_INTERVAL_S = 0.25
+SAMPLES_PER_INTERVAL = 40
 
 
 def choose_mode(wanted: str, stdout: TextIO, environ: Mapping[str, str], *, lockable: bool) -> str:
@@ -106,15 +107,14 @@ class Running:
             return None
         return float(max(0.0, (self.event["total"] - self.event["done"]) / rate))
 
-    @property
-    def amount(self) -> str:
-        """``43,000 of 117,000 rows``."""
+    def amount(self, *, narrow: bool = False) -> str:
+        """``43,000 of 117,000 rows``, or ``43k/117k rows``."""
         if self.event is None:
             return ""
-        text = wording.size if self.event["unit"] == "bytes" else wording.number
-        unit = "" if self.event["unit"] == "bytes" else f" {self.event['unit']}"
-        total = f" of {text(self.event['total'])}" if self.event["total"] is not None else ""
-        return f"{text(self.event['done'])}{total}{unit}"
+        in_bytes = self.event["unit"] == "bytes"
+        text = wording.size if in_bytes else wording.compact if narrow else wording.number
+        total = "" if self.event["total"] is None else f"{'/' if narrow else ' of '}{text(self.event['total'])}"
+        return f"{text(self.event['done'])}{total}{'' if in_bytes else ' ' + self.event['unit']}"
 
     @property
     def pace(self) -> str:
@@ -136,7 +136,9 @@ class Running:
     def sentence(self) -> str:
         """All of it in one line of text."""
         label = self.event["label"] if self.event else ""
-        return f"{self.host}: {label}: " + ", ".join(part for part in (self.amount, self.pace, self.remaining) if part)
+        return f"{self.host}: {label}: " + ", ".join(
+            part for part in (self.amount(), self.pace, self.remaining) if part
+        )
 
 
 class Tail:
@@ -250,7 +252,7 @@ class Bars:
             soft_wrap=False,
         )
         grid = self._table.grid(padding=(0, 2, 0, 0), expand=True, pad_edge=False)
-        grid.add_column(no_wrap=True, max_width=max(8, width // 6))
+        grid.add_column(no_wrap=True, max_width=max(8, width // 5))
         grid.add_column(no_wrap=True, max_width=max(8, width // 4))
         grid.add_column(ratio=1, min_width=6)
         for _ in range(4 if width >= 95 else 3):
@@ -263,7 +265,7 @@ class Bars:
                 self._text(event["label"], overflow="ellipsis"),
                 self._bar(total=1.0 if fraction is not None else None, completed=fraction or 0, pulse=fraction is None),
                 self._text("" if fraction is None else f"{int(100 * fraction)} %"),
-                self._text(item.amount if width >= 95 else item.amount.replace(" of ", "/")),
+                self._text(item.amount(narrow=width < 95)),
             ]
             if width >= 95:
                 cells.append(self._text(item.pace, style="dim"))

@@ -36,8 +36,7 @@ def archive(step: Mapping[str, Any]) -> dict[str, Any]:
     figures = step["figures"]
     points = [(sample["at_s"], float(sample["done"])) for sample in step["progress"] if sample["unit"] == "rows"]
     points = [point for index, point in enumerate(points) if index == 0 or point[1] >= points[index - 1][1]]
-    if points and points[0][0] > 0:
-        points.insert(0, (0.0, 0.0))
+    points = [(at - points[0][0], done) for at, done in points]  # a module takes a moment to begin
     speeds = charts.rates(points)
     return {
         "title": f"{figures.get('source', '?')} → {figures.get('archive', '?')}",
@@ -104,7 +103,7 @@ def host(name: str, of_host: Mapping[str, Any], *, is_open: bool) -> dict[str, A
         ("Environment", of_host["environment"]),
         ("Database", of_host["database"]),
         ("System identifier", of_host["system_identifier"]),
-        ("Server", of_host["server_version"]),
+        ("PostgreSQL", _server(of_host["server_version"])),
         ("Clock skew", None if of_host["clock_skew_s"] is None else wording.duration(of_host["clock_skew_s"])),
     ]
     return {
@@ -156,12 +155,17 @@ def host(name: str, of_host: Mapping[str, Any], *, is_open: bool) -> dict[str, A
     }  # fmt: skip
 
 
+def _server(version: object) -> object:
+    """``18.1`` for 180001, as the server counts its versions."""
+    return f"{version // 10000}.{version % 10000}" if isinstance(version, int) else version
+
+
 def _other_figures(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Plain figures of a module for which there is no picture."""
     shown = {
         key: value
         for key, value in figures.items()
-        if key not in ("status", "rc") and not isinstance(value, (list, Mapping))
+        if key not in ("status", "rc") and value not in (None, "") and not isinstance(value, (list, Mapping))
     }
     return _grid(shown, list(shown))
 

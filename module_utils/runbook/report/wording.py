@@ -27,6 +27,20 @@ def number(value: float | None) -> str:
     return f"{value:,.1f}"
 
 
+def compact(value: float | None) -> str:
+    """Three or four characters for where there is no room.
+
+    >>> compact(7), compact(38_249), compact(1_234_567)
+    ('7', '38k', '1.2M')
+    """
+    if value is None:
+        return NONE
+    for unit, power in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if abs(value) >= power:
+            return f"{value / power:.1f}{unit}" if abs(value) < 10 * power else f"{value / power:.0f}{unit}"
+    return number(value)
+
+
 def size(value: float | None) -> str:
     """Bytes in steps of 1024, as PostgreSQL writes them."""
     if value is None:
