@@ -31,9 +31,12 @@ class Postgres:
         self.path = path
 
     def run(self, state: str = "started", *, check: bool = False, diff: bool = False, **options: Any) -> dict[str, Any]:
+        return run_module("sandbox_postgres", self.options | {"state": state} | options, check=check, diff=diff).result
+
+    @property
+    def options(self) -> dict[str, Any]:
         bindir = os.environ.get("PG_BINDIR")
-        given = {"path": str(self.path), "state": state} | ({"bindir": bindir} if bindir else {}) | options
-        return run_module("sandbox_postgres", given, check=check, diff=diff).result
+        return {"path": str(self.path)} | ({"bindir": bindir} if bindir else {})
 
     @property
     def state(self) -> dict[str, Any]:
@@ -234,8 +237,7 @@ def test_root_where_unshare_is_refused(tmp_path, postgres):
     (refusing / "unshare").write_text("#!/bin/sh\nexit 1\n")
     (refusing / "unshare").chmod(0o755)
     tmp_path.chmod(0o700)
-    given = {"path": str(postgres.path)}
-    first = run_module("sandbox_postgres", given, PATH=f"{refusing}{os.pathsep}{os.environ['PATH']}").result
+    first = run_module("sandbox_postgres", postgres.options, PATH=f"{refusing}{os.pathsep}{os.environ['PATH']}").result
     assert first["changed"], first
     assert (postgres.path / "data").stat().st_uid != 0
     postgres.run("stopped")
