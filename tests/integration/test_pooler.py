@@ -122,7 +122,7 @@ def test_a_transaction_pooler_is_refused_with_the_cure(bouncers: Any, settings: 
     connection = bouncer.connect()
     assert pooler.is_pooled(connection)
     with pytest.raises(RunbookError, match=r"transaction mode.*pool_mode=session"):
-        pooler.require_session(connection, bouncer.connect, "here")
+        pooler.require_session(connection, bouncer.connect, str(bouncer.target))
     for client in [*clients, connection]:
         client.close()
 
@@ -132,7 +132,7 @@ def test_a_statement_pooler_is_refused(bouncers: Any) -> None:
     bouncer = bouncers(pool_mode="statement")
     connection = bouncer.connect()
     with pytest.raises(RunbookError, match="transaction mode"):
-        pooler.require_session(connection, bouncer.connect, "here")
+        pooler.require_session(connection, bouncer.connect, str(bouncer.target))
     connection.close()
 
 
@@ -141,7 +141,7 @@ def test_a_session_pooler_will_do(bouncers: Any) -> None:
     bouncer = bouncers(pool_mode="session", default_pool_size=2)
     connection = bouncer.connect()
     assert pooler.is_pooled(connection)
-    pooler.require_session(connection, bouncer.connect, "here")
+    pooler.require_session(connection, bouncer.connect, str(bouncer.target))
     connection.close()
 
 
@@ -153,7 +153,7 @@ def test_a_session_pooler_without_a_second_session_is_refused_in_bounded_time(
     bouncer = bouncers(pool_mode="session", default_pool_size=1)
     connection = bouncer.connect()
     with pytest.raises(RunbookError, match=r"no second session within 0\.5 s.*pool size"):
-        pooler.require_session(connection, bouncer.connect, "here")
+        pooler.require_session(connection, bouncer.connect, str(bouncer.target))
     connection.close()
 
 
@@ -181,12 +181,13 @@ def test_a_session_behind_a_session_pooler_has_its_settings(bouncers: Any) -> No
 def test_vacuum_refuses_a_transaction_pooler_and_goes_through_a_session_pooler(
     bouncers: Any, database: Database
 ) -> None:
-    database.run("CREATE TABLE t AS SELECT 1 AS i")
+    database.run("CREATE TABLE t AS SELECT 1 AS i", "CREATE TABLE u AS SELECT 1 AS i")
     login = database.login
     refused = run_module("pg_vacuum", login | {"login_port": bouncers(pool_mode="transaction").port})
     assert refused.failed
     assert "transaction mode" in refused.result["msg"]
     assert database.one("SELECT count(*) FROM pg_stat_user_tables WHERE last_vacuum IS NOT NULL") == 0
-    done = run_module("pg_vacuum", login | {"login_port": bouncers(pool_mode="session", default_pool_size=5).port})
+    done = run_module("pg_vacuum", login | {"login_port": bouncers(pool_mode="session", default_pool_size=3).port})
     assert not done.failed, done.result["msg"]
-    assert [entry["state"] for entry in done.result["tables"]] == ["done"]
+    assert [entry["state"] for entry in done.result["tables"]] == ["done", "done"]
+    assert "warnings" not in done.result

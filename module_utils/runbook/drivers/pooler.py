@@ -30,6 +30,8 @@ Connection = psycopg2.extensions.connection
 LOOKS = 5
 #: A pooler whose pool is exhausted keeps a client waiting; longer than this nobody waits for a probe.
 PROBE_TIMEOUT_S = 10
+#: Poolers that were seen to be in session mode. A second look would cost each further session one more of the pool.
+_in_session_mode: set[str] = set()
 
 
 def is_pooled(connection: Connection) -> bool:
@@ -53,7 +55,7 @@ def require_session(connection: Connection, connect: Callable[[], Connection], t
     :raises psycopg2.Error: the connection failed
     """
     first = _server_pid(connection)
-    if first == connection.get_backend_pid():
+    if first == connection.get_backend_pid() or target in _in_session_mode:
         return
     if _shares(connection, first, connect, target):
         raise RunbookError(
@@ -62,6 +64,7 @@ def require_session(connection: Connection, connect: Callable[[], Connection], t
             "session mode (Supabase: the direct host or the session pooler on port 5432 instead of 6543; PgBouncer: a "
             "database entry with pool_mode=session)."
         )
+    _in_session_mode.add(target)
 
 
 def _server_pid(connection: Connection) -> int:
