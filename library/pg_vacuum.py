@@ -201,7 +201,6 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-import psycopg2
 from ansible.module_utils.runbook.drivers import lease, postgres, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
@@ -223,11 +222,8 @@ def core(context: Context) -> dict[str, Any]:
             raise RunbookError(f"{option}: {params[option]} is no share; give 0.05 for 5 % of the rows.")
     wanted = [parse_qualified(text, option="tables") for text in params["tables"]]
     target = postgres.Target.from_params(params)
-    try:
-        with _session(target, params) as session:
-            return _pass(context, session, wanted)
-    except psycopg2.Error as error:
-        raise RunbookError(f"{target}: {vacuum.cause(error)}.") from None
+    with vacuum.explained(target), _session(target, params) as session:
+        return _pass(context, session, wanted)
 
 
 def _session(target: postgres.Target, params: dict[str, Any]) -> postgres.Session:
@@ -323,22 +319,22 @@ def _work(
             context.progress.update(label, done, total, "bytes")
 
         stopped = work.run(tick)
+    last = session
     try:
-        last = session
-        if session.connection.closed:
-            last = _session(session.target, params)
-        if not stopped:
-            vacuum.close_pass(last)
-        vacuum.confirm(last, todo, since=since)
-        rule.judge(todo, settings)
-        kept = rule.held_back(todo, settings)
-        if kept:
-            holder = vacuum.oldest_snapshot(last) or "somebody whom this user may not see"
-            context.warn(f"{kept}; the oldest snapshot belongs to {holder}: end it, then run this again.")
-    except (psycopg2.Error, RunbookError) as error:
+        with vacuum.explained(session.target):
+            if session.connection.closed:
+                last = _session(session.target, params)
+            if not stopped:
+                vacuum.close_pass(last)
+            vacuum.confirm(last, todo, since=since)
+            rule.judge(todo, settings)
+            kept = rule.held_back(todo, settings)
+            if kept:
+                holder = vacuum.oldest_snapshot(last) or "somebody whom this user may not see"
+                context.warn(f"{kept}; the oldest snapshot belongs to {holder}: end it, then run this again.")
+    except RunbookError as error:
         # The work is done; its figures stay unknown.
-        found = error.message.rstrip(".") if isinstance(error, RunbookError) else vacuum.cause(error)
-        stopped = stopped or f"no figures after the pass ({found})"
+        stopped = stopped or f"no figures after the pass ({error.message.rstrip('.')})"
     if work.jobs < min(params["jobs"], len(todo)) and not stopped:
         context.warn(f"{session.target} gave only {work.jobs} of {params['jobs']} connections for jobs.")
     label, done, total = work.progress(None)

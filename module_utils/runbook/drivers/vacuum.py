@@ -23,14 +23,13 @@ from ansible.module_utils.runbook.rules.vacuum import (
     Settings,
     Table,
     Work,
-    some,
 )
 from psycopg2 import sql
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    from ansible.module_utils.runbook.drivers.postgres import Session
+    from ansible.module_utils.runbook.drivers.postgres import Session, Target
     from ansible.module_utils.runbook.rules.vacuum import State
 
 #: The first attempt waits no longer than this for a lock; the table is tried again when all others are done.
@@ -327,7 +326,7 @@ class Pass:
             }
         for report in running.values():
             done += int(report.work.weight_bytes * min(shares.get(report.work.table.oid, 0), 1))
-        names = some([str(report.work.table.name) for report in running.values()], most=2)
+        names = ", ".join(str(report.work.table.name) for report in list(running.values())[:2])
         return f"vacuum {len(running)} {'job' if len(running) == 1 else 'jobs'}: {names}", done, total
 
     @property
@@ -483,6 +482,15 @@ def cause(error: psycopg2.Error) -> str:
     if code[:2] in ("XX", "58", "53"):
         return f"{code}: {error.diag.message_primary}"
     return f"{type(error).__name__}, SQLSTATE {code}; the server's log has the details"
+
+
+@contextlib.contextmanager
+def explained(target: Target) -> Iterator[None]:
+    """Turn what the driver raises in the block into one sentence."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        raise RunbookError(f"{target}: {cause(error)}.") from None
 
 
 def close_pass(session: Session) -> None:
