@@ -100,6 +100,7 @@ def preflight(host: str = "db1") -> dict[str, Any]:
         "system_identifier": "7412345678901234567",
         "server_version": 180001,
         "clock_skew_s": 0.03,
+        "database_size_bytes": 4_700_000_000,
         "lease": {"run_id": "r", "decision": "acquire", "expires_at": "2026-03-01T02:15:00+00:00"},
         "checks": [
             {"name": "identity", "status": "ok", "msg": f"{host} is the database that the inventory pins."},

@@ -360,7 +360,7 @@ def test_the_page_stands_alone():
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     pictures = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("class") == "chart"]
-    assert len(pictures) == 2 * 5 + 3
+    assert len(pictures) == 2 * 5 + 4
     for attrs in pictures:
         assert attrs["role"] == "img"
         assert set(str(attrs["aria-labelledby"]).split()) <= set(ids)

@@ -77,7 +77,8 @@ def point(record: Mapping[str, Any], directory: str | None) -> dict[str, Any]:
         "status": record["status"],
         "duration_s": record["duration_s"],
         "moved_rows": totals.get("moved_rows"),
-        "size_after_bytes": totals.get("size_after_bytes"),
+        "dead_rows_before": totals.get("dead_rows_before"),
+        "database_size_bytes": totals.get("database_size_bytes"),
     }
 
 

@@ -149,7 +149,7 @@ def host(name: str, of_host: Mapping[str, Any], *, is_open: bool) -> dict[str, A
             "moved": wording.number(of_host["totals"].get("moved_rows")),
             "remaining": wording.number(of_host["totals"].get("remaining_rows")),
             "tables": wording.number(of_host["totals"].get("done_tables")),
-            "size": wording.size(of_host["totals"].get("size_after_bytes")),
+            "dead_rows": wording.number(_cleared(of_host["totals"])),
             "duration": wording.duration(of_host["duration_s"]),
         },
     }  # fmt: skip
@@ -168,6 +168,13 @@ def _other_figures(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
         if key not in ("status", "rc") and value not in (None, "") and not isinstance(value, (list, Mapping))
     }
     return _grid(shown, list(shown))
+
+
+def _cleared(totals: Mapping[str, float]) -> float | None:
+    """Dead rows that are gone; None where that is not known."""
+    if "dead_rows_before" not in totals or "dead_rows_after" not in totals:
+        return None
+    return max(0, totals["dead_rows_before"] - totals["dead_rows_after"])
 
 
 def _grouped(items: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -199,7 +206,8 @@ def report(
         for title, key, text in (
             ("Rows moved", "moved_rows", wording.number),
             ("Duration", "duration_s", wording.duration),
-            ("Database size", "size_after_bytes", wording.size),
+            ("Dead rows found", "dead_rows_before", wording.number),
+            ("Database size", "database_size_bytes", wording.size),
         )
     ]
     facts = [
@@ -231,11 +239,11 @@ def report(
             headline.append(("Tables to treat", count))
         else:
             headline.append(("Tables treated", f"{wording.number(totals.get('done_tables'))} of {count}"))
-    if not record["check_mode"] and "dead_rows_after" in totals and "dead_rows_before" in totals:
-        cleared = totals["dead_rows_before"] - totals["dead_rows_after"]
-        headline.append(("Dead rows cleared", wording.number(max(0, cleared))))
-    if totals.get("size_after_bytes"):
-        headline.append(("Size", wording.size(totals["size_after_bytes"])))
+    cleared = _cleared(totals)
+    if cleared is not None:
+        headline.append(("Dead rows cleared", wording.number(cleared)))
+    if "database_size_bytes" in totals:
+        headline.append(("Database size", wording.size(totals["database_size_bytes"])))
     return {
         "record": record,
         "word": {"ok": "OK", "failed": "Failed", "unknown": "Unknown"}[record["status"]],
@@ -253,7 +261,8 @@ def report(
                 "status": run["status"],
                 "moved": wording.number(run.get("moved_rows")),
                 "duration": wording.duration(run.get("duration_s")),
-                "size": wording.size(run.get("size_after_bytes")),
+                "dead_rows": wording.number(run.get("dead_rows_before")),
+                "size": wording.size(run.get("database_size_bytes")),
             }
             for run in reversed(history)
         ],

@@ -369,6 +369,7 @@ def short_name(module: str) -> str:
 
 #: Figures that are added up for a host and for the run, each from the module that states it.
 _TOTALS = {
+    "pg_preflight": ("database_size_bytes",),
     "pg_archive": ("moved_rows", "remaining_rows", "planned_rows", "wal_bytes"),
     "pg_vacuum": (
         "planned_tables", "done_tables", "size_before_bytes", "size_after_bytes", "dead_rows_before", "dead_rows_after",
