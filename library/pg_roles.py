@@ -146,7 +146,7 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[t
     existing = driver.existing(session, [*rules.GROUPS, *(user["name"] for user in users)])
     for name in (name for name, superuser in existing.items() if superuser):
         raise RunbookError(
-            f"Role {name} is a superuser, so limits mean nothing to it; ALTER ROLE it NOSUPERUSER first."
+            f"users: role {name} is a superuser, so limits mean nothing to it; ALTER ROLE it NOSUPERUSER first."
         )
     statements: list[tuple[Any, tuple[str, ...]]] = []
     created = [name for name in rules.GROUPS if name not in existing]

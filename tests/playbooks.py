@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -107,7 +108,12 @@ class Project:
 
     def ended(self, process: subprocess.Popen[str], known: set[Path]) -> Ended:
         """Wait for a playbook that was started; ``known`` are the records from before."""
-        output, _ = process.communicate(timeout=240)
+        try:
+            output, _ = process.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            output, _ = process.communicate()
+            raise AssertionError(f"The playbook did not end:\n{output}") from None
         new = self.records() - known
         record = new.pop() if len(new) == 1 else None
         return Ended(process.returncode, output, _results(record), record)

@@ -1,0 +1,136 @@
+"""Two runs of the weekly playbook meet, or one is killed: nobody writes beside anybody, no row is lost or doubled."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from playbooks import Project
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from subprocess import Popen
+
+    from conftest import Database
+
+ROWS = 40_000
+OLD = 20_000
+
+
+@pytest.fixture
+def application(database: Database) -> Database:
+    database.run(
+        "CREATE TABLE public.audit_log (id bigint PRIMARY KEY, created_at timestamptz NOT NULL, detail text)",
+        "CREATE INDEX ON public.audit_log (created_at)",
+        "INSERT INTO audit_log SELECT i, now() - make_interval(secs => (i - 0.5) * 388.8), repeat('x', 200)"
+        f" FROM generate_series(1, {ROWS}) i",
+    )
+    return database
+
+
+@pytest.fixture
+def brake(application: Database) -> Callable[[], None]:
+    """Holds a run in the middle of its archive, in the second batch, until it is let go."""
+    application.run(
+        "CREATE TABLE public.brake AS SELECT 1",
+        "CREATE SEQUENCE public.batch",
+        "CREATE FUNCTION public.wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF nextval('public.batch') > 1 THEN WHILE EXISTS (SELECT 1 FROM public.brake) LOOP"
+        " PERFORM pg_sleep(0.02); END LOOP; END IF; RETURN NULL; END $$",
+        "CREATE TRIGGER brake AFTER DELETE ON public.audit_log FOR EACH STATEMENT EXECUTE FUNCTION public.wait()",
+    )
+
+    def let_go() -> None:
+        application.run("DELETE FROM public.brake")
+
+    return let_go
+
+
+@pytest.fixture
+def project(application: Database, tmp_path: Path) -> Project:
+    return Project.for_database(tmp_path, application)
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for something, for a minute at most."""
+    for _ in range(600):
+        if true():
+            return
+        time.sleep(0.1)
+    raise AssertionError("It did not happen within a minute.")
+
+
+def writing(database: Database) -> bool:
+    """Whether a module holds the writer's lock and moved rows already."""
+    return (
+        bool(database.run("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"))
+        and database.one("SELECT count(*) FROM audit_log") < ROWS
+    )
+
+
+def kill(process: Popen[str], *, group: bool) -> None:
+    """Kill -9 of ansible-playbook, alone or with everything that it started."""
+    if group:
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.wait()
+
+
+def all_there(database: Database) -> None:
+    found = database.run("SELECT id FROM audit_log UNION ALL SELECT id FROM audit_log_archive ORDER BY 1")
+    assert [row[0] for row in found] == list(range(1, ROWS + 1))
+
+
+def test_the_second_run_is_refused_while_the_first_one_works(application, project, brake):
+    first = project.start("weekly_db.yml")
+    until(lambda: writing(application))
+    known = project.records()
+    second = project.run("weekly_db.yml")
+    assert second.code != 0
+    assert "holds the lease until" in second.output
+    assert "pg_archive" not in second.results
+    assert application.one("SELECT count(*) FROM runbook.lease") == 1
+    brake()
+    ended = project.ended(first, project.records() - known)
+    assert ended.code == 0, ended.output
+    assert application.one("SELECT count(*) FROM audit_log_archive") == OLD
+    assert application.one("SELECT count(*) FROM runbook.lease") == 0
+    all_there(application)
+
+
+def test_after_kill_9_the_next_run_takes_over_and_goes_on(application, project, brake):
+    """Everything of the first run is gone at once, its module too: nobody waits for the lease to end."""
+    first = project.start("weekly_db.yml")
+    until(lambda: writing(application))
+    kill(first, group=True)
+    brake()
+    until(lambda: not application.run("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"))
+    assert application.one("SELECT count(*) FROM runbook.lease WHERE expires_at > now()") == 1
+    ended = project.run("weekly_db.yml")
+    assert ended.code == 0, ended.output
+    assert ended.last("pg_preflight")["lease"]["decision"] == "take_over"
+    assert application.one("SELECT count(*) FROM audit_log_archive") == OLD
+    all_there(application)
+
+
+def test_a_module_that_outlives_its_killed_run_keeps_the_next_one_out(application, project, brake):
+    """Only ansible-playbook is killed; its module goes on writing. The next run must not write beside it."""
+    first = project.start("weekly_db.yml")
+    until(lambda: writing(application))
+    kill(first, group=False)
+    refused = project.run("weekly_db.yml")
+    assert refused.code != 0
+    assert "which has ended, still writes (server process" in " ".join(refused.output.split()), refused.output
+    assert "pg_archive" not in refused.results
+    brake()
+    until(lambda: not application.run("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"))
+    ended = project.run("weekly_db.yml")
+    assert ended.code == 0, ended.output
+    assert application.one("SELECT count(*) FROM audit_log_archive") == OLD
+    all_there(application)

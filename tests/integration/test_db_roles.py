@@ -1,0 +1,183 @@
+"""The SQL roles: weekly_db runs with runbook_maintain, and nobody may do more than that."""
+
+from __future__ import annotations
+
+import psycopg2
+import psycopg2.errors
+import pytest
+from conftest import Database, run_module
+
+from playbooks import Project
+
+#: A schema as Mental Scribe has it: the application owns its tables.
+APPLICATION = (
+    "CREATE ROLE app NOLOGIN",
+    "CREATE TABLE public.audit_log (id bigint PRIMARY KEY, created_at timestamptz NOT NULL, action text)",
+    "CREATE INDEX ON public.audit_log (created_at)",
+    "CREATE TABLE public.audit_log_archive (LIKE public.audit_log INCLUDING INDEXES, archived_at timestamptz)",
+    "CREATE TABLE public.messages (id bigint PRIMARY KEY, content text)",
+    'CREATE SCHEMA "Odd ""schema"""',
+    'CREATE TABLE "Odd ""schema""".notes (id bigint)',
+    "INSERT INTO public.audit_log SELECT i, now() - make_interval(hours => 24 * i - 12), 'x' FROM generate_series(1, 180) i",
+    "INSERT INTO public.messages SELECT i, 'secret' FROM generate_series(1, 1000) i",
+    "DELETE FROM public.messages WHERE id <= 500",
+    "ALTER TABLE public.audit_log OWNER TO app",
+    "ALTER TABLE public.audit_log_archive OWNER TO app",
+    "ALTER TABLE public.messages OWNER TO app",
+    'ALTER TABLE "Odd ""schema""".notes OWNER TO app',
+)
+USERS = {"bastion_m": "maintain", "bastion_r": "read", "bastion_x": "restore"}
+CANARY = "c4n4ry-p4ssw0rd"
+ARCHIVES = [{"source": "public.audit_log", "archive": "public.audit_log_archive"}]
+ROLES = ["runbook_read", "runbook_maintain", "runbook_restore", *USERS, "app"]
+
+
+@pytest.fixture
+def application(database: Database):
+    """The application's tables; the roles are gone afterwards, because they belong to the whole cluster."""
+    database.run(*APPLICATION)
+    yield database
+    for role in ROLES:
+        if database.run(f"SELECT 1 FROM pg_roles WHERE rolname = '{role}'"):
+            database.run(f"DROP OWNED BY {role} CASCADE")
+    for role in ROLES:
+        database.run(f"DROP ROLE IF EXISTS {role}")
+
+
+def login(database: Database, user: str):
+    connection = psycopg2.connect(host=database.host, port=database.port, dbname=database.name, user=user)
+    connection.autocommit = True
+    return connection
+
+
+def may(database: Database, user: str, statement: str) -> bool:
+    """Whether the server lets the user run the statement."""
+    connection = login(database, user)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+    except psycopg2.errors.InsufficientPrivilege:
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def project(folder, database):
+    users = [{"name": name, "role": role, "password": CANARY} for name, role in USERS.items()]
+    return Project.for_database(
+        folder,
+        database,
+        db_roles_admin_user=database.user,
+        db_roles_users=users,
+        db_roles_archives=ARCHIVES,
+    )
+
+
+def test_weekly_db_runs_as_maintain_and_may_no_more(application, tmp_path):
+    database = application
+    modern = database.one("SELECT current_setting('server_version_num')::int") >= 170000
+    made = project(tmp_path, database)
+
+    dry = made.run("db_roles.yml", "--check", "--diff")
+    assert dry.code == 0, dry.output
+    assert database.run("SELECT 1 FROM pg_roles WHERE rolname LIKE 'runbook%' OR rolname LIKE 'bastion%'") == []
+    assert database.one("SELECT to_regnamespace('runbook')") is None
+    assert 'GRANT USAGE ON SCHEMA "Odd ""schema""" TO "runbook_maintain"' in dry.output
+
+    # The names of the inventory do not exist yet; the playbook logs in as the administrator.
+    made.hosts["db"] |= {"db_login_user": "bastion_m"}
+    real = made.run("db_roles.yml", "-vvv")
+    assert real.code == 0, real.output
+    assert CANARY not in real.output
+    assert CANARY not in (real.record / "record.json").read_text()
+    assert "SCRAM-SHA-256" not in real.output
+    planned, done = dry.last("pg_roles"), real.last("pg_roles")
+    # The dry run also plans the lease's table, which the real run's preflight made.
+    assert [query for query in planned["executed_queries"] if "runbook.lease" not in query][1:] == done[
+        "executed_queries"
+    ]
+    assert done["created_roles"] == ["runbook_read", "runbook_maintain", "runbook_restore", *USERS]
+    assert made.run("db_roles.yml").last("pg_roles")["changed"] is False
+    stored = database.one("SELECT rolpassword FROM pg_authid WHERE rolname = 'bastion_m'")
+    assert stored.startswith("SCRAM-SHA-256$")
+
+    # The weekly run as the least user.
+    weekly = made.run("weekly_db.yml", db_maintenance_vacuum_tables=["public.messages"])
+    assert weekly.code == 0, weekly.output
+    assert weekly.last("pg_archive")["moved_rows"] == 90
+    assert weekly.last("pg_vacuum")["not_permitted"] == []
+    assert database.one("SELECT count(*) FROM audit_log") == 90
+    assert database.one("SELECT count(*) FROM audit_log_archive") == 90
+    assert database.one("SELECT last_vacuum IS NOT NULL FROM pg_stat_user_tables WHERE relname = 'messages'")
+
+    for statement in (
+        "UPDATE audit_log SET action = 'forged'", "UPDATE audit_log_archive SET action = 'forged'",
+        "DELETE FROM audit_log_archive", "TRUNCATE audit_log", "DROP TABLE audit_log", "SELECT * FROM messages",
+        "DELETE FROM messages", "CREATE SCHEMA mine", "DROP TABLE runbook.lease", "DROP SCHEMA runbook",
+        "CREATE ROLE mine", "CREATE DATABASE mine", "ALTER ROLE bastion_m CREATEDB",
+    ):  # fmt: skip
+        # Before PostgreSQL 17 whoever may vacuum a table owns it, and may do all of this to it.
+        owned = not modern and "runbook" not in statement and ("audit_log" in statement or "messages" in statement)
+        if not owned:
+            assert not may(database, "bastion_m", statement), statement
+    if not modern:
+        assert any("is now a member of app" in text for text in real.output.splitlines())
+
+    assert may(database, "bastion_r", "SELECT * FROM runbook.lease")
+    for statement in (
+        "DELETE FROM runbook.lease", "UPDATE runbook.lease SET run_id = 'mine'", "SELECT * FROM messages",
+        "SELECT * FROM audit_log", "INSERT INTO audit_log_archive SELECT *, now() FROM audit_log",
+        "DELETE FROM audit_log", "CREATE TABLE runbook.mine ()",
+    ):  # fmt: skip
+        assert not may(database, "bastion_r", statement), statement
+
+    assert may(database, "bastion_x", "CREATE DATABASE restored")
+    assert may(database, "bastion_x", "DROP DATABASE restored")
+    for statement in ("SELECT * FROM messages", "DELETE FROM runbook.lease", "SELECT * FROM runbook.lease"):
+        assert not may(database, "bastion_x", statement), statement
+    victim = login(database, "bastion_r")
+    assert may(database, "bastion_x", f"SELECT pg_terminate_backend({victim.info.backend_pid}, 5000)")
+
+
+def test_an_archive_that_is_missing_is_told(application):
+    application.run("DROP TABLE audit_log_archive")
+    outcome = run_module("pg_roles", application.login | {"archives": ARCHIVES}, check=True)
+    assert not outcome.failed
+    assert any("There is no archive public.audit_log_archive yet" in str(text) for text in outcome.result["warnings"])
+    assert not any('"audit_log"' in query for query in outcome.result["executed_queries"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"archives": [{"source": "public.nothing", "archive": "public.x"}]}, "there is no table public.nothing"),
+        ({"archives": [{"source": "audit_log", "archive": "public.x"}]}, "'audit_log' is not a qualified name"),
+        ({"users": [{"name": "postgres", "role": "read"}]}, "role postgres is a superuser"),
+    ],
+)
+def test_refused_before_anything_changed(application, changed, says):
+    outcome = run_module("pg_roles", application.login | changed)
+    assert outcome.failed
+    assert says in outcome.result["msg"]
+    assert application.run("SELECT 1 FROM pg_roles WHERE rolname LIKE 'runbook%'") == []
+
+
+def test_who_may_not_make_roles_is_told_what_is_missing(application):
+    application.run("CREATE ROLE bastion_r LOGIN", f"GRANT CREATE ON DATABASE {application.name} TO bastion_r")
+    outcome = run_module("pg_roles", application.login | {"login_user": "bastion_r"})
+    assert outcome.failed
+    assert "user 'bastion_r' may not run CREATE ROLE" in outcome.result["msg"]
+    assert application.run("SELECT 1 FROM pg_roles WHERE rolname LIKE 'runbook%'") == []
+
+
+def test_names_are_quoted(application):
+    """A user called with quotes and a semicolon is a user, and no statement."""
+    name = 'odd"; DROP TABLE public.messages; --'
+    outcome = run_module("pg_roles", application.login | {"users": [{"name": name, "role": "read"}]})
+    try:
+        assert not outcome.failed
+        assert application.one("SELECT count(*) FROM messages") == 500
+        assert application.run("SELECT 1 FROM pg_roles WHERE rolname = 'odd\"; DROP TABLE public.messages; --'")
+    finally:
+        application.run('DROP ROLE "odd""; DROP TABLE public.messages; --"')
