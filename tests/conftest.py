@@ -138,7 +138,9 @@ class Outcome:
         return bool(self.result.get("failed"))
 
 
-def run_module(name: str, options: dict[str, Any], *, check: bool = False, diff: bool = False, **environ: str) -> Outcome:
+def run_module(
+    name: str, options: dict[str, Any], *, check: bool = False, diff: bool = False, **environ: str
+) -> Outcome:
     """Run ``library/<name>.py`` to its end and read its result."""
     flags = {"_ansible_check_mode": check, "_ansible_diff": diff}
     out, err = module_process(name, options | flags, **environ).communicate(timeout=300)

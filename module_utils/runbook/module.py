@@ -122,7 +122,9 @@ def _raise_on_signal(signum: int, _frame: FrameType | None) -> NoReturn:
     raise RunbookError(f"Stopped by {signal.Signals(signum).name}; the next run goes on from the last finished step.")
 
 
-def run_module(core: Callable[[Context], dict[str, Any]], *, name: str, argument_spec: dict[str, Any], **spec: Any) -> None:
+def run_module(
+    core: Callable[[Context], dict[str, Any]], *, name: str, argument_spec: dict[str, Any], **spec: Any
+) -> None:
     """Run ``core`` as an Ansible module named ``name``; print its result and exit.
 
     ``spec`` goes to ``AnsibleModule`` as it is. Check mode is supported unless it says otherwise. SIGTERM and SIGINT

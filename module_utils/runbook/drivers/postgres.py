@@ -114,16 +114,28 @@ def explain(error: psycopg2.Error, target: Target) -> str:
     """One sentence for a failure to connect: what was asked, what was found, the cure. Never a password."""
     text = " ".join(str(error).split())
     cures = (
-        (r"password authentication failed|no password supplied|SASL", "wrong or missing password", "check login_password"),
+        (
+            r"password authentication failed|no password supplied|SASL",
+            "wrong or missing password",
+            "check login_password",
+        ),
         (r"database .* does not exist", f"there is no database {target.database!r}", "check login_db"),
         (r"role .* does not exist", f"there is no role {target.user!r}", "check login_user"),
-        (r"timeout expired|timed out", f"no answer within {CONNECT_TIMEOUT_S} s", "check login_host, the network and the firewall"),
+        (
+            r"timeout expired|timed out",
+            f"no answer within {CONNECT_TIMEOUT_S} s",
+            "check login_host, the network and the firewall",
+        ),
         (
             r"Connection refused|No such file or directory|could not translate host name",
             "no server answers there",
             "check login_host and login_port, and that the server is up",
         ),
-        (r"too many clients|remaining connection slots", "the server has no free connection", "free one, or raise max_connections"),
+        (
+            r"too many clients|remaining connection slots",
+            "the server has no free connection",
+            "free one, or raise max_connections",
+        ),
         (r"no pg_hba.conf entry", "pg_hba.conf admits no such connection", "admit this address, user and database"),
         (r"SSL|certificate", "TLS could not be agreed on", "check ssl_mode and ca_cert"),
     )
@@ -181,7 +193,8 @@ class Session:
         # One statement, sent after the connection stands: poolers refuse unknown start-up options.
         self.query(
             "SELECT set_config('search_path', 'pg_catalog', false), set_config('lock_timeout', %s, false),"
-            " set_config('statement_timeout', %s, false), set_config('idle_in_transaction_session_timeout', '60s', false)",
+            " set_config('statement_timeout', %s, false),"
+            " set_config('idle_in_transaction_session_timeout', '60s', false)",
             (str(lock_timeout_ms), str(statement_timeout_ms)),
         )
 
@@ -190,7 +203,9 @@ class Session:
         """As PostgreSQL's ``server_version_num``: 150018 is 15.18."""
         return int(self.connection.server_version)
 
-    def query(self, statement: str | sql.Composable, values: Sequence[Any] | Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    def query(
+        self, statement: str | sql.Composable, values: Sequence[Any] | Mapping[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
         """Run a statement that only reads (or sets up the session); its rows as dictionaries."""
         with self.connection.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
             cursor.execute(statement, values)

@@ -29,9 +29,7 @@ class QualifiedName(NamedTuple):
     name: str
 
     def __str__(self) -> str:
-        return ".".join(
-            '"{}"'.format(part.replace('"', '""')) if re.search(r'["."]', part) else part for part in self
-        )
+        return ".".join('"{}"'.format(part.replace('"', '""')) if re.search(r'["."]', part) else part for part in self)
 
 
 def parse_qualified(text: str, *, option: str = "table") -> QualifiedName:
@@ -61,5 +59,7 @@ def parse_qualified(text: str, *, option: str = "table") -> QualifiedName:
         )
     for part in parts:
         if len(part.encode()) > MAX_IDENTIFIER_BYTES:
-            raise RunbookError(f"{option}: {part!r} is longer than PostgreSQL's {MAX_IDENTIFIER_BYTES} bytes; shorten it.")
+            raise RunbookError(
+                f"{option}: {part!r} is longer than PostgreSQL's {MAX_IDENTIFIER_BYTES} bytes; shorten it."
+            )
     return QualifiedName(*parts)
