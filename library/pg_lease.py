@@ -102,7 +102,7 @@ def core(context: Context) -> dict[str, Any]:
         now = session.query("SELECT clock_timestamp() AS now")[0]["now"]
         if wanted and current is not None:
             check_release(current, run_id=wanted, holder=lease.life(current), writer_pid=writer_pid)
-        run_id = wanted or own
+        run_id = wanted or own or ""
         released = current is not None and current.run_id == run_id
         if released and not context.check_mode:
             released = lease.release(session, run_id=run_id)

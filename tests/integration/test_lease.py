@@ -91,7 +91,8 @@ def test_racers_in_one_process(database, connect):
     """The same race without the start of a process in between, many times over."""
     sessions = [connect() for _ in range(RACERS)]
     for lap in range(10):
-        start, won = threading.Barrier(RACERS), []
+        start = threading.Barrier(RACERS)
+        won: list[str] = []
 
         def race(number: int, lap: int = lap, start: threading.Barrier = start, won: list[str] = won) -> None:
             start.wait()

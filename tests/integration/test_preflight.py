@@ -42,7 +42,7 @@ def run_dir(tmp_path: Path) -> Path:
 def preflight(options: dict[str, Any], run_dir: Path) -> Callable[..., Outcome]:
     """Run the module with some options changed."""
 
-    def run(*, check: bool = False, environ: dict[str, str] | None = None, **changed: Any) -> Outcome:
+    def run(*, check: bool = False, environ: dict[str, Any] | None = None, **changed: Any) -> Outcome:
         environ = {"RUNBOOK_RUN_DIR": str(run_dir), "RUNBOOK_RUN_ID": RUN, "RUNBOOK_CONTROLLER": "far/1"} | (
             environ or {}
         )

@@ -78,7 +78,9 @@ def red(ended: Ended, says: str) -> None:
 
 
 def lease_is_free(database: Database) -> bool:
-    return database.one("SELECT to_regclass('runbook.lease')") is None or not database.run("SELECT 1 FROM runbook.lease")
+    return database.one("SELECT to_regclass('runbook.lease')") is None or not database.run(
+        "SELECT 1 FROM runbook.lease"
+    )
 
 
 def test_dry_run_real_run_second_run(application, project):
@@ -256,7 +258,13 @@ def guarded(cluster: Cluster, tmp_path: Path) -> Iterator[Project]:
     made = Cluster(cluster.bindir, tmp_path / "pg" / "data", free_port())
     made.init(password=CANARY)
     made.start(fsync="off")
-    target = {"host": "127.0.0.1", "port": made.port, "user": made.superuser, "dbname": "postgres", "password": CANARY}
+    target: dict[str, Any] = {
+        "host": "127.0.0.1",
+        "port": made.port,
+        "user": made.superuser,
+        "dbname": "postgres",
+        "password": CANARY,
+    }
     connection = psycopg2.connect(**target)
     connection.autocommit = True
     with connection.cursor() as cursor:
