@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import ROOT
 from record_samples import VALIDATOR
+from terminal import screen
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -365,8 +366,6 @@ def on_a_terminal(project: Project, *arguments: str, **environ: str) -> tuple[in
 
 @pytest.mark.parametrize("flags", [(), ("-v", "--diff")])
 def test_bars_on_a_terminal_leave_no_trace(project, flags):
-    from unit.test_progress import screen  # noqa: PLC0415
-
     playbook = project.playbook(
         {
             "name": "Uneven",

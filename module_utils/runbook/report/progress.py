@@ -187,8 +187,7 @@ class Bars:
     """
 
     def __init__(self, lock: Any, stdout: TextIO, stderr: TextIO, *, colour: bool) -> None:
-        # Imported here: only a terminal needs it, and it costs a tenth of a second.
-        from rich.console import Console  # noqa: PLC0415
+        from rich.console import Console  # noqa: PLC0415 - only a terminal needs it, and it costs a tenth of a second
         from rich.progress_bar import ProgressBar  # noqa: PLC0415
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
@@ -204,7 +203,7 @@ class Bars:
         self._write = stdout.write
         self._hooked = [stdout] + ([stderr] if stderr is not stdout and stderr.isatty() else [])
         for stream in self._hooked:
-            stream.write = self._erasing(stream.write)  # type: ignore[method-assign]
+            stream.write = self._erasing(stream.write)  # type: ignore[method-assign] # on purpose, see above
 
     def _erasing(self, write: Callable[[str], int]) -> Callable[[str], int]:
         def writing(text: str) -> int:
