@@ -266,7 +266,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 #: How often the source is gone through: once for all rows, then for those that were locked or came late.
-ROUNDS = 4
+ROUNDS = 3
 #: Seconds between two looks at the standbys.
 LAG_INTERVAL_S = 1.0
 #: Options whose value must lie between two bounds.
@@ -320,6 +320,7 @@ class Job:
     archive_name: QualifiedName
 
 
+@driver.told_apart()
 def prepare(context: Context, session: postgres.Session, cutoff: datetime) -> Job:
     """Look at both tables, refuse what must be refused, count what there is to move."""
     params = context.params

@@ -99,6 +99,11 @@ def told_apart() -> Iterator[None]:
                 "run again, and the next run goes on."
             ) from None
         raise RunbookError(_unexpected(error)) from None
+    except psycopg2.ProgrammingError as error:
+        # Class 42 is about definitions: the text names objects and types.
+        if not (error.pgcode or "").startswith("42"):
+            raise RunbookError(_unexpected(error)) from None
+        raise RunbookError(f"The server refused: {error.diag.message_primary}; see to that, and run again.") from None
     except psycopg2.Error as error:
         raise RunbookError(_unexpected(error)) from None
 
@@ -441,9 +446,13 @@ def count(session: Session, source: Table, column: Column, cutoff: datetime) -> 
             sql.SQL(
                 "SELECT {table_id} AS table_id, count(*) AS rows,"
                 " min(s.{column})::text AS oldest, max(s.{column})::text AS newest"
-                " FROM {source} AS s WHERE s.{column} < %s::timestamptz::{type} GROUP BY {groups}"
-            ).format(**names, groups=groups, table_id=sql.SQL("s.tableoid" if source.partitioned_by else "NULL::oid")),
-            (cutoff.isoformat(),),
+                " FROM {source} AS s WHERE s.{column} < {cutoff}::timestamptz::{type} GROUP BY {groups}"
+            ).format(
+                **names,
+                groups=groups,
+                table_id=sql.SQL("s.tableoid" if source.partitioned_by else "NULL::oid"),
+                cutoff=sql.Literal(cutoff.isoformat()),
+            )
         )
         null_rows = 0
         if not column.not_null:

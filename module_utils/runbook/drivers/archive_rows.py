@@ -68,16 +68,14 @@ class Mover:
         self._source = source
         self._archive = archive
         self._column = column
-        self._cutoff = cutoff.isoformat()
+        self._type = sql.SQL(column.base_type)
+        asked = sql.SQL("SELECT {}::timestamptz::{}::text AS high").format(sql.Literal(cutoff.isoformat()), self._type)
         #: The cutoff as the upper limit of a scope, in the column's own type.
-        self.high = str(
-            session.query(
-                sql.SQL("SELECT (%s::timestamptz::{})::text AS high").format(sql.SQL(column.base_type)), (self._cutoff,)
-            )[0]["high"]
-        )
+        self.high = str(session.query(asked)[0]["high"])
+        self._old = self._until("s", self.high)
         #: Rows that others hold can be left out one by one; the server asks for UPDATE to lock a row.
         self.may_skip_locked = "UPDATE" in source.rights
-        self._prepared: dict[str, str] = {}
+        self._prepared: set[str] = set()
         self._start_lsn = self._lsn()
         self._set_up(session)
 
@@ -159,23 +157,30 @@ class Mover:
             rendered = self._session.render(text)
             if rendered not in self._session.executed_queries:
                 self._session.executed_queries.append(rendered)
-        return self._execute(name, (low, high, limit, self._cutoff))[0]
+        return self._execute(name, low, high, limit)[0]
 
     def _prepare(self, name: str, text: sql.Composable, scope: Scope) -> None:
-        bound = sql.SQL("tid" if scope == "blocks" else self._column.base_type)
+        bound = sql.SQL("tid") if scope == "blocks" else self._type
         self._session.query(
             sql.SQL("PREPARE {} ({bound}, {bound}, bigint, {type}) AS {}").format(
-                sql.Identifier(name), text, bound=bound, type=sql.SQL(self._column.base_type)
+                sql.Identifier(name), text, bound=bound, type=self._type
             )
         )
-        self._prepared[name] = name
+        self._prepared.add(name)
 
-    def _execute(self, name: str, values: tuple[object, ...]) -> list[dict[str, Any]]:
+    def _execute(self, name: str, low: str, high: str, limit: int) -> list[dict[str, Any]]:
         return self._session.query(
-            sql.SQL("EXECUTE {} (%s, %s, %s, %s::timestamptz::{})").format(
-                sql.Identifier(name), sql.SQL(self._column.base_type)
-            ),
-            values,
+            sql.SQL("EXECUTE {} (%s, %s, %s, %s)").format(sql.Identifier(name)), (low, high, limit, self.high)
+        )
+
+    def _until(self, alias: str, high: str) -> sql.Composed:
+        """Condition: before a moment.
+
+        The value stands in the text, quoted by the driver: a column's name may hold a per cent sign, which psycopg2
+        takes for a placeholder where values are bound.
+        """
+        return sql.SQL("{}.{} < {}::{}").format(
+            sql.Identifier(alias), sql.Identifier(self._column.name), sql.Literal(high), self._type
         )
 
     @staticmethod
@@ -211,7 +216,7 @@ class Mover:
             ).format(column=sql.Identifier(self._column.name), source=identifier(self._source.name))
             self._prepare(name, text, "span")
         with told_apart():
-            rows = self._execute(name, (low, low, size, self._cutoff))
+            rows = self._execute(name, low, low, size)
         return rows[0]["found"] if rows else None
 
     def after(self, moment: str) -> str | None:
@@ -220,13 +225,14 @@ class Mover:
             row = self._session.query(
                 sql.SQL(
                     "SELECT min(s.{column})::text AS found FROM {source} AS s"
-                    " WHERE s.{column} > %s::{type} AND s.{column} < %s::timestamptz::{type}"
+                    " WHERE s.{column} > {moment}::{type} AND {old}"
                 ).format(
                     column=sql.Identifier(self._column.name),
                     source=identifier(self._source.name),
-                    type=sql.SQL(self._column.base_type),
-                ),
-                (moment, self._cutoff),
+                    moment=sql.Literal(moment),
+                    type=self._type,
+                    old=self._old,
+                )
             )
         return None if row[0]["found"] is None else str(row[0]["found"])
 
@@ -266,10 +272,9 @@ class Mover:
         """Rows that are older than the cutoff and still in the source."""
         with told_apart():
             row = self._session.query(
-                sql.SQL("SELECT count(*) AS rows FROM {} AS s WHERE s.{} < %s::timestamptz::{}").format(
-                    identifier(self._source.name), sql.Identifier(self._column.name), sql.SQL(self._column.base_type)
-                ),
-                (self._cutoff,),
+                sql.SQL("SELECT count(*) AS rows FROM {} AS s WHERE {}").format(
+                    identifier(self._source.name), self._old
+                )
             )
         return int(row[0]["rows"])
 
@@ -288,16 +293,14 @@ class Mover:
             row = self._session.query(
                 sql.SQL(
                     "SELECT count(*) AS rows FROM {source} AS s JOIN {archive} AS a ON {join}"
-                    " WHERE s.{column} < %s::timestamptz::{type} AND NOT {same}"
+                    " WHERE {old} AND NOT {same}"
                 ).format(
                     source=identifier(self._source.name),
                     archive=identifier(self._archive.name),
                     join=join,
-                    column=sql.Identifier(self._column.name),
-                    type=sql.SQL(self._column.base_type),
+                    old=self._old,
                     same=_same_content(self._source, "s"),
-                ),
-                (self._cutoff,),
+                )
             )
         return int(row[0]["rows"])
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 STAMP = "archived_at"
 TIME_TYPES = ("timestamp with time zone", "timestamp without time zone", "date")
 
-FIRST_BATCH_ROWS = 1_000
+FIRST_BATCH_ROWS = 500
 MAX_BATCH_ROWS = 50_000
 #: One batch may be at most this many times as large as the one before it.
 GROWTH = 2.0
@@ -295,7 +295,7 @@ def _refuse_drift(source: Table, archive: Table) -> str | None:
 
 def _typed(column: Column, other: Column) -> str:
     if column.type == other.type and column.collation != other.collation:
-        return f'{column.type} COLLATE "{column.collation}"'
+        return f"{column.type} COLLATE {column.collation}"
     return column.type
 
 
