@@ -173,6 +173,8 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[t
     statements += [
         (driver.grant_statement(g), ()) for g in wanted if g.grantee in created or not driver.is_granted(session, g)
     ]
+    if rules.hands_over_lease(session.server_version, driver.lease_owner(session)):
+        statements.append((driver.hand_over_lease_statement(rules.MAINTAIN), ()))
     return created, statements
 
 

@@ -35,7 +35,7 @@ _MAKER_LOCK = WRITER_LOCK + 1
 #: Seconds until a lease ends by itself. Modules renew it while they work; between two modules pass seconds.
 LEASE_TTL_S = 900
 
-#: What makes the lease's table; ``playbooks/db_roles.yml`` hands it to the role runbook_maintain.
+#: What makes the lease's table; ``playbooks/db_roles.yml`` gives runbook_maintain its rights on it.
 DDL = (
     "CREATE SCHEMA IF NOT EXISTS runbook",
     (

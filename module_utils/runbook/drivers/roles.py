@@ -36,6 +36,16 @@ def owners(session: Session) -> list[Owner]:
     return [Owner(**row) for row in rows]
 
 
+def lease_owner(session: Session) -> Owner:
+    """Who owns the lease's table, or will when this user makes it."""
+    rows = session.query(
+        "SELECT rolname AS name, rolsuper AS superuser FROM pg_roles WHERE oid = coalesce((SELECT c.relowner"
+        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = 'runbook' AND c.relname = 'lease'), current_user::regrole)"
+    )
+    return Owner(**rows[0])
+
+
 def schemas(session: Session) -> list[str]:
     """Schemas that hold tables."""
     rows = session.query("SELECT DISTINCT n.nspname" + _TABLES)
@@ -97,6 +107,11 @@ def grant_statement(grant: Grant) -> sql.Composed:
 def membership_statement(membership: Membership) -> sql.Composed:
     """The membership as SQL."""
     return sql.SQL("GRANT {} TO {}").format(sql.Identifier(membership.role), sql.Identifier(membership.member))
+
+
+def hand_over_lease_statement(owner: str) -> sql.Composed:
+    """A new owner for the lease's table, as SQL."""
+    return sql.SQL("ALTER TABLE {} OWNER TO {}").format(sql.Identifier("runbook", "lease"), sql.Identifier(owner))
 
 
 def create_statement(name: str, *, login: bool, createdb: bool, password: bool) -> sql.Composed:

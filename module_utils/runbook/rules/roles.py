@@ -71,6 +71,11 @@ def memberships(server_version: int, owners: Iterable[Owner]) -> list[Membership
     return wanted + [Membership(owner.name, MAINTAIN) for owner in owners if not owner.superuser]
 
 
+def hands_over_lease(server_version: int, owner: Owner) -> bool:
+    """Whether the lease's table goes to ``runbook_maintain``, which could not vacuum it otherwise."""
+    return server_version < HAS_MAINTAIN and owner.superuser
+
+
 def grants(
     *, database: str, schemas: Iterable[str], archives: Sequence[tuple[QualifiedName, QualifiedName]]
 ) -> list[Grant]:
