@@ -62,7 +62,7 @@ options:
       - Longest wait for a lock, in milliseconds. It is short, because those who come later wait behind it.
       - Rows that others hold longer are left out and tried again at the end.
     type: int
-    default: 200
+    default: 100
   statement_timeout_ms:
     description:
       - Longest statement, in milliseconds. The longest one counts the old rows.
@@ -291,7 +291,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
         "max_rows": {"type": "int"},
         "target_batch_ms": {"type": "int", "default": 50},
         "deadline_s": {"type": "int", "default": 3600},
-        "lock_timeout_ms": {"type": "int", "default": 200},
+        "lock_timeout_ms": {"type": "int", "default": 100},
         "statement_timeout_ms": {"type": "int", "default": 300000},
         "max_replication_lag_bytes": {"type": "int"},
         "max_wal_bytes_s": {"type": "int"},

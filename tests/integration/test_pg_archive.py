@@ -255,7 +255,7 @@ def test_exotic_types_and_columns_arrive_unchanged(database):
           r tstzrange, m public.mood, ms public.mood[], d public.small, p public.pair, n numeric(12,3), f float8,
           i inet,
           v varchar(5), c char(7), bits bit varying(9), iv interval, ts tsvector, pt point, o oid,
-          g text GENERATED ALWAYS AS (lower(v)) STORED, s int GENERATED ALWAYS AS IDENTITY, dropped int, big text)""",
+          dropped int, big text, g text GENERATED ALWAYS AS (lower(v)) STORED, s int GENERATED ALWAYS AS IDENTITY)""",
         "ALTER TABLE public.t DROP COLUMN dropped",
         "ALTER TABLE public.t ADD COLUMN later int DEFAULT 7",
         "ALTER TABLE public.t ALTER big SET STORAGE EXTERNAL",
