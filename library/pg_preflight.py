@@ -211,7 +211,8 @@ def take_lease(session: postgres.Session, context: Context) -> tuple[dict[str, A
     if context.check_mode:
         decision = lease.stand(session, run_id=run_id).decision
         return {"run_id": run_id, "decision": decision, "expires_at": None}, made
-    holder = context.run.controller or lease.controller()
+    # Not this module's own process: it is gone in a moment, and a dead holder may be taken over at once.
+    holder = context.run.controller or "unknown"
     decision = lease.acquire(session, run_id=run_id, holder=holder, purpose=context.params["playbook"])
     held = lease.read(session)
     expires_at = held.expires_at.astimezone(UTC).isoformat() if held else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -54,7 +55,7 @@ def dead_controller() -> str:
     """``<host>/<pid>`` of a process that ended."""
     process = subprocess.Popen(["true"])
     process.wait()
-    return lease.controller().rpartition("/")[0] + f"/{process.pid}"
+    return f"{socket.gethostname()}/{process.pid}"
 
 
 def holder_of(database: Database) -> str | None:
@@ -277,7 +278,7 @@ def named(database: Database, run_id: str, **flags: Any) -> dict[str, Any]:
 
 def test_whoever_releases_another_run_names_it_and_it_is_dead(database, connect, dead_controller):
     session = connect()
-    take(session, "run-1", lease.controller())
+    take(session, "run-1", f"{socket.gethostname()}/{os.getpid()}")
     assert "'run-2' does not hold the lease, run-1" in named(database, "run-2")["msg"]
     assert "alive on this machine" in named(database, "run-1")["msg"]
     take(session, "run-1", dead_controller)

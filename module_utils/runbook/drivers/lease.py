@@ -48,11 +48,6 @@ DDL = (
 RELEASE = "DELETE FROM runbook.lease WHERE run_id = %s"
 
 
-def controller() -> str:
-    """This process, as it is named in a lease where no run was announced."""
-    return f"{socket.gethostname()}/{os.getpid()}"
-
-
 def machine() -> str:
     """Where this process's number means something; empty where that cannot be said.
 
