@@ -17,7 +17,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo sandbox sandbox-stop sandbox-reset test lint unit molecule lock clean
+.PHONY: help setup setup-test demo sandbox sandbox-stop sandbox-reset test lint unit molecule bench lock clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -52,6 +52,9 @@ unit: setup-test ## The tests of the rules alone
 
 molecule: setup-test ## The playbooks against a database in a container
 	@$(BIN)/python -m tools.run_tests --only molecule
+
+bench: setup-test ## The tables of bench/README.md; about an hour, 30 GB, and nothing else should run meanwhile
+	@$(BIN)/python -m bench.weekly
 
 lock: ## Pin the newest releases that pyproject.toml admits; needs uv
 	uv pip compile --universal --python-version 3.11 --no-header --upgrade --extra sandbox pyproject.toml -o requirements.txt

@@ -166,12 +166,25 @@ class Server:
             (conversations,) = self.run("SELECT max(id) FROM public.conversations")[0]
             process = subprocess.Popen(
                 [
-                    str(self.cluster.bindir / "pgbench"), "--no-vacuum", f"--client={CLIENTS}", "--jobs=1",
-                    f"--rate={CLIENT_RATE}", "--time=3600", "--log", f"--log-prefix={folder}/log",
-                    f"--define=conversations={conversations}", f"--file={script}", "--host=127.0.0.1",
-                    f"--port={self.cluster.port}", f"--username={self.cluster.superuser}", "postgres",
+                    str(self.cluster.bindir / "pgbench"),
+                    "--no-vacuum",
+                    f"--client={CLIENTS}",
+                    "--jobs=1",
+                    f"--rate={CLIENT_RATE}",
+                    "--time=3600",
+                    "--log",
+                    f"--log-prefix={folder}/log",
+                    f"--define=conversations={conversations}",
+                    f"--file={script}",
+                    "--host=127.0.0.1",
+                    f"--port={self.cluster.port}",
+                    f"--username={self.cluster.superuser}",
+                    "postgres",
                 ],
-                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=folder,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=folder,
             )
             time.sleep(2)
             started = time.time()
@@ -226,6 +239,7 @@ def peak_memory(process: subprocess.Popen[str], into: list[int]) -> threading.Th
 
 def module(name: str, options: dict[str, Any]) -> tuple[dict[str, Any], int]:
     """Run one of our modules in a process of its own; its result and its peak memory in bytes."""
+    # The tests run modules as Ansible does, and this is how.
     sys.path.insert(0, str(ROOT / "tests"))
     from conftest import module_process
 
@@ -244,10 +258,15 @@ def program(server_: Server, name: str, *arguments: str) -> None:
     """Run one of PostgreSQL's programs against the copy."""
     subprocess.run(
         [
-            str(server_.cluster.bindir / name), "--host=127.0.0.1", f"--port={server_.cluster.port}",
-            f"--username={server_.cluster.superuser}", *arguments,
+            str(server_.cluster.bindir / name),
+            "--host=127.0.0.1",
+            f"--port={server_.cluster.port}",
+            f"--username={server_.cluster.superuser}",
+            *arguments,
         ],
-        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
 
 
@@ -263,6 +282,8 @@ def measure(server_: Server, variant: str, act: Callable[[], tuple[str, int | No
     if clients.failed:
         note += f"; {clients.failed} clients failed"
     sample = Sample(variant, wall, clients.longest_ms, clients.p99_ms, wal, memory, note)
-    print(f"  {variant}: {wall:.1f} s, longest wait {clients.longest_ms:.0f} ms, WAL {wal / 1e6:.0f} MB {note}", flush=True)
+    print(
+        f"  {variant}: {wall:.1f} s, longest wait {clients.longest_ms:.0f} ms, WAL {wal / 1e6:.0f} MB {note}",
+        flush=True,
+    )
     return sample
-

@@ -7,6 +7,7 @@ counts: absolute times are those of one small machine.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -20,7 +21,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import ROOT, Sample, Server, measure, module, program
+import psycopg2
+
+from bench.harness import ROOT, Sample, Server, measure, module, program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,13 +56,13 @@ def partitioned(there: Server) -> list[str]:
     parts = [
         f"CREATE TABLE public.audit_log_{day(low):%Y%m%d} PARTITION OF public.audit_log "
         f"FOR VALUES FROM ('{day(low)}') TO ('{day(high)}')"
-        for low, high in zip(bounds, bounds[1:], strict=False)
+        for low, high in itertools.pairwise(bounds)
     ]
     return [
         "ALTER TABLE public.audit_log RENAME TO audit_log_plain",
         "DROP TABLE IF EXISTS public.audit_log_archive",
-        "CREATE TABLE public.audit_log (LIKE public.audit_log_plain INCLUDING DEFAULTS INCLUDING IDENTITY) "
-        "PARTITION BY RANGE (created_at)",
+        """CREATE TABLE public.audit_log (LIKE public.audit_log_plain INCLUDING DEFAULTS INCLUDING IDENTITY)
+           PARTITION BY RANGE (created_at)""",
         "ALTER TABLE public.audit_log ADD PRIMARY KEY (id, created_at)",
         "CREATE INDEX ON public.audit_log (created_at)",
         *parts,
@@ -107,9 +110,10 @@ RUNBOOK_VACUUM = ["VACUUM ANALYZE", *(f"VACUUM ANALYZE public.{t}" for t in ("au
 def ctid_batches(there: Server) -> Callable[[], tuple[str, int | None]]:
     """What people commonly write instead: 5,000 rows a statement, picked by ctid."""
     cols = columns(there)
+    picked = f"SELECT ctid FROM {SOURCE} WHERE created_at < now() - interval '90 days' LIMIT 5000"
     statement = (
-        f"WITH moved AS (DELETE FROM {SOURCE} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {SOURCE} WHERE created_at < "
-        f"now() - interval '90 days' LIMIT 5000)) RETURNING {cols}) INSERT INTO {ARCHIVE} ({cols}) SELECT {cols} FROM moved"
+        f"WITH moved AS (DELETE FROM {SOURCE} WHERE ctid = ANY (ARRAY({picked})) RETURNING {cols}) "
+        f"INSERT INTO {ARCHIVE} ({cols}) SELECT {cols} FROM moved"
     )
 
     def act() -> tuple[str, int | None]:
@@ -128,7 +132,9 @@ def ours_archive(there: Server) -> Callable[[], tuple[str, int | None]]:
     """Module pg_archive with its defaults."""
 
     def act() -> tuple[str, int | None]:
-        result, memory = module("pg_archive", there.login | {"source": SOURCE, "archive": ARCHIVE, "older_than_days": DAYS})
+        result, memory = module(
+            "pg_archive", there.login | {"source": SOURCE, "archive": ARCHIVE, "older_than_days": DAYS}
+        )
         note = f"{result['moved_rows']:,} rows, {result['batches']} batches"
         if result["detached_partitions"]:
             note = f"{len(result['detached_partitions'])} partitions"
@@ -214,14 +220,18 @@ def groups(there: Server) -> dict[str, tuple[str, list[Act]]]:
             "The whole weekly work",
             [
                 ("no maintenance", quiet(20), plain),
-                ("runbook: vacuum, three tables again, archive, ANALYZE", sql(there, *RUNBOOK_VACUUM, *statements, "ANALYZE"), plain),
+                (
+                    "runbook: vacuum, three tables again, archive, ANALYZE",
+                    sql(there, *RUNBOOK_VACUUM, *statements, "ANALYZE"),
+                    plain,
+                ),
                 ("pg_archive, then pg_vacuum", both(ours_archive(there), ours_vacuum(there, "needed")), plain),
             ],
         ),
     }
 
 
-# --- a weekly run that finds nothing to do ------------------------------------------------------------------------------
+# --- a weekly run that finds nothing to do ----------------------------------------------------------------------------
 
 
 def timed(words: list[str], environ: dict[str, str]) -> tuple[float, float]:
@@ -232,7 +242,9 @@ def timed(words: list[str], environ: dict[str, str]) -> tuple[float, float]:
     wall = time.perf_counter() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
-        raise SystemExit(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-2000:]}")
+        raise SystemExit(
+            f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-2000:]}"
+        )
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
@@ -266,10 +278,12 @@ def idle(there: Server, repeat: int) -> list[list[str]]:
                 measured["weekly"].append(timed([*play, "playbooks/weekly_db.yml"], environ))
             wall = {key: statistics.median(w for w, _ in values) for key, values in measured.items()}
             cpu = {key: statistics.median(c for _, c in values) for key, values in measured.items()}
-            rows.append(
-                [str(count), *(f"{wall[k]:.1f}" for k in ("floor", "weekly")), f"{wall['weekly'] / wall['floor']:.2f}"]
-                + [*(f"{cpu[k]:.1f}" for k in ("floor", "weekly")), f"{cpu['weekly'] / cpu['floor']:.2f}"]
-            )
+            cells = [
+                text
+                for of in (wall, cpu)
+                for text in (f"{of['floor']:.1f}", f"{of['weekly']:.1f}", f"{of['weekly'] / of['floor']:.2f}")
+            ]
+            rows.append([str(count), *cells])
             print("  idle:", rows[-1], flush=True)
     return rows
 
@@ -285,7 +299,7 @@ class Idle:
     def fill(self, statements: list[str]) -> None:
         """Fill one small database, and copy it."""
         there = self.there
-        connection = __import__("psycopg2").connect(
+        connection = psycopg2.connect(
             host="127.0.0.1", port=there.cluster.port, user=there.cluster.superuser, dbname="idle"
         )
         connection.autocommit = True
@@ -359,17 +373,26 @@ def table(title: str, ways: list[Act], samples: dict[str, list[Sample]]) -> list
         without = name == "no maintenance"
         ratio = "–" if without or not base or wall is None else f"{wall / base:.2f}"
         worst = max(s.longest_wait_ms or 0 for s in mine)
-        lines.append(
-            f"| {name} | {'–' if without else f'{wall:.1f}'} | {ratio} | {longest:.0f} (worst {worst:.0f}) | {p99:.0f} | "
-            f"{'–' if without else f'{(wal or 0) / 1e6:.0f}'} | {f'{memory / 1e6:.0f}' if memory else '–'} | {mine[-1].note} |"
-        )
+        cells = [
+            name,
+            "–" if without else f"{wall:.1f}",
+            ratio,
+            f"{longest:.0f} (worst {worst:.0f})",
+            f"{p99:.0f}",
+            "–" if without or wal is None else f"{wal / 1e6:.0f}",
+            f"{memory / 1e6:.0f}" if memory else "–",
+            mine[-1].note,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
 
 def main() -> None:
     """Measure, and write what was measured into bench/README.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scale", type=float, default=50.0, help="size of the database (50: 3 M audit rows, 3 M messages)")
+    parser.add_argument(
+        "--scale", type=float, default=50.0, help="size of the database (50: 3 M audit rows, 3 M messages)"
+    )
     parser.add_argument("--repeat", type=int, default=3, help="runs of each variant; the table shows medians")
     parser.add_argument("--only", nargs="*", choices=["archive", "vacuum", "weekly", "idle"], help="these tables only")
     parser.add_argument("--folder", type=Path, default=ROOT / ".cache" / "bench", help="where the clusters lie (30 GB)")
@@ -381,11 +404,12 @@ def main() -> None:
         build(there, arguments.scale)
         there.fresh("plain")
         (version, size, rows) = there.run(
-            "SELECT current_setting('server_version'), pg_size_pretty(pg_database_size(current_database())), "
-            "(SELECT count(*) FROM public.audit_log WHERE created_at < now() - interval '90 days')"
+            """SELECT current_setting('server_version'), pg_size_pretty(pg_database_size(current_database())),
+                 (SELECT count(*) FROM public.audit_log WHERE created_at < now() - interval '90 days')"""
         )[0]
-        report += [f"PostgreSQL {version}, database of {size}, {rows:,} audit rows to archive; {limits(arguments.folder)}; "
-                   f"medians of {arguments.repeat} runs.", ""]
+        machine = limits(arguments.folder)
+        data = f"PostgreSQL {version}, database of {size}, {rows:,} audit rows to archive"
+        report += [f"{data}; {machine}; medians of {arguments.repeat} runs.", ""]
         for key, (title, ways) in groups(there).items():
             if arguments.only and key not in arguments.only:
                 continue
@@ -399,7 +423,7 @@ def main() -> None:
             report += [
                 "### A weekly run that finds nothing to do",
                 "",
-                "| databases | floor, wall s | weekly_db.yml, wall s | × floor | floor, CPU s | weekly_db.yml, CPU s | × floor |",
+                "| databases | floor, wall s | ours, wall s | × floor | floor, CPU s | ours, CPU s | × floor |",
                 "|---|---|---|---|---|---|---|",
                 *(f"| {' | '.join(row)} |" for row in idle(there, arguments.repeat)),
                 "",

@@ -140,7 +140,12 @@ def core(context: Context) -> dict[str, Any]:
 
 def main() -> None:
     """Run as an Ansible module."""
-    run_module(core, name="pg_lease", argument_spec=postgres.argument_spec() | {"run_id": {"type": "str"}})
+    run_module(
+        core,
+        name="pg_lease",
+        argument_spec=postgres.argument_spec() | {"run_id": {"type": "str"}},
+        needs_record=False,
+    )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ that runs on the bastion inherits it:
     Names the run; the lease is held in this name.
 ``RUNBOOK_RUN_DIR``
     Folder of the run's record. Unset: no record is being written.
+``RUNBOOK_JOURNAL_ERROR``
+    Why the record can no longer be written, in one sentence: nothing is written to a target from then on.
 ``RUNBOOK_CONTROLLER``
     ``<host>/<pid>`` of the ``ansible-playbook`` process.
 ``RUNBOOK_PROGRESS_FILE``
@@ -25,7 +27,9 @@ import json
 import os
 import signal
 import time
+import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
@@ -123,10 +127,16 @@ def _raise_on_signal(signum: int, _frame: FrameType | None) -> NoReturn:
 
 
 def run_module(
-    core: Callable[[Context], dict[str, Any]], *, name: str, argument_spec: dict[str, Any], **spec: Any
+    core: Callable[[Context], dict[str, Any]],
+    *,
+    name: str,
+    argument_spec: dict[str, Any],
+    needs_record: bool = True,
+    **spec: Any,
 ) -> None:
     """Run ``core`` as an Ansible module named ``name``; print its result and exit.
 
+    ``needs_record`` is False for what must go on when the run's record can no longer be written: giving back a lease.
     ``spec`` goes to ``AnsibleModule`` as it is. Check mode is supported unless it says otherwise. SIGTERM and SIGINT
     become a :class:`RunbookError`, so that transactions are rolled back and connections closed on the way out.
     """
@@ -148,7 +158,23 @@ def run_module(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _raise_on_signal)
     try:
+        lost = os.environ.get("RUNBOOK_JOURNAL_ERROR")
+        if lost and needs_record and not module.check_mode:
+            raise RunbookError(f"The run's record cannot be written, so nothing else is: {lost}")
         result = core(context)
     except RunbookError as error:
         module.fail_json(msg=error.message, **({"status": "breach", "changed": False} | error.context))
+    except Exception as error:
+        module.fail_json(msg=_unforeseen(name, error), status="unknown")
     module.exit_json(**result)
+
+
+def _unforeseen(name: str, error: Exception) -> str:
+    """An error that nobody thought of, without its text: a server's message may hold the content of a row."""
+    frames = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    if getattr(error, "pgcode", None) is None and type(error).__name__ in ("OperationalError", "InterfaceError"):
+        return f"{name}: the connection to the server was lost; what it had not committed is rolled back. Run again."
+    return (
+        f"{name} stopped at {' < '.join(reversed(frames[-3:]))} with {type(error).__name__}, which it should have "
+        "foreseen; what was not committed is rolled back. Please report this line."
+    )
