@@ -381,7 +381,7 @@ class Run:
             statements += driver.proof(partition)
             statements += driver.hand_over(self.source, archive, partition)
         if self.plan.walk:
-            scope: rows.Scope = "span" if self.plan.walk == "index" else "blocks"
+            scope: rows.Scope = "ahead" if self.plan.walk == "index" else "blocks"
             statements.append(rows.Mover.statement(self.source, archive, self.job.column, scope))
         return [self.session.render(each) for each in statements]
 
@@ -461,8 +461,8 @@ class Run:
             if self.tally.remaining is None:
                 self.tally.remaining = self.mover.left_soon()
 
-    def batch(self, scope: rows.Scope, low: str, high: str, choice: rows.Choice, *, skip_locked: bool) -> int:
-        """One transaction; the rows that left the source."""
+    def batch(self, scope: rows.Scope, low: str, high: str, choice: rows.Choice, *, skip_locked: bool) -> rows.Moved:
+        """One transaction."""
         self.clock.check()
         self.throttle()
         target_ms = self.params["target_batch_ms"]
@@ -478,7 +478,7 @@ class Run:
         self.progress()
         self.guard.renew()
         self.tally.throttled_s += self.clock.sleep(rules.pause_s(took_s * 1000, target_ms))
-        return moved.rows
+        return moved
 
     def throttle(self) -> None:
         """Wait for standbys that are behind, and for the WAL limit."""

@@ -39,7 +39,7 @@ def archive_options(database: Database) -> dict[str, Any]:
 
 
 class Writers:
-    """Users: they write new rows and late ones with an old date, and touch old ones. The ledger holds what they wrote."""
+    """Users: they write new rows and late ones with an old date, and touch old ones. The ledger holds what they did."""
 
     def __init__(self, database: Database, count: int = 3) -> None:
         self._database = database

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import psycopg2
+import psycopg2.errors
 from ansible.module_utils.runbook.drivers.archive import (
     LOCK_PATIENCE_S,
     KeyTakenError,
@@ -37,6 +38,8 @@ STEP_BLOCKS = 1024
 BEGINNING = "-infinity"
 #: Longest count of what is left once a run was stopped, in milliseconds.
 SOON_MS = 3000
+#: Where rows are locked and cannot be left out one by one, this many are left out with them.
+FEW_ROWS = 50
 #: Tries of a batch whose key the archive took meanwhile.
 KEY_TRIES = 3
 
@@ -48,10 +51,14 @@ class Moved:
     rows: int
     oldest: str | None
     newest: str | None
+    #: Of the scope ``ahead``: where it ended, exclusively. None at the cutoff; the start itself where more rows than
+    #: the limit share that moment, and none was moved.
+    edge: str | None = None
 
 
-#: Which rows a statement is about: a span of time, all rows of one moment, a span of blocks.
-Scope = Literal["span", "moment", "blocks"]
+#: Which rows a statement is about: the next ones in the order of time, a span of time, all of one moment, a span of
+#: blocks.
+Scope = Literal["ahead", "span", "moment", "blocks"]
 #: Which of them: all, those whose key the archive does not hold, those that it holds with the same content.
 Choice = Literal["all", "fresh", "same"]
 
@@ -93,39 +100,40 @@ class Mover:
         """The text of one statement, with ``$1`` to ``$4`` in it."""
         names = [each.name for each in source.columns]
         # A column that the archive generates is filled by the archive.
-        filled = [name for name in names if not (archive.column(name) or source.columns[0]).generated]
-        stamp = archive.column(STAMP) is not None and source.column(STAMP) is None
-        fields = {
+        filled = [name for name in names if not archive.named(name).generated]
+        stamp = archive.stamped and not source.stamped
+        fields: dict[str, sql.Composable] = {
             "source": identifier(source.name),
             "archive": identifier(archive.name),
             "column": sql.Identifier(column.name),
             "returned": sql.SQL(", ").join(sql.SQL("s.{}").format(sql.Identifier(name)) for name in names),
-            "scope": _scope(scope, column, "s"),
             "into": sql.SQL(", ").join(map(sql.Identifier, filled + ([STAMP] if stamp else []))),
             "overriding": sql.SQL(" OVERRIDING SYSTEM VALUE" if any(each.identity for each in archive.columns) else ""),
             "values": sql.SQL(", ").join([*map(sql.Identifier, filled), *([sql.SQL("now()")] if stamp else [])]),
         }
-        if scope == "span" and choice == "all" and not skip_locked:
-            delete = sql.SQL("DELETE FROM {source} AS s WHERE {scope} RETURNING {returned}")
+        if scope == "ahead":
+            # The end of the batch is found and used in one go: no way to the client and back in between.
+            delete = (
+                "edge AS MATERIALIZED (SELECT e.{column} AS moment FROM {source} AS e WHERE e.{column} >= $1"
+                " AND e.{column} < $4 ORDER BY e.{column} OFFSET $3 LIMIT 1), moved AS (DELETE FROM {source} AS s WHERE"
+                " s.{column} >= $1 AND s.{column} < coalesce((SELECT moment FROM edge), $4) RETURNING {returned})"
+            )
+            edge = "(SELECT moment::text FROM edge)"
         else:
             fields["picked"] = cls._pick(source, archive, column, scope, choice, skip_locked=skip_locked)
-            delete = sql.SQL(
-                "DELETE FROM {source} AS s USING ({picked}) AS picked"
-                " WHERE s.ctid = picked.row_id AND s.tableoid = picked.table_id RETURNING {returned}"
+            delete = (
+                "moved AS (DELETE FROM {source} AS s USING ({picked}) AS picked"
+                " WHERE s.ctid = picked.row_id AND s.tableoid = picked.table_id RETURNING {returned})"
             )
-        fields["delete"] = delete.format(**fields)
+            edge = "NULL"
         if choice == "same":
-            inserted = sql.SQL("").format()
-            put_in = sql.SQL("0::bigint")
+            insert, rows = "", "count(*)"
         else:
-            inserted = sql.SQL(
-                ", inserted AS (INSERT INTO {archive} ({into}){overriding} SELECT {values} FROM moved RETURNING 1)"
-            ).format(**fields)
-            put_in = sql.SQL("(SELECT count(*) FROM inserted)")
-        return sql.SQL(
-            "WITH moved AS ({delete}){inserted} SELECT count(*) AS deleted, {put_in} AS inserted,"
-            " min({column})::text AS oldest, max({column})::text AS newest FROM moved"
-        ).format(**fields, inserted=inserted, put_in=put_in)
+            insert = ", inserted AS (INSERT INTO {archive} ({into}){overriding} SELECT {values} FROM moved RETURNING 1)"
+            # If fewer rows went in than came out, this divides by zero, and the statement undoes all it did.
+            rows = "count(*) / (count(*) = (SELECT count(*) FROM inserted))::int"
+        tail = "min({column})::text AS oldest, max({column})::text AS newest FROM moved"
+        return sql.SQL(f"WITH {delete}{insert} SELECT {rows} AS rows, {edge} AS edge, {tail}").format(**fields)
 
     @classmethod
     def _pick(
@@ -148,16 +156,6 @@ class Mover:
         else:
             text += " WHERE {scope}"
         return sql.SQL(text + " LIMIT $3{lock}").format(**fields)
-
-    def _run(self, scope: Scope, choice: Choice, skip_locked: bool, low: str, high: str, limit: int) -> dict[str, Any]:
-        name = f"runbook_{scope}_{choice}_{'skip' if skip_locked else 'wait'}"
-        if name not in self._prepared:
-            text = self.statement(self._source, self._archive, self._column, scope, choice, skip_locked=skip_locked)
-            self._prepare(name, text, scope)
-            rendered = self._session.render(text)
-            if rendered not in self._session.executed_queries:
-                self._session.executed_queries.append(rendered)
-        return self._execute(name, low, high, limit)[0]
 
     def _prepare(self, name: str, text: sql.Composable, scope: Scope) -> None:
         bound = sql.SQL("tid") if scope == "blocks" else self._type
@@ -250,23 +248,35 @@ class Mover:
     def move(
         self, scope: Scope, low: str, high: str, limit: int, *, choice: Choice = "all", skip_locked: bool = False
     ) -> Moved:
-        """Move rows in one transaction, and commit only if as many went in as came out.
+        """Move rows with one statement, which is one transaction; it fails if fewer go in than come out.
 
-        :param limit: most rows; a span with ``choice`` ``all`` that waits for locks is moved as a whole
+        :param high: end of the scope; not used where that is ``ahead``
+        :param limit: most rows
         :raises LockedError: rows or the table are held by somebody else
         :raises KeyTakenError: the archive holds one of their keys
         :raises TooSlowError: the statement timed out
         :raises RunbookError: a trigger of the archive dropped rows; nothing of the batch was moved
         """
-        with told_apart(), self._session.transaction():
-            row = self._run(scope, choice, skip_locked, low, high, limit)
-            if choice != "same" and row["deleted"] != row["inserted"]:
+        name = f"runbook_{scope}_{choice}_{'skip' if skip_locked else 'wait'}"
+        with told_apart():
+            if name not in self._prepared:
+                text = self.statement(self._source, self._archive, self._column, scope, choice, skip_locked=skip_locked)
+                self._prepare(name, text, scope)
+                rendered = self._session.render(text)
+                if rendered not in self._session.executed_queries:
+                    self._session.executed_queries.append(rendered)
+            try:
+                row = self._execute(name, low, high, limit)[0]
+            except psycopg2.errors.DivisionByZero as error:
+                if error.diag.context:
+                    # It happened in a trigger, and is not our check.
+                    raise
+                triggers = ", ".join(self._archive.triggers) or "of a partition"
                 raise RunbookError(
-                    f"archive: {self._archive.name} took in {row['inserted']:,} of {row['deleted']:,} rows of a batch, "
-                    f"because a trigger drops rows ({', '.join(self._archive.triggers) or 'of a partition'}); "
-                    "the batch was rolled back. Drop or disable that trigger."
-                )
-        return Moved(row["deleted"], row["oldest"], row["newest"])
+                    f"archive: {self._archive.name} took in fewer rows than left the source, because a trigger drops "
+                    f"some ({triggers}); the batch was rolled back. Drop or disable that trigger."
+                ) from None
+        return Moved(row["rows"], row["oldest"], row["newest"], row["edge"])
 
     def left(self) -> int:
         """Rows that are older than the cutoff and still in the source."""
@@ -346,8 +356,8 @@ class Pace(Protocol):
     #: Most rows of the next batch.
     size: int
 
-    def batch(self, scope: Scope, low: str, high: str, choice: Choice, *, skip_locked: bool) -> int:
-        """Move one batch with :meth:`Mover.move`; the rows that left the source."""
+    def batch(self, scope: Scope, low: str, high: str, choice: Choice, *, skip_locked: bool) -> Moved:
+        """Move one batch with :meth:`Mover.move`."""
 
 
 class Walk:
@@ -364,22 +374,12 @@ class Walk:
 
     def by_index(self) -> None:
         """Go through the old rows in the order of time. What lies behind is not read again."""
-        mover, low = self._mover, BEGINNING
-        while True:
-            edge = self._clock.patiently(partial(mover.boundary, low, self._pace.size), self._source.name)
+        low: str | None = BEGINNING
+        while low is not None:
             try:
-                if edge == low:
-                    # More rows of one moment than fit into a batch.
-                    self._take("moment", low, low)
-                    edge = self._clock.patiently(partial(mover.after, low), self._source.name)
-                else:
-                    self._take("span", low, edge or mover.high)
+                low = self._step(low)
             except TooSlowError:
                 self._shrink()
-                continue
-            if edge is None:
-                return
-            low = edge
 
     def by_blocks(self) -> None:
         """Go through the source block by block."""
@@ -387,13 +387,36 @@ class Walk:
         while first < blocks:
             try:
                 self._take("blocks", f"({first},0)", f"({first + STEP_BLOCKS},0)")
+                first += STEP_BLOCKS
             except TooSlowError:
                 self._shrink()
-                continue
-            first += STEP_BLOCKS
+
+    def _step(self, low: str) -> str | None:
+        """Move the rows that follow ``low``; where to go on, None at the end."""
+        mover, locked = self._mover, False
+        if not self._merging:
+            try:
+                edge = self._pace.batch("ahead", low, low, "all", skip_locked=False).edge
+                if edge != low:
+                    return edge
+            except KeyTakenError as taken:
+                self._merge(taken)
+            except LockedError:
+                locked = True
+                if not mover.may_skip_locked and self._pace.size > FEW_ROWS:
+                    # Close in on the rows that somebody holds, so that few others stay with them.
+                    self._shrink()
+                    return low
+        edge = self._clock.patiently(partial(mover.boundary, low, self._pace.size), self._source.name)
+        if edge == low:
+            # More rows of one moment than fit into a batch.
+            self._take("moment", low, low, locked=locked)
+            return self._clock.patiently(partial(mover.after, low), self._source.name)
+        self._take("span", low, edge or mover.high, locked=locked)
+        return edge
 
     def _shrink(self) -> None:
-        """After a timeout: much smaller batches."""
+        """Make batches much smaller."""
         if self._pace.size == 1:
             raise RunbookError(
                 f"statement_timeout_ms: it is too short to move a single row of {self._source.name}; "
@@ -401,37 +424,51 @@ class Walk:
             )
         self._pace.size = max(1, self._pace.size // 8)
 
-    def _take(self, scope: Scope, low: str, high: str) -> None:
-        """Move all rows of a scope but those that somebody else holds, and those whose key is taken."""
-        skip_locked, key_tries, locked_since = False, 0, 0.0
+    def _merge(self, taken: KeyTakenError) -> None:
+        """From now on, look which rows the archive holds."""
+        if not self._source.key:
+            raise self._cannot_tell(taken)
+        self._merging = self.met_taken_keys = True
+
+    def _cannot_tell(self, taken: KeyTakenError) -> RunbookError:
+        return RunbookError(
+            f"archive: its index {taken.index} forbids rows with values that it already holds, and the key of "
+            f"{self._source.name} does not tell which; drop that index, or delete those rows on one side."
+        )
+
+    def _take(self, scope: Scope, low: str, high: str, *, locked: bool = False) -> None:
+        """Move all rows of a scope but those that somebody else holds, and those whose key is taken.
+
+        :param locked: somebody else holds some
+        """
+        skip_locked = locked and self._mover.may_skip_locked
+        key_tries, locked_since = 0, 0.0
         while True:
             try:
                 if self._merging:
                     same = self._take_pieces(scope, low, high, "same", skip_locked=skip_locked)
                     self._take_pieces(scope, low, high, "fresh", skip_locked=skip_locked)
                     self._merging = same > 0
-                elif scope == "span" and not skip_locked:
-                    self._pace.batch(scope, low, high, "all", skip_locked=False)
                 else:
                     self._take_pieces(scope, low, high, "all", skip_locked=skip_locked)
             except KeyTakenError as taken:
                 key_tries += 1
-                if not self._source.key or key_tries > KEY_TRIES:
-                    raise RunbookError(
-                        f"archive: its index {taken.index} forbids rows with values that it already holds, and the key "
-                        f"of {self._source.name} does not tell which; drop it, or delete those rows on one side."
-                    ) from None
-                self._merging = self.met_taken_keys = True
+                if key_tries > KEY_TRIES:
+                    raise self._cannot_tell(taken) from None
+                self._merge(taken)
             except LockedError:
-                if not self._mover.may_skip_locked:
-                    return
                 if skip_locked:
                     # Rows are left out one by one, so it is the whole table that is locked.
                     locked_since = locked_since or time.monotonic()
                     if time.monotonic() - locked_since > LOCK_PATIENCE_S:
                         return
                     self._clock.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - jitter, not a secret
-                skip_locked = True
+                elif self._mover.may_skip_locked:
+                    skip_locked = True
+                elif self._pace.size > FEW_ROWS:
+                    self._shrink()
+                else:
+                    return
             else:
                 return
 
@@ -440,7 +477,7 @@ class Walk:
         total = 0
         while True:
             asked = self._pace.size
-            taken = self._pace.batch(scope, low, high, choice, skip_locked=skip_locked)
+            taken = self._pace.batch(scope, low, high, choice, skip_locked=skip_locked).rows
             total += taken
             if taken < asked:
                 return total

@@ -611,9 +611,10 @@ def next_batch(asked: int, moved: int, duration_ms: float, target_ms: int) -> in
 def pause_s(duration_ms: float, target_ms: int) -> float:
     """How long to stand back after a batch that overshot its target, so that waiting users get through first.
 
-    A batch of up to twice the target time earns no pause; beyond that the overshoot is given back, one second at most.
+    A batch of up to twice the target time earns no pause; beyond that the overshoot is given back, but no more than
+    the target time: a machine that is slow as a whole does not get faster by waiting.
     """
-    return min(1.0, max(0.0, duration_ms - 2 * target_ms) / 1000)
+    return min(target_ms, max(0.0, duration_ms - 2 * target_ms)) / 1000
 
 
 def wal_pause_s(wal_bytes: int, elapsed_s: float, max_wal_bytes_s: int | None) -> float:
