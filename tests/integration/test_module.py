@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 def test_nothing_is_written_once_the_record_is_lost(database: Database) -> None:
     database.run("CREATE TABLE public.t (id int)", "INSERT INTO public.t VALUES (1)")
-    lost = {"RUNBOOK_JOURNAL_ERROR": "the disk of runs/ is full; make room."}
-    done = run_module("pg_vacuum", database.login | {"mode": "all"}, **lost)
+    lost = "the disk of runs/ is full; make room."
+    done = run_module("pg_vacuum", database.login | {"mode": "all"}, RUNBOOK_JOURNAL_ERROR=lost)
     assert done.failed
-    assert done.result["msg"].endswith("the disk of runs/ is full; make room.")
+    assert done.result["msg"].endswith(lost)
     assert not done.result["changed"]
     assert database.one("SELECT vacuum_count FROM pg_stat_user_tables WHERE relname = 't'") == 0
     # Looking is still allowed, and so is giving back a lease.
-    assert not run_module("pg_vacuum", database.login | {"mode": "all"}, check=True, **lost).failed
-    assert not run_module("pg_lease", database.login, **lost).failed
+    assert not run_module("pg_vacuum", database.login | {"mode": "all"}, check=True, RUNBOOK_JOURNAL_ERROR=lost).failed
+    assert not run_module("pg_lease", database.login, RUNBOOK_JOURNAL_ERROR=lost).failed
 
 
 def test_an_unforeseen_error_shows_neither_its_text_nor_a_secret() -> None:
