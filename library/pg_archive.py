@@ -360,6 +360,7 @@ class Run:
         self.tally = rules.Tally()
         self.size = rules.FIRST_BATCH_ROWS
         self.lag_seen_at = 0.0
+        self.wal_start = driver.wal_position(session)
 
     def creation(self) -> list[Any]:
         """Statements that make the archive fit to take rows."""
@@ -457,7 +458,6 @@ class Run:
             return
         with suppress(RunbookError):
             self.mover.flush()
-            self.tally.wal_bytes = self.mover.wal_bytes()
             if self.tally.remaining is None:
                 self.tally.remaining = self.mover.left_soon()
 
@@ -484,7 +484,9 @@ class Run:
         """Wait for standbys that are behind, and for the WAL limit."""
         most_wal, most_lag = self.params["max_wal_bytes_s"], self.params["max_replication_lag_bytes"]
         if most_wal:
-            pause_s = rules.wal_pause_s(self.mover.wal_bytes(), self.clock.passed_s(), most_wal)
+            pause_s = rules.wal_pause_s(
+                driver.wal_bytes_since(self.session, self.wal_start), self.clock.passed_s(), most_wal
+            )
             self.tally.throttled_s += self.clock.sleep(pause_s)
             self.clock.check()
         if most_lag and time.monotonic() - self.lag_seen_at >= LAG_INTERVAL_S:
@@ -504,6 +506,8 @@ class Run:
         """The result, but for its sentence."""
         tally, plan = self.tally, self.plan
         duration_s = self.clock.passed_s()
+        with suppress(RunbookError):
+            tally.wal_bytes = driver.wal_bytes_since(self.session, self.wal_start)
         shown = {"diff": {"prepared": rules.describe(plan, self.source, self.job.archive_name)}}
         return (shown if self.context.diff else {}) | {
             "changed": bool(tally.moved or tally.already or tally.altered),

@@ -11,7 +11,8 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 import pytest
-from conftest import module_process, run_module
+from ansible.module_utils.runbook.drivers.pgtools import Cluster
+from conftest import Database, free_port, module_process, run_module
 
 SOURCE, ARCHIVE = "public.audit_log", "public.audit_log_archive"
 TABLE = """
@@ -918,3 +919,46 @@ def test_unknown_server_is_one_sentence(table):
     refused(archive(table, login_port=1), "no server answers")
     with pytest.raises(psycopg2.Error):
         psycopg2.connect(host=table.host, port=1, dbname="x", user="y")
+
+
+# --- standbys ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def standby(cluster, tmp_path_factory):
+    """A hot standby of the session's server."""
+    folder = tmp_path_factory.mktemp("standby")
+    copy = Cluster(cluster.bindir, folder / "data", free_port())
+    source = ["--host=127.0.0.1", f"--port={cluster.port}", f"--username={cluster.superuser}"]
+    copy._run(
+        "pg_basebackup", *source, f"--pgdata={copy.data}", "--write-recovery-conf", "--checkpoint=fast", "--no-sync"
+    )
+    copy.start(fsync="off", max_connections=60)
+    yield copy
+    copy.stop("immediate")
+
+
+def test_a_standby_slows_down_and_is_refused_itself(table, standby):
+    there = Database("127.0.0.1", standby.port, table.name, standby.superuser)
+    refused(archive(there), "is a standby", "connect to the primary")
+    there.run("SELECT pg_wal_replay_pause()")
+    table.run("CREATE TABLE public.noise AS SELECT repeat('x', 1000) FROM generate_series(1, 1000)")
+    outcome = archive(table, max_replication_lag_bytes=500_000, deadline_s=2)
+    assert outcome.failed
+    assert "deadline_s" in outcome.result["msg"]
+    assert outcome.result["throttled_s"] > 0
+    assert outcome.result["moved_rows"] < 3000
+    there.run("SELECT pg_wal_replay_resume()")
+    assert done(archive(table, max_replication_lag_bytes=500_000))["remaining_rows"] == 0
+
+
+def test_a_role_that_may_not_see_the_lag_is_refused(table, role, standby):
+    table.run(
+        KEPT,
+        f"GRANT SELECT, DELETE ON public.audit_log TO {role}",
+        f"GRANT SELECT, INSERT ON public.audit_log_archive TO {role}",
+    )
+    assert standby.is_running()
+    refused(archive(table, login_user=role, max_replication_lag_bytes=1), "max_replication_lag_bytes", "pg_monitor")
+    table.run(f"GRANT pg_monitor TO {role}")
+    assert done(archive(table, login_user=role, max_replication_lag_bytes=10**9))["moved_rows"] == 3000

@@ -567,6 +567,18 @@ def hand_over(source: Table, archive: Table, partition: Partition) -> list[sql.C
     ]
 
 
+def wal_position(session: Session) -> str:
+    """Where the server's WAL stands."""
+    return str(session.query("SELECT pg_current_wal_insert_lsn()::text AS lsn")[0]["lsn"])
+
+
+def wal_bytes_since(session: Session, position: str) -> int:
+    """WAL that the whole server wrote since it stood at ``position``."""
+    with told_apart():
+        row = session.query("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), %s)::bigint AS bytes", (position,))
+    return int(row[0]["bytes"])
+
+
 def replication_lag_bytes(session: Session) -> int:
     """How far the slowest connected standby is behind in replaying; 0 where there is none.
 

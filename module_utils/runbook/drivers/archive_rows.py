@@ -83,7 +83,6 @@ class Mover:
         #: Rows that others hold can be left out one by one; the server asks for UPDATE to lock a row.
         self.may_skip_locked = "UPDATE" in source.rights
         self._prepared: set[str] = set()
-        self._start_lsn = self._lsn()
         self._set_up(session)
 
     @classmethod
@@ -191,7 +190,10 @@ class Mover:
             "work_mem": "64MB",
             # One plan for all batches, by the index, whatever the statistics say about a half-emptied table.
             "plan_cache_mode": "force_generic_plan",
+            # Likewise for the archive: looked up by its key, never read as a whole.
             "enable_seqscan": "off",
+            "enable_hashjoin": "off",
+            "enable_mergejoin": "off",
             "max_parallel_workers_per_gather": "0",
         }
         for name, value in settings.items():
@@ -320,16 +322,6 @@ class Mover:
             self._session.query("SELECT set_config('synchronous_commit', 'on', false)")
             # A commit waits for the disk only if its transaction wrote something; a message in the WAL is the least.
             self._session.query("SELECT pg_logical_emit_message(true, 'runbook', 'archived')")
-
-    def _lsn(self) -> str:
-        return str(self._session.query("SELECT pg_current_wal_insert_lsn()::text AS lsn")[0]["lsn"])
-
-    def wal_bytes(self) -> int:
-        """WAL that the whole server wrote since this object was made."""
-        row = self._session.query(
-            "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), %s)::bigint AS bytes", (self._start_lsn,)
-        )
-        return int(row[0]["bytes"])
 
 
 def _scope(scope: Scope, column: Column, alias: str) -> sql.Composed:
