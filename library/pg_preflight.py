@@ -278,6 +278,8 @@ def main() -> None:
     run_module(
         core,
         name="pg_preflight",
+        # It looks at the record itself, as one of its checks.
+        needs_record=False,
         argument_spec=postgres.argument_spec()
         | {
             "environment": {"type": "str", "required": True},

@@ -439,18 +439,21 @@ def count(session: Session, source: Table, column: Column, cutoff: datetime) -> 
         "column": sql.Identifier(column.name),
         "type": sql.SQL(column.base_type),
     }
-    # The empty grouping set is the total. Only a partitioned table has more than one tableoid.
-    groups = sql.SQL("GROUPING SETS ((), (s.tableoid))" if source.partitioned_by else "GROUPING SETS (())")
+    # Only a partitioned table has more than one tableoid. Each row is grouped once; the total is made of the groups.
+    by_table = sql.SQL("tableoid" if source.partitioned_by else "NULL::oid")
+    grouped = sql.SQL("GROUP BY s.tableoid" if source.partitioned_by else "")
     with told_apart():
         rows = session.query(
             sql.SQL(
-                "SELECT {table_id} AS table_id, count(*) AS rows,"
-                " min(s.{column})::text AS oldest, max(s.{column})::text AS newest"
-                " FROM {source} AS s WHERE s.{column} < {cutoff}::timestamptz::{type} GROUP BY {groups}"
+                "SELECT table_id, coalesce(sum(rows), 0)::bigint AS rows,"
+                " min(oldest)::text AS oldest, max(newest)::text AS newest FROM ("
+                "SELECT {by_table} AS table_id, count(*) AS rows, min(s.{column}) AS oldest, max(s.{column}) AS newest"
+                " FROM {source} AS s WHERE s.{column} < {cutoff}::timestamptz::{type} {grouped}"
+                ") AS found GROUP BY GROUPING SETS ((), (table_id))"
             ).format(
                 **names,
-                groups=groups,
-                table_id=sql.SQL("s.tableoid" if source.partitioned_by else "NULL::oid"),
+                by_table=by_table,
+                grouped=grouped,
                 cutoff=sql.Literal(cutoff.isoformat()),
             )
         )
