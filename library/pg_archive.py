@@ -383,7 +383,7 @@ class Run:
             statements += driver.hand_over(self.source, archive, partition)
         if self.plan.walk:
             scope: rows.Scope = "ahead" if self.plan.walk == "index" else "blocks"
-            statements.append(rows.Mover.statement(self.source, archive, self.job.column, scope))
+            statements += rows.Mover.statements(self.source, archive, self.job.column, scope)
         return [self.session.render(each) for each in statements]
 
     def make_archive(self) -> rules.Table:
