@@ -131,6 +131,10 @@ server_version:
   description: PostgreSQL's C(server_version_num).
   type: int
   returned: success
+database_size_bytes:
+  description: Size of the database, which the record follows from run to run.
+  type: int
+  returned: success
 clock_skew_s:
   description: How far the server's clock is ahead of the bastion's, in seconds, beyond the doubt of half a round trip.
   type: float
@@ -196,6 +200,7 @@ def look_at(session: postgres.Session) -> tuple[rules.Server, float, datetime]:
         )
     found = session.query(
         "SELECT current_database() AS database, pg_is_in_recovery() AS in_recovery,"
+        " pg_database_size(current_database()) AS size_bytes,"
         " (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier"
     )[0]
     server = rules.Server(clock=clock.astimezone(UTC), **found)
@@ -266,6 +271,7 @@ def core(context: Context) -> dict[str, Any]:
         "database": server.database,
         "system_identifier": server.system_identifier,
         "server_version": session.server_version,
+        "database_size_bytes": server.size_bytes,
         "clock_skew_s": round(skew_s, 3),
         "lease": held,
         "checks": checks.done,

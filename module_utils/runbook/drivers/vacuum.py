@@ -91,12 +91,15 @@ WHERE c.oid = ANY (%(oids)s::bigint[]::oid[]) AND NOT EXISTS (
 """
 
 _PROGRESS = """
-SELECT pid, relid::bigint AS oid, heap_blks_scanned AS done, heap_blks_total AS total FROM pg_stat_progress_vacuum
-WHERE pid = ANY (%(pids)s)
+SELECT pid, 'vacuum' AS command, relid::bigint AS oid, heap_blks_scanned AS done, heap_blks_total AS total
+FROM pg_stat_progress_vacuum WHERE pid = ANY (%(pids)s)
 UNION ALL
-SELECT pid, relid::bigint, sample_blks_scanned, sample_blks_total FROM pg_stat_progress_analyze
-WHERE pid = ANY (%(pids)s)
+SELECT pid, 'analyze', relid::bigint, sample_blks_scanned, sample_blks_total
+FROM pg_stat_progress_analyze WHERE pid = ANY (%(pids)s)
 """
+#: How far a VACUUM (ANALYZE) is when the table itself, and when its TOAST table too, is through: a bar that never goes
+#: back is worth more than an exact one.
+TABLE_SHARE, TOAST_SHARE = 0.8, 0.9
 
 
 def read_settings(session: Session, *, vacuum_scale_factor: float, analyze_scale_factor: float) -> Settings:
@@ -265,6 +268,7 @@ class Pass:
         self._sessions: list[Session | None] = [None] * max(1, min(jobs, len(reports)))
         self._pids: dict[int, int] = {}
         self._running: dict[int, Report] = {}
+        self._shares: dict[int, float] = {}
         self._again: list[Report] = []
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -316,16 +320,21 @@ class Pass:
         busy = {id(report) for report in running.values()}
         through = [report for report in self._reports if report.state != "planned" and id(report) not in busy]
         done = sum(report.work.weight_bytes for report in through)
-        shares = {}
         if running and session is not None:
-            pids = [pid for slot, pid in dict(self._pids).items() if slot in running]
-            shares = {
-                row["oid"]: (row["done"] or 0) / row["total"]
-                for row in session.query(_PROGRESS, {"pids": pids})
-                if row["total"]
-            }
+            pids = {pid: running[slot] for slot, pid in dict(self._pids).items() if slot in running}
+            for row in session.query(_PROGRESS, {"pids": list(pids)}):
+                report = pids[row["pid"]]
+                part = min((row["done"] or 0) / row["total"], 1.0) if row["total"] else 0.0
+                if report.work.action != "analyze":
+                    if row["command"] == "analyze":
+                        part = TOAST_SHARE + (1 - TOAST_SHARE) * part
+                    elif row["oid"] == report.work.table.oid:
+                        part *= TABLE_SHARE
+                    else:
+                        part = TABLE_SHARE + (TOAST_SHARE - TABLE_SHARE) * part
+                self._shares[id(report)] = max(self._shares.get(id(report), 0.0), part)
         for report in running.values():
-            done += int(report.work.weight_bytes * min(shares.get(report.work.table.oid, 0), 1))
+            done += int(report.work.weight_bytes * self._shares.get(id(report), 0.0))
         names = ", ".join(str(report.work.table.name) for report in list(running.values())[:2])
         return f"vacuum {len(running)} {'job' if len(running) == 1 else 'jobs'}: {names}", done, total
 

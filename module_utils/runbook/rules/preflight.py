@@ -44,6 +44,7 @@ class Server:
     in_recovery: bool
     #: PostgreSQL's ``clock_timestamp()``.
     clock: datetime
+    size_bytes: int = 0
 
 
 def check_record(journal: Journal, *, min_free_bytes: int = MIN_FREE_BYTES) -> str:
