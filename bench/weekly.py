@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SOURCE, ARCHIVE, DAYS = "public.audit_log", "public.audit_log_archive", 90
+#: Of the 180 days of history, only the oldest week is older than this: what a weekly run finds week after week.
+WEEK_DAYS = 173
 Act = tuple[str, "Callable[[], tuple[str, int | None]]", str]
 
 
@@ -95,12 +97,13 @@ def columns(there: Server) -> str:
     return ", ".join(name for (name,) in rows)
 
 
-def runbook_archive(there: Server) -> list[str]:
+def runbook_archive(there: Server, days: int = DAYS) -> list[str]:
     """The runbook's two statements."""
     cols = columns(there)
+    old = f"created_at < now() - interval '{days} days'"
     return [
-        f"INSERT INTO {ARCHIVE} ({cols}) SELECT {cols} FROM {SOURCE} WHERE created_at < now() - interval '90 days'",
-        f"DELETE FROM {SOURCE} WHERE created_at < now() - interval '90 days'",
+        f"INSERT INTO {ARCHIVE} ({cols}) SELECT {cols} FROM {SOURCE} WHERE {old}",
+        f"DELETE FROM {SOURCE} WHERE {old}",
     ]
 
 
@@ -128,12 +131,12 @@ def ctid_batches(there: Server) -> Callable[[], tuple[str, int | None]]:
     return act
 
 
-def ours_archive(there: Server) -> Callable[[], tuple[str, int | None]]:
+def ours_archive(there: Server, days: int = DAYS) -> Callable[[], tuple[str, int | None]]:
     """Module pg_archive with its defaults."""
 
     def act() -> tuple[str, int | None]:
         result, memory = module(
-            "pg_archive", there.login | {"source": SOURCE, "archive": ARCHIVE, "older_than_days": DAYS}
+            "pg_archive", there.login | {"source": SOURCE, "archive": ARCHIVE, "older_than_days": days}
         )
         note = f"{result['moved_rows']:,} rows, {result['batches']} batches"
         if result["detached_partitions"]:
@@ -226,6 +229,22 @@ def groups(there: Server) -> dict[str, tuple[str, list[Act]]]:
                     plain,
                 ),
                 ("pg_archive, then pg_vacuum", both(ours_archive(there), ours_vacuum(there, "needed")), plain),
+            ],
+        ),
+        "steady": (
+            "The whole weekly work, week after week: a week's rows to archive",
+            [
+                ("no maintenance", quiet(10), plain),
+                (
+                    "runbook: vacuum, three tables again, archive, ANALYZE",
+                    sql(there, *RUNBOOK_VACUUM, *runbook_archive(there, WEEK_DAYS), "ANALYZE"),
+                    plain,
+                ),
+                (
+                    "pg_archive, then pg_vacuum",
+                    both(ours_archive(there, WEEK_DAYS), ours_vacuum(there, "needed")),
+                    plain,
+                ),
             ],
         ),
     }
@@ -394,7 +413,9 @@ def main() -> None:
         "--scale", type=float, default=50.0, help="size of the database (50: 3 M audit rows, 3 M messages)"
     )
     parser.add_argument("--repeat", type=int, default=3, help="runs of each variant; the table shows medians")
-    parser.add_argument("--only", nargs="*", choices=["archive", "vacuum", "weekly", "idle"], help="these tables only")
+    parser.add_argument(
+        "--only", nargs="*", choices=["archive", "vacuum", "weekly", "steady", "idle"], help="these tables only"
+    )
     parser.add_argument("--folder", type=Path, default=ROOT / ".cache" / "bench", help="where the clusters lie (30 GB)")
     arguments = parser.parse_args()
     there = Server(arguments.folder)
