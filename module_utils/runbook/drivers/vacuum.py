@@ -420,8 +420,8 @@ class Pass:
                 self._running.pop(slot, None)
 
     def _open(self, slot: int) -> Session | None:
-        """A session for this job; a lost one is opened again a few times, then the job gives up."""
-        lost = self._sessions[slot] is not None
+        """A session for this job; the first job's, and a lost one, are asked for a few times, then the job gives up."""
+        lost = slot == 0 or self._sessions[slot] is not None
         for pause in (*RECONNECT_AFTER_S, None) if lost else (None,):
             if self._stop.is_set():
                 return None
