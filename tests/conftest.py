@@ -22,8 +22,11 @@ ROOT = Path(__file__).resolve().parent.parent
 ansible.module_utils.__path__.append(str(ROOT / "module_utils"))
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
-import psycopg2  # noqa: E402 - the path above comes first
+import boto3  # noqa: E402 - the path above comes first
+import psycopg2  # noqa: E402
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir  # noqa: E402
+from ansible.module_utils.runbook.drivers.s3_server import S3Server  # noqa: E402
+from botocore.config import Config  # noqa: E402
 from psycopg2 import sql  # noqa: E402
 
 if TYPE_CHECKING:
@@ -100,6 +103,78 @@ def database(cluster: Cluster) -> Iterator[Database]:
     with connection.cursor() as cursor:
         cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(made.name)))
     connection.close()
+
+
+@dataclass(frozen=True)
+class S3:
+    """An S3 API for tests, with keys that may do everything."""
+
+    endpoint_url: str
+    access_key: str
+    secret_key: str
+    region: str = "us-east-1"
+
+    def client(self) -> Any:
+        """A client that sees each error at once."""
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint_url,
+            region_name=self.region,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, proxies={}),
+        )
+
+    def bucket(self, *, versioned: bool = True, object_lock: bool = False, environment: str = "sandbox") -> str:
+        """Make an empty bucket, tagged as one of ``environment``; its name."""
+        name = f"test-{next(_numbers)}-{os.getpid()}"
+        client = self.client()
+        client.create_bucket(Bucket=name, **({"ObjectLockEnabledForBucket": True} if object_lock else {}))
+        if versioned and not object_lock:
+            client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+        if environment:
+            tags = [{"Key": "runbook-environment", "Value": environment}]
+            client.put_bucket_tagging(Bucket=name, Tagging={"TagSet": tags})
+        return name
+
+    def options(self, bucket: str) -> dict[str, Any]:
+        """As options of a module."""
+        return {
+            "bucket": bucket,
+            "region": self.region,
+            "endpoint_url": self.endpoint_url,
+            "access_key": self.access_key,
+            "secret_key": self.secret_key,
+        }
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """SeaweedFS, the S3 API of the sandbox: versions, object lock, checksums, tags, signatures that must be right."""
+    folder = Path(tempfile.mkdtemp(prefix="runbook-s3-"))
+    server = S3Server.new(folder).launch()
+    try:
+        server.wait()
+        yield S3(server.endpoint_url, server.access_key, server.secret_key)
+    finally:
+        server.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[S3]:
+    """moto's server, for what SeaweedFS does not know: public access block, policy status, replication, KMS.
+
+    It takes any keys, and its objects lie in memory: it is no place for more than settings and small objects.
+    """
+    # Imported where it is needed, because it takes a second.
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield S3(f"http://{host}:{port}", "moto", "moto")
+    server.stop()
 
 
 def module_process(name: str, options: dict[str, Any], **environ: str) -> subprocess.Popen[str]:

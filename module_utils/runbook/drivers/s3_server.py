@@ -1,82 +1,243 @@
-"""moto's server as a process of its own: an S3 API on loopback that keeps objects in memory."""
+"""SeaweedFS as a process of its own: an S3 API on loopback that keeps its objects in a folder."""
 
 from __future__ import annotations
 
-import http.client
-import importlib.util
+import json
+import os
+import secrets
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
 
+import boto3
 from ansible.module_utils.runbook.drivers.pgtools import command_line
-from ansible.module_utils.runbook.drivers.sandbox import end_process
+from ansible.module_utils.runbook.drivers.sandbox import choose_port, end_process, is_free
 from ansible.module_utils.runbook.errors import RunbookError
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-#: The server imports a great deal before it answers, and the machine may be busy.
+#: It is there within three seconds on an idle machine.
 START_TIMEOUT_S = 60
+#: A port can be taken between the moment it was found free and the moment the server asks for it.
+START_ATTEMPTS = 3
+#: Go's runtime collects harder as its heap comes near to this.
+MEMORY_TARGET = "512MiB"
+DATA, IDENTITIES, LOG = "data", "identities.json", "server.log"
+_PARTS = ("master", "volume", "filer")
 
 
 @dataclass(frozen=True)
 class S3Server:
-    """A server on one port; ``pid`` is the process that was noted down, 0 for none."""
+    """A server of one folder; ``pid`` is the process that was noted down, 0 for none."""
 
-    port: int
+    folder: Path
+    #: Port of the S3 API, and the eight that its parts talk to each other on.
+    ports: dict[str, int]
+    access_key: str
+    secret_key: str
+    #: Key of the keys for server-side encryption, 64 hexadecimal digits: without it, encrypted objects are lost.
+    sse_kek: str
     pid: int = 0
+
+    @classmethod
+    def new(cls, folder: Path, port: int | None = None) -> S3Server:
+        """A server that was never started, with keys of its own.
+
+        :param port: port of the API; None to have one chosen
+        :raises RunbookError: ``port`` is out of range or taken
+        """
+        keys = {"access_key": f"SB{secrets.token_hex(9).upper()}", "secret_key": secrets.token_urlsafe(30)}
+        return cls(folder, {}, **keys, sse_kek=secrets.token_hex(32)).on_free_ports(port)
+
+    @classmethod
+    def from_state(cls, folder: Path, state: dict[str, Any]) -> S3Server:
+        """The server that :meth:`state` described.
+
+        :raises RunbookError: a part of the description is missing
+        """
+        try:
+            keys = {key: str(state[key]) for key in ("access_key", "secret_key", "sse_kek")}
+            ports = {name: int(port) for name, port in state["ports"].items()}
+            return cls(folder, {"s3": int(state["port"]), **ports}, **keys, pid=int(state.get("pid", 0)))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise RunbookError(f"path: what is written down in {folder} is not a whole S3 server.") from None
+
+    def state(self) -> dict[str, Any]:
+        """All that the next run and the inventory need to know, secrets too."""
+        inner = {name: port for name, port in self.ports.items() if name != "s3"}
+        return {
+            "port": self.port,
+            "pid": self.pid,
+            "endpoint_url": self.endpoint_url,
+            "access_key": self.access_key,
+            "secret_key": self.secret_key,
+            "sse_kek": self.sse_kek,
+            "ports": inner,
+        }
+
+    @property
+    def port(self) -> int:
+        """Port of the S3 API."""
+        return self.ports["s3"]
 
     @property
     def endpoint_url(self) -> str:
         """Address of the API."""
         return f"http://127.0.0.1:{self.port}"
 
+    def on_free_ports(self, wanted: int | None = None) -> S3Server:
+        """The same server on ports that are free now: those of the last time where they still are.
+
+        :param wanted: port of the API; None for the one of the last time, or any
+        :raises RunbookError: ``wanted`` is out of range or taken
+        """
+        ports = {"s3": choose_port(wanted, self.ports.get("s3"))}
+        names = [*_PARTS, *(f"{name}.grpc" for name in (*_PARTS, "s3"))]
+        with ExitStack() as held:
+            for name in names:
+                kept = self.ports.get(name)
+                if kept is not None and kept not in ports.values() and is_free(kept):
+                    ports[name] = kept
+                    continue
+                # Held until all are chosen, so that no two are the same.
+                probe = held.enter_context(socket.socket())
+                probe.bind(("127.0.0.1", 0))
+                ports[name] = int(probe.getsockname()[1])
+        return replace(self, ports=ports)
+
     @property
     def _words(self) -> list[str]:
-        return ["-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+        return [
+            "-logtostderr",
+            "server",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            f"-dir={DATA}",
+            # Every bucket has volumes of its own; they are files that grow, so a high number costs nothing.
+            "-volume.max=10000",
+            "-volume.preStopSeconds=0",
+            "-master.volumeSizeLimitMB=1024",
+            "-master.telemetry=false",
+            "-filer",
+            "-filer.localSocket=filer.sock",
+            "-s3",
+            "-s3.localSocket=s3.sock",
+            f"-s3.config={IDENTITIES}",
+            "-s3.iam=false",
+            # A bucket that is missing is an error, as at AWS.
+            "-s3.autoCreateBucket=false",
+            "-s3.allowDeleteBucketNotEmpty=false",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            *(
+                f"-{part}.port{kind}={self.ports[f'{part}{kind}']}"
+                for part in (*_PARTS, "s3")
+                for kind in ("", ".grpc")
+            ),
+        ]
 
     def is_running(self) -> bool:
         """Whether the process is there and is this server, not another one that inherited its number."""
         return self.pid > 0 and command_line(self.pid).endswith(" ".join(self._words))
 
     def answers(self) -> bool:
-        """Whether the API answers on its port."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        """Whether the API lists its buckets for our keys, and there is room for an object."""
         try:
-            connection.request("GET", "/moto-api/")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
+            self.client().list_buckets()
+            # Signed answers come before the part that stores objects has reported for work.
+            opener = build_opener(ProxyHandler({}))
+            with opener.open(f"http://127.0.0.1:{self.ports['master']}/dir/assign", timeout=5) as answer:
+                return "fid" in json.load(answer)
+        except (BotoCoreError, ClientError, URLError, OSError, ValueError):
             return False
-        finally:
-            connection.close()
 
-    def start(self, log: Path) -> S3Server:
-        """Start it in a session of its own, so that it outlives Ansible, and wait until it answers.
+    def client(self) -> Any:
+        """A client for the question whether the server is there: one attempt, short waits."""
+        config = Config(
+            connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 1}, proxies={},
+            s3={"addressing_style": "path"},
+        )  # fmt: skip
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint_url,
+            region_name="us-east-1",
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            config=config,
+        )
 
-        :raises RunbookError: moto is not installed, or the server ended, or gave no answer in time
+    def launch(self) -> S3Server:
+        """Start the process in a session of its own, so that it outlives Ansible; it does not answer yet.
+
+        :raises RunbookError: SeaweedFS is not installed
         """
-        if importlib.util.find_spec("moto") is None:
-            raise RunbookError(f"moto is not installed in {sys.prefix}; run make setup.")
-        with log.open("w") as out:
+        weed = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+        if weed is None:
+            raise RunbookError(f"SeaweedFS (weed) is not installed in {sys.prefix}; run make setup.")
+        (self.folder / DATA).mkdir(parents=True, exist_ok=True)
+        identity = {
+            "name": "sandbox",
+            "credentials": [{"accessKey": self.access_key, "secretKey": self.secret_key}],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+        identities = self.folder / IDENTITIES
+        identities.unlink(missing_ok=True)
+        identities.touch(mode=0o600)
+        identities.write_text(json.dumps({"identities": [identity]}))
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "WEED_"))}
+        ours = {
+            "WEED_S3_SSE_KEK": self.sse_kek,
+            # Volumes are made one by one as objects need them, not seven at a time.
+            "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1",
+            "GOMEMLIMIT": MEMORY_TARGET,
+        }
+        with (self.folder / LOG).open("w") as out:
             process = subprocess.Popen(
-                [sys.executable, *self._words],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True, cwd=log.parent,
+                [weed, *self._words],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+                cwd=self.folder, env=inherited | ours,
             )  # fmt: skip
+        return replace(self, pid=process.pid)
+
+    def wait(self) -> None:
+        """Wait until a server that was launched answers.
+
+        :raises RunbookError: it ended, or gave no answer in time
+        """
         deadline = time.monotonic() + START_TIMEOUT_S
-        while process.poll() is None and time.monotonic() < deadline:
-            if self.answers() and process.poll() is None:
-                return S3Server(self.port, process.pid)
+        while time.monotonic() < deadline and _is_alive(self.pid):
+            if self.answers():
+                return
             time.sleep(0.1)
+        ended = not _is_alive(self.pid)
+        if not ended:
+            self.stop()
+        log = self.folder / LOG
         said = " ".join(log.read_text(errors="replace").split()[-40:])
-        ended = process.poll()
-        if ended is None:
-            process.kill()
-        why = f"gave no answer within {START_TIMEOUT_S} s" if ended is None else f"ended with {ended}"
+        why = "ended" if ended else f"gave no answer within {START_TIMEOUT_S} s"
         raise RunbookError(f"The S3 server on port {self.port} {why}: {said}", log=str(log))
 
     def stop(self) -> None:
-        """End it; what it held in memory is gone."""
+        """End it; its objects stay."""
         end_process(self.pid, signal.SIGTERM, still_there=self.is_running)
+
+    def kill(self) -> None:
+        """End it without waiting for anything; for a server whose folder is removed next."""
+        end_process(self.pid, signal.SIGKILL, still_there=self.is_running)
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether the process is there; one of our own that ended is taken note of."""
+    try:
+        return os.waitpid(pid, os.WNOHANG) == (0, 0)
+    except ChildProcessError:
+        return command_line(pid) != ""
