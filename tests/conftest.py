@@ -163,7 +163,7 @@ def s3() -> Iterator[S3]:
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[S3]:
-    """moto's server, for what SeaweedFS does not know: public access block, policy status, replication, KMS.
+    """Moto's server, for what SeaweedFS does not know: public access block, policy status, replication, KMS.
 
     It takes any keys, and its objects lie in memory: it is no place for more than settings and small objects.
     """
