@@ -1,0 +1,300 @@
+"""The manifest of a logical backup: what was backed up, from where, and how to tell that it is all there.
+
+A backup is a folder of objects, ``<prefix>/<database>/<backup_id>/``. ``manifest.json`` is written last: a folder
+without it is no backup. The manifest names every object with its size and SHA-256, and every table with its rows and
+content hash, and carries a SHA-256 of itself, so that an edited one is noticed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import types
+import typing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from ansible.module_utils.runbook.errors import RunbookError
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+#: A larger one is refused before it is read: a table costs some 200 bytes.
+MAX_MANIFEST_BYTES = 256 << 20
+
+_ID_FORMAT = "%Y-%m-%dT%H-%M-%SZ"
+_ID = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The database that was backed up, and the moment of the snapshot."""
+
+    system_identifier: str
+    database: str
+    server_version: str
+    server_version_num: int
+    encoding: str
+    collate: str
+    ctype: str
+    locale_provider: str
+    icu_locale: str | None
+    owner: str
+    #: ISO 8601, UTC, by the server's clock.
+    snapshot_at: str
+    lsn: str | None
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What made the backup."""
+
+    pg_dump: str
+    project: str
+    #: ``zstd:<level>``.
+    compression: str
+    #: ``none``, ``age`` or ``gpg``: what the objects are wrapped in, outside the compression.
+    encryption: str
+
+
+@dataclass(frozen=True)
+class Extension:
+    """An installed extension."""
+
+    name: str
+    version: str
+    schema: str
+
+
+@dataclass(frozen=True)
+class Object:
+    """One object of the backup: ``key`` is whole, ``size_bytes`` and ``sha256`` are of what is stored."""
+
+    key: str
+    kind: Literal["globals", "schema", "data"]
+    #: Number of the data stream; 0 for the others.
+    stream: int
+    #: Number of the segment within its stream, from 0.
+    part: int
+    size_bytes: int
+    sha256: str
+    version_id: str | None
+
+
+@dataclass(frozen=True)
+class TableEntry:
+    """One table; ``hash`` is a decimal number as text, None where hashing was switched off."""
+
+    schema: str
+    name: str
+    rows: int | None
+    hash: str | None
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class LargeObjects:
+    """All large objects together."""
+
+    count: int
+    hash: str | None
+
+
+@dataclass(frozen=True)
+class HashInfo:
+    """How tables were hashed; ``probe`` tells whether another server hashes in the same way."""
+
+    method: str
+    coverage: Literal["all", "sampled", "none"]
+    probe: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that ``manifest.json`` says, but for its own digest."""
+
+    schema_version: int
+    backup_id: str
+    kind: Literal["logical"]
+    started_at: str
+    finished_at: str
+    duration_s: float
+    source: Source
+    tools: Tools
+    #: Roles that own something or are granted something.
+    roles: tuple[str, ...]
+    extensions: tuple[Extension, ...]
+    objects: tuple[Object, ...]
+    tables: tuple[TableEntry, ...]
+    large_objects: LargeObjects
+    hash: HashInfo
+    #: Bytes that pg_dump gave, before compression.
+    dump_bytes: int
+    #: What a reader should know, such as roles that could not be dumped.
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all objects as they are stored."""
+        return sum(each.size_bytes for each in self.objects)
+
+    def data_streams(self) -> dict[int, list[Object]]:
+        """Segments of every data stream, in order."""
+        streams: dict[int, list[Object]] = {}
+        for each in sorted(self.objects, key=lambda found: (found.stream, found.part)):
+            if each.kind == "data":
+                streams.setdefault(each.stream, []).append(each)
+        return streams
+
+    def one(self, kind: Literal["globals", "schema"]) -> Object | None:
+        """The single object of that kind; None where there is none."""
+        return next((each for each in self.objects if each.kind == kind), None)
+
+    def to_bytes(self) -> bytes:
+        """The manifest as it is stored, with its own digest in ``sha256``."""
+        content = dataclasses.asdict(self)
+        return (json.dumps(content | {"sha256": self_digest(content)}, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def self_digest(content: dict[str, Any]) -> str:
+    """SHA-256 over the canonical JSON of everything but the digest itself."""
+    rest = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def parse(text: bytes | str, *, where: str) -> Manifest:
+    """Read a manifest and refuse whatever is not exactly one.
+
+    :param where: how the sentence calls it: the object's address
+    :raises RunbookError: no JSON, a future schema_version, a wrong digest, a missing or ill-typed key, an empty or
+        doubled object
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise RunbookError(f"{where} is no JSON object, so this is no backup; take another one.")
+    version = content.get("schema_version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise RunbookError(f"{where}: schema_version is {version!r}, not a number; take another backup.")
+    if version > SCHEMA_VERSION:
+        raise RunbookError(
+            f"{where} has schema_version {version}, this project reads up to {SCHEMA_VERSION}; use the newer version "
+            "of the project that wrote it."
+        )
+    if content.get("sha256") != self_digest(content):
+        raise RunbookError(
+            f"{where} does not match its own SHA-256, so it was edited or damaged; restore an earlier version of the "
+            "object, or take another backup."
+        )
+    try:
+        manifest = _read(Manifest, {key: value for key, value in content.items() if key != "sha256"}, "manifest")
+    except _FieldError as error:
+        raise RunbookError(f"{where}: {error}; take another backup.") from None
+    assert isinstance(manifest, Manifest)  # noqa: S101 - _read gives what it was asked for
+    problem = _problem(manifest)
+    if problem:
+        raise RunbookError(f"{where}: {problem}; take another backup.")
+    return manifest
+
+
+def _problem(manifest: Manifest) -> str | None:
+    """What contradicts itself in a manifest whose every field is well-formed."""
+    if not is_backup_id(manifest.backup_id):
+        return f"backup_id {manifest.backup_id!r} is no UTC time"
+    keys = [each.key for each in manifest.objects]
+    if len(set(keys)) != len(keys):
+        return "an object stands in it twice"
+    names = [(each.schema, each.name) for each in manifest.tables]
+    if len(set(names)) != len(names):
+        return "a table stands in it twice"
+    if manifest.one("schema") is None or not manifest.data_streams():
+        return "it names no schema or no data"
+    for stream, segments in manifest.data_streams().items():
+        if [each.part for each in segments] != list(range(len(segments))):
+            return f"data stream {stream} lacks a segment"
+    if any(f"/{manifest.backup_id}/" not in f"/{key}" for key in keys):
+        return "an object of another backup stands in it"
+    return None
+
+
+class _FieldError(Exception):
+    pass
+
+
+def _read(kind: Any, value: Any, path: str) -> Any:
+    """``value``, from JSON, as ``kind``: a dataclass, a tuple of one, a literal, a plain type."""
+    origin = typing.get_origin(kind)
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise _FieldError(f"{path} is no object")
+        hints = typing.get_type_hints(kind)
+        fields = dataclasses.fields(kind)
+        missing = [each.name for each in fields if each.name not in value and each.default is dataclasses.MISSING]
+        if missing:
+            raise _FieldError(f"{path} lacks {', '.join(missing)}")
+        return kind(**{
+            each.name: _read(hints[each.name], value[each.name], f"{path}.{each.name}")
+            for each in fields
+            if each.name in value
+        })  # fmt: skip
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise _FieldError(f"{path} is no list")
+        inner = typing.get_args(kind)[0]
+        return tuple(_read(inner, each, f"{path}[{number}]") for number, each in enumerate(value))
+    if origin is Literal:
+        if value not in typing.get_args(kind):
+            raise _FieldError(f"{path} is {value!r}, which this project does not know")
+        return value
+    if origin is types.UnionType:
+        return None if value is None else _read(typing.get_args(kind)[0], value, path)
+    wanted = (int, float) if kind is float else kind
+    if not isinstance(value, wanted) or isinstance(value, bool):
+        raise _FieldError(f"{path} is {type(value).__name__}, not {kind.__name__}")
+    if kind is int and value < 0:
+        raise _FieldError(f"{path} is negative")
+    return value
+
+
+# Names --------------------------------------------------------------------------------------------------------------
+
+
+def backup_id(started: datetime) -> str:
+    """Name of a backup: the UTC time when it began.
+
+    >>> from datetime import UTC, datetime
+    >>> backup_id(datetime(2026, 11, 23, 3, 0, 0, tzinfo=UTC))
+    '2026-11-23T03-00-00Z'
+    """
+    return started.astimezone(UTC).strftime(_ID_FORMAT)
+
+
+def is_backup_id(text: str) -> bool:
+    """Whether ``text`` names a backup."""
+    return started_at(text) is not None
+
+
+def started_at(text: str) -> datetime | None:
+    """When the backup of that name began; None where the text names none."""
+    if not _ID.fullmatch(text):
+        return None
+    try:
+        return datetime.strptime(text, _ID_FORMAT).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def database_folder(prefix: str, database: str) -> str:
+    """Where all backups of a database lie: ``<prefix>/<database>/``; a slash in the name is escaped."""
+    parts = [prefix.strip("/"), database.replace("%", "%25").replace("/", "%2F")]
+    return "/".join(part for part in parts if part) + "/"
+
+
+def folder(prefix: str, database: str, backup: str) -> str:
+    """Where one backup lies: ``<prefix>/<database>/<backup_id>/``."""
+    return f"{database_folder(prefix, database)}{backup}/"
