@@ -20,6 +20,8 @@ from markupsafe import Markup
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from jinja2.bccache import Bucket
+
 _TEMPLATES = Path(__file__).parent / "templates"
 #: Runs in the trend charts.
 HISTORY = 30
@@ -42,28 +44,40 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
-def html(record: Mapping[str, Any], history: list[dict[str, Any]], notes: list[str]) -> str:
-    """The report as one page that needs nothing else."""
-    environment = jinja2.Environment(
+class _Compiled(jinja2.FileSystemBytecodeCache):
+    """Compiled templates, kept from run to run in a folder of this user's alone: compiling costs more than all else."""
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep a template; a full disk is no reason to have no report."""
+        with suppress(OSError):
+            super().dump_bytecode(bucket)
+
+
+def _environment(**options: Any) -> jinja2.Environment:
+    try:
+        compiled = _Compiled()
+    except (OSError, RuntimeError):  # no folder for temporary files, or somebody else's in its place
+        compiled = None
+    return jinja2.Environment(  # noqa: S701 - the page is escaped by Jinja, Markdown by its own filter, cell by cell
         loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        bytecode_cache=compiled,
+        **options,
     )
+
+
+def html(record: Mapping[str, Any], history: list[dict[str, Any]], notes: list[str]) -> str:
+    """The report as one page that needs nothing else."""
+    environment = _environment(autoescape=True)
     css = Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
     return environment.get_template("report.html.j2").render(css=css, **report(record, history, notes)).lstrip()
 
 
 def markdown(record: Mapping[str, Any], history: list[dict[str, Any]], notes: list[str]) -> str:
     """The report in short, for a ticket."""
-    environment = jinja2.Environment(  # noqa: S701 - Markdown is escaped by the filter, cell by cell
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = _environment(keep_trailing_newline=True)
     environment.filters["cell"] = lambda value: str(value).translate(_MARKDOWN)
     return environment.get_template("report.md.j2").render(report(record, history, notes))
 
