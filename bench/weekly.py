@@ -406,6 +406,14 @@ def table(title: str, ways: list[Act], samples: dict[str, list[Sample]]) -> list
     return [*lines, ""]
 
 
+def write_tables(name: str, report: list[str]) -> None:
+    """Put ``report`` into bench/README.md, between the two comments that bear ``name``."""
+    readme = ROOT / "bench" / "README.md"
+    head, begin, rest = readme.read_text().partition(f"<!-- measured: {name} -->\n")
+    _, end, tail = rest.partition("<!-- end -->\n")
+    readme.write_text(head + begin + "\n".join(report) + end + tail)
+
+
 def main() -> None:
     """Measure, and write what was measured into bench/README.md."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -454,11 +462,8 @@ def main() -> None:
         shutil.rmtree(arguments.folder / "live", ignore_errors=True)
     if arguments.only:
         print("\n".join(report))
-        return
-    readme = ROOT / "bench" / "README.md"
-    head, _, rest = readme.read_text().partition("<!-- measured -->\n")
-    _, _, tail = rest.partition("<!-- end -->\n")
-    readme.write_text(head + "<!-- measured -->\n" + "\n".join(report) + "<!-- end -->\n" + tail)
+    else:
+        write_tables("weekly", report)
 
 
 if __name__ == "__main__":
