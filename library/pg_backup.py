@@ -1,0 +1,656 @@
+#!/usr/bin/python
+"""Module pg_backup: a logical backup of a database, streamed into a bucket."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_backup
+short_description: Back up a database to S3, with a manifest that proves it
+description:
+  - Dumps one database with PostgreSQL's own C(pg_dump), several streams of one snapshot at once. Each stream is
+    compressed with zstd, encrypted if wanted, and written to the bucket as it comes; nothing lies on this machine's
+    disk in between.
+  - In the same snapshot the server counts and hashes the rows of every table. C(manifest.json) names every object with
+    its size and SHA-256 and every table with its rows and hash.
+  - The manifest is written last, and never over another one. A folder without a manifest is no backup. What a killed
+    run left behind is removed by a later one.
+  - Every table is locked against being altered, truncated or dropped for as long as the dump takes. Rows can be read
+    and written meanwhile.
+  - The objects lie under C(<prefix>/<database>/<UTC time>/).
+options:
+  prefix:
+    description:
+      - Folder of the bucket in which the backups of all databases lie. The bucket itself if empty.
+      - Two servers with a database of the same name need two prefixes.
+    type: str
+    default: ''
+  environment:
+    description:
+      - What the inventory is. The bucket must carry the tag C(runbook-environment) with this value.
+    type: str
+    required: true
+  jobs:
+    description:
+      - Data streams at once, and sessions that hash, 1 to 16. Each needs a connection of its own.
+    type: int
+    default: 2
+  compression_level:
+    description:
+      - Level of zstd, 1 to 19. Level 1 is faster than any dump; level 3 saves some 10 % more.
+    type: int
+    default: 1
+  hash:
+    description:
+      - V(all) hashes every row of every table, which costs the server about as much CPU as the dump itself.
+      - V(sampled) counts all rows and hashes one in sixteen.
+      - V(none) neither counts nor hashes; then a restore cannot be proven.
+    type: str
+    default: all
+    choices: [all, sampled, none]
+  encryption:
+    description:
+      - Encrypt the objects on this machine with C(age) or C(gpg), for O(recipients). The manifest stays readable.
+    type: str
+    default: none
+    choices: [none, age, gpg]
+  recipients:
+    description:
+      - Public keys that can decrypt the backup; C(gpg) takes key ids of its keyring as well.
+    type: list
+    elements: str
+    default: []
+  server_side_encryption:
+    description:
+      - How S3 encrypts what it stores.
+    type: str
+    default: AES256
+    choices: [AES256, 'aws:kms', none]
+  kms_key_id:
+    description:
+      - Key for O(server_side_encryption=aws:kms). The account's default key if unset.
+    type: str
+  lock_timeout_ms:
+    description:
+      - Longest wait for the lock of one table, in milliseconds, 1 to 600000. Others wait behind it that long.
+    type: int
+    default: 10000
+  deadline_s:
+    description:
+      - After this number of seconds the backup is broken off and the task fails. 10 to 604800.
+    type: int
+    default: 14400
+  abort_after_s:
+    description:
+      - Remove incomplete backups of this database, and uploads that were never ended, once they are so many seconds
+        old. 0 to 31536000.
+    type: int
+    default: 86400
+  bindir:
+    description:
+      - Folder of PostgreSQL's client programs. Without it, those of the server's own version are looked for, then the
+        newest.
+    type: path
+extends_documentation_fragment:
+  - runbook_postgresql
+  - runbook_s3
+attributes:
+  check_mode:
+    description: Returns the plan. Locks, dumps and writes nothing.
+    support: full
+  diff_mode:
+    description: Shows the plan.
+    support: full
+notes:
+  - Needs SELECT on every table and sequence (C(pg_read_all_data)), BYPASSRLS where tables have row-level security, and
+    SELECT on large objects.
+  - Passwords of roles are not dumped.
+author:
+  - Mental Scribe operations
+"""
+
+EXAMPLES = r"""
+- name: Back up to S3
+  pg_backup:
+    login_host: db.example.com
+    login_user: runbook_backup
+    login_password: "{{ db_login_password }}"
+    login_db: mental_scribe
+    ssl_mode: verify-full
+    bucket: mental-scribe-backups
+    region: us-east-1
+    prefix: production
+    environment: production
+
+- name: Back up, encrypted for the holder of a key
+  pg_backup:
+    dsn: "{{ db_dsn }}"
+    bucket: mental-scribe-backups
+    environment: production
+    jobs: 4
+    encryption: age
+    recipients: [age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p]
+    server_side_encryption: aws:kms
+"""
+
+RETURN = r"""
+msg:
+  description: What was backed up, to where, in what time, in one sentence.
+  returned: always
+  type: str
+  sample: >-
+    Backed up mental_scribe, 12 tables with 2,400,000 rows, to s3://backups/production/mental_scribe/2026-11-23T03-00-00Z/
+    in 17.1 s: 1.7 GiB at 101.2 MiB/s, 430.1 MiB stored, every table hashed.
+status:
+  description: V(ok), or V(breach) where there is no backup.
+  returned: always
+  type: str
+backup_id:
+  description: The backup's name, the UTC time when it began. Empty in check mode.
+  returned: always
+  type: str
+  sample: 2026-11-23T03-00-00Z
+folder:
+  description: Where it lies in the bucket, with a slash at the end.
+  returned: always
+  type: str
+manifest:
+  description: Key of its manifest; empty where there is none.
+  returned: always
+  type: str
+bucket:
+  description: The bucket.
+  returned: always
+  type: str
+database:
+  description: The database.
+  returned: always
+  type: str
+size_bytes:
+  description: Bytes of all objects as they are stored.
+  returned: always
+  type: int
+dump_bytes:
+  description: Bytes that pg_dump gave, before compression.
+  returned: always
+  type: int
+tables:
+  description: Number of tables.
+  returned: always
+  type: int
+rows:
+  description: Number of rows; null where they were not counted.
+  returned: always
+  type: int
+duration_s:
+  description: Seconds that it took.
+  returned: always
+  type: float
+rate_bytes_s:
+  description: Bytes dumped in a second.
+  returned: always
+  type: float
+hash_s:
+  description: Seconds that the hashing sessions worked, added up, beside the dump.
+  returned: always
+  type: float
+phases:
+  description: Seconds of each phase, C(prepare_s), C(snapshot_s), C(dump_s) (hashing included) and C(manifest_s).
+  returned: always
+  type: dict
+objects:
+  description: Number of objects, without the manifest.
+  returned: always
+  type: int
+snapshot_at:
+  description: Time of the snapshot by the server's clock. ISO 8601; empty in check mode.
+  returned: always
+  type: str
+hash_coverage:
+  description: What O(hash) was.
+  returned: always
+  type: str
+removed_incomplete:
+  description: Names of incomplete backups that were removed, or would be.
+  returned: always
+  type: list
+  elements: str
+aborted_uploads:
+  description: Number of unfinished uploads that were aborted, or would be.
+  returned: always
+  type: int
+plan:
+  description: What was to be done.
+  returned: always
+  type: dict
+  contains:
+    tables:
+      description: Number of tables.
+      type: int
+    table_bytes:
+      description: Their size on the server.
+      type: int
+    streams:
+      description: For each stream, how many tables it dumps (C(tables)) and their size on the server (C(table_bytes)).
+      type: list
+      elements: dict
+    pg_dump:
+      description: Version of pg_dump.
+      type: str
+executed_queries:
+  description: SQL that ran, or would run, in the session that holds the snapshot. Long lists of tables are cut.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import concurrent.futures
+import time
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from ansible.module_utils.runbook.drivers import backup as driver
+from ansible.module_utils.runbook.drivers import content_hash, lease, postgres, s3, stream
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules import backup as rules
+from ansible.module_utils.runbook.rules import content_hash as hashes
+from ansible.module_utils.runbook.rules import manifest as manifests
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+#: Length of an object, in bytes: far below the 10,000 parts of a multipart upload.
+SEGMENT_BYTES = 64 << 30
+#: Seconds between two looks at what is running.
+TICK_S = 0.5
+#: Statements of the control session: catalogues and the lease.
+STATEMENT_TIMEOUT_MS = 120_000
+PROJECT = "mental-scribe-runbook 0.1.0"
+#: Options whose value must lie between two bounds.
+BOUNDS = {
+    "jobs": (1, 16),
+    "compression_level": (1, 19),
+    "lock_timeout_ms": (1, 600_000),
+    "deadline_s": (10, 604_800),
+    "abort_after_s": (0, 31_536_000),
+}
+
+
+def argument_spec() -> dict[str, dict[str, Any]]:
+    """Options as documented above."""
+    return (
+        postgres.argument_spec()
+        | s3.argument_spec()
+        | {
+            "prefix": {"type": "str", "default": ""},
+            "environment": {"type": "str", "required": True},
+            "jobs": {"type": "int", "default": 2},
+            "compression_level": {"type": "int", "default": 1},
+            "hash": {"type": "str", "default": "all", "choices": ["all", "sampled", "none"]},
+            "encryption": {"type": "str", "default": "none", "choices": ["none", "age", "gpg"]},
+            "recipients": {"type": "list", "elements": "str", "default": []},
+            "server_side_encryption": {"type": "str", "default": "AES256", "choices": ["AES256", "aws:kms", "none"]},
+            "kms_key_id": {"type": "str", "no_log": False},
+            "lock_timeout_ms": {"type": "int", "default": 10000},
+            "deadline_s": {"type": "int", "default": 14400},
+            "abort_after_s": {"type": "int", "default": 86400},
+            "bindir": {"type": "path"},
+        }
+    )
+
+
+class Part(NamedTuple):
+    """One thing to dump."""
+
+    what: Literal["globals", "schema", "data"]
+    stream: int
+    words: list[str]
+
+
+class Backup:
+    """One backup, from the plan to the manifest."""
+
+    def __init__(self, context: Context, session: postgres.Session, store: s3.Store, settings: rules.Settings) -> None:
+        self.context = context
+        self.params = context.params
+        self.session = session
+        self.target = session.target
+        self.store = store
+        self.settings = settings
+        self.begun = self.phase_begun = time.monotonic()
+        self.phases: dict[str, float] = {}
+        self.started: datetime = driver.server_now(session)
+        self.id = ""
+        self.home = manifests.database_folder(self.params["prefix"], self.target.database)
+        self.client = driver.find_client(self.params["bindir"], session.server_version)
+        rules.check_client(self.client.major, session.server_version, bindir=str(self.client.bindir))
+        self.method = hashes.method(session.server_version)
+        self.encryption = s3.server_side_encryption(self.params["server_side_encryption"], self.params["kms_key_id"])
+        self.tables: list[hashes.Table] = []
+        self.streams: list[list[hashes.Table]] = []
+        self.objects: list[manifests.Object] = []
+        self.warnings: list[str] = []
+        self.removed: list[str] = []
+        self.aborted = 0
+        self.dumped: dict[tuple[str, int], stream.Output] = {}
+        self.programs = stream.Programs()
+        self.hasher: driver.Hasher | None = None
+        self.snapshot_at = ""
+        self.written = ""
+        self.folder_made = False
+
+    # Plan
+
+    def plan(self) -> rules.Leftovers:
+        """Look at the tables and at the bucket; nothing is written."""
+        self.divide(content_hash.read_tables(self.session))
+        self.store.require_environment(self.params["environment"])
+        gone = rules.leftovers(
+            ((each.key, each.modified_at) for each in self.store.entries(self.home)),
+            self.store.uploads(self.home),
+            folder=self.home,
+            now=self.started,
+            abort_after_s=self.params["abort_after_s"],
+        )
+        self.removed, self.aborted = list(gone.folders), len(gone.uploads)
+        return gone
+
+    def divide(self, tables: list[hashes.Table]) -> None:
+        """Spread tables over the streams."""
+        self.tables = tables
+        self.streams = rules.divide(tables, self.params["jobs"])
+
+    def phase(self, name: str) -> None:
+        """A phase is over."""
+        now = time.monotonic()
+        self.phases[name] = round(now - self.phase_begun, 3)
+        self.phase_begun = now
+
+    # Act
+
+    def remove(self, gone: rules.Leftovers) -> None:
+        """Remove what killed runs left behind. A failure to do so is no reason to have no backup."""
+        try:
+            for name, upload_id in gone.uploads:
+                self.store.abort_upload(name, upload_id)
+            for name in gone.folders:
+                self.remove_folder(f"{self.home}{name}/")
+        except RunbookError as error:
+            self.removed, self.aborted = [], 0
+            self.warnings.append(f"What an earlier run left behind could not be removed. {error.message}")
+
+    def remove_folder(self, folder: str) -> None:
+        """Remove a folder and its versions; where versions may not be removed, hide them."""
+        try:
+            self.store.delete(list(self.store.versions(folder)))
+        except RunbookError:
+            self.store.delete(list(self.store.entries(folder)))
+
+    def parts(self, snapshot: str) -> list[Part]:
+        """What is dumped, the longest first."""
+        options = {"snapshot": snapshot, "lock_timeout_ms": self.params["lock_timeout_ms"]}
+        words = [self.client.path("pg_dump"), *driver.connection_words(self.target)]
+        parts = [
+            Part("data", number, words + rules.dump_options("data", stream=number, streams=self.streams, **options))
+            for number in range(len(self.streams) + 1)
+        ]
+        parts.append(Part("schema", 0, words + rules.dump_options("schema", **options)))
+        everything = [self.client.path("pg_dumpall"), *driver.connection_words(self.target)]
+        return [*parts, Part("globals", 0, [*everything, "--globals-only", "--no-role-passwords"])]
+
+    def stream(self, part: Part) -> list[manifests.Object]:
+        """Dump one part into the bucket."""
+        output = stream.Output(
+            self.programs, part.words, explain=rules.explain_tool, env=driver.environment(self.target)
+        )
+        self.dumped[part.what, part.stream] = output
+        source = stream.compressed(output, self.settings.compression_level)
+        if self.settings.encryption != "none":
+            source = stream.encrypted(self.programs, source, self.settings.encryption, self.settings.recipients)
+        made = []
+        for number, segment in enumerate(stream.segments(source, SEGMENT_BYTES)):
+            name = rules.key(part.what, self.settings.encryption, stream=part.stream, part=number)
+            key = f"{self.home}{self.id}/{name}"
+            uploaded = self.store.upload(key, segment, encryption=self.encryption)
+            made.append(
+                manifests.Object(
+                    key, part.what, part.stream, number, segment.size_bytes, segment.sha256, uploaded.version_id
+                )
+            )
+        return made
+
+    def globals(self, part: Part) -> list[manifests.Object]:
+        """Dump the roles; a provider that forbids it does not keep the database from being backed up."""
+        try:
+            return self.stream(part)
+        except RunbookError as error:
+            if "permission denied" not in error.message:
+                raise
+            self.warnings.append(f"Roles and tablespaces are not in this backup. {error.message}")
+            return []
+
+    def act(self, gone: rules.Leftovers) -> manifests.Manifest:
+        """Carry the plan out."""
+        with lease.writing(self.session, run_id=self.context.run.id) as guard:
+            self.started = driver.server_now(self.session)
+            self.id = manifests.backup_id(self.started)
+            self.remove(gone)
+            self.phase("prepare_s")
+            with driver.Snapshot(
+                self.target, lock_timeout_ms=self.params["lock_timeout_ms"], purpose="pg_backup"
+            ) as snapshot:
+                snapshot.take()
+                self.session.executed_queries += snapshot.executed_queries
+                self.divide(snapshot.tables)
+                source = driver.read_source(snapshot.session)
+                self.snapshot_at = source.snapshot_at
+                roles = rules.roles_of(driver.read_roles(snapshot.session))
+                extensions = driver.read_extensions(snapshot.session)
+                probe = driver.probe(self.target, self.method)
+                self.phase("snapshot_s")
+                self.folder_made = True
+                self.run(snapshot, guard)
+                self.phase("dump_s")
+            assert self.hasher is not None  # noqa: S101 - run() has set it
+            contents, large_objects = self.hasher.contents, self.hasher.large_objects
+            finished = driver.server_now(self.session)
+            manifest = manifests.Manifest(
+                schema_version=manifests.SCHEMA_VERSION,
+                backup_id=self.id,
+                kind="logical",
+                started_at=self.started.isoformat(),
+                finished_at=finished.isoformat(),
+                duration_s=round((finished - self.started) / timedelta(seconds=1), 3),
+                source=source,
+                tools=self.settings.tools(pg_dump=self.client.version, project=PROJECT),
+                roles=roles,
+                extensions=extensions,
+                objects=tuple(sorted(self.objects, key=lambda each: each.key)),
+                tables=tuple(
+                    manifests.TableEntry(
+                        table.name.schema, table.name.name, *self.counted(contents, table), table.size_bytes
+                    )
+                    for table in self.tables
+                ),
+                large_objects=manifests.LargeObjects(large_objects.rows, large_objects.digest),
+                hash=manifests.HashInfo(self.method, self.params["hash"], probe),
+                dump_bytes=self.dump_bytes(),
+                warnings=tuple(self.warnings),
+            )
+            guard.renew()
+            key = f"{self.home}{self.id}/{manifests.MANIFEST_NAME}"
+            self.store.put(key, manifest.to_bytes(), encryption=self.encryption, if_absent=True)
+            self.written = key
+            self.phase("manifest_s")
+        return manifest
+
+    def counted(self, contents: dict[Any, hashes.Content], table: hashes.Table) -> tuple[int | None, str | None]:
+        """Rows and digest of a table as the manifest keeps them."""
+        if self.params["hash"] == "none":
+            return None, None
+        content = contents[table.name]
+        return content.rows, content.digest
+
+    def run(self, snapshot: driver.Snapshot, guard: lease.Guard) -> None:
+        """Dump and hash side by side until both are through."""
+        hasher = self.hasher = driver.Hasher(self.target, snapshot.id, method=self.method, coverage=self.params["hash"])
+        parts = self.parts(snapshot.id)
+        workers = self.params["jobs"]
+        if self.params["hash"] != "none":
+            hasher.queue(self.tables)
+        else:
+            workers = 1
+        pool = concurrent.futures.ThreadPoolExecutor(max_workers=len(parts) + workers)
+        try:
+            dumps = [pool.submit(self.globals if part.what == "globals" else self.stream, part) for part in parts]
+            waiting: set[concurrent.futures.Future[Any]] = {
+                *dumps, *(pool.submit(hasher.work, large_objects=number == 0) for number in range(workers)),
+            }  # fmt: skip
+            while waiting:
+                done, waiting = concurrent.futures.wait(waiting, TICK_S, return_when=concurrent.futures.FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+                self.watch(snapshot, guard)
+            self.objects = [each for future in dumps for each in future.result()]
+        finally:
+            self.programs.kill()
+            hasher.stop()
+            pool.shutdown(wait=True, cancel_futures=True)
+            self.progress(final=True)
+
+    def watch(self, snapshot: driver.Snapshot, guard: lease.Guard) -> None:
+        """Between two looks: progress, the lease, the snapshot, the deadline."""
+        self.progress()
+        guard.renew()
+        snapshot.check()
+        if time.monotonic() - self.begun > self.params["deadline_s"]:
+            raise RunbookError(
+                f"deadline_s: the backup was not through after {self.params['deadline_s']} s; give it more time, or "
+                "more jobs."
+            )
+
+    def give_up(self) -> None:
+        """After a failure: nothing is left that a person would have to look at."""
+        if self.folder_made and not self.written:
+            with suppress(RunbookError):
+                self.remove_folder(f"{self.home}{self.id}/")
+                for key, upload_id, _ in self.store.uploads(f"{self.home}{self.id}/"):
+                    self.store.abort_upload(key, upload_id)
+
+    # Tell
+
+    def dump_bytes(self) -> int:
+        """Bytes that pg_dump gave so far."""
+        return sum(output.bytes_read for output in list(self.dumped.values()))
+
+    def progress(self, *, final: bool = False) -> None:
+        """Tell how far the dump is; the size on the server stands for the size of the dump, which nobody knows."""
+        done = self.dump_bytes()
+        total = done if final else max(done, sum(table.size_bytes for table in self.tables))
+        self.context.progress.update(f"back up {self.target.database}", done, total, "bytes", final=final)
+
+    def figures(self) -> rules.Figures:
+        """What it came to so far."""
+        contents = self.hasher.contents if self.hasher else {}
+        counted = self.params["hash"] != "none" and bool(self.written)
+        return rules.Figures(
+            tables=len(self.tables),
+            rows=sum(content.rows for content in contents.values()) if counted else None,
+            dump_bytes=self.dump_bytes(),
+            size_bytes=sum(each.size_bytes for each in self.objects),
+            duration_s=time.monotonic() - self.begun,
+            coverage=self.params["hash"],
+        )
+
+    def result(self, gone: rules.Leftovers) -> dict[str, Any]:
+        """The result, but for its sentence."""
+        figures = self.figures()
+        named = {table.name for each in self.streams for table in each}
+        rest = [table for table in self.tables if table.name not in named]
+        diff = rules.describe(self.target.database, self.tables, self.streams, gone)
+        return ({"diff": {"prepared": diff}} if self.context.diff else {}) | {
+            "backup_id": self.id,
+            "folder": f"{self.home}{self.id}/" if self.id else self.home,
+            "manifest": self.written,
+            "bucket": self.store.bucket,
+            "database": self.target.database,
+            "size_bytes": figures.size_bytes,
+            "dump_bytes": figures.dump_bytes,
+            "tables": figures.tables,
+            "rows": figures.rows,
+            "duration_s": round(figures.duration_s, 3),
+            "rate_bytes_s": round(figures.dump_bytes / figures.duration_s, 1),
+            "hash_s": round(self.hasher.busy_s, 3) if self.hasher else 0.0,
+            "phases": self.phases,
+            "objects": len(self.objects),
+            "snapshot_at": self.snapshot_at,
+            "hash_coverage": self.params["hash"],
+            "removed_incomplete": self.removed,
+            "aborted_uploads": self.aborted,
+            "plan": {
+                "tables": len(self.tables),
+                "table_bytes": sum(table.size_bytes for table in self.tables),
+                "streams": [
+                    {"tables": len(each), "table_bytes": sum(table.size_bytes for table in each)}
+                    for each in [rest, *self.streams]
+                ],
+                "pg_dump": self.client.version,
+            },
+            "executed_queries": self.session.executed_queries,
+        }
+
+
+def check(params: dict[str, Any]) -> rules.Settings:
+    """Refuse options that contradict themselves, before anything is asked of a server."""
+    for option, (least, most) in BOUNDS.items():
+        if not least <= params[option] <= most:
+            raise RunbookError(f"{option}: {params[option]} is out of bounds; give a number from {least} to {most}.")
+    if params["kms_key_id"] and params["server_side_encryption"] != "aws:kms":
+        raise RunbookError("kms_key_id: it is set, and server_side_encryption is not aws:kms; set both or neither.")
+    if not params["environment"]:
+        raise RunbookError("environment: it is empty; say what the inventory is.")
+    settings = rules.Settings(
+        params["jobs"], params["compression_level"], params["encryption"], tuple(params["recipients"])
+    )
+    settings.check()
+    return settings
+
+
+def core(context: Context) -> dict[str, Any]:
+    """Back up."""
+    params = context.params
+    settings = check(params)
+    store = s3.Store.from_params(params, connections=4 * params["jobs"] + 8)
+    target = postgres.Target.from_params(params)
+    with postgres.Session(
+        target, lock_timeout_ms=params["lock_timeout_ms"], statement_timeout_ms=STATEMENT_TIMEOUT_MS,
+        purpose="pg_backup",
+    ) as session:  # fmt: skip
+        backup = Backup(context, session, store, settings)
+        where = store.url(backup.home)
+        gone = backup.plan()
+        if context.check_mode:
+            session.executed_queries += driver.Snapshot.preview(backup.tables)
+            message = rules.promise(target.database, where, backup.tables, backup.streams)
+            return backup.result(gone) | {"changed": True, "status": "ok", "msg": message}
+        try:
+            backup.act(gone)
+        except RunbookError as error:
+            backup.give_up()
+            raise RunbookError(
+                f"No backup of {target.database} was made. {error.message}", **(backup.result(gone) | error.context)
+            ) from error
+        for caution in backup.warnings:
+            context.warn(caution)
+        message = rules.sentence(target.database, store.url(f"{backup.home}{backup.id}/"), backup.figures())
+        return backup.result(gone) | {"changed": True, "status": "ok", "msg": message}
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    run_module(core, name="pg_backup", argument_spec=argument_spec())
+
+
+if __name__ == "__main__":
+    main()
