@@ -65,6 +65,11 @@ options:
       - Largest difference between the clocks of server and bastion that is accepted, in seconds.
     type: int
     default: 300
+  lease_wait_s:
+    description:
+      - How long to wait for another run that holds the lease, in seconds, 0 to 86400. V(0) refuses at once.
+    type: int
+    default: 0
   take_lease:
     description:
       - Whether to take the lease after all checks. Only a playbook that looks after the lease itself sets V(false).
@@ -152,6 +157,7 @@ executed_queries:
   returned: success
 """
 
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -167,6 +173,9 @@ if TYPE_CHECKING:
 
 LOCK_TIMEOUT_MS = 10_000
 STATEMENT_TIMEOUT_MS = 30_000
+#: Seconds between two looks at a lease that another run holds.
+LEASE_POLL_S = 2.0
+MOST_LEASE_WAIT_S = 86_400
 
 
 @dataclass
@@ -207,6 +216,21 @@ def look_at(session: postgres.Session) -> tuple[rules.Server, float, datetime]:
     return server, rules.clock_skew_s(server.clock, sent_at=sent_at, received_at=received_at), received_at
 
 
+def wait_for_lease(session: postgres.Session, context: Context) -> tuple[dict[str, Any], list[str]]:
+    """:func:`take_lease`, tried again for as long as another run holds the lease and ``lease_wait_s`` allows."""
+    longest_s = context.params["lease_wait_s"]
+    begun = time.monotonic()
+    while True:
+        try:
+            return take_lease(session, context)
+        except RunbookError as error:
+            waited_s = time.monotonic() - begun
+            if "lease_holder" not in error.context or waited_s >= longest_s:
+                raise
+            context.progress.update("wait for the lease", round(waited_s), longest_s, "s")
+            time.sleep(min(LEASE_POLL_S, longest_s - waited_s))
+
+
 def take_lease(session: postgres.Session, context: Context) -> tuple[dict[str, Any], list[str]]:
     """Take the lease, or in check mode say what taking it would do; with the statements that made its table."""
     run_id = context.run.id
@@ -227,6 +251,10 @@ def take_lease(session: postgres.Session, context: Context) -> tuple[dict[str, A
 def core(context: Context) -> dict[str, Any]:
     """Check, then take the lease."""
     params, checks = context.params, Checks()
+    if not 0 <= params["lease_wait_s"] <= MOST_LEASE_WAIT_S:
+        raise RunbookError(
+            f"lease_wait_s: {params['lease_wait_s']} is out of bounds; give a number from 0 to {MOST_LEASE_WAIT_S}."
+        )
     with checks.named("record") as check:
         check["msg"] = rules.check_record(journal.inspect())
     with checks.named("inventory") as check:
@@ -261,7 +289,7 @@ def core(context: Context) -> dict[str, Any]:
             )
         if params["take_lease"]:
             with checks.named("lease") as check:
-                held, made = take_lease(session, context)
+                held, made = wait_for_lease(session, context)
                 check["msg"] = f"Run {held['run_id']} {'may take' if context.check_mode else 'holds'} the lease."
     return {
         "changed": bool(made),
@@ -296,6 +324,7 @@ def main() -> None:
             "scheduled_jobs": {"type": "dict", "default": {}},
             "system_identifier": {"type": "str", "required": True},
             "max_clock_skew_s": {"type": "int", "default": 300},
+            "lease_wait_s": {"type": "int", "default": 0},
             "take_lease": {"type": "bool", "default": True},
         },
     )

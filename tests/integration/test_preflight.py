@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -242,3 +243,14 @@ def test_secrets_stay_secret(preflight):
         outcome = preflight(**changed)
         assert canary not in str(outcome.result)
         assert canary not in outcome.stderr
+
+
+def test_a_held_lease_is_waited_for(database, preflight):
+    assert not preflight(environ={"RUNBOOK_RUN_ID": "other"}).failed
+    assert "holds the lease" in preflight(lease_wait_s=1).result["msg"]
+    timer = threading.Timer(1.0, database.run, ["DELETE FROM runbook.lease"])
+    timer.start()
+    assert preflight(lease_wait_s=60).result["lease"]["decision"] == "acquire"
+    timer.join()
+    assert leases(database)[0][0] == RUN
+    assert "out of bounds" in preflight(lease_wait_s=-1).result["msg"]

@@ -233,7 +233,7 @@ def _refusal(session: Session, current: Lease | None, now: datetime, writer_pid:
         )
     whose = f"a module of {describe(current)}, which has ended," if current else "another module"
     if writer_pid is None:
-        return RunbookError(f"{session.target}: {whose} wrote until this moment; start again.")
+        return RunbookError(f"{session.target}: {whose} wrote until this moment; start again.", lease_holder=None)
     return RunbookError(
         f"{session.target}: {whose} still writes (server process {writer_pid}); wait until it is done, or end it with "
         f"SELECT pg_terminate_backend({writer_pid}).",
