@@ -138,8 +138,7 @@ def core(context: Context) -> dict[str, Any]:
 def _started(context: Context, home: Home) -> dict[str, Any]:
     state = home.read()
     data = home.path / "data"
-    if data.exists() and not state:
-        raise _strange(home, ["data"])
+    home.refuse_strangers("data")
     if not state.get("ready"):
         state = {}
     explicit = context.params["bindir"]
@@ -236,8 +235,7 @@ def _absent(context: Context, home: Home) -> dict[str, Any]:
         if not context.check_mode and home.path.exists():
             home.remove()
         return {"changed": False, "msg": f"There is no PostgreSQL in {home.path}."}
-    if not (home.path / STATE_FILE).exists():
-        raise _strange(home, there)
+    home.refuse_strangers(*there)
     if context.check_mode:
         return {"changed": True, "msg": f"Would remove PostgreSQL in {home.path}, data and all."}
     cluster = Cluster(Path(), home.path / "data", 0)
@@ -250,13 +248,6 @@ def _absent(context: Context, home: Home) -> dict[str, Any]:
         socket_folder(home.path).rmdir()
     home.remove(*_PARTS)
     return {"changed": True, "msg": f"Removed PostgreSQL in {home.path}, data and all."}
-
-
-def _strange(home: Home, there: list[str]) -> RunbookError:
-    return RunbookError(
-        f"path: {home.path} holds {', '.join(there)} but no {STATE_FILE}, so it may be somebody else's "
-        "and is left alone; remove it yourself if nobody wants it, or name another folder."
-    )
 
 
 def main() -> None:

