@@ -205,7 +205,7 @@ class S3Server:
             except (BotoCoreError, ClientError) as error:
                 raise RunbookError(f"buckets: {name} cannot be made: {error}") from None
 
-    def start(self, wanted: int | None, note: Callable[[S3Server], None]) -> S3Server:
+    def start(self, wanted: int | None = None, note: Callable[[S3Server], None] = lambda _: None) -> S3Server:
         """Start a server that does not run, and wait until it answers.
 
         :param wanted: port of the API that must not change; None where any will do
