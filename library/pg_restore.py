@@ -1,0 +1,705 @@
+#!/usr/bin/python
+"""Module pg_restore: a backup becomes a new database, and is compared with what was backed up."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_restore
+short_description: Restore a backup into a new database and prove it
+description:
+  - Restores a logical backup that M(pg_backup) made, from S3 into a new database. A database that exists is never
+    written to.
+  - Before the first byte it checks that the backup is complete and is of the database that was asked for, that every
+    object has its size, and that the server has the version, roles, extensions, locale and room it needs.
+  - The data streams from S3 through PostgreSQL's own C(pg_restore), several streams side by side, and is held to the
+    SHA-256 of the manifest on its way. Only the schema goes through a temporary file. Indexes and constraints come
+    last.
+  - The proof counts and hashes every table of the new database, while indexes are being made, and compares it with the
+    manifest. One changed byte in one row is found.
+  - While it is being filled the new database is marked in its comment, and closed to all but its owner and superusers.
+    If anything fails it is dropped. If the run is killed, the next one finds it by its mark and drops it.
+  - A second run finds the proven database and changes nothing.
+options:
+  prefix:
+    description:
+      - Folder in the bucket below which the backups lie.
+    type: str
+    default: ''
+  database:
+    description:
+      - Name of the database that was backed up.
+    type: str
+    required: true
+  backup:
+    description:
+      - Name of the backup, as V(2026-11-23T03-00-00Z), or V(latest).
+    type: str
+    default: latest
+  before:
+    description:
+      - With O(backup=latest), the latest backup whose contents are from before this time, in ISO 8601. A time without
+        a time zone is UTC.
+    type: str
+  target_database:
+    description:
+      - Name of the new database. C(<database>_restore_<backup>) if unset.
+    type: str
+  jobs:
+    description:
+      - Streams that are loaded, indexes that are made and tables that are compared at the same time, 1 to 64.
+    type: int
+    default: 2
+  prove:
+    description:
+      - Whether to compare the new database with the manifest. Without it the result is V(unknown), and M(pg_swap) does
+        not take the database.
+    type: bool
+    default: true
+  record_proof:
+    description:
+      - Whether to write the outcome of the proof beside the backup, as C(proof-<time>.json). Needs O(environment).
+    type: bool
+    default: false
+  environment:
+    description:
+      - What the inventory is. The bucket must carry it in its tag C(runbook-environment) before anything is written to
+        it.
+    type: str
+  keep_failed:
+    description:
+      - Whether a database that could not be restored, or differs, is kept to be looked at. The next restore does not
+        drop it.
+    type: bool
+    default: false
+  scratch:
+    description:
+      - Whether the new database is dropped at the end in any case. What remains is the proof.
+    type: bool
+    default: false
+  identity_file:
+    description:
+      - File with the secret key of C(age), for a backup that is encrypted with it. C(gpg) looks into its own key ring.
+    type: path
+  bindir:
+    description:
+      - Folder with PostgreSQL's client programs. The installed ones that fit best are used if unset.
+    type: path
+  deadline_s:
+    description:
+      - When the restore gives up, in seconds.
+    type: int
+    default: 14400
+extends_documentation_fragment:
+  - runbook_postgresql
+  - runbook_s3
+attributes:
+  check_mode:
+    description: All checks run, and the result holds the plan of the real run. Nothing is written.
+    support: full
+  diff_mode:
+    description: Shows the plan.
+    support: full
+notes:
+  - O(login_db) is the database that is connected to while the new one is made, as a rule V(postgres).
+  - Needs a superuser, or a role with CREATEDB that is a member of every role that owns something in the backup.
+  - What belongs to a database and not to its contents (owner, privileges, settings) is carried over by M(pg_swap).
+  - The options of the server stay as they are; in its sessions the module turns off C(synchronous_commit) and raises
+    C(maintenance_work_mem) to 256 MB.
+author:
+  - Mental Scribe operations
+"""
+
+EXAMPLES = r"""
+- name: Restore the latest backup beside the living database, and prove it
+  pg_restore:
+    login_host: db.example.com
+    login_user: postgres
+    login_password: "{{ db_login_password }}"
+    login_db: postgres
+    bucket: mental-scribe-backups
+    region: eu-central-1
+    prefix: production
+    database: mental_scribe
+
+- name: Restore what was there before the accident
+  pg_restore:
+    dsn: "{{ admin_dsn }}"
+    bucket: mental-scribe-backups
+    region: eu-central-1
+    prefix: production
+    database: mental_scribe
+    before: "2026-11-23T09:40:00Z"
+    target_database: mental_scribe_before_accident
+
+- name: Prove the latest backup, and keep nothing but the proof
+  pg_restore:
+    dsn: "{{ scratch_dsn }}"
+    bucket: mental-scribe-backups
+    region: eu-central-1
+    prefix: production
+    database: mental_scribe
+    scratch: true
+    record_proof: true
+    environment: production
+"""
+
+RETURN = r"""
+msg:
+  description: What was restored, and what the proof says.
+  returned: always
+  type: str
+status:
+  description: V(ok) if it was proven, V(unknown) if it was not compared, V(breach) if it failed or differs.
+  returned: always
+  type: str
+backup_id:
+  description: Name of the backup.
+  returned: when a backup was found
+  type: str
+manifest_key:
+  description: Its manifest.
+  returned: when a backup was found
+  type: str
+database:
+  description: Name of the database that was backed up.
+  returned: when a backup was found
+  type: str
+target_database:
+  description: Name of the new database.
+  returned: when a backup was found
+  type: str
+snapshot_at:
+  description: The moment whose contents the backup holds.
+  returned: when a backup was found
+  type: str
+tables:
+  description: Tables of the backup.
+  returned: when a backup was found
+  type: int
+rows:
+  description: Rows of the backup.
+  returned: when a backup was found
+  type: int
+size_bytes:
+  description: Bytes of the backup as it is stored.
+  returned: when a backup was found
+  type: int
+restored_bytes:
+  description: Bytes that were loaded, unpacked.
+  returned: when something was loaded
+  type: int
+temporary_bytes:
+  description: Size of the temporary file with the schema.
+  returned: when something was loaded
+  type: int
+duration_s:
+  description: Seconds in all.
+  returned: when a backup was found
+  type: float
+rate_bytes_s:
+  description: Unpacked bytes in a second, the proof included.
+  returned: when something was loaded
+  type: float
+phases:
+  description:
+    - Seconds by phase, C(check), C(schema), C(data), C(indexes), C(proof). The proof's are those after the indexes.
+  returned: when a backup was found
+  type: dict
+proof:
+  description: The comparison. Null without one.
+  returned: when a backup was found
+  type: dict
+  contains:
+    status:
+      description: V(ok), V(breach) or V(unknown).
+      type: str
+    compared:
+      description: Comparisons that were made.
+      type: int
+    ok:
+      description: Comparisons that agree.
+      type: int
+    differs:
+      description: Tables that differ.
+      type: list
+      elements: str
+    unknown:
+      description: Tables that could not be compared.
+      type: list
+      elements: str
+    reasons:
+      description: Why, by table.
+      type: dict
+proof_key:
+  description: Object that holds the proof. Null if none was written.
+  returned: when a backup was found
+  type: str
+removed_databases:
+  description: Databases that killed restores had left behind, and that were dropped, or would be.
+  returned: when a backup was found
+  type: list
+  elements: str
+free_bytes:
+  description: Room where the server keeps its data. Null where that cannot be known from here.
+  returned: when a backup was found
+  type: int
+plan:
+  description: What was to be done.
+  returned: when a backup was found
+  type: dict
+  contains:
+    streams:
+      description: Data streams of the backup.
+      type: int
+    jobs:
+      description: How many work at the same time.
+      type: int
+    client:
+      description: Folder of the pg_restore that is used.
+      type: str
+    source_size_bytes:
+      description: Size that the database had.
+      type: int
+executed_queries:
+  description: SQL that ran, or would run, besides what C(pg_restore) sends.
+  returned: when a backup was found
+  type: list
+  elements: str
+"""
+
+import json
+import tempfile
+import threading
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.runbook.drivers import postgres, s3
+from ansible.module_utils.runbook.drivers import proof as proof_driver
+from ansible.module_utils.runbook.drivers import restore as driver
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules import manifest as manifests
+from ansible.module_utils.runbook.rules import proof as proofs
+from ansible.module_utils.runbook.rules import restore as rules
+from ansible.module_utils.runbook.rules.swap import Marker
+
+if TYPE_CHECKING:
+    from ansible.module_utils.runbook.rules.manifest import Manifest
+
+#: Options whose value must lie between two bounds.
+BOUNDS = {"jobs": (1, 64), "deadline_s": (1, 604_800)}
+#: Seconds between two looks at a database that a killed run may have left behind.
+SECOND_LOOK_S = 1.0
+CHECK_TIMEOUT_MS = 60_000
+
+
+def argument_spec() -> dict[str, dict[str, Any]]:
+    """Options as documented above."""
+    return (
+        postgres.argument_spec()
+        | s3.argument_spec()
+        | {
+            "prefix": {"type": "str", "default": ""},
+            "database": {"type": "str", "required": True},
+            "backup": {"type": "str", "default": rules.LATEST},
+            "before": {"type": "str"},
+            "target_database": {"type": "str"},
+            "jobs": {"type": "int", "default": 2},
+            "prove": {"type": "bool", "default": True},
+            "record_proof": {"type": "bool", "default": False},
+            "environment": {"type": "str"},
+            "keep_failed": {"type": "bool", "default": False},
+            "scratch": {"type": "bool", "default": False},
+            "identity_file": {"type": "path"},
+            "bindir": {"type": "path"},
+            "deadline_s": {"type": "int", "default": 14400},
+        }
+    )
+
+
+def check_options(params: dict[str, Any]) -> datetime | None:
+    """Refuse options that mean nothing; the time that ``before`` names.
+
+    :raises RunbookError: the first that is wrong
+    """
+    for option, (least, most) in BOUNDS.items():
+        if not least <= params[option] <= most:
+            raise RunbookError(f"{option}: {params[option]} is out of bounds; give a number from {least} to {most}.")
+    if not params["database"]:
+        raise RunbookError("database: it is empty; name the database that was backed up.")
+    if params["record_proof"] and not (params["prove"] and params["environment"]):
+        raise RunbookError("record_proof: it needs prove, and the name of the environment in environment.")
+    if params["scratch"] and params["keep_failed"]:
+        raise RunbookError("scratch and keep_failed: both are set; set one of them.")
+    if not params["before"]:
+        return None
+    try:
+        named = datetime.fromisoformat(params["before"])
+    except ValueError:
+        raise RunbookError(f"before: {params['before']!r} is no time; write it as 2026-11-23T09:40:00Z.") from None
+    return named if named.tzinfo else named.replace(tzinfo=UTC)
+
+
+def choose(context: Context, store: s3.Store, before: datetime | None) -> tuple[Manifest, str, str]:
+    """Find the backup that is meant: its manifest, its folder, the digest that the manifest bears.
+
+    Newer ones that have no manifest are not complete; a warning names them.
+
+    :raises RunbookError: there is none, or its manifest is not to be trusted
+    """
+    params = context.params
+    database_folder = manifests.database_folder(params["prefix"], params["database"])
+    names = rules.candidates(store.folders(database_folder), backup=params["backup"], before=before)
+    for name in names:
+        folder = f"{database_folder}{name}/"
+        key = folder + manifests.MANIFEST_NAME
+        if store.head(key) is None:
+            context.warn(f"{store.url(folder)} has no manifest, so it is no complete backup; it is passed over.")
+            continue
+        text = store.read(key, most_bytes=manifests.MAX_MANIFEST_BYTES)
+        manifest = manifests.parse(text, where=store.url(key))
+        rules.check_manifest(manifest, folder=folder, database=params["database"], backup_id=name)
+        if before is None or datetime.fromisoformat(manifest.source.snapshot_at) < before:
+            return manifest, folder, json.loads(text)["sha256"]
+    raise RunbookError(
+        f"backup: none of {len(names)} in {store.url(database_folder)} that could be meant is complete; make a new one."
+    )
+
+
+def look_around(session: postgres.Session, server: rules.Server, database: str) -> tuple[list[str], set[str]]:
+    """Databases that killed restores of this one left behind, and those in which a run is at work."""
+    marked = {
+        name
+        for name, comment in server.databases.items()
+        if (marker := Marker.read(comment)) and marker.state == "restoring" and marker.database == database
+    }
+    busy = marked & driver.busy(session)
+    if marked - busy:
+        # Between the making of a database and the first session in it pass milliseconds.
+        time.sleep(SECOND_LOOK_S)
+        busy = marked & driver.busy(session)
+    return sorted(marked - busy), busy
+
+
+class Restore:
+    """One restore, from the plan to the proof."""
+
+    def __init__(
+        self, context: Context, store: s3.Store, plan: rules.Plan, *, server: rules.Server, digest: str,
+        watch: driver.Watch,
+    ) -> None:  # fmt: skip
+        self.context = context
+        self.params = context.params
+        self.store = store
+        self.plan = plan
+        self.manifest = plan.manifest
+        self.server = server
+        self.digest = digest
+        self.watch = watch
+        self.jobs = self.params["jobs"]
+        self.target = postgres.Target.from_params(self.params)
+        self.new = replace(self.target, database=plan.target)
+        self.decrypt = driver.decryption(self.manifest.tools.encryption, self.params["identity_file"])
+        clients = driver.find_clients(self.params["bindir"])
+        server_major = server.version // 10000
+        dumped_by = rules.major(self.manifest.tools.pg_dump)
+        self.client = rules.choose_client(clients, dumped_by=dumped_by, server=server_major)
+        self.filler = driver.Filler(
+            self.new,
+            folder=self.client,
+            client_version=clients[self.client],
+            server_version=server.version,
+            memory_mb=driver.MAINTENANCE_MEMORY_MB,
+            errors=rules.said_errors,
+        )
+        self.marker = Marker(
+            "restoring", self.params["database"], self.now(), context.run.id or "", self.manifest.backup_id
+        )
+        self.queries: list[str] = []
+        self.step = ""
+        self.loaded = self.temporary = 0
+        self.proof: proofs.Proof | None = None
+        self.proof_key: str | None = None
+        self.removed: list[str] = []
+
+    @staticmethod
+    def now() -> str:
+        """The bastion's clock, for people who read the mark."""
+        return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+    def unpack(self, objects: Any) -> driver.Unpacked:
+        """Objects of one stream, as pg_dump wrote them."""
+        return driver.Unpacked(self.store, objects, self.filler.programs, self.decrypt)
+
+    def check(self) -> None:
+        """Stop at the deadline."""
+        self.watch.check()
+
+    def act(self) -> dict[str, Any]:
+        """Make the database, fill it, prove it."""
+        with driver.connect(self.target) as session:
+            for name in self.plan.leftovers:
+                if driver.drop(session, name, self.server.databases[name] or ""):
+                    self.removed.append(name)
+            driver.create(session, self.plan.target, self.manifest.source, self.marker)
+            self.queries = session.executed_queries
+        try:
+            with driver.hold(self.new), tempfile.TemporaryDirectory(prefix="runbook-restore-") as folder:
+                self.fill(Path(folder) / "schema.dump")
+            self.judge()
+        except driver.Failed as error:
+            raise self.failure(
+                RunbookError(rules.explain(error.said, step=self.step, target=self.plan.target))
+            ) from None
+        except BaseException as error:
+            raise self.failure(error) from None
+        return self.succeed()
+
+    def fill(self, schema: Path) -> None:
+        """Definitions, data, indexes; the proof runs beside the indexes."""
+        self.step = "the definitions"
+        self.temporary = driver.fetch(self.unpack([self.plan.schema]), schema, self.check)
+        if self.temporary > rules.TEMPORARY_BYTES:
+            self.context.warn(f"The schema takes {self.temporary:,} bytes in a temporary file.")
+        self.filler.run("pre-data", str(schema), check=self.check)
+        self.watch.lap("schema")
+        self.step = "the data"
+        streams = [objects for _, objects in sorted(self.manifest.data_streams().items())]
+        self.loaded = driver.fill(
+            self.filler, streams, self.unpack, jobs=self.jobs, check=self.check, on_bytes=self.tell_bytes
+        )
+        self.watch.lap("data")
+        self.step = "the indexes and constraints"
+        finish = Finish(self, self.filler.start("post-data", f"--jobs={self.jobs}", str(schema)))
+        if self.params["prove"]:
+            found = proof_driver.read(
+                lambda: driver.connect(self.new),
+                method=self.manifest.hash.method,  # type: ignore[arg-type] # another method is judged unknown
+                coverage=self.manifest.hash.coverage,
+                jobs=self.jobs,
+                check=finish.poll,
+                on_bytes=self.tell_proof,
+            )
+            self.proof = proofs.judge(self.manifest, found)
+        finish.wait()
+        self.watch.lap("proof" if self.params["prove"] else "statistics")
+
+    def tell_bytes(self, done: int) -> None:
+        """Tell how much data is loaded."""
+        total = self.manifest.dump_bytes or None
+        self.context.progress.update(f"restore {self.plan.target}", done, total, "bytes")
+
+    def tell_proof(self, done: int, total: int) -> None:
+        """Tell how much is compared."""
+        self.context.progress.update(f"prove {self.plan.target}", done, total, "bytes")
+
+    def judge(self) -> None:
+        """Write the proof down, and mark the database as what it is.
+
+        :raises RunbookError: a table differs
+        """
+        state = "unproven"
+        if self.proof is not None:
+            self.record(self.proof)
+            if self.proof.status == "breach":
+                raise RunbookError(f"{self.plan.target}: {self.proof.sentence()}")
+            state = "proven" if self.proof.status == "ok" else "unproven"
+        self.remark(state)
+
+    def remark(self, state: Any) -> None:
+        """Change the mark of the new database."""
+        self.marker = replace(self.marker, state=state, at=self.now())
+        with driver.connect(self.target, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
+            session.execute(driver.marking(self.plan.target, self.marker))
+            self.queries += session.executed_queries
+
+    def record(self, proof: proofs.Proof) -> None:
+        """Write the proof beside the backup, if that was asked for."""
+        if not self.params["record_proof"]:
+            return
+        now = datetime.now(UTC)
+        document = proofs.document(
+            proof,
+            self.manifest,
+            now=now,
+            run_id=self.context.run.id or "",
+            server_version_num=self.server.version,
+            duration_s=self.watch.passed_s(),
+            manifest_sha256=self.digest,
+        )
+        key = self.plan.folder + proofs.name(now)
+        self.store.put(key, document.to_bytes(), if_absent=True)
+        self.proof_key = key
+
+    def failure(self, error: BaseException) -> BaseException:
+        """End what runs and drop the unfinished database; the error with what became of it."""
+        self.filler.programs.kill()
+        if self.params["keep_failed"]:
+            left = f"Database {self.plan.target!r} is kept, marked as failed."
+            try:
+                self.remark("failed")
+            except Exception:
+                # The first error is the one that counts.
+                left = f"Database {self.plan.target!r} is left unfinished; the next restore drops it."
+        else:
+            left = driver.drop_patiently(self.target, self.plan.target, str(self.marker))
+            left = left or f"The unfinished database {self.plan.target!r} was dropped."
+        if isinstance(error, RunbookError):
+            changed = bool(self.removed or self.params["keep_failed"] or self.proof_key)
+            return RunbookError(f"{error.message} {left}", **(self.figures() | {"changed": changed} | error.context))
+        return error
+
+    def succeed(self) -> dict[str, Any]:
+        """The result of a restore that came to its end.
+
+        :raises RunbookError: a proof was asked for, and could not be made
+        """
+        self.context.progress.update(f"restore {self.plan.target}", self.loaded, self.loaded, "bytes", final=True)
+        words = "It was not compared with the backup." if self.proof is None else self.proof.sentence()
+        figures = self.figures()
+        message = rules.sentence(
+            self.plan, rows=figures["rows"], dump_bytes=self.loaded, duration_s=self.watch.passed_s(), proof=words
+        )
+        if self.params["scratch"]:
+            left = driver.drop_patiently(self.target, self.plan.target, str(self.marker))
+            if left:
+                raise RunbookError(f"{message} {left}", **(figures | {"changed": True}))
+            message += f" {self.plan.target} was dropped again, as asked."
+        if self.proof is not None and self.proof.status != "ok":
+            raise RunbookError(message, **(figures | {"changed": True, "status": "unknown"}))
+        return figures | {"changed": True, "status": "ok" if self.proof else "unknown", "msg": message}
+
+    def figures(self) -> dict[str, Any]:
+        """The result, but for its sentence."""
+        manifest, proof, duration_s = self.manifest, self.proof, self.watch.passed_s()
+        said = None
+        if proof is not None:
+            said = {
+                "status": proof.status,
+                "compared": len(proof.tables),
+                "ok": len(proof.named("ok")),
+                "differs": proof.named("differs"),
+                "unknown": proof.named("unknown"),
+                "reasons": {each.table: each.reason for each in proof.tables if each.reason},
+            }
+        shown = {"diff": {"prepared": rules.describe(self.plan, self.jobs)}} if self.context.diff else {}
+        return shown | {
+            "backup_id": manifest.backup_id,
+            "manifest_key": self.plan.folder + manifests.MANIFEST_NAME,
+            "database": self.params["database"],
+            "target_database": self.plan.target,
+            "snapshot_at": manifest.source.snapshot_at,
+            "tables": len(manifest.tables),
+            "rows": sum(each.rows or 0 for each in manifest.tables),
+            "size_bytes": manifest.size_bytes,
+            "restored_bytes": self.loaded,
+            "temporary_bytes": self.temporary,
+            "duration_s": round(duration_s, 3),
+            "rate_bytes_s": round(self.loaded / duration_s, 1),
+            "phases": self.watch.phases,
+            "proof": said,
+            "proof_key": self.proof_key,
+            "removed_databases": self.removed,
+            "free_bytes": self.server.free_bytes,
+            "plan": {
+                "streams": len(manifest.data_streams()),
+                "jobs": self.jobs,
+                "client": self.client,
+                "source_size_bytes": manifest.source.size_bytes,
+            },
+            "executed_queries": self.queries,
+        }
+
+    def tell(self, session: postgres.Session) -> dict[str, Any]:
+        """The result where nothing is done: check mode, or it was done before."""
+        if self.plan.done_at:
+            message = (
+                f"{self.plan.target} was restored from {self.manifest.backup_id} and proven at {self.plan.done_at}; "
+                "nothing to do."
+            )
+            return self.figures() | {"changed": False, "status": "ok", "msg": message}
+        self.removed = list(self.plan.leftovers)
+        statements = driver.creation(self.plan.target, self.manifest.source, self.marker)
+        self.queries = [session.render(each) for each in statements]
+        message = (
+            f"Would restore {self.params['database']} as of {self.manifest.source.snapshot_at} into "
+            f"{self.plan.target}: "
+            f"{len(self.manifest.tables)} tables, {self.manifest.size_bytes:,} bytes as stored."
+        )
+        return self.figures() | {"changed": True, "status": "ok", "msg": message}
+
+
+class Finish:
+    """What goes on beside the proof: indexes and constraints, then statistics for the planner."""
+
+    def __init__(self, restore: Restore, indexes: driver.Program) -> None:
+        self._restore = restore
+        self._indexes = indexes
+        self._analyze: threading.Thread | None = None
+        self._error: Exception | None = None
+
+    def poll(self) -> None:
+        """See what has ended, and start what comes next.
+
+        :raises Failed: an index or constraint could not be made
+        """
+        self._restore.check()
+        if self._analyze is None and self._indexes.is_done():
+            self._restore.watch.lap("indexes")
+            self._analyze = threading.Thread(target=self._gather, daemon=True)
+            self._analyze.start()
+
+    def _gather(self) -> None:
+        left_ms = max(1, int(self._restore.watch.left_s() * 1000))
+        try:
+            with driver.connect(self._restore.new, statement_timeout_ms=left_ms) as session:
+                driver.analyze(session)
+        except Exception as error:
+            self._error = error
+
+    def wait(self) -> None:
+        """Wait for the end of all of it."""
+        while self._analyze is None or self._analyze.is_alive():
+            self.poll()
+            time.sleep(0.05)
+        if self._error is not None:
+            raise self._error
+
+
+def core(context: Context) -> dict[str, Any]:
+    """Restore a backup."""
+    params = context.params
+    before = check_options(params)
+    target = postgres.Target.from_params(params)
+    watch = driver.Watch(params["deadline_s"])
+    store = s3.Store.from_params(params, connections=params["jobs"] + 2)
+    if params["record_proof"]:
+        store.require_environment(params["environment"])
+    manifest, folder, digest = choose(context, store, before)
+    name = rules.target_name(params["target_database"], database=params["database"], backup_id=manifest.backup_id)
+    with driver.connect(target, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
+        server = driver.look(session)
+        leftovers, busy = look_around(session, server, params["database"])
+        plan = rules.plan(manifest, server, folder=folder, target=name, leftovers=leftovers, busy=busy)
+        for warning in plan.warnings:
+            context.warn(warning)
+        wrong = rules.wrong_objects(manifest, driver.sizes(store, manifest))
+        if wrong:
+            raise RunbookError(f"The backup {store.url(folder)} is damaged: {'; '.join(wrong)}; take another one.")
+        restore = Restore(context, store, plan, server=server, digest=digest, watch=watch)
+        watch.lap("check")
+        if context.check_mode or plan.done_at:
+            return restore.tell(session)
+    return restore.act()
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    run_module(core, name="pg_restore", argument_spec=argument_spec())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+#!/usr/bin/python
+"""Module pg_swap: a restored database takes the name of the living one."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_swap
+short_description: Let a restored database take the place of the living one
+description:
+  - Renames the living database to C(<database>_before_<time>), and the restored one to the living one's name, in one
+    transaction. So there is never a moment without a living database, and a run that is killed leaves either both old
+    names or both new ones.
+  - Sessions of both databases are ended, and new ones wait for the fraction of a second that the renaming takes. An
+    application that connects again by itself meets the restored database.
+  - Owner, privileges, settings, connection limit and comment of the living database are carried over.
+  - The database that stepped aside is kept, whole. To undo, call the module again with that one as O(replacement).
+  - Only a database that M(pg_restore) proved equal to its backup is accepted, or one that stepped aside in a swap.
+options:
+  database:
+    description:
+      - Name of the living database.
+    type: str
+    required: true
+  replacement:
+    description:
+      - Name of the database that takes its place.
+    type: str
+    required: true
+  grace_s:
+    description:
+      - Wait at most this long for a moment in which no transaction runs in the living database, in seconds, 0 to 3600.
+        Then sessions are ended, whatever they do.
+    type: int
+    default: 10
+extends_documentation_fragment:
+  - runbook_postgresql
+attributes:
+  check_mode:
+    description: All checks run, and the result holds the statements of the real run.
+    support: full
+  diff_mode:
+    description: Shows which name goes where, and what is carried over.
+    support: full
+notes:
+  - O(login_db) is a third database, as a rule V(postgres), because a database cannot be renamed over a connection to
+    itself. For the same reason it does not work where the living database is C(postgres) itself, as on Supabase.
+  - Needs a superuser, or the owner of both databases with CREATEDB, who is a member of C(pg_signal_backend).
+  - What M(pg_restore) put into the restored database is not touched, but for the lease in C(runbook.lease), which
+    belonged to the run that made the backup.
+author:
+  - Mental Scribe operations
+"""
+
+EXAMPLES = r"""
+- name: The restored database takes the place of the living one
+  pg_swap:
+    login_host: db.example.com
+    login_user: postgres
+    login_password: "{{ db_login_password }}"
+    login_db: postgres
+    database: mental_scribe
+    replacement: mental_scribe_restore_2026-11-23T03-00-00Z
+
+- name: Undo it
+  pg_swap:
+    login_host: db.example.com
+    login_user: postgres
+    login_password: "{{ db_login_password }}"
+    login_db: postgres
+    database: mental_scribe
+    replacement: mental_scribe_before_2026-11-23T09-12-44Z
+"""
+
+RETURN = r"""
+msg:
+  description: What has which name now, and how to undo it.
+  returned: always
+  type: str
+status:
+  description: V(ok), or V(breach) where it was refused.
+  returned: always
+  type: str
+database:
+  description: Name of the living database.
+  returned: success
+  type: str
+replacement:
+  description: Name that the new living database had before.
+  returned: success
+  type: str
+previous:
+  description: Name that the former living database has now.
+  returned: success
+  type: str
+ended_sessions:
+  description: Sessions that were ended.
+  returned: success
+  type: int
+closed_s:
+  description: Seconds during which new sessions had to wait.
+  returned: success
+  type: float
+executed_queries:
+  description: SQL that ran, or would run.
+  returned: success
+  type: list
+  elements: str
+"""
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.runbook.drivers import lease, postgres
+from ansible.module_utils.runbook.drivers import swap as driver
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules import swap as rules
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+LOCK_TIMEOUT_MS = 5_000
+#: The server itself waits 5 s for sessions that were told to end.
+STATEMENT_TIMEOUT_MS = 30_000
+MAX_GRACE_S = 3_600
+
+
+def session(target: postgres.Target) -> postgres.Session:
+    """A connection with bounds."""
+    return postgres.Session(
+        target, lock_timeout_ms=LOCK_TIMEOUT_MS, statement_timeout_ms=STATEMENT_TIMEOUT_MS, purpose="pg_swap"
+    )
+
+
+def statements(plan: rules.Plan, now: datetime, run_id: str) -> list[Any]:
+    """What the one transaction is made of."""
+    living, new = plan.living, plan.replacement
+    aside = rules.Marker("previous", living.name, f"{now:%Y-%m-%dT%H:%M:%SZ}", run=run_id, replaced_by=new.name)
+    return [
+        *driver.dress(living, new, rules.setting_values),
+        driver.rename(living.name, plan.previous_name),
+        driver.rename(new.name, living.name),
+        driver.comment(plan.previous_name, str(aside)),
+        driver.comment(living.name, living.comment),
+    ]
+
+
+def leave_leases(target: postgres.Target, plan: rules.Plan, run_id: str | None) -> None:
+    """Give back the lease of this run, which no connection to that database could give back afterwards.
+
+    :raises RunbookError: another run holds it
+    """
+    with session(replace(target, database=plan.living.name)) as living:
+        with lease.writing(living, run_id=run_id):
+            pass
+        if run_id:
+            lease.release(living, run_id=run_id)
+    with session(replace(target, database=plan.replacement.name)) as new:
+        left = lease.read(new)
+        if left is not None:
+            lease.release(new, run_id=left.run_id)
+
+
+def core(context: Context) -> dict[str, Any]:
+    """Exchange the names."""
+    params, run_id = context.params, context.run.id
+    if not 0 <= params["grace_s"] <= MAX_GRACE_S:
+        raise RunbookError(f"grace_s: {params['grace_s']} is out of bounds; give a number from 0 to {MAX_GRACE_S}.")
+    target = postgres.Target.from_params(params)
+    with session(target) as connection, driver.explained():
+        databases = driver.databases(connection)
+        previous = rules.done_before(databases, params["database"], params["replacement"])
+        if previous:
+            message = f"{params['replacement']} is {params['database']} already; the one before is {previous}."
+            names = {"database": params["database"], "replacement": params["replacement"], "previous": previous}
+            figures = {"ended_sessions": 0, "closed_s": 0.0, "executed_queries": []}
+            return {"changed": False, "status": "ok", "msg": message} | names | figures
+        now = driver.server_now(connection)
+        plan = rules.plan(
+            databases,
+            driver.connected(connection),
+            living=params["database"],
+            replacement=params["replacement"],
+            now=now,
+        )
+        for warning in plan.warnings:
+            context.warn(warning)
+        todo = statements(plan, now, run_id or "")
+        shown = {"diff": {"prepared": rules.describe(plan)}} if context.diff else {}
+        said = shown | rules.result(plan) | {"executed_queries": [connection.render(each) for each in todo]}
+        if context.check_mode:
+            message = (
+                f"{plan.replacement.name} would become {plan.living.name}, and the one before be kept as "
+                f"{plan.previous_name}."
+            )
+            return {"changed": True, "status": "ok", "msg": message, "ended_sessions": 0, "closed_s": 0.0} | said
+        leave_leases(target, plan, run_id)
+        until = time.monotonic() + params["grace_s"]
+        while driver.is_busy(connection, plan.living.oid) and time.monotonic() < until:
+            time.sleep(0.1)
+        door = driver.Doorkeeper(lambda: session(target), [plan.living.oid, plan.replacement.oid])
+        closed_s = driver.exchange(connection, todo, door)
+        return {
+            "changed": True,
+            "status": "ok",
+            "msg": rules.sentence(plan, ended=door.ended, closed_s=closed_s),
+            "ended_sessions": door.ended,
+            "closed_s": round(closed_s, 3),
+        } | said
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    run_module(
+        core,
+        name="pg_swap",
+        argument_spec=postgres.argument_spec()
+        | {
+            "database": {"type": "str", "required": True},
+            "replacement": {"type": "str", "required": True},
+            "grace_s": {"type": "int", "default": 10},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

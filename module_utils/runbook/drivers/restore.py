@@ -1,0 +1,569 @@
+"""From a bucket into a new database, through PostgreSQL's own pg_restore, without a file in between.
+
+Data is pulled through a chain: S3, a SHA-256 on the way, decryption, decompression, the input of pg_restore. Memory
+holds a few pieces of 1 MiB, whatever the size. Only the schema goes through a temporary file, because pg_restore wants
+to jump about in it when it makes indexes side by side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import psycopg2
+import psycopg2.errors
+import psycopg2.extensions
+import zstandard
+from ansible.module_utils.runbook.drivers import pgtools
+from ansible.module_utils.runbook.drivers.postgres import Session
+from ansible.module_utils.runbook.drivers.stream import PIPE_BYTES, Output, Programs
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.restore import Server
+from psycopg2 import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from ansible.module_utils.runbook.drivers.postgres import Target
+    from ansible.module_utils.runbook.drivers.s3 import Readable, Store
+    from ansible.module_utils.runbook.rules.manifest import Manifest, Object, Source
+    from ansible.module_utils.runbook.rules.swap import Marker
+
+LOCK_TIMEOUT_MS = 30_000
+#: What one index may use while it is made, unless the server gives more.
+MAINTENANCE_MEMORY_MB = 256
+#: Seconds between two looks at the programs that run.
+_TICK_S = 0.05
+#: Seconds for a server that restarts, so that the unfinished database can be dropped after all.
+_CLEANUP_PATIENCE_S = 30
+_STDERR_BYTES = 64 << 10
+
+
+class Watch:
+    """The run's time: what has passed, what is left."""
+
+    def __init__(self, deadline_s: int) -> None:
+        self._deadline_s = deadline_s
+        self._started = self._lap = time.monotonic()
+        #: Seconds by phase.
+        self.phases: dict[str, float] = {}
+
+    def passed_s(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._started
+
+    def left_s(self) -> float:
+        """Seconds until the deadline."""
+        return self._deadline_s - self.passed_s()
+
+    def lap(self, name: str) -> None:
+        """Note how long the phase took that ends now."""
+        now = time.monotonic()
+        self.phases[name] = round(now - self._lap, 3)
+        self._lap = now
+
+    def check(self) -> None:
+        """Stop where the deadline has passed.
+
+        :raises RunbookError: it has
+        """
+        if self.left_s() <= 0:
+            raise RunbookError(f"deadline_s: the {self._deadline_s} s have passed; give it more time, and run again.")
+
+
+# The server -----------------------------------------------------------------------------------------------------------
+
+
+def connect(target: Target, *, statement_timeout_ms: int = 0) -> Session:
+    """A session under the name by which a restore at work is known to other runs."""
+    return Session(
+        target, lock_timeout_ms=LOCK_TIMEOUT_MS, statement_timeout_ms=statement_timeout_ms, purpose="pg_restore"
+    )
+
+
+def look(session: Session) -> Server:
+    """What the server has and may."""
+    who = session.query(
+        "SELECT rolname AS role, rolsuper AS is_superuser, rolcreatedb AS may_create,"
+        " pg_is_in_recovery() AS in_recovery FROM pg_roles WHERE rolname = current_user"
+    )[0]
+    databases = session.query("SELECT datname, shobj_description(oid, 'pg_database') AS comment FROM pg_database")
+    collations = session.query(
+        "SELECT DISTINCT collcollate AS name, collprovider AS provider FROM pg_collation"
+        " WHERE collprovider IN ('c', 'i')"
+    )
+    used = session.query("SELECT datcollate AS name FROM pg_database UNION SELECT datctype FROM pg_database")
+    return Server(
+        **who,
+        version=session.server_version,
+        databases={row["datname"]: row["comment"] for row in databases},
+        roles={row["rolname"] for row in session.query("SELECT rolname FROM pg_roles")},
+        extensions={
+            row["name"]: row["default_version"] or ""
+            for row in session.query("SELECT name, default_version FROM pg_available_extensions")
+        },
+        locales={row["name"] for row in [*collations, *used] if row["name"]},
+        has_icu=any(row["provider"] == "i" for row in collations),
+        free_bytes=_free_bytes(session),
+    )
+
+
+def _free_bytes(session: Session) -> int | None:
+    """Room where the server keeps its data; None where it is another machine, or does not say."""
+    host = session.target.host
+    if not (host.startswith("/") or host in {"127.0.0.1", "::1", "localhost"}):
+        return None
+    try:
+        data = Path(session.query("SELECT current_setting('data_directory') AS path")[0]["path"])
+        # Behind a tunnel the server is elsewhere; then this file is missing, or is that of another port.
+        lines = (data / "postmaster.pid").read_text().splitlines()
+        return shutil.disk_usage(data).free if lines[3:4] == [str(session.target.port)] else None
+    except (psycopg2.Error, OSError):
+        return None
+
+
+def busy(session: Session) -> set[str]:
+    """Databases in which a run of pg_restore is at work."""
+    rows = session.query(
+        "SELECT DISTINCT datname FROM pg_stat_activity WHERE application_name = 'runbook pg_restore' AND datname <>"
+        " current_database()"
+    )
+    return {row["datname"] for row in rows}
+
+
+def creation(name: str, source: Source, marker: Marker) -> list[sql.Composable]:
+    """Statements that make the new database as the old one was (encoding, locale), marked, closed to other users."""
+    options = [
+        sql.SQL("TEMPLATE template0"),
+        sql.SQL("ENCODING {}").format(sql.Literal(source.encoding)),
+        sql.SQL("LC_COLLATE {}").format(sql.Literal(source.collate)),
+        sql.SQL("LC_CTYPE {}").format(sql.Literal(source.ctype)),
+    ]
+    if source.locale_provider in {"icu", "builtin"}:
+        options.append(sql.SQL("LOCALE_PROVIDER {}").format(sql.SQL(source.locale_provider)))
+        keyword = "ICU_LOCALE {}" if source.locale_provider == "icu" else "BUILTIN_LOCALE {}"
+        options.append(sql.SQL(keyword).format(sql.Literal(source.icu_locale)))
+    made = sql.Identifier(name)
+    return [
+        sql.SQL("CREATE DATABASE {} {}").format(made, sql.SQL(" ").join(options)),
+        marking(name, marker),
+        sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC").format(made),
+    ]
+
+
+def marking(name: str, marker: Marker) -> sql.Composable:
+    """The statement that says in the database's comment what it is."""
+    return sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(str(marker)))
+
+
+def create(session: Session, name: str, source: Source, marker: Marker) -> None:
+    """Make the new database.
+
+    :raises RunbookError: the server refuses it; nothing was changed
+    """
+    first, *rest = creation(name, source, marker)
+    try:
+        session.execute(first)
+    except psycopg2.errors.DuplicateDatabase:
+        raise RunbookError(f"target_database: {name!r} was made by somebody else this moment; run again.") from None
+    except psycopg2.Error as error:
+        raise RunbookError(
+            f"target_database: {name!r} could not be made: {_first_line(error)}; nothing was changed."
+        ) from None
+    try:
+        for statement in rest:
+            session.execute(statement)
+    except BaseException:
+        # It is ours and empty; without the comment no later run would know that.
+        with suppress(psycopg2.Error):
+            session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+        raise
+
+
+def hold(target: Target) -> Session:
+    """A session in the new database that shows others that a run is at work there, however long it takes."""
+    session = connect(target)
+    if session.server_version >= 140000:
+        session.query("SELECT set_config('idle_session_timeout', '0', false)")
+    return session
+
+
+def drop(session: Session, name: str, comment: str) -> bool:
+    """Drop a database if it still bears the comment by which it was known as unfinished; whether it is gone."""
+    found = session.query(
+        "SELECT shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname = %s", (name,)
+    )
+    if not found:
+        return True
+    if found[0]["comment"] != comment:
+        return False
+    session.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    return True
+
+
+def drop_patiently(target: Target, name: str, comment: str) -> str:
+    """Drop the unfinished database over a connection of its own; the server may just be restarting.
+
+    :returns: empty, or the sentence why it is still there
+    """
+    end = time.monotonic() + _CLEANUP_PATIENCE_S
+    while True:
+        try:
+            with connect(target, statement_timeout_ms=_CLEANUP_PATIENCE_S * 1000) as session:
+                if drop(session, name, comment):
+                    return ""
+                return f"Database {name!r} was changed by somebody else meanwhile, and was left alone."
+        except (psycopg2.Error, RunbookError) as error:
+            if time.monotonic() > end:
+                why = error.message if isinstance(error, RunbookError) else type(error).__name__
+                return f"Database {name!r} is unfinished and could not be dropped ({why}); the next restore drops it."
+        time.sleep(0.5)
+
+
+def analyze(session: Session) -> None:
+    """Gather the planner's statistics, since a restored database has none."""
+    session.execute("ANALYZE")
+
+
+def _first_line(error: psycopg2.Error) -> str:
+    return str(error.diag.message_primary or type(error).__name__)
+
+
+# The programs ---------------------------------------------------------------------------------------------------------
+
+
+def find_clients(bindir: str | None) -> dict[str, int]:
+    """Every folder with a pg_restore, and its major version.
+
+    :param bindir: look only there
+    :raises RunbookError: there is none in ``bindir``
+    """
+    if bindir:
+        folders = [Path(bindir)]
+        if not (folders[0] / "pg_restore").exists():
+            raise RunbookError(
+                f"bindir: {bindir} holds no pg_restore; name the folder of PostgreSQL's client programs."
+            )
+    else:
+        on_path = shutil.which("pg_restore")
+        folders = [*pgtools.bindirs(), *([Path(on_path).parent] if on_path else [])]
+    found: dict[str, int] = {}
+    for folder in folders:
+        with suppress(OSError, subprocess.TimeoutExpired):
+            said = subprocess.run(
+                [str(folder / "pg_restore"), "--version"], capture_output=True, text=True, check=False, timeout=30
+            ).stdout
+            version = re.search(r"\) (\d+)", said)
+            if version:
+                found[str(folder)] = int(version[1])
+    return found
+
+
+def _conninfo(target: Target) -> str:
+    """Where a program connects to, without the password: it is shown by ps."""
+    named: dict[str, Any] = {
+        "host": target.host, "port": target.port, "dbname": target.database, "user": target.user,
+        "sslmode": target.ssl_mode, "connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10,
+        "keepalives_count": 3,
+    }  # fmt: skip
+    if target.ca_cert:
+        named["sslrootcert"] = target.ca_cert
+    hidden = {"options", "passfile", "sslpassword", "application_name"}
+    named |= {key: value for key, value in target.extra if key not in hidden}
+    return str(psycopg2.extensions.make_dsn(**named))
+
+
+def _environment(target: Target, server_version: int, memory_mb: int) -> dict[str, str]:
+    """The environment of a program that writes to the new database, with settings that suit a first filling."""
+    settings = {
+        # Lost in a crash of the server is only what a new restore brings back.
+        "synchronous_commit": "off",
+        "maintenance_work_mem": f"{memory_mb}MB",
+        "statement_timeout": "0",
+        "idle_in_transaction_session_timeout": "0",
+    }
+    if server_version >= 140000:
+        # A server process whose client was killed ends, and does not finish an index for nobody.
+        settings["client_connection_check_interval"] = "2s"
+    extra = dict(target.extra)
+    options = " ".join([extra.get("options", ""), *(f"-c {key}={value}" for key, value in settings.items())])
+    secrets = {
+        "PGPASSWORD": target.password,
+        "PGSSLPASSWORD": extra.get("sslpassword"),
+        "PGPASSFILE": extra.get("passfile"),
+    }
+    return (
+        {key: value for key, value in os.environ.items() if not key.startswith("PG")}
+        | {"PGAPPNAME": "runbook restoring", "PGOPTIONS": options.strip(), "LC_ALL": "C"}
+        | {key: value for key, value in secrets.items() if value}
+    )
+
+
+class Failed(Exception):  # noqa: N818 - it is caught where it becomes a RunbookError
+    """A program of PostgreSQL failed; its last words."""
+
+    def __init__(self, said: Sequence[str]) -> None:
+        super().__init__("a program failed")
+        self.said = said
+
+
+class Program:
+    """One pg_restore that runs."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], stderr: IO[bytes], errors: Callable[[Sequence[str]], list[str]]
+    ) -> None:
+        self.process = process
+        self._stderr = stderr
+        self._errors = errors
+
+    def is_done(self) -> bool:
+        """Whether it ended well.
+
+        :raises Failed: it ended badly
+        """
+        code = self.process.poll()
+        if code is None:
+            return False
+        self._stderr.seek(0)
+        said = self._stderr.read(_STDERR_BYTES).decode(errors="replace").splitlines()
+        # It ends with 1 for harmless errors too, where it was told to go on after them.
+        if self._errors(said) or code not in {0, 1} or (code == 1 and not said):
+            raise Failed(said or [f"pg_restore: error: it was ended by signal {-code}" if code < 0 else ""])
+        return True
+
+
+class Filler:
+    """Starts pg_restore for one new database, and ends all that was started when something goes wrong."""
+
+    def __init__(
+        self, target: Target, *, folder: str, client_version: int, server_version: int, memory_mb: int,
+        errors: Callable[[Sequence[str]], list[str]],
+    ) -> None:  # fmt: skip
+        """Remember what every pg_restore needs.
+
+        :param target: the new database
+        :param folder: where pg_restore is
+        :param errors: picks the errors that matter out of what a program said
+        """
+        self.programs = Programs()
+        self._target = target
+        self._folder = folder
+        self._errors = errors
+        # A client from 17 on sets a parameter that older servers do not know, and would stop at that.
+        self._stop_at_errors = [] if client_version >= 17 and server_version < 170000 else ["--exit-on-error"]
+        self._environment = _environment(target, server_version, memory_mb)
+        # A killed module takes along what does not read from it.
+        setpriv = shutil.which("setpriv")
+        self._leash = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+
+    def start(self, section: str, *words: str, stdin: int = subprocess.DEVNULL) -> Program:
+        """Start pg_restore for one section of an archive; from the main thread, whose end it does not survive."""
+        stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process's object
+        program = str(Path(self._folder) / "pg_restore")
+        command = [
+            *self._leash, program, f"--section={section}", *self._stop_at_errors, "--no-password",
+            f"--dbname={_conninfo(self._target)}", *words,
+        ]  # fmt: skip
+        process = self.programs.start(command, stdin=stdin, stderr=stderr, env=self._environment)
+        return Program(process, stderr, self._errors)
+
+    def run(self, section: str, *words: str, check: Callable[[], None]) -> None:
+        """Run pg_restore to its end."""
+        program = self.start(section, *words)
+        while not program.is_done():
+            check()
+            time.sleep(_TICK_S)
+
+
+# The objects ----------------------------------------------------------------------------------------------------------
+
+
+class Verified:
+    """Objects one after the other as one stream, each held to the size and SHA-256 that the manifest gives."""
+
+    def __init__(self, store: Store, objects: Sequence[Object]) -> None:
+        self._pieces = self._read(store, objects)
+
+    @staticmethod
+    def _read(store: Store, objects: Sequence[Object]) -> Iterator[bytes]:
+        for each in objects:
+            digest, size = hashlib.sha256(), 0
+            with store.open(each.key, each.version_id) as body:
+                if body.size_bytes != each.size_bytes:
+                    raise RunbookError(
+                        f"{store.url(each.key)} has {body.size_bytes:,} bytes and the manifest says "
+                        f"{each.size_bytes:,}; it was cut or replaced: take another backup."
+                    )
+                while piece := body.read(PIPE_BYTES):
+                    digest.update(piece)
+                    size += len(piece)
+                    yield piece
+            if size != each.size_bytes or digest.hexdigest() != each.sha256:
+                raise RunbookError(
+                    f"{store.url(each.key)} does not have the SHA-256 of its manifest; it was damaged or replaced: "
+                    "take another backup, or an earlier version of the object."
+                )
+
+    def read(self, size: int = -1, /) -> bytes:  # noqa: ARG002 - a reader may get less than it asked for
+        """The next piece; none at the end."""
+        return next(self._pieces, b"")
+
+
+class Unpacked:
+    """Objects as pg_dump wrote them: verified, decrypted, decompressed."""
+
+    def __init__(self, store: Store, objects: Sequence[Object], programs: Programs, decrypt: Sequence[str]) -> None:
+        self._name = store.url(objects[0].key)
+        source: Readable = Verified(store, objects)
+        if decrypt:
+            source = Output(programs, decrypt, explain=self._explain, source=source)
+        self._source = source
+        reader: Any = zstandard.ZstdDecompressor()
+        self._reader = reader.stream_reader(source, read_size=PIPE_BYTES, read_across_frames=True, closefd=False)
+        self.bytes_read = 0
+
+    def _explain(self, program: str, code: int | None, _said: str) -> str:
+        return (
+            f"{self._name} could not be decrypted ({program} ended with {code}); check identity_file, and that it "
+            "belongs to the key that the backup was made for."
+        )
+
+    def read(self) -> bytes:
+        """The next piece; none at the end.
+
+        :raises RunbookError: the object is not what the manifest says, or cannot be unpacked
+        """
+        try:
+            piece: bytes = self._reader.read(PIPE_BYTES)
+        except zstandard.ZstdError:
+            raise RunbookError(
+                f"{self._name} cannot be decompressed, so it is damaged; take another backup, or an earlier version of "
+                "the object."
+            ) from None
+        self.bytes_read += len(piece)
+        if not piece:
+            # zstd is content with the end of its frame; the digest is only judged at the end of the object.
+            while self._source.read(PIPE_BYTES):
+                pass
+        return piece
+
+
+def decryption(kind: str, identity_file: str | None) -> list[str]:
+    """The command that decrypts an object; empty where none is encrypted.
+
+    :raises RunbookError: the program or the identity is missing
+    """
+    if kind == "none":
+        return []
+    program = shutil.which(kind)
+    if program is None:
+        raise RunbookError(f"The backup is encrypted with {kind}, which is not installed on this machine; install it.")
+    if kind == "gpg":
+        return [program, "--batch", "--no-tty", "--quiet", "--decrypt"]
+    if not identity_file:
+        raise RunbookError(
+            "identity_file: it is not set, and the backup is encrypted with age; name the secret key's file."
+        )
+    if not os.access(identity_file, os.R_OK):
+        raise RunbookError(f"identity_file: {identity_file} cannot be read; check its path and its rights.")
+    return [program, "--decrypt", "--identity", identity_file]
+
+
+def fetch(source: Unpacked, path: Path, check: Callable[[], None]) -> int:
+    """Write an unpacked object to a file that only this user may read; its size in bytes."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:  # noqa: PTH123 - with its mode
+        while piece := source.read():
+            out.write(piece)
+            check()
+    return path.stat().st_size
+
+
+class _Stream:
+    """One data stream on its way into one pg_restore."""
+
+    def __init__(self, source: Unpacked, program: Program) -> None:
+        self.source = source
+        self.program = program
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self._feed, daemon=True)
+        self.thread.start()
+
+    def _feed(self) -> None:
+        stdin: Any = self.program.process.stdin
+        try:
+            while piece := self.source.read():
+                view = memoryview(piece)
+                while view:
+                    view = view[stdin.write(view) :]
+        except BrokenPipeError:
+            # The program ended first, and says itself why.
+            pass
+        except BaseException as error:
+            # Raised again by is_done.
+            self.error = error
+            # It must not take the end of its input for the end of the data.
+            self.program.process.kill()
+        finally:
+            with suppress(OSError):
+                stdin.close()
+
+    def is_done(self) -> bool:
+        if self.thread.is_alive():
+            if self.program.process.poll() is None:
+                return False
+            # The program is gone: then the feeder fails at its next piece, or was the one that ended it.
+            self.thread.join(5)
+        if self.error is not None:
+            raise self.error
+        return self.program.is_done()
+
+
+def fill(
+    filler: Filler,
+    streams: Sequence[Sequence[Object]],
+    unpack: Callable[[Sequence[Object]], Unpacked],
+    *,
+    jobs: int,
+    check: Callable[[], None],
+    on_bytes: Callable[[int], None],
+) -> int:
+    """Load data streams side by side, at most ``jobs`` at a time; bytes that were loaded, unpacked.
+
+    :param check: is called again and again; what it raises stops the loading
+    :param on_bytes: is told how many bytes are through
+    :raises Failed: pg_restore failed
+    :raises RunbookError: an object is not what the manifest says
+    """
+    waiting = list(streams)
+    running: list[_Stream] = []
+    done = 0
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            running.append(_Stream(unpack(waiting.pop(0)), filler.start("data", stdin=subprocess.PIPE)))
+        for stream in list(running):
+            if stream.is_done():
+                done += stream.source.bytes_read
+                running.remove(stream)
+        on_bytes(done + sum(stream.source.bytes_read for stream in running))
+        check()
+        time.sleep(_TICK_S)
+    return done
+
+
+def sizes(store: Store, manifest: Manifest) -> Mapping[str, int | None]:
+    """Size of each object of a backup as S3 says, None where it is missing."""
+    found: dict[str, int | None] = {}
+    for each in manifest.objects:
+        answer = store.head(each.key, each.version_id)
+        found[each.key] = int(answer["ContentLength"]) if answer else None
+    return found

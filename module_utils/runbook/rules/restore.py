@@ -1,0 +1,356 @@
+"""Which backup is restored, into which new database, and what must be there before the first byte moves.
+
+A restore never writes to a database that exists. It makes a new one beside the living one, marks it as unfinished in
+its comment (:class:`~ansible.module_utils.runbook.rules.swap.Marker`), and marks it as proven only when its contents
+were compared with the backup. So a restore that fails, or is killed, leaves nothing that anybody could take for the
+real thing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import manifest as manifests
+from ansible.module_utils.runbook.rules.identifiers import MAX_IDENTIFIER_BYTES
+from ansible.module_utils.runbook.rules.swap import Marker, dated_name
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from ansible.module_utils.runbook.rules.manifest import Manifest, Object
+
+#: What ``backup`` says when no particular one is meant.
+LATEST = "latest"
+#: Room that a database takes beyond its size: WAL, and files that sort the rows of an index.
+ROOM_FACTOR = 1.2
+#: What a restore keeps on the bastion's disk: the schema. A larger one is said.
+TEMPORARY_BYTES = 64 << 20
+
+
+# Which backup ---------------------------------------------------------------------------------------------------------
+
+
+def candidates(folders: Sequence[str], *, backup: str, before: datetime | None) -> list[str]:
+    """Backups that are meant, the best one first; whether they are complete is not known yet.
+
+    :param folders: names found below the database's folder
+    :param backup: the name of one, or ``latest``
+    :param before: only backups that began before this time
+    :raises RunbookError: there is none, or the options contradict each other
+    """
+    found = sorted((name for name in folders if manifests.is_backup_id(name)), reverse=True)
+    if backup != LATEST:
+        if before is not None:
+            raise RunbookError("backup and before: both are set; name a backup, or a time that it must be older than.")
+        if not manifests.is_backup_id(backup):
+            raise RunbookError(
+                f"backup: {backup!r} names no backup; write {LATEST}, or a name such as 2026-11-23T03-00-00Z."
+            )
+        if backup not in found:
+            raise RunbookError(f"backup: there is no {backup}; there are {_some(found)}.")
+        return [backup]
+    if not found:
+        raise RunbookError("backup: there is none of this database; check bucket, prefix and database.")
+    older = [name for name in found if before is None or (manifests.started_at(name) or before) < before]
+    if not older:
+        raise RunbookError(f"before: no backup began before {before:%Y-%m-%d %H:%M:%S %Z}; there are {_some(found)}.")
+    return older
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3])
+    return f"{shown} and {len(names) - 3} older" if len(names) > 3 else shown or "none"
+
+
+def check_manifest(manifest: Manifest, *, folder: str, database: str, backup_id: str) -> None:
+    """See that a manifest is the one of the backup that was asked for.
+
+    :param folder: where it was found; every object lies there too
+    :raises RunbookError: it is that of another database or backup
+    """
+    if manifest.source.database != database:
+        raise RunbookError(
+            f"database: the backup in {folder} is of {manifest.source.database!r}, not of {database!r}; a foreign "
+            "backup is not restored: ask for its own name, or look for who put it there."
+        )
+    strange = [each.key for each in manifest.objects if not each.key.startswith(folder)]
+    if manifest.backup_id != backup_id or strange:
+        raise RunbookError(
+            f"backup: the manifest in {folder} is that of {manifest.backup_id}"
+            f"{f', with objects elsewhere ({strange[0]})' if strange else ''}; take another backup."
+        )
+
+
+def wrong_objects(manifest: Manifest, sizes: Mapping[str, int | None]) -> list[str]:
+    """What is wrong with the stored objects, one sentence each.
+
+    :param sizes: size of each object as S3 says, None where there is none
+    """
+    found = []
+    for each in manifest.objects:
+        size = sizes.get(each.key)
+        if size is None:
+            found.append(f"{each.key} is missing")
+        elif size != each.size_bytes:
+            found.append(f"{each.key} has {size:,} bytes instead of {each.size_bytes:,}")
+    return found
+
+
+# Into which server ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Server:
+    """The server that the new database is made on."""
+
+    version: int
+    in_recovery: bool
+    role: str
+    is_superuser: bool
+    may_create: bool
+    #: Comments of all databases, by name.
+    databases: Mapping[str, str | None]
+    roles: Collection[str]
+    #: Version that CREATE EXTENSION would install, by name.
+    extensions: Mapping[str, str]
+    #: Locales of the operating system that the server knows of, as its catalogues spell them.
+    locales: Collection[str]
+    has_icu: bool
+    #: Free room for data; None where that cannot be known from here.
+    free_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be restored, and where to."""
+
+    manifest: Manifest
+    folder: str
+    target: str
+    #: It was done before: the target is there, made from this backup, and proven.
+    done_at: str | None
+    #: Databases that killed restores left behind, and that are dropped first.
+    leftovers: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def schema(self) -> Object:
+        """The object that holds the schema; a manifest without it is refused when it is read."""
+        found = self.manifest.one("schema")
+        assert found is not None  # noqa: S101 - manifest.parse() refuses it
+        return found
+
+
+def target_name(wanted: str | None, *, database: str, backup_id: str) -> str:
+    """Name of the new database: ``wanted``, or ``<database>_restore_<backup_id>``.
+
+    :raises RunbookError: it is longer than PostgreSQL's names, or the living database's own
+    """
+    if not wanted:
+        return dated_name(database, "restore", backup_id)
+    if len(wanted.encode()) > MAX_IDENTIFIER_BYTES or "\0" in wanted:
+        raise RunbookError(
+            f"target_database: {wanted!r} is longer than PostgreSQL's {MAX_IDENTIFIER_BYTES} bytes; shorten it."
+        )
+    return wanted
+
+
+def plan(
+    manifest: Manifest, server: Server, *, folder: str, target: str, leftovers: Sequence[str], busy: Collection[str]
+) -> Plan:
+    """Decide whether this server can take the backup.
+
+    :param target: name of the new database
+    :param leftovers: databases marked as being restored in which nobody is at work any more
+    :param busy: databases marked as being restored in which a run is at work
+    :raises RunbookError: something is missing, with all that is; nothing was changed
+    """
+    marker = Marker.read(server.databases.get(target))
+    if target in server.databases and target not in leftovers:
+        if marker and marker.state == "proven" and marker.backup_id == manifest.backup_id:
+            return Plan(manifest, folder, target, marker.at, (), ())
+        what = "is being restored by another run" if target in busy else "exists, and is never overwritten"
+        raise RunbookError(f"target_database: {target!r} {what}; drop it first, or name another one.")
+    problems = list(_problems(manifest, server))
+    if problems:
+        raise RunbookError(f"This backup cannot be restored here: {'; '.join(problems)}.", problems=problems)
+    return Plan(manifest, folder, target, None, tuple(leftovers), tuple(_cautions(manifest, server)))
+
+
+def _problems(manifest: Manifest, server: Server) -> Iterator[str]:
+    source = manifest.source
+    if server.in_recovery:
+        yield "this server is a standby; name the primary in login_host"
+    if not (server.is_superuser or server.may_create):
+        yield f"login_user {server.role!r} may not create databases; give it CREATEDB"
+    if server.version // 10000 < source.server_version_num // 10000:
+        yield (
+            f"it was made from PostgreSQL {source.server_version_num // 10000} and this server is "
+            f"{server.version // 10000}; restore into that version or a newer one"
+        )
+    missing = sorted(set(manifest.roles) - set(server.roles))
+    if missing:
+        globals_object = manifest.one("globals")
+        hint = f", as {globals_object.key} has them" if globals_object else ""
+        yield f"the role(s) {', '.join(missing)} are missing; create them first{hint}"
+    for extension in manifest.extensions:
+        offered = server.extensions.get(extension.name)
+        if offered is None:
+            yield f"the extension {extension.name} {extension.version} is not installed on this server; install it"
+        elif is_older(offered, extension.version):
+            yield (
+                f"the extension {extension.name} is {offered} on this server and was {extension.version}; install the "
+                "newer one"
+            )
+    if source.locale_provider == "icu" and not server.has_icu:
+        yield f"it uses the ICU locale {source.icu_locale!r} and this server was built without ICU"
+    if server.free_bytes is not None and server.free_bytes < source.size_bytes:
+        yield (
+            f"the database had {source.size_bytes:,} bytes and only {server.free_bytes:,} are free where this server "
+            "keeps its data; make room"
+        )
+
+
+def _cautions(manifest: Manifest, server: Server) -> Iterator[str]:
+    source = manifest.source
+    yield from manifest.warnings
+    if source.locale_provider == "libc":
+        known = {normal_locale(each) for each in server.locales}
+        for name in sorted({source.collate, source.ctype}):
+            if normal_locale(name) not in known:
+                yield f"This server's catalogues do not list the locale {name}; if it has none, nothing is restored."
+    if server.free_bytes is None:
+        yield (
+            f"The free room on the server is unknown from here; the database needs about "
+            f"{int(source.size_bytes * ROOM_FACTOR):,} bytes."
+        )
+    elif server.free_bytes < source.size_bytes * ROOM_FACTOR:
+        yield f"Only {server.free_bytes:,} bytes are free on the server, hardly more than the database needs."
+
+
+def normal_locale(name: str) -> str:
+    """A locale's name in one spelling.
+
+    >>> normal_locale("en_US.UTF-8") == normal_locale("en_US.utf8")
+    True
+    >>> normal_locale("POSIX")
+    'c'
+    """
+    text = name.lower().replace("-", "")
+    return "c" if text == "posix" else text
+
+
+def is_older(offered: str, wanted: str) -> bool:
+    """Whether one version of an extension comes before another; of spellings that cannot be compared, no.
+
+    >>> is_older("1.9", "1.10")
+    True
+    >>> is_older("3.4.2", "3.4")
+    False
+    """
+    numbers = [[int(part) for part in re.findall(r"\d+", version)] for version in (offered, wanted)]
+    return bool(numbers[0] and numbers[1]) and numbers[0] < numbers[1]
+
+
+def choose_client(found: Mapping[str, int], *, dumped_by: int, server: int) -> str:
+    """The folder whose pg_restore fits best: able to read the archive, and of the server's own version if possible.
+
+    :param found: major version of pg_restore by folder
+    :param dumped_by: major version of the pg_dump that made the archives
+    :param server: major version of the server
+    :raises RunbookError: none is new enough
+    """
+    able = {folder: version for folder, version in found.items() if version >= dumped_by}
+    if not able:
+        newest = max(found.values(), default=0)
+        raise RunbookError(
+            f"bindir: the backup was made by pg_dump {dumped_by}, and the newest pg_restore found here is "
+            f"{newest or 'none'}; install PostgreSQL's client programs {dumped_by} or newer, or name their folder."
+        )
+    # An older client than the server's own is second best, and so is a newer one, which sets unknown parameters.
+    return min(able, key=lambda folder: (able[folder] != server, abs(able[folder] - server)))
+
+
+def major(version: str) -> int:
+    """The major version in what a program or a manifest says.
+
+    >>> major("pg_dump (PostgreSQL) 18.6")
+    18
+    """
+    found = re.search(r"\d+", version)
+    return int(found[0]) if found else 0
+
+
+# What programs say ----------------------------------------------------------------------------------------------------
+
+#: A pg_restore that is newer than the server sets this first, and an older server knows nothing of it.
+_HARMLESS = re.compile(r'unrecognized configuration parameter "transaction_timeout"')
+_SAID = re.compile(r"^pg_restore: (?:error|fatal): (?P<text>.*)$")
+_COPY = re.compile(r'^(?P<head>COPY failed for table "(?:[^"]|"")*": ERROR:\s+)(?P<text>.*)$')
+
+
+def said_errors(lines: Sequence[str]) -> list[str]:
+    """Errors that pg_restore told, without those that mean nothing and without anything of a row.
+
+    >>> said_errors(['pg_restore: error: could not execute query: ERROR:  role "app" does not exist', 'DETAIL: x'])
+    ['could not execute query: ERROR:  role "app" does not exist']
+    >>> said_errors(['pg_restore: error: COPY failed for table "t": ERROR:  invalid input syntax for type json: "x"'])
+    ['COPY failed for table "t": ERROR:  invalid input syntax for type json']
+    """
+    found = []
+    for line in lines:
+        said = _SAID.match(line)
+        if not said or _HARMLESS.search(line):
+            continue
+        copy = _COPY.match(said["text"])
+        # Behind COPY's own words the server may quote a value.
+        found.append(
+            copy["head"].replace("\t", " ") + copy["text"].split('"')[0].rstrip(" :") if copy else said["text"]
+        )
+    return found
+
+
+def explain(program_said: Sequence[str], *, step: str, target: str) -> str:
+    """One sentence for a program that failed."""
+    errors = said_errors(program_said)
+    text = " ".join(errors[0].split()).rstrip(".") if errors else "it ended without a word"
+    cure = "look at the server's log"
+    for pattern, better in (
+        (r"No space left|could not extend file|could not write", "make room on the server"),
+        (r"role .* does not exist", "create the role"),
+        (r"tablespace .* does not exist", "create the tablespace"),
+        (r"extension .* is not available", "install the extension on the server"),
+        (r"permission denied|must be (?:owner|superuser|member)", "connect as a superuser"),
+        (r"server closed the connection|terminating connection|connection to server|could not connect|no connection to",
+         "see that the server is up, and run again"),
+        (r"unsupported version|input file|archive", "the backup may be damaged; verify it, and take another one"),
+    ):  # fmt: skip
+        if re.search(pattern, text):
+            cure = better
+            break
+    return f"pg_restore failed with {step} of {target}: {text}; {cure}."
+
+
+def sentence(chosen: Plan, *, rows: int, dump_bytes: int, duration_s: float, proof: str) -> str:
+    """What was restored."""
+    source = chosen.manifest.source
+    return (
+        f"Restored {source.database} as of {source.snapshot_at} into {chosen.target}: {len(chosen.manifest.tables)} "
+        f"tables, {rows:,} rows, {dump_bytes:,} bytes in {duration_s:.1f} s. {proof}"
+    )
+
+
+def describe(chosen: Plan, jobs: int) -> str:
+    """The plan for ``--diff``."""
+    manifest = chosen.manifest
+    lines = [
+        f"backup: {chosen.folder} ({manifest.source.snapshot_at}, {manifest.size_bytes:,} bytes)",
+        f"into: {chosen.target}",
+        f"streams: {len(manifest.data_streams())}, {min(jobs, len(manifest.data_streams()))} at a time",
+        *(f"drop the leftover {name}" for name in chosen.leftovers),
+    ]
+    return "".join(f"{line}\n" for line in lines)
