@@ -14,6 +14,8 @@ from ansible.module_utils.runbook.rules import content_hash as hashes
 from ansible.module_utils.runbook.rules import manifest as manifests
 from conftest import S3, Database, run_module
 
+from playbooks import Project
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -146,3 +148,18 @@ def test_check_mode_writes_nothing_and_promises_the_same_plan(application, s3, b
     assert planned["plan"] == done["plan"]
     assert planned["executed_queries"] == done["executed_queries"]
     assert planned["diff"] == done["diff"]
+
+
+def test_the_playbook_backs_up_and_gives_the_lease_back(application, s3, bucket, tmp_path):
+    given = {f"backup_{name}": value for name, value in s3.options(bucket).items()}
+    project = Project.for_database(tmp_path, application, **given)
+    dry = project.run("backup.yml", "--check", "--diff")
+    assert dry.code == 0, dry.output
+    assert keys(s3, bucket) == []
+    done = project.run("backup.yml")
+    assert done.code == 0, done.output
+    result = done.last("pg_backup")
+    assert f"{application.name}/{result['backup_id']}/manifest.json" in keys(s3, bucket)
+    assert result["changed"] is True
+    assert s3.secret_key not in done.output
+    assert application.run("SELECT * FROM runbook.lease") == []

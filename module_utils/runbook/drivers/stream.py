@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import zstandard
@@ -145,7 +146,7 @@ class Output:
         if self._feed_error is not None:
             raise self._feed_error
         if code != 0:
-            raise RunbookError(self._explain(os.path.basename(self._words[0]), code, said))  # noqa: PTH119
+            raise RunbookError(self._explain(Path(self._words[0]).name, code, said))
 
 
 def compressed(source: Readable, level: int) -> Readable:
