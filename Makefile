@@ -17,7 +17,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo sandbox sandbox-stop sandbox-reset test lint unit molecule bench lock clean
+.PHONY: help setup setup-test demo backup verify restore sandbox sandbox-stop sandbox-reset test lint unit molecule bench lock clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -31,15 +31,25 @@ setup-test: ## The same, with what the tests need
 sandbox: setup ## Start the sandbox: PostgreSQL, S3 API, a filled database
 	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/sandbox.yml
 
-sandbox-stop: setup ## Stop the sandbox; its database is kept
+sandbox-stop: setup ## Stop the sandbox; its database and its backups are kept
 	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/sandbox.yml -e sandbox_state=stopped
 
-sandbox-reset: setup ## Make the sandbox anew, so that there is old data to archive again
+sandbox-reset: setup ## Make the sandbox anew: old data to archive again, and no backup
 	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/sandbox.yml -e sandbox_state=reset
 
 demo: sandbox ## Weekly maintenance on the sandbox; says where the report is
 	@echo "A second run finds little to do: make sandbox-reset brings the old data back, make sandbox-stop ends the servers."
 	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/weekly_db.yml
+	@echo "Backups that prove themselves, on the same sandbox: make backup, then make verify, then make restore."
+
+backup: sandbox ## Back the sandbox's database up to its S3 API
+	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/backup.yml
+
+verify: sandbox ## Check the sandbox's newest backup, and prove it by restoring it into a scratch database
+	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/backup_verify.yml -e backup_verify_proof=true
+
+restore: sandbox ## Restore the sandbox's newest backup into a new database beside the living one
+	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/restore.yml
 
 test: setup-test ## Lint, unit, integration and fault tests, Molecule; ends with what could not be run and why
 	@$(BIN)/python -m tools.run_tests

@@ -34,13 +34,17 @@ class Need:
 NEEDS = (
     Need("pgbouncer", "pgbouncer", "tests with a transaction pooler before the database"),
     Need("faketime", "faketime", "tests with a clock that is off"),
+    Need("age", "age", "tests of backups that are encrypted with age"),
+    Need("gpg", "gnupg", "tests of backups that are encrypted with GPG"),
+    Need("promtool", "prometheus", "tests of the alert rules"),
 )
 
 
 def apt(*arguments: str) -> str | None:
     """Run apt-get; None when it worked, else its last words."""
     words = ["apt-get", "--yes", "--quiet", "-o", "Dpkg::Use-Pty=0", *arguments]
-    environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    # Daemons that come along (prometheus, pgbouncer) are not wanted as services: systemctl then starts none.
+    environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "SYSTEMD_OFFLINE": "1"}
     try:
         done = subprocess.run(
             words,

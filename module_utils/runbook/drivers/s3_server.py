@@ -234,7 +234,10 @@ class S3Server:
         """
         weed = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
         if weed is None:
-            raise RunbookError(f"SeaweedFS (weed) is not installed in {sys.prefix}; run make setup.")
+            raise RunbookError(
+                f"SeaweedFS (the program weed) is neither in {sys.prefix} nor on the PATH; run make setup, "
+                "or on a Mac with an Intel processor install seaweedfs with Homebrew."
+            )
         (self.folder / DATA).mkdir(parents=True, exist_ok=True)
         identity = {
             "name": "sandbox",
