@@ -1,0 +1,197 @@
+"""Recovery to a point in time on a real cluster with a real S3 server: set up, back up, check, restore, expire."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir
+from conftest import S3, Database, free_port, run_module
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Outcome
+
+PASSWORD = "canary-password-7f3a"
+
+
+@dataclass
+class Primary:
+    """A cluster that archives, and where."""
+
+    folder: Path
+    cluster: Cluster
+    s3: S3
+    bucket: str
+    stores: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def database(self) -> Database:
+        return Database("127.0.0.1", self.cluster.port, "postgres", "postgres")
+
+    def options(self, action: str, **more: Any) -> dict[str, Any]:
+        base = {
+            "action": action,
+            "environment": "sandbox",
+            "server": "main",
+            "state_dir": str(self.folder / "state"),
+            "login_host": "127.0.0.1",
+            "login_port": self.cluster.port,
+            "login_user": "postgres",
+            "login_password": PASSWORD,
+            "login_db": "postgres",
+            "deadline_s": 120,
+            "bindir": str(self.cluster.bindir),
+        }
+        return base | self.s3.options(self.bucket) | self.stores | more
+
+    def pitr(self, action: str, *, check: bool = False, **more: Any) -> Outcome:
+        return run_module("pg_pitr", self.options(action, **more), check=check)
+
+    def restore(self, name: str, *, check: bool = False, **more: Any) -> Outcome:
+        return self.pitr("restore", check=check, restore_path=str(self.folder / name), **more)
+
+    def rows(self, port: int) -> list[int]:
+        """What the table holds, on the server at ``port``."""
+        return [
+            row[0] for row in Database("127.0.0.1", port, "postgres", "postgres").run("SELECT id FROM note ORDER BY id")
+        ]
+
+    def add(self, number: int) -> datetime:
+        """One commit; a moment behind it, and before the next."""
+        self.database.run(f"INSERT INTO note VALUES ({number})")
+        time.sleep(0.02)
+        return datetime.fromisoformat(str(self.database.one("SELECT clock_timestamp()::text")))
+
+    def keys(self, part: str) -> list[str]:
+        found = self.s3.client().list_objects_v2(Bucket=self.bucket, Prefix=f"pitr/main/{part}").get("Contents", [])
+        return [each["Key"] for each in found]
+
+
+def make_primary(s3: S3, name: str = "") -> Primary:
+    folder = Path(tempfile.mkdtemp(prefix="runbook pitr%-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    cluster = Cluster(find_bindir(os.environ.get("PG_BINDIR")), folder / "primary" / "data", free_port())
+    cluster.init(password=PASSWORD)
+    cluster.start(fsync="off", max_connections=30, autovacuum="off", max_wal_size="1GB")
+    os.environ["PGPASSWORD"] = PASSWORD
+    return Primary(folder, cluster, s3, s3.bucket())
+
+
+def end(primary: Primary) -> None:
+    for data in primary.folder.glob("*/data"):
+        there = Cluster(primary.cluster.bindir, data, 0)
+        if there.is_running():
+            there.stop("immediate")
+    shutil.rmtree(primary.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def primary(s3) -> Iterator[Primary]:
+    made = make_primary(s3)
+    yield made
+    end(made)
+    os.environ.pop("PGPASSWORD", None)
+
+
+def test_story(primary):
+    """One server's life with recovery to a point in time, because each step needs the one before."""
+    # Nothing is there yet.
+    refused = primary.pitr("backup")
+    assert refused.failed
+    assert "run the setup" in refused.result["msg"]
+
+    # The plan, twice the same, and nothing written.
+    planned = primary.pitr("setup", check=True)
+    assert not planned.failed, planned.result
+    assert planned.result["changed"]
+    assert not (primary.folder / "state").exists()
+    assert primary.keys("") == []
+    assert primary.database.one("SELECT count(*) FROM pg_file_settings WHERE name = 'archive_command'") == 0
+
+    # Without leave to restart it says so, and is not green.
+    half = primary.pitr("setup")
+    assert half.result["restart_required"]
+    assert half.result["status"] == "unknown"
+    assert half.result["changes"] == planned.result["changes"]
+    assert primary.pitr("backup").failed
+
+    done = primary.pitr("setup", allow_restart=True)
+    assert (done.result["changed"], done.result["status"]) == (True, "ok")
+    again = primary.pitr("setup", allow_restart=True)
+    assert (again.result["changed"], again.result["status"]) == (False, "ok")
+
+    # Keys stand in one file that only its owner may read.
+    command = primary.database.one("SHOW archive_command")
+    assert primary.s3.secret_key not in command
+    keys = primary.folder / "state" / "aws-credentials"
+    assert keys.stat().st_mode & 0o777 == 0o600
+    assert primary.s3.secret_key in keys.read_text()
+
+    primary.database.run("CREATE TABLE note (id int PRIMARY KEY)")
+    empty = primary.pitr("check", switch_wal=True)
+    assert empty.failed
+    assert empty.result["status"] == "breach"
+    assert "make a base backup" in empty.result["msg"]
+    assert empty.result["archive_proof_s"] is not None
+
+    assert primary.pitr("backup", check=True).result["changed"]
+    assert primary.keys("base/") == []
+    backup = primary.pitr("backup")
+    assert not backup.failed, backup.result
+    assert backup.result["size_bytes"] > 0
+
+    moments = [primary.add(number) for number in (1, 2, 3)]
+    primary.database.run("SELECT pg_create_restore_point('before four')")
+    lsn = primary.database.one("SELECT pg_current_wal_insert_lsn()")
+    primary.add(4)
+    good = primary.pitr("check", switch_wal=True)
+    assert not good.failed, good.result
+    assert good.result["status"] == "ok"
+    assert good.result["gaps"] == []
+    assert good.result["oldest_restorable"] <= moments[0].isoformat() <= good.result["newest_restorable"]
+
+    # To a time: the commit before it is there, the one after it is not.
+    planned = primary.restore("to time", check=True, target_time=moments[1].isoformat())
+    assert planned.result["changed"]
+    assert not (primary.folder / "to time").exists()
+    restored = primary.restore("to time", target_time=moments[1].isoformat())
+    assert not restored.failed, restored.result
+    assert primary.rows(restored.result["port"]) == [1, 2]
+    assert datetime.fromisoformat(restored.result["recovery_point"]) <= moments[1]
+    assert restored.result["backup_id"] == planned.result["backup_id"] == backup.result["backup_id"]
+    assert restored.result["timeline"] == 2
+    there = Database("127.0.0.1", restored.result["port"], "postgres", "postgres")
+    assert there.one("SHOW archive_mode") == "off"
+    there.run("INSERT INTO note VALUES (99)")
+
+    # Never over it; discard removes it, once.
+    assert "never overwrites" in primary.restore("to time").result["msg"]
+    assert primary.pitr("discard", check=True, restore_path=str(primary.folder / "to time")).result["changed"]
+    assert primary.pitr("discard", restore_path=str(primary.folder / "to time")).result["changed"]
+    assert not (primary.folder / "to time").exists()
+    assert not primary.pitr("discard", restore_path=str(primary.folder / "to time")).result["changed"]
+
+    # To a name, an LSN, and all there is.
+    for target, rows in (
+        ({"target_name": "before four"}, [1, 2, 3]),
+        ({"target_lsn": lsn}, [1, 2, 3]),
+        ({}, [1, 2, 3, 4]),
+    ):
+        restored = primary.restore("again", **target)
+        assert not restored.failed, restored.result
+        assert primary.rows(restored.result["port"]) == rows
+        primary.pitr("discard", restore_path=str(primary.folder / "again"))
+    paused = primary.restore("again", target_name="before four", target_action="pause")
+    assert not paused.failed, paused.result
+    assert "paused" in paused.result["msg"]
+    assert Database("127.0.0.1", paused.result["port"], "postgres", "postgres").one("SELECT pg_is_in_recovery()")
+    primary.pitr("discard", restore_path=str(primary.folder / "again"))
