@@ -1,0 +1,331 @@
+"""What a mirror of a bucket decides: which objects are copied, in which parts, and what its findings mean.
+
+Two listings are all that a run over unchanged objects needs. An ETag is the MD5 sum of what was uploaded in one piece,
+and a sum over the sums of the parts of what was uploaded in parts. So a copy that is uploaded as the original was has
+the same ETag. Where that cannot be (another kind of encryption, parts too large), the copy carries its source's ETag in
+its metadata, and is asked for it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Literal
+
+from ansible.module_utils.runbook.errors import RunbookError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MIB = 2**20
+#: Metadata of a copy: the ETag of the object that it was made from.
+SOURCE_ETAG = "runbook-source-etag"
+#: Objects up to this size are copied in one piece; it is also the size of a part where nothing says otherwise.
+PIECE_BYTES = 16 * MIB
+#: The largest part that is held in memory to keep an ETag equal.
+MAX_PART_BYTES = 64 * MIB
+#: S3's limits: the least size of a part that is not the last, parts of an upload, bytes of a key, bytes of one copy.
+MIN_PART_BYTES = 5 * MIB
+MAX_PARTS = 10_000
+MAX_KEY_BYTES = 1024
+MAX_COPY_BYTES = 5 * 2**30
+#: Sizes of parts that S3 clients use when nobody says otherwise.
+USUAL_PART_BYTES = tuple(MIB * n for n in (5, 6, 8, 10, 15, 16, 20, 25, 32, 50, 64))
+#: Objects that a result names, of each kind.
+NAMED = 20
+
+Verdict = Literal["same", "copy", "ask"]
+State = Literal["on", "off", "unknown"]
+
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_PARTS = re.compile(r"[0-9a-f]{32}-(\d+)")
+
+
+def bare_etag(text: str) -> str:
+    """An ETag without its quotes and the mark of a weak one.
+
+    >>> bare_etag('W/"9b2c"')
+    '9b2c'
+    """
+    return text.removeprefix("W/").strip('"')
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object as a listing shows it; ``key`` is without the destination's prefix, ``etag`` without quotes."""
+
+    key: str
+    size_bytes: int
+    etag: str
+
+    @property
+    def is_md5(self) -> bool:
+        """Whether the ETag has the form of an MD5 sum of the whole content."""
+        return _MD5.fullmatch(self.etag) is not None
+
+    @property
+    def parts(self) -> int | None:
+        """How many parts it was uploaded in; None for an object that was uploaded in one piece.
+
+        >>> Entry("a", 1, "58ec8620569c397e2b6282e6d0a70255-5").parts
+        5
+        """
+        found = _PARTS.fullmatch(self.etag)
+        return int(found[1]) if found else None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is read and written in one piece."""
+        return self.size_bytes == 0 or (self.parts is None and self.size_bytes <= PIECE_BYTES)
+
+    def part_bytes(self, first_part_bytes: int | None = None) -> int:
+        """Size of the parts to copy it in: as it was uploaded, if that can be known and is not too large.
+
+        :param first_part_bytes: size of its first part, where the source's server tells it
+
+        >>> Entry("a", 21 * MIB, "58ec8620569c397e2b6282e6d0a70255-5").part_bytes() == 5 * MIB
+        True
+        """
+        if self.parts is not None:
+            told: tuple[int, ...] = () if first_part_bytes is None else (first_part_bytes,)
+            for candidate in (*told, *USUAL_PART_BYTES):
+                enough = candidate >= MIN_PART_BYTES or self.parts == 1
+                if enough and candidate <= MAX_PART_BYTES and -(-self.size_bytes // candidate) == self.parts:
+                    return candidate
+        return max(PIECE_BYTES, -(-self.size_bytes // MAX_PARTS))
+
+    def ranges(self, first_part_bytes: int | None = None) -> list[tuple[int, int]]:
+        """First and last byte of each part.
+
+        >>> Entry("a", 20 * MIB, "").ranges()
+        [(0, 16777215), (16777216, 20971519)]
+        """
+        part, size = self.part_bytes(first_part_bytes), self.size_bytes
+        return [(start, min(start + part, size) - 1) for start in range(0, size, part)]
+
+
+def compare(source: Entry, copy: Entry | None) -> Verdict:
+    """Whether ``copy`` is what ``source`` is now; ``ask`` where only the copy's own metadata can tell."""
+    if copy is None or copy.size_bytes != source.size_bytes:
+        return "copy"
+    # Times are not compared: the two servers' clocks may differ, and asking costs less than copying.
+    return "same" if copy.etag == source.etag else "ask"
+
+
+@dataclass
+class Plan:
+    """What there is and what is to be done."""
+
+    source_objects: int = 0
+    source_bytes: int = 0
+    unchanged_objects: int = 0
+    copy_objects: int = 0
+    copy_bytes: int = 0
+    #: Objects of the destination that the source does not hold any more.
+    extra_objects: int = 0
+    delete_objects: int = 0
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self.copy_objects or self.delete_objects)
+
+
+def refuse(plan: Plan, *, max_objects: int | None, max_bytes: int | None, max_delete: int) -> None:
+    """Refuse a plan that is larger than its caps, or that looks like a wrong source.
+
+    :raises RunbookError: before anything is written
+    """
+    if max_objects is not None and plan.copy_objects > max_objects:
+        raise RunbookError(
+            f"max_objects: {plan.copy_objects:,} objects are to be copied, and {max_objects:,} may be; nothing was. "
+            "Check source_bucket and prefix, or raise max_objects."
+        )
+    if max_bytes is not None and plan.copy_bytes > max_bytes:
+        raise RunbookError(
+            f"max_bytes: {plan.copy_bytes:,} bytes are to be copied, and {max_bytes:,} may be; nothing was. "
+            "Check source_bucket and prefix, or raise max_bytes."
+        )
+    if not plan.source_objects and plan.extra_objects:
+        raise RunbookError(
+            f"source_bucket: the source lists no object, and its mirror holds {plan.extra_objects:,}; nothing was "
+            "changed. Check source_bucket and source_prefix; if the source was emptied on purpose, mirror it to "
+            "another prefix."
+        )
+    if plan.delete_objects > max_delete:
+        raise RunbookError(
+            f"max_delete: {plan.delete_objects:,} objects are gone from the source, and {max_delete:,} may be deleted "
+            "from the mirror; nothing was changed. See why they are gone, or raise max_delete."
+        )
+
+
+def refuse_overlap(*, same_endpoint: bool, source_bucket: str, source_prefix: str, bucket: str, prefix: str) -> None:
+    """Refuse a mirror that would find its own copies in its source.
+
+    :raises RunbookError: the two places share keys
+    """
+    if same_endpoint and source_bucket == bucket and (prefix + source_prefix).startswith(source_prefix):
+        raise RunbookError(
+            f"bucket: {bucket!r} is the source too, and prefix {prefix!r} lies inside of source_prefix "
+            f"{source_prefix!r}, so that the next run would copy the copies; give another bucket or prefix."
+        )
+
+
+def too_long(key: str, prefix: str) -> bool:
+    """Whether the copy's key would be longer than S3 admits."""
+    return len((prefix + key).encode()) > MAX_KEY_BYTES
+
+
+def name_of(key: str, *, show: bool) -> str:
+    """How a result names an object: by its key, or by a digest of it, since file names may name people.
+
+    >>> name_of("avatars/jane.png", show=False)
+    'sha256:495f3805ed7087b4'
+    """
+    # Lone surrogates stand for bytes that are not UTF-8.
+    return key if show else f"sha256:{sha256(key.encode(errors='surrogateescape')).hexdigest()[:16]}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of Supabase's ``storage.objects``; size and ETag are None where its metadata does not say."""
+
+    key: str
+    size_bytes: int | None
+    etag: str | None
+
+    @classmethod
+    def of(cls, key: str, size: str | None, etag: str | None) -> Row:
+        """Read a row; what its metadata holds in another form than Supabase writes it, is not compared.
+
+        >>> Row.of("a.png", "12", '"9b2c"')
+        Row(key='a.png', size_bytes=12, etag='9b2c')
+        """
+        return cls(key, int(size) if size and size.isdecimal() else None, bare_etag(etag) if etag else None)
+
+
+@dataclass
+class Finding:
+    """What was seen besides the objects to copy; None where there was nothing to compare with."""
+
+    versioning: State = "unknown"
+    replication: State = "unknown"
+    rows: int | None = None
+    missing_rows: int | None = None
+    recoverable_rows: int | None = None
+    orphan_objects: int | None = None
+    differing_rows: int | None = None
+
+
+def judge(found: Finding, *, expect_versioning: bool, expect_replication: bool) -> tuple[str, list[str]]:
+    """Status of a mirror that was brought up to date, and what stands against it, one sentence each."""
+    breaches, unknowns = [], []
+    for what, state, expected in (
+        ("versioning", found.versioning, expect_versioning),
+        ("replication", found.replication, expect_replication),
+    ):
+        if expected and state == "off":
+            breaches.append(f"The source bucket has no {what}; switch it on, or set expect_source_{what} to false.")
+        elif expected and state == "unknown":
+            unknowns.append(
+                f"The source's server does not tell whether its bucket has {what}; ask its provider, and set "
+                f"expect_source_{what} to false if it cannot be checked."
+            )
+    if found.missing_rows:
+        breaches.append(
+            f"{found.missing_rows:,} rows of storage.objects have no object in the source; the mirror still holds "
+            f"{found.recoverable_rows or 0:,} of them."
+        )
+    if found.differing_rows:
+        breaches.append(f"{found.differing_rows:,} rows of storage.objects tell another size or ETag than the object.")
+    return ("breach" if breaches else "unknown" if unknowns else "ok"), breaches + unknowns
+
+
+def require_versions(bucket: str, state: State) -> None:
+    """Refuse a destination in which something overwritten would be lost.
+
+    :raises RunbookError: it keeps no versions, or does not tell
+    """
+    if state == "off":
+        raise RunbookError(f"bucket: {bucket} keeps no versions, so nothing is written to it; switch versioning on.")
+    if state == "unknown":
+        raise RunbookError(
+            f"bucket: the server does not tell whether {bucket} keeps versions, so nothing is written to it; let the "
+            "credentials read its versioning, or name another bucket."
+        )
+
+
+def describe(plan: Plan, source: str, destination: str) -> str:
+    """The plan as a diff shows it."""
+    return (
+        f"{source} -> {destination}\n"
+        f"  source     {plan.source_objects:,} objects, {plan.source_bytes:,} bytes\n"
+        f"  unchanged  {plan.unchanged_objects:,} objects\n"
+        f"  copy       {plan.copy_objects:,} objects, {plan.copy_bytes:,} bytes\n"
+        f"  delete     {plan.delete_objects:,} of {plan.extra_objects:,} objects that the source does not hold\n"
+    )
+
+
+def human_bytes(size: float) -> str:
+    """A size for people.
+
+    >>> human_bytes(3_200_000_000)
+    '3.2 GB'
+    """
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def many(number: int, noun: str = "object") -> str:
+    """A number of things.
+
+    >>> many(1), many(2_000)
+    ('1 object', '2,000 objects')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def sentence(figures: Mapping[str, Any], *, check_mode: bool) -> str:
+    """What was done, or in check mode would be, in one sentence."""
+    plan, way = figures["plan"], f"from {figures['source']} to {figures['destination']}"
+    rest = f"{plan['unchanged_objects']:,} unchanged"
+    if check_mode:
+        return (
+            f"Would copy {many(plan['copy_objects'])} ({human_bytes(plan['copy_bytes'])}) {way} and delete "
+            f"{plan['delete_objects']:,}; {rest}."
+        )
+    deleted = f" and deleted {figures['deleted_objects']:,}" if figures["deleted_objects"] else ""
+    return (
+        f"Copied {many(figures['copied_objects'])} ({human_bytes(figures['copied_bytes'])}) {way}{deleted} in "
+        f"{figures['duration_s']:.1f} s; {rest}."
+    )
+
+
+def undone(figures: Mapping[str, Any], *, hopeless: str, late: bool, deadline_s: int) -> list[str]:
+    """What was left undone and why, one sentence each."""
+    remaining, failed = figures["remaining_objects"], figures["failed_objects"]
+    if not remaining:
+        return []
+    reasons = ", ".join(f"{error} {count:,}" for error, count in sorted(figures["errors"].items()))
+    if hopeless:
+        said = f"Stopped after {hopeless}, because others would fail too: {CURES.get(hopeless, 'look at the server')}."
+    elif late:
+        said = f"Stopped after deadline_s, {deadline_s}; run again, or raise it."
+    else:
+        said = f"{many(failed)} could not be copied ({reasons}); the result names some."
+    return [f"{said} {many(remaining)} still to copy; run again, and the next run goes on."]
+
+
+#: What to do about an answer that ends a run.
+CURES = {
+    "ExpiredToken": "give the run credentials that outlive it",
+    "ExpiredTokenException": "give the run credentials that outlive it",
+    "AccessDenied": "let the credentials read the source and write the destination",
+    "NoSuchBucket": "check source_bucket and bucket",
+    "QuotaExceeded": "make room at the destination",
+    "SlowDown": "lower jobs",
+}
