@@ -34,6 +34,10 @@ options:
       - Buckets to make. Needed with O(state=started). Others are left alone.
     type: list
     elements: str
+  files_bucket:
+    description:
+      - One of O(buckets) that gets 60 synthetic files if there is nothing in it.
+    type: str
   environment:
     description:
       - What the tag C(runbook-environment) of the buckets says.
@@ -54,6 +58,7 @@ EXAMPLES = r"""
   sandbox_s3:
     path: /srv/sandbox/s3
     buckets: [mental-scribe-backups, mental-scribe-files]
+    files_bucket: mental-scribe-files
 """
 
 RETURN = r"""
@@ -112,6 +117,9 @@ def core(context: Context) -> dict[str, Any]:
 
 def _started(context: Context, home: Home) -> dict[str, Any]:
     wanted, buckets, environment = (context.params[key] for key in ("port", "buckets", "environment"))
+    files = context.params["files_bucket"]
+    if files and files not in buckets:
+        raise RunbookError(f"files_bucket: {files} is not among buckets ({', '.join(buckets)}); add it there.")
     state = home.read()
     home.refuse_strangers(*FILES)
     server = S3Server.from_state(home.path, state) if state else S3Server.new(home.path, wanted)
@@ -125,28 +133,35 @@ def _started(context: Context, home: Home) -> dict[str, Any]:
         server = server.on_free_ports(wanted)
         if not context.check_mode:
             server = server.start(wanted, note=lambda launched: home.write(launched.state()))
-    missing = server.missing_buckets(buckets, environment) if running or not context.check_mode else buckets
+    there = running or not context.check_mode
+    missing = server.missing_buckets(buckets, environment) if there else buckets
     if not context.check_mode:
         server.make_buckets(missing, environment)
+    fill = bool(files) and (files in missing or server.lacks_files(files))
+    if fill and not context.check_mode:
+        server.make_files(files)
     deed = "" if stays else "start" if not running else "move"
     return {
-        "changed": not stays or bool(missing),
+        "changed": not stays or bool(missing) or fill,
         "endpoint_url": server.endpoint_url,
         "port": server.port,
         "buckets": missing,
-        "msg": _sentence(deed, missing, server.endpoint_url, would=context.check_mode),
+        "msg": _sentence(deed, missing, files if fill else "", server.endpoint_url, would=context.check_mode),
     }
 
 
-def _sentence(deed: str, made: list[str], where: str, *, would: bool) -> str:
-    past = {"start": "Started", "move": "Moved"}
-    if not deed and not made:
+def _sentence(deed: str, made: list[str], filled: str, where: str, *, would: bool) -> str:
+    """What was done, or would be."""
+    verbs = {"start": ("start", "Started"), "move": ("move", "Moved")}
+    steps = [(*verbs[deed], f"an S3 API on {where}")] if deed else []
+    if made:
+        steps.append(("make", "made", f"bucket {made[0]}" if len(made) == 1 else f"buckets {', '.join(made)}"))
+    if filled:
+        steps.append(("fill", "filled", f"{filled} with files"))
+    if not steps:
         return f"The S3 API runs on {where} with its buckets."
-    with_buckets = f"bucket {', '.join(made)}" if len(made) == 1 else f"buckets {', '.join(made)}"
-    if not deed:
-        return f"{'Would make' if would else 'Made'} {with_buckets} on {where}."
-    verb = f"Would {deed}" if would else past[deed]
-    return f"{verb} an S3 API on {where}{f', with {with_buckets}' if made else ''}."
+    text = ", ".join(f"{infinitive if would else past} {what}" for infinitive, past, what in steps)
+    return f"Would {text}." if would else f"{text[0].upper()}{text[1:]}{'' if deed else f' on {where}'}."
 
 
 def _ended(context: Context, home: Home) -> dict[str, Any]:
@@ -188,6 +203,7 @@ def main() -> None:
             "state": {"type": "str", "default": "started", "choices": ["started", "stopped", "absent"]},
             "port": {"type": "int"},
             "buckets": {"type": "list", "elements": "str"},
+            "files_bucket": {"type": "str"},
             "environment": {"type": "str", "default": "sandbox"},
         },
         required_if=[("state", "started", ["buckets"])],

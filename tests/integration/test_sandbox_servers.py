@@ -329,7 +329,7 @@ def test_s3_started_stopped_started_absent(storage):
     assert not storage.path.exists()
 
     first = storage.run(diff=True)
-    assert first["msg"] == f"Started an S3 API on {first['endpoint_url']}, with bucket backups."
+    assert first["msg"] == f"Started an S3 API on {first['endpoint_url']}, made bucket backups."
     for check in (True, False):
         again = storage.run(check=check)
         assert not again["changed"]
@@ -353,8 +353,11 @@ def test_s3_started_stopped_started_absent(storage):
     stopped = storage.run("stopped")
     assert stopped["msg"].endswith("its objects are kept.")
     assert not storage.run("stopped")["changed"]
-    back = storage.run(buckets=["backups", "second"])
+    more = {"buckets": ["backups", "second"], "files_bucket": "second"}
+    back = storage.run(**more)
     assert (back["port"], back["buckets"]) == (first["port"], ["second"])
+    assert client.list_objects_v2(Bucket="second")["KeyCount"] == 60
+    assert not storage.run(**more)["changed"]
     assert {key: storage.state[key] for key in keys} == keys
     kept = client.get_object(Bucket="backups", Key="kept")
     assert kept["ServerSideEncryption"] == "AES256"
@@ -418,6 +421,7 @@ def test_s3_port_that_is_lost_between_choice_and_start(storage, monkeypatch):
         ({"port": 80}, "port: 80 is out of range"),
         ({"path": ""}, "path: is empty"),
         ({"buckets": ["No_Bucket"]}, "buckets: No_Bucket cannot be made"),
+        ({"files_bucket": "files"}, "files_bucket: files is not among buckets (backups)"),
     ],
 )
 def test_s3_options_that_cannot_be(storage, options, said):

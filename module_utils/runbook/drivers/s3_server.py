@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -204,6 +206,31 @@ class S3Server:
                 client.put_bucket_tagging(Bucket=name, Tagging={"TagSet": tags})
             except (BotoCoreError, ClientError) as error:
                 raise RunbookError(f"buckets: {name} cannot be made: {error}") from None
+
+    def lacks_files(self, bucket: str) -> bool:
+        """Whether nothing is in ``bucket``."""
+        return self.client().list_objects_v2(Bucket=bucket, MaxKeys=1)["KeyCount"] == 0
+
+    def make_files(self, bucket: str) -> None:
+        """Put files there as users upload them, the same ones each time: 60, together 2 MB.
+
+        :raises RunbookError: the server refuses
+        """
+        client, draw = self.client(), random.Random(1)  # noqa: S311 - nobody's secret depends on it
+        kinds = [
+            ("avatars", "png", "image/png"),
+            ("voice-notes", "ogg", "audio/ogg"),
+            ("exports", "pdf", "application/pdf"),
+        ]
+        try:
+            for number in range(60):
+                folder, ending, kind = kinds[number % 3]
+                name = f"{folder}/{uuid.UUID(int=draw.getrandbits(128), version=4)}.{ending}"
+                client.put_object(
+                    Bucket=bucket, Key=name, Body=draw.randbytes(draw.randrange(70_000)), ContentType=kind
+                )
+        except (BotoCoreError, ClientError) as error:
+            raise RunbookError(f"files_bucket: {bucket} cannot be filled: {error}") from None
 
     def start(self, wanted: int | None = None, note: Callable[[S3Server], None] = lambda _: None) -> S3Server:
         """Start a server that does not run, and wait until it answers.
