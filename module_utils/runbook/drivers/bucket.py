@@ -1,0 +1,135 @@
+"""How a bucket is set up, read for comparison with what the inventory demands, and what S3 locks in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.runbook.drivers.s3 import ERRORS, code, explained
+from botocore.exceptions import ClientError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ansible.module_utils.runbook.drivers.s3 import Store
+
+#: Codes that mean the setting was never made.
+_ABSENT = frozenset({
+    "NoSuchBucketPolicy", "NoSuchLifecycleConfiguration", "NoSuchPublicAccessBlockConfiguration",
+    "ObjectLockConfigurationNotFoundError", "ReplicationConfigurationNotFoundError",
+    "ServerSideEncryptionConfigurationNotFoundError",
+})  # fmt: skip
+#: Codes of errors that concern the whole bucket, not one of its settings.
+_FATAL = frozenset({
+    "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "ExpiredTokenException",
+    "InvalidToken", "RequestTimeTooSkewed", "PermanentRedirect", "301",
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: its value (None where it was never made), or the sentence why it could not be read."""
+
+    value: Any
+    error: str = ""
+
+
+def read_settings(store: Store) -> dict[str, Setting]:
+    """Everything that protects a bucket: each setting by the name of its S3 operation.
+
+    :raises RunbookError: the bucket is missing, or cannot be reached with these credentials at all
+    """
+    client, bucket = store.client, {"Bucket": store.bucket}
+    with explained(f"Looking at {store}"):
+        client.head_bucket(**bucket)
+    reads: dict[str, Callable[[], Any]] = {
+        "versioning": lambda: client.get_bucket_versioning(**bucket).get("Status"),
+        "encryption": lambda: client.get_bucket_encryption(**bucket)["ServerSideEncryptionConfiguration"]["Rules"],
+        "public_access_block": lambda: client.get_public_access_block(**bucket)["PublicAccessBlockConfiguration"],
+        "policy_is_public": lambda: client.get_bucket_policy_status(**bucket)["PolicyStatus"]["IsPublic"],
+        "acl": lambda: client.get_bucket_acl(**bucket)["Grants"],
+        "object_lock": lambda: client.get_object_lock_configuration(**bucket)["ObjectLockConfiguration"],
+        "replication": lambda: client.get_bucket_replication(**bucket)["ReplicationConfiguration"]["Rules"],
+        "lifecycle": lambda: client.get_bucket_lifecycle_configuration(**bucket)["Rules"],
+        "policy": lambda: client.get_bucket_policy(**bucket)["Policy"],
+    }
+    return {name: _read(store, name, read) for name, read in reads.items()}
+
+
+def _read(store: Store, name: str, read: Callable[[], Any]) -> Setting:
+    try:
+        return Setting(read())
+    except ClientError as error:
+        found = code(error)
+        if found in _ABSENT:
+            return Setting(None)
+        with explained(f"Reading {name} of {store}"):
+            if found in _FATAL:
+                raise
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if found == "AccessDenied" or status == 403:
+            return Setting(None, "these credentials may not read it")
+        return Setting(None, f"this S3 server does not answer it ({found})")
+    except KeyError:
+        return Setting(None, "this S3 server does not answer it")
+    except ERRORS:
+        with explained(f"Reading {name} of {store}"):
+            raise
+        raise  # explained() raised already; this line only tells the reader so
+
+
+@dataclass(frozen=True)
+class Lock:
+    """What S3 says about one version; ``retain_until`` is None where nothing is retained."""
+
+    legal_hold: bool
+    retain_until: datetime | None
+
+
+def has_object_lock(store: Store) -> bool:
+    """Whether versions in this bucket may be locked; True where the server does not say."""
+    try:
+        answer = store.client.get_object_lock_configuration(Bucket=store.bucket)
+    except ClientError as error:
+        return code(error) not in _ABSENT
+    except ERRORS:
+        with explained(f"Reading the object lock of {store}"):
+            raise
+        raise
+    return bool(answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled")
+
+
+def lock_of(store: Store, key: str, version_id: str | None) -> Lock:
+    """What S3 says about the deletion of one version.
+
+    :raises RunbookError: it cannot be asked
+    """
+    answer = store.head(key, version_id)
+    if answer is None:
+        return Lock(legal_hold=False, retain_until=None)
+    until = answer.get("ObjectLockRetainUntilDate")
+    return Lock(
+        legal_hold=answer.get("ObjectLockLegalHoldStatus") == "ON",
+        retain_until=until.astimezone(UTC) if isinstance(until, datetime) else None,
+    )
+
+
+def hide(store: Store, key: str) -> str | None:
+    """Delete an object as everybody sees it: in a bucket with versions it gets a delete marker, whose id is given.
+
+    :raises RunbookError: it was refused
+    """
+    with explained(f"Deleting {store.url(key)}"):
+        answer = store.client.delete_object(Bucket=store.bucket, Key=key)
+    marker: str | None = answer.get("VersionId") if answer.get("DeleteMarker") else None
+    return marker
+
+
+def unhide(store: Store, key: str, marker: str) -> None:
+    """Take a delete marker away, so that the object is there again.
+
+    :raises RunbookError: it was refused
+    """
+    with explained(f"Bringing back {store.url(key)}"):
+        store.client.delete_object(Bucket=store.bucket, Key=key, VersionId=marker)
