@@ -250,7 +250,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ansible.module_utils.runbook.drivers import backup as driver
-from ansible.module_utils.runbook.drivers import content_hash, lease, postgres, s3, stream
+from ansible.module_utils.runbook.drivers import lease, postgres, s3, stream
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import backup as rules
@@ -344,7 +344,7 @@ class Backup:
 
     def plan(self) -> rules.Leftovers:
         """Look at the tables and at the bucket; nothing is written."""
-        self.divide(content_hash.read_tables(self.session))
+        self.divide(driver.read_tables(self.session))
         self.store.require_environment(self.params["environment"])
         gone = rules.leftovers(
             ((each.key, each.modified_at) for each in self.store.entries(self.home)),
@@ -381,10 +381,16 @@ class Backup:
             self.warnings.append(f"What an earlier run left behind could not be removed. {error.message}")
 
     def remove_folder(self, folder: str) -> None:
-        """Remove a folder and its versions; where versions may not be removed, hide them."""
+        """Remove a folder and its versions; where versions may not be removed, hide them.
+
+        A manifest goes first, so that nothing looks whole meanwhile.
+        """
+        manifest = folder + manifests.MANIFEST_NAME
         try:
+            self.store.delete(list(self.store.versions(manifest)))
             self.store.delete(list(self.store.versions(folder)))
         except RunbookError:
+            self.store.delete(list(self.store.entries(manifest)))
             self.store.delete(list(self.store.entries(folder)))
 
     def parts(self, snapshot: str) -> list[Part]:
@@ -413,6 +419,11 @@ class Backup:
             name = rules.key(part.what, self.settings.encryption, stream=part.stream, part=number)
             key = f"{self.home}{self.id}/{name}"
             uploaded = self.store.upload(key, segment, encryption=self.encryption)
+            if uploaded.size_bytes != segment.size_bytes:
+                raise RunbookError(
+                    f"{self.store.url(key)} has {uploaded.size_bytes} bytes there, and {segment.size_bytes} were sent; "
+                    "start again, and look at the S3 server if that does not help."
+                )
             made.append(
                 manifests.Object(
                     key, part.what, part.stream, number, segment.size_bytes, segment.sha256, uploaded.version_id

@@ -110,7 +110,7 @@ def connection_words(target: Target) -> list[str]:
         "keepalives_idle": 30,
         "keepalives_interval": 10,
         "keepalives_count": 3,
-        "application_name": f"{postgres.APPLICATION_NAME} pg_backup",
+        "application_name": f"{postgres.APPLICATION_NAME} pg_dump",
     }
     more = {name: value for name, value in target.extra if name != "sslpassword"}
     given = {name: value for name, value in (parameters | more).items() if value is not None}
@@ -173,6 +173,20 @@ def read_roles(session: Session) -> dict[str, None]:
         "  UNION ALL SELECT nspowner FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema')"
     )
     return dict.fromkeys(row["rolname"] for row in rows)
+
+
+def read_tables(session: Session) -> list[Table]:
+    """Tables as :func:`content_hash.read_tables` gives them, before they are locked.
+
+    :raises RunbookError: somebody keeps one of them locked, so that its size cannot be told
+    """
+    try:
+        return content_hash.read_tables(session)
+    except psycopg2.errors.LockNotAvailable:
+        blocked = _blocked(session, None)
+        raise RunbookError(
+            f"lock_timeout_ms: {blocked} in that time; look at pg_locks, and start again when that session is through."
+        ) from None
 
 
 def server_now(session: Session) -> Any:
@@ -254,8 +268,8 @@ class Snapshot:
                 )
             except psycopg2.errors.LockNotAvailable:
                 raise RunbookError(
-                    f"lock_timeout_ms: {self._blocked(batch)} within {self.lock_timeout_ms} ms; look at pg_locks, and "
-                    "start again when that session is through."
+                    f"lock_timeout_ms: {_blocked(session, batch)} within {self.lock_timeout_ms} ms; look at pg_locks, "
+                    "and start again when that session is through."
                 ) from None
             except psycopg2.errors.InsufficientPrivilege as error:
                 table = re.search(r"permission denied for (?:table|schema) (\S+)", str(error))
@@ -268,28 +282,6 @@ class Snapshot:
                     f"{session.target}: the server's lock table is too small for {len(names):,} tables; raise "
                     "max_locks_per_transaction on the server and restart it."
                 ) from None
-
-    def _blocked(self, names: Sequence[QualifiedName]) -> str:
-        """Which table could not be locked, as far as another session can see it."""
-        with (
-            suppress(psycopg2.Error, RunbookError),
-            postgres.Session(
-                self.session.target,
-                lock_timeout_ms=self.lock_timeout_ms,
-                statement_timeout_ms=10_000,
-                purpose="pg_backup",
-            ) as other,
-        ):
-            rows = other.query(
-                "SELECT n.nspname AS schema, c.relname AS name, l.pid FROM pg_locks l JOIN pg_class c ON c.oid ="
-                " l.relation JOIN pg_namespace n ON n.oid = c.relnamespace WHERE l.granted AND l.database ="
-                " (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.mode = 'AccessExclusiveLock'"
-            )
-            for row in rows:
-                name = QualifiedName(row["schema"], row["name"])
-                if name in names:
-                    return f"{name} is locked by server process {row['pid']}, which did not give it free"
-        return "a table is locked by another session, which did not give it free"
 
     def check(self) -> None:
         """See that the snapshot is still held.
@@ -313,6 +305,29 @@ class Snapshot:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+
+def _blocked(session: Session, names: Sequence[QualifiedName] | None) -> str:
+    """Which table could not be locked, as far as another session can see it.
+
+    :param names: those that were wanted; None for all
+    """
+    with (
+        suppress(psycopg2.Error, RunbookError),
+        postgres.Session(
+            session.target, lock_timeout_ms=1_000, statement_timeout_ms=10_000, purpose="pg_backup"
+        ) as other,
+    ):
+        rows = other.query(
+            "SELECT n.nspname AS schema, c.relname AS name, l.pid FROM pg_locks l JOIN pg_class c ON c.oid ="
+            " l.relation JOIN pg_namespace n ON n.oid = c.relnamespace WHERE l.granted AND l.database ="
+            " (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.mode = 'AccessExclusiveLock'"
+        )
+        for row in rows:
+            name = QualifiedName(row["schema"], row["name"])
+            if names is None or name in names:
+                return f"{name} is locked by server process {row['pid']}, which did not give it free"
+    return "a table is locked by another session, which did not give it free"
 
 
 def _lockable(session: Session) -> list[QualifiedName]:

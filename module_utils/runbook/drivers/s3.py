@@ -152,6 +152,7 @@ _CURES = {
     "KMS.DisabledException": "the key is disabled; check kms_key_id",
     "ObjectLockConfigurationNotFoundError": "the bucket has no object lock",
     "BadDigest": "the data was damaged on its way; start again",
+    "XAmzContentSHA256Mismatch": "the data was damaged on its way; start again",
     "XAmzContentChecksumMismatch": "the data was damaged on its way; start again",
     "NotImplemented": "this S3 server does not know that; check the option",
 }
@@ -219,6 +220,7 @@ class Uploaded:
     key: str
     version_id: str | None
     etag: str
+    size_bytes: int
 
 
 class Body:
@@ -436,27 +438,42 @@ class Store:
         """Write a small object.
 
         :param encryption: as :func:`server_side_encryption` gives it
-        :param if_absent: refuse where the object is there already
+        :param if_absent: refuse where the object is there already with another content
         """
         condition = {"IfNoneMatch": "*"} if if_absent else {}
         with explained(f"Writing {self.url(key)}"):
-            answer = self.client.put_object(Bucket=self.bucket, Key=key, Body=data, **condition, **(encryption or {}))
-        return Uploaded(key, answer.get("VersionId"), answer.get("ETag", ""))
+            try:
+                answer = self.client.put_object(
+                    Bucket=self.bucket, Key=key, Body=data, **condition, **(encryption or {})
+                )
+            except ClientError as error:
+                # The answer to the first attempt may have been lost, and the object may be this one.
+                if code(error) not in ("PreconditionFailed", "412"):
+                    raise
+                answer = self.client.get_object(Bucket=self.bucket, Key=key)
+                if answer["ContentLength"] != len(data) or answer["Body"].read() != data:
+                    raise
+        return Uploaded(key, answer.get("VersionId"), answer.get("ETag", ""), len(data))
 
     def upload(self, key: str, source: Readable, *, encryption: Mapping[str, str] | None = None) -> Uploaded:
         """Write a stream of any length up to ``MAX_STREAM_BYTES``; what fails in the middle leaves no object.
 
-        An error that ``source.read`` raises comes out as it is.
+        The caller compares ``size_bytes`` of the answer, which S3 gives, with what it handed over. An error that ``source.read`` raises comes out as it is.
         """
         config = TransferConfig(
             multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_request_concurrency=_PARTS_IN_MEMORY,
             max_in_memory_upload_chunks=_PARTS_IN_MEMORY, max_submission_concurrency=1,
         )  # fmt: skip
         with explained(f"Writing {self.url(key)}"):
-            with TransferManager(self.client, config) as manager:
-                manager.upload(source, self.bucket, key, extra_args=dict(encryption or {})).result()
+            try:
+                with TransferManager(self.client, config) as manager:
+                    manager.upload(source, self.bucket, key, extra_args=dict(encryption or {})).result()
+            except ClientError as error:
+                # An upload that is gone may have been completed, and the answer lost: then the object is there.
+                if code(error) != "NoSuchUpload" or self.head(key) is None:
+                    raise
             answer = self.client.head_object(Bucket=self.bucket, Key=key)
-        return Uploaded(key, answer.get("VersionId"), answer.get("ETag", ""))
+        return Uploaded(key, answer.get("VersionId"), answer.get("ETag", ""), int(answer["ContentLength"]))
 
     def delete(self, entries: Iterable[Entry]) -> int:
         """Delete objects, or versions where the entries name them; how many were deleted.
