@@ -513,6 +513,11 @@ def setup(context: Context, engine: driver.Engine) -> dict[str, Any]:
             where=engine.store.url(engine.root),
             occupied=engine.occupied(),
         )
+        if not unmarked:
+            current = rules.parse_segment(facts["segment"], facts["segment_bytes"]) or rules.Segment(1, 0)
+            own = engine.own_history(data, current.timeline)
+            archive = read_archive(engine, facts["segment_bytes"])
+            rules.check_timeline(archive, current, rules.parse_history(own) if own else None)
         command = rules.shell_line(engine.environ(), engine.archive_words(), placeholders=["%p"])
         plan = rules.plan_setup(driver.read_settings(session), command, params["archive_timeout_s"])
         credentials = engine.credentials_differ()
@@ -567,17 +572,18 @@ def backup(context: Context, engine: driver.Engine) -> dict[str, Any]:
     if archiver.archive_mode == "off" or archiver.failing():
         found = rules.judge_archiver(archiver, limits(params))
         raise RunbookError(f"A base backup needs the WAL that is written meanwhile. {found.msg}")
-    left = read_archive(engine).incomplete
+    listed = engine.backups()
+    left = [str(each["backup_id"]) for each in listed if not rules.parse_backup(each)]
     if context.check_mode:
         return {
-            "changed": True, "status": "ok", "backup_id": None, "size_bytes": None, "removed": list(left),
+            "changed": True, "status": "ok", "backup_id": None, "size_bytes": None, "removed": left,
             "msg": f"Would make a base backup of {facts['system_identifier']} in {engine.store.url(engine.root)}.",
         }  # fmt: skip
     begun = time.monotonic()
-    before = {each.backup_id for each in read_archive(engine).backups}
     engine.make_backup(postgres.Target.from_params(params), jobs=params["jobs"], deadline_s=params["deadline_s"])
     took_s = time.monotonic() - begun
-    made = [each for each in read_archive(engine).backups if each.backup_id not in before]
+    before = {str(each["backup_id"]) for each in listed}
+    made = [backup for backup in map(rules.parse_backup, engine.backups()) if backup and backup.backup_id not in before]
     if not made:
         raise RunbookError(
             "The engine said that it made a base backup, and lists none; look at the bucket.", status="unknown"
@@ -588,7 +594,7 @@ def backup(context: Context, engine: driver.Engine) -> dict[str, Any]:
     size = sum(entry.size_bytes for entry in engine.store.entries(f"{engine.root}base/{newest.backup_id}/"))
     also = f" Removed {len(left)} that had been interrupted." if left else ""
     return {
-        "changed": True, "status": "ok", "backup_id": newest.backup_id, "size_bytes": size, "removed": list(left),
+        "changed": True, "status": "ok", "backup_id": newest.backup_id, "size_bytes": size, "removed": left,
         "msg": f"Made base backup {newest.backup_id}, {size / 1e6:,.1f} MB in {took_s:.1f} s.{also}",
     }  # fmt: skip
 
@@ -598,15 +604,20 @@ def retention(context: Context, engine: driver.Engine) -> dict[str, Any]:
     params = context.params
     engine.store.require_environment(params["environment"])
     require_identity(engine, params["system_identifier"])
-    gone = engine.expire(
+    before = [str(each["backup_id"]) for each in engine.backups()]
+    printed = engine.expire(
         window_days=params["recovery_window_days"], minimum=params["minimum_backups"], dry_run=context.check_mode,
         deadline_s=params["deadline_s"],
     )  # fmt: skip
-    kept = [each for each in engine.backups() if str(each["backup_id"]) not in gone]
+    if context.check_mode:
+        gone = rules.expired(printed, before)
+    else:
+        gone = sorted(set(before) - {str(each["backup_id"]) for each in engine.backups()})
+    kept = len(before) - len(gone)
     did = "Would delete" if context.check_mode else "Deleted"
     return {
         "changed": bool(gone), "status": "ok", "removed": gone,
-        "msg": f"{did} {len(gone)} base backups and the WAL before them; {len(kept)} remain for the window of "
+        "msg": f"{did} {len(gone)} base backups and the WAL before them; {kept} remain for the window of "
         f"{params['recovery_window_days']} days.",
     }  # fmt: skip
 
@@ -783,7 +794,9 @@ def recovery_settings(context: Context, engine: driver.Engine, job: Job) -> dict
         "listen_addresses": "127.0.0.1",
         "archive_mode": "off",
         "hot_standby": "on",
-        "restore_command": driver.restore_command(job.workshop, line),
+        "restore_command": driver.restore_command(
+            job.workshop, line, [f"{each:08X}.history" for each in sorted(job.archive.histories)]
+        ),
         "recovery_target_timeline": str(params["target_timeline"] or "latest"),
         "recovery_target_action": params["target_action"],
     }

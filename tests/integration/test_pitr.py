@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +77,7 @@ class Primary:
         return [each["Key"] for each in found]
 
 
-def make_primary(s3: S3, name: str = "") -> Primary:
+def make_primary(s3: S3) -> Primary:
     folder = Path(tempfile.mkdtemp(prefix="runbook pitr%-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     cluster = Cluster(find_bindir(os.environ.get("PG_BINDIR")), folder / "primary" / "data", free_port())
     cluster.init(password=PASSWORD)
@@ -180,18 +180,81 @@ def test_story(primary):
     assert not (primary.folder / "to time").exists()
     assert not primary.pitr("discard", restore_path=str(primary.folder / "to time")).result["changed"]
 
-    # To a name, an LSN, and all there is.
-    for target, rows in (
-        ({"target_name": "before four"}, [1, 2, 3]),
-        ({"target_lsn": lsn}, [1, 2, 3]),
-        ({}, [1, 2, 3, 4]),
-    ):
-        restored = primary.restore("again", **target)
-        assert not restored.failed, restored.result
-        assert primary.rows(restored.result["port"]) == rows
-        primary.pitr("discard", restore_path=str(primary.folder / "again"))
+    # To an LSN, and to a name where it waits.
+    restored = primary.restore("again", target_lsn=lsn)
+    assert not restored.failed, restored.result
+    assert primary.rows(restored.result["port"]) == [1, 2, 3]
+    primary.pitr("discard", restore_path=str(primary.folder / "again"))
     paused = primary.restore("again", target_name="before four", target_action="pause")
     assert not paused.failed, paused.result
     assert "paused" in paused.result["msg"]
     assert Database("127.0.0.1", paused.result["port"], "postgres", "postgres").one("SELECT pg_is_in_recovery()")
-    primary.pitr("discard", restore_path=str(primary.folder / "again"))
+
+    # Retention keeps what the window needs, and the number that is always kept.
+    second = primary.pitr("backup")
+    assert primary.pitr("retention", recovery_window_days=1, minimum_backups=1).result["removed"] == []
+    expire_all(primary)
+    planned = primary.pitr("retention", check=True, recovery_window_days=1, minimum_backups=1)
+    assert planned.result["removed"] == [backup.result["backup_id"]]
+    assert len({key.split("/")[3] for key in primary.keys("base/")}) == 2
+    assert primary.pitr("retention", recovery_window_days=1, minimum_backups=2).result["removed"] == []
+    done = primary.pitr("retention", recovery_window_days=1, minimum_backups=1)
+    assert (done.result["changed"], done.result["removed"]) == (True, [backup.result["backup_id"]])
+    assert {key.split("/")[3] for key in primary.keys("base/")} == {second.result["backup_id"]}
+    assert not primary.pitr("retention", recovery_window_days=1, minimum_backups=1).result["changed"]
+
+
+def expire_all(primary: Primary) -> None:
+    """Let all base backups look three days older: retention goes by the times in their descriptions."""
+    client = primary.s3.client()
+    for key in (key for key in primary.keys("base/") if key.endswith("backup.info")):
+        text = client.get_object(Bucket=primary.bucket, Key=key)["Body"].read().decode()
+        lines = []
+        for line in text.splitlines():
+            name, _, value = line.partition("=")
+            if name in ("begin_time", "end_time"):
+                lines.append(f"{name}={datetime.fromisoformat(value) - timedelta(days=3)}")
+            else:
+                lines.append(line)
+        client.put_object(Bucket=primary.bucket, Key=key, Body="\n".join(lines).encode())
+
+
+def test_secrets_stay_secret(primary):
+    """Neither the keys nor the password appear in a result, in the server's log, or in an argument of a process."""
+    said = json.dumps([primary.pitr("check").result, primary.pitr("check", secret_key="canary-wrong-key-91").result])
+    log = (primary.folder / "primary" / "server.log").read_text()
+    for secret in (primary.s3.secret_key, PASSWORD, "canary-wrong-key-91"):
+        assert secret not in said
+        assert secret not in log
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"server": "a b"}, "server: 'a b' is no plain name"),
+        ({"prefix": "x//y"}, "prefix: '' is no plain name"),
+        ({"bucket": ""}, "bucket: it is empty"),
+        ({"archive_timeout_s": 0}, "archive_timeout_s: 0 is out of bounds"),
+        ({"engine_bindir": "/nowhere"}, "engine_bindir: /nowhere does not hold"),
+        ({"state_dir": ""}, "state_dir: it is empty"),
+        ({"environment": "production"}, "belongs to environment 'sandbox'"),
+        ({"system_identifier": "7"}, "system_identifier: cluster 7 is meant"),
+        ({"action": "restore", "target_time": "yesterday", "restore_path": "/tmp/x"}, "'yesterday' is no time"),
+        ({"action": "restore", "target_time": "2026-01-01", "restore_path": "/tmp/x"}, "add the offset"),
+        ({"action": "restore", "target_lsn": "77", "restore_path": "/tmp/x"}, "'77' is no position"),
+        ({"action": "restore"}, "restore_path: it is empty"),
+        ({"action": "restore", "restore_path": "/usr"}, "which no restore of this project put there"),
+        ({"action": "discard", "restore_path": "/usr"}, "which no restore of this project put there"),
+    ],
+    ids=lambda value: None if isinstance(value, dict) else value[:30],
+)
+def test_bad_input_is_refused_first(primary, options, sentence):
+    outcome = primary.pitr(**({"action": "setup"} | options))
+    assert outcome.failed
+    assert sentence in outcome.result["msg"]
+
+
+def test_keys_do_not_go_into_the_data_folder(primary):
+    outcome = primary.pitr("setup", state_dir=str(primary.cluster.data / "keys"))
+    assert "lies in the data folder" in outcome.result["msg"]
+    assert not (primary.cluster.data / "keys").exists()

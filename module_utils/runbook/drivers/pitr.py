@@ -269,6 +269,13 @@ class Engine:
         found: list[dict[str, Any]] = json.loads(listed)["backups_list"] if listed.strip() else []
         return found
 
+    def own_history(self, data: Path, timeline: int) -> str | None:
+        """The history file of a server's own timeline; None where it has none, as on the first."""
+        try:
+            return (data / "pg_wal" / f"{timeline:08X}.history").read_text()
+        except FileNotFoundError:
+            return None
+
     # What changes something.
 
     def make_backup(self, target: postgres.Target, *, jobs: int, deadline_s: float) -> None:
@@ -287,17 +294,12 @@ class Engine:
         """Remove one base backup, an incomplete one for example."""
         self.run(self.words("barman-cloud-backup-delete", f"--backup-id={backup_id}"), deadline_s=SHORT_S)
 
-    def expire(self, *, window_days: int, minimum: int, dry_run: bool, deadline_s: float) -> list[str]:
-        """Let the engine delete what the recovery window does not need; the base backups that go."""
+    def expire(self, *, window_days: int, minimum: int, dry_run: bool, deadline_s: float) -> str:
+        """Let the engine delete what the recovery window does not need; what it printed."""
         options = [f"--retention-policy=RECOVERY WINDOW OF {window_days} DAYS", f"--minimum-redundancy={minimum}"]
-        before = {str(each["backup_id"]) for each in self.backups()}
-        printed = self.run(
-            self.words("barman-cloud-backup-delete", *options, *(["--dry-run"] if dry_run else [])),
-            deadline_s=deadline_s,
-        )
         if dry_run:
-            return sorted(before & set(re.findall(r"\b\d{8}T\d{6}\b", printed)))
-        return sorted(before - {str(each["backup_id"]) for each in self.backups()})
+            options.append("--dry-run")
+        return self.run(self.words("barman-cloud-backup-delete", *options), deadline_s=deadline_s)
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
@@ -342,6 +344,7 @@ def read_server(session: postgres.Session) -> dict[str, Any]:
         "SELECT system_identifier::text, pg_is_in_recovery() AS in_recovery,"
         " current_setting('data_directory') AS data_directory,"
         " pg_size_bytes(current_setting('wal_segment_size')) AS segment_bytes,"
+        " CASE WHEN NOT pg_is_in_recovery() THEN pg_walfile_name(pg_current_wal_lsn()) END AS segment,"
         " (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser FROM pg_control_system()"
     )[0]
     if row["superuser"]:
@@ -547,14 +550,21 @@ def fetch_backup(
     workshop.data.chmod(0o700)
 
 
-def restore_command(workshop: Workshop, line: str) -> str:
-    """What brings one segment. Most come from the spool, since a process of the engine fetches many at once.
+def restore_command(workshop: Workshop, line: str, histories: Sequence[str]) -> str:
+    """What brings one file. Most segments come from the spool, since a process of the engine fetches many at once.
 
-    That the archive does not hold a file ends the recovery in good order; any other trouble must stop it, because
-    PostgreSQL would take it for the end of the WAL.
+    PostgreSQL asks for history files that nobody wrote; the answer is known, and costs no process. That the archive
+    does not hold a segment ends the recovery in good order; any other trouble must stop it, because PostgreSQL would
+    take it for the end of the WAL.
+
+    :param histories: names of the history files that the archive holds
     """
     spool = shlex.quote(str(workshop.spool)).replace("%", "%%")
-    return f'mv -f {spool}/%f "%p" 2>/dev/null && exit 0; {line}; c=$?; [ $c -le 1 ] || exit 255; exit $c'
+    known = f"{'|'.join(histories)}) ;; " if histories else ""
+    return (
+        f'case %f in {known}*.history) exit 1 ;; esac; mv -f {spool}/%f "%p" 2>/dev/null && exit 0; '
+        f"{line}; c=$?; [ $c -le 1 ] || exit 255; exit $c"
+    )
 
 
 def restore_words(engine: Engine, workshop: Workshop, jobs: int) -> list[str]:
@@ -698,7 +708,10 @@ class Reached:
 
 
 def look(target: postgres.Target) -> Reached | None:
-    """Ask a server in recovery how far it is; None where it does not answer yet."""
+    """Ask a server in recovery how far it is; None where it does not answer yet.
+
+    :raises RunbookError: it answers, and does not let this user in
+    """
     try:
         with postgres.Session(target, lock_timeout_ms=5_000, statement_timeout_ms=10_000, purpose="pg_pitr") as session:
             row = session.query(
@@ -713,7 +726,9 @@ def look(target: postgres.Target) -> Reached | None:
                 row["timeline"] = int(
                     session.query("SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS hex")[0]["hex"], 16
                 )
-    except RunbookError:
+    except RunbookError as error:
+        if "login_" in error.message and "no server answers" not in error.message:
+            raise
         return None
     except psycopg2.Error:
         return None

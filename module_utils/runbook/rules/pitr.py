@@ -590,6 +590,27 @@ def plan_setup(settings: Mapping[str, Setting], archive_command: str, archive_ti
     return SetupPlan(tuple(changes), tuple(restart))
 
 
+def expired(printed: str, known: Iterable[str]) -> list[str]:
+    """Of the base backups that are ``known``, those which the engine's dry run would delete."""
+    return sorted(set(known) & set(re.findall(r"\d{8}T\d{6}", printed)))
+
+
+def check_timeline(archive: Archive, current: Segment, own: tuple[Fork, ...] | None) -> None:
+    """See that nobody else went on in this server's place: two servers in one timeline overwrite each other's WAL.
+
+    :param current: the segment that the server writes now
+    :param own: the server's own history; None on the first timeline
+    :raises RunbookError: the archive holds WAL of this timeline that is not this server's
+    """
+    newest = max((each.number for each in archive.segments if each.timeline == current.timeline), default=-1)
+    theirs = archive.histories.get(current.timeline)
+    if newest > current.number or (theirs is not None and own is not None and theirs != own):
+        raise RunbookError(
+            f"server: the archive holds WAL of timeline {current.timeline} that this server did not write, so it is a "
+            "copy beside the one that went on. If this one shall go on, give it another server name or prefix."
+        )
+
+
 def check_identity(marked: str | None, found: str, *, where: str, occupied: bool) -> bool:
     """Whether an archive may take this cluster's WAL; True where it must be marked as the cluster's first.
 
