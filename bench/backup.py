@@ -61,7 +61,8 @@ class Bench:
 
     def start(self) -> None:
         """Start the S3 server, and install the AWS command line into an environment of its own."""
-        self.s3 = self.s3.start()
+        self.s3 = self.s3.launch()
+        self.s3.wait()
         self.s3.make_buckets([BUCKET], "sandbox")
         self.aws = self.folder / "awscli" / "bin" / "aws"
         if not self.aws.exists():
