@@ -40,7 +40,13 @@ def daily(*states: str) -> list[dict[str, Any]]:
 
 
 def judged(made: dict[str, Any], **changed: Any) -> dict[str, str]:
-    wanted = {"created_at": OLD_PROJECT, "now": NOW, "pitr": True, "max_age_s": 3600, "retention_days": 30} | changed
+    wanted: dict[str, Any] = {
+        "created_at": OLD_PROJECT,
+        "now": NOW,
+        "pitr": True,
+        "max_age_s": 3600,
+        "retention_days": 30,
+    } | changed
     return {check.name: check.status for check in rules.judge(rules.parse_backups(made), **wanted)}
 
 
