@@ -167,8 +167,7 @@ def moto() -> Iterator[S3]:
 
     It takes any keys, and its objects lie in memory: it is no place for more than settings and small objects.
     """
-    # Imported where it is needed, because it takes a second.
-    from moto.server import ThreadedMotoServer  # noqa: PLC0415
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - it takes a second, which few tests need to spend
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
