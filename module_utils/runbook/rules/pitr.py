@@ -223,8 +223,13 @@ def window(archive: Archive, backup: Backup, timeline: int) -> Window | None:
         return times[0] if times else None
 
     first = backup.begin_lsn // size
-    known = {name for name, _, _ in stretches}
-    newest = max((each.number for each in archive.segments if each.timeline in known), default=first - 1)
+    reach = {name: (start, end) for name, start, end in stretches}
+    # What a timeline wrote after it was left belongs to another story.
+    newest = first - 1
+    for each in archive.segments:
+        start, end = reach.get(each.timeline, (0, -1))
+        if start <= each.number and (end is None or each.number <= end):
+            newest = max(newest, each.number)
     missing = [number for number in range(first, newest + 1) if there(number) is None]
     last = missing[0] - 1 if missing else newest
     # The end's position is the first byte after what is needed.
