@@ -94,6 +94,9 @@ def source(s3: S3) -> str:
 def test_everything_is_copied_once(s3: S3, moto: S3, source: str, *, same_server: bool) -> None:
     target = s3 if same_server else moto
     wanted = options(s3, source, target, target.bucket())
+    if not same_server:
+        # No route of moto's server matches it.
+        s3.client().delete_object(Bucket=source, Key="new\nline")
     before = contents(s3, source)
 
     planned = mirror(wanted, check=True)

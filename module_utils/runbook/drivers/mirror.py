@@ -326,23 +326,23 @@ class Copier:
                 made = self._by_server(entry) if self.server_side else self._by_stream(entry)
             except ChangedError:
                 why = "ChangedMeanwhile"
-                fresh = self._now(entry)
-                if fresh is None:
-                    return Outcome(entry.key, "gone")
-                entry = fresh
             except StoppedError:
                 why = why or "Stopped"
                 break
             except (DamagedError, OSError, *s3.ERRORS) as error:
                 why = s3.code(error) if isinstance(error, ClientError) else type(error).__name__
-                if why in _GONE:
-                    return Outcome(entry.key, "gone")
                 if why in _HOPELESS:
                     return Outcome(entry.key, "failed", error=why, hopeless=True)
-                if not _passes(error, why):
+                if why not in _GONE and not _passes(error, why):
                     break
             else:
                 return Outcome(entry.key, "copied", made)
+            # Another version of it may be there now, or none; the destination too says that something is not there.
+            if why == "ChangedMeanwhile" or why in _GONE:
+                fresh = self._now(entry)
+                if fresh is None:
+                    return Outcome(entry.key, "gone")
+                entry = fresh
         return Outcome(entry.key, "failed", error=why)
 
     def _now(self, entry: Entry) -> Entry | None:
@@ -392,8 +392,7 @@ class Copier:
                 self.source.client.get_object,
                 Bucket=self.source.bucket, Key=entry.key, IfMatch=f'"{entry.etag}"',
             )  # fmt: skip
-            with answer["Body"] as body:
-                data = body.read()
+            data = self._content(answer)
             digest = md5(data, usedforsecurity=False)
             if len(data) != entry.size_bytes or (entry.is_md5 and _plain(answer) and digest.hexdigest() != entry.etag):
                 raise DamagedError
@@ -502,8 +501,7 @@ class Copier:
                     self.source.client.get_object,
                     Bucket=self.source.bucket, Key=entry.key, Range=span, IfMatch=f'"{entry.etag}"',
                 )  # fmt: skip
-                with answer["Body"] as body:
-                    data: bytes = body.read()
+                data = self._content(answer)
                 if len(data) != size:
                     raise DamagedError
             except ClientError:
@@ -514,6 +512,16 @@ class Copier:
             else:
                 return data
         raise StoppedError
+
+    def _content(self, answer: dict[str, Any]) -> bytes:
+        """The body of an answer; a slow one does not keep the run from stopping."""
+        pieces = []
+        with answer["Body"] as body:
+            while piece := body.read(1 << 20):
+                if self.stopped.is_set():
+                    raise StoppedError
+                pieces.append(piece)
+        return b"".join(pieces)
 
     def _head(self, entry: Entry, **more: Any) -> dict[str, Any]:
         wanted = {"Bucket": self.source.bucket, "Key": entry.key, "IfMatch": f'"{entry.etag}"'}
