@@ -1,0 +1,375 @@
+"""pg_restore against a real PostgreSQL and a real S3 server: what comes back is what was there, and is proven to be."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import time
+from dataclasses import replace
+from typing import Any
+
+import psutil
+import pytest
+from ansible.module_utils.runbook.drivers import postgres
+from ansible.module_utils.runbook.drivers import proof as proof_driver
+from ansible.module_utils.runbook.drivers.pgtools import command_line
+from ansible.module_utils.runbook.rules import manifest as manifests
+from ansible.module_utils.runbook.rules import proof as proofs
+from ansible.module_utils.runbook.rules.swap import Marker
+from conftest import Database, module_process, run_module
+from restored import ODDITIES, SIMPLE, Backup, as_text, made
+
+
+@pytest.fixture
+def odd(database, s3):
+    yield from made(database, s3, ODDITIES)
+
+
+@pytest.fixture
+def simple(database, s3):
+    yield from made(database, s3, SIMPLE)
+
+
+def new(backup: Backup, result: dict) -> Database:
+    return replace(backup.database, name=result["target_database"])
+
+
+def marker(backup: Backup, name: str) -> Marker:
+    found = Marker.read(backup.others()[name])
+    assert found is not None
+    return found
+
+
+def test_everything_comes_back_as_it_was(odd: Backup):
+    before = as_text(odd.database)
+    taken = odd.make()
+    outcome = odd.restore()
+    result = outcome.result
+    assert not outcome.failed, result["msg"]
+    assert result["changed"]
+    assert result["status"] == "ok"
+    assert result["proof"]["status"] == "ok"
+    assert not result["proof"]["differs"]
+    assert not result["proof"]["unknown"]
+    assert result["target_database"] == f"{odd.database.name}_restore_{taken['backup_id']}"
+    assert as_text(new(odd, result)) == before
+    assert as_text(odd.database) == before
+    # Every table that holds rows was compared, and the large objects.
+    tables = odd.database.one(
+        "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+        " WHERE relkind = 'r' AND nspname <> 'information_schema' AND nspname !~ '^pg_'"
+    )
+    assert result["proof"]["compared"] == tables + 1
+    assert new(odd, result).one("SELECT count(*) FROM public.sums") == 4
+    assert new(odd, result).one("SELECT reltuples FROM pg_class WHERE oid = 'public.types'::regclass") == 1503
+    state = marker(odd, result["target_database"])
+    assert (state.state, state.database, state.backup_id) == ("proven", odd.database.name, taken["backup_id"])
+    # Nobody but its owner gets in before it is swapped.
+    assert not odd.admin().one(f"SELECT has_database_privilege('pg_monitor', '{result['target_database']}', 'CONNECT')")
+
+
+def test_check_mode_writes_nothing_and_a_second_run_neither(simple: Backup):
+    simple.make()
+    keys = simple.objects()
+    planned = simple.restore(check=True, record_proof=True, environment="sandbox")
+    assert not planned.failed, planned.result["msg"]
+    assert planned.result["changed"]
+    assert not simple.others()
+    assert simple.objects() == keys
+    assert f"into: {planned.result['target_database']}" in planned.result["diff"]["prepared"]
+    real = simple.restore()
+    assert real.result["plan"] == planned.result["plan"]
+    assert real.result["target_database"] == planned.result["target_database"]
+    before, after = planned.result["executed_queries"], real.result["executed_queries"]
+    assert [query.split(" IS ")[0] for query in before] == [query.split(" IS ")[0] for query in after[: len(before)]]
+    state = simple.others()
+    again = simple.restore()
+    assert not again.failed
+    assert not again.result["changed"]
+    assert "nothing to do" in again.result["msg"]
+    assert simple.others() == state
+
+
+def test_an_empty_database_is_restored_and_proven(database, s3):
+    for backup in made(database, s3, ()):
+        backup.make()
+        outcome = backup.restore()
+        assert not outcome.failed or "nothing to compare" in outcome.result["msg"], outcome.result["msg"]
+        assert outcome.result["proof"]["differs"] == []
+
+
+def test_the_proof_is_written_beside_the_backup(simple: Backup):
+    simple.make()
+    outcome = simple.restore(record_proof=True, environment="sandbox", scratch=True)
+    assert not outcome.failed, outcome.result["msg"]
+    assert not simple.others(), "a scratch database is dropped"
+    proof = json.loads(simple.read(outcome.result["proof_key"]))
+    manifest = json.loads(simple.read(outcome.result["manifest_key"]))
+    assert proof["status"] == "ok"
+    assert proof["compared"] == proof["ok"] == 2
+    assert proof["manifest_sha256"] == manifest["sha256"]
+    assert proof["tables"] == []
+
+
+def test_a_bucket_of_another_environment_gets_no_proof(simple: Backup):
+    simple.make()
+    outcome = simple.restore(record_proof=True, environment="production")
+    assert outcome.failed
+    assert "runbook-environment" in outcome.result["msg"]
+    assert not simple.others()
+
+
+def prove_again(backup: Backup, restored: Database) -> proofs.Proof:
+    """The comparison that pg_restore makes, of a database that is there."""
+    key = backup.key("manifest.json")
+    manifest = manifests.parse(backup.read(key), where=key)
+    target = postgres.Target(restored.host, restored.port, restored.name, restored.user, None)
+    found = proof_driver.read(
+        lambda: postgres.Session(target, lock_timeout_ms=1000, statement_timeout_ms=60_000),
+        method=manifest.hash.method,
+        coverage=manifest.hash.coverage,
+        jobs=2,
+        check=lambda: None,
+    )
+    return proofs.judge(manifest, found)
+
+
+def test_one_changed_byte_in_a_row_is_found_and_its_table_named(simple: Backup):
+    simple.make()
+    outcome = simple.restore()
+    restored = new(simple, outcome.result)
+    assert prove_again(simple, restored).status == "ok"
+    restored.run("UPDATE public.notes SET note = overlay(note placing 'Z' from 5 for 1) WHERE id = 7")
+    found = prove_again(simple, restored)
+    assert found.status == "breach"
+    assert found.named("differs") == ["public.notes"]
+    assert found.named("ok") == ["public.people"]
+    restored.run("UPDATE public.people SET name = NULL WHERE id = 17")
+    assert prove_again(simple, restored).named("differs") == ["public.notes", "public.people"]
+    restored.run("DELETE FROM public.notes WHERE id = 7", "CREATE TABLE public.stranger AS SELECT 1 AS id")
+    found = prove_again(simple, restored)
+    assert found.named("differs") == ["public.notes", "public.people", "public.stranger"]
+    assert "rows instead of 4,000" in found.sentence()
+
+
+def test_rows_that_changed_places_are_found(database, s3):
+    statements = ("CREATE TABLE public.t (a int, b int)", "INSERT INTO public.t VALUES (1, 2), (3, 4)")
+    for backup in made(database, s3, statements):
+        backup.make()
+        restored = new(backup, backup.restore().result)
+        # Each column holds the same values as before; only their rows differ.
+        restored.run("UPDATE public.t SET b = 6 - b")
+        assert prove_again(backup, restored).named("differs") == ["public.t"]
+
+
+def test_a_backup_whose_data_is_not_what_was_hashed_is_red_and_dropped(simple: Backup):
+    simple.make()
+    row = simple.database.one("SELECT name FROM public.people WHERE id = 5")
+    simple.forge(row.encode(), row.replace(row[0], "Q", 1).encode())
+    outcome = simple.restore(record_proof=True, environment="sandbox")
+    result = outcome.result
+    assert outcome.failed
+    assert result["status"] == "breach"
+    assert result["proof"]["differs"] == ["public.people"]
+    assert "public.people" in result["msg"]
+    assert row not in json.dumps(result)
+    assert "Q" + row[1:] not in json.dumps(result)
+    assert not simple.others()
+    assert json.loads(simple.read(result["proof_key"]))["status"] == "breach"
+
+
+def test_without_hashes_nothing_is_proven(simple: Backup):
+    simple.make(hash="none")
+    outcome = simple.restore()
+    assert outcome.failed
+    assert outcome.result["status"] == "unknown"
+    assert outcome.result["changed"]
+    assert "could not be compared" in outcome.result["msg"]
+    # The database is kept: nothing speaks against it, and nothing for it.
+    name = outcome.result["target_database"]
+    assert marker(simple, name).state == "unproven"
+    swapped = run_module("pg_swap", simple.swap_options | {"replacement": name})
+    assert swapped.failed
+    assert "not proven" in swapped.result["msg"]
+
+
+def test_without_a_proof_the_result_is_unknown(simple: Backup):
+    simple.make()
+    outcome = simple.restore(prove=False, target_database="other_unproven")
+    assert not outcome.failed
+    assert outcome.result["status"] == "unknown"
+    assert outcome.result["proof"] is None
+    assert marker(simple, "other_unproven").state == "unproven"
+
+
+def test_the_backup_that_is_asked_for_is_taken(simple: Backup):
+    first = simple.make()
+    time.sleep(1.1)
+    simple.database.run("DELETE FROM public.notes WHERE id < 10")
+    second = simple.make()
+    latest = simple.restore(check=True)
+    assert latest.result["backup_id"] == second["backup_id"]
+    named = simple.restore(check=True, backup=first["backup_id"])
+    assert named.result["backup_id"] == first["backup_id"]
+    assert named.result["rows"] == 7000
+    earlier = simple.restore(check=True, before=first_snapshot(simple, second))
+    assert earlier.result["backup_id"] == first["backup_id"]
+    # Without its manifest the newer one is no backup; that is said.
+    simple.s3.client().delete_object(Bucket=simple.bucket, Key=second["manifest"])
+    passed = simple.restore(check=True)
+    assert passed.result["backup_id"] == first["backup_id"]
+    assert any(second["backup_id"] in text for text in passed.result["warnings"])
+    refused = simple.restore(backup=second["backup_id"])
+    assert refused.failed
+    assert not simple.others()
+
+
+def first_snapshot(backup: Backup, made_then: dict[str, Any]) -> str:
+    """When the snapshot of that backup was taken: nothing of it is from before."""
+    return str(json.loads(backup.read(made_then["manifest"]))["source"]["snapshot_at"])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"jobs": 0}, "jobs: 0"),
+        ({"backup": "2020-01-01T00-00-00Z"}, "there is no 2020-01-01T00-00-00Z"),
+        ({"before": "soon"}, "before: 'soon'"),
+        ({"before": "2020-01-01"}, "no backup began before 2020-01-01"),
+        ({"database": "somebody_else"}, "there is none of this database"),
+        ({"record_proof": True}, "environment"),
+        ({"scratch": True, "keep_failed": True}, "scratch and keep_failed"),
+        ({"bindir": "/nonexistent"}, "bindir: /nonexistent"),
+        ({"bucket": "no-such-bucket-here"}, "no such bucket"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_first(shared: Backup, options, words):
+    outcome = shared.restore(**options)
+    assert outcome.failed
+    assert words in outcome.result["msg"]
+    assert not outcome.result["changed"]
+    assert not shared.others()
+
+
+@pytest.fixture(scope="module")
+def shared(cluster, s3):
+    """One backup for all refusals."""
+    admin = Database("127.0.0.1", cluster.port, "postgres", cluster.superuser)
+    admin.run("CREATE DATABASE test_refusals")
+    for backup in made(replace(admin, name="test_refusals"), s3, SIMPLE):
+        backup.make()
+        yield backup
+    admin.run("DROP DATABASE test_refusals WITH (FORCE)")
+
+
+def test_the_living_database_is_never_written_to(shared: Backup):
+    before = as_text(shared.database)
+    outcome = shared.restore(target_database=shared.database.name)
+    assert outcome.failed
+    assert "never overwritten" in outcome.result["msg"]
+    assert as_text(shared.database) == before
+
+
+def test_a_foreign_backup_is_refused(shared: Backup):
+    client = shared.s3.client()
+    for key in shared.objects():
+        moved = key.replace(shared.database.name, "somebody", 1)
+        client.copy_object(Bucket=shared.bucket, Key=moved, CopySource={"Bucket": shared.bucket, "Key": key})
+    outcome = shared.restore(database="somebody")
+    assert outcome.failed
+    assert "foreign backup" in outcome.result["msg"]
+    assert not outcome.result["changed"]
+
+
+def test_roles_and_extensions_are_said_before_the_first_byte(database, s3):
+    statements = (
+        "CREATE ROLE restore_owner",
+        "CREATE TABLE public.owned (id int)",
+        "ALTER TABLE public.owned OWNER TO restore_owner",
+    )
+    for backup in made(database, s3, statements):
+        backup.make()
+        database.run("ALTER TABLE public.owned OWNER TO postgres", "DROP ROLE restore_owner")
+        # An extension that this server does not have, in a manifest that is otherwise whole.
+        backup.rewrite(lambda content: content["extensions"].append(UNKNOWN_EXTENSION))
+        outcome = backup.restore()
+        assert outcome.failed
+        assert len(outcome.result["problems"]) == 2
+        assert "restore_owner" in outcome.result["msg"]
+        assert "postgis 3.4.2" in outcome.result["msg"]
+        assert not backup.others()
+
+
+UNKNOWN_EXTENSION = {"name": "postgis", "version": "3.4.2", "schema": "public"}
+
+
+def test_no_password_is_seen(simple: Backup):
+    simple.make()
+    canary = "canary-9f3a"
+    simple.database.run(f"CREATE ROLE restorer SUPERUSER LOGIN PASSWORD '{canary}'")
+    try:
+        options = simple.options | {"login_user": "restorer", "login_password": canary}
+        process = module_process("pg_restore", options)
+        seen = ""
+        while process.poll() is None:
+            seen += "".join(command_line(child) for child in children(process.pid))
+            time.sleep(0.005)
+        out, err = process.communicate()
+        assert canary not in seen
+        assert canary not in out
+        assert canary not in err
+        assert "pg_restore" in seen
+        assert '"failed"' not in out
+    finally:
+        simple.cleanup()
+        simple.database.run("DROP ROLE restorer")
+
+
+def children(pid: int) -> list[int]:
+    """Processes that were started by that one."""
+    return [child.pid for child in psutil.Process(pid).children(recursive=True)] if psutil.pid_exists(pid) else []
+
+
+def test_an_encrypted_backup_needs_its_key(simple: Backup, tmp_path):
+    if not shutil.which("age-keygen"):
+        pytest.skip("age is not installed")
+    keys = {}
+    for name in ("right", "wrong"):
+        path = tmp_path / name
+        subprocess.run(["age-keygen", "-o", str(path)], check=True, capture_output=True)
+        keys[name] = path
+    public = re.search(r"public key: (\S+)", keys["right"].read_text())[1]
+    simple.make(encryption="age", recipients=[public])
+    for options, words in (
+        ({}, "identity_file: it is not set"),
+        ({"identity_file": str(tmp_path / "none")}, "cannot be read"),
+        ({"identity_file": str(keys["wrong"])}, "could not be decrypted"),
+    ):
+        outcome = simple.restore(**options)
+        assert outcome.failed
+        assert words in outcome.result["msg"]
+        assert not simple.others()
+    outcome = simple.restore(identity_file=str(keys["right"]))
+    assert not outcome.failed, outcome.result["msg"]
+    assert outcome.result["status"] == "ok"
+
+
+def test_memory_stays_flat(simple: Backup):
+    # 64 MB of one value: a few kB in the bucket, which must not come back into memory at once.
+    simple.database.run(
+        "CREATE TABLE public.wide (filler text)",
+        "INSERT INTO public.wide SELECT repeat('0', 1000000) FROM generate_series(1, 160)",
+    )
+    simple.make(jobs=1)
+    process = module_process("pg_restore", simple.options | {"prove": False})
+    most = 0
+    while process.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            most = max(most, psutil.Process(process.pid).memory_info().rss)
+        time.sleep(0.01)
+    out, _ = process.communicate()
+    assert json.loads(out.splitlines()[-1])["restored_bytes"] > 160_000_000
+    assert most < 150_000_000
