@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import shutil
 import subprocess
+import threading
 from typing import TYPE_CHECKING, Any
 
+import conftest
+import psutil
+import psycopg2
 import pytest
 import zstandard
-from ansible.module_utils.runbook.drivers import content_hash, postgres
+from ansible.module_utils.runbook.drivers import content_hash, lease, postgres
 from ansible.module_utils.runbook.drivers.backup import find_client
 from ansible.module_utils.runbook.rules import content_hash as hashes
 from ansible.module_utils.runbook.rules import manifest as manifests
-from conftest import S3, Database, run_module
+from conftest import ROOT, S3, Database, module_process, run_module
 
 from playbooks import Project
 
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
 ODD = "o\"d'd ü.%_*?" + "x" * 50
 assert len(ODD.encode()) == 63
 
+CANARY = "canary-never-shown"
 APPLICATION = (
     "CREATE TABLE public.conversations (id bigint PRIMARY KEY, title text)",
     "CREATE TABLE public.messages (id bigint PRIMARY KEY, conversation_id bigint REFERENCES conversations, body text)",
@@ -77,11 +84,8 @@ def restore(s3: S3, bucket: str, manifest: manifests.Manifest, into: Database, f
         files[name] = folder / f"{name}.dump"
         files[name].write_bytes(zstandard.ZstdDecompressor().decompressobj().decompress(blob))
     pg_restore = [client.path("pg_restore"), "--exit-on-error", *into_words]
-    for section, name in [
-        ("pre-data", "schema"),
-        *(("data", n) for n in manifest.data_streams()),
-        ("post-data", "schema"),
-    ]:
+    steps = [("pre-data", "schema"), *(("data", number) for number in manifest.data_streams()), ("post-data", "schema")]
+    for section, name in steps:
         subprocess.run([*pg_restore, f"--section={section}", str(files[name])], check=True, capture_output=True)
 
 
@@ -102,7 +106,7 @@ def promised(manifest: manifests.Manifest) -> dict[tuple[str, str], hashes.Conte
 
 
 @pytest.fixture
-def scratch(database: Database, cluster) -> Iterator[Database]:
+def scratch(database: Database) -> Iterator[Database]:
     made = Database(database.host, database.port, database.name + "_scratch", database.user)
     admin = Database(database.host, database.port, "postgres", database.user)
     admin.run(f"CREATE DATABASE {made.name} TEMPLATE template0")
@@ -138,6 +142,231 @@ def test_backup_holds_what_the_database_held(application, s3, bucket, scratch, t
     assert contents(scratch) == promised(manifest)
     scratch.run("UPDATE messages SET body = 'X' || substr(body, 2) WHERE id = 77")
     assert contents(scratch) != promised(manifest)
+
+
+ODD_TABLE = '"o""dd schema"."{}"'.format(ODD.replace('"', '""'))
+EXOTIC = (
+    "CREATE TYPE public.mood AS ENUM ('low', 'high')",
+    "CREATE TYPE public.pair AS (a int, b text)",
+    "CREATE DOMAIN public.email AS text CHECK (VALUE LIKE '%@%')",
+    'CREATE SCHEMA "o""dd schema"',
+    f"""CREATE TABLE {ODD_TABLE} (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n bigint, twice bigint GENERATED ALWAYS AS (n * 2) STORED,
+        "co""l ü" text, m public.mood, p public.pair, e public.email, r int4range, tr tstzrange, a int[],
+        ea public.mood[], x xml, tv tsvector, b bytea, j json, jb jsonb, f float8, d numeric, iv interval, i inet,
+        bt bit varying, pt point, c char(5), u uuid, t timestamptz, mo money, rc regclass, no_longer int)""",
+    (
+        f"INSERT INTO {ODD_TABLE}"
+        """ (n, "co""l ü", m, p, e, r, tr, a, ea, x, tv, b, j, jb, f, d, iv, i, bt, pt, c, u, t, mo, rc)
+        SELECT k, 'quote '' " \\ ü' || chr(10) || k, 'high', ROW(k, 'x,"y')::public.pair, 'a@b', int4range(k, k + 5),
+        tstzrange(now(), NULL), ARRAY[k, NULL, 3], ARRAY['low', NULL]::public.mood[], NULL,
+        to_tsvector('some words'), decode('00ff5c', 'hex'), '{"a":  1}', '{"a": [1, 2.50]}', 'NaN', 1.500,
+        '1 mon 3 days', '10.0.0.1/8', B'101', '(1,2)', 'ab', gen_random_uuid(), now(), 12.5, 'public.parted'
+        FROM generate_series(1, 500) k"""
+    ),
+    f"ALTER TABLE {ODD_TABLE} DROP COLUMN no_longer",
+    "CREATE TABLE public.empty ()",
+    "INSERT INTO public.empty DEFAULT VALUES",
+    "CREATE TABLE public.parent (a int)",
+    "CREATE TABLE public.child () INHERITS (public.parent)",
+    "INSERT INTO public.parent VALUES (1)",
+    "INSERT INTO public.child VALUES (2), (3)",
+    "CREATE MATERIALIZED VIEW public.stored AS SELECT * FROM public.parent",
+    "CREATE VIEW public.seen AS SELECT * FROM public.parent",
+    "CREATE UNLOGGED TABLE public.unlogged AS SELECT 1 AS a",
+    "SELECT lo_from_bytea(0, decode(repeat('00ff', 900000), 'hex')), lo_create(0)",
+    "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+)
+PARTED = (
+    "CREATE TABLE public.parted (a int, b text) PARTITION BY RANGE (a)",
+    "CREATE TABLE public.parted_1 PARTITION OF public.parted FOR VALUES FROM (0) TO (10000)",
+    "CREATE TABLE public.parted_2 PARTITION OF public.parted FOR VALUES FROM (10000) TO (30000) PARTITION BY LIST (b)",
+    "CREATE TABLE public.parted_2x PARTITION OF public.parted_2 DEFAULT",
+    "INSERT INTO public.parted SELECT i, repeat(md5(i::text), 3) FROM generate_series(1, 29999) i",
+)
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_everything_that_a_database_may_hold(database, s3, bucket, scratch, tmp_path, jobs):
+    """Odd names and types, partitions in streams of their own, large objects: restored, it all hashes the same."""
+    database.run(*PARTED, *EXOTIC)
+    with contextlib.suppress(psycopg2.errors.FeatureNotSupported):  # a server that was built without libxml
+        database.run(f"""UPDATE {ODD_TABLE} SET x = '<a b="c">d</a>'""")
+    result = backup(database, s3, bucket, jobs=jobs)
+    manifest = manifest_of(s3, bucket, result)
+    assert len(manifest.data_streams()) == (1 if jobs == 1 else 3)
+    names = {(each.schema, each.name) for each in manifest.tables}
+    assert ('o"dd schema', ODD) in names
+    public = {"empty", "parent", "child", "unlogged", "parted_1", "parted_2x"}
+    assert names == {('o"dd schema', ODD)} | {("public", name) for name in public}
+    assert promised(manifest)["public", "parent"].rows == 1
+    assert manifest.large_objects.count == 2
+    database.run("DELETE FROM public.child")  # a later change is not in it
+    restore(s3, bucket, manifest, scratch, tmp_path)
+    assert contents(scratch) == promised(manifest)
+    target = postgres.Target(scratch.host, scratch.port, scratch.name, scratch.user, None)
+    with postgres.Session(target, lock_timeout_ms=1000, statement_timeout_ms=60000) as session:
+        content_hash.settle(session)
+        found = content_hash.hash_large_objects(session, hashes.method(session.server_version))
+    assert (found.rows, found.digest) == (manifest.large_objects.count, manifest.large_objects.hash)
+
+
+def test_an_empty_database(database, s3, bucket, scratch, tmp_path):
+    manifest = manifest_of(s3, bucket, backup(database, s3, bucket))
+    assert manifest.tables == ()
+    restore(s3, bucket, manifest, scratch, tmp_path)
+
+
+def test_one_snapshot_for_every_stream_and_every_hash(application, s3, bucket, scratch, tmp_path):
+    """Somebody writes all the while, two tables in one transaction: both streams show the same moment."""
+    application.run("CREATE TABLE public.ticks (n int)", "INSERT INTO public.ticks VALUES (0)")
+    application.run("ALTER TABLE public.notes ADD COLUMN n int DEFAULT 0")
+    ended = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not ended.is_set():
+            number += 1
+            application.run(
+                "BEGIN",
+                f"UPDATE ticks SET n = {number}",
+                f"INSERT INTO notes (id, n) VALUES ({number}, {number})",
+                f"UPDATE messages SET body = body || '{number}' WHERE id = {number % 100}",
+                "COMMIT",
+            )
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        results = [backup(application, s3, bucket, jobs=jobs) for jobs in (2, 3)]
+    finally:
+        ended.set()
+        thread.join()
+    for result in results:
+        assert len(result["plan"]["streams"]) > 1
+    manifest = manifest_of(s3, bucket, results[1])
+    restore(s3, bucket, manifest, scratch, tmp_path)
+    assert contents(scratch) == promised(manifest)
+    assert scratch.one("SELECT max(n) = (SELECT n FROM ticks) AND max(n) > 0 FROM notes")
+
+
+@pytest.mark.parametrize("kind", ["age", "gpg"])
+def test_encrypted_for_a_key(application, s3, bucket, tmp_path, kind, monkeypatch):
+    if shutil.which(kind) is None:
+        pytest.skip(f"{kind} is not installed")
+    if kind == "age":
+        identity = tmp_path / "identity"
+        made = subprocess.run(["age-keygen", "-o", str(identity)], capture_output=True, text=True, check=True)
+        recipient = made.stderr.split()[-1]
+        decrypt = ["age", "--decrypt", "--identity", str(identity)]
+    else:
+        monkeypatch.setenv("GNUPGHOME", str(tmp_path))
+        tmp_path.chmod(0o700)
+        recipient = "backup@example.com"
+        words = ["gpg", "--batch", "--passphrase", "", "--quick-generate-key", recipient, "rsa2048", "encrypt"]
+        made = subprocess.run(words, capture_output=True, text=True, check=True)
+        decrypt = ["gpg", "--batch", "--quiet", "--decrypt"]
+    result = backup(application, s3, bucket, encryption=kind, recipients=[recipient])
+    manifest = manifest_of(s3, bucket, result)
+    assert manifest.tools.encryption == kind
+    for each in manifest.objects:
+        assert f".zst.{kind}" in each.key
+        stored = fetch(s3, bucket, each.key)
+        assert hashlib.sha256(stored).hexdigest() == each.sha256
+        plain = subprocess.run(decrypt, input=stored, capture_output=True, check=True).stdout
+        assert zstandard.ZstdDecompressor().decompressobj().decompress(plain)
+    outcome = run_module("pg_backup", options(application, s3, bucket, encryption=kind, recipients=["nobody"]))
+    assert "check recipients" in outcome.result["msg"]
+    assert {key.split("/")[3] for key in keys(s3, bucket)} == {result["backup_id"]}
+
+
+def test_long_streams_go_on_in_another_object(application, s3, bucket, scratch, tmp_path, monkeypatch):
+    """Cut after 100 kB instead of 64 GiB; the pieces put together are the stream."""
+    library = tmp_path / "library"
+    library.mkdir()
+    text = (ROOT / "library" / "pg_backup.py").read_text()
+    assert "SEGMENT_BYTES = 64 << 30" in text
+    (library / "pg_backup.py").write_text(text.replace("SEGMENT_BYTES = 64 << 30", "SEGMENT_BYTES = 100_000"))
+    monkeypatch.setattr(conftest, "ROOT", tmp_path)
+    (tmp_path / "module_utils").symlink_to(ROOT / "module_utils")
+    manifest = manifest_of(s3, bucket, backup(application, s3, bucket))
+    segments = manifest.data_streams()[1]
+    assert len(segments) > 3
+    assert segments[2].key.endswith("data-01.dump.zst.0002")
+    assert {each.size_bytes for each in segments[:-1]} == {100_000}
+    restore(s3, bucket, manifest, scratch, tmp_path)
+    assert contents(scratch) == promised(manifest)
+
+
+def test_hash_options_are_said_in_the_manifest(application, s3, bucket):
+    for coverage in ("sampled", "none"):
+        result = backup(application, s3, bucket, hash=coverage)
+        manifest = manifest_of(s3, bucket, result)
+        assert manifest.hash.coverage == coverage
+        assert {each.rows is None for each in manifest.tables} == {coverage == "none"}
+        assert {each.hash is None for each in manifest.tables} == {coverage == "none"}
+        assert result["rows"] == (None if coverage == "none" else 35100)
+
+
+def test_contradictions_are_refused(application, s3, bucket):
+    for wrong, says in (
+        ({"jobs": 0}, "jobs: 0 is out of bounds"),
+        ({"encryption": "age"}, "recipients: they are empty"),
+        ({"recipients": ["x"]}, "encryption is none"),
+        ({"encryption": "age", "recipients": ["AGE-SECRET-KEY-1QQ"]}, "a secret key"),
+        ({"encryption": "gpg", "recipients": ["--output=/etc/passwd"]}, "no public key"),
+        ({"kms_key_id": "k"}, "kms_key_id"),
+        ({"bindir": "/nowhere"}, "bindir: /nowhere"),
+        ({"login_host": ""}, "login_host is empty"),
+        ({"bucket": ""}, "bucket: it is empty"),
+        ({"environment": ""}, "environment: it is empty"),
+        ({"secret_key": None}, "only one of them is set"),
+        ({"profile": "p"}, "both are set"),
+    ):
+        outcome = run_module("pg_backup", options(application, s3, bucket) | wrong)
+        assert outcome.failed
+        assert says in outcome.result["msg"]
+        assert "\n" not in outcome.result["msg"]
+    assert keys(s3, bucket) == []
+
+
+def test_a_client_older_than_the_server_is_refused(application, s3, bucket, tmp_path):
+    for program in ("pg_dump", "pg_dumpall"):
+        path = tmp_path / program
+        path.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 12.22'\n")
+        path.chmod(0o755)
+    outcome = run_module("pg_backup", options(application, s3, bucket, bindir=str(tmp_path)))
+    assert "pg_dump in" in outcome.result["msg"]
+    assert "older than the server's" in outcome.result["msg"]
+    assert keys(s3, bucket) == []
+
+
+def test_another_run_s_lease_is_respected(application, s3, bucket):
+    with contextlib.closing(application.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", (lease.WRITER_LOCK,))
+        outcome = run_module("pg_backup", options(application, s3, bucket))
+    assert "still writes" in outcome.result["msg"]
+    assert keys(s3, bucket) == []
+
+
+def test_the_password_is_shown_nowhere(application, s3, bucket):
+    """Not in the words of any process, not in the result, not when it fails."""
+    user = f"{application.name}_login"
+    application.run(f"CREATE ROLE {user} LOGIN SUPERUSER PASSWORD '{CANARY}'")
+    seen: set[str] = set()
+    try:
+        for given in ({}, {"bucket": "no-such-bucket"}):
+            secret = {"login_user": user, "login_password": CANARY}
+            process = module_process("pg_backup", options(application, s3, bucket, **secret) | given)
+            while process.poll() is None:
+                for each in psutil.process_iter(["cmdline"]):
+                    seen.update(each.info["cmdline"] or ())
+            out, err = process.communicate()
+            assert CANARY not in out + err
+        assert not any(CANARY in word or s3.secret_key in word for word in seen)
+        assert any("--section=data" in word for word in seen)
+    finally:
+        application.run(f"DROP ROLE {user}")
 
 
 def test_check_mode_writes_nothing_and_promises_the_same_plan(application, s3, bucket):

@@ -233,7 +233,8 @@ class Snapshot:
                 self._lock(names)
                 self.id = session.query("SELECT pg_export_snapshot() AS id")[0]["id"]
                 # What was made between the two looks is in the snapshot and not locked yet.
-                self._lock([name for name in _lockable(session) if name not in set(names)])
+                locked = set(names)
+                self._lock([name for name in _lockable(session) if name not in locked])
                 self.tables = content_hash.read_tables(session)
                 return
             except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName, psycopg2.errors.WrongObjectType):
