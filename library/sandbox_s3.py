@@ -20,7 +20,7 @@ options:
     required: true
   state:
     description:
-      - V(stopped) ends the server and keeps its objects. That takes the server a quarter of a minute.
+      - V(stopped) ends the server and keeps its objects.
       - V(absent) ends it and removes its objects, log and state.
     type: str
     default: started

@@ -398,7 +398,7 @@ def test_s3_port_that_is_lost_between_choice_and_start(storage, monkeypatch):
     """Somebody is faster: the server ends, and is started again elsewhere."""
     storage.path.mkdir(parents=True)
     server = S3Server.new(storage.path)
-    noted = []
+    noted: list[S3Server] = []
     with socket.socket() as other:
         other.bind(("127.0.0.1", server.ports["master"]))
         other.listen()

@@ -74,8 +74,8 @@ class S3Server:
         """
         try:
             ports = {"s3": int(state["port"])} | {name: int(port) for name, port in state["ports"].items()}
-            keys = (str(state[key]) for key in ("access_key", "secret_key", "sse_kek"))
-            return cls(folder, ports, *keys, pid=int(state["pid"]))
+            access_key, secret_key, sse_kek = (str(state[key]) for key in ("access_key", "secret_key", "sse_kek"))
+            return cls(folder, ports, access_key, secret_key, sse_kek, int(state["pid"]))
         except (KeyError, TypeError, ValueError, AttributeError):
             raise wants_reset(RunbookError(f"path: {folder / STATE_FILE} does not describe this server")) from None
 
@@ -209,7 +209,7 @@ class S3Server:
 
     def lacks_files(self, bucket: str) -> bool:
         """Whether nothing is in ``bucket``."""
-        return self.client().list_objects_v2(Bucket=bucket, MaxKeys=1)["KeyCount"] == 0
+        return bool(self.client().list_objects_v2(Bucket=bucket, MaxKeys=1)["KeyCount"] == 0)
 
     def make_files(self, bucket: str) -> None:
         """Put files there as users upload them, the same ones each time: 60, together 2 MB.
@@ -311,8 +311,12 @@ class S3Server:
         raise RunbookError(f"The S3 server on port {self.port} {why}: {said}", log=str(log))
 
     def stop(self) -> None:
-        """End it in good order; its objects stay. It takes 15 seconds to part from its own connections."""
-        end_process(self.pid, signal.SIGTERM, still_there=self.is_running, wait_s=30)
+        """End it; its objects stay.
+
+        At SIGTERM it refuses writes at once, and then waits 15 seconds for connections between its own parts. What it
+        answered for is in its files by then, so it is killed.
+        """
+        end_process(self.pid, signal.SIGTERM, still_there=self.is_running, wait_s=3)
 
     def kill(self) -> None:
         """End it without waiting for anything; for a server whose folder is removed next."""
