@@ -25,7 +25,7 @@ GALAXY = "namespace: runbook\nname: local\nversion: 0.1.0\nreadme: README.md\nau
 #: What our modules import, and what those import: ansible-test's own environment has none of it.
 LIBRARIES = (
     "boto3", "botocore", "dateutil", "jinja2", "jmespath", "markupsafe", "psycopg2", "psycopg2_binary.libs",
-    "s3transfer", "six.py", "urllib3",
+    "s3transfer", "six.py", "urllib3", "zstandard",
 )  # fmt: skip
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
