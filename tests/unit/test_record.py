@@ -449,7 +449,7 @@ def test_history(tmp_path):
     (earlier[4] / "record.json").write_text('{"schema_version": 1}')
     render.write_whole(tmp_path / "20260201T030000Z-monthly_db", "not a run of this playbook")
     record = render.render_run(newest, publish=True)
-    history, notes = render.history_of(newest, record)
+    history, _, notes = render.history_of(newest, record)
     assert len(history) == render.HISTORY
     assert [run["started_at"] for run in history] == sorted(run["started_at"] for run in history)
     assert history[-1]["directory"] is None

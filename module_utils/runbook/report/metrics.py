@@ -28,14 +28,35 @@ def metric_name(figure: str) -> str:
     >>> metric_name("longest_batch_s"), metric_name("moved_rows")
     ('runbook_run_step_longest_batch_seconds', 'runbook_run_step_moved_rows')
     """
-    name = re.sub(r"rows_s$", "rows_per_second", figure)
+    name = re.sub(r"(rows|bytes)_s$", r"\1_per_second", figure)
     name = re.sub(r"_s$", "_seconds", name)
     name = re.sub(r"_ms$", "_milliseconds", name)
     return f"{_PREFIX}_step_{re.sub(r'[^a-zA-Z0-9_]', '_', name)}"
 
 
-def metrics(record: Mapping[str, Any]) -> str:
-    """Metrics of one run. Step figures are those of the last step of that name on that host."""
+#: What outlasts a run, and what it means; see :func:`rules.record.lasting`.
+_LASTING = {
+    "backup_last_good_timestamp_seconds": "Moment whose contents the last good backup holds.",
+    "backup_size_bytes": "Size of the last good backup as it is stored.",
+    "backup_dump_bytes": "Size of the last good backup before compression.",
+    "backup_duration_seconds": "How long the last good backup took.",
+    "backup_last_proof_timestamp_seconds": "When a backup was last restored and found equal to its source.",
+    "backup_last_proof_success": "1 if the last proof found everything equal, else 0.",
+    "pitr_last_check_timestamp_seconds": "When the archive for point-in-time recovery was last looked at.",
+    "pitr_oldest_restorable_timestamp_seconds": "The oldest moment that can be restored.",
+    "pitr_newest_restorable_timestamp_seconds": "When the newest segment that a restore reaches was archived.",
+    "pitr_last_base_backup_timestamp_seconds": "When the newest base backup was made.",
+    "pitr_oldest_ready_seconds": "How long the oldest segment had waited to be archived when it was looked at.",
+    "pitr_gaps": "Gaps in the archive.",
+    "files_last_mirror_timestamp_seconds": "When the second copy of uploaded files was last complete.",
+}
+
+
+def metrics(record: Mapping[str, Any], lasting: Mapping[str, Mapping[str, float]] | None = None) -> str:
+    """Metrics of one run. Step figures are those of the last step of that name on that host.
+
+    :param lasting: by host, what this run and the ones before it found out about backups
+    """
     families: dict[str, tuple[str, dict[str, float]]] = {}
 
     def put(name: str, text: str, value: float | None, **labels: object) -> None:
@@ -66,6 +87,9 @@ def metrics(record: Mapping[str, Any]) -> str:
         f"{_PREFIX}_end_timestamp_seconds", "When the run ended; absent if it was cut off.", epoch_s(record["ended_at"])
     )
     put(f"{_PREFIX}_duration_seconds", "How long the run took.", record["duration_s"])
+    for host, facts in (lasting or {}).items():
+        for name, value in facts.items():
+            put(f"runbook_{name}", _LASTING[name], value, host=host)
     for host, of_host in record["hosts"].items():
         put(
             f"{_PREFIX}_host_success",

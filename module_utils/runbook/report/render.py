@@ -14,7 +14,7 @@ from ansible.module_utils.runbook.report import journal as journals
 from ansible.module_utils.runbook.report.metrics import metrics
 from ansible.module_utils.runbook.report.places import earlier_runs
 from ansible.module_utils.runbook.report.view import report
-from ansible.module_utils.runbook.rules.record import SCHEMA_VERSION, fold
+from ansible.module_utils.runbook.rules.record import SCHEMA_VERSION, fold, lasting, merged
 from markupsafe import Markup
 
 if TYPE_CHECKING:
@@ -93,15 +93,26 @@ def point(record: Mapping[str, Any], directory: str | None) -> dict[str, Any]:
         "moved_rows": totals.get("moved_rows"),
         "dead_rows_before": totals.get("dead_rows_before"),
         "database_size_bytes": totals.get("database_size_bytes"),
+        "backup_bytes": totals.get("backup_bytes"),
+        "backup_s": totals.get("backup_s"),
+        "backup_rate_bytes_s": _rate(totals.get("dump_bytes"), totals.get("backup_s")),
+        "copied_bytes": totals.get("copied_bytes"),
     }
 
 
-def history_of(directory: Path, record: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Runs of the same playbook up to this one, oldest first, and what could not be read of them.
+def _rate(amount: float | None, seconds: float | None) -> float | None:
+    return amount / seconds if amount is not None and seconds else None
+
+
+def history_of(
+    directory: Path, record: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]], list[str]]:
+    """Runs of the same playbook up to this one, oldest first, what they know for longer, and what could not be read.
 
     Runs in check mode change nothing and are left out.
     """
     points: list[dict[str, Any]] = []
+    facts = lasting(record)
     broken = 0
     for path in earlier_runs(directory.parent, record["playbook"]):
         if path == directory or len(points) >= HISTORY - 1:
@@ -114,6 +125,7 @@ def history_of(directory: Path, record: Mapping[str, Any]) -> tuple[list[dict[st
                 and other["started_at"] < record["started_at"]
             ):
                 points.append(point(other, path.name))
+                facts = merged(facts, lasting(other))
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -121,7 +133,8 @@ def history_of(directory: Path, record: Mapping[str, Any]) -> tuple[list[dict[st
     points.reverse()
     if not record["check_mode"]:
         points.append(point(record, None))
-    return points, [f"{broken} earlier record(s) could not be read and are missing in the trends."] if broken else []
+    missing = f"{broken} earlier record(s) could not be read and are missing in the trends."
+    return points, facts, [missing] if broken else []
 
 
 def render_run(directory: Path, *, publish: bool = False) -> dict[str, Any]:
@@ -136,13 +149,13 @@ def render_run(directory: Path, *, publish: bool = False) -> dict[str, Any]:
     events, torn = journals.read(directory / journals.FILE_NAME)
     record = fold(events, torn_lines=torn)
     write_whole(directory / "record.json", json.dumps(record, indent=1) + "\n")
-    samples = metrics(record)
+    history, facts, notes = history_of(directory, record)
+    samples = metrics(record, facts)
     write_whole(directory / "metrics.prom", samples)
     if publish and not record["check_mode"]:
         latest = directory.parent / "metrics"
         latest.mkdir(exist_ok=True)
         write_whole(latest / f"{record['playbook']}.prom", samples)
-    history, notes = history_of(directory, record)
     write_whole(directory / "report.html", html(record, history, notes))
     write_whole(directory / "report.md", markdown(record, history, notes))
     return record

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible.module_utils.runbook.report import charts, wording
+from ansible.module_utils.runbook.report import charts, evidence, wording
 from ansible.module_utils.runbook.rules.record import short_name
 
 #: Longer lists are in record.json.
@@ -23,7 +23,7 @@ _VACUUM = (
     "mode", "jobs", "planned_tables", "done_tables", "dead_rows_before", "dead_rows_after", "size_before_bytes",
     "size_after_bytes", "duration_s",
 )  # fmt: skip
-_KNOWN = {"pg_archive", "pg_vacuum", "pg_preflight"}
+_KNOWN = {"pg_archive", "pg_vacuum", "pg_preflight"} | evidence.MODULES
 _TABLE_STATES = {"done": "ok", "planned": "handled"}
 
 
@@ -131,6 +131,11 @@ def host(name: str, of_host: Mapping[str, Any], *, is_open: bool) -> dict[str, A
         "skipped": sum(step["state"] == "skipped" for step in steps),
         "archives": [archive(step) for step in of("pg_archive")],
         "vacuums": [vacuum(step) for step in of("pg_vacuum")],
+        "evidence": [
+            evidence.of_step(step)
+            for step in steps
+            if short_name(step["module"]) in evidence.MODULES and step["figures"]
+        ],
         "checks": [
             check
             for step in of("pg_preflight")
@@ -201,15 +206,19 @@ def report(
     troubled = [name for name, of_host in hosts.items() if of_host["status"] != "ok"]
     opened = set(list(hosts)[:OPEN_HOSTS] if len(hosts) <= OPEN_HOSTS else troubled[:OPEN_HOSTS])
     totals = record["totals"]
-    trends = [
-        {"title": title, "key": key, "chart": charts.trend(history, key, text)}
-        for title, key, text in (
-            ("Rows moved", "moved_rows", wording.number),
-            ("Duration", "duration_s", wording.duration),
-            ("Dead rows found", "dead_rows_before", wording.number),
-            ("Database size", "database_size_bytes", wording.size),
-        )
-    ]
+    figures: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+        ("Rows moved", "moved_rows", wording.number),
+        ("Duration", "duration_s", wording.duration),
+        ("Dead rows found", "dead_rows_before", wording.number),
+        ("Database size", "database_size_bytes", wording.size),
+        ("Backup size", "backup_bytes", wording.size),
+        ("Backup duration", "backup_s", wording.duration),
+        ("Backup rate", "backup_rate_bytes_s", lambda value: f"{wording.size(value)}/s"),
+        ("Files copied", "copied_bytes", wording.size),
+    )
+    drawn = [(*each, charts.trend(history, *each[1:])) for each in figures]
+    shown = [(title, key, text) for title, key, text, chart in drawn if chart]
+    trends = [{"title": title, "key": key, "chart": chart} for title, key, _, chart in drawn if chart]
     facts = [
         ("Environment", ", ".join(record["environments"]) or wording.NONE),
         ("Started", wording.moment(record["started_at"])),
@@ -242,6 +251,14 @@ def report(
     cleared = _cleared(totals)
     if cleared is not None:
         headline.append(("Dead rows cleared", wording.number(cleared)))
+    if "backup_bytes" in totals:
+        headline.append(("Backup", wording.size(totals["backup_bytes"])))
+        headline.append(("Backup took", wording.duration(totals.get("backup_s"))))
+    if "restored_bytes" in totals:
+        headline.append(("Restored", wording.size(totals["restored_bytes"])))
+    if "copied_bytes" in totals:
+        headline.append(("Files copied", wording.number(totals.get("copied_objects"))))
+        headline.append(("Bytes copied", wording.size(totals["copied_bytes"])))
     if "database_size_bytes" in totals:
         headline.append(("Database size", wording.size(totals["database_size_bytes"])))
     return {
@@ -253,16 +270,13 @@ def report(
         "errors": _grouped(record["errors"]),
         "warnings": _grouped(record["warnings"]),
         "notes": [*record["notes"], *notes],
-        "trends": [item for item in trends if item["chart"]],
+        "trends": trends,
         "history": [
             {
                 "directory": run.get("directory"),
                 "started": wording.moment(run["started_at"]),
                 "status": run["status"],
-                "moved": wording.number(run.get("moved_rows")),
-                "duration": wording.duration(run.get("duration_s")),
-                "dead_rows": wording.number(run.get("dead_rows_before")),
-                "size": wording.size(run.get("database_size_bytes")),
+                "cells": [wording.NONE if run.get(key) is None else text(run[key]) for _, key, text in shown],
             }
             for run in reversed(history)
         ],
@@ -284,6 +298,12 @@ def summary_lines(record: Mapping[str, Any], width: int) -> list[str]:
             parts.append(f"would treat {wording.number(totals['planned_tables'])} tables")
         elif "done_tables" in totals:
             parts.append(f"{wording.number(totals['done_tables'])} tables treated")
+        if "backup_bytes" in totals:
+            parts.append(f"backup of {wording.size(totals['backup_bytes'])}")
+        if "restored_bytes" in totals:
+            parts.append(f"{wording.size(totals['restored_bytes'])} restored")
+        if "copied_objects" in totals and not record["check_mode"]:
+            parts.append(f"{wording.number(totals['copied_objects'])} files copied")
         parts.append(wording.duration(of_host["duration_s"]))
         text = f"{wording.shortened(name, 30):<{min(longest, 30)}}  {of_host['status']:<7}  {', '.join(parts)}"
         lines.append(text if len(text) <= width else f"{text[: width - 1]}…")

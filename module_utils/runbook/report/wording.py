@@ -10,6 +10,10 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _STAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d")
@@ -83,9 +87,19 @@ def moment(stamp: str | None) -> str:
 
 def label(name: str) -> str:
     """A figure's name as words, without its unit where the value shows it."""
-    words = re.sub(r"_(rows_s|s|ms|bytes)$", "", name).split("_")
+    words = re.sub(r"_(rows_s|bytes_s|s|ms|bytes)$", "", name).split("_")
     text = " ".join(_NAMES.get(word, word) for word in words if word)
     return text[:1].upper() + text[1:]
+
+
+#: How a figure is written, by the end of its name; the first that fits.
+_BY_UNIT: tuple[tuple[str, Callable[[float], str]], ...] = (
+    ("_bytes", size),
+    ("bytes_s", lambda value: f"{size(value)}/s"),
+    ("rows_s", lambda value: f"{number(round(value) if value >= 10 else value)}/s"),
+    ("_ms", lambda value: f"{number(value)} ms"),
+    ("_s", duration),
+)
 
 
 def figure(name: str, value: object) -> str:
@@ -95,15 +109,7 @@ def figure(name: str, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (int, float)):
-        if name.endswith("_bytes"):
-            return size(value)
-        if name.endswith("rows_s"):
-            return f"{number(round(value) if value >= 10 else value)}/s"
-        if name.endswith("_ms"):
-            return f"{number(value)} ms"
-        if name.endswith("_s"):
-            return duration(value)
-        return number(value)
+        return next((text(value) for end, text in _BY_UNIT if name.endswith(end)), number(value))
     if isinstance(value, str):
         return moment(value) if _STAMP.match(value) else value
     if isinstance(value, (list, tuple)):

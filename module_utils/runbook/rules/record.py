@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -374,16 +374,32 @@ _TOTALS = {
     "pg_vacuum": (
         "planned_tables", "done_tables", "size_before_bytes", "size_after_bytes", "dead_rows_before", "dead_rows_after",
     ),
+    "pg_backup": ("size_bytes", "dump_bytes", "duration_s"),
+    "pg_restore": ("restored_bytes",),
+    "s3_mirror": ("copied_objects", "copied_bytes"),
 }  # fmt: skip
+#: What a total is called where its figure's name alone would not say what it is about.
+_TOTAL_NAMES = {
+    ("pg_backup", "size_bytes"): "backup_bytes",
+    ("pg_backup", "duration_s"): "backup_s",
+}
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a figure; True and False are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _figures_of_host(steps: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     totals: dict[str, float] = {}
     for step in steps:
-        for key in _TOTALS.get(short_name(step["module"]), ()):
+        module = short_name(step["module"])
+        for key in _TOTALS.get(module, ()):
             value = step["figures"].get(key)
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                totals[key] = totals.get(key, 0) + value
+            # A backup that failed has no size, and would look like a small one.
+            if is_number(value) and not (module == "pg_backup" and step["status"] != "ok"):
+                name = _TOTAL_NAMES.get((module, key), key)
+                totals[name] = totals.get(name, 0) + value
     return totals
 
 
@@ -435,3 +451,97 @@ def _count(number: int, noun: str) -> str:
 def _listed(names: Sequence[str], limit: int = 5) -> str:
     shown = ", ".join(names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+# --- what outlasts a run ----------------------------------------------------------------------------------------------
+
+
+def lasting(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """What a run knows about backups that is true until another run says otherwise: by host, then by fact.
+
+    Moments are seconds since 1970. A fact that the run did not find out is not there, so that an earlier run's stands.
+    A run in check mode knows none.
+    """
+    if record["check_mode"]:
+        return {}
+    found: dict[str, dict[str, float]] = {}
+    for host, of_host in record["hosts"].items():
+        facts: dict[str, float | None] = {}
+        for step in of_host["steps"]:
+            learn = _LASTING.get(short_name(step["module"]))
+            if learn is not None and step["figures"]:
+                ended = epoch_s(step["started_at"])
+                facts |= learn(step["figures"], step["status"], None if ended is None else ended + step["duration_s"])
+        known = {key: value for key, value in facts.items() if value is not None}
+        if known:
+            found[host] = known
+    return found
+
+
+def merged(newer: Mapping[str, Mapping[str, float]], older: Mapping[str, Mapping[str, float]]) -> Any:
+    """Facts of both, the newer ones first. Facts that were found together stay together.
+
+    >>> merged({"db1": {"backup_size_bytes": 2}}, {"db1": {"backup_size_bytes": 1}, "db2": {"proof_success": 1}})
+    {'db1': {'backup_size_bytes': 2}, 'db2': {'proof_success': 1}}
+    """
+    return {host: {**older.get(host, {}), **newer.get(host, {})} for host in sorted({*newer, *older})}
+
+
+def _of_backup(figures: Mapping[str, Any], status: str, ended_s: float | None) -> dict[str, float | None]:
+    if status != "ok" or not figures.get("manifest"):
+        return {}
+    return {
+        "backup_last_good_timestamp_seconds": epoch_s(figures.get("snapshot_at")) or ended_s,
+        "backup_size_bytes": figures.get("size_bytes"),
+        "backup_dump_bytes": figures.get("dump_bytes"),
+        "backup_duration_seconds": figures.get("duration_s"),
+    }
+
+
+def _of_verification(figures: Mapping[str, Any], _status: str, _ended_s: float | None) -> dict[str, float | None]:
+    proof = figures.get("last_proof")
+    return {
+        "backup_last_good_timestamp_seconds": epoch_s(figures.get("last_good_backup")),
+        **(_proven(proof.get("status"), epoch_s(proof.get("proven_at"))) if isinstance(proof, Mapping) else {}),
+    }
+
+
+def _of_restore(figures: Mapping[str, Any], _status: str, ended_s: float | None) -> dict[str, float | None]:
+    # Only a proof that was written beside the backup is one of this host's backup.
+    proof = figures.get("proof")
+    if not figures.get("proof_key") or not isinstance(proof, Mapping):
+        return {}
+    return _proven(proof.get("status"), ended_s)
+
+
+def _proven(status: object, at_s: float | None) -> dict[str, float | None]:
+    """A proof that failed says so, and leaves the time of the last good one as it was."""
+    good = {"backup_last_proof_timestamp_seconds": at_s} if status == "ok" else {}
+    return {"backup_last_proof_success": float(status == "ok")} | good
+
+
+def _of_pitr(figures: Mapping[str, Any], _status: str, ended_s: float | None) -> dict[str, float | None]:
+    if "findings" not in figures:
+        return {}
+    age_s = figures.get("backup_age_s")
+    return {
+        "pitr_last_check_timestamp_seconds": ended_s,
+        "pitr_oldest_restorable_timestamp_seconds": epoch_s(figures.get("oldest_restorable")),
+        "pitr_newest_restorable_timestamp_seconds": epoch_s(figures.get("newest_restorable")),
+        "pitr_last_base_backup_timestamp_seconds": None if ended_s is None or age_s is None else ended_s - age_s,
+        "pitr_oldest_ready_seconds": figures.get("oldest_ready_s"),
+        "pitr_gaps": float(len(figures.get("gaps") or ())),
+    }
+
+
+def _of_mirror(_figures: Mapping[str, Any], status: str, ended_s: float | None) -> dict[str, float | None]:
+    return {"files_last_mirror_timestamp_seconds": ended_s} if status == "ok" else {}
+
+
+_LASTING: dict[str, Callable[[Mapping[str, Any], str, float | None], dict[str, float | None]]] = {
+    "pg_backup": _of_backup,
+    "pg_backup_verify": _of_verification,
+    "pg_restore": _of_restore,
+    "pg_pitr": _of_pitr,
+    "s3_mirror": _of_mirror,
+}
