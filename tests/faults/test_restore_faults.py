@@ -188,6 +188,12 @@ def test_a_backup_of_a_newer_server_is_refused(spoilt: Backup):
     red(spoilt, "made from PostgreSQL 99")
 
 
+def state_of(backup: Backup, name: str) -> str:
+    """What the mark of a database says."""
+    marker = Marker.read(backup.others()[name])
+    return marker.state if marker else ""
+
+
 # Kills and crashes ----------------------------------------------------------------------------------------------------
 
 
@@ -216,9 +222,8 @@ def test_killed_at_random_moments_the_next_run_clears_up(backup: Backup, proxy):
         # What it started ends with it; on the server nobody goes on.
         wait_for(lambda: not running())
         wait_for(lambda: not sessions(backup))
-        states = [Marker.read(comment) for comment in backup.others().values()]
-        assert all(state and state.state in {"restoring", "proven"} for state in states)
-    left = [name for name, comment in backup.others().items() if Marker.read(comment).state == "restoring"]
+        assert {state_of(backup, name) for name in backup.others()} <= {"restoring", "proven"}
+    left = [name for name in backup.others() if state_of(backup, name) == "restoring"]
     planned = backup.restore(check=True)
     assert planned.result["removed_databases"] == left
     outcome = backup.restore()
@@ -275,7 +280,7 @@ def test_what_failed_is_kept_if_that_was_asked_for(spoilt: Backup):
     outcome = spoilt.restore(keep_failed=True)
     assert outcome.failed
     name = outcome.result["target_database"]
-    assert Marker.read(spoilt.others()[name]).state == "failed"
+    assert state_of(spoilt, name) == "failed"
     again = spoilt.restore(keep_failed=True)
     assert again.failed
     assert "never overwritten" in again.result["msg"]

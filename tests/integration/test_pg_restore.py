@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import shutil
 import subprocess
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -33,7 +32,7 @@ def simple(database, s3):
     yield from made(database, s3, SIMPLE)
 
 
-def new(backup: Backup, result: dict) -> Database:
+def new(backup: Backup, result: dict[str, Any]) -> Database:
     return replace(backup.database, name=result["target_database"])
 
 
@@ -97,8 +96,8 @@ def test_an_empty_database_is_restored_and_proven(database, s3):
     for backup in made(database, s3, ()):
         backup.make()
         outcome = backup.restore()
-        assert not outcome.failed or "nothing to compare" in outcome.result["msg"], outcome.result["msg"]
-        assert outcome.result["proof"]["differs"] == []
+        assert not outcome.failed, outcome.result["msg"]
+        assert outcome.result["proof"]["compared"] == 1
 
 
 def test_the_proof_is_written_beside_the_backup(simple: Backup):
@@ -109,7 +108,7 @@ def test_the_proof_is_written_beside_the_backup(simple: Backup):
     proof = json.loads(simple.read(outcome.result["proof_key"]))
     manifest = json.loads(simple.read(outcome.result["manifest_key"]))
     assert proof["status"] == "ok"
-    assert proof["compared"] == proof["ok"] == 2
+    assert proof["compared"] == proof["ok"] == 3
     assert proof["manifest_sha256"] == manifest["sha256"]
     assert proof["tables"] == []
 
@@ -129,7 +128,7 @@ def prove_again(backup: Backup, restored: Database) -> proofs.Proof:
     target = postgres.Target(restored.host, restored.port, restored.name, restored.user, None)
     found = proof_driver.read(
         lambda: postgres.Session(target, lock_timeout_ms=1000, statement_timeout_ms=60_000),
-        method=manifest.hash.method,
+        method=cast("Any", manifest.hash.method),
         coverage=manifest.hash.coverage,
         jobs=2,
         check=lambda: None,
@@ -146,7 +145,7 @@ def test_one_changed_byte_in_a_row_is_found_and_its_table_named(simple: Backup):
     found = prove_again(simple, restored)
     assert found.status == "breach"
     assert found.named("differs") == ["public.notes"]
-    assert found.named("ok") == ["public.people"]
+    assert found.named("ok") == ["public.people", "large objects"]
     restored.run("UPDATE public.people SET name = NULL WHERE id = 17")
     assert prove_again(simple, restored).named("differs") == ["public.notes", "public.people"]
     restored.run("DELETE FROM public.notes WHERE id = 7", "CREATE TABLE public.stranger AS SELECT 1 AS id")
@@ -221,7 +220,7 @@ def test_the_backup_that_is_asked_for_is_taken(simple: Backup):
     simple.s3.client().delete_object(Bucket=simple.bucket, Key=second["manifest"])
     passed = simple.restore(check=True)
     assert passed.result["backup_id"] == first["backup_id"]
-    assert any(second["backup_id"] in text for text in passed.result["warnings"])
+    assert second["backup_id"] in json.dumps(passed.result["warnings"])
     refused = simple.restore(backup=second["backup_id"])
     assert refused.failed
     assert not simple.others()
@@ -341,13 +340,14 @@ def test_an_encrypted_backup_needs_its_key(simple: Backup, tmp_path):
         path = tmp_path / name
         subprocess.run(["age-keygen", "-o", str(path)], check=True, capture_output=True)
         keys[name] = path
-    public = re.search(r"public key: (\S+)", keys["right"].read_text())[1]
+    public = keys["right"].read_text().partition("public key: ")[2].split()[0]
     simple.make(encryption="age", recipients=[public])
-    for options, words in (
+    wrong: tuple[tuple[dict[str, Any], str], ...] = (
         ({}, "identity_file: it is not set"),
         ({"identity_file": str(tmp_path / "none")}, "cannot be read"),
         ({"identity_file": str(keys["wrong"])}, "could not be decrypted"),
-    ):
+    )
+    for options, words in wrong:
         outcome = simple.restore(**options)
         assert outcome.failed
         assert words in outcome.result["msg"]

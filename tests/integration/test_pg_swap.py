@@ -7,11 +7,12 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from typing import Any
 
 import psycopg2
 import pytest
 from ansible.module_utils.runbook.drivers import lease
-from ansible.module_utils.runbook.rules.swap import Marker
+from ansible.module_utils.runbook.rules.swap import Marker, State
 from conftest import Database, Outcome, module_process, run_module
 
 
@@ -26,17 +27,17 @@ class Pair:
         living.run("CREATE TABLE public.which AS SELECT 'living' AS name")
         self.new.run("CREATE TABLE public.which AS SELECT 'restored' AS name")
 
-    def mark(self, state: str, *, database: str | None = None) -> None:
+    def mark(self, state: State, *, database: str | None = None) -> None:
         marker = Marker(state, database or self.living.name, "2026-11-23T03:00:00Z")
         if not self.admin.one(f"SELECT count(*) FROM pg_database WHERE datname = '{self.new.name}'"):
             self.admin.run(f'CREATE DATABASE "{self.new.name}"')
         self.admin.run(f"""COMMENT ON DATABASE "{self.new.name}" IS '{marker}'""")
 
     @property
-    def options(self) -> dict:
+    def options(self) -> dict[str, Any]:
         return self.admin.login | {"database": self.living.name, "replacement": self.new.name, "grace_s": 0}
 
-    def swap(self, *, check: bool = False, **options: object) -> Outcome:
+    def swap(self, *, check: bool = False, **options: Any) -> Outcome:
         return run_module("pg_swap", self.options | options, check=check, diff=check)
 
     def names(self) -> dict[str, str | None]:
@@ -48,7 +49,7 @@ class Pair:
         """Which of the two answers to the living name."""
         return str(self.living.one("SELECT name FROM public.which"))
 
-    def facts(self) -> tuple:
+    def facts(self) -> tuple[Any, ...]:
         """What belongs to the living name and not to its contents."""
         (row,) = self.admin.run(
             f"""SELECT pg_get_userbyid(datdba), datconnlimit, shobj_description(oid, 'pg_database'),
@@ -100,9 +101,9 @@ def test_what_belongs_to_the_name_goes_along_and_undo_brings_everything_back(pai
     assert pair.facts() == before
     previous = outcome.result["previous"]
     assert pair.names().keys() == {name, previous}
-    assert Marker.read(pair.names()[previous]) == Marker(
-        "previous", name, Marker.read(pair.names()[previous]).at, replaced_by=pair.new.name
-    )
+    aside = Marker.read(pair.names()[previous])
+    assert aside
+    assert aside == Marker("previous", name, aside.at, replaced_by=pair.new.name)
     again = pair.swap()
     assert not again.failed, again.result["msg"]
     assert not again.result["changed"]
@@ -190,7 +191,7 @@ def test_killed_at_any_moment_either_both_names_changed_or_neither(pair: Pair):
 
 
 def test_what_must_not_be_swapped_is_refused(pair: Pair):
-    def refused(words: str, **options: object) -> None:
+    def refused(words: str, **options: Any) -> None:
         outcome = pair.swap(**options)
         assert outcome.failed
         assert words in outcome.result["msg"]

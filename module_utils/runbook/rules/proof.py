@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import content_hash
@@ -98,7 +98,7 @@ class Proof:
 
 def judge(manifest: Manifest, found: Found) -> Proof:
     """Compare what was found with the manifest: its tables, those that it does not know, the large objects."""
-    comparable = content_hash.are_comparable(
+    comparable = manifest.hash.method in get_args(content_hash.Method) and content_hash.are_comparable(
         wanted_method=manifest.hash.method,
         wanted_probe=manifest.hash.probe,
         found_method=found.method,
@@ -118,21 +118,22 @@ def judge(manifest: Manifest, found: Found) -> Proof:
         known.add(name)
         wanted = content_hash.Content(entry.rows, entry.hash) if entry.rows is not None else None
         results.append(
-            _compare(str(name), wanted, found.contents.get(name), found.errors.get(name, ""), why, comparable)
+            _compare(
+                str(name), wanted, found.contents.get(name), found.errors.get(name, ""), why, comparable=comparable
+            )
         )
-    for name in sorted(set(found.contents) - known):
-        rows = found.contents[name].rows
+    for name in sorted({*found.contents, *found.errors} - known):
+        rows = found.contents[name].rows if name in found.contents else None
         results.append(TableResult(str(name), "differs", None, rows, "the backup knows no such table"))
-    large = manifest.large_objects
-    if large.count or (found.large_objects and found.large_objects.rows) or found.large_objects_error:
-        wanted = content_hash.Content(large.count, large.hash)
-        got, error = found.large_objects, found.large_objects_error
-        results.append(_compare(LARGE_OBJECTS, wanted, got, error, why, comparable))
+    large = content_hash.Content(manifest.large_objects.count, manifest.large_objects.hash)
+    results.append(
+        _compare(LARGE_OBJECTS, large, found.large_objects, found.large_objects_error, why, comparable=comparable)
+    )
     return Proof(tuple(results))
 
 
 def _compare(
-    name: str, wanted: Content | None, got: Content | None, error: str, why: str, comparable: bool
+    name: str, wanted: Content | None, got: Content | None, error: str, why: str, *, comparable: bool
 ) -> TableResult:
     wanted_rows, got_rows = wanted.rows if wanted else None, got.rows if got else None
     if got is None:

@@ -1,0 +1,123 @@
+"""A proof is green only if everything was compared and agrees."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import proof
+from ansible.module_utils.runbook.rules.content_hash import Content
+from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+from ansible.module_utils.runbook.rules.manifest import HashInfo, TableEntry
+from manifest_samples import METHOD, manifest
+
+A, B = QualifiedName("public", "a"), QualifiedName("public", "b")
+
+
+def found(**changes: Any) -> proof.Found:
+    """What a faithful restore holds."""
+    said: dict[str, Any] = {
+        "contents": {A: Content(3, "111"), B: Content(0, "0")},
+        "errors": {},
+        "large_objects": Content(0, "0"),
+        "large_objects_error": "",
+        "method": METHOD,
+        "probe": "probe",
+    }
+    return proof.Found(**(said | changes))
+
+
+def test_all_that_agrees_is_ok():
+    judged = proof.judge(manifest(), found())
+    assert judged.status == "ok"
+    assert judged.rows == 3
+    assert judged.named("ok") == ["public.a", "public.b", "large objects"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "named"),
+    [
+        ({"contents": {A: Content(3, "112"), B: Content(0, "0")}}, "breach", "public.a"),
+        ({"contents": {A: Content(4, "111"), B: Content(0, "0")}}, "breach", "public.a"),
+        ({"contents": {A: Content(3, "111")}}, "breach", "public.b"),
+        ({"contents": {A: Content(3, "111")}, "errors": {B: "it may not be read"}}, "unknown", "public.b"),
+        ({"contents": {A: Content(3, None), B: Content(0, "0")}}, "unknown", "public.a"),
+        ({"large_objects": Content(1, "5")}, "breach", "large objects"),
+        ({"large_objects": None, "large_objects_error": "may not"}, "unknown", "large objects"),
+        ({"contents": {A: Content(3, "111"), B: Content(0, "0"), QualifiedName("x", "y"): Content(0, "0")}}, "breach",
+         "x.y"),
+        ({"errors": {QualifiedName("x", "y"): "may not"}}, "breach", "x.y"),
+    ],
+)  # fmt: skip
+def test_what_does_not_agree_is_named(changes, status, named):
+    judged = proof.judge(manifest(), found(**changes))
+    assert judged.status == status
+    assert judged.named("differs" if status == "breach" else "unknown") == [named]
+    assert named in judged.sentence()
+
+
+@pytest.mark.parametrize(
+    ("of_manifest", "of_server"),
+    [
+        ({"hash": HashInfo(METHOD, "none", "probe")}, {}),
+        ({"hash": HashInfo(METHOD, "sampled", "probe")}, {}),
+        ({}, {"probe": "another"}),
+        ({"hash": HashInfo("of-the-future", "all", "probe")}, {"method": "of-the-future"}),
+        ({"tables": (TableEntry("public", "a", None, None, 0), TableEntry("public", "b", 0, "0", 0))}, {}),
+    ],
+)
+def test_what_was_not_compared_is_unknown_though_rows_agree(of_manifest, of_server):
+    assert proof.judge(manifest(**of_manifest), found(**of_server)).status == "unknown"
+
+
+def test_a_wrong_count_is_seen_even_without_hashes():
+    counted = manifest(hash=HashInfo(METHOD, "none", "probe"), tables=(TableEntry("public", "a", 4, None, 0),))
+    assert proof.judge(counted, found(contents={A: Content(3, None)})).named("differs") == ["public.a"]
+
+
+def test_nothing_at_all_is_no_proof():
+    assert proof.Proof(()).status == "unknown"
+
+
+def test_a_difference_outweighs_what_is_unknown():
+    judged = proof.judge(manifest(), found(contents={A: Content(1, "1")}, errors={B: "may not"}))
+    assert judged.status == "breach"
+
+
+def write(judged: proof.Proof) -> proof.Document:
+    """The document of a proof."""
+    now = datetime(2026, 11, 23, 4, 0, tzinfo=UTC)
+    return proof.document(
+        judged, manifest(), now=now, run_id="r", server_version_num=150004, duration_s=1.5, manifest_sha256="ab"
+    )
+
+
+def test_the_document_is_read_as_it_was_written():
+    document = write(proof.judge(manifest(), found(contents={A: Content(1, "1"), B: Content(0, "0")})))
+    read = proof.parse(document.to_bytes(), where="s3://b/k")
+    assert (read.status, read.backup_id, read.proven_at, read.compared, read.ok) == (
+        "breach", "2026-11-23T03-00-00Z", "2026-11-23T04:00:00Z", 3, 2,
+    )  # fmt: skip
+    assert [each["table"] for each in read.tables] == ["public.a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"", "is no proof"),
+        (b"[]", "is no proof"),
+        (b'{"schema_version": 1}', "is no proof"),
+        (b'{"schema_version": 2}', "schema_version 2"),
+    ],
+)
+def test_what_is_no_proof_is_refused(text, words):
+    with pytest.raises(RunbookError, match=words):
+        proof.parse(text, where="s3://b/k")
+
+
+def test_a_status_that_means_nothing_is_refused():
+    text = write(proof.judge(manifest(), found())).to_bytes().replace(b'"ok"', b'"fine"', 1)
+    with pytest.raises(RunbookError, match="means nothing"):
+        proof.parse(text, where="s3://b/k")
