@@ -21,6 +21,8 @@ from ansible.module_utils.runbook.rules.swap import Marker
 from conftest import Database, module_process, run_module
 from restored import ODDITIES, SIMPLE, Backup, as_text, made
 
+from playbooks import Project
+
 
 @pytest.fixture
 def odd(database, s3):
@@ -373,3 +375,36 @@ def test_memory_stays_flat(simple: Backup):
     out, _ = process.communicate()
     assert json.loads(out.splitlines()[-1])["restored_bytes"] > 160_000_000
     assert most < 150_000_000
+
+
+def test_the_playbooks_restore_swap_and_undo(simple: Backup, tmp_path):
+    simple.make()
+    variables = {f"backup_{name}": value for name, value in simple.s3.options(simple.bucket).items()}
+    project = Project.for_database(tmp_path, simple.database, **variables)
+    restored = project.run("restore.yml")
+    assert restored.code == 0, restored.output
+    assert restored.last("pg_restore")["proof"]["status"] == "ok"
+    target = restored.last("pg_restore")["target_database"]
+    assert restored.output.count("comparisons agree") >= 1
+    simple.database.run("INSERT INTO public.people VALUES (9999, 'since then')")
+    swapped = project.run("restore_swap.yml", db_restore_replacement=target)
+    assert swapped.code == 0, swapped.output
+    assert simple.database.one("SELECT count(*) FROM public.people") == 3000
+    again = project.run("restore_swap.yml", db_restore_replacement=target)
+    assert again.code == 0, again.output
+    assert not again.last("pg_swap")["changed"]
+    undone = project.run("restore_swap.yml", db_restore_replacement=swapped.last("pg_swap")["previous"])
+    assert undone.code == 0, undone.output
+    assert simple.database.one("SELECT count(*) FROM public.people") == 3001
+    secret = simple.s3.secret_key
+    for path in (tmp_path / "runs").rglob("*.*"):
+        assert secret not in path.read_text(errors="replace")
+
+
+def test_production_is_not_swapped_without_its_confirmation(simple: Backup, tmp_path):
+    project = Project.for_database(tmp_path, simple.database, runbook_environment="production")
+    before = simple.others()
+    refused = project.run("restore_swap.yml", db_restore_replacement="whatever")
+    assert refused.code != 0
+    assert "confirm=production" in refused.output
+    assert simple.others() == before
