@@ -8,7 +8,8 @@ module: sandbox_s3
 short_description: Run a disposable S3 API on loopback
 description:
   - Starts or stops an S3 API on 127.0.0.1 (SeaweedFS) and makes buckets in it.
-  - Each bucket keeps versions, can lock objects, and carries the tag C(runbook-environment).
+  - Each bucket keeps versions, can lock objects, encrypts them, and gives unfinished uploads up after a week.
+  - Each bucket carries the tag C(runbook-environment).
   - Objects lie in O(path). They are still there after a stop and a start.
   - The server is detached; it goes on when Ansible ends. It takes its own keys only; they are drawn at the first start.
   - What a client needs to know stands in C(state.json) in O(path), readable by its owner alone.

@@ -342,9 +342,10 @@ def test_s3_started_stopped_started_absent(storage):
         "ObjectLockEnabled": "Enabled"
     }
     assert client.get_bucket_tagging(Bucket="backups")["TagSet"] == [{"Key": "runbook-environment", "Value": "sandbox"}]
+    assert client.get_bucket_lifecycle_configuration(Bucket="backups")["Rules"][0]["AbortIncompleteMultipartUpload"]
     body = os.urandom(3_000_000)
     for _ in range(2):
-        client.put_object(Bucket="backups", Key="kept", Body=body, ServerSideEncryption="AES256")
+        client.put_object(Bucket="backups", Key="kept", Body=body)
     keys = {key: storage.state[key] for key in ("access_key", "secret_key", "sse_kek")}
     keeps_to_itself(storage, first)
 

@@ -40,6 +40,11 @@ DATA, IDENTITIES, LOG = "data", "identities.json", "server.log"
 #: All that the server has in its folder.
 FILES = (DATA, IDENTITIES, LOG, "s3.sock", "filer.sock")
 ENVIRONMENT_TAG = "runbook-environment"
+_ENCRYPTED = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+_UNFINISHED = {
+    "ID": "unfinished-uploads", "Status": "Enabled", "Filter": {"Prefix": ""},
+    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
+}  # fmt: skip
 _PARTS = ("master", "volume", "filer")
 
 
@@ -193,7 +198,7 @@ class S3Server:
         return [name for name in names if name not in there or _environment_of(client, name) != environment]
 
     def make_buckets(self, names: list[str], environment: str) -> None:
-        """Make each bucket that is missing, so that it keeps versions and can lock objects; then tag it.
+        """Make each bucket that is missing, protected as that of the backups must be; then tag it.
 
         :raises RunbookError: the server refuses
         """
@@ -202,6 +207,8 @@ class S3Server:
             try:
                 with suppress(client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists):
                     client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+                client.put_bucket_encryption(Bucket=name, ServerSideEncryptionConfiguration={"Rules": [_ENCRYPTED]})
+                client.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": [_UNFINISHED]})
                 tags = [{"Key": ENVIRONMENT_TAG, "Value": environment}]
                 client.put_bucket_tagging(Bucket=name, Tagging={"TagSet": tags})
             except (BotoCoreError, ClientError) as error:
