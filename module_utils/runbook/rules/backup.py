@@ -190,7 +190,7 @@ def leftovers(
 
 #: Messages of the server that hold no row's content, and the cure.
 _KNOWN = (
-    (r"permission denied for \w+( \w+)? \S+", "grant pg_read_all_data to the user"),
+    (r"permission denied for (?:large object|\w+) \S+", "grant pg_read_all_data to the user"),
     (
         r"query would be affected by row-level security policy for table \S+",
         "use a role with BYPASSRLS, or the table's owner",
@@ -229,10 +229,9 @@ def explain_tool(program: str, code: int | None, stderr: str) -> str:
             return f"{program} failed: {found.group(0)}; {cure}."
     if code is not None and code < 0:
         return f"{program} was killed by signal {-code}; look who did that (memory?), and start again."
-    first = next((line for line in stderr.splitlines() if "error:" in line.lower()), "")
-    # What the server, or a query, said behind the first colon pair may hold a row.
-    own = re.sub(r"^\S*?:?\s*error:\s*", "", first, flags=re.IGNORECASE)
-    own = re.split(r":\s|\bERROR\b|\bDETAIL\b", own)[0].strip().rstrip(".")
+    first = re.search(r"^pg_\w+: error: (.*)$", stderr, re.MULTILINE)
+    # What the server said stands behind a further colon, and may hold a row.
+    own = re.split(r":\s|\bERROR\b|\bDETAIL\b", first.group(1) if first else "")[0].strip().rstrip(".")
     own = re.sub(r"'[^']*'|\([^)]*\)", "…", own)[:200]
     return f"{program} ended with {code}{': ' + own if own else ''}; see the server's log for more."
 

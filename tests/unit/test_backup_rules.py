@@ -1,0 +1,150 @@
+"""Who dumps what, which leftovers go, and that a failing program's words give no row away."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import backup as rules
+from ansible.module_utils.runbook.rules.content_hash import Table
+from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+
+NOW = datetime(2026, 11, 23, 3, tzinfo=UTC)
+MB = 1 << 20
+
+
+def tables(*sizes_mb: int) -> list[Table]:
+    return [Table(i, QualifiedName("public", f"t{i}"), size * MB, ()) for i, size in enumerate(sizes_mb)]
+
+
+def named(streams: list[list[Table]]) -> list[list[str]]:
+    return [[table.name.name for table in stream] for stream in streams]
+
+
+def test_the_biggest_tables_are_spread():
+    assert rules.divide([], 4) == []
+    assert rules.divide(tables(5, 9, 7), 1) == []
+    # 9 goes to stream 0, 7 to stream 1, 5 to stream 1's neighbour with least.
+    assert named(rules.divide(tables(5, 9, 7), 2)) == [["t2", "t0"]]
+    assert named(rules.divide(tables(5, 9, 7), 3)) == [["t2"], ["t0"]]
+    assert named(rules.divide(tables(5, 9), 8)) == [["t0"]]
+
+
+def test_small_tables_weigh_on_stream_0():
+    small = [Table(i, QualifiedName("s", f"x{i}"), MB - 1, ()) for i in range(30)]
+    assert named(rules.divide(small + tables(10, 3), 2)) == [["t0", "t1"]]
+    assert rules.divide(small, 4) == []
+
+
+def test_no_table_is_in_two_streams_and_command_lines_stay_short():
+    many = tables(*range(1, 3000))
+    streams = rules.divide(many, 16)
+    names = [table.name for stream in streams for table in stream]
+    assert len(names) == len(set(names)) <= rules.MOST_NAMED
+    words = rules.dump_options("data", snapshot="1", lock_timeout_ms=5, streams=streams)
+    assert sum(word.startswith("--exclude-table-data=") for word in words) == len(names)
+    given = [
+        rules.dump_options("data", snapshot="1", lock_timeout_ms=5, stream=n + 1, streams=streams) for n in range(15)
+    ]
+    assert sum(word.startswith("--table=") for words in given for word in words) == len(names)
+    assert not any(word.startswith("--exclude") for words in given for word in words)
+
+
+def test_leftovers():
+    old, young = NOW - timedelta(days=2), NOW - timedelta(hours=1)
+    keys = [
+        ("p/shop/2026-11-20T03-00-00Z/data-00.dump.zst", old),
+        ("p/shop/2026-11-20T03-00-00Z/manifest.json", old),
+        ("p/shop/2026-11-21T03-00-00Z/data-00.dump.zst", old),
+        ("p/shop/2026-11-21T03-00-00Z/proof-1.json", old),
+        ("p/shop/2026-11-22T03-00-00Z/data-00.dump.zst", young),
+        ("p/shop/2026-11-23T02-00-00Z/data-00.dump.zst", old),
+        ("p/shop/somebody's/file", old),
+        ("p/shop/file", old),
+    ]
+    uploads = [
+        ("p/shop/2026-11-21T03-00-00Z/data-01.dump.zst", "a", old),
+        ("p/shop/2026-11-22T03-00-00Z/data-01.dump.zst", "b", young),
+        ("p/shop/other/x", "c", old),
+    ]
+    found = rules.leftovers(keys, uploads, folder="p/shop/", now=NOW, abort_after_s=86400)
+    # The one of two o'clock is too young by its name, whatever the bucket's clock says.
+    assert found == rules.Leftovers(("2026-11-21T03-00-00Z",), (("p/shop/2026-11-21T03-00-00Z/data-01.dump.zst", "a"),))
+
+
+@pytest.mark.parametrize(
+    ("stderr", "says"),
+    [
+        (
+            "pg_dump: error: query failed: ERROR:  permission denied for table secrets\npg_dump: detail: Query was: x",
+            "permission denied for table secrets; grant pg_read_all_data",
+        ),
+        (
+            'pg_dump: error: query failed: ERROR:  query would be affected by row-level security policy for table "t"',
+            "BYPASSRLS",
+        ),
+        ("pg_dump: error: query failed: ERROR:  out of shared memory\nHINT: x", "raise max_locks_per_transaction"),
+        (
+            "pg_dump: detail: Error message from server: server closed the connection unexpectedly",
+            "the server was stopped",
+        ),
+        ("pg_dump: error: aborting because of server version mismatch", "at least as new"),
+    ],
+)
+def test_what_is_known_gets_its_cure(stderr, says):
+    assert says in rules.explain_tool("pg_dump", 1, stderr)
+
+
+@pytest.mark.parametrize(
+    "stderr",
+    [
+        'pg_dump: error: query failed: ERROR:  invalid input syntax for type json: "canary"\nDETAIL: canary',
+        "pg_dump: error: Error message from server: ERROR: duplicate key (email)=(canary)",
+        "pg_dump: error: could not write 'canary' somewhere",
+        "canary\ncanary: error: canary",
+        "pg_dump: error: ERROR canary",
+        "",
+    ],
+)
+def test_what_is_not_known_gives_no_row_away(stderr):
+    said = rules.explain_tool("pg_dump", 1, stderr)
+    assert "canary" not in said
+    assert "pg_dump ended with 1" in said
+    assert "\n" not in said
+
+
+def test_signals():
+    assert "killed by signal 9" in rules.explain_tool("pg_dump", -9, "")
+
+
+def test_recipients():
+    for encryption, recipients in (("age", ()), ("none", ("x",)), ("gpg", ("-o",)), ("age", (" ",))):
+        with pytest.raises(RunbookError, match="recipients: "):
+            rules.Settings(1, 1, encryption, recipients).check()
+    with pytest.raises(RunbookError) as refused:
+        rules.Settings(1, 1, "age", ("age-secret-key-1canary",)).check()
+    assert "canary" not in refused.value.message
+    rules.Settings(1, 1, "age", ("age1x",)).check()
+
+
+def test_a_client_at_least_as_new_as_the_server():
+    rules.check_client(18, 150018, bindir="/x")
+    rules.check_client(15, 150018, bindir="/x")
+    with pytest.raises(RunbookError, match="older than the server's 15"):
+        rules.check_client(14, 150018, bindir="/x")
+
+
+def test_sentences():
+    figures = rules.Figures(2, 1234567, 3 << 30, 1 << 30, 10.0, "all")
+    said = rules.sentence("shop", "s3://b/x/", figures)
+    assert said == (
+        "Backed up shop, 2 tables with 1,234,567 rows, to s3://b/x/ in 10.0 s: 3.0 GiB at 307.2 MiB/s, 1.0 GiB stored, "
+        "every table hashed."
+    )
+    assert "in 2 streams." in rules.promise("shop", "s3://b/x/", tables(5), [tables(5)])
+    assert "in 1 stream." in rules.promise("shop", "s3://b/x/", tables(5), [])
+    gone = rules.Leftovers(("2026-11-21T03-00-00Z",), (("k", "i"),))
+    lines = rules.describe("shop", tables(5, 3), [tables(5)], gone).splitlines()
+    assert lines[-2:] == ["remove incomplete 2026-11-21T03-00-00Z", "abort upload k"]
+    assert lines[2] == "stream 1: 1 tables, 5.0 MiB: public.t0"
