@@ -177,7 +177,7 @@ msg:
   returned: always
   type: str
   sample: >-
-    Copied 1,204 objects (3.2 GB) from s3://uploads to s3://mental-scribe-files in 61.0 s; 98,796 were unchanged.
+    Copied 1,204 objects (3.0 GiB) from s3://uploads to s3://mental-scribe-files in 61.0 s; 98,796 were unchanged.
 status:
   description: V(ok); V(breach) where something remains to be done; V(unknown) where something could not be judged.
   returned: always

@@ -12,7 +12,7 @@ from ansible.module_utils.runbook.rules import record as rules
 
 DAY_S = 86_400
 #: The figures of a good backup, as pg_backup returns them.
-BACKUP = {
+BACKUP: dict[str, Any] = {
     "backup_id": "2026-03-01T02-00-01Z", "folder": "sandbox/mental_scribe/2026-03-01T02-00-01Z/",
     "manifest": "sandbox/mental_scribe/2026-03-01T02-00-01Z/manifest.json", "bucket": "backups",
     "database": "mental_scribe", "size_bytes": 450_000_000, "dump_bytes": 1_900_000_000, "tables": 21,
@@ -20,7 +20,7 @@ BACKUP = {
     "snapshot_at": "2026-03-01T02:00:02+00:00", "hash_coverage": "all", "removed_incomplete": [],
     "aborted_uploads": 0, "status": "ok", "plan": {"tables": 21},
 }  # fmt: skip
-VERIFIED = {
+VERIFIED: dict[str, Any] = {
     "checks": [
         {"name": "age", "status": "ok", "msg": "The newest complete backup is 1 h old."},
         {"name": "lock", "status": "unknown", "msg": "The server does not tell."},
@@ -32,7 +32,7 @@ VERIFIED = {
     },
     "read_bytes": 450_000_000, "rate_bytes_s": 200_000_000, "waited_s": 0.0, "status": "unknown",
 }  # fmt: skip
-RESTORED = {
+RESTORED: dict[str, Any] = {
     "backup_id": "2026-03-01T02-00-01Z", "database": "mental_scribe", "target_database": "proof_1", "tables": 3,
     "rows": 6_000_000, "size_bytes": 450_000_000, "restored_bytes": 1_900_000_000, "duration_s": 44.0,
     "rate_bytes_s": 4.3e7, "proof_key": "sandbox/mental_scribe/2026-03-01T02-00-01Z/proof-1.json",
@@ -44,7 +44,7 @@ RESTORED = {
 }  # fmt: skip
 
 
-def run(module: str, figures: dict, start_s: float = samples.START_S, **more: Any) -> samples.Sample:
+def run(module: str, figures: dict[str, Any], start_s: float = samples.START_S, **more: Any) -> samples.Sample:
     """A run of one step."""
     sample = samples.Sample(
         start_s, playbook="backup", **{key: more.pop(key) for key in ("check_mode",) if key in more}
@@ -53,7 +53,7 @@ def run(module: str, figures: dict, start_s: float = samples.START_S, **more: An
     return sample.end(db1={"changed": 1})
 
 
-def folded(*arguments: Any, **more: Any) -> dict:
+def folded(*arguments: Any, **more: Any) -> dict[str, Any]:
     return rules.fold(run(*arguments, **more).events)
 
 
@@ -131,10 +131,17 @@ def test_a_failed_run_leaves_the_last_good_backup_where_it_was(tmp_path):
 
 
 def test_every_lasting_fact_is_explained():
-    steps = (("pg_backup", BACKUP), ("pg_backup_verify", VERIFIED), ("pg_restore", RESTORED), ("pg_pitr", {
+    recovery = {
         "findings": [], "oldest_restorable": BACKUP["snapshot_at"], "newest_restorable": BACKUP["snapshot_at"],
         "backup_age_s": 1.0, "oldest_ready_s": 1.0, "gaps": [],
-    }), ("s3_mirror", {"status": "ok"}))  # fmt: skip
+    }  # fmt: skip
+    steps: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("pg_backup", BACKUP),
+        ("pg_backup_verify", VERIFIED),
+        ("pg_restore", RESTORED),
+        ("pg_pitr", recovery),
+        ("s3_mirror", {"status": "ok"}),
+    )
     found: set[str] = set()
     for module, figures in steps:
         record = folded(module, figures)

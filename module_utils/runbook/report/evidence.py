@@ -28,7 +28,7 @@ _SHOWN: dict[str, tuple[str, tuple[str, ...]]] = {
         "rate_bytes_s", "temporary_bytes", "removed_databases",
     )),
     "pg_backup_retention": ("Retention of the backups", (
-        "kept", "deleted", "deleted_objects", "freed_bytes", "newest_proven",
+        "kept", "deleted_objects", "freed_bytes", "newest_proven",
     )),
     "pg_pitr": ("Point-in-time recovery", (
         "backup_id", "size_bytes", "oldest_restorable", "newest_restorable", "newest_wal", "newest_wal_age_s",

@@ -270,14 +270,14 @@ def describe(plan: Plan, source: str, destination: str) -> str:
 def human_bytes(size: float) -> str:
     """A size for people.
 
-    >>> human_bytes(3_200_000_000)
-    '3.2 GB'
+    >>> human_bytes(3 * 2**30)
+    '3.0 GiB'
     """
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1024:
             return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+        size /= 1024
+    return f"{size:.1f} TiB"
 
 
 def many(number: int, noun: str = "object") -> str:
