@@ -23,7 +23,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import psycopg2
@@ -70,14 +70,14 @@ class Store:
         """Make a bucket."""
         self.client().create_bucket(Bucket=name)
 
-    def client(self):  # noqa: ANN201 - boto3 makes its classes at run time
+    def client(self) -> Any:
         """A client of the server."""
         return boto3.client(
             "s3", endpoint_url=self.url, region_name="us-east-1", aws_access_key_id=KEYS[0],
             aws_secret_access_key=KEYS[1], verify=str(self.certificate), config=Config(retries={"max_attempts": 2}),
         )  # fmt: skip
 
-    def size_mb(self, bucket: str, prefix: str) -> float:
+    def size_mb(self, bucket: str, prefix: str) -> Any:
         """Sum of the objects below ``prefix``, in MB."""
         pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         return sum(item["Size"] for page in pages for item in page.get("Contents", [])) / 1e6
@@ -219,7 +219,7 @@ pg1-user=postgres
     )
 
 
-def sql(cluster: Cluster, statement: str) -> list[tuple]:
+def sql(cluster: Cluster, statement: str) -> list[tuple[Any, ...]]:
     """Run one statement; its rows."""
     connection = psycopg2.connect(host="127.0.0.1", port=cluster.port, user="postgres", dbname="postgres")
     connection.autocommit = True
@@ -260,7 +260,9 @@ def measure(engine: Engine, store: Store, cluster: Cluster, folder: Path) -> dic
     sql(cluster, f"ALTER SYSTEM SET archive_command = '{quoted}'")
     sql(cluster, "SELECT pg_reload_conf()")
     figures["base backup s"] = run(cluster, engine.backup, engine.environ)
-    figures["base backup MB"] = store.size_mb(bucket, engine.prefix)
+    figures["base backup MB"] = sum(
+        store.size_mb(bucket, f"{engine.prefix}{part}") for part in ("main/base/", "backup/")
+    )
 
     # The archiver on its own: segments are kept back, then let go.
     sql(cluster, "ALTER SYSTEM SET archive_command = 'false'")
@@ -352,7 +354,7 @@ def main() -> None:
             )
             try:
                 for number in range(chosen.rounds):
-                    made = [
+                    made: list[tuple[str, dict[str, Any]]] = [
                         ("barman plain", {"wal": "", "base": "", "parallel": 0}),
                         ("barman zstd lz4", {"wal": "--zstd", "base": "--lz4", "parallel": 0}),
                         ("barman zstd lz4 prefetch", {"wal": "--zstd", "base": "--lz4", "parallel": 16}),

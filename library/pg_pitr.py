@@ -635,13 +635,15 @@ def prove(session: postgres.Session, engine: driver.Engine, limit_s: int) -> tup
     name = driver.switch_wal(session)
     begun = time.monotonic()
     while True:
-        if any(engine.store.entries(f"{engine.root}wals/{name[:16]}/{name}")):
+        # The server knows a moment later than the bucket.
+        known = driver.read_archiver(session).last_archived_wal or ""
+        if known >= name and any(engine.store.entries(f"{engine.root}wals/{name[:16]}/{name}")):
             took_s = time.monotonic() - begun
             return rules.Finding("proof", "ok", f"Segment {name} arrived after {took_s:.1f} s."), round(took_s, 3)
         if time.monotonic() - begun > limit_s:
             said = f"Segment {name} did not arrive within {limit_s} s (max_lag_s); the server's log says why."
             return rules.Finding("proof", "breach", said), None
-        time.sleep(0.25)
+        time.sleep(0.1)
 
 
 def check(context: Context, engine: driver.Engine) -> dict[str, Any]:
@@ -653,7 +655,7 @@ def check(context: Context, engine: driver.Engine) -> dict[str, Any]:
         "newest_wal_age_s": None, "backup_age_s": None, "gaps": [], "ready_segments": None, "oldest_ready_s": None,
         "archive_proof_s": None, "executed_queries": [],
     }  # fmt: skip
-    identifier = params["system_identifier"]
+    identifier, facts = params["system_identifier"], {}
     try:
         with connect(context) as session:
             facts = driver.read_server(session)
@@ -673,6 +675,8 @@ def check(context: Context, engine: driver.Engine) -> dict[str, Any]:
     try:
         require_identity(engine, identifier)
         archive = read_archive(engine)
+        if facts.get("segment"):
+            findings.append(rules.judge_timeline(archive, int(facts["segment"][:8], 16)))
         now = datetime.now(UTC)
         findings += rules.judge_archive(archive, limits(params), now)
         figures |= describe(archive, now)
@@ -792,7 +796,9 @@ def recovery_settings(context: Context, engine: driver.Engine, job: Job) -> dict
     chosen = {
         "port": str(job.port),
         "listen_addresses": "127.0.0.1",
-        "archive_mode": "off",
+        # Archives nothing, and keeps its WAL: if this server is to take over, the setup lets it out, none missing.
+        "archive_mode": "on",
+        "archive_command": "",
         "hot_standby": "on",
         "restore_command": driver.restore_command(
             job.workshop, line, [f"{each:08X}.history" for each in sorted(job.archive.histories)]

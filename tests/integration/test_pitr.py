@@ -3,95 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
-import time
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir
-from conftest import S3, Database, free_port, run_module
+from conftest import Database
+from pitr_primary import PASSWORD, Primary, end, make_primary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from conftest import Outcome
-
-PASSWORD = "canary-password-7f3a"
-
-
-@dataclass
-class Primary:
-    """A cluster that archives, and where."""
-
-    folder: Path
-    cluster: Cluster
-    s3: S3
-    bucket: str
-    stores: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def database(self) -> Database:
-        return Database("127.0.0.1", self.cluster.port, "postgres", "postgres")
-
-    def options(self, action: str, **more: Any) -> dict[str, Any]:
-        base = {
-            "action": action,
-            "environment": "sandbox",
-            "server": "main",
-            "state_dir": str(self.folder / "state"),
-            "login_host": "127.0.0.1",
-            "login_port": self.cluster.port,
-            "login_user": "postgres",
-            "login_password": PASSWORD,
-            "login_db": "postgres",
-            "deadline_s": 120,
-            "bindir": str(self.cluster.bindir),
-        }
-        return base | self.s3.options(self.bucket) | self.stores | more
-
-    def pitr(self, action: str, *, check: bool = False, **more: Any) -> Outcome:
-        return run_module("pg_pitr", self.options(action, **more), check=check)
-
-    def restore(self, name: str, *, check: bool = False, **more: Any) -> Outcome:
-        return self.pitr("restore", check=check, restore_path=str(self.folder / name), **more)
-
-    def rows(self, port: int) -> list[int]:
-        """What the table holds, on the server at ``port``."""
-        return [
-            row[0] for row in Database("127.0.0.1", port, "postgres", "postgres").run("SELECT id FROM note ORDER BY id")
-        ]
-
-    def add(self, number: int) -> datetime:
-        """One commit; a moment behind it, and before the next."""
-        self.database.run(f"INSERT INTO note VALUES ({number})")
-        time.sleep(0.02)
-        return datetime.fromisoformat(str(self.database.one("SELECT clock_timestamp()::text")))
-
-    def keys(self, part: str) -> list[str]:
-        found = self.s3.client().list_objects_v2(Bucket=self.bucket, Prefix=f"pitr/main/{part}").get("Contents", [])
-        return [each["Key"] for each in found]
-
-
-def make_primary(s3: S3) -> Primary:
-    folder = Path(tempfile.mkdtemp(prefix="runbook pitr%-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
-    cluster = Cluster(find_bindir(os.environ.get("PG_BINDIR")), folder / "primary" / "data", free_port())
-    cluster.init(password=PASSWORD)
-    cluster.start(fsync="off", max_connections=30, autovacuum="off", max_wal_size="1GB")
-    os.environ["PGPASSWORD"] = PASSWORD
-    return Primary(folder, cluster, s3, s3.bucket())
-
-
-def end(primary: Primary) -> None:
-    for data in primary.folder.glob("*/data"):
-        there = Cluster(primary.cluster.bindir, data, 0)
-        if there.is_running():
-            there.stop("immediate")
-    shutil.rmtree(primary.folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +19,6 @@ def primary(s3) -> Iterator[Primary]:
     made = make_primary(s3)
     yield made
     end(made)
-    os.environ.pop("PGPASSWORD", None)
 
 
 def test_story(primary):
@@ -111,7 +30,7 @@ def test_story(primary):
 
     # The plan, twice the same, and nothing written.
     planned = primary.pitr("setup", check=True)
-    assert not planned.failed, planned.result
+    assert not planned.failed, planned.result["msg"]
     assert planned.result["changed"]
     assert not (primary.folder / "state").exists()
     assert primary.keys("") == []
@@ -146,7 +65,7 @@ def test_story(primary):
     assert primary.pitr("backup", check=True).result["changed"]
     assert primary.keys("base/") == []
     backup = primary.pitr("backup")
-    assert not backup.failed, backup.result
+    assert not backup.failed, backup.result["msg"]
     assert backup.result["size_bytes"] > 0
 
     moments = [primary.add(number) for number in (1, 2, 3)]
@@ -154,7 +73,7 @@ def test_story(primary):
     lsn = primary.database.one("SELECT pg_current_wal_insert_lsn()")
     primary.add(4)
     good = primary.pitr("check", switch_wal=True)
-    assert not good.failed, good.result
+    assert not good.failed, good.result["msg"]
     assert good.result["status"] == "ok"
     assert good.result["gaps"] == []
     assert good.result["oldest_restorable"] <= moments[0].isoformat() <= good.result["newest_restorable"]
@@ -164,13 +83,13 @@ def test_story(primary):
     assert planned.result["changed"]
     assert not (primary.folder / "to time").exists()
     restored = primary.restore("to time", target_time=moments[1].isoformat())
-    assert not restored.failed, restored.result
+    assert not restored.failed, restored.result["msg"]
     assert primary.rows(restored.result["port"]) == [1, 2]
     assert datetime.fromisoformat(restored.result["recovery_point"]) <= moments[1]
     assert restored.result["backup_id"] == planned.result["backup_id"] == backup.result["backup_id"]
     assert restored.result["timeline"] == 2
     there = Database("127.0.0.1", restored.result["port"], "postgres", "postgres")
-    assert there.one("SHOW archive_mode") == "off"
+    assert there.one("SHOW archive_command") == ""
     there.run("INSERT INTO note VALUES (99)")
 
     # Never over it; discard removes it, once.
@@ -182,11 +101,11 @@ def test_story(primary):
 
     # To an LSN, and to a name where it waits.
     restored = primary.restore("again", target_lsn=lsn)
-    assert not restored.failed, restored.result
+    assert not restored.failed, restored.result["msg"]
     assert primary.rows(restored.result["port"]) == [1, 2, 3]
     primary.pitr("discard", restore_path=str(primary.folder / "again"))
     paused = primary.restore("again", target_name="before four", target_action="pause")
-    assert not paused.failed, paused.result
+    assert not paused.failed, paused.result["msg"]
     assert "paused" in paused.result["msg"]
     assert Database("127.0.0.1", paused.result["port"], "postgres", "postgres").one("SELECT pg_is_in_recovery()")
 

@@ -481,6 +481,19 @@ def judge_archive(archive: Archive, limits: Limits, now: datetime) -> list[Findi
     return findings
 
 
+def judge_timeline(archive: Archive, timeline: int) -> Finding:
+    """Whether the server that was asked is the one whose WAL the archive goes on with."""
+    newest = archive.newest_timeline()
+    if newest > timeline:
+        return Finding(
+            "timeline",
+            "breach",
+            f"The archive went on in timeline {newest}, and this server is still in timeline {timeline}: another one "
+            "took its place. Stop this one, or give it another server name or prefix.",
+        )
+    return Finding("timeline", "ok", f"Server and archive are in timeline {timeline}.")
+
+
 def worst(findings: Iterable[Finding]) -> Status:
     """One status of many: a breach before what is unknown, that before all being well; nothing looked at is unknown."""
     found = {finding.status for finding in findings}
@@ -607,6 +620,9 @@ def check_timeline(archive: Archive, current: Segment, own: tuple[Fork, ...] | N
     :param own: the server's own history; None on the first timeline
     :raises RunbookError: the archive holds WAL of this timeline that is not this server's
     """
+    succession = judge_timeline(archive, current.timeline)
+    if succession.status != "ok":
+        raise RunbookError(f"server: {succession.msg}")
     newest = max((each.number for each in archive.segments if each.timeline == current.timeline), default=-1)
     theirs = archive.histories.get(current.timeline)
     if newest > current.number or (theirs is not None and own is not None and theirs != own):
