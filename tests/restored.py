@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 from dataclasses import dataclass, replace
@@ -183,7 +184,7 @@ def made(database: Database, s3: S3, statements: tuple[str, ...]) -> Iterator[Ba
 
 def as_text(database: Database) -> list[str]:
     """Everything in a database as pg_dump writes it, the lines sorted: independent of our own hashes."""
-    program = find_bindir() / "pg_dump"
+    program = find_bindir(os.environ.get("PG_BINDIR")) / "pg_dump"
     words = [str(program), "-h", database.host, "-p", str(database.port), "-U", database.user, "-d", database.name]
     text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     # Newer ones guard the file with a random word.
