@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import runpy
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import Database
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.module import Context, Progress, Run
+from conftest import ROOT, Database
 from pitr_primary import PASSWORD, Primary, end, make_primary
+
+from playbooks import Project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,19 +104,16 @@ def test_story(primary):
     assert not (primary.folder / "to time").exists()
     assert not primary.pitr("discard", restore_path=str(primary.folder / "to time")).result["changed"]
 
-    # To an LSN, and to a name where it waits.
-    restored = primary.restore("again", target_lsn=lsn)
-    assert not restored.failed, restored.result["msg"]
-    assert primary.rows(restored.result["port"]) == [1, 2, 3]
-    primary.pitr("discard", restore_path=str(primary.folder / "again"))
-    paused = primary.restore("again", target_name="before four", target_action="pause")
+    # To a position, where it waits; a name is looked for by the server alone.
+    assert primary.restore("again", check=True, target_name="before four").result["changed"]
+    paused = primary.restore("again", target_lsn=lsn, target_action="pause")
     assert not paused.failed, paused.result["msg"]
     assert "paused" in paused.result["msg"]
+    assert primary.rows(paused.result["port"]) == [1, 2, 3]
     assert Database("127.0.0.1", paused.result["port"], "postgres", "postgres").one("SELECT pg_is_in_recovery()")
 
     # Retention keeps what the window needs, and the number that is always kept.
     second = primary.pitr("backup")
-    assert primary.pitr("retention", recovery_window_days=1, minimum_backups=1).result["removed"] == []
     expire_all(primary)
     planned = primary.pitr("retention", check=True, recovery_window_days=1, minimum_backups=1)
     assert planned.result["removed"] == [backup.result["backup_id"]]
@@ -120,7 +122,6 @@ def test_story(primary):
     done = primary.pitr("retention", recovery_window_days=1, minimum_backups=1)
     assert (done.result["changed"], done.result["removed"]) == (True, [backup.result["backup_id"]])
     assert {key.split("/")[3] for key in primary.keys("base/")} == {second.result["backup_id"]}
-    assert not primary.pitr("retention", recovery_window_days=1, minimum_backups=1).result["changed"]
 
 
 def expire_all(primary: Primary) -> None:
@@ -136,6 +137,31 @@ def expire_all(primary: Primary) -> None:
             else:
                 lines.append(line)
         client.put_object(Bucket=primary.bucket, Key=key, Body="\n".join(lines).encode())
+
+
+def test_playbook_plans_as_the_module_does(primary, tmp_path):
+    """Set-up under a lease, whose server is pinned; a restore that asks no server."""
+    project = Project.for_database(
+        tmp_path,
+        primary.database,
+        db_login_password=PASSWORD,
+        pitr_server="main",
+        pitr_state_dir=str(primary.folder / "state"),
+        pitr_bindir=str(primary.cluster.bindir),
+        **{f"backup_{name}": value for name, value in primary.s3.options(primary.bucket).items()},
+    )
+    same = project.run("pitr.yml", pitr_action="setup", pitr_restore_path="")
+    assert same.code == 0, same.output
+    assert not same.last("pg_pitr")["changed"]
+    assert same.last("pg_lease")
+    plan = project.run("pitr.yml", "--check", pitr_action="restore", pitr_restore_path=str(tmp_path / "restored"))
+    assert plan.code == 0, plan.output
+    assert plan.last("pg_pitr")["changed"]
+    assert plan.last("pg_preflight")["state"] == "skipped"
+    assert not (tmp_path / "restored").exists()
+    for run in (same, plan):
+        assert PASSWORD not in run.output
+        assert primary.s3.secret_key not in run.output
 
 
 def test_secrets_stay_secret(primary):
@@ -168,9 +194,22 @@ def test_secrets_stay_secret(primary):
     ids=lambda value: None if isinstance(value, dict) else value[:30],
 )
 def test_bad_input_is_refused_first(primary, options, sentence):
-    outcome = primary.pitr(**({"action": "setup"} | options))
-    assert outcome.failed
-    assert sentence in outcome.result["msg"]
+    # In this process, because starting the module takes longer than all that it does here.
+    module = runpy.run_path(str(ROOT / "library" / "pg_pitr.py"))
+    defaults = {name: each.get("default") for name, each in module["argument_spec"]().items()}
+    params = defaults | primary.options("setup") | options
+    context = Context(
+        params,
+        check_mode=False,
+        diff=False,
+        run=Run(None, None, None),
+        progress=Progress("pg_pitr", {}),
+        warn=print,
+        hide=print,
+    )
+    with pytest.raises(RunbookError) as refused:
+        module["core"](context)
+    assert sentence in refused.value.message
 
 
 def test_keys_do_not_go_into_the_data_folder(primary):
