@@ -22,7 +22,7 @@ description:
 options:
   prefix:
     description:
-      - What is put before each key in the destination, such as C(files/).
+      - What is put before each key in the destination, such as C(files/). It is empty or ends with a slash.
     type: str
     default: ''
   environment:
@@ -37,7 +37,7 @@ options:
     required: true
   source_prefix:
     description:
-      - Only objects whose keys begin with this are copied. It stays part of the keys.
+      - Only objects whose keys begin with this are copied. The copies have O(prefix) in its place.
     type: str
     default: ''
   source_region:
@@ -305,7 +305,7 @@ import itertools
 import threading
 import time
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import mirror as driver
@@ -379,6 +379,7 @@ class Run:
         self.copier = driver.Copier(
             self.source,
             self.target,
+            params["source_prefix"],
             params["prefix"],
             server_side=all((params[each] or None) == (params[f"source_{each}"] or None) for each in same_place),
             jobs=params["jobs"],
@@ -411,7 +412,7 @@ class Run:
 
     def read(self) -> None:
         """List both buckets."""
-        params, prefix = self.params, self.params["prefix"]
+        params = self.params
 
         def tell(seen: int) -> None:
             self.context.progress.update("listing", seen, None, "objects")
@@ -420,7 +421,7 @@ class Run:
             self.table,
             {
                 "source": driver.pages(self.source, params["source_prefix"]),
-                "copy": driver.pages(self.target, prefix + params["source_prefix"], strip=prefix),
+                "copy": driver.pages(self.target, params["prefix"]),
             },
             tell,
         )
@@ -483,7 +484,7 @@ class Run:
             for name in ("source", "stored"):
                 self.table.forget(name, doubts)
             self.table.add("source", fresh)
-            self.store(stored.some(doubts))
+            self.store(stored.some([params["source_prefix"] + key for key in doubts]))
         count = {
             name: self.table.one(f"SELECT count(*) {where}")[0]
             for name, where in (
@@ -501,13 +502,15 @@ class Run:
                 self.name(kind, key)
 
     def store(self, batches: Iterator[list[rules.Row]]) -> None:
-        """Note rows whose names begin with the source's prefix."""
+        """Note rows whose names begin with the source's prefix, under what follows it."""
+        prefix = self.params["source_prefix"]
         for rows in batches:
-            self.table.add("stored", (row for row in rows if row.key.startswith(self.params["source_prefix"])))
+            found = (row for row in rows if row.key.startswith(prefix) and row.key != prefix)
+            self.table.add("stored", (replace(row, key=row.key.removeprefix(prefix)) for row in found))
 
     def source_now(self, key: str) -> rules.Entry | None:
         """An object of the source as it is now."""
-        head = driver.look(self.source, key)
+        head = driver.look(self.source, self.params["source_prefix"] + key)
         return None if head is None else rules.Entry(key, int(head["ContentLength"]), rules.bare_etag(head["ETag"]))
 
     # Writing ----------------------------------------------------------------------------------------------------------
@@ -557,8 +560,7 @@ class Run:
 
     def prove(self) -> None:
         """List the destination again: each copy is there, as it was written."""
-        prefix = self.params["prefix"]
-        listing = driver.pages(self.target, prefix + self.params["source_prefix"], strip=prefix)
+        listing = driver.pages(self.target, self.params["prefix"])
         driver.list_into(
             self.table, {"proof": listing}, lambda seen: self.context.progress.update("proving", seen, None, "objects")
         )
@@ -585,7 +587,8 @@ class Run:
             self.name("failed", key, error)
 
     def name(self, kind: str, key: str, error: str = "") -> None:
-        """Name an object in the result."""
+        """Name an object in the result, as the source does."""
+        key = self.params["source_prefix"] + key
         self.named.append({
             "kind": kind, "name": rules.name_of(key, show=self.params["show_keys"]), "error": error
         })  # fmt: skip

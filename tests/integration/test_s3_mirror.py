@@ -5,11 +5,16 @@ from __future__ import annotations
 import io
 import json
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from boto3.s3.transfer import TransferConfig
 from conftest import S3, Database, Outcome, run_module
+
+from playbooks import Project
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MIB = 2**20
 STORAGE = """
@@ -150,7 +155,18 @@ def test_only_what_lies_under_the_prefix_is_copied(s3: S3) -> None:
     s3.client().put_object(Bucket=target, Key="elsewhere", Body=b"x")
     done = mirror(options(s3, source, s3, target, source_prefix="in/", prefix="copy/", delete=True))
     assert done["plan"]["extra_objects"] == 0
-    assert set(etags(s3, target)) == {"copy/in/a", "copy/in/b", "elsewhere"}
+    assert set(etags(s3, target)) == {"copy/a", "copy/b", "elsewhere"}
+
+
+def test_files_come_back_the_other_way_round(s3: S3) -> None:
+    living, copies = s3.bucket(), s3.bucket()
+    for key in ("a", "b/c"):
+        s3.client().put_object(Bucket=living, Key=key, Body=key.encode())
+    mirror(options(s3, living, s3, copies, prefix="files/uploads/"))
+    s3.client().delete_object(Bucket=living, Key="b/c")
+    back = mirror(options(s3, copies, s3, living, source_prefix="files/uploads/"))
+    assert back["copied_objects"] == 1
+    assert contents(s3, living) == {"a": b"a", "b/c": b"b/c"}
 
 
 def test_deletions_are_followed_only_if_asked_and_only_hide(s3: S3) -> None:
@@ -320,3 +336,31 @@ def test_a_key_that_grows_too_long_is_named(s3: S3) -> None:
     done = refused(options(s3, source, s3, target, prefix="long/")).result
     assert done["errors"] == {"KeyTooLongError": 1}
     assert set(etags(s3, target)) == {"long/short"}
+
+
+def test_the_playbook_mirrors_each_bucket_and_leaves_a_record(s3: S3, database: Database, tmp_path: Path) -> None:
+    sources, target = [s3.bucket(), s3.bucket()], s3.bucket()
+    for bucket in sources:
+        s3.client().put_object(Bucket=bucket, Key="a.txt", Body=bucket.encode())
+    reach = {
+        f"file_mirror_{side}{name}": value
+        for side in ("", "source_")
+        for name, value in s3.options(target).items()
+        if name != "bucket"
+    }
+    project = Project.for_database(
+        tmp_path, database, file_mirror_source_buckets=sources, file_mirror_bucket=target, **reach
+    )
+    first = project.run("files_mirror.yml")
+    assert first.code == 0, first.output
+    assert contents(s3, target) == {f"files/{bucket}/a.txt": bucket.encode() for bucket in sources}
+    assert [each["copied_objects"] for each in first.results["s3_mirror"]] == [1, 1]
+    assert first.record is not None
+    assert "Second copy of files" in (first.record / "report.html").read_text()
+    assert "runbook_files_last_mirror_timestamp_seconds{" in (first.record / "metrics.prom").read_text()
+    assert s3.secret_key not in "".join(path.read_text() for path in first.record.iterdir())
+    assert s3.secret_key not in first.output
+
+    second = project.run("files_mirror.yml")
+    assert second.code == 0, second.output
+    assert not any(each["changed"] for each in second.results["s3_mirror"])

@@ -88,6 +88,8 @@ def test_a_plan_at_its_caps_and_an_empty_one_pass() -> None:
     [
         ("", "files", "", True),
         ("", "files", "copies/", True),
+        ("live/a/", "files", "", True),
+        ("live/a/", "files", "live/", True),
         ("live/", "files", "copies/", False),
         ("live/", "files", "live/", True),
         ("", "other", "", False),
@@ -101,6 +103,11 @@ def test_a_mirror_does_not_find_its_own_copies(source_prefix: str, bucket: str, 
             mirror.refuse_overlap(same_endpoint=True, **places)
     else:
         mirror.refuse_overlap(same_endpoint=True, **places)
+
+
+def test_a_prefix_is_a_folder() -> None:
+    with pytest.raises(RunbookError, match="prefix: 'copy'"):
+        mirror.refuse_overlap(same_endpoint=False, source_bucket="a", source_prefix="", bucket="b", prefix="copy")
 
 
 @pytest.mark.parametrize(("state", "word"), [("off", "switch versioning on"), ("unknown", "does not tell")])

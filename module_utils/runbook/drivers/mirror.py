@@ -160,15 +160,17 @@ class Table:
 # --- listings ---------------------------------------------------------------------------------------------------------
 
 
-def pages(store: s3.Store, prefix: str, *, strip: str = "") -> Iterator[list[Entry]]:
-    """Objects whose keys begin with ``prefix``, a page at a time; ``strip`` is taken from the front of each key."""
+def pages(store: s3.Store, prefix: str) -> Iterator[list[Entry]]:
+    """Objects whose keys begin with ``prefix``, a page at a time; their keys are what follows it."""
     token: dict[str, str] = {}
     while True:
         with s3.explained(f"Listing {store}"):
             found = store.client.list_objects_v2(Bucket=store.bucket, Prefix=prefix, **token)
         yield [
-            Entry(each["Key"].removeprefix(strip), int(each["Size"]), _bare(each.get("ETag", "")))
+            Entry(each["Key"].removeprefix(prefix), int(each["Size"]), _bare(each.get("ETag", "")))
             for each in found.get("Contents", [])
+            # The prefix itself may be an object: the mark of an empty folder.
+            if each["Key"] != prefix
         ]
         if not found.get("IsTruncated"):
             return
@@ -285,6 +287,7 @@ class Copier:
 
     source: s3.Store
     target: s3.Store
+    source_prefix: str
     prefix: str
     #: Both are one server with the same credentials, so that it can copy by itself.
     server_side: bool
@@ -302,6 +305,9 @@ class Copier:
         self._unlike: dict[str, str] = {}
         # Whether this server's copies have another ETag than their source, as with SSE-KMS.
         self._renames = False
+
+    def _key(self, entry: Entry) -> str:
+        return self.source_prefix + entry.key
 
     def close(self) -> None:
         """Let what is under way end, and begin nothing more."""
@@ -348,7 +354,7 @@ class Copier:
     def _now(self, entry: Entry) -> Entry | None:
         """The object as it is now; as it was where nothing can be learned."""
         try:
-            head = look(self.source, entry.key)
+            head = look(self.source, self._key(entry))
         except RunbookError:
             return entry
         return None if head is None else Entry(entry.key, int(head["ContentLength"]), _bare(head["ETag"]))
@@ -360,7 +366,7 @@ class Copier:
     # By the server itself ---------------------------------------------------------------------------------------------
 
     def _by_server(self, entry: Entry) -> Entry:
-        origin = {"Bucket": self.source.bucket, "Key": entry.key}
+        origin = {"Bucket": self.source.bucket, "Key": self._key(entry)}
         if entry.size_bytes and (entry.parts is not None or entry.size_bytes > MAX_COPY_BYTES):
             return self._by_parts(entry)
         extra: dict[str, Any] = {}
@@ -390,7 +396,7 @@ class Copier:
         try:
             answer = _changes(
                 self.source.client.get_object,
-                Bucket=self.source.bucket, Key=entry.key, IfMatch=f'"{entry.etag}"',
+                Bucket=self.source.bucket, Key=self._key(entry), IfMatch=f'"{entry.etag}"',
             )  # fmt: skip
             data = self._content(answer)
             digest = md5(data, usedforsecurity=False)
@@ -456,7 +462,7 @@ class Copier:
         if self.server_side:
             answer = _changes(
                 self.target.client.upload_part_copy,
-                **where, PartNumber=number, CopySource={"Bucket": self.source.bucket, "Key": entry.key},
+                **where, PartNumber=number, CopySource={"Bucket": self.source.bucket, "Key": self._key(entry)},
                 CopySourceRange=span, CopySourceIfMatch=f'"{entry.etag}"',
             )["CopyPartResult"]  # fmt: skip
         else:
@@ -499,7 +505,7 @@ class Copier:
             try:
                 answer = _changes(
                     self.source.client.get_object,
-                    Bucket=self.source.bucket, Key=entry.key, Range=span, IfMatch=f'"{entry.etag}"',
+                    Bucket=self.source.bucket, Key=self._key(entry), Range=span, IfMatch=f'"{entry.etag}"',
                 )  # fmt: skip
                 data = self._content(answer)
                 if len(data) != size:
@@ -524,7 +530,7 @@ class Copier:
         return b"".join(pieces)
 
     def _head(self, entry: Entry, **more: Any) -> dict[str, Any]:
-        wanted = {"Bucket": self.source.bucket, "Key": entry.key, "IfMatch": f'"{entry.etag}"'}
+        wanted = {"Bucket": self.source.bucket, "Key": self._key(entry), "IfMatch": f'"{entry.etag}"'}
         head: dict[str, Any] = _changes(self.source.client.head_object, **wanted, **more)
         return head
 
@@ -543,7 +549,7 @@ class Copier:
         if not count:
             return {}
         try:
-            found = self.source.client.get_object_tagging(Bucket=self.source.bucket, Key=entry.key)["TagSet"]
+            found = self.source.client.get_object_tagging(Bucket=self.source.bucket, Key=self._key(entry))["TagSet"]
         except ClientError as error:
             if s3.code(error) in _NOT_KNOWN or s3.code(error).startswith("NoSuchTagSet"):
                 return {}

@@ -161,14 +161,17 @@ def refuse(plan: Plan, *, max_objects: int | None, max_bytes: int | None, max_de
 
 
 def refuse_overlap(*, same_endpoint: bool, source_bucket: str, source_prefix: str, bucket: str, prefix: str) -> None:
-    """Refuse a mirror that would find its own copies in its source.
+    """Refuse a mirror whose source and destination share keys, and a prefix that would reach beyond its folder.
 
-    :raises RunbookError: the two places share keys
+    :raises RunbookError: the copies would be copied, or the sources taken for old copies
     """
-    if same_endpoint and source_bucket == bucket and (prefix + source_prefix).startswith(source_prefix):
+    if prefix and not prefix.endswith("/"):
+        raise RunbookError(f"prefix: {prefix!r} does not end with a slash, so it would stand for other folders too.")
+    shared = prefix.startswith(source_prefix) or source_prefix.startswith(prefix)
+    if same_endpoint and source_bucket == bucket and shared:
         raise RunbookError(
-            f"bucket: {bucket!r} is the source too, and prefix {prefix!r} lies inside of source_prefix "
-            f"{source_prefix!r}, so that the next run would copy the copies; give another bucket or prefix."
+            f"bucket: {bucket!r} is the source too, and prefix {prefix!r} and source_prefix {source_prefix!r} share "
+            "keys, so that copies would be copied; give another bucket or prefix."
         )
 
 
