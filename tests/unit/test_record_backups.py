@@ -196,6 +196,14 @@ def test_the_report_shows_checks_and_what_retention_does():
     assert "585 more are in report.html" in render.markdown(folded("pg_backup_retention", {"plan": plan}), [], [])
 
 
+@pytest.mark.parametrize("module", sorted(evidence.MODULES))
+def test_each_module_is_shown_whatever_it_found(module):
+    for figures in ({"status": "unknown"}, {"status": "breach", "checks": None, "proof": None, "plan": {"a": 1}}):
+        record = folded(module, figures, state="failed")
+        assert "Done." in render.html(record, [], [])
+        assert "Done." in render.markdown(record, [], [])
+
+
 def test_bytes_over_time_are_drawn_for_the_longer_of_two_courses():
     sample = samples.Sample(playbook="restore")
     task = sample.task("Restore", "pg_restore", "db_restore")

@@ -35,6 +35,10 @@ _SHOWN: dict[str, tuple[str, tuple[str, ...]]] = {
         "backup_age_s", "ready_segments", "oldest_ready_s", "archive_proof_s", "recovery_point", "recovery_lsn",
         "timeline", "fetch_s", "replay_s", "duration_s", "removed", "restart_required",
     )),
+    "s3_bucket_check": ("The bucket of the backups", ()),
+    "supabase_backup_info": ("Supabase's own backups", (
+        "project_status", "pitr_enabled", "earliest", "latest", "age_s",
+    )),
     "s3_mirror": ("Second copy of files", (
         "source", "destination", "copied_objects", "copied_bytes", "gone_objects", "failed_objects",
         "remaining_objects", "deleted_objects", "duration_s", "rate_bytes_s", "source_versioning", "source_replication",
