@@ -27,6 +27,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from conftest import ROOT, free_port, run_module
 
+PARTS = ("master", "volume", "filer", "s3")
 UNSHARE = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
 
 
@@ -367,8 +368,11 @@ def test_s3_started_stopped_started_absent(storage):
 
     assert storage.run("absent", check=True)["changed"]
     assert client.head_bucket(Bucket="backups")
+    sockets = [Path(f"/tmp/seaweedfs-{part}-grpc-{storage.state['ports'][f'{part}.grpc']}.sock") for part in PARTS]
+    assert all(path.exists() for path in sockets)
     assert storage.run("absent")["changed"]
     assert not storage.path.exists()
+    assert not any(path.exists() for path in sockets)
     assert not storage.run("absent")["changed"]
 
 

@@ -324,10 +324,18 @@ class S3Server:
         answered for is in its files by then, so it is killed.
         """
         end_process(self.pid, signal.SIGTERM, still_there=self.is_running, wait_s=3)
+        self._sweep()
 
     def kill(self) -> None:
         """End it without waiting for anything; for a server whose folder is removed next."""
         end_process(self.pid, signal.SIGKILL, still_there=self.is_running)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove the sockets by which its parts talk to each other: it puts them there, and leaves them when killed."""
+        for part in (*_PARTS, "s3"):
+            with suppress(OSError):
+                Path(f"/tmp/seaweedfs-{part}-grpc-{self.ports[f'{part}.grpc']}.sock").unlink()  # noqa: S108 - its choice
 
 
 def _environment_of(client: Any, bucket: str) -> str | None:
