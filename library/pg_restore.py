@@ -497,15 +497,15 @@ class Restore:
         self.context.progress.update(f"prove {self.plan.target}", done, total, "bytes")
 
     def judge(self) -> None:
-        """Write the proof down, and mark the database as what it is.
+        """Mark the database as what the proof says of it.
 
         :raises RunbookError: a table differs
         """
         state = "unproven"
         if self.proof is not None:
-            self.record(self.proof)
             if self.proof.status == "breach":
-                raise RunbookError(f"{self.plan.target}: {self.proof.sentence()}")
+                unwritten = self.record(self.proof)
+                raise RunbookError(f"{self.plan.target}: {self.proof.sentence()}{unwritten}")
             state = "proven" if self.proof.status == "ok" else "unproven"
         self.remark(state)
 
@@ -516,10 +516,10 @@ class Restore:
             session.execute(driver.marking(self.plan.target, self.marker))
             self.queries += session.executed_queries
 
-    def record(self, proof: proofs.Proof) -> None:
-        """Write the proof beside the backup, if that was asked for."""
+    def record(self, proof: proofs.Proof) -> str:
+        """Write the proof beside the backup, if that was asked for; a sentence where it could not be written."""
         if not self.params["record_proof"]:
-            return
+            return ""
         now = datetime.now(UTC)
         document = proofs.document(
             proof,
@@ -531,8 +531,12 @@ class Restore:
             manifest_sha256=self.digest,
         )
         key = self.plan.folder + proofs.name(now)
-        self.store.put(key, document.to_bytes(), if_absent=True)
+        try:
+            self.store.put(key, document.to_bytes(), if_absent=True)
+        except RunbookError as error:
+            return f" The proof could not be written beside the backup: {error.message}"
         self.proof_key = key
+        return ""
 
     def failure(self, error: BaseException) -> BaseException:
         """End what runs and drop the unfinished database; the error with what became of it."""
@@ -555,10 +559,12 @@ class Restore:
     def succeed(self) -> dict[str, Any]:
         """The result of a restore that came to its end.
 
-        :raises RunbookError: a proof was asked for, and could not be made
+        :raises RunbookError: a proof was asked for, and could not be made or written
         """
         self.context.progress.update(f"restore {self.plan.target}", self.loaded, self.loaded, "bytes", final=True)
         words = "It was not compared with the backup." if self.proof is None else self.proof.sentence()
+        unwritten = self.record(self.proof) if self.proof is not None else ""
+        words += unwritten
         figures = self.figures()
         message = rules.sentence(
             self.plan, rows=figures["rows"], dump_bytes=self.loaded, duration_s=self.watch.passed_s(), proof=words
@@ -570,6 +576,8 @@ class Restore:
             message += f" {self.plan.target} was dropped again, as asked."
         if self.proof is not None and self.proof.status != "ok":
             raise RunbookError(message, **(figures | {"changed": True, "status": "unknown"}))
+        if unwritten:
+            raise RunbookError(message, **(figures | {"changed": True}))
         return figures | {"changed": True, "status": "ok" if self.proof else "unknown", "msg": message}
 
     def figures(self) -> dict[str, Any]:

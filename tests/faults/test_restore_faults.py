@@ -170,6 +170,26 @@ def test_the_version_that_the_manifest_names_is_read(backup: Backup):
         backup.s3.client().delete_object(Bucket=backup.bucket, Key=key, VersionId=version)
 
 
+def test_a_copy_of_the_bucket_has_versions_of_its_own(backup: Backup):
+    copy = Backup(backup.database, backup.s3, backup.s3.bucket())
+    for key in backup.objects():
+        copy.write(key, backup.read(key))
+    outcome = copy.restore(scratch=True)
+    assert not outcome.failed, outcome.result["msg"]
+    assert outcome.result["proof"]["status"] == "ok"
+
+
+def test_a_proof_that_cannot_be_written_is_said_and_drops_nothing(backup: Backup, proxy):
+    proxy.add(s3_faults.status(403, "AccessDenied", path="/proof-", method="PUT", times=0))
+    options = {"record_proof": True, "environment": "sandbox", "endpoint_url": proxy.endpoint_url}
+    outcome = backup.restore(**options)
+    assert outcome.failed
+    assert "could not be written" in outcome.result["msg"]
+    assert outcome.result["proof"]["status"] == "ok"
+    assert state_of(backup, outcome.result["target_database"]) == "proven"
+    backup.cleanup()
+
+
 def test_a_manifest_that_is_not_to_be_trusted(spoilt: Backup):
     key = spoilt.key("manifest.json")
     whole = spoilt.read(key)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ansible.module_utils.runbook.drivers.postgres import Target
-    from ansible.module_utils.runbook.drivers.s3 import Readable, Store
+    from ansible.module_utils.runbook.drivers.s3 import Body, Readable, Store
     from ansible.module_utils.runbook.rules.manifest import Manifest, Object, Source
     from ansible.module_utils.runbook.rules.swap import Marker
 
@@ -198,7 +198,10 @@ def hold(target: Target) -> Session:
 
 
 def drop(session: Session, name: str, comment: str) -> bool:
-    """Drop a database if it still bears the comment by which it was known as unfinished; whether it is gone."""
+    """Drop a database if it still bears the comment by which it was known as unfinished; whether it is gone.
+
+    :raises RunbookError: this user may not
+    """
     found = session.query(
         "SELECT shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname = %s", (name,)
     )
@@ -206,7 +209,12 @@ def drop(session: Session, name: str, comment: str) -> bool:
         return True
     if found[0]["comment"] != comment:
         return False
-    session.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    try:
+        session.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    except psycopg2.errors.InsufficientPrivilege:
+        raise RunbookError(
+            f"Database {name!r}, which a restore left unfinished, belongs to somebody else; drop it as its owner."
+        ) from None
     return True
 
 
@@ -296,11 +304,7 @@ def _environment(target: Target, server_version: int, memory_mb: int) -> dict[st
         settings["client_connection_check_interval"] = "2s"
     extra = dict(target.extra)
     options = " ".join([extra.get("options", ""), *(f"-c {key}={value}" for key, value in settings.items())])
-    secrets = {
-        "PGPASSWORD": target.password,
-        "PGSSLPASSWORD": extra.get("sslpassword"),
-        "PGPASSFILE": extra.get("passfile"),
-    }
+    secrets = {"PGPASSWORD": target.password, "PGPASSFILE": extra.get("passfile")}
     return (
         {key: value for key, value in os.environ.items() if not key.startswith("PG")}
         | {"PGAPPNAME": "runbook restoring", "PGOPTIONS": options.strip(), "LC_ALL": "C"}
@@ -388,6 +392,35 @@ class Filler:
 # The objects ----------------------------------------------------------------------------------------------------------
 
 
+#: What S3 says of a version that it does not have: another bucket's copy of the object has versions of its own.
+_NO_VERSION = frozenset({"NoSuchVersion", "NoSuchKey", "InvalidArgument", "404", "400"})
+
+
+def _open(store: Store, wanted: Object) -> Body:
+    """The version that the manifest names, or, in a copy of the bucket, the one that is there: its SHA-256 decides."""
+    try:
+        return store.open(wanted.key, wanted.version_id)
+    except RunbookError as error:
+        if not wanted.version_id or error.context.get("s3_code") not in _NO_VERSION:
+            raise
+    return store.open(wanted.key)
+
+
+def sizes(store: Store, manifest: Manifest) -> Mapping[str, int | None]:
+    """Size of each object of a backup as S3 says, None where it is missing."""
+    found: dict[str, int | None] = {}
+    for each in manifest.objects:
+        answer = None
+        try:
+            answer = store.head(each.key, each.version_id)
+        except RunbookError as error:
+            if not each.version_id or error.context.get("s3_code") not in _NO_VERSION:
+                raise
+        answer = answer or store.head(each.key)
+        found[each.key] = int(answer["ContentLength"]) if answer else None
+    return found
+
+
 class Verified:
     """Objects one after the other as one stream, each held to the size and SHA-256 that the manifest gives."""
 
@@ -398,7 +431,7 @@ class Verified:
     def _read(store: Store, objects: Sequence[Object]) -> Iterator[bytes]:
         for each in objects:
             digest, size = hashlib.sha256(), 0
-            with store.open(each.key, each.version_id) as body:
+            with _open(store, each) as body:
                 if body.size_bytes != each.size_bytes:
                     raise RunbookError(
                         f"{store.url(each.key)} has {body.size_bytes:,} bytes and the manifest says "
@@ -506,8 +539,10 @@ class _Stream:
                 while view:
                     view = view[stdin.write(view) :]
         except BrokenPipeError:
-            # The program ended first, and says itself why.
-            pass
+            # The program ended first, and says itself why; what it had no need of is held to its SHA-256 all the same.
+            if self.program.process.wait() == 0:
+                while self.source.read():
+                    pass
         except BaseException as error:
             # Raised again by is_done.
             self.error = error
@@ -558,12 +593,3 @@ def fill(
         check()
         time.sleep(_TICK_S)
     return done
-
-
-def sizes(store: Store, manifest: Manifest) -> Mapping[str, int | None]:
-    """Size of each object of a backup as S3 says, None where it is missing."""
-    found: dict[str, int | None] = {}
-    for each in manifest.objects:
-        answer = store.head(each.key, each.version_id)
-        found[each.key] = int(answer["ContentLength"]) if answer else None
-    return found
