@@ -166,6 +166,16 @@ def test_one_file_that_may_not_be_read_keeps_no_other_back(s3: S3, proxy: Faulty
     assert set(contents(s3, source)) - set(contents(s3, target)) == {"small/03"}
 
 
+def test_a_file_that_is_listed_and_not_there_is_no_deleted_one(s3: S3, proxy: FaultyS3, source: str) -> None:
+    target = s3.bucket()
+    for method in ("GET", "HEAD"):
+        proxy.add(status(404, "NoSuchKey", method=method, path=f"{source}/small/03", times=0))
+    done = run_module("s3_mirror", options(s3, source, target, source_endpoint_url=proxy.endpoint_url))
+    assert done.failed
+    assert done.result["errors"] == {"ListedButNotFound": 1}
+    assert done.result["gone_objects"] == 0
+
+
 def test_a_destination_that_refuses_everything_is_not_asked_for_each_file(s3: S3, proxy: FaultyS3) -> None:
     source, target = s3.bucket(), s3.bucket()
     for number in range(60):

@@ -346,9 +346,12 @@ class Copier:
             # Another version of it may be there now, or none; the destination too says that something is not there.
             if why == "ChangedMeanwhile" or why in _GONE:
                 fresh = self._now(entry)
-                if fresh is None:
+                if fresh is not None:
+                    entry = fresh
+                elif self._is_listed(entry):
+                    why = "ListedButNotFound"
+                else:
                     return Outcome(entry.key, "gone")
-                entry = fresh
         return Outcome(entry.key, "failed", error=why)
 
     def _now(self, entry: Entry) -> Entry | None:
@@ -358,6 +361,14 @@ class Copier:
         except RunbookError:
             return entry
         return None if head is None else Entry(entry.key, int(head["ContentLength"]), _bare(head["ETag"]))
+
+    def _is_listed(self, entry: Entry) -> bool:
+        """Whether the source's listing still holds what it says is not there; assumed where it cannot be asked."""
+        try:
+            found = self.source.client.list_objects_v2(Bucket=self.source.bucket, Prefix=self._key(entry))
+        except s3.ERRORS:
+            return True
+        return any(each["Key"] == self._key(entry) for each in found.get("Contents", []))
 
     def _count(self, size: int) -> None:
         with self._lock:
@@ -640,7 +651,12 @@ def abort_leftovers(store: s3.Store, prefix: str, *, older_than_s: int) -> int:
     aborted = 0
     for key, upload_id, begun_at in store.uploads(prefix):
         if time.time() - begun_at.timestamp() > older_than_s:
-            store.abort_upload(key, upload_id)
+            with s3.explained(f"Aborting an unfinished upload in {store}"):
+                try:
+                    store.client.abort_multipart_upload(Bucket=store.bucket, Key=key, UploadId=upload_id)
+                except ClientError as error:
+                    if s3.code(error) != "NoSuchUpload":
+                        raise
             aborted += 1
     return aborted
 
