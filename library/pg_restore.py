@@ -268,12 +268,10 @@ executed_queries:
 """
 
 import json
-import tempfile
 import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import postgres, s3
@@ -287,6 +285,8 @@ from ansible.module_utils.runbook.rules import restore as rules
 from ansible.module_utils.runbook.rules.swap import Marker
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ansible.module_utils.runbook.rules.manifest import Manifest
 
 #: Options whose value must lie between two bounds.
@@ -447,8 +447,8 @@ class Restore:
             driver.create(session, self.plan.target, self.manifest.source, self.marker)
             self.queries = session.executed_queries
         try:
-            with driver.hold(self.new), tempfile.TemporaryDirectory(prefix="runbook-restore-") as folder:
-                self.fill(Path(folder) / "schema.dump")
+            with driver.hold(self.new), driver.workspace() as folder:
+                self.fill(folder / "schema.dump")
             self.judge()
         except driver.Failed as error:
             raise self.failure(

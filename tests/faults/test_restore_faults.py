@@ -229,12 +229,12 @@ def sessions(backup: Backup) -> int:
     return int(backup.admin().one(query))
 
 
-def test_killed_at_random_moments_the_next_run_clears_up(backup: Backup, proxy):
+def test_killed_at_random_moments_the_next_run_clears_up(backup: Backup, proxy, tmp_path):
     chance = random.Random(4)  # noqa: S311 - not a secret
     proxy.add(s3_faults.slow(path="/data-", method="GET", bytes_per_s=1_500_000, times=0))
     options = backup.options | {"endpoint_url": proxy.endpoint_url}
     for _ in range(3):
-        process = module_process("pg_restore", options)
+        process = module_process("pg_restore", options, TMPDIR=str(tmp_path))
         wait_for(lambda process=process: backup.others() or process.poll() is not None)
         time.sleep(chance.random() * 1.2)
         process.send_signal(signal.SIGKILL)
@@ -246,9 +246,10 @@ def test_killed_at_random_moments_the_next_run_clears_up(backup: Backup, proxy):
     left = [name for name in backup.others() if state_of(backup, name) == "restoring"]
     planned = backup.restore(check=True)
     assert planned.result["removed_databases"] == left
-    outcome = backup.restore()
+    outcome = backup.restore(environ={"TMPDIR": str(tmp_path)})
     assert not outcome.failed, outcome.result["msg"]
     assert outcome.result["removed_databases"] == left
+    assert not list(tmp_path.iterdir())
     assert list(backup.others()) == [outcome.result["target_database"]]
     backup.cleanup()
 

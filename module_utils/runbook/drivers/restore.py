@@ -7,6 +7,7 @@ to jump about in it when it makes indexes side by side.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -15,7 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -510,6 +511,22 @@ def decryption(kind: str, identity_file: str | None) -> list[str]:
     if not os.access(identity_file, os.R_OK):
         raise RunbookError(f"identity_file: {identity_file} cannot be read; check its path and its rights.")
     return [program, "--decrypt", "--identity", identity_file]
+
+
+@contextmanager
+def workspace() -> Iterator[Path]:
+    """A folder for the schema's file that only this user may read; those of killed runs are removed.
+
+    A run that lives holds the lock of its folder, and the kernel lets go of it with the process.
+    """
+    prefix = "runbook-restore-"
+    for old in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with suppress(OSError), (old / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(old)
+    with tempfile.TemporaryDirectory(prefix=prefix) as folder, (Path(folder) / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield Path(folder)
 
 
 def fetch(source: Unpacked, path: Path, check: Callable[[], None]) -> int:
