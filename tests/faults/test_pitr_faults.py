@@ -213,7 +213,7 @@ def test_killed_restore_then_again_then_a_new_timeline(primary):
     """Kills at random moments leave nothing that the next restore cannot remove; its server then takes over."""
     folder = primary.folder / "killed"
     options = primary.options("restore", restore_path=str(folder))
-    for _ in range(3):
+    for _ in range(2):
         process = module_process("pg_pitr", options)
         deadline = time.monotonic() + 60
         while not (folder / "restore.json").exists():

@@ -294,6 +294,14 @@ def test_a_copy_that_was_left_behind_does_not_archive():
         pitr.check_timeline(forked, Segment(2, 1), (Fork(1, 400),))
 
 
+def test_a_server_that_was_left_behind_is_told_so():
+    forked = archive([2, 3], [], more=[(2, 3)], histories={2: (Fork(1, 3 * MB16 + 5),)})
+    assert pitr.judge_timeline(forked, 2).status == "ok"
+    assert pitr.judge_timeline(forked, 1).status == "breach"
+    with pytest.raises(RunbookError, match="another one took its place"):
+        pitr.check_timeline(forked, Segment(1, 3), None)
+
+
 def test_commands_survive_the_shell():
     line = pitr.shell_line({"A": "it's 100%"}, ["/o dd/tool", "--x=$(id)"], placeholders=["%p"])
     assert line == """env A='it'"'"'s 100%%' '/o dd/tool' '--x=$(id)' %p"""
