@@ -317,13 +317,16 @@ def measure(engine: Engine, store: Store, cluster: Cluster, folder: Path) -> dic
         conf.write(f"restore_command = '{engine.restore_command.replace(chr(39), chr(39) * 2)}'\n")
         conf.write("archive_mode = off\nrecovery_target_timeline = 'latest'\n")
     begun = time.monotonic()
-    again.start(fsync="off", unix_socket_directories=str(folder), max_connections=60)
-    while sql(again, "SELECT pg_is_in_recovery()")[0][0]:
-        time.sleep(0.05)
-    figures["replayed segments/s"] = written / (time.monotonic() - begun)
-    if sql(again, "SELECT count(*) FROM churn")[0][0] != rows:
-        raise SystemExit(f"{engine.name}: the restored table differs")
-    again.stop("immediate")
+    try:
+        again.start(fsync="off", unix_socket_directories=str(folder), max_connections=60)
+        while sql(again, "SELECT pg_is_in_recovery()")[0][0]:
+            time.sleep(0.05)
+        figures["replayed segments/s"] = written / (time.monotonic() - begun)
+        if sql(again, "SELECT count(*) FROM churn")[0][0] != rows:
+            raise SystemExit(f"{engine.name}: the restored table differs")
+    finally:
+        if again.is_running():
+            again.stop("immediate")
     shutil.rmtree(restored)
     return figures
 
