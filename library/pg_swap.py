@@ -167,6 +167,12 @@ def core(context: Context) -> dict[str, Any]:
     params, run_id = context.params, context.run.id
     if not 0 <= params["grace_s"] <= MAX_GRACE_S:
         raise RunbookError(f"grace_s: {params['grace_s']} is out of bounds; give a number from 0 to {MAX_GRACE_S}.")
+    for option in ("database", "replacement"):
+        if not params[option]:
+            raise RunbookError(
+                f"{option}: it is empty; name the {'living' if option == 'database' else 'restored'} database"
+                f"{' (-e db_restore_replacement=…)' if option == 'replacement' else ''}."
+            )
     target = postgres.Target.from_params(params)
     with session(target) as connection, driver.explained():
         databases = driver.databases(connection)

@@ -197,6 +197,7 @@ def test_what_must_not_be_swapped_is_refused(pair: Pair):
         assert words in outcome.result["msg"]
         assert not outcome.result["changed"]
 
+    refused("replacement: it is empty", replacement="")
     refused("connect to another one", login_db=pair.living.name)
     refused("bears no mark", replacement="template1")
     pair.mark("unproven")
