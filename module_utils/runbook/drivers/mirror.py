@@ -244,7 +244,7 @@ class Digest:
         self._broken = False
         self._changed = threading.Condition()
 
-    def add(self, index: int, data: bytes) -> None:
+    def add(self, index: int, data: bytearray) -> None:
         """Take a part in.
 
         :raises StoppedError: a part before it never came
@@ -508,7 +508,7 @@ class Copier:
             self._unlike[entry.key] = found
             raise DamagedError
 
-    def _read(self, entry: Entry, span: str, size: int) -> bytes:
+    def _read(self, entry: Entry, span: str, size: int) -> bytearray:
         """A range of an object; a connection that breaks in the middle of it is asked again."""
         for turn in range(TRIES):
             if self.stopped.is_set() or (turn and self.stopped.wait(_pause_s(turn))):
@@ -530,15 +530,15 @@ class Copier:
                 return data
         raise StoppedError
 
-    def _content(self, answer: dict[str, Any]) -> bytes:
-        """The body of an answer; a slow one does not keep the run from stopping."""
-        pieces = []
+    def _content(self, answer: dict[str, Any]) -> bytearray:
+        """The body of an answer, once in memory; a slow one does not keep the run from stopping."""
+        content = bytearray()
         with answer["Body"] as body:
             while piece := body.read(1 << 20):
                 if self.stopped.is_set():
                     raise StoppedError
-                pieces.append(piece)
-        return b"".join(pieces)
+                content += piece
+        return content
 
     def _head(self, entry: Entry, **more: Any) -> dict[str, Any]:
         wanted = {"Bucket": self.source.bucket, "Key": self._key(entry), "IfMatch": f'"{entry.etag}"'}
