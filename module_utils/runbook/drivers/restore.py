@@ -557,7 +557,7 @@ class _Stream:
                     view = view[stdin.write(view) :]
         except BrokenPipeError:
             # The program ended first, and says itself why; what it had no need of is held to its SHA-256 all the same.
-            if self.program.process.wait() == 0:
+            if self.program.process.wait() in {0, 1}:
                 while self.source.read():
                     pass
         except BaseException as error:
@@ -570,14 +570,14 @@ class _Stream:
                 stdin.close()
 
     def is_done(self) -> bool:
-        if self.thread.is_alive():
-            if self.program.process.poll() is None:
-                return False
-            # The program is gone: then the feeder fails at its next piece, or was the one that ended it.
-            self.thread.join(5)
-        if self.error is not None:
-            raise self.error
-        return self.program.is_done()
+        try:
+            ended = self.program.is_done()
+        except Failed:
+            # The feeder says why before it ends the program: its reason is the better one.
+            if self.error is not None:
+                raise self.error from None
+            raise
+        return ended and not self.thread.is_alive()
 
 
 def fill(
