@@ -577,7 +577,11 @@ class _Stream:
             if self.error is not None:
                 raise self.error from None
             raise
-        return ended and not self.thread.is_alive()
+        if not ended or self.thread.is_alive():
+            return False
+        if self.error is not None:
+            raise self.error
+        return True
 
 
 def fill(
