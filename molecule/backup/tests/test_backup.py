@@ -33,6 +33,15 @@ def ask(database, statements):
         return answers
 
 
+def storage():
+    """A client of the S3 API that the scenario started."""
+    state = json.loads((STATE / "s3" / "state.json").read_text())
+    return boto3.client(
+        "s3", endpoint_url=state["endpoint_url"], region_name="us-east-1", config=Config(proxies={}),
+        aws_access_key_id=state["access_key"], aws_secret_access_key=state["secret_key"],
+    )  # fmt: skip
+
+
 def fingerprint(database):
     """Rows and hash of every table, by name."""
     [tables] = ask(database, [TABLES])
@@ -64,17 +73,23 @@ def test_restored_database_has_all_that_the_living_one_has(restored):
 
 
 def test_bucket_holds_one_whole_backup():
-    state = json.loads((STATE / "s3" / "state.json").read_text())
-    client = boto3.client(
-        "s3", endpoint_url=state["endpoint_url"], region_name="us-east-1", config=Config(proxies={}),
-        aws_access_key_id=state["access_key"], aws_secret_access_key=state["secret_key"],
-    )  # fmt: skip
+    client = storage()
     found = {item["Key"]: item["Size"] for item in client.list_objects_v2(Bucket="molecule-backups")["Contents"]}
     manifests = [key for key in found if key.endswith("/manifest.json")]
     assert len(manifests) == 1
     manifest = json.loads(client.get_object(Bucket="molecule-backups", Key=manifests[0])["Body"].read())
     assert {item["key"]: item["size_bytes"] for item in manifest["objects"]}.items() <= found.items()
     assert "Uploads" not in client.list_multipart_uploads(Bucket="molecule-backups")
+
+
+def test_backup_is_proven():
+    """Beside the manifest lies the outcome of its restore."""
+    client = storage()
+    found = [item["Key"] for item in client.list_objects_v2(Bucket="molecule-backups")["Contents"]]
+    proofs = [key for key in found if "/proof-" in key]
+    assert len(proofs) == 1
+    proof = json.loads(client.get_object(Bucket="molecule-backups", Key=proofs[0])["Body"].read())
+    assert proof["status"] == "ok"
 
 
 def test_lease_is_given_back():
