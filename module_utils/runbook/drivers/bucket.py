@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers.s3 import ERRORS, code, explained
+from ansible.module_utils.runbook.rules.bucket_check import Setting
 from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
@@ -25,14 +26,6 @@ _FATAL = frozenset({
     "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "ExpiredTokenException",
     "InvalidToken", "RequestTimeTooSkewed", "PermanentRedirect", "301",
 })  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting: its value (None where it was never made), or the sentence why it could not be read."""
-
-    value: Any
-    error: str = ""
 
 
 def read_settings(store: Store) -> dict[str, Setting]:
