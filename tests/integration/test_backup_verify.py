@@ -259,14 +259,8 @@ def test_the_second_region(s3, made):
     outcome = verify(s3, bucket, **second(s3, replica))
     assert wrong(outcome) == {"replica_content": "breach"}
     assert "in the second region" in outcome.result["msg"]
-
-
-def test_another_manifest_in_the_second_region(s3, made):
-    bucket, manifest = made
-    replica = s3.bucket()
-    copy_all(s3, bucket, replica)
     rewrite(s3, replica, manifest, dump_bytes=1001)
-    assert wrong(verify(s3, bucket, **second(s3, replica))) == {"replica": "breach"}
+    assert wrong(verify(s3, bucket, **second(s3, replica)))["replica"] == "breach"
 
 
 # The way there
@@ -275,8 +269,8 @@ def test_another_manifest_in_the_second_region(s3, made):
 @pytest.mark.parametrize(
     "fault",
     [
-        status(500, "InternalError", times=2),
-        status(503, "SlowDown", times=2),
+        status(500, "InternalError"),
+        status(503, "SlowDown"),
         reset(method="GET", path="data-00", at_bytes=20),
         truncate(method="GET", path="data-00", at_bytes=20),
         close(method="GET", path="data-00"),

@@ -95,6 +95,9 @@ def read_all(
 def _read_stream(store: Store, objects: Sequence[Object], *, unpack: bool, tick: Callable[[int], None]) -> StreamRead:
     """Read a stream, and once more where it is not what it should be: bits flip on the way too."""
     first = _read_once(store, objects, unpack=unpack, tick=tick)
+    if any(each.error for each in first.objects):
+        # The store has asked again and again already.
+        return first
     as_wanted = [(each.size_bytes, each.sha256) for each in objects]
     if first.is_whole is not False and [(each.size_bytes, each.sha256) for each in first.objects] == as_wanted:
         return first
