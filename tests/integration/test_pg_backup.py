@@ -78,8 +78,8 @@ def restore(s3: S3, bucket: str, manifest: manifests.Manifest, into: Database, f
     client = find_client(None, int(into.one("SHOW server_version_num")))
     schema = manifest.one("schema")
     assert schema is not None
-    files = {}
-    for name, objects in {"schema": [schema], **manifest.data_streams()}.items():
+    files: dict[object, Path] = {}
+    for name, objects in [("schema", [schema]), *manifest.data_streams().items()]:
         blob = b"".join(fetch(s3, bucket, each.key) for each in objects)
         files[name] = folder / f"{name}.dump"
         files[name].write_bytes(zstandard.ZstdDecompressor().decompressobj().decompress(blob))
@@ -96,7 +96,7 @@ def contents(database: Database) -> dict[tuple[str, str], hashes.Content]:
         content_hash.settle(session)
         method = hashes.method(session.server_version)
         return {
-            tuple(table.name): content_hash.hash_table(session, table, method)
+            (table.name.schema, table.name.name): content_hash.hash_table(session, table, method)
             for table in content_hash.read_tables(session)
         }
 

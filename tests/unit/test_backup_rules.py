@@ -119,7 +119,10 @@ def test_signals():
 
 
 def test_recipients():
-    for encryption, recipients in (("age", ()), ("none", ("x",)), ("gpg", ("-o",)), ("age", (" ",))):
+    wrong: list[tuple[rules.Encryption, tuple[str, ...]]] = [
+        ("age", ()), ("none", ("x",)), ("gpg", ("-o",)), ("age", (" ",)),
+    ]  # fmt: skip
+    for encryption, recipients in wrong:
         with pytest.raises(RunbookError, match="recipients: "):
             rules.Settings(1, 1, encryption, recipients).check()
     with pytest.raises(RunbookError) as refused:

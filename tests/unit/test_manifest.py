@@ -40,7 +40,7 @@ def signed(content: dict[str, Any]) -> str:
 
 
 def changed(**changes: Any) -> dict[str, Any]:
-    content = json.loads(GOOD.to_bytes())
+    content: dict[str, Any] = json.loads(GOOD.to_bytes())
     content.update(changes)
     return content
 
