@@ -125,9 +125,10 @@ def make_venv(uv: str | None) -> None:
     version = version_of(str(PYTHON))
     if complete and version and OLDEST <= version <= NEWEST and not os.environ.get("PYTHON"):
         return
+    # First, since a half-made one may stand at the head of PATH, and would be made from itself.
+    shutil.rmtree(str(VENV), ignore_errors=True)
     python = find_python()
     say(f"Making {VENV} with {python}")
-    shutil.rmtree(str(VENV), ignore_errors=True)
     if uv:
         run([uv, "venv", "--quiet", "--seed", "--python", python, str(VENV)], "Making the virtual environment")
         return

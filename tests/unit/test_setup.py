@@ -80,6 +80,21 @@ def test_python_without_ensurepip_gets_the_cure(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("project")
+def test_a_half_made_environment_is_not_made_from_itself(tmp_path, monkeypatch):
+    """``make`` puts .venv/bin first on the PATH, so the interpreter that runs this may be the one that is removed."""
+    half = tmp_path / ".venv" / "bin" / "python3"
+    half.parent.mkdir(parents=True)
+    half.symlink_to(sys.executable)
+    called = []
+    monkeypatch.setattr(setup, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(setup, "PYTHON", half)
+    monkeypatch.setattr(setup, "run", lambda words, _what: called.append(words))
+    monkeypatch.setattr(sys, "executable", str(half))
+    setup.make_venv(None)
+    assert called
+    assert not called[0][0].startswith(str(tmp_path))
+
+
 def test_done_once_is_done():
     assert not setup.is_ready(False)
     complete(test=False)
