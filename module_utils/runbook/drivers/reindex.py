@@ -27,10 +27,13 @@ if TYPE_CHECKING:
 
 #: Between two looks at the running statements.
 TICK_S = 0.5
+#: Said where what a failed statement made could not be cleared away.
+LEFT = "its half-built copy is left, and the next run drops it"
 #: How long cancelled jobs may take to end and to clear away what they left.
 CANCEL_TIMEOUT_S = 60.0
 #: Longest statement that clears away a half-built index after the deadline.
 CLEAN_UP_TIMEOUT_MS = 30_000
+CLEAN_UP_ATTEMPTS = 3
 
 _OUTDATED = """
 SELECT l.oid::bigint AS oid, n.nspname, l.collname FROM pg_collation AS l
@@ -270,6 +273,8 @@ class Rebuild:
         self._left: dict[int, set[int]] = {}
         self._done_bytes = 0
         self._busy_s = 0.0
+        self._at_work = self._jobs
+        self._finished = threading.Event()
         self._stop = threading.Event()
         self._changed = threading.Condition()
         self._trouble: str | None = None
@@ -281,19 +286,18 @@ class Rebuild:
         :returns: why the pass ended early, None if it did not
         """
         early: str | None = None
-        threads = [threading.Thread(target=self._job, args=(slot,), daemon=True) for slot in range(self._jobs)]
-        for thread in threads:
-            thread.start()
+        for slot in range(self._jobs):
+            threading.Thread(target=self._job, args=(slot,), daemon=True).start()
         try:
-            while any(thread.is_alive() for thread in threads) and time.monotonic() < self._deadline:
-                threads[0].join(TICK_S) if threads[0].is_alive() else time.sleep(TICK_S / 5)
+            # An event, because a signal that interrupts a join() makes a running thread look ended.
+            while not self._finished.wait(TICK_S) and time.monotonic() < self._deadline:
                 tick()
         except RunbookError as error:
             early = error.message.rstrip(".")
         except psycopg2.Error as error:
             early = f"the connection that holds the writer's lock failed ({cause(error)})"
         finally:
-            self._cancel(threads)
+            self._cancel()
         for report in self._reports:
             if report.state == "planned":
                 report.state = "not_reached"
@@ -327,27 +331,35 @@ class Rebuild:
                 share = start + (end - start) * part
                 self._shares[id(report)] = max(self._shares.get(id(report), 0.0), share)
 
-    def _cancel(self, threads: Sequence[threading.Thread]) -> None:
+    def _cancel(self) -> None:
         """Stop the jobs and wait for them, within a bound; each clears away what it leaves half built."""
         self._stop.set()
         with self._changed:
             self._changed.notify_all()
         until = time.monotonic() + CANCEL_TIMEOUT_S
-        while any(thread.is_alive() for thread in threads) and time.monotonic() < until:
+        while not self._finished.is_set() and time.monotonic() < until:
             for slot, report in dict(self._running).items():
                 session = self._sessions.get(slot)
                 # Not what clears away the half-built copy of a statement that has been cancelled.
                 if session is not None and id(report) not in self._clearing and not session.connection.closed:
                     with contextlib.suppress(psycopg2.Error):
                         session.connection.cancel()
-            for thread in threads:
-                thread.join(0.1)
+            self._finished.wait(0.1)
         for session in list(self._sessions.values()):
             session.close()
 
     # --- a job ------------------------------------------------------------------------------------------------------
 
     def _job(self, slot: int) -> None:
+        try:
+            self._work(slot)
+        finally:
+            with self._changed:
+                self._at_work -= 1
+                if self._at_work == 0:
+                    self._finished.set()
+
+    def _work(self, slot: int) -> None:
         while not self._stop.is_set():
             session = self._sessions.get(slot)
             if session is None or session.connection.closed:
@@ -394,22 +406,41 @@ class Rebuild:
                 self._changed.wait(TICK_S)
         return None
 
-    def _perform(self, session: Session, report: Report) -> None:
+    def _prepare(self, session: Session, report: Report) -> set[int] | None:
+        """Half-built indexes of others on the table, if the statement may be sent; else None, and the report says why.
+
+        Drops what an earlier attempt of this run has left.
+        """
         work = report.work
         left_s = self._deadline - time.monotonic()
-        rate = self._done_bytes / self._busy_s if self._busy_s else None
-        if not self._fits(work, left_s, rate):
+        if not self._fits(work, left_s, self._done_bytes / self._busy_s if self._busy_s else None):
             report.state = "not_reached"
-            return
+            return None
         _bound(session, self._lock_timeout_ms, max(int(left_s * 1000), 1))
         if not self._unchanged(session, work):
             report.state = "gone"
-            return
+            return None
         left = self._left.get(id(report), set())
         known = self._half_built(session, work) - left
-        if not self._quiet(session, work, left_s):
-            report.state, report.error = "locked", self._holders(session, work)
+        quiet = self._quiet(session, work, left_s)
+        if self._stop.is_set():
+            report.state, report.error = "not_reached", LEFT if left else None
+            return None
+        report.error = None
+        if quiet and left:
+            self._clean_up(session, report, known)
+            _bound(session, self._lock_timeout_ms, max(int((self._deadline - time.monotonic()) * 1000), 1))
+        if not quiet or self._left.get(id(report)):
+            holders = self._holders(session, work)
+            report.state, report.error = "locked", f"{holders}; {LEFT}" if self._left.get(id(report)) else holders
             self._later(report)
+            return None
+        return known
+
+    def _perform(self, session: Session, report: Report) -> None:
+        work = report.work
+        known = self._prepare(session, report)
+        if known is None:
             return
         try:
             if work.checks and self._check_schema is not None:
@@ -498,25 +529,35 @@ class Rebuild:
         :param known: those that were there before
         """
         self._clearing.add(id(report))
-        left: set[int] = set()
-        try:
-            _bound(session, self._lock_timeout_ms, CLEAN_UP_TIMEOUT_MS)
-            left = self._half_built(session, report.work) - known
-            for oid in sorted(left):
-                row = session.query(
-                    "SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
-                    " WHERE c.oid = %s",
-                    (oid,),
-                )[0]
-                name = postgres.table(QualifiedName(row["nspname"], row["relname"]))
-                session.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(name))
-                left.discard(oid)
-        except (psycopg2.Error, IndexError):
-            said = "its half-built copy is left, and the next run drops it"
-            report.error = f"{report.error}; {said}" if report.error else said
-        finally:
-            self._left[id(report)] = left
-            self._clearing.discard(id(report))
+        self._left[id(report)] = set()
+        cleared = False
+        for _attempt in range(CLEAN_UP_ATTEMPTS):
+            try:
+                _bound(session, self._lock_timeout_ms, CLEAN_UP_TIMEOUT_MS)
+                self._left[id(report)] = self._half_built(session, report.work) - known
+                for oid in sorted(self._left[id(report)]):
+                    self._drop(session, oid)
+                    self._left[id(report)].discard(oid)
+                cleared = True
+                break
+            except psycopg2.errors.QueryCanceled:
+                # A cancellation that was meant for the statement before, and came late.
+                if not self._stop.is_set():
+                    break
+            except psycopg2.Error:
+                break
+        if not cleared:
+            report.error = f"{report.error}; {LEFT}" if report.error else LEFT
+        self._clearing.discard(id(report))
+
+    def _drop(self, session: Session, oid: int) -> None:
+        for row in session.query(
+            "SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+            " WHERE c.oid = %s",
+            (oid,),
+        ):
+            name = postgres.table(QualifiedName(row["nspname"], row["relname"]))
+            session.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(name))
 
     def _holders(self, session: Session, work: Work) -> str:
         """Who stands in the way: a lock on the table, or an old transaction."""
