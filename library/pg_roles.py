@@ -7,11 +7,12 @@ DOCUMENTATION = r"""
 module: pg_roles
 short_description: Makes the least-privilege SQL roles of the project
 description:
-  - Makes the groups C(runbook_read), C(runbook_maintain) and C(runbook_restore), gives them the rights that they need
-    and no more, and makes login users that are members of them.
+  - Makes the groups C(runbook_read), C(runbook_maintain), C(runbook_backup) and C(runbook_restore), gives them the
+    rights that they need and no more, and makes login users that are members of them.
   - C(runbook_read) sees statistics and the lease. C(runbook_maintain) also moves rows between the tables of
-    O(archives), vacuums and analyzes every table, and holds the lease. C(runbook_restore) makes databases and ends
-    sessions.
+    O(archives), vacuums and analyzes every table, and holds the lease. C(runbook_backup) reads every table (from
+    PostgreSQL 14 on) and holds the lease; its users get C(BYPASSRLS), since a backup that leaves rows out is none.
+    C(runbook_restore) makes databases and ends sessions.
   - On PostgreSQL 17 and later C(runbook_maintain) vacuums as a member of C(pg_maintain). Before, only owners may
     vacuum, so it becomes a member of the tables' owners, with a warning. It never becomes a member of a superuser.
   - It adds what is missing, in one transaction. Rights that were granted otherwise are left alone.
@@ -48,7 +49,7 @@ options:
         description: The group it belongs to, without its prefix.
         type: str
         required: true
-        choices: [read, maintain, restore]
+        choices: [read, maintain, backup, restore]
       password:
         description:
           - Set when the user is made, and not touched afterwards; change it with psql's C(\password). Only its
@@ -75,6 +76,9 @@ EXAMPLES = r"""
       - name: runbook_bastion
         role: maintain
         password: "{{ vault_runbook_bastion_password }}"
+      - name: runbook_dumper
+        role: backup
+        password: "{{ vault_runbook_dumper_password }}"
     login_host: db.example.com
     login_user: postgres
     login_password: "{{ vault_admin_password }}"
@@ -166,6 +170,9 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[t
             statements.append((statement, values))
             created.append(user["name"])
         memberships.append(rules.Membership(f"runbook_{user['role']}", user["name"]))
+    reading = [user["name"] for user in users if user["role"] == "backup"]
+    blind = set(reading) - driver.see_all_rows(session, reading)
+    statements += [(driver.bypass_statement(name), ()) for name in reading if name in blind]
     statements += [(driver.membership_statement(m), ()) for m in memberships if not driver.is_member(session, m)]
     wanted = rules.grants(
         database=session.target.database, schemas=driver.schemas(session), archives=find_archives(session, context)
@@ -222,7 +229,7 @@ def main() -> None:
                 "default": [],
                 "options": {
                     "name": {"type": "str", "required": True},
-                    "role": {"type": "str", "required": True, "choices": ["read", "maintain", "restore"]},
+                    "role": {"type": "str", "required": True, "choices": ["read", "maintain", "backup", "restore"]},
                     "password": {"type": "str", "no_log": True},
                 },
             },

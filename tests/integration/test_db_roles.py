@@ -26,10 +26,11 @@ APPLICATION = (
     "ALTER TABLE public.messages OWNER TO app",
     'ALTER TABLE "Odd ""schema""".notes OWNER TO app',
 )
-USERS = {"bastion_m": "maintain", "bastion_r": "read", "bastion_x": "restore"}
+USERS = {"bastion_m": "maintain", "bastion_r": "read", "bastion_b": "backup", "bastion_x": "restore"}
 CANARY = "c4n4ry-p4ssw0rd"
 ARCHIVES = [{"source": "public.audit_log", "archive": "public.audit_log_archive"}]
-ROLES = ["runbook_read", "runbook_maintain", "runbook_restore", *USERS, "app"]
+GROUPS = ["runbook_read", "runbook_maintain", "runbook_backup", "runbook_restore"]
+ROLES = [*GROUPS, *USERS, "app"]
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_weekly_db_runs_as_maintain_and_may_no_more(application, tmp_path):
     assert [query for query in planned["executed_queries"] if "runbook.lease" not in query][1:] == done[
         "executed_queries"
     ]
-    assert done["created_roles"] == ["runbook_read", "runbook_maintain", "runbook_restore", *USERS]
+    assert done["created_roles"] == [*GROUPS, *USERS]
     assert made.run("db_roles.yml").last("pg_roles")["changed"] is False
     stored = database.one("SELECT rolpassword FROM pg_authid WHERE rolname = 'bastion_m'")
     assert stored.startswith("SCRAM-SHA-256$")
@@ -138,6 +139,31 @@ def test_weekly_db_runs_as_maintain_and_may_no_more(application, tmp_path):
         assert not may(database, "bastion_x", statement), statement
     victim = login(database, "bastion_r")
     assert may(database, "bastion_x", f"SELECT pg_terminate_backend({victim.info.backend_pid}, 5000)")
+
+
+def test_backup_runs_as_backup_and_may_no_more(application, s3):
+    """Rows that a policy hides are in the backup too; the user of the backup changes none."""
+    database = application
+    database.run(
+        "ALTER TABLE public.messages ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY mine ON public.messages USING (false)",
+    )
+    options = database.login | {"users": [{"name": "bastion_b", "role": "backup"}]}
+    assert not run_module("pg_roles", options).failed
+    assert run_module("pg_roles", options).result["changed"] is False
+    made = run_module(
+        "pg_backup", database.login | s3.options(s3.bucket()) | {"login_user": "bastion_b", "environment": "sandbox"}
+    )
+    assert not made.failed, made.result["msg"]
+    assert made.result["rows"] == 180 + 500
+
+    for statement in (
+        "DELETE FROM public.messages", "UPDATE audit_log SET action = 'forged'", "TRUNCATE audit_log",
+        "CREATE SCHEMA mine", "CREATE DATABASE mine", "DROP TABLE runbook.lease",
+    ):  # fmt: skip
+        assert not may(database, "bastion_b", statement), statement
+    database.run("ALTER ROLE bastion_b NOBYPASSRLS")
+    assert run_module("pg_roles", options).result["executed_queries"] == ['ALTER ROLE "bastion_b" BYPASSRLS']
 
 
 def test_an_archive_that_is_missing_is_told(application):

@@ -114,6 +114,17 @@ def hand_over_lease_statement(owner: str) -> sql.Composed:
     return sql.SQL("ALTER TABLE {} OWNER TO {}").format(sql.Identifier("runbook", "lease"), sql.Identifier(owner))
 
 
+def see_all_rows(session: Session, names: Iterable[str]) -> set[str]:
+    """Those of ``names`` that row-level security hides nothing from."""
+    rows = session.query("SELECT rolname FROM pg_roles WHERE rolbypassrls AND rolname = ANY(%s)", (list(names),))
+    return {row["rolname"] for row in rows}
+
+
+def bypass_statement(name: str) -> sql.Composed:
+    """Lift row-level security for a role, as SQL; it is an attribute, so no membership hands it on."""
+    return sql.SQL("ALTER ROLE {} BYPASSRLS").format(sql.Identifier(name))
+
+
 def create_statement(name: str, *, login: bool, createdb: bool, password: bool) -> sql.Composed:
     """A new role as SQL; with ``password``, its verifier is bound as the only value."""
     words = ["LOGIN" if login else "NOLOGIN", *(["CREATEDB"] if createdb else [])]

@@ -458,7 +458,8 @@ class Store:
     def upload(self, key: str, source: Readable, *, encryption: Mapping[str, str] | None = None) -> Uploaded:
         """Write a stream of any length up to ``MAX_STREAM_BYTES``; what fails in the middle leaves no object.
 
-        The caller compares ``size_bytes`` of the answer, which S3 gives, with what it handed over. An error that ``source.read`` raises comes out as it is.
+        The caller compares ``size_bytes`` of the answer, which S3 gives, with what it handed over. An error that
+        ``source.read`` raises comes out as it is.
         """
         config = TransferConfig(
             multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_request_concurrency=_PARTS_IN_MEMORY,

@@ -5,6 +5,8 @@
 ``runbook_maintain``
     Weekly maintenance: moves audit records to their archive, vacuums and analyzes every table, holds the lease. It
     reads no table but those it moves rows between.
+``runbook_backup``
+    Reads every table, past row-level security, and holds the lease. It writes to no other table.
 ``runbook_restore``
     Makes databases to restore into, and ends the sessions that are in the way.
 
@@ -24,11 +26,13 @@ if TYPE_CHECKING:
 
     from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 
-READ, MAINTAIN, RESTORE = "runbook_read", "runbook_maintain", "runbook_restore"
-GROUPS = (READ, MAINTAIN, RESTORE)
+READ, MAINTAIN, BACKUP, RESTORE = "runbook_read", "runbook_maintain", "runbook_backup", "runbook_restore"
+GROUPS = (READ, MAINTAIN, BACKUP, RESTORE)
 
 #: First server version (as ``server_version_num``) with the right MAINTAIN and the role pg_maintain.
 HAS_MAINTAIN = 170000
+#: First server version with the role pg_read_all_data.
+HAS_READ_ALL = 140000
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,11 @@ def memberships(server_version: int, owners: Iterable[Owner]) -> list[Membership
         # Replication lag and the progress of others are shown to members of this role only.
         Membership("pg_read_all_stats", READ),
         Membership(READ, MAINTAIN),
+        Membership(READ, BACKUP),
         Membership("pg_signal_backend", RESTORE),
     ]
+    if server_version >= HAS_READ_ALL:
+        wanted.append(Membership("pg_read_all_data", BACKUP))
     if server_version >= HAS_MAINTAIN:
         return [*wanted, Membership("pg_maintain", MAINTAIN)]
     return wanted + [Membership(owner.name, MAINTAIN) for owner in owners if not owner.superuser]
@@ -88,7 +95,7 @@ def grants(
     wanted += [
         Grant(("USAGE",), "SCHEMA", ("runbook",), READ),
         Grant(("SELECT",), "TABLE", ("runbook", "lease"), READ),
-        Grant(("INSERT", "UPDATE", "DELETE"), "TABLE", ("runbook", "lease"), MAINTAIN),
+        *(Grant(("INSERT", "UPDATE", "DELETE"), "TABLE", ("runbook", "lease"), group) for group in (MAINTAIN, BACKUP)),
     ]
     wanted += [Grant(("USAGE",), "SCHEMA", (schema,), MAINTAIN) for schema in sorted(schemas)]
     for source, archive in archives:
@@ -103,6 +110,11 @@ def warnings(server_version: int, owners: Iterable[Owner]) -> list[str]:
         return []
     major = server_version // 10000
     found = []
+    if server_version < HAS_READ_ALL:
+        found.append(
+            f"PostgreSQL {major} has no role pg_read_all_data, so {BACKUP} cannot read the tables; back up as their "
+            "owner, or upgrade to 14 or newer."
+        )
     for owner in owners:
         if owner.superuser:
             found.append(
