@@ -63,8 +63,10 @@ unit: setup-test ## The tests of the rules alone
 molecule: setup-test ## The playbooks against a database in a container
 	@$(BIN)/python -m tools.run_tests --only molecule
 
-bench: setup-test ## The tables of bench/README.md; about an hour, 30 GB, and nothing else should run meanwhile
+bench: setup-test ## The tables of bench/README.md; two hours, 40 GB, and nothing else should run meanwhile
 	@$(BIN)/python -m bench.weekly
+	@$(BIN)/python -m bench.backup
+	@$(BIN)/python -m bench.mirror
 
 lock: ## Pin the newest releases that pyproject.toml admits; needs uv
 	uv pip compile --universal --python-version 3.11 --no-header --upgrade --extra sandbox pyproject.toml -o requirements.txt
