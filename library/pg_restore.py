@@ -42,7 +42,8 @@ options:
     type: str
   target_database:
     description:
-      - Name of the new database. C(<database>_restore_<backup>) if unset.
+      - Name of the new database. C(<database>_restore_<backup>) if unset, with O(scratch=true)
+        C(<database>_proof_<backup>).
     type: str
   jobs:
     description:
@@ -507,7 +508,9 @@ class Restore:
                 unwritten = self.record(self.proof)
                 raise RunbookError(f"{self.plan.target}: {self.proof.sentence()}{unwritten}")
             state = "proven" if self.proof.status == "ok" else "unproven"
-        self.remark(state)
+        if not self.params["scratch"]:
+            # One that is to be dropped stays marked as unfinished: if this run is killed now, the next one drops it.
+            self.remark(state)
 
     def remark(self, state: Any) -> None:
         """Change the mark of the new database."""
@@ -687,11 +690,18 @@ def core(context: Context) -> dict[str, Any]:
     if params["record_proof"]:
         store.require_environment(params["environment"])
     manifest, folder, digest = choose(context, store, before)
-    name = rules.target_name(params["target_database"], database=params["database"], backup_id=manifest.backup_id)
+    name = rules.target_name(
+        params["target_database"],
+        database=params["database"],
+        backup_id=manifest.backup_id,
+        scratch=params["scratch"],
+    )
     with driver.connect(target, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
         server = driver.look(session)
         leftovers, busy = look_around(session, server, params["database"])
-        plan = rules.plan(manifest, server, folder=folder, target=name, leftovers=leftovers, busy=busy)
+        plan = rules.plan(
+            manifest, server, folder=folder, target=name, leftovers=leftovers, busy=busy, scratch=params["scratch"]
+        )
         for warning in plan.warnings:
             context.warn(warning)
         wrong = rules.wrong_objects(manifest, driver.sizes(store, manifest))

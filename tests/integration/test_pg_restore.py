@@ -115,6 +115,21 @@ def test_the_proof_is_written_beside_the_backup(simple: Backup):
     assert proof["tables"] == []
 
 
+def test_a_copy_that_was_kept_is_no_proof_of_the_backup_today(simple: Backup):
+    """A scratch restore is made and compared, though the same backup was restored and proven before."""
+    simple.make()
+    kept = simple.restore()
+    assert not kept.failed, kept.result["msg"]
+    again = simple.restore(record_proof=True, environment="sandbox", scratch=True)
+    assert not again.failed, again.result["msg"]
+    assert json.loads(simple.read(again.result["proof_key"]))["status"] == "ok"
+    assert list(simple.others()) == [kept.result["target_database"]]
+    named = simple.restore(scratch=True, target_database=kept.result["target_database"])
+    assert named.failed
+    assert "exists, and is never overwritten" in named.result["msg"]
+    assert list(simple.others()) == [kept.result["target_database"]]
+
+
 def test_a_bucket_of_another_environment_gets_no_proof(simple: Backup):
     simple.make()
     outcome = simple.restore(record_proof=True, environment="production")

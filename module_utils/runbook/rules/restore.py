@@ -145,13 +145,15 @@ class Plan:
         return found
 
 
-def target_name(wanted: str | None, *, database: str, backup_id: str) -> str:
+def target_name(wanted: str | None, *, database: str, backup_id: str, scratch: bool = False) -> str:
     """Name of the new database: ``wanted``, or ``<database>_restore_<backup_id>``.
+
+    A scratch database has a name of its own (``_proof_``), so that it never meets one that was restored to be kept.
 
     :raises RunbookError: it is longer than PostgreSQL's names, or the living database's own
     """
     if not wanted:
-        return dated_name(database, "restore", backup_id)
+        return dated_name(database, "proof" if scratch else "restore", backup_id)
     if len(wanted.encode()) > MAX_IDENTIFIER_BYTES or "\0" in wanted:
         raise RunbookError(
             f"target_database: {wanted!r} is longer than PostgreSQL's {MAX_IDENTIFIER_BYTES} bytes; shorten it."
@@ -160,18 +162,26 @@ def target_name(wanted: str | None, *, database: str, backup_id: str) -> str:
 
 
 def plan(
-    manifest: Manifest, server: Server, *, folder: str, target: str, leftovers: Sequence[str], busy: Collection[str]
+    manifest: Manifest,
+    server: Server,
+    *,
+    folder: str,
+    target: str,
+    leftovers: Sequence[str],
+    busy: Collection[str],
+    scratch: bool = False,
 ) -> Plan:
     """Decide whether this server can take the backup.
 
     :param target: name of the new database
     :param leftovers: databases marked as being restored in which nobody is at work any more
     :param busy: databases marked as being restored in which a run is at work
+    :param scratch: the database is to be dropped at the end, so one that is there already is never taken for it
     :raises RunbookError: something is missing, with all that is; nothing was changed
     """
     marker = Marker.read(server.databases.get(target))
     if target in server.databases and target not in leftovers:
-        if marker and marker.state == "proven" and marker.backup_id == manifest.backup_id:
+        if not scratch and marker and marker.state == "proven" and marker.backup_id == manifest.backup_id:
             return Plan(manifest, folder, target, marker.at, (), ())
         what = "is being restored by another run" if target in busy else "exists, and is never overwritten"
         raise RunbookError(f"target_database: {target!r} {what}; drop it first, or name another one.")
