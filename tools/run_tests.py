@@ -73,7 +73,9 @@ def pytest(report: Report) -> None:
     report.not_run += missing_packages()
     JUNIT.parent.mkdir(parents=True, exist_ok=True)
     JUNIT.unlink(missing_ok=True)
-    report.step("pytest", [sys.executable, "-m", "pytest", "tests", f"--junitxml={JUNIT}"])
+    # Most tests wait for a server: a file to each core, up to four, each with servers of its own.
+    spread = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
+    report.step("pytest", [sys.executable, "-m", "pytest", "tests", *spread, f"--junitxml={JUNIT}"])
     report.not_run += skipped(JUNIT)
 
 

@@ -126,7 +126,8 @@ def connect(
 _CURES = {
     "NoSuchBucket": "there is no such bucket; check bucket, region and endpoint_url",
     "AccessDenied": "these credentials may not do that; check the policy of the user and of the bucket",
-    "403": "these credentials may not do that; check the policy of the user and of the bucket",
+    # The answer to a HEAD has no body that would say which of the two.
+    "403": "these credentials may not do that, or have expired; check the policies of user and bucket",
     "AllAccessDisabled": "the bucket is disabled; check the account",
     "InvalidAccessKeyId": "the access key is not known there; check access_key and endpoint_url",
     "SignatureDoesNotMatch": "the secret key is wrong; check secret_key",
