@@ -244,6 +244,8 @@ executed_queries:
 """
 
 import concurrent.futures
+import json
+import secrets
 import time
 from contextlib import suppress
 from datetime import timedelta
@@ -262,6 +264,12 @@ if TYPE_CHECKING:
 
 #: Length of an object, in bytes: far below the 10,000 parts of a multipart upload.
 SEGMENT_BYTES = 64 << 30
+#: Object that says whose a folder is; written first, and only if it is not there.
+CLAIM_NAME = "started.json"
+#: What S3 answers where the object is there, or somebody else writes it this moment.
+TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409")
+#: Folders that are tried, a second apart.
+CLAIMS = 10
 #: Seconds between two looks at what is running.
 TICK_S = 0.5
 #: Statements of the control session: catalogues and the lease.
@@ -441,11 +449,35 @@ class Backup:
             self.warnings.append(f"Roles and tablespaces are not in this backup. {error.message}")
             return []
 
+    def claim(self) -> None:
+        """Take a folder that is nobody else's, before anything is written or removed there.
+
+        Two servers with a database of one name may begin in the same second; whoever comes second takes the next one.
+
+        :raises RunbookError: the bucket refuses, or the next folders are all taken
+        """
+        mark = json.dumps({"run_id": self.context.run.id, "token": secrets.token_hex(8)}).encode()
+        for _ in range(CLAIMS):
+            self.id = manifests.backup_id(self.started)
+            try:
+                self.store.put(f"{self.home}{self.id}/{CLAIM_NAME}", mark, encryption=self.encryption, if_absent=True)
+            except RunbookError as error:
+                if error.context.get("s3_code") not in TAKEN:
+                    raise
+                self.started += timedelta(seconds=1)
+            else:
+                self.folder_made = True
+                return
+        raise RunbookError(
+            f"prefix: {CLAIMS} backups of a database {self.target.database!r} began there within {CLAIMS} seconds; "
+            "give each server a prefix of its own."
+        )
+
     def act(self, gone: rules.Leftovers) -> manifests.Manifest:
         """Carry the plan out."""
         with lease.writing(self.session, run_id=self.context.run.id) as guard:
             self.started = driver.server_now(self.session)
-            self.id = manifests.backup_id(self.started)
+            self.claim()
             self.remove(gone)
             self.phase("prepare_s")
             with driver.Snapshot(
@@ -460,7 +492,6 @@ class Backup:
                 extensions = driver.read_extensions(snapshot.session)
                 probe = driver.probe(self.target, self.method)
                 self.phase("snapshot_s")
-                self.folder_made = True
                 self.run(snapshot, guard)
                 self.phase("dump_s")
             assert self.hasher is not None  # noqa: S101 - run() has set it

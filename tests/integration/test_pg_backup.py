@@ -7,6 +7,7 @@ import hashlib
 import shutil
 import subprocess
 import threading
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import conftest
@@ -120,7 +121,14 @@ def test_backup_holds_what_the_database_held(application, s3, bucket, scratch, t
     home = f"tests/here/{application.name}/{result['backup_id']}/"
     assert sorted(keys(s3, bucket)) == [
         home + name
-        for name in ("data-00.dump.zst", "data-01.dump.zst", "globals.sql.zst", "manifest.json", "schema.dump.zst")
+        for name in (
+            "data-00.dump.zst",
+            "data-01.dump.zst",
+            "globals.sql.zst",
+            "manifest.json",
+            "schema.dump.zst",
+            "started.json",
+        )
     ]
     for each in manifest.objects:
         stored = fetch(s3, bucket, each.key)
@@ -306,6 +314,21 @@ def test_hash_options_are_said_in_the_manifest(application, s3, bucket):
         assert {each.rows is None for each in manifest.tables} == {coverage == "none"}
         assert {each.hash is None for each in manifest.tables} == {coverage == "none"}
         assert result["rows"] == (None if coverage == "none" else 35100)
+
+
+def test_a_folder_that_is_taken_is_left_alone(application, s3, bucket):
+    """Another server's database of that name began in the same seconds; neither backup touches the other's folder."""
+    home = f"tests/here/{application.name}/"
+    now = datetime.now(UTC)
+    taken = [f"{now + timedelta(seconds=n):%Y-%m-%dT%H-%M-%SZ}" for n in range(5)]
+    for name in taken:
+        s3.client().put_object(Bucket=bucket, Key=f"{home}{name}/started.json", Body=b"theirs")
+    result = backup(application, s3, bucket)
+    assert result["backup_id"] not in taken
+    manifest_of(s3, bucket, result)
+    for name in taken:
+        assert [key for key in keys(s3, bucket) if f"/{name}/" in key] == [f"{home}{name}/started.json"]
+        assert fetch(s3, bucket, f"{home}{name}/started.json") == b"theirs"
 
 
 def test_contradictions_are_refused(application, s3, bucket):
