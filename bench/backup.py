@@ -254,7 +254,7 @@ def table(title: str, names: list[str], samples: dict[str, list[Sample]], limit:
     for name in names:
         last = samples[name][-1]
         cells = [
-            name,
+            name.replace("|", "\\|"),
             f"{wall(name):.1f}",
             f"{wall(name) / base:.2f}",
             *([f"{wall(name) / wall(limit):.2f}"] if limit else []),
@@ -310,8 +310,9 @@ def main() -> None:
         IN_MEMORY.unlink(missing_ok=True)
     if arguments.match:
         return
+    runs = "one run" if arguments.repeat == 1 else f"medians of {arguments.repeat} runs"
     report = [
-        f"PostgreSQL {version}, SeaweedFS on loopback; {limits(arguments.folder)}; medians of {arguments.repeat} runs.",
+        f"PostgreSQL {version}, SeaweedFS on loopback; {limits(arguments.folder)}; {runs}.",
         "",
         *table("Backup", [name for name, _, _ in backups], samples, "pg_dump > /dev/null (the limit)"),
         *table("Restore", [name for name, _, _ in restores], samples, None),

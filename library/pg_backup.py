@@ -36,9 +36,10 @@ options:
     default: 2
   compression_level:
     description:
-      - Level of zstd, 1 to 19. Level 1 is faster than any dump; level 3 saves some 10 % more.
+      - Level of zstd, 1 to 19. Level 3, as zstd's own default, keeps up with a dump. Level 1 takes a fifth less CPU
+        and can take twice the room.
     type: int
-    default: 1
+    default: 3
   hash:
     description:
       - V(all) hashes every row of every table, which costs the server about as much CPU as the dump itself.
@@ -294,7 +295,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
             "prefix": {"type": "str", "default": ""},
             "environment": {"type": "str", "required": True},
             "jobs": {"type": "int", "default": 2},
-            "compression_level": {"type": "int", "default": 1},
+            "compression_level": {"type": "int", "default": 3},
             "hash": {"type": "str", "default": "all", "choices": ["all", "sampled", "none"]},
             "encryption": {"type": "str", "default": "none", "choices": ["none", "age", "gpg"]},
             "recipients": {"type": "list", "elements": "str", "default": []},
