@@ -53,6 +53,8 @@ MAX_STREAM_BYTES = 10_000 * PART_BYTES
 _PARTS_IN_MEMORY = 3
 #: How often an object's body is asked for again, from where it broke off.
 _RESUMES = 5
+#: After so many bytes without a break the count begins anew.
+STEADY_BYTES = 64 << 20
 
 #: The tag that a bucket must carry before anything is written to it.
 ENVIRONMENT_TAG = "runbook-environment"
@@ -236,6 +238,7 @@ class Body:
         self._version_id = version_id
         self._position = start
         self._resumes_left = _RESUMES
+        self._broke_at = start
         self._etag: str | None = None
         self._body: Any = None
         self._open()
@@ -260,7 +263,7 @@ class Body:
     def read(self, size: int = -1, /) -> bytes:
         """At most ``size`` bytes, all that is left where it is negative; none at the end.
 
-        :raises RunbookError: the connection broke again and again, or the object is shorter than S3 said
+        :raises RunbookError: the connection broke again and again and nothing came, or the object is too short
         """
         if size < 0:
             pieces = []
@@ -278,6 +281,9 @@ class Body:
                 continue
             if data:
                 self._position += len(data)
+                if self._position - self._broke_at > STEADY_BYTES:
+                    # A long object outlives more breaks than a short one; only one that does not get on is given up.
+                    self._resumes_left = _RESUMES
                 return data
             self._resume(EOFError())
 
@@ -287,6 +293,7 @@ class Body:
                 f"Reading {self._store.url(self._key)} failed {_RESUMES + 1} times: {_sentence(error)}."
             ) from None
         self._resumes_left -= 1
+        self._broke_at = self._position
         self.close()
         time.sleep(0.2 * 2 ** (_RESUMES - self._resumes_left - 1))
         self._open()
