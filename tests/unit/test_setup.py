@@ -79,7 +79,6 @@ def test_python_without_ensurepip_gets_the_cure(tmp_path, monkeypatch):
         setup.make_venv(None)
 
 
-@pytest.mark.usefixtures("project")
 def test_a_half_made_environment_is_not_made_from_itself(tmp_path, monkeypatch):
     """``make`` puts .venv/bin first on the PATH, so the interpreter that runs this may be the one that is removed."""
     half = tmp_path / ".venv" / "bin" / "python3"
@@ -95,6 +94,7 @@ def test_a_half_made_environment_is_not_made_from_itself(tmp_path, monkeypatch):
     assert not called[0][0].startswith(str(tmp_path))
 
 
+@pytest.mark.usefixtures("project")
 def test_done_once_is_done():
     assert not setup.is_ready(False)
     complete(test=False)
