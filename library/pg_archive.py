@@ -577,10 +577,7 @@ class Run:
 def core(context: Context) -> dict[str, Any]:
     """Move old rows."""
     params = context.params
-    for option, (least, most) in BOUNDS.items():
-        value = params[option]
-        if value is not None and not least <= value <= most:
-            raise RunbookError(f"{option}: {value} is out of bounds; give a number from {least} to {most}.")
+    context.require_bounds(BOUNDS)
     clock = driver.Clock(params["deadline_s"])
     with (
         postgres.Session(

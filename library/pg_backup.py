@@ -646,9 +646,6 @@ class Backup:
 
 def check(params: dict[str, Any]) -> rules.Settings:
     """Refuse options that contradict themselves, before anything is asked of a server."""
-    for option, (least, most) in BOUNDS.items():
-        if not least <= params[option] <= most:
-            raise RunbookError(f"{option}: {params[option]} is out of bounds; give a number from {least} to {most}.")
     if params["kms_key_id"] and params["server_side_encryption"] != "aws:kms":
         raise RunbookError("kms_key_id: it is set, and server_side_encryption is not aws:kms; set both or neither.")
     if not params["environment"]:
@@ -663,6 +660,7 @@ def check(params: dict[str, Any]) -> rules.Settings:
 def core(context: Context) -> dict[str, Any]:
     """Back up."""
     params = context.params
+    context.require_bounds(BOUNDS)
     settings = check(params)
     store = s3.Store.from_params(params, connections=4 * params["jobs"] + 8)
     target = postgres.Target.from_params(params)

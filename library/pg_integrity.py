@@ -150,9 +150,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
 def core(context: Context) -> dict[str, Any]:
     """Ask all questions, and put the answers together."""
     params = context.params
-    for option, (least, most) in BOUNDS.items():
-        if not least <= params[option] <= most:
-            raise RunbookError(f"{option}: {params[option]} is not between {least} and {most:,}; choose one that is.")
+    context.require_bounds(BOUNDS)
     if not params["checks"]:
         raise RunbookError("checks: the list is empty; name at least one check.")
     begun = time.monotonic()

@@ -953,9 +953,7 @@ def discard(context: Context, _engine: driver.Engine | None = None) -> dict[str,
 def core(context: Context) -> dict[str, Any]:
     """Do what ``action`` says."""
     params = context.params
-    for option, (least, most) in BOUNDS.items():
-        if not least <= params[option] <= most:
-            raise RunbookError(f"{option}: {params[option]} is out of bounds; give a number from {least} to {most}.")
+    context.require_bounds(BOUNDS)
     begun = time.monotonic()
     acts = {"setup": setup, "backup": backup, "check": check, "restore": restore, "retention": retention}
     result = (

@@ -251,10 +251,7 @@ def take_lease(session: postgres.Session, context: Context) -> tuple[dict[str, A
 def core(context: Context) -> dict[str, Any]:
     """Check, then take the lease."""
     params, checks = context.params, Checks()
-    if not 0 <= params["lease_wait_s"] <= MOST_LEASE_WAIT_S:
-        raise RunbookError(
-            f"lease_wait_s: {params['lease_wait_s']} is out of bounds; give a number from 0 to {MOST_LEASE_WAIT_S}."
-        )
+    context.require_bounds({"lease_wait_s": (0, MOST_LEASE_WAIT_S)})
     with checks.named("record") as check:
         check["msg"] = rules.check_record(journal.inspect())
     with checks.named("inventory") as check:

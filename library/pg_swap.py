@@ -165,8 +165,7 @@ def leave_leases(target: postgres.Target, plan: rules.Plan, run_id: str | None) 
 def core(context: Context) -> dict[str, Any]:
     """Exchange the names."""
     params, run_id = context.params, context.run.id
-    if not 0 <= params["grace_s"] <= MAX_GRACE_S:
-        raise RunbookError(f"grace_s: {params['grace_s']} is out of bounds; give a number from 0 to {MAX_GRACE_S}.")
+    context.require_bounds({"grace_s": (0, MAX_GRACE_S)})
     for option in ("database", "replacement"):
         if not params[option]:
             raise RunbookError(

@@ -658,10 +658,7 @@ class Run:
 
 def core(context: Context) -> dict[str, Any]:
     """Bring the destination up to date."""
-    for option, (least, most) in BOUNDS.items():
-        value = context.params[option]
-        if value is not None and not least <= value <= most:
-            raise RunbookError(f"{option}: {value} is out of bounds; give a number from {least} to {most}.")
+    context.require_bounds(BOUNDS)
     table = driver.Table()
     try:
         run = Run(context, table)

@@ -121,6 +121,16 @@ class Context:
     #: ``hide(secret)`` keeps a value that was derived from a secret option out of everything that is printed.
     hide: Callable[[str], None]
 
+    def require_bounds(self, bounds: Mapping[str, tuple[int, int]]) -> None:
+        """Refuse the first option that is set and does not lie between its two bounds, which are allowed.
+
+        :raises RunbookError: names the option, the value and the bounds
+        """
+        for option, (least, most) in bounds.items():
+            value = self.params[option]
+            if value is not None and not least <= value <= most:
+                raise RunbookError(f"{option}: {value} is out of bounds; give a number from {least} to {most}.")
+
 
 def _raise_on_signal(signum: int, _frame: FrameType | None) -> NoReturn:
     raise RunbookError(f"Stopped by {signal.Signals(signum).name}; the next run goes on from the last finished step.")

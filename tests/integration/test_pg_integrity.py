@@ -178,7 +178,7 @@ def test_no_rights_are_unknown(shop: Database) -> None:
 def test_bad_option(shop: Database, option: str, value: int) -> None:
     result = run_module("pg_integrity", shop.login | {option: value}).result
     assert result["failed"]
-    assert result["msg"].startswith(f"{option}: {value} is not between")
+    assert result["msg"].startswith(f"{option}: {value} is out of bounds")
 
 
 def test_no_check_named(shop: Database) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 import s3_faults
@@ -16,7 +17,7 @@ CONTENT = os.urandom(1_500_000)
 @pytest.fixture
 def broken(s3, monkeypatch):
     """A bucket with one object, and a proxy that resets each connection after 150,000 bytes of it."""
-    monkeypatch.setattr(driver.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
     bucket = s3.bucket()
     s3.client().put_object(Bucket=bucket, Key="long", Body=CONTENT)
     with FaultyS3(s3.endpoint_url) as proxy:

@@ -533,25 +533,3 @@ def server_side_encryption(kind: str, kms_key_id: str | None = None) -> dict[str
     if kind == "none":
         return {}
     return {"ServerSideEncryption": kind} | ({"SSEKMSKeyId": kms_key_id} if kms_key_id else {})
-
-
-def has_versioned_bucket(client: Any, bucket: str) -> bool:
-    """Whether ``bucket`` is there and keeps versions."""
-    try:
-        return bool(client.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled")
-    except ClientError as error:
-        if code(error) == "NoSuchBucket":
-            return False
-        raise
-
-
-def make_versioned_bucket(client: Any, bucket: str, region: str) -> None:
-    """Make ``bucket`` if it is missing, and turn versioning on."""
-    # us-east-1 is the one region that S3 refuses to be told.
-    where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-    try:
-        client.create_bucket(Bucket=bucket, **where)
-    except ClientError as error:
-        if code(error) not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
-            raise
-    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
