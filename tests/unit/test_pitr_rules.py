@@ -131,6 +131,8 @@ BOTH = archive(range(2, 9), [backup("a", 2, 2), backup("b", 6, 6)])
         (Target(time=minute(5.9)), "a"),
         (Target(time=minute(6)), "b"),
         (Target(time=minute(8)), "b"),
+        # S3 says when it took the last segment in whole seconds, rounded down.
+        (Target(time=minute(8) + timedelta(seconds=0.9)), "b"),
         (Target(lsn=2 * MB16 + 4000), "a"),
         (Target(lsn=6 * MB16 + 3999), "a"),
         (Target(lsn=6 * MB16 + 4000), "b"),

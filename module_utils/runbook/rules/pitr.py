@@ -33,6 +33,9 @@ SUFFIXES = (".zst", ".gz", ".bz2", ".xz", ".snappy", ".lz4")
 #: Names under which an archive may stand in the bucket: they become part of commands that PostgreSQL hands to a shell.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
+#: S3 tells when it took an object in whole seconds (``LastModified``), rounded down.
+S3_TIME_STEP = timedelta(seconds=1)
+
 Status = Literal["ok", "breach", "unknown"]
 
 
@@ -366,7 +369,8 @@ def choose(archive: Archive, target: Target, *, timeline: int | None, backup_id:
 
 def _leads_to(archive: Archive, each: Window, target: Target) -> bool:
     if target.time:
-        return each.start <= target.time <= each.end
+        # The server has the last word: in the end's own second it may be reached or not.
+        return each.start <= target.time < each.end + S3_TIME_STEP
     if target.lsn is not None:
         return each.backup.end_lsn <= target.lsn and (target.lsn - 1) // archive.segment_bytes <= each.last
     # Everything, or a restore point that may stand anywhere.
