@@ -1,4 +1,4 @@
-"""The part of Supabase's Management API that backups need, over real HTTP on loopback.
+"""The part of Supabase's Management API that backups and advisors need, over real HTTP on loopback.
 
 It answers as the live API was seen to: bodies, status codes, ``x-ratelimit-*`` headers, and
 ``{"message": …}`` for errors. What goes wrong is set by the test.
@@ -37,6 +37,17 @@ class Fault:
     times: int = 1
 
 
+def lint(name: str, table: str = "messages", **fields: Any) -> dict[str, Any]:
+    """A lint as the advisors give it, on a table of ``public``."""
+    return {
+        "name": name, "title": name.replace("_", " ").capitalize(), "level": "WARN", "facing": "EXTERNAL",
+        "categories": ["PERFORMANCE"], "description": "What it is about.",
+        "detail": f"Table \\`public.{table}\\` has something.",
+        "remediation": f"https://supabase.com/docs/guides/database/database-linter?lint={name}",
+        "metadata": {"schema": "public", "name": table, "type": "table"}, "cache_key": f"{name}_public_{table}",
+    } | fields  # fmt: skip
+
+
 class FakeSupabase:
     """A project that can be backed up and restored; a context manager."""
 
@@ -61,6 +72,9 @@ class FakeSupabase:
             },
         }
         self.health: dict[str, str] = {}
+        #: What the advisors find, of all categories; and whether the deprecated endpoints are still there.
+        self.lints: list[dict[str, Any]] = []
+        self.has_v1_advisors = True
         #: States that the project goes through after a restore was accepted, one per look; the last one stays.
         self.after_restore = ["ACTIVE_HEALTHY", "RESTORING", "RESTORING", "ACTIVE_HEALTHY"]
         self.faults: list[Fault] = []
@@ -98,6 +112,8 @@ class FakeSupabase:
     def answer(self, method: str, path: str, query: str, body: Any) -> tuple[int, Any]:
         """Status and body for a request."""
         base = f"/v1/projects/{REF}"
+        if (method, path) == ("POST", f"/v2/projects/{REF}/advisors/run"):
+            return self._run_advisors(body)
         if not path.startswith(base):
             return 404, {"message": "Project not found"}
         what = path.removeprefix(base)
@@ -110,6 +126,9 @@ class FakeSupabase:
             return 200, self.project
         if what == "/database/backups":
             return 200, self.backups
+        if what.startswith("/advisors/") and self.has_v1_advisors:
+            category = what.rpartition("/")[2].upper()
+            return 200, {"lints": [lint for lint in self.lints if category in lint["categories"]]}
         if what == "/health":
             asked = re.findall(r"services=(\w+)", query)
             if not asked:
@@ -118,6 +137,15 @@ class FakeSupabase:
                 {"name": name, "healthy": True, "status": self.health.get(name, "ACTIVE_HEALTHY")} for name in asked
             ]
         return 404, {"message": "Cannot GET " + path}
+
+    def _run_advisors(self, body: Any) -> tuple[int, Any]:
+        """Version 2 runs what it is asked for by name, and answers in the form of JSON:API."""
+        if not isinstance(body, dict) or body.get("data", {}).get("type") != "project_advisors":
+            return 400, {"message": "data: Required"}
+        asked = {one["name"] for one in body["data"]["attributes"]["lints"]}
+        told = asked | {"advisor_check_unavailable", "project_not_active"}
+        found = [lint for lint in self.lints if lint["name"] in told]
+        return 200, {"data": {"type": "project_advisors", "attributes": {"lints": found}}}
 
     def _restore(self, what: str, body: Any) -> tuple[int, Any]:
         if what == "/database/backups/restore-pitr":

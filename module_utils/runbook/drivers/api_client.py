@@ -2,7 +2,8 @@
 
 A request that may be repeated is repeated where the service asks for patience or does not answer: 429, 502, 503, 504
 and broken connections. It waits as long as the service says (``Retry-After``, or the vendor's own header), else twice
-as long each time, and never beyond its deadline. A ``POST`` is sent once: nobody knows whether a lost one took effect.
+as long each time, and never beyond its deadline. A ``POST`` is sent once, unless it only reads: nobody knows
+whether a lost one took effect.
 """
 
 from __future__ import annotations
@@ -107,12 +108,13 @@ class ApiClient:
         """
         return self._call("GET", f"{path}?{urlencode(query)}" if query else path, None, repeat=True)
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+    def post(self, path: str, body: Mapping[str, Any], *, repeat: bool = False) -> Any:
         """Send ``body`` to ``path``, once; the JSON of the answer, None if it is empty.
 
+        :param repeat: it only reads, so it may be sent again as a GET is
         :raises ApiError: refused, or no answer in time; ``uncertain`` tells which
         """
-        return self._call("POST", path, json.dumps(body).encode(), repeat=False)
+        return self._call("POST", path, json.dumps(body).encode(), repeat=repeat)
 
     def _call(self, method: str, path: str, body: bytes | None, *, repeat: bool) -> Any:
         deadline = time.monotonic() + self._patience_s

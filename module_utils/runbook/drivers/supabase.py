@@ -1,15 +1,17 @@
-"""Supabase's Management API, as far as backups need it."""
+"""Supabase's Management API, as far as backups and the advisors need it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers.api_client import ApiClient
+from ansible.module_utils.runbook.drivers.api_client import ApiClient, ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 API_URL = "https://api.supabase.com"
+#: What the API answers where an endpoint is no more.
+_GONE = (404, 410)
 
 
 def argument_spec() -> dict[str, Any]:
@@ -34,6 +36,7 @@ class Supabase:
         self, *, api_url: str, project_ref: str, access_token: str, ca_cert: str | None, timeout_s: float
     ) -> None:
         self._path = f"/v1/projects/{project_ref}"
+        self._path_v2 = f"/v2/projects/{project_ref}"
         self._api = ApiClient(
             service="Supabase",
             base_url=api_url,
@@ -50,6 +53,21 @@ class Supabase:
     def health(self, services: Sequence[str]) -> Any:
         """How the named services do."""
         return self._api.get(f"{self._path}/health", [("services", name) for name in services])
+
+    def advisors(self, category: str, lints: Sequence[str]) -> Any:
+        """What the advisors of a category say.
+
+        The endpoint of version 1 runs all of them and is deprecated; where it is gone, its successor is asked, which
+        runs the lints that it is given.
+        """
+        try:
+            return self._api.get(f"{self._path}/advisors/{category}")
+        except ApiError as error:
+            if error.http_status not in _GONE:
+                raise
+        attributes = {"lints": [{"name": name} for name in lints]}
+        body = {"data": {"type": "project_advisors", "attributes": attributes}}
+        return self._api.post(f"{self._path_v2}/advisors/run", body, repeat=True)
 
     def backups(self) -> Any:
         """Backups, and the window of point-in-time recovery."""
