@@ -31,6 +31,16 @@ options:
         and of the tables what VACUUM has not marked as visible to all.
     type: bool
     default: true
+  min_bloat_percent:
+    description:
+      - Share of a relation that must be bloat for it to be a finding.
+    type: float
+    default: 40
+  min_bloat_bytes:
+    description:
+      - With fewer bytes to win it is no finding.
+    type: int
+    default: 8388608
   deadline_s:
     description:
       - Seconds after which nothing more is measured, and the estimate stands.
@@ -192,6 +202,17 @@ tables:
     unknown_bytes:
       description: Size of those of them whose bloat is unknown.
       type: int
+findings:
+  description:
+    - The relations worth a cure, the most bytes first, each with C(id), C(kind) (V(bloated_table) or V(bloated_index)),
+      C(severity), C(object), C(evidence), C(msg), C(ddl), C(risk) and C(estimated).
+  type: list
+  elements: dict
+  returned: always
+findings_left_out:
+  description: How many findings of which kind were left out.
+  type: dict
+  returned: always
 duration_s:
   description: Seconds that it took.
   type: float
@@ -205,6 +226,7 @@ from ansible.module_utils.runbook.drivers import bloat, postgres, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import bloat as rule
+from ansible.module_utils.runbook.rules import bloat_findings, findings
 
 #: Longest look into the catalogs, and longest wait for a table's lock before it is left out.
 STATEMENT_TIMEOUT_MS = 120_000
@@ -214,9 +236,11 @@ LOCK_TIMEOUT_MS = 200
 def core(context: Context) -> dict[str, Any]:
     """Read, measure, add up."""
     params, started = context.params, time.monotonic()
-    for option, least in (("top", 1), ("min_size_bytes", 0), ("deadline_s", 1)):
+    for option, least in (("top", 1), ("min_size_bytes", 0), ("min_bloat_bytes", 0), ("deadline_s", 1)):
         if params[option] < least:
             raise RunbookError(f"{option}: {params[option]} is too small; give at least {least}.")
+    if not 0 < params["min_bloat_percent"] <= 100:
+        raise RunbookError(f"min_bloat_percent: {params['min_bloat_percent']:g} is no share; give 40 for 40 %.")
     target = postgres.Target.from_params(params)
     with (
         vacuum.explained(target),
@@ -250,6 +274,15 @@ def core(context: Context) -> dict[str, Any]:
             " FROM pg_database WHERE datname = current_database()"
         )[0]["size"]
 
+        worth, left_out = findings.bounded(
+            bloat_findings.findings(
+                sorted(bloats, key=rule.order),
+                min_bloat_percent=params["min_bloat_percent"],
+                min_bloat_bytes=params["min_bloat_bytes"],
+                ddl=lambda one: session.render(bloat.cure(one)),
+            )
+        )
+
     result = rule.totals(bloats, min_size_bytes=params["min_size_bytes"])
     ordered = sorted(bloats, key=rule.order)
     for what, index in (("table", False), ("index", True)):
@@ -265,6 +298,8 @@ def core(context: Context) -> dict[str, Any]:
             for index in (False, True)
             for one in [one for one in ordered if one.relation.is_index is index][: params["top"]]
         ],
+        "findings": [one.result() for one in worth],
+        "findings_left_out": left_out,
         "tables": rule.by_table(bloats, catalog.parents)[: params["top"]],
         "duration_s": round(time.monotonic() - started, 3),
     }
@@ -282,6 +317,8 @@ def main() -> None:
             "top": {"type": "int", "default": 20},
             "min_size_bytes": {"type": "int", "default": 1_048_576},
             "measure": {"type": "bool", "default": True},
+            "min_bloat_percent": {"type": "float", "default": 40},
+            "min_bloat_bytes": {"type": "int", "default": 8_388_608},
             "deadline_s": {"type": "int", "default": 300},
         },
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import psycopg2.errors
+from ansible.module_utils.runbook.drivers import postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.bloat import PAGE_BYTES, Bloat, BtreePages, Column, HeapPages, Relation
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
@@ -123,8 +124,8 @@ def read(session: Session, *, min_size_bytes: int) -> Catalog:
             f"{PAGE_BYTES:,}."
         )
     rows = session.query(_RELATIONS)
-    sizes = _sizes(session, [row["oid"] for row in rows])
-    relations = [_relation(row, sizes.get(row["oid"])) for row in rows]
+    found = sizes(session, [row["oid"] for row in rows])
+    relations = [_relation(row, found.get(row["oid"])) for row in rows]
     relevant = [r for r in relations if r.size_bytes is not None and r.size_bytes >= max(min_size_bytes, 1)]
     columns = _columns(session, _TABLE_COLUMNS, [r.oid for r in relevant if r.kind in ("r", "m")])
     columns |= _columns(session, _INDEX_COLUMNS, [r.oid for r in relevant if r.access_method == "btree"])
@@ -159,7 +160,7 @@ def _relation(row: dict[str, Any], size_bytes: int | None) -> Relation:
     )
 
 
-def _sizes(session: Session, oids: Sequence[int]) -> dict[int, int]:
+def sizes(session: Session, oids: Sequence[int]) -> dict[int, int]:
     """Sizes of the main forks; a table that would have to be waited for is left out."""
     usual = session.query(
         "SELECT current_setting('lock_timeout') AS usual, set_config('lock_timeout', %s, false)",
@@ -263,3 +264,13 @@ def _measure(session: Session, schema: str, relation: Relation) -> HeapPages | B
         (relation.oid,),
     )[0]
     return HeapPages(row["table_len"], row["rows"], row["approx_tuple_len"])
+
+
+def cure(bloat: Bloat) -> sql.Composed:
+    """The statement that writes a bloated relation anew: an index while everybody works, a table under a lock.
+
+    TOAST has no name of its own in such a statement; it is written with its table.
+    """
+    relation = bloat.relation
+    text = "REINDEX INDEX CONCURRENTLY {}" if relation.is_index else "VACUUM (FULL, ANALYZE) {}"
+    return sql.SQL(text).format(postgres.table(relation.table if relation.kind == "t" else relation.name))
