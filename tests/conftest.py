@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -76,24 +77,38 @@ class Database:
         return self.run(statement)[0][0]
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """A disposable cluster for the whole session; set PG_BINDIR to test against another server."""
+@contextlib.contextmanager
+def _disposable(**settings: object) -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="runbook-pg-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     made = Cluster(find_bindir(os.environ.get("PG_BINDIR")), folder / "data", free_port())
     made.init()
-    made.start(fsync="off", max_connections=60, autovacuum="off")
+    made.start(max_connections=60, **settings)
     yield made
     made.stop("immediate")
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A disposable cluster for the whole session; set PG_BINDIR to test against another server."""
+    with _disposable(fsync="off", autovacuum="off") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def sound_cluster() -> Iterator[Cluster]:
+    """Another one without a setting that is a finding, and with pg_stat_statements."""
+    with _disposable(
+        shared_preload_libraries="pg_stat_statements", autovacuum_naptime="12h", max_prepared_transactions=5
+    ) as made:
+        yield made
+
+
 _numbers = itertools.count()
 
 
-@pytest.fixture
-def database(cluster: Cluster) -> Iterator[Database]:
-    """An empty database, dropped afterwards."""
+@contextlib.contextmanager
+def _database(cluster: Cluster) -> Iterator[Database]:
     admin = Database("127.0.0.1", cluster.port, "postgres", cluster.superuser)
     made = Database("127.0.0.1", cluster.port, f"test_{next(_numbers)}", cluster.superuser)
     connection = admin.connect()
@@ -103,6 +118,20 @@ def database(cluster: Cluster) -> Iterator[Database]:
     with connection.cursor() as cursor:
         cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(made.name)))
     connection.close()
+
+
+@pytest.fixture
+def database(cluster: Cluster) -> Iterator[Database]:
+    """An empty database, dropped afterwards."""
+    with _database(cluster) as made:
+        yield made
+
+
+@pytest.fixture
+def sound_database(sound_cluster: Cluster) -> Iterator[Database]:
+    """An empty database in which nothing is wrong, dropped afterwards."""
+    with _database(sound_cluster) as made:
+        yield made
 
 
 @dataclass(frozen=True)
