@@ -140,7 +140,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             raise SystemExit(1)
         for line in summary_lines(record, 79):
             self._display.display(line)
-        self._display.display(f"Report: {_shortened(recorder.directory / 'report.html')}")
+        for name in ("report.html", "drill.html"):
+            if (recorder.directory / name).exists():
+                self._display.display(f"{name.partition('.')[0].title()}: {_shortened(recorder.directory / name)}")
         failed = any(host["failures"] or host["unreachable"] for host in counts.values())
         if record["status"] != "ok" and not failed:
             self._display.error(record["verdict"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import drill_samples
 import pytest
 import record_samples as samples
 from ansible.module_utils.runbook.report import evidence, metrics, render, view
@@ -141,6 +142,7 @@ def test_every_lasting_fact_is_explained():
         ("pg_restore", RESTORED),
         ("pg_pitr", recovery),
         ("s3_mirror", {"status": "ok"}),
+        ("dr_drill", {"drill": drill_samples.drill()}),
     )
     found: set[str] = set()
     for module, figures in steps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,13 @@ _LASTING = {
     "pitr_oldest_ready_seconds": "How long the oldest segment had waited to be archived when it was looked at.",
     "pitr_gaps": "Gaps in the archive.",
     "files_last_mirror_timestamp_seconds": "When the second copy of uploaded files was last complete.",
+    "drill_last_timestamp_seconds": "When the last disaster-recovery drill without a planted fault ended.",
+    "drill_last_success": "1 if that drill met its objectives and every check was ok, else 0.",
+    "drill_last_rto_seconds": "Time from the outage to the verified service in that drill; NaN if unknown.",
+    "drill_last_rpo_seconds": "Acknowledged work that was lost in that drill; NaN if unknown.",
+    "drill_rto_objective_seconds": "Recovery time objective of that drill.",
+    "drill_rpo_objective_seconds": "Recovery point objective of that drill.",
+    "drill_last_success_timestamp_seconds": "When the last drill that was passed ended.",
 }
 
 
@@ -111,5 +119,5 @@ def metrics(record: Mapping[str, Any], lasting: Mapping[str, Mapping[str, float]
     for name in sorted(families):
         text, samples = families[name]
         lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge"]
-        lines += [f"{sample} {value!r}" for sample, value in samples.items()]
+        lines += [f"{sample} {'NaN' if math.isnan(value) else repr(value)}" for sample, value in samples.items()]
     return "\n".join(lines) + "\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
+from ansible.module_utils.runbook.report import drill
 from ansible.module_utils.runbook.report import journal as journals
 from ansible.module_utils.runbook.report.metrics import metrics
 from ansible.module_utils.runbook.report.places import earlier_runs
@@ -77,9 +78,26 @@ def html(record: Mapping[str, Any], history: list[dict[str, Any]], notes: list[s
 
 def markdown(record: Mapping[str, Any], history: list[dict[str, Any]], notes: list[str]) -> str:
     """The report in short, for a ticket."""
+    return _markdown().get_template("report.md.j2").render(report(record, history, notes))
+
+
+def _markdown() -> jinja2.Environment:
     environment = _environment(keep_trailing_newline=True)
     environment.filters["cell"] = lambda value: str(value).translate(_MARKDOWN)
-    return environment.get_template("report.md.j2").render(report(record, history, notes))
+    return environment
+
+
+def drill_page(record: Mapping[str, Any], history: list[dict[str, Any]]) -> dict[str, str]:
+    """The page of this run's drills, and the same in short, by the name of the file; empty where there were none."""
+    shown = drill.page(record, history)
+    if shown is None:
+        return {}
+    css = "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "drill.css"))
+    page = _environment(autoescape=True).get_template("drill.html.j2")
+    return {
+        "drill.html": page.render(css=Markup(css), **shown).lstrip(),  # noqa: S704 - our own files
+        "drill.md": _markdown().get_template("drill.md.j2").render(shown),
+    }
 
 
 def point(record: Mapping[str, Any], directory: str | None) -> dict[str, Any]:
@@ -97,6 +115,7 @@ def point(record: Mapping[str, Any], directory: str | None) -> dict[str, Any]:
         "backup_s": totals.get("backup_s"),
         "backup_rate_bytes_s": _rate(totals.get("dump_bytes"), totals.get("backup_s")),
         "copied_bytes": totals.get("copied_bytes"),
+        "drills": drill.points(record),
     }
 
 
@@ -156,6 +175,9 @@ def render_run(directory: Path, *, publish: bool = False) -> dict[str, Any]:
         latest = directory.parent / "metrics"
         latest.mkdir(exist_ok=True)
         write_whole(latest / f"{record['playbook']}.prom", samples)
+    notes += drill.documents(record)[1]
+    for name, text in drill_page(record, history).items():
+        write_whole(directory / name, text)
     write_whole(directory / "report.html", html(record, history, notes))
     write_whole(directory / "report.md", markdown(record, history, notes))
     return record

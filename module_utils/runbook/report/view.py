@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible.module_utils.runbook.report import charts, evidence, wording
+from ansible.module_utils.runbook.report import charts, drill, evidence, wording
 from ansible.module_utils.runbook.rules.record import short_name
 
 #: Longer lists are in record.json.
@@ -266,6 +266,7 @@ def report(
         "word": {"ok": "OK", "failed": "Failed", "unknown": "Unknown"}[record["status"]],
         "facts": facts,
         "headline": headline,
+        "drills": len(drill.documents(record)[0]),
         "hosts": [host(name, of_host, is_open=name in opened) for name, of_host in hosts.items()],
         "errors": _grouped(record["errors"]),
         "warnings": _grouped(record["warnings"]),

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import drill
 
 _T = TypeVar("_T")
 
@@ -538,10 +539,37 @@ def _of_mirror(_figures: Mapping[str, Any], status: str, ended_s: float | None) 
     return {"files_last_mirror_timestamp_seconds": ended_s} if status == "ok" else {}
 
 
+def _of_drill(figures: Mapping[str, Any], _status: str, ended_s: float | None) -> dict[str, float | None]:
+    """A drill with a planted fault has to fail, and says nothing about the backups."""
+    try:
+        document = drill.read(figures.get("drill"), source="drill")
+    except RunbookError:
+        return {}
+    if document["planted"]:
+        return {}
+    at_s = epoch_s(document["finished_at"]) or ended_s
+    good = document["status"] == "ok"
+    measured = {key: document["measured"][key] for key in ("rto_s", "rpo_s")}
+    return {
+        "drill_last_timestamp_seconds": at_s,
+        "drill_last_success": float(good),
+        # Not left out, or an earlier drill's figure would stand for this one's.
+        "drill_last_rto_seconds": _UNKNOWN if measured["rto_s"] is None else measured["rto_s"],
+        "drill_last_rpo_seconds": _UNKNOWN if measured["rpo_s"] is None else measured["rpo_s"],
+        "drill_rto_objective_seconds": document["objectives"]["rto_s"],
+        "drill_rpo_objective_seconds": document["objectives"]["rpo_s"],
+    } | ({"drill_last_success_timestamp_seconds": at_s} if good else {})
+
+
+#: What Prometheus keeps for a figure that nobody knows; it is neither above a limit nor below it.
+_UNKNOWN = float("nan")
+
+
 _LASTING: dict[str, Callable[[Mapping[str, Any], str, float | None], dict[str, float | None]]] = {
     "pg_backup": _of_backup,
     "pg_backup_verify": _of_verification,
     "pg_restore": _of_restore,
     "pg_pitr": _of_pitr,
     "s3_mirror": _of_mirror,
+    "dr_drill": _of_drill,
 }

@@ -1,0 +1,348 @@
+"""What the report of a disaster-recovery drill shows, worked out from the drill's document; the templates only set it.
+
+A run may hold several drills, one after the other: the self-test plants one fault after the other.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.report import wording
+from ansible.module_utils.runbook.rules import drill as rules
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_TONES = {"ok": "ok", "breach": "failed"}
+_WORDS = {"ok": "Passed", "breach": "Failed", "unknown": "Unknown"}
+_MET = {"ok": "met", "breach": "missed", "unknown": "unknown"}
+_WAYS = {"dump": "logical backup (dump)", "pitr": "point-in-time recovery"}
+_PHASES = {
+    "detect": "Detect the outage",
+    "decide": "Decide on the recovery point",
+    "provision": "Provision the target",
+    "restore": "Restore",
+    "verify": "Verify",
+    "switch": "Switch the clients over",
+}
+#: Marks of an axis of time, in seconds.
+_STEPS = (
+    0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400,
+    172_800, 604_800,
+)  # fmt: skip
+#: Marks of an axis on which a second and a day can both be seen.
+_DECADES = (0.1, 1, 10, 60, 600, 3600, 14_400, 86_400, 604_800)
+#: Seconds below which such an axis does not tell.
+_FLOOR_S = 0.1
+#: Longer tables are in record.json.
+_MAX_ROWS = 200
+
+
+def documents(record: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Drills of a run in the order in which they were begun, and what could not be read.
+
+    Of a drill that several results told of, the last one counts: it knows most.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    broken: list[str] = []
+    for host, of_host in record["hosts"].items():
+        for step in of_host["steps"]:
+            if step["figures"].get("drill") is None:
+                continue
+            try:
+                document = rules.read(step["figures"]["drill"], source=f"{host}, {step['task']}")
+            except RunbookError as error:
+                broken.append(f"This drill has no report of its own. {error.message}")
+            else:
+                found[document["drill_id"]] = document
+    return list(found.values()), broken
+
+
+def points(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the history shows of the drills of one run."""
+    return [
+        {key: document[key] for key in ("drill_id", "started_at", "environment", "scenario", "planted", "status")}
+        | {
+            "way": (document["recovery"] or {}).get("way"),
+            "rto_s": document["measured"]["rto_s"],
+            "rpo_s": document["measured"]["rpo_s"],
+            "objectives": document["objectives"],
+        }
+        for document in documents(record)[0]
+    ]
+
+
+def page(record: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Everything that the page of a run's drills shows; None where there was no drill.
+
+    :param history: runs of the same playbook, oldest first, this one the last; ``drills`` are :func:`points`
+    """
+    found, _ = documents(record)
+    if not found:
+        return None
+    drills = [drill(document) for document in found]
+    red = [each for each in drills if each["tone"] != "ok"]
+    earlier = [point | {"directory": run.get("directory")} for run in history for point in run.get("drills") or ()]
+    return {
+        "record": record,
+        "title": drills[0]["title"] if len(drills) == 1 else f"{len(drills)} disaster-recovery drills",
+        "tone": drills[0]["tone"] if len(drills) == 1 else ("failed" if red else "ok"),
+        "word": drills[0]["word"] if len(drills) == 1 else f"{len(drills) - len(red)} passed, {len(red)} did not",
+        "drills": drills,
+        "trends": [each for key, title in (("rto", "RTO"), ("rpo", "RPO")) if (each := trend(earlier, key, title))],
+        "history": [_history_row(point) for point in reversed(earlier)],
+    }
+
+
+def drill(document: Mapping[str, Any]) -> dict[str, Any]:
+    """One drill."""
+    measured, recovery = document["measured"], document["recovery"] or {}
+    scenario = document["scenario"].replace("_", " ")
+    facts = [
+        ("Scenario", scenario),
+        ("Environment", document["environment"]),
+        ("Host", document["host"]),
+        ("Outage declared", wording.moment(document["outage_at"])),
+        ("Service verified", wording.moment(document["service_at"]) if document["service_at"] else "never"),
+        ("Recovery by", _WAYS.get(recovery.get("way") or "", recovery.get("way") or wording.NONE)),
+        ("Recovery point", wording.moment(recovery.get("point"))),
+        ("From backup", recovery.get("backup_id") or wording.NONE),
+    ]
+    figures = [
+        ("Acknowledged commits", wording.number(measured["acknowledged_rows"])),
+        ("Of them in the copy", wording.number(measured["surviving_rows"])),
+        ("Of them lost", wording.number(measured["lost_rows"])),
+        ("Restored", wording.size(measured["restored_bytes"])),
+    ]
+    if recovery.get("costs_s"):
+        figures.append(("Lost by falling back", wording.duration(recovery["costs_s"])))
+    return {
+        "id": document["drill_id"],
+        "title": f"Disaster-recovery drill: {scenario}",
+        "scenario": scenario,
+        "tone": tone(document["status"]),
+        "word": _WORDS[document["status"]],
+        "msg": document["msg"],
+        "planted": (document["planted"] or "").replace("_", " "),
+        "planted_msg": _planted(document),
+        "facts": facts,
+        "figures": figures,
+        "objectives": objectives(document),
+        "timeline": timeline(document),
+        "checks": [
+            {"name": check["name"].replace("_", " "), "status": check["status"], "msg": check["msg"] or ""}
+            for check in sorted(
+                document["checks"], key=lambda check: ("breach", "unknown", "ok").index(check["status"])
+            )
+        ],
+        "advice": document["advice"],
+        "passed_over": recovery.get("passed_over", [])[:_MAX_ROWS],
+        "extrapolation": document["extrapolation"],
+        "attainable": document.get("attainable"),
+        "lessons": document["lessons"] or {"path": None, "missing": []},
+        "tear_down": document["tear_down"],
+    }
+
+
+def tone(status: str) -> str:
+    """How a status is coloured."""
+    return _TONES.get(status, "unknown")
+
+
+def _planted(document: Mapping[str, Any]) -> str:
+    if not document["planted"]:
+        return ""
+    if document["status"] == "breach":
+        return "A fault was planted, so this drill had to fail, and it did. It is no statement about the backups."
+    return "A fault was planted, and the drill did not fail: what it calls good cannot be trusted."
+
+
+# --- objectives -------------------------------------------------------------------------------------------------------
+
+
+def objectives(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each objective against what was measured, as a bar with a mark."""
+    wanted = rules.Objectives(**{key: document["objectives"][key] for key in ("rto_s", "rpo_s")})
+    measured = document["measured"]
+    judged = rules.judge(
+        wanted,
+        rules.Measured(**{key: measured[key] for key in rules.Measured.__dataclass_fields__}),
+        [],
+        elapsed_s=_elapsed_s(document),
+    )
+    names = {"rto": "Recovery time (RTO)", "rpo": "Recovery point (RPO)"}
+    found = []
+    for check in judged.objectives:
+        limit, known = document["objectives"][f"{check.name}_s"], measured[f"{check.name}_s"]
+        top = max(limit, known or 0) * 1.08 or 1.0
+        found.append(
+            {
+                "key": check.name,
+                "title": names[check.name],
+                "tone": tone(check.status),
+                "word": _MET[check.status],
+                "msg": check.msg,
+                "measured": "unknown" if known is None else wording.duration(known),
+                "objective": wording.duration(limit) if limit else "0 s (no data loss)",
+                "share": "" if known is None or not limit else _share(known / limit),
+                "bar": None if known is None else round(max(100 * known / top, 0.6 if known else 0), 2),
+                "limit": round(100 * limit / top, 2),
+            }
+        )
+    return found
+
+
+def _share(part: float) -> str:
+    if part < 0.01:
+        return "less than 1 % of it" if part else ""
+    return f"{100 * part:.0f} % of it" if part < 2 else f"{part:.1f} times as much"
+
+
+def _elapsed_s(document: Mapping[str, Any]) -> float | None:
+    return (
+        None
+        if document["service_at"]
+        else rules.rto_s(rules.moment(document["outage_at"]), rules.moment(document["finished_at"]))
+    )
+
+
+# --- the phases over time ---------------------------------------------------------------------------------------------
+
+
+def timeline(document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The phases from the declared outage to the verified service; None where no outage was declared.
+
+    A drill whose service never came back is drawn to the end of its last phase.
+    """
+    outage, service = rules.moment(document["outage_at"]), rules.moment(document["service_at"])
+    timed = [
+        (phase, begun, rules.moment(phase["finished_at"]))
+        for phase in document["phases"]
+        if (begun := rules.moment(phase["started_at"])) is not None
+    ]
+    ends = [when for _, begun, ended in timed for when in (begun, ended) if when is not None]
+    finished = rules.moment(document["finished_at"])
+    last = service or max([*ends, *([finished] if finished else [])], default=None)
+    if outage is None or last is None or not timed:
+        return None
+    span = max((last - outage).total_seconds(), 0.001)
+    parts = rules.split_rto(document["phases"], outage, service)
+    rows = []
+    for phase, begun, ended in timed:
+        start = min(max((begun - outage).total_seconds(), 0.0), span)
+        end = min(max(((ended or last) - outage).total_seconds(), start), span)
+        rows.append(
+            {
+                "label": _PHASES.get(phase["name"], phase["name"]),
+                "tone": tone(phase["status"]),
+                "status": phase["status"],
+                "value": wording.duration(end - start) if ended else "not finished",
+                "share": f"{100 * (end - start) / span:.0f} %",
+                "x": round(100 * start / span, 2),
+                "width": round(max(100 * (end - start) / span, 0.5), 2),
+                "began": wording.duration(start),
+                "msg": phase["msg"] or "",
+            }
+        )
+    return {
+        "rows": rows,
+        "ticks": ticks(span),
+        "total": wording.duration(span),
+        "between": wording.duration(parts[rules.BETWEEN]) if parts else wording.NONE,
+        "outage": wording.moment(document["outage_at"])[11:],
+        "end": f"service verified {wording.moment(document['service_at'])[11:]}" if service else "no verified service",
+        "verified": service is not None,
+    }
+
+
+def ticks(span: float, most: int = 5) -> list[dict[str, Any]]:
+    """Marks of an axis of ``span`` seconds, in per cent; none so near the end that it would run into it.
+
+    >>> [tick["text"] for tick in ticks(52)]
+    ['0 s', '15 s', '30 s', '45 s']
+    """
+    step = next((each for each in _STEPS if span / each <= most), span / most)
+    marks = [index * step for index in range(math.floor(span / step) + 1)]
+    return [{"x": round(100 * at / span, 2), "text": _mark(at)} for at in marks if at / span <= 0.95]
+
+
+def _mark(seconds: float) -> str:
+    return "0 s" if seconds == 0 else f"{seconds:g} s" if seconds < 60 else wording.duration(seconds)
+
+
+# --- earlier drills ---------------------------------------------------------------------------------------------------
+
+
+def trend(drills: Sequence[Mapping[str, Any]], key: str, title: str) -> dict[str, Any] | None:
+    """RTO or RPO of the drills against its objective, on a logarithmic axis, since seconds stand beside hours.
+
+    Drills with a planted fault are left out: they have to fail. What is unknown stands at the top, for it may be any.
+
+    :param key: ``rto`` or ``rpo``
+    :return: None for fewer than two drills
+    """
+    shown = [each for each in drills if not each["planted"]]
+    if len(shown) < 2:
+        return None
+    values = [each[f"{key}_s"] for each in shown]
+    limits = [each["objectives"][f"{key}_s"] for each in shown]
+    known = [max(value, _FLOOR_S) for value in (*values, *limits) if value is not None]
+    low = max((mark for mark in _DECADES if mark <= min(known)), default=_FLOOR_S)
+    high = next((mark for mark in _DECADES if mark > max(known)), max(known) * 2)
+
+    def height(seconds: float) -> float:
+        part = math.log(max(seconds, low) / low) / math.log(high / low)
+        return round(100 - 100 * min(part, 1.0), 2)
+
+    at = [round(3 + 94 * index / (len(shown) - 1), 2) for index in range(len(shown))]
+    dots = [
+        {
+            "x": x,
+            "y": 0 if value is None else height(value),
+            "tone": "unknown" if value is None else "failed" if value > limit else "ok",
+            "title": f"{wording.moment(each['started_at'])}, {each['scenario'].replace('_', ' ')}: "
+            f"{title} {'unknown' if value is None else wording.duration(value)}, objective {wording.duration(limit)}",
+        }
+        for each, x, value, limit in zip(shown, at, values, limits, strict=True)
+    ]
+    path = [f"{10 * dot['x']:g} {dot['y']:g}" for dot, value in zip(dots, values, strict=True) if value is not None]
+    edges = [0.0, *[round((a + b) / 2, 2) for a, b in pairwise(at)], 100.0]
+    steps = [
+        f"{10 * edge:g} {height(limit):g}"
+        for index, limit in enumerate(limits)
+        for edge in (edges[index], edges[index + 1])
+    ]
+    between = [mark for mark in _DECADES if low <= mark <= high]
+    return {
+        "key": key,
+        "title": title,
+        "latest": "unknown" if values[-1] is None else wording.duration(values[-1]),
+        "objective": wording.duration(limits[-1]),
+        "path": "M" + " L".join(path) if len(path) > 1 else "",
+        "limit": "M" + " L".join(steps),
+        "dots": dots,
+        "marks": [{"y": height(mark), "text": _mark(mark)} for mark in between],
+        "first": wording.moment(shown[0]["started_at"])[:10],
+        "last": wording.moment(shown[-1]["started_at"])[:10],
+    }
+
+
+def _history_row(point: Mapping[str, Any]) -> dict[str, Any]:
+    wanted = point["objectives"]
+    return {
+        "directory": point["directory"],
+        "started": wording.moment(point["started_at"]),
+        "tone": tone(point["status"]),
+        "word": _WORDS[point["status"]].lower(),
+        "scenario": point["scenario"].replace("_", " "),
+        "planted": (point["planted"] or "").replace("_", " "),
+        "way": point["way"] or wording.NONE,
+        **{
+            key: f"{'unknown' if point[f'{key}_s'] is None else wording.duration(point[f'{key}_s'])}"
+            f" of {wording.duration(wanted[f'{key}_s'])}"
+            for key in ("rto", "rpo")
+        },
+    }

@@ -1,0 +1,340 @@
+"""The report of a drill: its page, its history, what monitoring is told, and hostile or damaged documents."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import math
+import re
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+import drill_samples
+import pytest
+import record_samples
+from ansible.module_utils.runbook.report import drill, metrics, render
+from ansible.module_utils.runbook.rules import record as rules
+from conftest import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOSTILE = "<script>alert(1)</script>|`x`"
+
+
+def run(*drills: dict[str, Any], start_s: float = record_samples.START_S, **facts: Any) -> record_samples.Sample:
+    """A run whose steps told of these drills."""
+    sample = record_samples.Sample(start_s, playbook="dr_drill", **facts)
+    for document in drills:
+        told = {"drill": document, "status": document.get("status")}
+        sample.step("Judge", "dr_drill", "db1", figures=told, msg="Judged.")
+    return sample.end(db1={"ok": 1})
+
+
+def folded(*drills: dict[str, Any], **facts: Any) -> dict[str, Any]:
+    return rules.fold(run(*drills, **facts).events)
+
+
+def pages(record: dict[str, Any], *earlier: dict[str, Any]) -> dict[str, str]:
+    history = [render.point(each, f"run-{number}") for number, each in enumerate(earlier)]
+    return render.drill_page(record, [*history, render.point(record, None)])
+
+
+def series(count: int, **changes: Any) -> list[dict[str, Any]]:
+    """Records of drills a day apart."""
+    return [
+        folded(
+            drill_samples.drill(
+                drill_id=f"2026-02-{number:02}T02-00-00Z", started_at=f"2026-02-{number:02}T02:00:00+00:00", **changes
+            ),
+            start_s=record_samples.START_S - (30 - number) * 86_400,
+        )
+        for number in range(1, count + 1)
+    ]
+
+
+class Tags(HTMLParser):
+    """Holds that every element is closed, in order; collects identifiers and links."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        self.ids += [named["id"] or ""] if "id" in named else []
+        self.links += [named["href"] or ""] if "href" in named else []
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """An element of a drawing that has nothing inside."""
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_doctests():
+    outcome = doctest.testmod(drill)
+    assert outcome.attempted
+    assert outcome.failed == 0
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_without_a_drill_has_no_page():
+    assert pages(folded()) == {}
+
+
+def test_the_page_tells_the_objectives_the_phases_the_checks_and_who_owes_what():
+    document = drill_samples.drill(
+        status="breach",
+        msg="rpo (breach): 2.8 h of acknowledged work was lost (RPO 60 min).",
+        measured={"rpo_s": 10_000.0},
+        checks=[
+            {"name": "foreign_keys", "status": "ok", "msg": "All hold."},
+            {"name": "files", "status": "unknown", "msg": "No bucket is named."},
+            {"name": "tables", "status": "breach", "msg": "public.notes differs."},
+        ],
+        advice=["Set up point-in-time recovery (pitr.yml)."],
+        recovery={"passed_over": [{"backup_id": "2026-03-01T01-00-00Z", "reason": "its hash differs"}]},
+        lessons={"missing": ["2026-01-01.toml: lesson 1: owner"]},
+        tear_down={"status": "breach", "msg": "Port 5499 is still open."},
+    )
+    found = pages(folded(document))
+    assert set(found) == {"drill.html", "drill.md"}
+    for text in found.values():
+        plain = text.replace("\\", "")
+        for part in (
+            "rpo (breach)", "2 h 46 min", "1 h", "missed", "met", "Provision the target", "public.notes differs.",
+            "Set up point-in-time recovery (pitr.yml).", "its hash differs", "2026-01-01.toml: lesson 1: owner",
+            "drills/lessons/2026-03-01T02-00-00Z.toml", "Owner", "Due date", "Port 5499 is still open.",
+            "Estimate: at the measured", "41,200", "point-in-time recovery",
+        ):  # fmt: skip
+            assert part in plain, part
+    html = found["drill.html"]
+    assert html.index("public.notes differs.") < html.index("No bucket is named.") < html.index("All hold.")
+    assert "http://" not in html
+    assert "https://" not in html
+
+
+def test_the_page_is_whole_and_its_names_are_used_once():
+    red = drill_samples.drill(drill_id="2026-03-01T03-00-00Z", planted="flipped_byte", status="breach")
+    html = pages(folded(drill_samples.drill(), red), *series(4))["drill.html"]
+    tags = Tags(html)
+    assert len(tags.ids) == len(set(tags.ids))
+    named = {reference for found in re.findall(r'aria-labelledby="([^"]+)"', html) for reference in found.split()}
+    assert named <= set(tags.ids)
+    for link in tags.links:
+        assert not link.startswith("#") or link[1:] in tags.ids
+    assert "../run-0/drill.html" in tags.links
+
+
+def test_a_state_is_never_a_colour_alone():
+    for status, sign, word in (("ok", "✓", "Passed"), ("breach", "✕", "Failed"), ("unknown", "?", "Unknown")):
+        html = pages(folded(drill_samples.drill(status=status)))["drill.html"]
+        assert f'<span aria-hidden="true">{sign}</span>{word}' in html
+
+
+def test_a_drill_that_knows_little_is_shown_with_what_it_knows():
+    document = drill_samples.drill(
+        outage_at=None, service_at=None, finished_at=None, status="unknown", recovery=None, extrapolation=None,
+        lessons=None, tear_down=None, phases=[], checks=[], measured=dict.fromkeys(drill_samples.drill()["measured"]),
+    )  # fmt: skip
+    found = pages(folded(document))
+    assert found["drill.html"].count("unknown") > 2
+    assert "Nothing was checked" in found["drill.html"]
+    assert "From the outage" not in found["drill.html"]
+
+
+def test_what_a_document_says_is_never_markup():
+    document = drill_samples.drill(
+        scenario=HOSTILE, msg=HOSTILE, planted=HOSTILE, environment=HOSTILE, host=HOSTILE, advice=[HOSTILE],
+        checks=[{"name": HOSTILE, "status": "breach", "msg": HOSTILE}], status="breach",
+        phases=[drill_samples.drill()["phases"][0] | {"name": HOSTILE, "msg": HOSTILE}],
+        recovery={"passed_over": [{"backup_id": HOSTILE, "reason": HOSTILE}], "backup_id": HOSTILE, "way": HOSTILE},
+        lessons={"path": HOSTILE, "missing": [HOSTILE]}, tear_down={"msg": HOSTILE}, extrapolation={"msg": HOSTILE},
+    )  # fmt: skip
+    found = pages(folded(document), *series(2, scenario=HOSTILE))
+    assert "<script" not in found["drill.html"]
+    Tags(found["drill.html"])
+    in_code = found["drill.md"].replace(r"\`", "").split("`")[1::2]
+    assert len(re.findall(r"(?<!\\)<script", found["drill.md"])) == sum("<script" in code for code in in_code) == 1
+
+
+def test_a_planted_fault_had_to_be_found():
+    planted = {"planted": "flipped_byte"}
+    found = pages(folded(drill_samples.drill(status="breach", **planted)))["drill.html"]
+    assert "Planted fault: flipped byte" in found
+    assert "had to fail, and it did" in found
+    assert "cannot be trusted" in pages(folded(drill_samples.drill(status="ok", **planted)))["drill.html"]
+    assert "cannot be trusted" in pages(folded(drill_samples.drill(status="unknown", **planted)))["drill.html"]
+
+
+def test_several_drills_of_a_run_stand_on_one_page_with_a_table_before_them():
+    drills = [
+        drill_samples.drill(drill_id=f"2026-03-01T02-0{number}-00Z", planted=f"fault_{number}", status=status)
+        for number, status in enumerate(("breach", "ok", "breach"))
+    ]
+    html = pages(folded(*drills))["drill.html"]
+    assert "3 disaster-recovery drills" in html
+    assert "1 passed, 2 did not" in html
+    assert html.count('<details class="host"') == 3
+
+
+def test_of_a_drill_that_was_told_twice_the_last_word_counts():
+    first = drill_samples.drill(tear_down=None)
+    found, broken = drill.documents(folded(first, drill_samples.drill()))
+    assert [each["tear_down"]["status"] for each in found] == ["ok"]
+    assert broken == []
+
+
+# --- the charts -------------------------------------------------------------------------------------------------------
+
+
+def test_the_phases_are_drawn_where_they_lie():
+    chart = drill.timeline(drill_samples.drill())
+    assert chart is not None
+    restore = next(row for row in chart["rows"] if row["label"] == "Restore")
+    assert restore["x"] == round(100 * 6 / 52, 2)
+    assert restore["width"] == round(100 * 24 / 52, 2)
+    assert (chart["total"], chart["between"], chart["verified"]) == ("52 s", "1.0 s", True)
+
+
+def test_a_service_that_never_came_back_is_drawn_to_the_drill_s_end():
+    phases = drill_samples.drill()["phases"][:4]
+    phases[3] |= {"finished_at": None, "duration_s": None, "status": "unknown"}
+    chart = drill.timeline(drill_samples.drill(service_at=None, phases=phases))
+    assert chart is not None
+    assert (chart["total"], chart["end"]) == ("1 min", "no verified service")
+    assert (chart["rows"][-1]["value"], chart["rows"][-1]["x"], chart["rows"][-1]["width"]) == ("not finished", 10, 90)
+
+
+@pytest.mark.parametrize("span", [0.001, 0.4, 1, 59, 61, 3600, 14_400, 10**7])
+def test_an_axis_has_few_marks_and_all_of_them_inside(span):
+    marks = drill.ticks(span)
+    assert 1 <= len(marks) <= 6
+    assert all(0 <= mark["x"] <= 95 for mark in marks)
+
+
+@pytest.mark.parametrize(
+    ("measured", "words", "tones"),
+    [
+        ({"rto_s": 52.0, "rpo_s": 0.4}, ["met", "met"], ["ok", "ok"]),
+        ({"rto_s": 20_000.0, "rpo_s": None}, ["missed", "unknown"], ["failed", "unknown"]),
+    ],
+)
+def test_an_objective_and_its_figure_are_drawn_on_one_scale(measured, words, tones):
+    shown = drill.objectives(drill_samples.drill(measured=measured))
+    assert [each["word"] for each in shown] == words
+    assert [each["tone"] for each in shown] == tones
+    for each in shown:
+        known = measured[f"{each['key']}_s"]
+        if known is None:
+            assert each["bar"] is None
+        else:
+            assert (each["bar"] > each["limit"]) == (each["word"] == "missed")
+            assert 0 < max(each["bar"], each["limit"]) <= 100
+
+
+def test_no_data_loss_can_be_drawn():
+    shown = drill.objectives(drill_samples.drill(objectives={"rpo_s": 0}, measured={"rpo_s": 0.0}))[1]
+    assert (shown["word"], shown["bar"], shown["limit"]) == ("met", 0, 0)
+    assert pages(folded(drill_samples.drill(objectives={"rpo_s": 0}, measured={"rpo_s": 0.0})))
+
+
+def test_the_history_is_drawn_against_the_objectives_without_planted_faults():
+    drills = [
+        {"started_at": drill_samples.at(number), "scenario": "s", "planted": planted, "rto_s": rto_s,
+         "objectives": {"rto_s": 100.0, "rpo_s": 1.0}}
+        for number, (rto_s, planted) in enumerate([(50.0, None), (None, None), (200.0, None), (9e9, "fault")])
+    ]  # fmt: skip
+    chart = drill.trend(drills, "rto", "RTO")
+    assert chart is not None
+    assert [dot["tone"] for dot in chart["dots"]] == ["ok", "unknown", "failed"]
+    assert chart["dots"][1]["y"] == 0, "what is unknown may be any"
+    limit_y = float(chart["limit"].split()[-1])
+    assert chart["dots"][2]["y"] < limit_y < chart["dots"][0]["y"]
+    assert drill.trend(drills[:1], "rto", "RTO") is None
+
+
+def test_a_loss_of_nothing_can_be_drawn():
+    drills = [
+        {"started_at": drill_samples.at(number), "scenario": "s", "planted": None, "rpo_s": rpo_s,
+         "objectives": {"rto_s": 1.0, "rpo_s": limit}}
+        for number, (rpo_s, limit) in enumerate([(0.0, 3600), (0.0, 0)])
+    ]  # fmt: skip
+    chart = drill.trend(drills, "rpo", "RPO")
+    assert chart is not None
+    assert all(0 <= dot["y"] <= 100 for dot in chart["dots"])
+
+
+# --- files, and what outlasts a run -----------------------------------------------------------------------------------
+
+
+def test_a_drill_s_report_lies_beside_that_of_its_run_and_knows_the_ones_before_it(tmp_path: Path):
+    first = run(drill_samples.drill()).write(tmp_path / "20260301T020000Z-dr_drill")
+    render.render_run(first)
+    later = drill_samples.drill(drill_id="2026-03-02T02-00-00Z", started_at=drill_samples.at(86_400))
+    second = run(later, start_s=record_samples.START_S + 86_400).write(tmp_path / "20260302T020000Z-dr_drill")
+    render.render_run(second)
+    assert "Earlier drills" not in (first / "drill.html").read_text()
+    assert f"../{first.name}/drill.html" in (second / "drill.html").read_text()
+    assert 'href="drill.html"' in (second / "report.html").read_text()
+    assert "runbook_drill_last_rto_seconds" in (second / "metrics.prom").read_text()
+    assert (second / "drill.md").read_text().startswith("# Disaster-recovery drill")
+
+
+def test_a_damaged_document_costs_its_page_and_not_the_run_s_report(tmp_path: Path):
+    broken = drill_samples.drill()
+    del broken["measured"]
+    directory = run(broken).write(tmp_path / "20260301T020000Z-dr_drill")
+    render.render_run(directory)
+    assert not (directory / "drill.html").exists()
+    assert "measured is missing" in (directory / "report.html").read_text()
+    assert "runbook_drill_" not in (directory / "metrics.prom").read_text()
+
+
+def test_monitoring_is_told_of_the_last_drill_and_of_the_last_that_was_passed():
+    facts = rules.lasting(folded(drill_samples.drill()))["db1"]
+    ended = rules.epoch_s(drill_samples.at(60))
+    assert facts == {
+        "drill_last_timestamp_seconds": ended, "drill_last_success": 1.0, "drill_last_rto_seconds": 52.0,
+        "drill_last_rpo_seconds": 0.4, "drill_rto_objective_seconds": 14_400, "drill_rpo_objective_seconds": 3600,
+        "drill_last_success_timestamp_seconds": ended,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("status", ["breach", "unknown"])
+def test_an_unknown_figure_replaces_the_one_of_the_drill_before(status):
+    measured = {"rto_s": None, "rpo_s": None}
+    red = rules.lasting(folded(drill_samples.drill(status=status, measured=measured)))
+    green = rules.lasting(folded(drill_samples.drill()))
+    both = rules.merged(red, green)["db1"]
+    assert both["drill_last_success"] == 0
+    assert math.isnan(both["drill_last_rto_seconds"])
+    assert both["drill_last_success_timestamp_seconds"] == green["db1"]["drill_last_success_timestamp_seconds"]
+    assert re.search(
+        r"^runbook_drill_last_rto_seconds\{.*\} NaN$", metrics.metrics(folded(), {"db1": both}), re.MULTILINE
+    )
+
+
+def test_a_planted_fault_is_no_alarm():
+    assert rules.lasting(folded(drill_samples.drill(planted="flipped_byte", status="breach"))) == {}
+    assert rules.lasting(folded(drill_samples.drill(), check_mode=True)) == {}
+
+
+def test_alerts_on_drills_use_metrics_that_there_are():
+    used = set(re.findall(r"\brunbook_drill_\w+", (ROOT / "monitoring/alerts/drills.yml").read_text()))
+    assert used
+    assert used <= {f"runbook_{name}" for name in metrics._LASTING}
+
+
+def test_a_record_with_a_drill_is_a_record():
+    record = json.loads(json.dumps(folded(drill_samples.drill())))
+    record_samples.VALIDATOR.validate(record)
