@@ -14,7 +14,7 @@ MIB = 1 << 20
 
 def bloat(size_bytes: int, expected_bytes: int | None, **of_relation: Any) -> Bloat:
     table = QualifiedName("public", "messages")
-    values = {
+    values: dict[str, Any] = {
         "oid": 1, "name": table, "kind": "r", "access_method": "heap", "size_bytes": size_bytes, "planner_rows": 1.0,
         "live_rows": 1, "dead_rows": 0, "counted": True, "fillfactor": None, "table": table,
     }  # fmt: skip

@@ -1,0 +1,214 @@
+"""What is wrong with the databases and what cures it: a part of the report, and a file of statements for review.
+
+Statements that a run would apply by itself, one by one and by their id, stand in the file as they are; those that lock
+people out, or that only a person can judge, stand there as comments.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible.module_utils.runbook.report import wording
+from ansible.module_utils.runbook.rules.cures import KINDS, of_statements
+from ansible.module_utils.runbook.rules.findings import SEVERITIES
+from ansible.module_utils.runbook.rules.record import short_name
+
+#: Modules whose results carry findings in the one shape of rules.findings.
+FINDERS = ("pg_index_info", "pg_query_info", "pg_bloat_info", "supabase_advisors_info")
+FILE_NAME = "findings.sql"
+#: More of one severity than this are folded away.
+OPEN_ITEMS = 15
+_TONES = {"critical": "failed", "warning": "unknown", "info": "handled"}
+_NO_STATEMENT = "No statement cures this."
+#: Where the record has blotted out or cut a text, it is no statement any more.
+_NOT_WHOLE = ("********", " characters left out)")
+
+
+def of_host(steps: Iterable[Mapping[str, Any]], *, host: str, options: Sequence[str] = ()) -> dict[str, Any] | None:
+    """Everything that was found on one host, the worst first; None where nobody looked.
+
+    :param options: what a command line needs beside the finding's id to reach the same database
+    """
+    looked = {short_name(step["module"]): step["figures"] for step in steps if _looked(step)}
+    if not looked:
+        return None
+    items = {}
+    unknown, left_out = [], 0
+    for module in FINDERS:
+        figures = looked.get(module, {})
+        for one in _maps(figures.get("findings")):
+            items[str(one.get("id"))] = one
+        for one in _maps(figures.get("unknown")):
+            unknown.append({"name": _title(str(one.get("kind"))), "status": "unknown", "msg": str(one.get("msg"))})
+        of_kinds = figures.get("findings_left_out")
+        left_out += sum(of_kinds.values()) if isinstance(of_kinds, Mapping) else int(of_kinds or 0)
+    twins = _twins(items.values())
+    shown = [_item(one, options) | {"also": name in twins.values()} for name, one in items.items() if name not in twins]
+    groups = [
+        {
+            "severity": severity,
+            "tone": _TONES[severity],
+            "open": OPEN_ITEMS,
+            "found": [one for one in shown if one["severity"] == severity],
+        }
+        for severity in SEVERITIES
+    ]
+    return {
+        "host": host,
+        "count": len(shown) + left_out,
+        "groups": [group for group in groups if group["found"]],
+        "unknown": unknown,
+        "left_out": left_out,
+        "applicable": any(one["apply"] for one in shown),
+    }
+
+
+def _looked(step: Mapping[str, Any]) -> bool:
+    return short_name(step["module"]) in FINDERS and "findings" in step["figures"]
+
+
+def _twins(items: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Ids of Supabase's findings that say what one of ours says, each with the id of ours.
+
+    Its key names the lint, schema, table and index or constraint, joined by underscores.
+    """
+    ours: dict[str, str] = {}
+    theirs: dict[str, str] = {}
+    for one in items:
+        finding, kind = str(one.get("id")), str(one.get("kind"))
+        evidence = one.get("evidence")
+        figures = evidence if isinstance(evidence, Mapping) else {}
+        if kind.startswith("supabase_"):
+            theirs[str(figures.get("cache_key"))] = finding
+            continue
+        table, name = str(figures.get("table") or one.get("object")), str(one.get("object")).rpartition(".")[2]
+        key = table.replace(".", "_", 1)
+        if kind == "unused_index":
+            ours[f"unused_index_{key}_{name}"] = finding
+        elif kind == "missing_foreign_key_index":
+            ours[f"unindexed_foreign_keys_{key}_{figures.get('constraint')}"] = finding
+    return {theirs[key]: ours[key] for key in theirs if key in ours}
+
+
+def _maps(found: object) -> list[Mapping[str, Any]]:
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, (list, tuple)) else []
+
+
+def _title(kind: str) -> str:
+    words = kind.replace("_", " ").strip()
+    for plain, proper in (("foreign key", "foreign-key"), ("supabase ", "Supabase: ")):
+        words = words.replace(plain, proper)
+    return words[:1].upper() + words[1:]
+
+
+def _item(one: Mapping[str, Any], options: Sequence[str]) -> dict[str, Any]:
+    """One finding, its figures written as people read them."""
+    evidence = one.get("evidence")
+    figures = dict(evidence) if isinstance(evidence, Mapping) else {}
+    query = figures.pop("query", None)
+    statements = [str(statement) for statement in one.get("ddl") or ()]
+    finding = str(one.get("id"))
+    severity = str(one.get("severity"))
+    can = str(one.get("kind")) in KINDS and of_statements(statements) is not None
+    words = [*options, "-e", f"performance_apply={finding}"]
+    return {
+        "id": finding,
+        "severity": severity if severity in SEVERITIES else "info",
+        "title": _title(str(one.get("kind"))),
+        "object": str(one.get("object") or wording.NONE),
+        "msg": str(one.get("msg") or ""),
+        "grid": [
+            (wording.label(str(key)), wording.figure(str(key), _plain(value)))
+            for key, value in figures.items()
+            if value not in (None, "", [], {})
+        ],
+        "query": str(query) if query else "",
+        "ddl": ";\n".join(statement.rstrip("; ") for statement in statements) + (";" if statements else ""),
+        "statements": statements,
+        "risk": str(one.get("risk") or ""),
+        "estimate": _estimate(one.get("estimated")),
+        "apply": shlex.join(words) if can else "",
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Lists of anything, and what is nested, as text."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {item}" for key, item in value.items())
+    return (
+        [str(item) if not isinstance(item, Mapping) else _plain(item) for item in value] if _is_list(value) else value
+    )
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+def _estimate(estimated: object) -> str:
+    if not isinstance(estimated, Mapping):
+        return ""
+    before, after = estimated.get("cost_before"), estimated.get("cost_after")
+    if not isinstance(before, (int, float)) or not isinstance(after, (int, float)):
+        return ""
+    return f"{wording.number(before)} → {wording.number(after)} planner units, by a hypothetical index"
+
+
+# --- the file of statements -------------------------------------------------------------------------------------------
+
+
+def script(record: Mapping[str, Any]) -> str:
+    """All statements of a run for review, as an SQL file; empty where the run looked for no findings."""
+    parts = []
+    for host, of_one in record["hosts"].items():
+        found = of_host(of_one["steps"], host=host, options=command(record, host))
+        if found is not None:
+            parts += _of_host(found)
+    if not parts:
+        return ""
+    head = [
+        f"Findings of run {record['run_id']}, for review. None of this was run.",
+        "Read a statement, then apply it by its id with the line above it: the run looks once more whether the finding",
+        "stands, bounds each wait, and clears away what a failure leaves. CONCURRENTLY runs in no transaction, so by",
+        "hand it is psql without --single-transaction.",
+        "What is commented out locks people out, or is for a person to judge.",
+    ]
+    return "\n".join([*(_comment(line) for line in head), *parts]) + "\n"
+
+
+def command(record: Mapping[str, Any], host: str) -> list[str]:
+    """The command line that reaches the same database, as words."""
+    inventory = [word for source in record["inventory"] or () for word in ("-i", str(source))]
+    limit = ["--limit", host] if len(record["hosts"]) > 1 else []
+    return ["ansible-playbook", *inventory, "playbooks/performance.yml", *limit]
+
+
+def _of_host(found: Mapping[str, Any]) -> list[str]:
+    lines = ["", _comment("=" * 100), _comment(f"{found['host']}: {found['count']} findings")]
+    for group in found["groups"]:
+        for one in group["found"]:
+            lines += [
+                "",
+                _comment(f"{one['severity'].upper()} {one['title']}: {one['object']}"),
+                _comment(one["msg"]),
+                _comment(f"Risk: {one['risk']}" if one["statements"] else f"{_NO_STATEMENT} {one['risk']}"),
+            ]
+            if one["apply"]:
+                lines.append(_comment(f"Apply: {one['apply']}"))
+            for statement in one["statements"]:
+                lines += _statement(statement, live=bool(one["apply"]))
+    return lines
+
+
+def _statement(statement: str, *, live: bool) -> list[str]:
+    if any(mark in statement for mark in _NOT_WHOLE):
+        return [_comment("Not shown: the record does not hold the statement whole.")]
+    text = statement.rstrip("; ") + ";"
+    # A name may hold the end of a line.
+    return [text] if live else [f"-- {line}" for line in text.splitlines()]
+
+
+def _comment(text: str) -> str:
+    """On one line, because the end of a line ends a comment."""
+    return f"-- {' '.join(text.split())}".rstrip()
