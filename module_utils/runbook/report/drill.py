@@ -197,8 +197,8 @@ def objectives(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _share(part: float) -> str:
     if part < 0.01:
-        return "less than 1 % of it" if part else ""
-    return f"{100 * part:.0f} % of it" if part < 2 else f"{part:.1f} times as much"
+        return "less than 1 %" if part else ""
+    return f"{100 * part:.0f} %" if part < 2 else f"{part:,.0f} times as much"
 
 
 def _elapsed_s(document: Mapping[str, Any]) -> float | None:
@@ -315,7 +315,10 @@ def trend(drills: Sequence[Mapping[str, Any]], key: str, title: str) -> dict[str
         for index, limit in enumerate(limits)
         for edge in (edges[index], edges[index + 1])
     ]
-    between = [mark for mark in _DECADES if low <= mark <= high]
+    marks: list[dict[str, Any]] = []
+    for mark in _DECADES:  # letters need a tenth of the height
+        if low <= mark <= high and (not marks or marks[-1]["y"] - height(mark) >= 10):
+            marks.append({"y": height(mark), "text": _mark(mark)})
     return {
         "key": key,
         "title": title,
@@ -324,7 +327,7 @@ def trend(drills: Sequence[Mapping[str, Any]], key: str, title: str) -> dict[str
         "path": "M" + " L".join(path) if len(path) > 1 else "",
         "limit": "M" + " L".join(steps),
         "dots": dots,
-        "marks": [{"y": height(mark), "text": _mark(mark)} for mark in between],
+        "marks": marks,
         "first": wording.moment(shown[0]["started_at"])[:10],
         "last": wording.moment(shown[-1]["started_at"])[:10],
     }

@@ -156,14 +156,13 @@ def _loss_sentence(
     if not ledger:
         return "No commit was acknowledged before the outage, so nothing says what was lost."
     if not lost:
-        return f"All {len(ledger)} acknowledged commits are there."
+        return f"All {len(ledger):,} acknowledged commits are there."
+    whole = f"{len(lost):,} of {len(ledger):,} acknowledged commits are lost"
     if known is None:
-        least = ledger[-1][1] - lost[0][1]
-        return (
-            f"{len(lost)} of {len(ledger)} acknowledged commits are lost, the first among them: at least {span(least)}."
-        )
+        least = _time(ledger[-1][1] - lost[0][1])
+        return f"{whole}, the first of all among them, at least {least} of work."
     hole = f" {holes} of them are older than the last commit that is there." if holes else ""
-    return f"{len(lost)} of {len(ledger)} acknowledged commits are lost, {span(known)} of work.{hole}"
+    return f"{whole}, {_time(known)} of work.{hole}"
 
 
 def split_rto(
@@ -237,35 +236,39 @@ def judge(
 
 
 def _judge_rto(objectives: Objectives, known: float | None, elapsed_s: float | None) -> Check:
-    asked = f"RTO {span(objectives.rto_s)}"
+    asked = f"RTO {_time(objectives.rto_s)}"
     if known is not None:
         met = known <= objectives.rto_s
         verb = "was back, verified," if met else "was back and verified only"
-        return Check("rto", OK if met else BREACH, f"The service {verb} after {span(known)} ({asked}).")
+        return Check("rto", OK if met else BREACH, f"The service {verb} after {_time(known)} ({asked}).")
     if elapsed_s is not None and elapsed_s > objectives.rto_s:
-        return Check("rto", BREACH, f"The service was not back after {span(elapsed_s)} ({asked}).")
+        return Check("rto", BREACH, f"The service was not back after {_time(elapsed_s)} ({asked}).")
     return Check(
         "rto", UNKNOWN, f"The service did not come back verified, so its time to recovery is unknown ({asked})."
     )
 
 
 def _judge_rpo(objectives: Objectives, measured: Measured) -> Check:
-    asked = f"RPO {span(objectives.rpo_s)}" if objectives.rpo_s else "RPO 0, no data loss"
+    asked = f"RPO {_time(objectives.rpo_s)}" if objectives.rpo_s else "RPO 0, no data loss"
     if measured.rpo_s is None:
-        lost = f"{measured.lost_rows} acknowledged commits are lost, and" if measured.lost_rows else "It is unknown"
+        lost = f"{measured.lost_rows:,} acknowledged commits are lost, and" if measured.lost_rows else "It is unknown"
         tail = "the span that they cover is unknown" if measured.lost_rows else "how much was lost"
         return Check("rpo", UNKNOWN, f"{lost} {tail} ({asked}).")
-    count = "" if measured.lost_rows is None else f", {measured.lost_rows} commits,"
+    count = "" if measured.lost_rows is None else f", {measured.lost_rows:,} commits,"
     if measured.rpo_s > objectives.rpo_s:
-        return Check("rpo", BREACH, f"{_exact(measured.rpo_s)} of acknowledged work{count} was lost ({asked}).")
+        return Check("rpo", BREACH, f"{_time(measured.rpo_s)} of acknowledged work{count} was lost ({asked}).")
     if measured.rpo_s == 0 and not measured.lost_rows:
         return Check("rpo", OK, f"Nothing that was acknowledged was lost ({asked}).")
-    return Check("rpo", OK, f"{_exact(measured.rpo_s)} of acknowledged work{count} was lost, as was allowed ({asked}).")
+    return Check("rpo", OK, f"{_time(measured.rpo_s)} of acknowledged work{count} was lost, as was allowed ({asked}).")
 
 
-def _exact(seconds: float) -> str:
-    """A loss of half a second is not one of nothing."""
-    return f"{seconds * 1000:.0f} ms" if 0 < seconds < 1 else span(seconds)
+def _time(seconds: float) -> str:
+    """A time in words; a loss of half a second is not one of nothing.
+
+    >>> _time(0.4), _time(52), _time(14_400)
+    ('400 ms', '52 s', '4 h')
+    """
+    return f"{seconds * 1000:.0f} ms" if 0 < seconds < 1 else span(seconds).replace(".0 ", " ")
 
 
 # --- what the set-up can promise --------------------------------------------------------------------------------------
@@ -303,11 +306,13 @@ def attainable(
     if archive_timeout_s:
         worst = archive_timeout_s + archive_delay_s
         found.append(
-            Attainable("pitr", worst, f"Point-in-time recovery loses at most {span(worst)} (archive_timeout).")
+            Attainable("pitr", worst, f"Point-in-time recovery loses at most {_time(worst)} (archive_timeout).")
         )
     if backup_interval_s is not None:
         worst = backup_interval_s + backup_duration_s
-        found.append(Attainable("dump", worst, f"A dump every {span(backup_interval_s)} can lose up to {span(worst)}."))
+        found.append(
+            Attainable("dump", worst, f"A dump every {_time(backup_interval_s)} can lose up to {_time(worst)}.")
+        )
     if found:
         return min(found, key=lambda each: each.rpo_s or 0.0)
     if archive_timeout_s == 0:
@@ -319,7 +324,7 @@ def attainable(
 
 def judge_attainable(objectives: Objectives, found: Attainable) -> Check:
     """Whether the set-up can promise the RPO, though a lucky drill may have met it, or an unlucky one missed it."""
-    asked = span(objectives.rpo_s) if objectives.rpo_s else "0 (no data loss)"
+    asked = _time(objectives.rpo_s) if objectives.rpo_s else "0 (no data loss)"
     if found.rpo_s is not None and found.rpo_s <= objectives.rpo_s:
         return Check("attainable RPO", OK, f"{found.msg} RPO {asked} can be promised.")
     if objectives.rpo_s == 0:
@@ -363,8 +368,8 @@ def extrapolate(
         production_bytes,
         rate,
         estimate,
-        f"Estimate: at the measured {size(rate)}/s, the {size(production_bytes)} of production take {span(estimate)} to"
-        " restore.",
+        f"Estimate: at the measured {size(rate)}/s, restoring the {size(production_bytes)} of production takes"
+        f" {_time(estimate)}.",
     )
 
 
@@ -401,17 +406,12 @@ def advice(document: Mapping[str, Any], found: Attainable | None = None) -> list
     elif lost > objectives.rpo_s:
         said.append(_on_lost_work(lost, objectives, recovery))
     if found is not None and (check := judge_attainable(objectives, found)).status != OK:
-        cure = (
-            " Set up point-in-time recovery (pitr.yml)."
-            if found.way != "pitr"
-            else " Lower archive_timeout, or ask for an RPO that it can keep."
-        )
-        said.append(f"{check.msg}{cure if objectives.rpo_s else ' Or ask for an RPO above zero.'}")
+        said.append(f"{check.msg} {_on_no_promise(objectives, found)}")
     passed_over = recovery.get("passed_over") or []
     if passed_over:
         names = ", ".join(str(each["backup_id"]) for each in passed_over)
         cost = recovery.get("costs_s")
-        price = f", which cost {span(cost)} of work" if cost else ""
+        price = f", which cost {_time(cost)} of work" if cost else ""
         said.append(
             f"{names} could not be used{price}: run backup_verify.yml every day, so that a bad"
             " backup is found before it is needed."
@@ -419,13 +419,21 @@ def advice(document: Mapping[str, Any], found: Attainable | None = None) -> list
     estimate = document.get("extrapolation")
     if estimate and estimate["restore_s"] > objectives.rto_s:
         said.append(
-            f"At the measured rate, restoring production alone would take {span(estimate['restore_s'])}, beyond RTO"
-            f" {span(objectives.rto_s)} (an estimate): {_SHORTEN['restore']}."
+            f"At the measured rate, restoring production alone would take {_time(estimate['restore_s'])}, beyond RTO"
+            f" {_time(objectives.rto_s)} (an estimate): {_SHORTEN['restore']}."
         )
     tear_down = document.get("tear_down")
     if tear_down and tear_down["status"] != OK:
         said.append(f"What the drill had made is not all gone: {tear_down['msg']}")
     return list(dict.fromkeys(said))
+
+
+def _on_no_promise(objectives: Objectives, found: Attainable) -> str:
+    if objectives.rpo_s == 0:
+        return "Or ask for an RPO above zero."
+    if found.way == "pitr":
+        return "Lower archive_timeout, or ask for an RPO that it can keep."
+    return "Point-in-time recovery can promise one of minutes."
 
 
 def _on_failed_phases(document: Mapping[str, Any]) -> list[str]:
@@ -455,15 +463,15 @@ def _on_rto(document: Mapping[str, Any], objectives: Objectives) -> list[str]:
         return []
     parts = split_rto(document["phases"], moment(document["outage_at"]), moment(document["service_at"])) or {}
     if not parts:
-        return [f"RTO was missed by {span(known - objectives.rto_s)}."]
+        return [f"RTO was missed by {_time(known - objectives.rto_s)}."]
     name = max(parts, key=lambda key: parts[key])
     where = "the pauses between the phases" if name == BETWEEN else f"phase {name}"
     cure = _SHORTEN.get(name, "look at what it waited for")
-    return [f"RTO was missed by {span(known - objectives.rto_s)}; {where} took longest, {span(parts[name])}: {cure}."]
+    return [f"RTO was missed by {_time(known - objectives.rto_s)}; {where} took longest, {_time(parts[name])}: {cure}."]
 
 
 def _on_lost_work(lost: float, objectives: Objectives, recovery: Mapping[str, Any]) -> str:
-    missed = f"RPO {span(objectives.rpo_s)} was missed: {_exact(lost)} of work was lost"
+    missed = f"RPO {_time(objectives.rpo_s)} was missed: {_time(lost)} of work was lost"
     if objectives.rpo_s == 0:
         return f"{missed}. No data loss takes a synchronous standby; a backup always loses the last moments."
     if recovery.get("way") == "dump":
