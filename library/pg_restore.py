@@ -457,7 +457,7 @@ class Restore:
         return self.succeed()
 
     def fill(self, schema: Path) -> None:
-        """Definitions, data, indexes; the proof runs beside the indexes."""
+        """Definitions, data, indexes; the proof runs beside the last data and the indexes."""
         self.step = "the definitions"
         self.temporary = driver.fetch(self.unpack([self.plan.schema]), schema, self.check)
         if self.temporary > rules.TEMPORARY_BYTES:
@@ -466,22 +466,22 @@ class Restore:
         self.watch.lap("schema")
         self.step = "the data"
         streams = [objects for _, objects in sorted(self.manifest.data_streams().items())]
-        self.loaded = driver.fill(
-            self.filler, streams, self.unpack, jobs=self.jobs, check=self.check, on_bytes=self.tell_bytes
-        )
-        self.watch.lap("data")
-        self.step = "the indexes and constraints"
-        finish = Finish(self, self.filler.start("post-data", f"--jobs={self.jobs}", str(schema)))
-        if self.params["prove"]:
-            found = proof_driver.read(
-                lambda: driver.connect(self.new),
-                method=self.manifest.hash.method,  # type: ignore[arg-type] # another method is judged unknown
-                coverage=self.manifest.hash.coverage,
-                jobs=self.jobs,
-                check=finish.poll,
-                on_bytes=self.tell_proof,
-            )
-            self.proof = proofs.judge(self.manifest, found)
+        method: Any = self.manifest.hash.method  # one that is not known is judged unknown
+        coverage = self.manifest.hash.coverage
+        with proof_driver.Early(lambda: driver.connect(self.new), method=method, coverage=coverage) as early:
+            self.loaded = driver.fill(
+                self.filler, streams, self.unpack, jobs=self.jobs, check=self.check, on_bytes=self.tell_bytes,
+                on_idle=early.start if self.params["prove"] else lambda: None,
+            )  # fmt: skip
+            self.watch.lap("data")
+            self.step = "the indexes and constraints"
+            finish = Finish(self, self.filler.start("post-data", f"--jobs={self.jobs}", str(schema)))
+            if self.params["prove"]:
+                found = proof_driver.read(
+                    lambda: driver.connect(self.new), method=method, coverage=coverage, jobs=self.jobs,
+                    check=finish.poll, on_bytes=self.tell_proof, early=early,
+                )  # fmt: skip
+                self.proof = proofs.judge(self.manifest, found)
         finish.wait()
         self.watch.lap("proof" if self.params["prove"] else "statistics")
 

@@ -17,6 +17,7 @@ from ansible.module_utils.runbook.drivers import proof as proof_driver
 from ansible.module_utils.runbook.drivers.pgtools import command_line
 from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules import proof as proofs
+from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.swap import Marker
 from conftest import Database, module_process, run_module
 from restored import ODDITIES, SIMPLE, Backup, as_text, made
@@ -151,6 +152,37 @@ def prove_again(backup: Backup, restored: Database) -> proofs.Proof:
         check=lambda: None,
     )
     return proofs.judge(manifest, found)
+
+
+def test_a_table_is_read_early_once_nobody_writes_to_it_any_more(database):
+    fill = "INSERT INTO public.{} SELECT n, repeat('x', 200) FROM generate_series(1, 10000) AS n"
+    for name in ("loaded", "loading", "later"):
+        database.run(f"CREATE TABLE public.{name} (id int, body text)")
+    database.run(fill.format("loaded"))
+    target = postgres.Target(database.host, database.port, database.name, database.user, None)
+
+    def connect() -> postgres.Session:
+        return postgres.Session(target, lock_timeout_ms=1000, statement_timeout_ms=60_000)
+
+    method: Any = "record_send-hash64-sum"
+    whole = proof_driver.read(connect, method=method, coverage="all", jobs=1, check=lambda: None)
+    with proof_driver.Early(connect, method=method, coverage="all") as early, connect() as writer:
+        with writer.transaction():
+            writer.query(fill.format("loading"))
+            early.start()
+            until = time.monotonic() + 30
+            while QualifiedName("public", "loaded") not in early.contents and time.monotonic() < until:
+                time.sleep(0.05)
+            writer.query(fill.format("loading"))
+        writer.query(fill.format("later"))
+        found = proof_driver.read(connect, method=method, coverage="all", jobs=2, check=lambda: None, early=early)
+    # What was read early is not read again, and what was being written is read whole.
+    assert early.contents[QualifiedName("public", "loaded")] == whole.contents[QualifiedName("public", "loaded")]
+    assert {name.name: each.rows for name, each in found.contents.items()} == {
+        "loaded": 10_000, "loading": 20_000, "later": 10_000,
+    }  # fmt: skip
+    again = proof_driver.read(connect, method=method, coverage="all", jobs=1, check=lambda: None)
+    assert found.contents == again.contents
 
 
 def test_one_changed_byte_in_a_row_is_found_and_its_table_named(simple: Backup):

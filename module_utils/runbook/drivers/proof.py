@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import psycopg2
+import psycopg2.errors
 from ansible.module_utils.runbook.drivers import content_hash
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.proof import Found
+from psycopg2 import sql
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +25,10 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at the deadline while tables are being read.
 _TICK_S = 0.1
+#: Seconds until tables that were still being loaded are looked at again.
+_AGAIN_S = 0.5
+#: Smaller tables, empty ones among them, are not worth a second look.
+_EARLY_BYTES = 1 << 20
 
 
 @dataclass
@@ -33,6 +41,78 @@ class _Readings:
     large_objects_error: str = ""
 
 
+class Early:
+    """Reads what is loaded while other tables still are, with the core that would stand idle.
+
+    A table is loaded when it holds rows and nobody is writing to it: ``pg_dump`` gives each table's rows in one COPY,
+    and a COPY is one transaction.
+    """
+
+    def __init__(self, connect: Callable[[], Session], *, method: Method, coverage: Coverage) -> None:
+        """Remember how to read; nothing is begun yet."""
+        self._connect, self._method, self._coverage = connect, method, coverage
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._session: Session | None = None
+        self._thread: threading.Thread | None = None
+        self._current: QualifiedName | None = None
+        self.contents: dict[QualifiedName, Content] = {}
+
+    def start(self) -> None:
+        """Begin; a second call does nothing."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, daemon=True)
+            self._thread.start()
+
+    def stop(self) -> set[QualifiedName]:
+        """Begin no further table; those that were read or are being read."""
+        with self._lock:
+            self._stop.set()
+            return {*self.contents, *([self._current] if self._current else [])}
+
+    def is_done(self) -> bool:
+        """Whether the last table is through."""
+        return self._thread is None or not self._thread.is_alive()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+        if self._session is not None and not self.is_done():
+            _cancel(self._session)
+
+    def _work(self) -> None:
+        # What fails here is read again when all is loaded, and then it counts.
+        with suppress(psycopg2.Error, RunbookError), self._connect() as self._session:
+            content_hash.settle(self._session)
+            while not self._stop.is_set():
+                before = len(self.contents)
+                tables = [each for each in content_hash.read_tables(self._session) if each.size_bytes >= _EARLY_BYTES]
+                for table in sorted(tables, key=lambda each: -each.size_bytes):
+                    self._take(self._session, table)
+                if len(self.contents) == before:
+                    self._stop.wait(_AGAIN_S)
+
+    def _take(self, session: Session, table: Table) -> None:
+        with self._lock:
+            if self._stop.is_set() or table.name in self.contents:
+                return
+            self._current = table.name
+        content = None
+        with suppress(psycopg2.errors.LockNotAvailable), session.transaction():
+            session.query(
+                sql.SQL("LOCK TABLE ONLY {} IN SHARE MODE NOWAIT").format(
+                    sql.Identifier(table.name.schema, table.name.name)
+                )
+            )
+            content = content_hash.hash_table(session, table, self._method, self._coverage)
+        with self._lock:
+            self._current = None
+            if content and content.rows:
+                self.contents[table.name] = content
+
+
 def read(
     connect: Callable[[], Session],
     *,
@@ -41,6 +121,7 @@ def read(
     jobs: int,
     check: Callable[[], None],
     on_bytes: Callable[[int, int], None] | None = None,
+    early: Early | None = None,
 ) -> Found:
     """Count and hash every table of a database, and its large objects, the biggest first.
 
@@ -50,6 +131,7 @@ def read(
     :param jobs: tables that are read at the same time
     :param check: is called now and then; what it raises stops the reading
     :param on_bytes: is told how many bytes of tables are through, of how many
+    :param early: has read some already
     :raises RunbookError: no connection
     """
     sessions: list[Session] = []
@@ -60,9 +142,11 @@ def read(
         probe = content_hash.probe(sessions[0], method)
         tables = content_hash.read_tables(sessions[0])
         readings = _Readings()
+        taken = early.stop() if early else set()
         # Large objects have no size that is cheap to ask for; in doubt they take long, so they go first.
-        todo: deque[Table | None] = deque([None, *sorted(tables, key=lambda each: -each.size_bytes)])
-        total = sum(each.size_bytes for each in tables)
+        rest = sorted((each for each in tables if each.name not in taken), key=lambda each: -each.size_bytes)
+        todo: deque[Table | None] = deque([None, *rest])
+        total = sum(each.size_bytes for each in rest)
         done: list[int] = []
         stop = threading.Event()
 
@@ -85,6 +169,13 @@ def read(
                     check()
                     if on_bytes:
                         on_bytes(sum(done), total)
+            if early:
+                while not early.is_done():
+                    check()
+                    time.sleep(_TICK_S)
+                readings.contents |= early.contents
+                for table in (each for each in tables if each.name in taken - early.contents.keys()):
+                    _read_one(sessions[0], table, method, coverage, readings)
         except BaseException:
             stop.set()
             for session in sessions:

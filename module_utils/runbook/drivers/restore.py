@@ -592,11 +592,13 @@ def fill(
     jobs: int,
     check: Callable[[], None],
     on_bytes: Callable[[int], None],
+    on_idle: Callable[[], None],
 ) -> int:
     """Load data streams side by side, at most ``jobs`` at a time; bytes that were loaded, unpacked.
 
     :param check: is called again and again; what it raises stops the loading
     :param on_bytes: is told how many bytes are through
+    :param on_idle: is called again and again once fewer than ``jobs`` streams are left
     :raises Failed: pg_restore failed
     :raises RunbookError: an object is not what the manifest says
     """
@@ -610,6 +612,8 @@ def fill(
             if stream.is_done():
                 done += stream.source.bytes_read
                 running.remove(stream)
+        if len(running) < jobs and not waiting:
+            on_idle()
         on_bytes(done + sum(stream.source.bytes_read for stream in running))
         check()
         time.sleep(_TICK_S)
