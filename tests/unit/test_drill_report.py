@@ -183,8 +183,13 @@ def test_several_drills_of_a_run_stand_on_one_page_with_a_table_before_them():
     ]
     html = pages(folded(*drills))["drill.html"]
     assert "3 disaster-recovery drills" in html
-    assert "1 passed, 2 did not" in html
+    assert "2 of 3 planted faults found" in html
+    assert html.count("✕ not found") == 1
     assert html.count('<details class="host"') == 3
+    assert html.index('class="card hero failed"')
+    mixed = pages(folded(drill_samples.drill(drill_id="2026-03-01T01-00-00Z"), drills[0], drills[2]))["drill.html"]
+    assert "2 of 2 planted faults found, 1 of 1 passed" in mixed
+    assert mixed.index('class="card hero ok"')
 
 
 def test_of_a_drill_that_was_told_twice_the_last_word_counts():
@@ -213,6 +218,14 @@ def test_a_service_that_never_came_back_is_drawn_to_the_drill_s_end():
     assert chart is not None
     assert (chart["total"], chart["end"]) == ("1 min", "no verified service")
     assert (chart["rows"][-1]["value"], chart["rows"][-1]["x"], chart["rows"][-1]["width"]) == ("not finished", 10, 90)
+
+
+def test_a_second_attempt_is_told_from_the_first():
+    phases = drill_samples.drill()["phases"]
+    phases[1:1] = [phases[3] | {"status": "breach", "finished_at": drill_samples.at(5)}]
+    chart = drill.timeline(drill_samples.drill(phases=phases))
+    assert chart is not None
+    assert [row["label"] for row in chart["rows"] if row["name"] == "restore"] == ["Restore", "Restore (attempt 2)"]
 
 
 @pytest.mark.parametrize("span", [0.001, 0.4, 1, 59, 61, 3600, 14_400, 10**7])

@@ -244,7 +244,12 @@ def test_everything_that_was_not_well_is_named():
 def test_a_phase_that_failed_is_named():
     phases = samples.drill()["phases"]
     phases[3] |= {"status": "breach", "msg": "WAL 00000001000000000000002A is missing."}
-    assert "Phase restore ended breach: WAL 00000001000000000000002A is missing." in advised(phases=phases)
+    sentence = "Phase restore ended breach: WAL 00000001000000000000002A is missing."
+    assert sentence in advised(phases=phases)
+    why = {"backup_id": "b", "reason": "the restore failed: WAL 00000001000000000000002A is missing."}
+    assert sentence not in advised(phases=phases, recovery={"passed_over": [why]}), "it was passed over for that"
+    wal = {"name": "archive", "status": "breach", "msg": "WAL 00000001000000000000002A is missing."}
+    assert sentence not in advised(phases=phases, checks=[wal]), "a check says it"
 
 
 # --- lessons ----------------------------------------------------------------------------------------------------------

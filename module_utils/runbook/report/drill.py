@@ -84,16 +84,31 @@ def page(record: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> dic
     if not found:
         return None
     drills = [drill(document) for document in found]
-    red = [each for each in drills if each["tone"] != "ok"]
+    whole = drills[0] if len(drills) == 1 else _together(drills)
     earlier = [point | {"directory": run.get("directory")} for run in history for point in run.get("drills") or ()]
     return {
         "record": record,
-        "title": drills[0]["title"] if len(drills) == 1 else f"{len(drills)} disaster-recovery drills",
-        "tone": drills[0]["tone"] if len(drills) == 1 else ("failed" if red else "ok"),
-        "word": drills[0]["word"] if len(drills) == 1 else f"{len(drills) - len(red)} passed, {len(red)} did not",
+        **{key: whole[key] for key in ("title", "tone", "word")},
         "drills": drills,
         "trends": [each for key, title in (("rto", "RTO"), ("rpo", "RPO")) if (each := trend(earlier, key, title))],
         "history": [_history_row(point) for point in reversed(earlier)],
+    }
+
+
+def _together(drills: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Several drills are well where each with a planted fault failed, and each without was passed."""
+    planted = [each for each in drills if each["planted"]]
+    found, passed = (
+        sum(each["as_expected"] for each in some)
+        for some in (planted, [each for each in drills if not each["planted"]])
+    )
+    words = [f"{found} of {len(planted)} planted faults found"] if planted else []
+    if len(planted) < len(drills):
+        words.append(f"{passed} of {len(drills) - len(planted)} passed")
+    return {
+        "title": f"{len(drills)} disaster-recovery drills",
+        "tone": "ok" if found + passed == len(drills) else "failed",
+        "word": ", ".join(words),
     }
 
 
@@ -128,6 +143,15 @@ def drill(document: Mapping[str, Any]) -> dict[str, Any]:
         "msg": document["msg"],
         "planted": (document["planted"] or "").replace("_", " "),
         "planted_msg": _planted(document),
+        "way": recovery.get("way") or wording.NONE,
+        "outcome": (
+            _WORDS[document["status"]].lower()
+            if not document["planted"]
+            else "found"
+            if document["status"] == "breach"
+            else "not found"
+        ),
+        "as_expected": document["status"] == ("breach" if document["planted"] else "ok"),
         "facts": facts,
         "figures": figures,
         "objectives": objectives(document),
@@ -230,13 +254,16 @@ def timeline(document: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     span = max((last - outage).total_seconds(), 0.001)
     parts = rules.split_rto(document["phases"], outage, service)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for phase, begun, ended in timed:
+        attempt = 1 + sum(row["name"] == phase["name"] for row in rows)
+        label = _PHASES.get(phase["name"], phase["name"])
         start = min(max((begun - outage).total_seconds(), 0.0), span)
         end = min(max(((ended or last) - outage).total_seconds(), start), span)
         rows.append(
             {
-                "label": _PHASES.get(phase["name"], phase["name"]),
+                "name": phase["name"],
+                "label": label if attempt == 1 else f"{label} (attempt {attempt})",
                 "tone": tone(phase["status"]),
                 "status": phase["status"],
                 "value": wording.duration(end - start) if ended else "not finished",
@@ -316,8 +343,8 @@ def trend(drills: Sequence[Mapping[str, Any]], key: str, title: str) -> dict[str
         for edge in (edges[index], edges[index + 1])
     ]
     marks: list[dict[str, Any]] = []
-    for mark in _DECADES:  # letters need a tenth of the height
-        if low <= mark <= high and (not marks or marks[-1]["y"] - height(mark) >= 10):
+    for mark in _DECADES:  # letters need an eighth of the height
+        if low <= mark <= high and (not marks or marks[-1]["y"] - height(mark) >= 13):
             marks.append({"y": height(mark), "text": _mark(mark)})
     return {
         "key": key,

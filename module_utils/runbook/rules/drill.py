@@ -395,7 +395,7 @@ def advice(document: Mapping[str, Any], found: Attainable | None = None) -> list
     """
     objectives = Objectives(**document["objectives"])
     measured = document["measured"]
-    said = [*_on_failed_phases(document), *_on_checks(document), *_on_rto(document, objectives)]
+    said = [*_on_checks(document), *_on_rto(document, objectives)]
     recovery = document.get("recovery") or {}
     lost = measured.get("rpo_s")
     if lost is None:
@@ -422,10 +422,15 @@ def advice(document: Mapping[str, Any], found: Attainable | None = None) -> list
             f"At the measured rate, restoring production alone would take {_time(estimate['restore_s'])}, beyond RTO"
             f" {_time(objectives.rto_s)} (an estimate): {_SHORTEN['restore']}."
         )
-    tear_down = document.get("tear_down")
-    if tear_down and tear_down["status"] != OK:
+    tear_down = document.get("tear_down") or {"status": OK}
+    if tear_down["status"] != OK and not _is_said(tear_down["msg"], said):
         said.append(f"What the drill had made is not all gone: {tear_down['msg']}")
-    return list(dict.fromkeys(said))
+    failed = [
+        f"Phase {phase['name']} ended {phase['status']}: {phase['msg']}"
+        for phase in document["phases"]
+        if phase["status"] != OK and phase.get("msg") and not _is_said(phase["msg"], [*said, *_reasons(passed_over)])
+    ]
+    return list(dict.fromkeys([*failed, *said]))
 
 
 def _on_no_promise(objectives: Objectives, found: Attainable) -> str:
@@ -436,12 +441,12 @@ def _on_no_promise(objectives: Objectives, found: Attainable) -> str:
     return "Point-in-time recovery can promise one of minutes."
 
 
-def _on_failed_phases(document: Mapping[str, Any]) -> list[str]:
-    return [
-        f"Phase {phase['name']} ended {phase['status']}: {phase['msg']}"
-        for phase in document["phases"]
-        if phase["status"] != OK and phase.get("msg")
-    ]
+def _is_said(text: str | None, said: Iterable[str]) -> bool:
+    return any(str(text) in sentence for sentence in said)
+
+
+def _reasons(passed_over: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [str(each.get("reason") or "") for each in passed_over]
 
 
 def _on_checks(document: Mapping[str, Any]) -> list[str]:
