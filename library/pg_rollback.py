@@ -1,0 +1,565 @@
+#!/usr/bin/python
+"""Module pg_rollback: to which point a database can go back, what that loses, and what a swap would change."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_rollback
+short_description: Plan the rollback of a database, and compare the living one with the copy
+description:
+  - Decides by which way a point is reached, and refuses what cannot be done. The restore, the snapshot and the swap are
+    done by M(pg_pitr), M(pg_backup), M(pg_restore), M(pg_swap) and M(supabase_restore), in C(playbooks/rollback.yml).
+  - Says how many rows would be lost, table by table, as far as the living database can say. It returns numbers and
+    names, never the content of a row.
+options:
+  action:
+    description:
+      - V(plan) decides, and counts the rows that are newer than the point. For recovery to a point in time it also ends
+        the WAL segment and waits until that is archived, so that the archive reaches up to now.
+      - V(compare) counts and hashes every table of the living database and of O(replacement), and says which differ.
+      - V(release_lease) removes the lease from a server that was restored beside the living one. It belonged to a run
+        of that time.
+      - V(remove_copies) removes from the bucket what was put there on the way from a restored server to the living one.
+    type: str
+    required: true
+    choices: [plan, compare, release_lease, remove_copies]
+  target_time:
+    description:
+      - Go back to this moment, in ISO 8601 with its offset, by recovery to a point in time or by Supabase.
+    type: str
+    default: ''
+  backup:
+    description:
+      - Go back to this backup, as V(2026-11-23T03-00-00Z), or V(latest).
+    type: str
+    default: ''
+  before:
+    description:
+      - Go back to the latest backup whose contents are from before this time, in ISO 8601 with its offset.
+    type: str
+    default: ''
+  undo:
+    description:
+      - Give the living name back to this database, which stepped aside in a swap.
+    type: str
+    default: ''
+  replace:
+    description:
+      - What may be replaced in this run, typed out by a person. That is the name of the living database, at Supabase
+        the reference of the project. Without it the plan ends with the copy beside the living database.
+    type: str
+    default: ''
+  project_ref:
+    description:
+      - Reference of the project at Supabase, where the database lives there.
+    type: str
+    default: ''
+  restore_path:
+    description:
+      - Folder in which a server may be restored beside the living one.
+    type: str
+    default: ''
+  path_is_here:
+    description:
+      - Whether that folder lies on the machine on which this module runs, so that its free room can be seen.
+    type: bool
+    default: true
+  maintenance_db:
+    description:
+      - Database that is connected to while names are exchanged.
+    type: str
+    default: postgres
+  timestamp_columns:
+    description:
+      - Names of columns that say when a row was written. Without it, the common ones such as C(updated_at).
+    type: list
+    elements: str
+    default: []
+  prefix:
+    description:
+      - Folder in the bucket below which the backups lie.
+    type: str
+    default: ''
+  environment:
+    description:
+      - The environment of this run. The bucket must carry the tag C(runbook-environment) with the same value before
+        anything is removed from it.
+    type: str
+    required: true
+  replacement:
+    description:
+      - With V(compare), name of the copy.
+    type: str
+    default: ''
+  data_dir:
+    description:
+      - With V(release_lease), data folder of the restored server. Another server is refused.
+    type: str
+    default: ''
+  jobs:
+    description:
+      - With V(compare), tables of each database that are read at the same time, 1 to 16.
+    type: int
+    default: 2
+  deadline_s:
+    description:
+      - When counting ends, in seconds. With V(plan), what was not counted by then is not known. With V(compare), the
+        task fails.
+    type: int
+    default: 300
+extends_documentation_fragment:
+  - runbook_postgresql
+  - runbook_s3
+attributes:
+  check_mode:
+    description: The plan is the one of the real run. No WAL segment is ended, and nothing is removed.
+    support: full
+  diff_mode:
+    description: Shows the plan.
+    support: full
+notes:
+  - O(login_db) is the living database, but for V(release_lease), which connects to the restored one.
+  - Reading every table needs a superuser, or C(pg_read_all_data) and BYPASSRLS.
+author:
+  - Mental Scribe operations
+"""
+
+EXAMPLES = r"""
+- name: What would it cost to go back to the minute before the mistake
+  pg_rollback:
+    action: plan
+    target_time: "2026-11-23T14:29:00+00:00"
+    restore_path: /srv/restore
+    environment: production
+    bucket: mental-scribe-backups
+    region: eu-central-1
+    prefix: production
+    login_host: db.example.com
+    login_user: postgres
+    login_password: "{{ db_login_password }}"
+    login_db: mental_scribe
+
+- name: What would the swap change
+  pg_rollback:
+    action: compare
+    replacement: mental_scribe_pitr_2026-11-23T14-29-00Z
+    environment: production
+    bucket: mental-scribe-backups
+    login_host: db.example.com
+    login_user: postgres
+    login_db: mental_scribe
+"""
+
+RETURN = r"""
+msg:
+  description: The plan, or what was found, in a few words.
+  returned: always
+  type: str
+status:
+  description:
+    - V(ok), V(breach) where it was refused, or V(unknown) where a table could not be compared. Of V(plan) it says that
+      there is a way; what is not known of the losses is in RV(unknown_tables).
+  returned: always
+  type: str
+method:
+  description: V(pitr), V(backup), V(supabase) or V(undo).
+  returned: V(plan)
+  type: str
+point:
+  description: The moment whose contents come back; null with V(undo).
+  returned: V(plan)
+  type: str
+backup_id:
+  description: The backup that is restored; empty with another method.
+  returned: V(plan)
+  type: str
+copy:
+  description: Name of the database that takes the living one's place; empty at Supabase.
+  returned: V(plan)
+  type: str
+is_ready:
+  description: Whether the copy is there, proven.
+  returned: V(plan)
+  type: bool
+previous:
+  description: Where the rollback was done already, the name of the database that stepped aside. Else null.
+  returned: V(plan)
+  type: str
+steps:
+  description:
+    - What is to be done, as true or false each, C(snapshot), C(pitr), C(backup), C(supabase), C(compare),
+      C(integrity), C(swap) and C(replace_project).
+  returned: V(plan)
+  type: dict
+next_step:
+  description: What to type next.
+  returned: V(plan)
+  type: str
+losses:
+  description:
+    - For each table its C(rows), its C(newer_rows), which are null where that is not known, the C(evidence)
+      (V(commit_timestamp), V(column), V(backup) where the backup knows no such table, or V(none)), the C(columns),
+      whether there may be more (C(at_least)), and the C(reason) where it is not known.
+  returned: V(plan)
+  type: list
+  elements: dict
+newer_rows:
+  description: Sum of the rows that are known to be newer than the point.
+  returned: V(plan)
+  type: int
+unknown_tables:
+  description: Tables of which nothing is known.
+  returned: V(plan)
+  type: list
+  elements: str
+window_s:
+  description: Seconds from the point to now; null with V(undo).
+  returned: V(plan)
+  type: float
+database_bytes:
+  description: Size of the living database.
+  returned: V(plan)
+  type: int
+cluster_bytes:
+  description: Size of all databases of its server.
+  returned: V(plan)
+  type: int
+free_bytes:
+  description: Room where the server keeps its data. Null where that cannot be known from here.
+  returned: V(plan)
+  type: int
+restore_path:
+  description: Folder of the restored server; empty where none is needed.
+  returned: V(plan)
+  type: str
+copies_prefix:
+  description: Prefix in the bucket for the copy of the restored server.
+  returned: V(plan)
+  type: str
+differences:
+  description:
+    - For each table its C(status) (V(equal), V(differs), V(only_living), V(only_copy) or V(unknown)), its
+      C(living_rows) and C(copy_rows), and the C(reason) where it is not known.
+  returned: V(compare)
+  type: list
+  elements: dict
+differing:
+  description: Number of tables that are not equal.
+  returned: V(compare)
+  type: int
+removed_objects:
+  description: Versions of objects that were removed, or would be.
+  returned: V(remove_copies)
+  type: int
+duration_s:
+  description: Seconds in all.
+  returned: always
+  type: float
+executed_queries:
+  description: Statements that changed something on a server.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.runbook.drivers import content_hash, lease, postgres, s3
+from ansible.module_utils.runbook.drivers import proof as proof_driver
+from ansible.module_utils.runbook.drivers import restore as restore_driver
+from ansible.module_utils.runbook.drivers import rollback as driver
+from ansible.module_utils.runbook.drivers import swap as swap_driver
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules import content_hash as hashes
+from ansible.module_utils.runbook.rules import manifest as manifests
+from ansible.module_utils.runbook.rules import restore as restores
+from ansible.module_utils.runbook.rules import rollback as rules
+from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from ansible.module_utils.runbook.rules.manifest import Manifest
+    from ansible.module_utils.runbook.rules.proof import Found
+
+#: Options whose value must lie between two bounds.
+BOUNDS = {"jobs": (1, 16), "deadline_s": (1, 604_800)}
+LOCK_TIMEOUT_MS = 5_000
+STATEMENT_TIMEOUT_MS = 60_000
+#: Longest wait for a segment to be archived, in seconds; what is not there by then is left to the recovery to say.
+ARCHIVE_WAIT_S = 60
+
+
+def argument_spec() -> dict[str, dict[str, Any]]:
+    """Options as documented above."""
+    text = {"type": "str", "default": ""}
+    return (
+        postgres.argument_spec()
+        | s3.argument_spec()
+        | {
+            "action": {
+                "type": "str", "required": True, "choices": ["plan", "compare", "release_lease", "remove_copies"],
+            },
+            "target_time": text,
+            "backup": text,
+            "before": text,
+            "undo": text,
+            "replace": text,
+            "project_ref": text,
+            "restore_path": text,
+            "path_is_here": {"type": "bool", "default": True},
+            "maintenance_db": {"type": "str", "default": "postgres"},
+            "timestamp_columns": {"type": "list", "elements": "str", "default": []},
+            "prefix": text,
+            "environment": {"type": "str", "required": True},
+            "replacement": text,
+            "data_dir": text,
+            "jobs": {"type": "int", "default": 2},
+            "deadline_s": {"type": "int", "default": 300},
+        }
+    )  # fmt: skip
+
+
+def connect(target: postgres.Target, *, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS) -> postgres.Session:
+    """A session with bounds."""
+    return postgres.Session(
+        target, lock_timeout_ms=LOCK_TIMEOUT_MS, statement_timeout_ms=statement_timeout_ms, purpose="pg_rollback"
+    )
+
+
+# Plan -----------------------------------------------------------------------------------------------------------------
+
+
+def find_backup(context: Context, database: str, request: rules.Request) -> Manifest:
+    """The backup that was asked for; ones without a manifest are passed over, as a restore does.
+
+    :raises RunbookError: there is none, or its manifest is not to be trusted
+    """
+    params = context.params
+    store = s3.Store.from_params(params)
+    home = manifests.database_folder(params["prefix"], database)
+    names = restores.candidates(store.folders(home), backup=request.backup or restores.LATEST, before=request.before)
+    for name in names:
+        key = f"{home}{name}/{manifests.MANIFEST_NAME}"
+        if store.head(key) is None:
+            continue
+        manifest = manifests.parse(store.read(key, most_bytes=manifests.MAX_MANIFEST_BYTES), where=store.url(key))
+        restores.check_manifest(manifest, folder=f"{home}{name}/", database=database, backup_id=name)
+        if request.before is None or rules.snapshot_at(manifest) < request.before:
+            return manifest
+    raise RunbookError(f"backup: none of {len(names)} in {store.url(home)} that could be meant is complete.")
+
+
+def look_for_losses(
+    context: Context, session: postgres.Session, point: datetime, facts: driver.Facts, manifest: Manifest | None
+) -> list[rules.Loss]:
+    """Count in every table what is newer than the point, small tables first."""
+    until = time.monotonic() + context.params["deadline_s"]
+    names = context.params["timestamp_columns"] or rules.TIMESTAMP_COLUMNS
+    session.query("SELECT set_config('row_security', 'off', false)")
+    tables = [each for each in content_hash.read_tables(session) if tuple(each.name) != rules.LEASE_TABLE]
+    total = sum(each.size_bytes for each in tables)
+    counted, done = [], 0
+    for table in sorted(tables, key=lambda each: (each.size_bytes, each.name)):
+        counted.append(
+            driver.count(
+                session, table, rules.timestamp_columns(table.columns, names), point=point,
+                has_commit_timestamps=facts.has_commit_timestamps, left_s=until - time.monotonic(),
+            )
+        )  # fmt: skip
+        done += table.size_bytes
+        context.progress.update("count what would be lost", done, total, "bytes")
+    then = {str(QualifiedName(each.schema, each.name)) for each in manifest.tables} if manifest else None
+    return rules.judge_losses(sorted(counted, key=lambda each: each.table), point, then)
+
+
+def archive_now(context: Context, session: postgres.Session, facts: driver.Facts) -> None:
+    """Let the archive reach up to now: a moment of the last minute may still lie on the server alone."""
+    if not facts.archives or not facts.may_switch_wal:
+        context.warn(
+            "The WAL segment that is being written was not ended: "
+            + ("archive_mode is off." if not facts.archives else "this user may not call pg_switch_wal().")
+        )
+    elif not driver.archive_until_now(session, wait_s=ARCHIVE_WAIT_S):
+        context.warn(f"The newest WAL segment was not archived within {ARCHIVE_WAIT_S} s; see playbooks/pitr.yml.")
+
+
+def make_plan(context: Context) -> dict[str, Any]:
+    """Decide, and say what it costs."""
+    params = context.params
+    target = postgres.Target.from_params(params)
+    with connect(target) as session:
+        facts = driver.read_facts(session)
+        request = rules.parse_request(
+            **{name: params[name] for name in ("target_time", "backup", "before", "undo")}, now=facts.now
+        )
+        is_there = bool(params["project_ref"])
+        method = rules.choose_method(request, supabase=is_there, restore_path=params["restore_path"])
+        replaces = rules.check_replace(
+            params["replace"], method=method, database=target.database, project_ref=params["project_ref"]
+        )
+        manifest = find_backup(context, target.database, request) if method == "backup" else None
+        point = rules.snapshot_at(manifest) if manifest else request.target_time
+        chosen = rules.plan(
+            request, method, swap_driver.databases(session), database=target.database, point=point,
+            backup_id=manifest.backup_id if manifest else "", replaces=replaces,
+            maintenance_db=params["maintenance_db"],
+        )  # fmt: skip
+        free = restore_driver.look(session).free_bytes
+        path = rules.restore_folder(
+            params["restore_path"], system_identifier=facts.system_identifier, database=target.database
+        )
+        if chosen.steps["pitr"]:
+            room = driver.read_room(session, data_free_bytes=free, path=path if params["path_is_here"] else "")
+            for caution in rules.check_room(
+                room, database_bytes=facts.database_bytes, cluster_bytes=facts.cluster_bytes
+            ):
+                context.warn(caution)
+        losses: list[rules.Loss] = []
+        if chosen.point is not None and chosen.previous is None:
+            losses = look_for_losses(context, session, chosen.point, facts, manifest)
+        if chosen.steps["pitr"] and not context.check_mode:
+            archive_now(context, session, facts)
+        queries = session.executed_queries
+    unknown = [each.table for each in losses if each.newer_rows is None]
+    shown = {"diff": {"prepared": "".join(f"{line}\n" for line in rules.words(chosen))}} if context.diff else {}
+    return shown | {
+        "changed": False,
+        "status": "ok",
+        "msg": rules.sentence(chosen, losses, now=facts.now),
+        "method": chosen.method,
+        "point": chosen.point.isoformat() if chosen.point else None,
+        "backup_id": chosen.backup_id,
+        "replacement": chosen.replacement,
+        "is_ready": chosen.is_ready,
+        "previous": chosen.previous,
+        "steps": chosen.steps,
+        "next_step": rules.next_step(chosen),
+        "losses": rules.as_result(losses),
+        "newer_rows": sum(each.newer_rows or 0 for each in losses),
+        "unknown_tables": unknown,
+        "window_s": round((facts.now - chosen.point).total_seconds(), 1) if chosen.point else None,
+        "database_bytes": facts.database_bytes,
+        "cluster_bytes": facts.cluster_bytes,
+        "free_bytes": free,
+        "restore_path": path if chosen.method == "pitr" else "",
+        "copies_prefix": rules.copies_prefix(params["prefix"]),
+        "executed_queries": queries,
+    }
+
+
+# Compare --------------------------------------------------------------------------------------------------------------
+
+
+def read_all(context: Context, target: postgres.Target, until: float) -> Found:
+    """Count and hash every table of a database."""
+
+    def check() -> None:
+        if time.monotonic() > until:
+            raise RunbookError(
+                f"deadline_s: {target.database} was not read within {context.params['deadline_s']} s; give it more "
+                "time with -e db_rollback_compare_deadline_s=<seconds>."
+            )
+
+    left_ms = max(1, int((until - time.monotonic()) * 1000))
+    with connect(target) as session:
+        method = hashes.method(session.server_version)
+    return proof_driver.read(
+        lambda: connect(target, statement_timeout_ms=left_ms),
+        method=method,
+        coverage="all",
+        jobs=context.params["jobs"],
+        check=check,
+        on_bytes=lambda done, total: context.progress.update(f"compare {target.database}", done, total, "bytes"),
+    )
+
+
+def compare(context: Context) -> dict[str, Any]:
+    """Say what the swap would change."""
+    params = context.params
+    if not params["replacement"]:
+        raise RunbookError("replacement: it is empty; name the database that the living one is compared with.")
+    living = postgres.Target.from_params(params)
+    until = time.monotonic() + params["deadline_s"]
+    found = rules.differences(
+        read_all(context, living, until), read_all(context, replace(living, database=params["replacement"]), until)
+    )
+    return {
+        "changed": False,
+        "status": "unknown" if any(each.status == "unknown" for each in found) else "ok",
+        "msg": rules.difference_sentence(found, params["replacement"]),
+        "differences": rules.as_result(found),
+        "differing": sum(each.status not in ("equal", "unknown") for each in found),
+        "executed_queries": [],
+    }
+
+
+# On the way -----------------------------------------------------------------------------------------------------------
+
+
+def release_lease(context: Context) -> dict[str, Any]:
+    """Remove the lease that a restored server holds for a run of its time.
+
+    :raises RunbookError: the server that answers is another one
+    """
+    with connect(postgres.Target.from_params(context.params)) as session:
+        found = session.query("SELECT current_setting('data_directory') AS path")[0]["path"]
+        if not context.params["data_dir"] or found != context.params["data_dir"]:
+            raise RunbookError(
+                f"data_dir: the server that answers keeps its data in {found}, not in {context.params['data_dir']!r}; "
+                "its lease is left alone."
+            )
+        left = lease.read(session)
+        if left is None:
+            return {"changed": False, "status": "ok", "msg": "Nobody held a lease then.", "executed_queries": []}
+        if not context.check_mode:
+            lease.release(session, run_id=left.run_id)
+        return {
+            "changed": True, "status": "ok", "executed_queries": session.executed_queries,
+            "msg": f"The lease of {left.run_id}, which worked on the database then, is removed from the restored one.",
+        }  # fmt: skip
+
+
+def remove_copies(context: Context) -> dict[str, Any]:
+    """Remove from the bucket what lay there on the way; where a version may not be removed, it is said."""
+    params = context.params
+    target = postgres.Target.from_params(params)
+    store = s3.Store.from_params(params)
+    home = manifests.database_folder(rules.copies_prefix(params["prefix"]), target.database)
+    store.require_environment(params["environment"])
+    found, status, queries = list(store.versions(home)), "ok", []  # type: ignore[var-annotated] # no SQL here
+    removed = len(found)
+    said = f"{removed} versions of objects in {store.url(home)} {'would be' if context.check_mode else 'are'} removed."
+    if not context.check_mode:
+        for key, upload_id, _begun in store.uploads(home):
+            store.abort_upload(key, upload_id)
+        try:
+            store.delete(found)
+        except RunbookError as error:
+            removed, status = int(str(error.context.get("deleted", 0))), "unknown"
+            said = f"Of the copy in {store.url(home)} {len(found) - removed} versions are left. {error.message}"
+            context.warn(said)
+    return {
+        "changed": bool(removed), "status": status, "msg": said, "removed_objects": removed, "executed_queries": queries
+    }  # fmt: skip
+
+
+def core(context: Context) -> dict[str, Any]:
+    """Do what ``action`` says."""
+    context.require_bounds(BOUNDS)
+    begun = time.monotonic()
+    acts = {"plan": make_plan, "compare": compare, "release_lease": release_lease, "remove_copies": remove_copies}
+    result = acts[context.params["action"]](context)
+    return result | {"duration_s": round(time.monotonic() - begun, 3)}
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    run_module(core, name="pg_rollback", argument_spec=argument_spec())
+
+
+if __name__ == "__main__":
+    main()

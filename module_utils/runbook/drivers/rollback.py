@@ -1,0 +1,144 @@
+"""Ask a living database what it would lose, and how much room there is for a copy of it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+import psycopg2.errors
+from ansible.module_utils.runbook.drivers import pitr
+from ansible.module_utils.runbook.rules.rollback import Counted, Room
+from psycopg2 import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from ansible.module_utils.runbook.drivers.postgres import Session
+    from ansible.module_utils.runbook.rules.content_hash import Column, Table
+
+#: Seconds between two looks at the archiver.
+_POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The server and the living database."""
+
+    now: datetime
+    system_identifier: str
+    database_bytes: int
+    cluster_bytes: int
+    #: Whether rows bear the time of their commit.
+    has_commit_timestamps: bool
+    #: Whether WAL is archived, and this user may end a segment.
+    archives: bool
+    may_switch_wal: bool
+
+
+def read_facts(session: Session) -> Facts:
+    """What the server says about itself; the size of databases that this user may not connect to is left out."""
+    return Facts(
+        **session.query(
+            "SELECT clock_timestamp() AS now, (SELECT system_identifier::text FROM pg_control_system()),"
+            " pg_database_size(current_database()) AS database_bytes,"
+            " (SELECT sum(pg_database_size(oid))::bigint FROM pg_database"
+            "  WHERE has_database_privilege(oid, 'CONNECT')) AS cluster_bytes,"
+            " current_setting('track_commit_timestamp')::bool AS has_commit_timestamps,"
+            " current_setting('archive_mode') <> 'off' AS archives,"
+            " has_function_privilege('pg_switch_wal()', 'EXECUTE') AS may_switch_wal"
+        )[0]
+    )
+
+
+def read_room(session: Session, *, data_free_bytes: int | None, path: str) -> Room:
+    """Free bytes for the copy and for the restored server.
+
+    :param data_free_bytes: as the restore's driver found it; None where the server is another machine
+    :param path: folder of the restored server; it need not exist yet. Empty where it lies on another machine
+    """
+    if not path:
+        return Room(data_free_bytes, None)
+    there = Path(path)
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    is_shared = False
+    if data_free_bytes is not None:
+        data = session.query("SELECT current_setting('data_directory') AS path")[0]["path"]
+        is_shared = Path(data).stat().st_dev == there.stat().st_dev
+    return Room(data_free_bytes, free, is_shared)
+
+
+def archive_until_now(session: Session, *, wait_s: float) -> bool:
+    """End the WAL segment behind a commit, and wait until it is archived; whether it was within ``wait_s`` seconds."""
+    name = pitr.switch_wal(session)
+    until = time.monotonic() + wait_s
+    while True:
+        done = session.query("SELECT coalesce(last_archived_wal, '') AS name FROM pg_stat_archiver")[0]["name"]
+        if done >= name:
+            return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(_POLL_S)
+
+
+# What is lost ---------------------------------------------------------------------------------------------------------
+
+
+def _dated(column: Column) -> sql.Composed:
+    """A column's value with its time zone; a time without one is taken for UTC."""
+    zone = " AT TIME ZONE 'UTC'" if column.type_name == "timestamp" else ""
+    return sql.SQL("(t.{}{})").format(sql.Identifier(column.name), sql.SQL(zone))
+
+
+def statement(table: Table, columns: Sequence[Column], *, has_commit_timestamps: bool) -> sql.Composed:
+    """One pass over a table: its rows, and how many are newer than the bound time."""
+    by_column: sql.Composable = sql.SQL("NULL::bigint")
+    if columns:
+        newest = sql.SQL("greatest({})").format(sql.SQL(", ").join(map(_dated, columns)))
+        by_column = sql.SQL("count(*) FILTER (WHERE {} > %(point)s)").format(newest)
+    commits = sql.SQL("NULL::bigint AS by_commit, NULL::timestamptz AS oldest_commit")
+    if has_commit_timestamps:
+        commits = sql.SQL(
+            "count(*) FILTER (WHERE pg_xact_commit_timestamp(t.xmin) > %(point)s) AS by_commit,"
+            " min(pg_xact_commit_timestamp(t.xmin)) AS oldest_commit"
+        )
+    return sql.SQL("SELECT count(*) AS rows, {} AS by_column, {} FROM ONLY {} AS t").format(
+        by_column, commits, sql.Identifier(table.name.schema, table.name.name)
+    )
+
+
+def count(
+    session: Session, table: Table, columns: Sequence[Column], *, point: datetime, has_commit_timestamps: bool,
+    left_s: float,
+) -> Counted:  # fmt: skip
+    """Count a table's rows and those that are newer than ``point``; what keeps it from being counted is a sentence."""
+    names = tuple(column.name for column in columns)
+    if left_s <= 0:
+        return Counted(str(table.name), None, names, error="there was no time left to count it (deadline_s)")
+    try:
+        session.query("SELECT set_config('statement_timeout', %s, false)", (str(max(1, int(left_s * 1000))),))
+        query = statement(table, columns, has_commit_timestamps=has_commit_timestamps)
+        found: dict[str, Any] = session.query(query, {"point": point})[0]
+    except psycopg2.errors.QueryCanceled:
+        return Counted(str(table.name), None, names, error="counting it took longer than deadline_s leaves")
+    except psycopg2.errors.LockNotAvailable:
+        return Counted(str(table.name), None, names, error="another session keeps it locked")
+    except psycopg2.errors.InsufficientPrivilege as error:
+        hidden = "row-level security" in str(error)
+        why = "row-level security hides rows of it from this user" if hidden else "this user may not read it"
+        return Counted(str(table.name), None, names, error=why)
+    except psycopg2.OperationalError:
+        # The connection is gone; what comes next would fail too.
+        raise
+    except psycopg2.Error as error:
+        # Its class only: the text may hold a value of a row.
+        return Counted(str(table.name), None, names, error=f"it could not be counted ({type(error).__name__})")
+    return Counted(
+        str(table.name), int(found["rows"]), names, found["by_column"], found["by_commit"], found["oldest_commit"]
+    )
