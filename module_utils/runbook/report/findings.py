@@ -65,6 +65,23 @@ def of_host(steps: Iterable[Mapping[str, Any]], *, host: str, options: Sequence[
     }
 
 
+def headline(hosts: Sequence[Mapping[str, Any] | None]) -> list[tuple[str, str]]:
+    """How many findings of which severity there are on all hosts; empty where nobody looked."""
+    looked = [found for found in hosts if found is not None]
+    if not looked:
+        return []
+    counts = {
+        severity: sum(
+            len(group["found"]) for found in looked for group in found["groups"] if group["severity"] == severity
+        )
+        for severity in SEVERITIES
+    }
+    return [
+        ("Findings", wording.number(sum(found["count"] for found in looked))),
+        *((severity.capitalize(), wording.number(count)) for severity, count in counts.items()),
+    ]
+
+
 def _looked(step: Mapping[str, Any]) -> bool:
     return short_name(step["module"]) in FINDERS and "findings" in step["figures"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-from ansible.module_utils.runbook.report import drill
+from ansible.module_utils.runbook.report import drill, findings
 from ansible.module_utils.runbook.report import journal as journals
 from ansible.module_utils.runbook.report.metrics import metrics
 from ansible.module_utils.runbook.report.places import earlier_runs
@@ -178,6 +178,9 @@ def render_run(directory: Path, *, publish: bool = False) -> dict[str, Any]:
     notes += drill.documents(record)[1]
     for name, text in drill_page(record, history).items():
         write_whole(directory / name, text)
+    statements = findings.script(record)
+    if statements:
+        write_whole(directory / findings.FILE_NAME, statements)
     write_whole(directory / "report.html", html(record, history, notes))
     write_whole(directory / "report.md", markdown(record, history, notes))
     return record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible.module_utils.runbook.report import charts, drill, evidence, wording
+from ansible.module_utils.runbook.report import charts, drill, evidence, findings, wording
 from ansible.module_utils.runbook.rules.record import short_name
 
 #: Longer lists are in record.json.
@@ -91,8 +91,11 @@ def _arrow(table: Mapping[str, Any], key: str, text: Any) -> str:
     return f"{text(before)} → {text(after)}"
 
 
-def host(name: str, of_host: Mapping[str, Any], *, is_open: bool) -> dict[str, Any]:
-    """One host's part of the report."""
+def host(name: str, of_host: Mapping[str, Any], *, is_open: bool, command: Sequence[str] = ()) -> dict[str, Any]:
+    """One host's part of the report.
+
+    :param command: the command line that applies a finding on it, without the finding
+    """
     steps = of_host["steps"]
 
     def of(module: str) -> list[Mapping[str, Any]]:
@@ -112,6 +115,7 @@ def host(name: str, of_host: Mapping[str, Any], *, is_open: bool) -> dict[str, A
         "open": is_open,
         "identity": [(title, str(value)) for title, value in identity if value not in (None, "")],
         "counts": of_host["counts"],
+        "findings": findings.of_host(steps, host=name, options=command),
         "timeline": charts.timeline(steps),
         "steps": [
             {
@@ -261,13 +265,18 @@ def report(
         headline.append(("Bytes copied", wording.size(totals["copied_bytes"])))
     if "database_size_bytes" in totals:
         headline.append(("Database size", wording.size(totals["database_size_bytes"])))
+    shown_hosts = [
+        host(name, of_host, is_open=name in opened, command=findings.command(record, name))
+        for name, of_host in hosts.items()
+    ]
+    headline += findings.headline([of_host["findings"] for of_host in shown_hosts])
     return {
         "record": record,
         "word": {"ok": "OK", "failed": "Failed", "unknown": "Unknown"}[record["status"]],
         "facts": facts,
         "headline": headline,
         "drills": len(drill.documents(record)[0]),
-        "hosts": [host(name, of_host, is_open=name in opened) for name, of_host in hosts.items()],
+        "hosts": shown_hosts,
         "errors": _grouped(record["errors"]),
         "warnings": _grouped(record["warnings"]),
         "notes": [*record["notes"], *notes],

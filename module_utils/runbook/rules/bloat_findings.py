@@ -39,16 +39,22 @@ def findings(
     ]
 
 
+def identify(bloat: Bloat) -> str:
+    """Id of the finding that the bloat of a relation would be."""
+    relation = bloat.relation
+    if relation.kind == "t":
+        return finding_id(TABLE, *relation.table, "toast")
+    return finding_id(INDEX if relation.is_index else TABLE, *relation.name)
+
+
 def _finding(bloat: Bloat, ddl: str) -> Finding:
     relation = bloat.relation
-    kind = INDEX if relation.is_index else TABLE
     name = relation.table if relation.kind == "t" else relation.name
-    parts = (*name, "toast") if relation.kind == "t" else tuple(name)
     shown = f"{name}, TOAST" if relation.kind == "t" else str(name)
     least = "at least " if bloat.method == "at_least" else ""
     return Finding(
-        id=finding_id(kind, *parts),
-        kind=kind,
+        id=identify(bloat),
+        kind=INDEX if relation.is_index else TABLE,
         severity="warning",
         object=shown,
         evidence={

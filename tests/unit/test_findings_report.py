@@ -1,0 +1,158 @@
+"""Findings in the report, and in the file of statements for review."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import record_samples as samples
+from ansible.module_utils.runbook.report import findings, render
+from ansible.module_utils.runbook.rules import record as rules
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def finding(kind: str, severity: str, name: str, *ddl: str, **more: Any) -> dict[str, Any]:
+    return {
+        "id": f"{kind}:{name}", "kind": kind, "severity": severity, "object": name,
+        "evidence": {"size_bytes": 41_943_040, "table": "public.messages"}, "msg": f"{name} is no good.",
+        "ddl": list(ddl), "risk": "A little slower.", "estimated": None,
+    } | more  # fmt: skip
+
+
+DROP = finding("unused_index", "info", "public.messages_old_idx", 'DROP INDEX CONCURRENTLY "public"."messages_old_idx"')
+FULL = finding("bloated_table", "warning", "public.notes", 'VACUUM (FULL, ANALYZE) "public"."notes"')
+CREATE = finding(
+    "missing_foreign_key_index", "warning", "public.messages",
+    'CREATE INDEX CONCURRENTLY "messages_user_id_idx" ON "public"."messages" ("user_id")',
+    estimated={"cost_before": 12_345.6, "cost_after": 8.4},
+    evidence={"constraint": "messages_user_id_fkey", "columns": ["user_id"], "size_bytes": 1},
+)  # fmt: skip
+NO_CURE = finding("transaction_id_wraparound", "critical", "public.<b>audit</b>")
+SUPABASE = finding(
+    "supabase_unused_index", "info", "public.messages",
+    evidence={"cache_key": "unused_index_public_messages_messages_old_idx", "title": "Unused Index"},
+)  # fmt: skip
+
+
+def record(*found: dict[str, Any], hosts: tuple[str, ...] = ("db1",), **figures: Any) -> dict[str, Any]:
+    return rules.fold(journal(*found, hosts=hosts, **figures).events)
+
+
+def journal(*found: dict[str, Any], hosts: tuple[str, ...] = ("db1",), **figures: Any) -> samples.Sample:
+    sample = samples.Sample(playbook="performance", inventory=["inventories/my prod"])
+    for host in hosts:
+        sample.step(
+            "Look", "pg_index_info", host, msg="Looked.",
+            figures={"status": "ok", "findings": list(found), "findings_left_out": {}, "unknown": []} | figures,
+        )  # fmt: skip
+    return sample.end(**{host: {} for host in hosts})
+
+
+def shown(made: dict[str, Any], host: str = "db1") -> dict[str, Any]:
+    found = findings.of_host(made["hosts"][host]["steps"], host=host, options=findings.command(made, host))
+    assert found is not None
+    return found
+
+
+def test_the_worst_first_and_only_what_is_safe_may_be_applied():
+    found = shown(record(DROP, FULL, CREATE, NO_CURE))
+    assert [group["severity"] for group in found["groups"]] == ["critical", "warning", "info"]
+    by_id = {one["id"]: one for group in found["groups"] for one in group["found"]}
+    assert {key: bool(one["apply"]) for key, one in by_id.items()} == {
+        DROP["id"]: True, CREATE["id"]: True, FULL["id"]: False, NO_CURE["id"]: False
+    }  # fmt: skip
+    assert by_id[DROP["id"]]["apply"] == (
+        "ansible-playbook -i 'inventories/my prod' playbooks/performance.yml "
+        "-e performance_apply=unused_index:public.messages_old_idx"
+    )
+    assert by_id[CREATE["id"]]["estimate"] == "12,346 → 8.4 planner units, by a hypothetical index"
+    assert ("Size", "40.0 MB") in by_id[DROP["id"]]["grid"]
+
+
+def test_one_of_two_hosts_is_named():
+    made = record(DROP, hosts=("db1", "db2"))
+    assert "--limit db2" in shown(made, "db2")["groups"][0]["found"][0]["apply"]
+
+
+def test_what_supabase_says_too_is_said_once():
+    found = shown(record(DROP, SUPABASE))
+    assert [(one["id"], one["also"]) for group in found["groups"] for one in group["found"]] == [(DROP["id"], True)]
+    assert found["count"] == 1
+    alone = shown(record(SUPABASE))
+    assert [(one["title"], one["also"]) for one in alone["groups"][0]["found"]] == [("Supabase: unused index", False)]
+
+
+def test_nobody_looked_is_not_no_findings():
+    assert findings.of_host([], host="db1") is None
+    assert findings.script(rules.fold(samples.Sample().end(db1={}).events)) == ""
+    assert shown(record())["count"] == 0
+
+
+def test_the_headline_counts_all_hosts():
+    made = record(DROP, FULL, CREATE, NO_CURE, hosts=("db1", "db2"))
+    hosts = [shown(made, name) for name in ("db1", "db2")]
+    assert findings.headline([*hosts, None]) == [
+        ("Findings", "8"),
+        ("Critical", "2"),
+        ("Warning", "4"),
+        ("Info", "2"),
+    ]
+    assert findings.headline([None]) == []
+
+
+def test_what_was_left_out_counts():
+    found = shown(record(DROP, findings_left_out={"unused_index": 7}))
+    assert (found["count"], found["left_out"]) == (8, 7)
+
+
+def statements(text: str) -> list[str]:
+    """What psql would run."""
+    lines = [line for line in text.splitlines() if not line.startswith("--")]
+    return [line for line in "\n".join(lines).split(";\n") if line.strip()]
+
+
+def test_the_file_runs_nothing_that_locks():
+    text = findings.script(record(DROP, FULL, CREATE, NO_CURE))
+    assert [line.strip(";\n") for line in statements(text)] == [CREATE["ddl"][0], DROP["ddl"][0]]
+    assert '-- VACUUM (FULL, ANALYZE) "public"."notes";' in text
+    assert "-- Apply: ansible-playbook -i 'inventories/my prod' playbooks/performance.yml -e performance_apply=" in text
+    assert "-- No statement cures this." in text
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\x0b", "\x0c", "\x85", "\u2028"])
+def test_a_name_does_not_break_out_of_a_comment(end):
+    evil = f"x{end}DROP TABLE users;"
+    one = finding("bloated_table", "warning", evil, f'VACUUM (FULL, ANALYZE) "public"."{evil}"', msg=evil, risk=evil)
+    text = findings.script(record(one))
+    assert all(line.startswith("--") or not line for line in re.split(r"[\n\r]", text))
+
+
+def test_a_statement_that_the_record_cut_is_not_shown():
+    blotted = finding("unused_index", "info", "x", "DROP INDEX CONCURRENTLY password=********")
+    cut = finding("unused_index", "info", "y", "DROP INDEX " + "y" * 5000)
+    made = record(blotted, rules.figures({"findings": [cut]}, own=True)["findings"][0])
+    assert statements(findings.script(made)) == []
+    assert findings.script(made).count("does not hold the statement whole") == 2
+
+
+def test_the_report_shows_it_and_escapes_it(tmp_path: Path):
+    folder = journal(DROP, FULL, CREATE, NO_CURE, unknown=[{"kind": "slow_query", "msg": "No extension."}]).write(
+        tmp_path / "run"
+    )
+    render.render_run(folder)
+    page = (folder / "report.html").read_text()
+    assert "4 findings" in page
+    assert "<b>audit" not in page
+    text = html.unescape(page)
+    for one in (DROP, FULL, CREATE):
+        assert one["msg"] in text
+        assert one["ddl"][0] in text
+    assert "No extension." in page
+    assert 'href="findings.sql"' in page
+    assert (folder / "findings.sql").read_text() == findings.script(json.loads((folder / "record.json").read_text()))
+    assert DROP["msg"].replace("_", "\\_") in (folder / "report.md").read_text()
