@@ -1,0 +1,331 @@
+"""Module pg_index_info against a real server: each planted defect is named, and a sound database has none."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+import psycopg2.extras
+import pytest
+from conftest import Database, Outcome, run_module
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ODD = 'say "hi".  ' + "ä" * 26
+
+
+def index_info(database: Database, *, check: bool = False, **options: Any) -> Outcome:
+    outcome = run_module(
+        "pg_index_info", database.login | {"unused_after_days": 0, "min_size_bytes": 0} | options, check=check
+    )
+    assert not outcome.failed, outcome.result["msg"]
+    return outcome
+
+
+def of_kind(outcome: Outcome, kind: str) -> list[dict[str, Any]]:
+    return [found for found in outcome.result["findings"] if found["kind"] == kind]
+
+
+def ids(outcome: Outcome) -> list[str]:
+    return [found["id"] for found in outcome.result["findings"]]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another session is about to do or to report."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that within a minute"
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def session(database: Database, *statements: str) -> Iterator[Any]:
+    """Another session, in a transaction in which it ran the statements."""
+    connection = database.connect()
+    connection.autocommit = False
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def shop(sound_database: Database) -> Database:
+    """A sound database: keys, foreign keys with indexes, all of them used."""
+    sound_database.run(
+        "CREATE TABLE users (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email text NOT NULL UNIQUE)",
+        "CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, user_id bigint REFERENCES users,"
+        " state text, at timestamptz NOT NULL DEFAULT now())",
+        "CREATE INDEX orders_user_idx ON orders (user_id)",
+        "INSERT INTO users (email) SELECT 'u' || i FROM generate_series(1, 300) AS i",
+        "INSERT INTO orders (user_id, state) SELECT 1 + i % 300, 'open' FROM generate_series(1, 5000) AS i",
+        "VACUUM ANALYZE",
+    )
+    return sound_database
+
+
+def test_a_sound_database_has_no_finding(shop: Database) -> None:
+    outcome = index_info(shop)
+    assert ids(outcome) == []
+    assert outcome.result["status"] == "ok"
+    assert outcome.result["changed"] is False
+    assert (outcome.result["tables"], outcome.result["indexes"]) == (2, 4)
+    assert outcome.result["index_size_bytes"] == shop.one("SELECT pg_indexes_size('users') + pg_indexes_size('orders')")
+    assert not [one for one in outcome.result["unknown"] if one["kind"] != "checksum_failures"]
+
+
+def test_each_planted_defect_is_named_once_and_the_cure_cures(shop: Database) -> None:
+    shop.run(
+        "CREATE INDEX orders_old_idx ON orders (at)",
+        "CREATE INDEX users_email_copy ON users (email)",
+        "CREATE INDEX orders_user_at_idx ON orders (user_id, at, state)",
+        "CREATE TABLE payments (id int PRIMARY KEY, order_id bigint REFERENCES orders)",
+        "INSERT INTO payments SELECT i, i FROM generate_series(1, 4000) AS i",
+        "INSERT INTO payments VALUES (5000, 1)",
+        "CREATE TABLE tickets (id serial PRIMARY KEY)",
+        "SELECT setval('tickets_id_seq', 1975684956)",
+        "VACUUM ANALYZE",
+    )
+    with contextlib.suppress(psycopg2.Error):
+        shop.run("CREATE UNIQUE INDEX CONCURRENTLY orders_state_key ON orders (state)")
+    outcome = index_info(shop)
+    assert sorted(ids(outcome)) == [
+        "duplicate_index:public.users.users_email_copy",
+        "invalid_index:public.orders.orders_state_key",
+        "key_near_end:public.tickets.id",
+        "missing_foreign_key_index:public.payments.order_id",
+        "redundant_index:public.orders.orders_user_idx",
+        "unused_index:public.orders.orders_old_idx",
+        "unused_index:public.orders.orders_user_at_idx",
+    ]
+    [key] = of_kind(outcome, "key_near_end")
+    assert (key["severity"], key["evidence"]["used_percent"]) == ("warning", 92.0)
+    # Each but the invalid one, which stands for rows that are equal, and the key, which has no statement.
+    for found in outcome.result["findings"]:
+        assert found["msg"].endswith(".")
+        assert found["risk"].endswith(".")
+        if found["kind"] not in ("invalid_index", "redundant_index"):
+            shop.run(*found["ddl"])
+    left = ids(index_info(shop))
+    assert left == ["invalid_index:public.orders.orders_state_key", "key_near_end:public.tickets.id"]
+
+
+def test_check_mode_is_the_same_and_nothing_is_written(shop: Database) -> None:
+    shop.run("CREATE INDEX users_email_copy ON users (email)")
+    before = shop.one("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
+    real, checked = index_info(shop), index_info(shop, check=True)
+    assert shop.one("SELECT pg_snapshot_xmax(pg_current_snapshot())::text") == before
+    assert real.result["findings"] == checked.result["findings"]
+    assert len(real.result["findings"]) == 1
+
+
+def test_what_the_counters_do_not_cover_is_not_judged(shop: Database) -> None:
+    shop.run("CREATE INDEX orders_old_idx ON orders (at)", "VACUUM ANALYZE")
+    outcome = index_info(shop, unused_after_days=30)
+    assert not of_kind(outcome, "unused_index")
+    [unknown] = [one for one in outcome.result["unknown"] if one["kind"] == "unused_index"]
+    assert not unknown["curable"]
+    assert outcome.result["status"] == "ok"
+
+
+def test_a_used_index_is_none(shop: Database) -> None:
+    shop.run("CREATE INDEX orders_at_idx ON orders (at)", "VACUUM ANALYZE")
+    assert len(of_kind(index_info(shop), "unused_index")) == 1
+    shop.run("SET enable_seqscan = off", "SELECT count(*) FROM orders WHERE at < '2000-01-01'")
+    until(lambda: bool(shop.one("SELECT pg_stat_get_numscans('orders_at_idx'::regclass)")))
+    assert not of_kind(index_info(shop), "unused_index")
+
+
+def test_a_session_that_idles_in_a_transaction_is_named_and_can_be_ended(shop: Database) -> None:
+    with session(shop, "SELECT 1") as other:
+        pid = other.info.backend_pid
+        until(lambda: shop.one(f"SELECT now() - state_change > interval '1 s' FROM pg_stat_activity WHERE pid = {pid}"))
+        assert not of_kind(index_info(shop), "idle_transaction")
+        [found] = of_kind(index_info(shop, idle_transaction_s=1), "idle_transaction")
+        assert found["id"] == f"idle_transaction:{pid}"
+        shop.run(*found["ddl"])
+        until(lambda: not shop.one(f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}"))
+
+
+def test_a_forgotten_prepared_transaction_is_named_and_can_be_rolled_back(shop: Database) -> None:
+    with session(shop, "INSERT INTO users (email) VALUES ('x')", "PREPARE TRANSACTION 'the  gid''s'"):
+        pass
+    until(lambda: shop.one("SELECT now() - prepared > interval '1 s' FROM pg_prepared_xacts"))
+    [found] = of_kind(index_info(shop, idle_transaction_s=1), "prepared_transaction")
+    shop.run(*found["ddl"])
+    assert shop.one("SELECT count(*) FROM pg_prepared_xacts") == 0
+
+
+def test_a_slot_that_holds_wal_is_named_and_can_be_dropped(shop: Database) -> None:
+    name = f"forgotten_{shop.name}"
+    shop.run(f"SELECT pg_create_physical_replication_slot('{name}', true)", "INSERT INTO users (email) VALUES ('w')")
+    [found] = of_kind(index_info(shop, slot_wal_bytes=1), "replication_slot")
+    assert found["id"] == f"replication_slot:{name}"
+    assert found["evidence"]["retained_bytes"] >= 1
+    assert not of_kind(index_info(shop), "replication_slot")
+    shop.run(*found["ddl"])
+    assert not of_kind(index_info(shop, slot_wal_bytes=1), "replication_slot")
+
+
+def test_a_table_near_a_simulated_wraparound(shop: Database) -> None:
+    shop.run("VACUUM FREEZE")
+    shop.run("CREATE TABLE old (i int)", *["SELECT txid_current()"] * 300)
+    shop.run("VACUUM FREEZE users", "VACUUM FREEZE orders")
+    outcome = index_info(shop, max_xid_age=250)
+    assert [found["object"] for found in of_kind(outcome, "wraparound")] == ["public.old"]
+    shop.run(*of_kind(outcome, "wraparound")[0]["ddl"])
+    assert not of_kind(index_info(shop, max_xid_age=250), "wraparound")
+
+
+def test_settings_that_hurt(shop: Database) -> None:
+    shop.run(f"ALTER DATABASE {shop.name} SET enable_indexscan = off")
+    [found] = index_info(shop).result["findings"]
+    assert found["id"] == "setting:enable_indexscan"
+    shop.run(*found["ddl"])
+    assert ids(index_info(shop)) == []
+
+
+def test_a_test_server_that_may_lose_data_says_so(database: Database) -> None:
+    outcome = index_info(database)
+    assert ids(outcome) == ["setting:autovacuum", "setting:fsync"]
+    assert outcome.result["status"] == "breach"
+
+
+def test_big_tables_read_from_end_to_end(shop: Database) -> None:
+    shop.run("CREATE TABLE log AS SELECT i FROM generate_series(1, 100000) AS i", "VACUUM ANALYZE log")
+    shop.run("SET max_parallel_workers_per_gather = 0", *["SELECT count(*) FROM log"] * 30)
+    until(lambda: shop.one("SELECT pg_stat_get_numscans('log'::regclass)") >= 30)
+    [found] = of_kind(index_info(shop), "sequential_scans")
+    assert found["object"] == "public.log"
+    assert found["ddl"] == []
+    assert not of_kind(index_info(shop, min_size_bytes=1 << 30), "sequential_scans")
+
+
+def test_odd_names_are_quoted_and_their_ids_can_be_typed(shop: Database) -> None:
+    odd = ODD.replace('"', '""')
+    shop.run(
+        f'CREATE TABLE "{odd}" (i bigint PRIMARY KEY, "a ""b" bigint REFERENCES orders)',
+        f'INSERT INTO "{odd}" SELECT i, i FROM generate_series(1, 2000) AS i',
+        f'CREATE INDEX "{odd[:-1]}1" ON "{odd}" (i)',
+        "VACUUM ANALYZE",
+    )
+    outcome = index_info(shop)
+    assert {found["kind"] for found in outcome.result["findings"]} == {"duplicate_index", "missing_foreign_key_index"}
+    for found in outcome.result["findings"]:
+        assert found["id"].replace(":", "").replace(".", "").replace("_", "").replace("-", "").isalnum()
+        assert found["id"].isascii()
+        shop.run(*found["ddl"])
+    assert ids(index_info(shop)) == []
+
+
+def test_a_foreign_key_of_a_partitioned_table(shop: Database) -> None:
+    shop.run(
+        "CREATE TABLE events (at int, user_id bigint REFERENCES users) PARTITION BY RANGE (at)",
+        "CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM (0) TO (10) PARTITION BY RANGE (at)",
+        "CREATE TABLE events_1a PARTITION OF events_1 FOR VALUES FROM (0) TO (5)",
+        "CREATE TABLE events_2 PARTITION OF events FOR VALUES FROM (10) TO (20)",
+        "INSERT INTO events SELECT i % 5, 1 + i % 300 FROM generate_series(1, 3000) AS i",
+        "VACUUM ANALYZE",
+    )
+    [found] = index_info(shop, min_size_bytes=8192).result["findings"]
+    assert found["id"] == "missing_foreign_key_index:public.events.user_id"
+    assert found["evidence"]["partitions"] == 2
+    shop.run(*found["ddl"])
+    assert shop.one("SELECT bool_and(indisvalid) FROM pg_index WHERE indrelid::regclass::text LIKE 'events%'")
+    assert ids(index_info(shop, min_size_bytes=1 << 20)) == []
+
+
+def test_hypopg_is_asked_where_it_is(shop: Database) -> None:
+    if not shop.one("SELECT count(*) FROM pg_available_extensions WHERE name = 'hypopg'"):
+        pytest.skip("this server has no HypoPG: PG_BINDIR of a server with postgresql-NN-hypopg tests it")
+    shop.run(
+        "CREATE EXTENSION hypopg",
+        "CREATE TABLE payments (id bigint PRIMARY KEY, order_id bigint REFERENCES orders, filler text)",
+        "INSERT INTO payments SELECT i, 1 + i % 5000, repeat('x', 100) FROM generate_series(1, 20000) AS i",
+        "CREATE TABLE refunds (id bigint PRIMARY KEY, order_id bigint REFERENCES orders)",
+        "INSERT INTO refunds SELECT i, 1 FROM generate_series(1, 20000) AS i",
+        "VACUUM ANALYZE",
+    )
+    outcome = index_info(shop)
+    assert outcome.result["hypopg"] is True
+    found = {one["object"]: one for one in of_kind(outcome, "missing_foreign_key_index")}
+    wins = found["public.payments"]["estimated"]
+    assert wins["cost_after"] < wins["cost_before"] / 10
+    # All rows refer to one: no plan for any value is better with an index.
+    assert "would not use" in found["public.refunds"]["msg"]
+    assert shop.one("SELECT count(*) FROM pg_indexes WHERE tablename = 'payments'") == 1
+
+
+def test_without_rights_it_is_unknown(shop: Database) -> None:
+    user = f"nobody_{shop.name}"
+    shop.run("CREATE SEQUENCE hidden", f"CREATE ROLE {user} LOGIN")
+    try:
+        with session(shop, "SELECT 1"):
+            outcome = index_info(shop, login_user=user)
+            assert outcome.result["status"] == "unknown"
+            unknown = {one["kind"]: one["msg"] for one in outcome.result["unknown"] if one["curable"]}
+            assert "pg_read_all_stats" in unknown["idle_transaction"]
+            assert "GRANT SELECT" in unknown["key_near_end"]
+            shop.run(f"GRANT pg_read_all_stats TO {user}", f"GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {user}")
+            assert index_info(shop, login_user=user).result["status"] == "ok"
+    finally:
+        shop.run(f"DROP OWNED BY {user}", f"DROP ROLE {user}")
+
+
+def test_a_locked_table_is_not_waited_for(shop: Database) -> None:
+    shop.run("CREATE INDEX users_email_copy ON users (email)", "CREATE INDEX part ON orders ((id + 1)) WHERE id > 0")
+    with session(shop, "LOCK TABLE orders IN ACCESS EXCLUSIVE MODE"):
+        outcome = index_info(shop)
+    assert [one["msg"] for one in outcome.result["unknown"] if "public.orders" in one["msg"]]
+    assert "duplicate_index:public.users.users_email_copy" in ids(outcome)
+    assert outcome.result["status"] == "unknown"
+
+
+def test_an_index_that_is_being_built_is_none(shop: Database) -> None:
+    holder = shop.connect()
+    holder.autocommit = False
+    with holder.cursor() as cursor:
+        cursor.execute("INSERT INTO orders (user_id) VALUES (1)")
+    builder = psycopg2.connect(host=shop.host, port=shop.port, dbname=shop.name, user=shop.user, async_=True)
+    try:
+        psycopg2.extras.wait_select(builder)
+        cursor = builder.cursor()
+        cursor.execute("CREATE INDEX CONCURRENTLY orders_at_idx ON orders (at)")
+        until(lambda: bool(shop.one("SELECT count(*) FROM pg_index WHERE NOT indisvalid")))
+        assert not of_kind(index_info(shop), "invalid_index")
+    finally:
+        holder.close()
+        psycopg2.extras.wait_select(builder)
+        builder.close()
+
+
+def test_two_thousand_tables_take_a_dozen_queries(shop: Database) -> None:
+    shop.run(
+        *(
+            f"DO $$ BEGIN FOR i IN {first}..{first + 199} LOOP EXECUTE format('CREATE TABLE many_%s"
+            " (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, user_id bigint REFERENCES users)', i); END LOOP; END $$"
+            for first in range(1, 2000, 200)
+        )
+    )
+    shop.run("CREATE EXTENSION pg_stat_statements")
+    before = "SELECT sum(calls) FROM pg_stat_statements WHERE toplevel AND query NOT LIKE '%pg_stat_statements%'"
+    calls = shop.one(before)
+    outcome = index_info(shop, min_size_bytes=1)
+    assert outcome.result["tables"] == 2002
+    assert shop.one(before) - calls < 40
+    assert len(json.dumps(outcome.result)) < 100_000
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("unused_after_days", -1), ("max_key_percent", 101), ("max_xid_age", 0), ("idle_transaction_s", 0)],
+)
+def test_bad_options_are_refused_in_one_sentence(shop: Database, option: str, value: Any) -> None:
+    outcome = run_module("pg_index_info", shop.login | {option: value})
+    assert outcome.failed
+    assert outcome.result["msg"].startswith(f"{option}: {value} is out of bounds")
