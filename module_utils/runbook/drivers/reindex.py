@@ -155,6 +155,8 @@ def read(session: Session, bloats: Mapping[int, Bloat], outdated: Mapping[int, Q
 
 def statement(work: Work) -> sql.Composed:
     """The command for one index."""
+    if work.action == "create":
+        return sql.Composed([sql.SQL(work.ddl)])
     text = "DROP INDEX CONCURRENTLY {}" if work.action == "drop" else "REINDEX INDEX CONCURRENTLY {}"
     return sql.SQL(text).format(postgres.table(work.index.name))
 
@@ -217,7 +219,7 @@ def free_disk(session: Session) -> int | None:
 def sizes_after(session: Session, reports: Sequence[Report]) -> None:
     """Fill in what became of the sizes; by name, because a rebuilt index has another oid."""
     for report in reports:
-        if report.state == "done" and report.work.action == "rebuild":
+        if report.state == "done" and report.work.action != "drop":
             name = report.work.index.name
             with contextlib.suppress(psycopg2.errors.LockNotAvailable):
                 rows = session.query(
@@ -472,7 +474,7 @@ class Rebuild:
             report.state, report.error = ("not_reached", None) if late else ("failed", "cancelled by somebody else")
         except psycopg2.Error as error:
             report.state, report.error = "failed", cause(error)
-        if work.action == "rebuild":
+        if work.action != "drop":
             self._clean_up(session, report, known)
         if report.state == "locked":
             self._later(report)
@@ -503,21 +505,33 @@ class Rebuild:
                 return False
 
     def _unchanged(self, session: Session, work: Work) -> bool:
-        """Whether the name still means the index that was planned."""
+        """Whether the name still means the index that was planned; of one to be created, its table.
+
+        A drop that was stopped half-way has made its index invalid, and is to be finished.
+        """
+        if work.action == "create":
+            return bool(
+                session.query(
+                    "SELECT 1 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+                    " WHERE c.oid = %s AND n.nspname = %s AND c.relname = %s",
+                    (work.index.table_oid, *work.index.table),
+                )
+            )
         return bool(
             session.query(
                 "SELECT 1 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_index AS i"
                 " ON i.indexrelid = c.oid WHERE c.oid = %s AND n.nspname = %s AND c.relname = %s"
-                " AND i.indisvalid = %s",
-                (work.index.oid, *work.index.name, work.index.is_valid),
+                " AND (i.indisvalid = %s OR %s AND NOT i.indisvalid)",
+                (work.index.oid, *work.index.name, work.index.is_valid, work.action == "drop"),
             )
         )
 
     def _half_built(self, session: Session, work: Work) -> set[int]:
         rows = session.query(
             "SELECT c.oid::bigint AS oid FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid"
-            " WHERE i.indrelid = %s AND NOT i.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$'",
-            (work.index.table_oid,),
+            " WHERE i.indrelid = %s AND NOT i.indisvalid"
+            " AND CASE WHEN %s THEN c.relname = %s ELSE c.relname ~ '_cc(new|old)[0-9]*$' END",
+            (work.index.table_oid, work.action == "create", work.index.name.name),
         )
         return {row["oid"] for row in rows}
 

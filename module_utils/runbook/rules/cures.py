@@ -19,11 +19,15 @@ import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.findings import finding_id
+from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+from ansible.module_utils.runbook.rules.reindex import Index, Priority, Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ansible.module_utils.runbook.rules.findings import Finding
+    from ansible.module_utils.runbook.rules.findings import Finding, Unknown
+    from ansible.module_utils.runbook.rules.indexes import Table
 
 Cure = Literal["create", "drop", "rebuild"]
 
@@ -37,6 +41,8 @@ _CREATED = re.compile(r'CREATE INDEX CONCURRENTLY "((?:[^"]|"")+)" ON ')
 KINDS = (
     "bloated_index", "duplicate_index", "invalid_index", "missing_foreign_key_index", "redundant_index", "unused_index",
 )  # fmt: skip
+#: Of these, kinds whose index is dropped.
+_DROPPED = ("duplicate_index", "redundant_index", "unused_index")
 #: What to do about a kind that never has one.
 _INSTEAD: Mapping[str, str] = {
     "bloated_table": "playbooks/monthly_db.yml compacts tables",
@@ -45,8 +51,9 @@ _INSTEAD: Mapping[str, str] = {
 _OTHERWISE = "its cure is for a person to choose; the report says what it costs"
 #: Expected bytes of an entry of a new index: its key, often a UUID, its header and its item pointer, at 90 % fill.
 ENTRY_BYTES = 40
-#: Ids that differ by less than this share are taken for a slip of the pen.
+#: An id must be so much like another for that one to be named.
 _ALIKE = 0.85
+_DIGITS = "0123456789"
 
 
 def of_statements(ddl: Sequence[str]) -> Cure | None:
@@ -86,45 +93,115 @@ def require_kind(finding: str) -> str:
     return kind
 
 
-def standing(finding: str, found: Iterable[Finding]) -> Finding | None:
-    """The finding of that id as it stands now; None if it does not stand any more.
+def doubts(finding: str, unknown: Iterable[Unknown], names: Iterable[Sequence[str]]) -> list[Unknown]:
+    """Why a finding may stand though it was not found.
 
-    :raises RunbookError: there is none, but one whose id is nearly the same
+    :param unknown: everything about indexes that could not be judged
+    :param names: schema, table and name of every index; what is no more is in no doubt
+    """
+    kind = finding.partition(":")[0]
+    there = any(finding_id(kind, *name) == finding for name in names)
+    return [one for one in unknown if one.kind == "locked_tables" or (one.kind == kind and there)]
+
+
+def work(
+    finding: str,
+    found: Iterable[Finding],
+    unknown: Sequence[Unknown],
+    *,
+    indexes: Iterable[Index],
+    tables: Iterable[Table],
+) -> tuple[Finding, Work] | None:
+    """The finding as it stands now, and what is to be done about it; None if it does not stand any more.
+
+    A drop that was stopped half-way has made its index invalid. Then it is that which stands, and the drop is finished.
+    An index that was to be created and came to no end is invalid too, and is built to its end.
+
+    :param found: everything that stands now
+    :param unknown: why it may stand though it is not among them
+    :param indexes: all indexes, as :mod:`reindex` knows them
+    :raises RunbookError: its statements lock people out, or nobody can tell whether it stands
     """
     by_id = {one.id: one for one in found}
-    if finding in by_id:
-        return by_id[finding]
-    near = difflib.get_close_matches(finding, by_id, n=1, cutoff=_ALIKE)
-    if near:
-        raise RunbookError(f"finding: there is no {finding!r}; did you mean {near[0]!r}? Nothing was changed.")
+    kind, _, rest = finding.partition(":")
+    stands = by_id.get(finding)
+    cure = of_statements(stands.ddl) if stands is not None else None
+    if stands is None and kind in _DROPPED and f"invalid_index:{rest}" in by_id:
+        stands, cure = by_id[f"invalid_index:{rest}"], "drop"
+    if stands is None and unknown:
+        raise RunbookError(
+            f"finding: nobody can tell now whether {finding!r} stands, so it is not applied: {unknown[0].msg}",
+            status="unknown",
+        )
+    if stands is None:
+        return None
+    if cure is None:
+        raise RunbookError(
+            f"finding: {finding!r} stands, but its statements lock people out, so no run applies them; they are in the "
+            f"report, for a person to run. {stands.risk}",
+            finding=stands.result(),
+        )
+    by_name = {str(one.name): one for one in indexes}
+    if cure == "create":
+        half = _half_built(stands, by_id.values())
+        if half is not None and half.object in by_name:
+            return stands, Work(by_name[half.object], "rebuild", half.msg, Priority.INVALID)
+        table = next(one for one in tables if str(one.name) == stands.object)
+        return stands, Work(_new_index(stands.ddl[0], table), "create", stands.msg, Priority.REST, stands.ddl[0])
+    if stands.object not in by_name:
+        return None
+    priority = Priority.BLOAT if kind == "bloated_index" else Priority.INVALID
+    return stands, Work(by_name[stands.object], cure, stands.msg, priority)
+
+
+def _half_built(wanted: Finding, found: Iterable[Finding]) -> Finding | None:
+    """What an earlier attempt left of the index that a finding wants: the same name, but for a number at its end."""
+    name = created_name(wanted.ddl[0]).rstrip(_DIGITS)
+    for one in found:
+        own = one.object.rpartition(".")[2].rstrip(_DIGITS) == name
+        if one.kind == "invalid_index" and one.evidence.get("table") == wanted.object and own:
+            return one
     return None
 
 
-def require_cure(finding: Finding) -> Cure:
-    """How a finding is cured.
-
-    :raises RunbookError: no run does that
-    """
-    cure = of_statements(finding.ddl)
-    if cure is None:
-        raise RunbookError(
-            f"finding: {finding.id!r} stands, but its statements lock people out, so no run applies them; they are in "
-            f"the report, for a person to run. {finding.risk}",
-            finding=finding.result(),
-        )
-    return cure
+def nearest(finding: str, found: Iterable[Finding]) -> str | None:
+    """The id nearest to one that does not stand: it may have been meant."""
+    near = difflib.get_close_matches(finding, [one.id for one in found if one.kind in KINDS], n=1, cutoff=_ALIKE)
+    return near[0] if near else None
 
 
-def message(result: Mapping[str, Any], *, check_mode: bool) -> str:
+def _new_index(statement: str, table: Table) -> Index:
+    """What an index that is to be made is expected to be."""
+    return Index(
+        oid=0,
+        name=QualifiedName(table.name.schema, created_name(statement)),
+        table_oid=table.oid,
+        table=table.name,
+        access_method="btree",
+        size_bytes=table.live_rows * ENTRY_BYTES,
+        table_bytes=table.size_bytes or 0,
+        is_valid=True,
+        is_unique=False,
+        is_exclusion=False,
+        is_catalog=False,
+        is_leftover=False,
+        outdated_collations=(),
+        permitted=True,
+        bloat=None,
+    )
+
+
+def message(result: Mapping[str, Any]) -> str:
     """One sentence on what became of it.
 
-    :param result: with ``state``, ``error``, ``statement``, ``duration_s``, ``id``
+    :param result: with ``id``, ``state``, ``nearest``, ``error``, ``statement``, ``duration_s``
     """
     finding = result["id"]
     if result["state"] == "not_standing":
-        return f"Nothing to do: {finding} does not stand (any more)."
+        near = f"; the nearest that does is {result['nearest']}" if result["nearest"] else ""
+        return f"Nothing to do: {finding} does not stand (any more){near}."
     if result["state"] == "planned":
-        return f"Would apply {finding}: {result['statement']}." if check_mode else f"{finding} was not begun."
+        return f"Would apply {finding}: {result['statement']}."
     if result["state"] == "done":
         return f"Applied {finding} in {result['duration_s']:.1f} s: {result['statement']}."
     said = {

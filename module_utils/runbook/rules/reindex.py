@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 
 Mode = Literal["needed", "all"]
-Action = Literal["rebuild", "drop"]
+Action = Literal["rebuild", "drop", "create"]
 State = Literal[
     "planned",
     "done",
@@ -92,6 +92,8 @@ class Work:
     action: Action
     reason: str
     priority: Priority
+    #: Of an index that is to be created: the statement. Then the index has no oid yet, and an expected size.
+    ddl: str = ""
 
     @property
     def checks(self) -> bool:
@@ -105,7 +107,7 @@ class Work:
     @property
     def weight_bytes(self) -> int:
         """What it reads and writes, roughly; never 0."""
-        return self.index.table_bytes + 2 * self.index.size_bytes + 1 if self.action == "rebuild" else 1
+        return self.index.table_bytes + 2 * self.index.size_bytes + 1 if self.action != "drop" else 1
 
     @property
     def space_bytes(self) -> int:
