@@ -12,7 +12,6 @@ import os
 import shutil
 import statistics
 import subprocess
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.harness import ROOT, Server, module
+from bench.harness import ROOT, Server, aws_cli, module
 from bench.weekly import build, limits, write_tables
 
 if TYPE_CHECKING:
@@ -64,10 +63,7 @@ class Bench:
         self.s3 = self.s3.launch()
         self.s3.wait()
         self.s3.make_buckets([BUCKET], "sandbox")
-        self.aws = self.folder / "awscli" / "bin" / "aws"
-        if not self.aws.exists():
-            subprocess.run([sys.executable, "-m", "venv", str(self.folder / "awscli")], check=True)
-            subprocess.run([str(self.aws.with_name("pip")), "install", "--quiet", "awscli"], check=True)
+        self.aws = aws_cli(self.folder)
 
     def stop(self) -> None:
         """End both servers; the objects go, the templates stay."""

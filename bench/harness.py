@@ -254,6 +254,15 @@ def module(name: str, options: dict[str, Any]) -> tuple[dict[str, Any], int]:
     return result, memory[0]
 
 
+def aws_cli(folder: Path) -> Path:
+    """The AWS command line, in an environment of its own below ``folder``; it is installed if it is not there."""
+    program = folder / "awscli" / "bin" / "aws"
+    if not program.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(folder / "awscli")], check=True)
+        subprocess.run([str(program.with_name("pip")), "install", "--quiet", "awscli"], check=True)
+    return program
+
+
 def program(server_: Server, name: str, *arguments: str) -> None:
     """Run one of PostgreSQL's programs against the copy."""
     subprocess.run(

@@ -11,7 +11,6 @@ import os
 import shutil
 import statistics
 import subprocess
-import sys
 import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.harness import ROOT, module
+from bench.harness import ROOT, aws_cli, module
 from bench.weekly import write_tables
 
 if TYPE_CHECKING:
@@ -78,10 +77,7 @@ class Bench:
             with (self.folder / "large.bin").open("wb") as file:
                 file.writelines(os.urandom(MIB) for _ in range(LARGE_BYTES // MIB))
             client.upload_file(str(self.folder / "large.bin"), SOURCE, f"large/{number}.bin")
-        self.aws = self.folder.parent / "awscli" / "bin" / "aws"
-        if not self.aws.exists():
-            subprocess.run([sys.executable, "-m", "venv", str(self.aws.parent.parent)], check=True)
-            subprocess.run([str(self.aws.with_name("pip")), "install", "--quiet", "awscli"], check=True)
+        self.aws = aws_cli(self.folder.parent)
 
     def stop(self) -> None:
         """End both servers; their files go."""

@@ -353,8 +353,8 @@ class Idle:
 # --- report -----------------------------------------------------------------------------------------------------------
 
 
-def limits(folder: Path) -> str:
-    """What this machine can do at most: its disk, written to directly, and its cores."""
+def disk_rate(folder: Path) -> float:
+    """Bytes a second that this machine's disk takes, written to directly: 1 GiB with fsync."""
     target = folder / "limit.bin"
     size = 2**30
     block = os.urandom(2**22)
@@ -366,6 +366,12 @@ def limits(folder: Path) -> str:
         os.fsync(out.fileno())
     rate = size / (time.perf_counter() - started)
     target.unlink()
+    return rate
+
+
+def limits(folder: Path) -> str:
+    """What this machine can do at most: its disk and its cores."""
+    rate = disk_rate(folder)
     return f"{os.cpu_count()} cores, {platform.system()}, disk writes {rate / 1e6:,.0f} MB/s (1 GiB with fsync)"
 
 
