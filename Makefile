@@ -17,7 +17,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo backup verify restore sandbox sandbox-stop sandbox-reset test lint unit molecule bench lock clean
+.PHONY: help setup setup-test demo backup verify restore drill sandbox sandbox-stop sandbox-reset test lint unit molecule bench lock clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -50,6 +50,9 @@ verify: sandbox ## Check the sandbox's newest backup, and prove it by restoring 
 
 restore: sandbox ## Restore the sandbox's newest backup into a new database beside the living one
 	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/restore.yml
+
+drill: sandbox ## Kill a server of the drill's own while clients write to it, recover, measure, judge
+	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/dr_drill.yml
 
 test: setup-test ## Lint, unit, integration and fault tests, Molecule; ends with what could not be run and why
 	@$(BIN)/python -m tools.run_tests

@@ -158,7 +158,9 @@ def core(context: Context) -> dict[str, Any]:
     with postgres.Session(
         target, lock_timeout_ms=params["lock_timeout_ms"], statement_timeout_ms=120_000, purpose="pg_integrity"
     ) as session:
-        findings, questions = _read(session, params)
+        findings, questions = driver.questions(
+            session, params["checks"], params["smoke_queries"], rules.judge_sequence
+        )
     inquiry = driver.Inquiry(
         target, jobs=params["jobs"], deadline_s=params["deadline_s"], lock_timeout_ms=params["lock_timeout_ms"]
     )
@@ -179,28 +181,6 @@ def core(context: Context) -> dict[str, Any]:
     else:
         msg = f"{target.database} is whole: {', '.join(check.name for check in checks)} are in order."
     return result | {"msg": msg}
-
-
-def _read(session: postgres.Session, params: dict[str, Any]) -> tuple[list[rules.Finding], list[driver.Question]]:
-    """What is known at once, and what has to be asked."""
-    findings: list[rules.Finding] = []
-    questions: list[driver.Question] = []
-    wanted = params["checks"]
-    if "sequences" in wanted:
-        questions += driver.sequences(session, rules.judge_sequence)
-    if "foreign_keys" in wanted:
-        questions += driver.foreign_keys(session)
-    if "indexes" in wanted:
-        findings += driver.indexes(session)
-    if "amcheck" in wanted:
-        pages = driver.amcheck(session)
-        if isinstance(pages, rules.Finding):
-            findings.append(pages)
-        else:
-            questions += pages
-    if "smoke" in wanted:
-        questions += driver.smoke(params["smoke_queries"])
-    return findings, questions
 
 
 def main() -> None:

@@ -367,7 +367,6 @@ BOUNDS = {
 }
 #: How often a recovery is begun anew where S3 failed while it fetched WAL.
 ATTEMPTS = 3
-DEFAULT_SEGMENT_BYTES = 1 << 24
 
 
 def argument_spec() -> dict[str, dict[str, Any]]:
@@ -446,25 +445,9 @@ def require_identity(engine: driver.Engine, wanted: str | None) -> str:
     return marked
 
 
-def read_archive(engine: driver.Engine, segment_bytes: int = DEFAULT_SEGMENT_BYTES) -> rules.Archive:
+def read_archive(engine: driver.Engine, segment_bytes: int = rules.DEFAULT_SEGMENT_BYTES) -> rules.Archive:
     """Everything that lies in the bucket, as far as rules need it."""
-    listed = engine.backups()
-    sizes = [int(each["xlog_segment_size"]) for each in listed if each.get("xlog_segment_size")]
-    size = sizes[-1] if sizes else segment_bytes
-    segments, histories = {}, {}
-    for key, taken_at, _ in engine.wal_objects():
-        name = rules.plain_name(key)
-        segment, timeline = rules.parse_segment(name, size), rules.history_timeline(name)
-        if segment:
-            segments[segment] = taken_at
-        elif timeline:
-            histories[timeline] = rules.parse_history(engine.history(key))
-    parsed = [(str(each["backup_id"]), rules.parse_backup(each)) for each in listed]
-    return rules.Archive(
-        size, segments, histories,
-        [backup for _, backup in parsed if backup],
-        [name for name, backup in parsed if not backup],
-    )  # fmt: skip
+    return rules.gather(engine.backups(), engine.wal_objects(), engine.history, segment_bytes)
 
 
 def require_server(context: Context, session: postgres.Session, engine: driver.Engine) -> dict[str, Any]:

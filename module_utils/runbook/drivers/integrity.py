@@ -239,6 +239,36 @@ def _as_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def questions(
+    session: Session,
+    wanted: Sequence[str],
+    smoke_queries: Sequence[dict[str, Any]],
+    judge: Callable[[SequenceUse], Finding],
+) -> tuple[list[Finding], list[Question]]:
+    """What is known at once, and what has to be asked.
+
+    :param wanted: kinds of checks
+    :param judge: answers the question for a sequence
+    """
+    findings: list[Finding] = []
+    asked: list[Question] = []
+    if "sequences" in wanted:
+        asked += sequences(session, judge)
+    if "foreign_keys" in wanted:
+        asked += foreign_keys(session)
+    if "indexes" in wanted:
+        findings += indexes(session)
+    if "amcheck" in wanted:
+        pages = amcheck(session)
+        if isinstance(pages, Finding):
+            findings.append(pages)
+        else:
+            asked += pages
+    if "smoke" in wanted:
+        asked += smoke(smoke_queries)
+    return findings, asked
+
+
 class Inquiry:
     """Asks questions over several sessions, the biggest first, until the deadline."""
 

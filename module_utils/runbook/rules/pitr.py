@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ansible.module_utils.runbook.errors import RunbookError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 _SEGMENT = re.compile(r"[0-9A-F]{24}")
 _HISTORY = re.compile(r"([0-9A-F]{8})\.history")
@@ -32,6 +32,9 @@ _HISTORY = re.compile(r"([0-9A-F]{8})\.history")
 SUFFIXES = (".zst", ".gz", ".bz2", ".xz", ".snappy", ".lz4")
 #: Names under which an archive may stand in the bucket: they become part of commands that PostgreSQL hands to a shell.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+#: Size of a segment unless initdb was told another.
+DEFAULT_SEGMENT_BYTES = 1 << 24
 
 #: S3 tells when it took an object in whole seconds (``LastModified``), rounded down.
 S3_TIME_STEP = timedelta(seconds=1)
@@ -172,6 +175,37 @@ class Archive:
     def newest_timeline(self) -> int:
         """The highest timeline that is known; 1 where nothing is."""
         return max([1, *self.histories, *(segment.timeline for segment in self.segments)])
+
+
+def gather(
+    listed: Sequence[Mapping[str, Any]],
+    objects: Iterable[tuple[str, datetime, int]],
+    history: Callable[[str], str],
+    segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+) -> Archive:
+    """Put together what the bucket holds.
+
+    :param listed: the engine's list of base backups
+    :param objects: key of each object of the WAL, when S3 took it, its size in bytes
+    :param history: gives the text of a history file by its key
+    :param segment_bytes: size of a segment where no base backup says it
+    """
+    sizes = [int(each["xlog_segment_size"]) for each in listed if each.get("xlog_segment_size")]
+    size = sizes[-1] if sizes else segment_bytes
+    segments, histories = {}, {}
+    for key, taken_at, _ in objects:
+        name = plain_name(key)
+        segment, timeline = parse_segment(name, size), history_timeline(name)
+        if segment:
+            segments[segment] = taken_at
+        elif timeline:
+            histories[timeline] = parse_history(history(key))
+    parsed = [(str(each["backup_id"]), parse_backup(each)) for each in listed]
+    return Archive(
+        size, segments, histories,
+        [backup for _, backup in parsed if backup],
+        [name for name, backup in parsed if not backup],
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,163 @@
+"""What a drill refuses, what it restores, and what it finds wrong with a copy."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import drill_plan as rules
+from ansible.module_utils.runbook.rules.drill_plan import Candidate
+
+NOW = datetime(2026, 2, 10, 14, 0, tzinfo=UTC)
+
+
+def at(minute: int) -> datetime:
+    return NOW - timedelta(minutes=minute)
+
+
+def test_faults_are_planted_in_the_sandbox_alone_and_where_they_make_sense():
+    good: dict[str, Any] = {
+        "environment": "sandbox",
+        "scenario": "database_lost",
+        "way": "pitr",
+        "plant": "truncated_wal",
+    }
+    rules.check_request(**good)
+    rules.check_request(**good | {"environment": "production", "plant": None})
+    for other, said in (
+        ({"environment": "production"}, "would damage backups of production"),
+        ({"scenario": "region_lost"}, "goes with scenario database_lost"),
+        ({"way": "dump"}, "can be planted for pitr, not for dump"),
+        ({"way": "best"}, "not for best"),
+    ):
+        with pytest.raises(RunbookError, match=said):
+            rules.check_request(**good | other)
+
+
+def test_every_fault_has_a_name_and_every_scenario_can_be_run():
+    assert rules.PLANTS.keys() == rules.NAMES.keys()
+    assert len(rules.self_test()) == 10
+    for each in rules.self_test():
+        rules.check_request(environment="sandbox", scenario="database_lost", **each)
+
+
+@pytest.mark.parametrize(
+    ("announcement", "said"),
+    [
+        ({}, "was not announced"),
+        ({"announced_at": "2026-02-01"}, "was not announced"),
+        ({"announced_at": "tomorrow", "announced_by": "Jo"}, "is no date"),
+        ({"announced_at": "2026-02-11", "announced_by": "Jo"}, "still to come"),
+        ({"announced_at": "2026-02-03T14:00:01+00:00", "announced_by": "Jo"}, "7 days are asked for; drill on 2026-02"),
+    ],
+)
+def test_an_announcement_that_is_missing_or_too_young_is_refused(announcement: dict[str, str], said: str):
+    with pytest.raises(RunbookError, match=said):
+        rules.check_announcement(announcement, min_days=7, now=NOW)
+    assert "No announcement" in rules.check_announcement(announcement, min_days=0, now=NOW)
+
+
+def test_an_announcement_of_exactly_a_week_will_do():
+    told = {"announced_at": "2026-02-03T14:00:00+00:00", "announced_by": "Jo"}
+    assert "by Jo" in rules.check_announcement(told, min_days=7, now=NOW)
+
+
+def test_the_target_must_be_another_cluster_pinned_and_empty():
+    good: dict[str, Any] = {
+        "found": "2",
+        "pinned": "2",
+        "production": {"1"},
+        "database": "d",
+        "databases": {"postgres"},
+    }
+    assert "another one" in rules.check_target(**good)
+    for other, said in (
+        ({"found": "1", "pinned": "1"}, "never restores onto production"),
+        ({"production": {""}}, "pin it in preflight_system_identifier"),
+        ({"pinned": ""}, "nothing is pinned"),
+        ({"pinned": "3"}, "3 is pinned, and cluster 2 answered"),
+        ({"databases": {"d"}}, "there already"),
+    ):
+        with pytest.raises(RunbookError, match=said):
+            rules.check_target(**good | other)
+
+
+def test_what_gives_back_most_is_restored():
+    dump, base = Candidate("dump", "d1", at(30)), Candidate("pitr", "b1", at(1))
+    assert rules.choose([dump, base], way="best", failed={}).chosen == base
+    assert rules.choose([dump, base], way="dump", failed={}).chosen == dump
+    # As much from two base backups: the newer one needs less WAL.
+    newer = Candidate("pitr", "b2", at(1))
+    assert rules.choose([newer, base], way="pitr", failed={}).chosen == newer
+    same = Candidate("dump", "d2", at(1))
+    assert rules.choose([same, base], way="best", failed={}).chosen == base
+
+
+def test_a_bad_backup_is_passed_over_and_its_cost_is_said():
+    old, bad = Candidate("dump", "d1", at(90)), Candidate("dump", "d2", at(30), problem="d2 is damaged")
+    choice = rules.choose([bad, old], way="dump", failed={})
+    assert (choice.chosen, choice.passed_over, choice.costs_s) == (old, (bad,), 3600)
+    assert "costs 60 min of work" in choice.sentence()
+    assert "d2 is damaged" in choice.sentence()
+
+
+def test_what_failed_once_is_not_tried_again():
+    old, new = Candidate("dump", "d1", at(90)), Candidate("dump", "d2", at(30))
+    choice = rules.choose([new, old], way="dump", failed={"dump/d2": "no such role"})
+    assert choice.chosen == old
+    assert choice.passed_over[0].problem == "no such role"
+    # An archive that cannot be judged at all is named, and hides nothing.
+    lost = Candidate("pitr", "archive", None, problem="of another cluster")
+    assert rules.choose([lost, old], way="best", failed={}).passed_over == (lost,)
+
+
+def test_no_good_backup_is_an_error_that_names_each():
+    with pytest.raises(RunbookError, match=r"No backup is good.*There is none"):
+        rules.choose([], way="best", failed={})
+    with pytest.raises(RunbookError, match="dump d1: cut"):
+        rules.choose([Candidate("dump", "d1", at(1), problem="cut")], way="best", failed={})
+
+
+def test_room_is_asked_for_before_the_restore():
+    rules.check_room(needed_bytes=10, free_bytes=10, where="here")
+    rules.check_room(needed_bytes=10, free_bytes=None, where="here")
+    with pytest.raises(RunbookError, match="needs about 11 bytes and 10 are free in here"):
+        rules.check_room(needed_bytes=11, free_bytes=10, where="here")
+
+
+def test_contents_are_compared_table_by_table():
+    wanted: dict[str, list[Any]] = {"public.a": [2, "7"], "public.b": [1, "9"]}
+    assert rules.judge_contents(wanted, {**wanted, "public.new": [1, "1"]}).status == "ok"
+    assert rules.judge_contents({}, wanted).status == "unknown"
+    for found, said in (
+        ({"public.a": [2, "7"]}, "public.b is not there"),
+        ({**wanted, "public.b": [3, "9"]}, "3 rows instead of 1"),
+        ({**wanted, "public.b": [1, "8"]}, "public.b has other contents"),
+        ({**wanted, "public.b": [None, "invalid page"]}, "public.b cannot be read"),
+    ):
+        check = rules.judge_contents(wanted, found)
+        assert (check.status, said in check.msg) == ("breach", True), check
+
+
+def test_an_older_schema_and_altered_commits_are_breaches():
+    assert rules.judge_schema(["a.b.c int"], ["a.b.c int", "a.b.d int"]).status == "ok"
+    assert "older schema" in rules.judge_schema(["a.b.c int", "a.b.d int"], ["a.b.c int"]).msg
+    assert rules.judge_altered(0, 5).status == "ok"
+    assert rules.judge_altered(0, 0).status == "unknown"
+    assert rules.judge_altered(1, 5).status == "breach"
+
+
+def test_a_clock_that_is_off_is_said_and_changes_nothing():
+    assert "agrees" in rules.judge_clock(0.2).msg
+    found = rules.judge_clock(-7200.0)
+    assert (found.status, "7,200 s behind" in found.msg) == ("ok", True)
+
+
+def test_a_fault_counts_as_found_only_if_the_drill_is_red_and_names_it():
+    red = {"status": "breach", "msg": "", "phases": [], "recovery": None, "checks": [
+        {"name": "contents", "status": "breach", "msg": "public.messages has other contents"}]}  # fmt: skip
+    assert rules.names_fault("flipped_byte", red)
+    assert not rules.names_fault("truncated_wal", red)
+    assert not rules.names_fault("flipped_byte", red | {"status": "ok"})
