@@ -15,7 +15,7 @@ CANARY = "hunter2canary"
 
 
 def query_info(database: Database, *, check: bool = False, run_dir: Path | None = None, **options: Any) -> Outcome:
-    environ = {} if run_dir is None else {"RUNBOOK_RUN_DIR": str(run_dir)}
+    environ: dict[str, Any] = {} if run_dir is None else {"RUNBOOK_RUN_DIR": str(run_dir)}
     outcome = run_module("pg_query_info", database.login | options, check=check, **environ)
     assert not outcome.failed, outcome.result["msg"]
     return outcome
