@@ -1,19 +1,22 @@
-"""pg_reindex meets bad luck in the middle of a build: nothing is lost, nothing stays half built for long."""
+"""pg_reindex and pg_compact meet bad luck in the middle: nothing is lost, nothing stays half made for long."""
 
 from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import Database, Outcome, module_process, run_module
+from repack import repack_cluster, repack_database
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
+
+__all__ = ["repack_cluster", "repack_database"]
 
 ROWS = 5_000
 #: Whoever builds an index over braked() waits while somebody holds this lock for himself.
@@ -236,3 +239,272 @@ def test_no_secret_leaves_the_module(braked: Database) -> None:
     outcome = again(braked, login_password=canary)
     assert canary not in json.dumps({key: value for key, value in outcome.result.items() if key != "invocation"})
     assert canary not in outcome.stderr
+
+
+# --- pg_compact -------------------------------------------------------------------------------------------------------
+
+COMPACT = {"min_size_bytes": 100_000, "jobs": 1}
+REPACKING = (
+    "SELECT a.pid FROM pg_stat_activity AS a JOIN pg_locks AS l ON l.pid = a.pid WHERE l.locktype = 'advisory'"
+    f" AND l.objid = {BRAKE} AND NOT l.granted AND a.datname = current_database()"
+    " AND a.application_name = 'pg_repack'"
+)
+
+
+def bloat_two_tables(database: Database) -> Database:
+    """Table ``slow`` with an index whose build can be held up, and the bigger ``other``; both of them bloated."""
+    database.run(
+        "CREATE FUNCTION public.braked(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS"
+        f" $$ BEGIN PERFORM pg_advisory_xact_lock_shared({BRAKE}); RETURN i; END $$",
+        "CREATE TABLE slow (id int PRIMARY KEY, n text)",
+        "CREATE TABLE other (id int PRIMARY KEY, n text)",
+        f"INSERT INTO slow SELECT i, repeat('x', 60) FROM generate_series(1, {ROWS}) AS i",
+        f"INSERT INTO other SELECT i, repeat('x', 60) FROM generate_series(1, {4 * ROWS}) AS i",
+        "CREATE INDEX slow_id ON slow (public.braked(id))",
+        "DELETE FROM slow WHERE id % 5 <> 0",
+        "DELETE FROM other WHERE id % 5 <> 0",
+    )
+    database.run("VACUUM ANALYZE")
+    return database
+
+
+@pytest.fixture
+def repacked(repack_database: Database) -> Database:
+    return bloat_two_tables(repack_database)
+
+
+def compacting(database: Database, **options: Any) -> subprocess.Popen[str]:
+    return module_process("pg_compact", database.login | COMPACT | options)
+
+
+def compact_again(database: Database, **options: Any) -> Outcome:
+    return run_module("pg_compact", database.login | COMPACT | options)
+
+
+def table_states(outcome: Outcome) -> dict[str, tuple[str, str]]:
+    return {one["table"]: (one["action"], one["state"]) for one in outcome.result["tables"]}
+
+
+def made_by_repack(database: Database) -> list[str]:
+    """What a pg_repack that did not end well leaves."""
+    return [
+        row[0]
+        for row in database.run(
+            "SELECT tgname::text FROM pg_trigger WHERE tgname = 'repack_trigger'"
+            " UNION ALL SELECT relname FROM pg_class WHERE relname ~ '^(log|table|pk)_[0-9]+$' ORDER BY 1"
+        )
+    ]
+
+
+def all_rows_are_there(database: Database) -> None:
+    assert database.one("SELECT count(*) FROM slow") == ROWS // 5
+    assert database.one("SELECT count(*) FROM other") == 4 * ROWS // 5
+
+
+BOTH_DONE = {"public.slow": ("pg_repack", "done"), "public.other": ("pg_repack", "done")}
+
+
+def test_kill_9_of_everything_leaves_what_the_next_run_drops(repacked: Database) -> None:
+    with brake(repacked):
+        process = compacting(repacked)
+        (pid,) = wait_for(repacked, REPACKING)
+        found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+        process.kill()
+        subprocess.run(["kill", "-9", *found.stdout.split()], check=True)
+        process.communicate(timeout=10)
+        # The server notices that its client is gone, or is told so.
+        repacked.run(f"SELECT pg_terminate_backend({pid})")
+        wait_for(
+            repacked,
+            "SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'pg_repack'"
+            " AND datname = current_database())",
+        )
+        assert "repack_trigger" in made_by_repack(repacked)
+        # Nobody is kept from writing meanwhile.
+        repacked.run("UPDATE slow SET n = 'y' WHERE id = 5")
+    outcome = compact_again(repacked)
+    assert not outcome.failed, outcome.result["msg"]
+    assert outcome.result["cleaned_tables"] == 1
+    assert [(one["action"], one["state"]) for one in outcome.result["tables"]] == [
+        ("clean_up", "done"), ("pg_repack", "done"), ("pg_repack", "done"),
+    ]  # fmt: skip
+    assert made_by_repack(repacked) == []
+    assert repacked.one("SELECT n FROM slow WHERE id = 5") == "y"
+    all_rows_are_there(repacked)
+    assert compact_again(repacked).result["changed"] is False
+
+
+def test_the_next_run_leaves_a_pg_repack_alone_that_still_works(repacked: Database) -> None:
+    with brake(repacked):
+        process = compacting(repacked)
+        wait_for(repacked, REPACKING)
+        process.kill()
+        process.communicate(timeout=10)
+        # Its transactions are some that every other pg_repack of this database has to wait for.
+        outcome = compact_again(repacked, lock_timeout_ms=1000)
+        assert outcome.failed
+        assert table_states(outcome)["public.slow"] == ("pg_repack", "locked")
+        assert "another pg_repack works on it" in outcome.result["msg"]
+        assert outcome.result["cleaned_tables"] == 0
+        assert "repack_trigger" in made_by_repack(repacked)
+    wait_for(
+        repacked,
+        "SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'pg_repack'"
+        " AND datname = current_database())",
+    )
+    assert not compact_again(repacked).failed
+    assert made_by_repack(repacked) == []
+    all_rows_are_there(repacked)
+
+
+def test_sigterm_ends_pg_repack_and_clears_away(repacked: Database) -> None:
+    with brake(repacked):
+        process = compacting(repacked)
+        wait_for(repacked, REPACKING)
+        process.send_signal(signal.SIGTERM)
+        outcome = finish(process)
+        assert made_by_repack(repacked) == []
+    assert outcome.failed
+    assert "Stopped by SIGTERM" in outcome.result["msg"]
+    assert table_states(outcome) == dict.fromkeys(("public.slow", "public.other"), ("pg_repack", "not_reached"))
+    assert outcome.result["changed"] is False
+    all_rows_are_there(repacked)
+
+
+def test_the_deadline_ends_pg_repack_and_clears_away(repacked: Database) -> None:
+    with brake(repacked):
+        outcome = finish(compacting(repacked, deadline_s=4))
+        assert made_by_repack(repacked) == []
+    assert outcome.failed
+    assert "deadline" in outcome.result["msg"]
+    assert table_states(outcome)["public.slow"] == ("pg_repack", "not_reached")
+    all_rows_are_there(repacked)
+
+
+def test_a_transaction_that_was_there_before_is_bounded_and_named(repacked: Database) -> None:
+    late = repacked.connect()
+    late.autocommit = False
+    with late.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM slow")
+    outcome = compact_again(repacked, lock_timeout_ms=500)
+    assert outcome.failed
+    assert table_states(outcome) == dict.fromkeys(("public.slow", "public.other"), ("pg_repack", "locked"))
+    assert f"held by session {late.info.backend_pid}, idle in transaction" in outcome.result["msg"]
+    assert made_by_repack(repacked) == []
+    late.close()
+    assert table_states(compact_again(repacked)) == BOTH_DONE
+
+
+def test_a_transaction_that_blocks_the_swap_is_bounded_and_named(repacked: Database) -> None:
+    with brake(repacked) as held:
+        process = compacting(repacked, lock_timeout_ms=1000)
+        wait_for(repacked, REPACKING)
+        late = repacked.connect()
+        late.autocommit = False
+        with late.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM slow")
+        held.close()
+        outcome = finish(process)
+    assert outcome.failed
+    assert table_states(outcome)["public.slow"] == ("pg_repack", "locked")
+    assert f"held by session {late.info.backend_pid}, idle in transaction" in outcome.result["msg"]
+    # Who reads the table keeps even the trigger from being dropped.
+    assert "what pg_repack made for it is left, and the next run drops it" in outcome.result["msg"]
+    late.close()
+    again_ = compact_again(repacked)
+    assert not again_.failed, again_.result["msg"]
+    assert again_.result["cleaned_tables"] == 1
+    assert made_by_repack(repacked) == []
+    all_rows_are_there(repacked)
+
+
+def test_what_somebody_does_to_pg_repack_is_told_and_the_rest_is_done(repacked: Database) -> None:
+    with brake(repacked):
+        process = compacting(repacked)
+        (pid,) = wait_for(repacked, REPACKING)
+        repacked.run(f"SELECT pg_terminate_backend({pid})")
+        outcome = finish(process)
+    assert outcome.failed
+    assert table_states(outcome) == BOTH_DONE | {"public.slow": ("pg_repack", "failed")}
+    assert made_by_repack(repacked) == []
+    assert not compact_again(repacked).failed
+    all_rows_are_there(repacked)
+
+
+def test_the_module_loses_its_own_connection(repacked: Database) -> None:
+    with brake(repacked):
+        process = compacting(repacked)
+        wait_for(repacked, REPACKING)
+        repacked.run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'runbook compact'"
+            " AND datname = current_database()"
+        )
+        outcome = finish(process)
+        assert made_by_repack(repacked) == []
+    assert outcome.failed
+    assert "public.slow" in outcome.result["msg"]
+    assert not compact_again(repacked).failed
+    all_rows_are_there(repacked)
+
+
+def test_rows_with_equal_keys_are_told(repacked: Database) -> None:
+    repacked.run(
+        "CREATE INDEX broken ON slow ((1 + id % 2 * 0))", "UPDATE pg_index SET indisunique = true"
+        " WHERE indexrelid = 'broken'::regclass",
+    )  # fmt: skip
+    outcome = compact_again(repacked)
+    assert outcome.failed
+    assert table_states(outcome) == BOTH_DONE | {"public.slow": ("pg_repack", "failed")}
+    assert "rows with equal keys stand in the way" in outcome.result["msg"]
+    assert made_by_repack(repacked) == []
+
+
+def test_a_table_dropped_meanwhile_is_gone(repacked: Database) -> None:
+    with brake(repacked) as held:
+        process = compacting(repacked)
+        wait_for(repacked, REPACKING)
+        repacked.run("DROP TABLE other")
+        held.close()
+        outcome = finish(process)
+    assert not outcome.failed, outcome.result["msg"]
+    assert table_states(outcome) == BOTH_DONE | {"public.other": ("pg_repack", "gone")}
+
+
+FULL = {"allow_exclusive_lock": True, "maintenance_until": "2090-01-01T00:00:00Z"}
+BOTH_FULL = {"public.slow": ("vacuum_full", "done"), "public.other": ("vacuum_full", "done")}
+FULLY = BUILDING.replace("REINDEX%", "VACUUM (FULL%")
+
+
+def test_vacuum_full_waits_in_bounds_and_names_who_reads(database: Database) -> None:
+    bloat_two_tables(database)
+    reader = database.connect()
+    reader.autocommit = False
+    with reader.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM slow")
+    outcome = compact_again(database, **FULL, lock_timeout_ms=500)
+    assert outcome.failed
+    assert table_states(outcome) == BOTH_FULL | {"public.slow": ("vacuum_full", "locked")}
+    assert f"held by session {reader.info.backend_pid}, idle in transaction" in outcome.result["msg"]
+    reader.close()
+    assert table_states(compact_again(database, **FULL)) == {"public.slow": ("vacuum_full", "done")}
+    all_rows_are_there(database)
+
+
+@pytest.mark.parametrize("by", ["SIGKILL", "SIGTERM", "deadline"])
+def test_vacuum_full_that_is_interrupted_changes_nothing(database: Database, by: str) -> None:
+    bloat_two_tables(database)
+    before = database.one("SELECT relfilenode FROM pg_class WHERE relname = 'slow'")
+    with brake(database):
+        process = compacting(database, **FULL, **({"deadline_s": 3} if by == "deadline" else {}))
+        (pid,) = wait_for(database, FULLY)
+        if by != "deadline":
+            process.send_signal(getattr(signal, by))
+        if by == "SIGKILL":
+            process.communicate(timeout=10)
+            database.run(f"SELECT pg_terminate_backend({pid})")
+        else:
+            assert table_states(finish(process)) == dict.fromkeys(BOTH_FULL, ("vacuum_full", "not_reached"))
+        ended(database, pid)
+    assert database.one("SELECT relfilenode FROM pg_class WHERE relname = 'slow'") == before
+    assert table_states(compact_again(database, **FULL)) == BOTH_FULL
+    all_rows_are_there(database)

@@ -12,7 +12,6 @@ import math
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
 import threading
@@ -42,10 +41,9 @@ TICK_S = 0.5
 POLL_S = 0.05
 #: How long stopped work may take to end and to clear away what it left.
 CANCEL_TIMEOUT_S = 60.0
-#: How long pg_repack may take to clear away by itself before it is killed.
-REPACK_END_TIMEOUT_S = 20.0
-#: Others queue behind a statement that waits for an exclusive lock, so it waits this long at a time.
-SHORT_LOCK_TIMEOUT_MS = 500
+#: Others queue behind a statement that waits for an exclusive lock, so it waits this long at a time, then pauses.
+SHORT_LOCK_TIMEOUT_MS = 150
+SHORT_LOCK_PAUSE_S = 0.3
 CLEAN_UP_TIMEOUT_S = 15.0
 CLEAN_UP_ATTEMPTS = 3
 #: How much of a table a sample reads.
@@ -110,11 +108,21 @@ WHERE l.granted AND l.relation = %(oid)s AND l.pid <> ALL (%(own)s)
   AND a.backend_type IS DISTINCT FROM 'autovacuum worker'
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
-# What pg_repack asks again and again while it waits for old transactions.
+# What pg_repack asks again and again while it waits for old transactions; and what it ends with after an error: that
+# waits for the table's lock without a bound, and everybody who wants the table queues behind it.
 _REPACK_WAITS = """
-SELECT 1 FROM pg_stat_activity WHERE application_name = 'pg_repack' AND datname = current_database()
-  AND query LIKE 'SELECT pid FROM pg_locks WHERE locktype = ''virtualxid''%'
+SELECT coalesce(bool_or(query LIKE 'SELECT pid FROM pg_locks WHERE locktype = ''virtualxid''%'), false) AS for_others,
+  coalesce(bool_or(query LIKE '%repack.repack_drop(%' AND wait_event_type = 'Lock'), false) AS to_drop
+FROM pg_stat_activity WHERE application_name = 'pg_repack' AND datname = current_database()
 """
+# Its connections that hold something of the table, or its lock on it.
+_REPACK_BACKENDS = """
+SELECT a.pid FROM pg_stat_activity AS a WHERE a.application_name = 'pg_repack' AND a.datname = current_database()
+  AND EXISTS (SELECT FROM pg_locks AS l LEFT JOIN pg_class AS c ON c.oid = l.relation WHERE l.pid = a.pid AND (
+    l.relation = %(oid)s OR c.relname IN ('log_' || %(oid)s, 'table_' || %(oid)s)
+    OR l.locktype = 'advisory' AND l.classid = {lock}
+      AND l.objid::bigint = (%(oid)s::bigint + 2147483648) %% 4294967296))
+""".replace("{lock}", str(REPACK_LOCK))
 _PROGRESS = """
 SELECT heap_blks_scanned AS done, heap_blks_total AS total FROM pg_stat_progress_cluster
 WHERE pid = ANY (%(pids)s)
@@ -420,6 +428,8 @@ class Compaction:
         self._own: list[int] = []
         self._running: Report | None = None
         self._again: list[Report] = []
+        #: Tables on which a pg_repack of this run has left something.
+        self._left: set[int] = set()
         self._pace = 1.0
         self._share = 0.0
         self._clearing = False
@@ -548,14 +558,14 @@ class Compaction:
             report.state, report.error = "locked", "deadlock with another session"
         except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
             report.state = "gone"
-        except psycopg2.errors.UniqueViolation:
-            report.state, report.error = "failed", EQUAL_KEYS
         except psycopg2.errors.QueryCanceled:
             late = self._stop.is_set() or time.monotonic() >= self._limit(report) - 0.05
-            _say(report, "not_reached" if late else "failed", None if late else "cancelled by somebody else")
+            report.state, report.error = ("not_reached", None) if late else ("failed", "cancelled by somebody else")
         except psycopg2.Error as error:
-            _say(report, "failed", cause(error))
+            report.state, report.error = "failed", cause(error)
         finally:
+            if report.oid in self._left:
+                report.error = f"{report.error}; {LEFT}" if report.error else LEFT
             spent = time.monotonic() - started
             report.duration_s = round((report.duration_s or 0) + spent, 3)
             self._running, self._clearing = None, False
@@ -645,6 +655,10 @@ class Compaction:
 
     def _repack(self, session: Session, report: Report) -> None:
         assert self._client is not None  # noqa: S101 - the plan has this action only where there is one
+        if report.oid in self._left:
+            self._clear(session, report, killed=False)
+            if report.oid in self._left:
+                raise psycopg2.errors.LockNotAvailable
         words = self._words(report)
         before = self._files(session, report)
         self.executed_queries.append(" ".join(words))
@@ -663,16 +677,20 @@ class Compaction:
                 blocked = self._watch(session, report, process)
             finally:
                 self._clearing = True
-                _end(process)
-                self._clear(session, report)
+                killed = process.poll() is None
+                if killed:
+                    # It would clear away by itself, but wait for the table's lock without a bound.
+                    process.kill()
+                    process.wait()
+                self._clear(session, report, killed=killed)
             text = _read(said)
         if self._files(session, report) != before:
             report.state, report.size_after_bytes = "done", total_bytes(session, report.oid)
         elif blocked is not None:
-            _say(report, "locked", blocked)
+            report.state, report.error = "locked", blocked
         else:
-            state, why = _explained(text, process.returncode)
-            _say(report, state, why or (self._holders(session, report) if state == "locked" else None))
+            report.state, why = _explained(text, process.returncode)
+            report.error = why or (self._holders(session, report) if report.state == "locked" else None)
 
     def _watch(self, session: Session, report: Report, process: subprocess.Popen[Any]) -> str | None:
         """Wait for pg_repack to end; who holds it up, where that lasted longer than the bound.
@@ -681,9 +699,12 @@ class Compaction:
         """
         waits_since: float | None = None
         while process.poll() is None:
-            if self._stop.wait(TICK_S / 2) or time.monotonic() >= self._deadline:
+            if self._stop.wait(TICK_S / 4) or time.monotonic() >= self._deadline:
                 raise _StoppedError
-            if not session.query(_REPACK_WAITS):
+            waits = session.query(_REPACK_WAITS)[0]
+            if waits["to_drop"]:
+                return self._holders(session, report)
+            if not waits["for_others"]:
                 waits_since = None
             elif waits_since is None:
                 waits_since = time.monotonic()
@@ -691,13 +712,15 @@ class Compaction:
                 return self._holders(session, report)
         return None
 
-    def _clear(self, session: Session, report: Report) -> None:
+    def _clear(self, session: Session, report: Report, *, killed: bool) -> None:
         """Take away what a pg_repack that ended early did not take away itself."""
         for _attempt in range(CLEAN_UP_ATTEMPTS):
             try:
                 with contextlib.ExitStack() as stack:
                     if session.connection.closed:
                         session = stack.enter_context(self._connect())
+                    if killed:
+                        self._end_backends(session, report.oid)
                     for leftover in (one for one in leftovers(session) if one.oid == report.oid):
                         self._drop(session, leftover)
             except psycopg2.errors.QueryCanceled:
@@ -706,8 +729,19 @@ class Compaction:
             except (RunbookError, psycopg2.Error):
                 break
             else:
+                self._left.discard(report.oid)
                 return
-        report.error = LEFT
+        self._left.add(report.oid)
+
+    def _end_backends(self, session: Session, oid: int) -> None:
+        """End what a killed pg_repack still does in the server, and wait until it has ended."""
+        until = time.monotonic() + CLEAN_UP_TIMEOUT_S
+        while rows := session.query(_REPACK_BACKENDS, {"oid": oid}):
+            if time.monotonic() >= until:
+                raise psycopg2.errors.LockNotAvailable
+            for row in rows:
+                session.query("SELECT pg_terminate_backend(%s)", (row["pid"],))
+            time.sleep(POLL_S)
 
     def _clean_up(self, session: Session, report: Report) -> None:
         # What was planned may be gone, or be in use again.
@@ -736,7 +770,7 @@ class Compaction:
             except psycopg2.errors.LockNotAvailable:
                 if time.monotonic() >= until:
                     raise
-                time.sleep(POLL_S)
+                time.sleep(SHORT_LOCK_PAUSE_S)
             else:
                 return
 
@@ -759,11 +793,6 @@ class Compaction:
         return f"held by session {rows[0]['pid']}, {state}{since}"
 
 
-def _say(report: Report, state: State, why: str | None) -> None:
-    """What became of it; what could not be cleared away is said as well."""
-    report.state, report.error = state, "; ".join(filter(None, (why, report.error))) or None
-
-
 def _lock_key(oid: int) -> int:
     return oid - (1 << 31)
 
@@ -775,17 +804,6 @@ def _bound(session: Session, lock_timeout_ms: int, statement_timeout_s: float) -
     )
 
 
-def _end(process: subprocess.Popen[Any]) -> None:
-    """Let pg_repack clear away and end; kill it where it does not."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(REPACK_END_TIMEOUT_S)
-    if process.poll() is None:
-        process.kill()
-        process.wait()
-
-
 def _read(said: IO[str]) -> str:
     said.seek(0)
     return said.read(1 << 20)
@@ -795,7 +813,7 @@ def _explained(text: str, code: int) -> tuple[State, str]:
     """State and reason from what pg_repack said, which is not quoted: a server's message may hold a row."""
     known: tuple[tuple[str, State, str], ...] = (
         (r"due to timeout|do not cancel conflicting", "locked", ""),
-        (r"Unable to obtain advisory lock", "locked", "another pg_repack works on it"),
+        (r"Another pg_repack command may be running", "locked", "another pg_repack works on it"),
         (r"deadlock detected", "locked", "deadlock with another session"),
         (r"could not create unique index|duplicate key", "failed", EQUAL_KEYS),
         (r"No space left on device|could not extend file", "failed", "the server's disk is full"),
