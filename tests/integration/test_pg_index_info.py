@@ -323,7 +323,7 @@ def test_two_thousand_tables_take_a_dozen_queries(shop: Database) -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("unused_after_days", -1), ("max_id_percent", 101), ("max_xid_age", 0), ("idle_transaction_s", 0)],
+    [("unused_after_days", -1), ("max_key_percent", 101), ("max_xid_age", 0), ("idle_transaction_s", 0)],
 )
 def test_bad_options_are_refused_in_one_sentence(shop: Database, option: str, value: Any) -> None:
     outcome = run_module("pg_index_info", shop.login | {option: value})
