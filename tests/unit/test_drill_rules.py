@@ -241,6 +241,12 @@ def test_everything_that_was_not_well_is_named():
         assert sum(part in sentence for sentence in said) == 1, part
 
 
+def test_a_backup_that_the_scenario_made_bad_is_no_news():
+    passed_over = {"passed_over": [{"backup_id": "b", "reason": "bad hash"}]}
+    assert "b could not be used" in advised(recovery=passed_over)
+    assert advised(recovery=passed_over, scenario="newest_backup_bad") == ""
+
+
 def test_a_phase_that_failed_is_named():
     phases = samples.drill()["phases"]
     phases[3] |= {"status": "breach", "msg": "WAL 00000001000000000000002A is missing."}
@@ -260,15 +266,16 @@ def test_what_is_to_be_filled_in_is_asked_for():
     text = rules.lessons_template(samples.drill(advice=advice))
     lessons = rules.parse_lessons(text, source="l.toml")
     assert [lesson.text for lesson in lessons] == advice
-    assert rules.missing(lessons, today=TODAY) == [
-        f"lesson {number}: {key}" for number in (1, 2) for key in ("owner", "due_date")
+    assert rules.missing(lessons, today=TODAY) == ["lesson 1: owner, due_date", "lesson 2: owner, due_date"]
+    assert rules.owed(text, source="l.toml", today=TODAY) == [
+        "l.toml: lesson 1: owner, due_date; lesson 2: owner, due_date"
     ]
     filled = text.replace('owner = ""', 'owner = "Kim"').replace('due_date = ""', "due_date = 2026-03-01")
     assert rules.missing(rules.parse_lessons(filled, source="l.toml"), today=TODAY) == []
 
 
 def test_a_drill_without_advice_asks_for_one_lesson():
-    empty = ["lesson 1: text", "lesson 1: owner", "lesson 1: due_date"]
+    empty = ["lesson 1: text, owner, due_date"]
     text = rules.lessons_template(samples.drill())
     assert rules.missing(rules.parse_lessons(text, source="l.toml"), today=TODAY) == empty
     assert rules.missing([], today=TODAY) == empty

@@ -375,6 +375,8 @@ def extrapolate(
 
 # --- what to change ---------------------------------------------------------------------------------------------------
 
+#: The scenario that makes a backup unusable: to pass it over is what it is about.
+_PASSES_OVER = "newest_backup_bad"
 #: What shortens a phase.
 _SHORTEN = {
     "detect": "let an alert declare the outage instead of a person",
@@ -408,7 +410,7 @@ def advice(document: Mapping[str, Any], found: Attainable | None = None) -> list
     if found is not None and (check := judge_attainable(objectives, found)).status != OK:
         said.append(f"{check.msg} {_on_no_promise(objectives, found)}")
     passed_over = recovery.get("passed_over") or []
-    if passed_over:
+    if passed_over and document["scenario"] != _PASSES_OVER:
         names = ", ".join(str(each["backup_id"]) for each in passed_over)
         cost = recovery.get("costs_s")
         price = f", which cost {_time(cost)} of work" if cost else ""
@@ -562,16 +564,16 @@ def _lesson(entry: Mapping[str, Any], number: int, source: str) -> Lesson:
 
 
 def missing(lessons: Sequence[Lesson], *, today: date) -> list[str]:
-    """What people still owe, for example ``lesson 2: owner``; empty when all is filled in, and nothing is overdue.
+    """What people still owe, by lesson; empty when all is filled in, and nothing is overdue.
 
     >>> missing([Lesson("Test the alert.", "", None, None)], today=date(2026, 3, 1))
-    ['lesson 1: owner', 'lesson 1: due_date']
+    ['lesson 1: owner, due_date']
     """
-    if not lessons:
-        return ["lesson 1: text", "lesson 1: owner", "lesson 1: due_date"]
     said = []
-    for number, lesson in enumerate(lessons, 1):
-        said += [f"lesson {number}: {key}" for key in _LESSON_KEYS[:3] if not getattr(lesson, key)]
+    for number, lesson in enumerate(lessons or [Lesson("", "", None, None)], 1):
+        empty = [key for key in _LESSON_KEYS[:3] if not getattr(lesson, key)]
+        if empty:
+            said.append(f"lesson {number}: {', '.join(empty)}")
         if lesson.due_date is not None and lesson.done_date is None and lesson.due_date < today:
             said.append(
                 f"lesson {number}: done_date (was due {lesson.due_date.isoformat()}, {lesson.owner or 'nobody'})"
@@ -580,16 +582,17 @@ def missing(lessons: Sequence[Lesson], *, today: date) -> list[str]:
 
 
 def owed(text: str | None, *, source: str, today: date) -> list[str]:
-    """:func:`missing` for a file's contents; a file that is gone or cannot be read is owed as a whole.
+    """:func:`missing` for a file's contents in one sentence, or nothing; a file that cannot be read is owed as a whole.
 
     :param text: None: there is no file
     """
     if text is None:
         return [f"{source}: the file is gone"]
     try:
-        return [f"{source}: {field}" for field in missing(parse_lessons(text, source=source), today=today)]
+        found = missing(parse_lessons(text, source=source), today=today)
     except RunbookError as error:
         return [error.message]
+    return [f"{source}: {'; '.join(found)}"] if found else []
 
 
 # --- the document -----------------------------------------------------------------------------------------------------
