@@ -188,7 +188,7 @@ previous:
 steps:
   description:
     - What is to be done, as true or false each, C(snapshot), C(pitr), C(backup), C(supabase), C(compare),
-      C(integrity), C(swap) and C(replace_project).
+      C(integrity), C(swap), C(replace_project) and C(clean).
   returned: V(plan)
   type: dict
 next_step:
@@ -229,7 +229,7 @@ free_bytes:
   returned: V(plan)
   type: int
 restore_path:
-  description: Folder of the restored server; empty where none is needed.
+  description: Folder of a restored server; empty where O(restore_path) is.
   returned: V(plan)
   type: str
 copies_prefix:
@@ -360,7 +360,8 @@ def look_for_losses(
     until = time.monotonic() + context.params["deadline_s"]
     names = context.params["timestamp_columns"] or rules.TIMESTAMP_COLUMNS
     session.query("SELECT set_config('row_security', 'off', false)")
-    tables = [each for each in content_hash.read_tables(session) if tuple(each.name) != rules.LEASE_TABLE]
+    with driver.unlocked(session):
+        tables = [each for each in content_hash.read_tables(session) if tuple(each.name) != rules.LEASE_TABLE]
     total = sum(each.size_bytes for each in tables)
     counted, done = [], 0
     for table in sorted(tables, key=lambda each: (each.size_bytes, each.name)):
@@ -403,15 +404,15 @@ def make_plan(context: Context) -> dict[str, Any]:
         )
         manifest = find_backup(context, target.database, request) if method == "backup" else None
         point = rules.snapshot_at(manifest) if manifest else request.target_time
-        chosen = rules.plan(
-            request, method, swap_driver.databases(session), database=target.database, point=point,
-            backup_id=manifest.backup_id if manifest else "", replaces=replaces,
-            maintenance_db=params["maintenance_db"],
-        )  # fmt: skip
-        free = restore_driver.look(session).free_bytes
         path = rules.restore_folder(
             params["restore_path"], system_identifier=facts.system_identifier, database=target.database
         )
+        chosen = rules.plan(
+            request, method, swap_driver.databases(session), swap_driver.connected(session), point=point,
+            backup_id=manifest.backup_id if manifest else "", replaces=replaces,
+            maintenance_db=params["maintenance_db"], restore_path=path,
+        )  # fmt: skip
+        free = restore_driver.look(session).free_bytes
         if chosen.steps["pitr"]:
             room = driver.read_room(session, data_free_bytes=free, path=path if params["path_is_here"] else "")
             for caution in rules.check_room(
@@ -445,7 +446,7 @@ def make_plan(context: Context) -> dict[str, Any]:
         "database_bytes": facts.database_bytes,
         "cluster_bytes": facts.cluster_bytes,
         "free_bytes": free,
-        "restore_path": path if chosen.method == "pitr" else "",
+        "restore_path": path,
         "copies_prefix": rules.copies_prefix(params["prefix"]),
         "executed_queries": queries,
     }
@@ -465,16 +466,15 @@ def read_all(context: Context, target: postgres.Target, until: float) -> Found:
             )
 
     left_ms = max(1, int((until - time.monotonic()) * 1000))
-    with connect(target) as session:
-        method = hashes.method(session.server_version)
-    return proof_driver.read(
-        lambda: connect(target, statement_timeout_ms=left_ms),
-        method=method,
-        coverage="all",
-        jobs=context.params["jobs"],
-        check=check,
-        on_bytes=lambda done, total: context.progress.update(f"compare {target.database}", done, total, "bytes"),
-    )
+    with connect(target) as session, driver.unlocked(session):
+        return proof_driver.read(
+            lambda: connect(target, statement_timeout_ms=left_ms),
+            method=hashes.method(session.server_version),
+            coverage="all",
+            jobs=context.params["jobs"],
+            check=check,
+            on_bytes=lambda done, total: context.progress.update(f"compare {target.database}", done, total, "bytes"),
+        )
 
 
 def compare(context: Context) -> dict[str, Any]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from ansible.module_utils.runbook.drivers import lease, postgres
 from conftest import Database
 from pitr_primary import PASSWORD, Primary, end, make_primary
 
 from playbooks import Project
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    import subprocess
+    from collections.abc import Callable, Iterator
 
     from conftest import S3
 
@@ -39,6 +45,7 @@ def app(primary: Primary) -> Database:
         "CREATE TABLE note (id int PRIMARY KEY, body text)",
         "INSERT INTO note SELECT n, 'before' FROM generate_series(1, 100) n",
     )
+    return made
 
 
 @pytest.fixture
@@ -56,21 +63,69 @@ def project(primary: Primary, app: Database, tmp_path: Path) -> Project:
     )
 
 
-def test_to_a_moment(primary: Primary, app: Database, project: Project):
-    moment = app.one("SELECT pg_sleep(0.1)::text || clock_timestamp()::text")
+def wait_for(what: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Wait until something is there, as long as the playbook runs."""
+    until = time.monotonic() + 120
+    while not what():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_to_a_moment_after_a_kill(primary: Primary, app: Database, project: Project):
+    """Refused, planned, killed while the restored server runs, and then run again to its end."""
+    early = app.one("SELECT (clock_timestamp() - interval '1 day')::text")
+    # Another machine's run was at work at that moment, and its lease is not over yet.
+    target = postgres.Target(app.host, app.port, app.name, app.user, PASSWORD)
+    with postgres.Session(target, lock_timeout_ms=5000, statement_timeout_ms=5000) as session:
+        lease.acquire(session, run_id="weekly", holder="elsewhere/1", purpose="weekly_db.yml")
+        moment = app.one("SELECT clock_timestamp()::text")
+        lease.release(session, run_id="weekly")
     app.run(
         "INSERT INTO note SELECT n, 'after' FROM generate_series(101, 107) n",
         "DELETE FROM note WHERE id <= 50",
         "UPDATE note SET body = 'after' WHERE id = 60",
     )
-    done = project.run("rollback.yml", *DB, db_rollback_target_time=moment, db_rollback_replace="app")
-    assert done.code == 0, done.output
-    (loss,) = done.results["pg_rollback"][0]["losses"]
+    options = {"db_rollback_target_time": moment, "db_rollback_replace": "app"}
+
+    refused = project.run("rollback.yml", *DB, **options | {"db_rollback_target_time": early})
+    assert refused.code != 0
+    assert "cannot be reached; what can be restored is" in refused.output
+    assert "pg_backup" not in refused.results or refused.last("pg_backup")["state"] == "skipped"
+
+    planned = project.run("rollback.yml", *DB, "--check", **options)
+    assert planned.code == 0, planned.output
+    plan = planned.results["pg_rollback"][0]
+    (loss,) = plan["losses"]
     assert (loss["newer_rows"], loss["evidence"], loss["at_least"]) == (8, "commit_timestamp", False)
+    assert not (primary.folder / "restore").exists()
+    assert objects(primary) == []
+
+    note = Path(plan["restore_path"]) / "restore.json"
+    process = project.start("rollback.yml", *DB, **options)
+    wait_for(lambda: note.exists() and '"done"' in note.read_text(), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert app.one("SELECT count(*) FROM note") == 57
+
+    done = project.run("rollback.yml", *DB, **options)
+    assert done.code == 0, done.output
+    real = done.results["pg_rollback"][0]
+    assert {key: real[key] for key in ("method", "point", "replacement", "steps", "losses", "restore_path")} == {
+        key: plan[key] for key in ("method", "point", "replacement", "steps", "losses", "restore_path")
+    }
     assert app.run("SELECT count(*), min(body), max(body) FROM note") == [(100, "before", "before")]
-    aside = Database(app.host, app.port, done.last("pg_swap")["previous"], app.user)
+    aside = replace(app, name=done.last("pg_swap")["previous"])
     assert aside.one("SELECT count(*) FROM note") == 57
-    # Nothing is left on the way.
+    # Nothing is left on the way, of the killed run neither.
     assert not list((primary.folder / "restore").glob("*"))
-    versions = primary.s3.client().list_object_versions(Bucket=primary.bucket, Prefix="rollback/")
-    assert "Versions" not in versions
+    assert objects(primary) == []
+    others = app.run("SELECT datname FROM pg_database WHERE datname LIKE 'app%'")
+    assert {row[0] for row in others} == {"app", aside.name}
+    assert PASSWORD not in planned.output + done.output
+
+
+def objects(primary: Primary) -> list[str]:
+    """What lies in the bucket on the way from a restored server, in any version."""
+    found = primary.s3.client().list_object_versions(Bucket=primary.bucket, Prefix="rollback/")
+    return [each["Key"] for kind in ("Versions", "DeleteMarkers") for each in found.get(kind, [])]

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
+import threading
+import time
+from contextlib import closing, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
 
+import psycopg2
 import pytest
+from ansible.module_utils.runbook.rules.swap import Marker
 from conftest import run_module
+from fakes.supabase import REF, TOKEN, FakeSupabase
 
 from playbooks import Project
 
@@ -17,6 +25,47 @@ if TYPE_CHECKING:
 
 
 DB = ("--tags", "db")
+
+
+class Application:
+    """Writes rows one by one, and connects again when its session is ended; a context manager."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        #: Rows whose commit was acknowledged.
+        self.written: set[int] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._next = itertools.count(1000)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            with (
+                suppress(psycopg2.Error),
+                closing(self.database.connect()) as connection,
+                connection.cursor() as cursor,
+            ):
+                while not self._stop.is_set():
+                    number = next(self._next)
+                    cursor.execute("INSERT INTO messages (id) VALUES (%s)", (number,))
+                    self.written.add(number)
+                    self._stop.wait(0.02)
+
+    def write_more(self) -> None:
+        """Wait for ten more rows."""
+        wanted, until = len(self.written) + 10, time.monotonic() + 60
+        while len(self.written) < wanted:
+            assert time.monotonic() < until, "it does not come back"
+            time.sleep(0.02)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.write_more()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
 
 
 def databases(database: Database) -> set[str]:
@@ -95,23 +144,107 @@ def test_to_a_backup_and_back(project: Project, database: Database, backup: str)
     }  # fmt: skip
     assert f"-e db_rollback_backup={backup} -e db_rollback_replace={database.name}" in made.output
 
-    # Another point, while this one waits.
-    other = project.run("rollback.yml", *DB, db_rollback_backup="latest")
-    assert other.code != 0
-    assert f"A rollback is pending: {copy}" in other.output
-
-    # The swap alone: nothing is backed up or restored a second time.
-    done = project.run("rollback.yml", *DB, db_rollback_backup=backup, db_rollback_replace=database.name)
-    assert done.code == 0, done.output
+    # The swap alone, while an application goes on writing: nothing is backed up or restored a second time.
+    with Application(database) as application:
+        done = project.run("rollback.yml", *DB, db_rollback_backup=backup, db_rollback_replace=database.name)
+        assert done.code == 0, done.output
+        application.write_more()
     assert done.last("pg_backup")["state"] == "skipped"
     assert {each["state"] for each in done.results["pg_restore"]} == {"skipped"}
-    assert database.one("SELECT count(*) FROM messages") == 500
+    assert database.one("SELECT count(*) FROM messages WHERE id < 1000") == 500
     previous = done.last("pg_swap")["previous"]
     assert f"-e db_rollback_undo={previous}" in done.output
+    # Each row that was acknowledged is in one of the two.
+    aside = replace(database, name=previous)
+    kept = {row[0] for each in (database, aside) for row in each.run("SELECT id FROM messages WHERE id >= 1000")}
+    assert application.written <= kept
 
     undone = project.run("rollback.yml", *DB, db_rollback_undo=previous)
     assert undone.code == 0, undone.output
-    assert database.one("SELECT count(*) FROM messages") == 520
+    assert database.one("SELECT count(*) FROM messages WHERE id < 1000") == 520
     assert "canary-content" not in made.output + done.output + undone.output
     for record in project.records():
         assert "canary-content" not in (record / "journal.jsonl").read_text()
+
+
+def test_what_cannot_be_done_is_refused_in_one_sentence(s3: S3, project: Project, database: Database, backup: str):
+    """The module alone, because each refusal comes before any other step."""
+    bucket = project.all_vars["backup_bucket"]
+    options = database.login | s3.options(bucket) | {"action": "plan", "environment": "sandbox", "prefix": "logical"}
+    before = s3.client().list_objects_v2(Bucket=bucket)["KeyCount"]
+    waiting = f"{database.name}_rollback_2026-11-20T03-00-00Z"
+    for given, words in (
+        ({}, "none is set"),
+        ({"target_time": "2999-01-01T00:00:00Z"}, "lies in the future"),
+        ({"target_time": "2026-01-01T00:00:00Z"}, "set db_rollback_restore_path"),
+        ({"backup": "2026-01-01T00-00-00Z"}, "there is no 2026-01-01T00-00-00Z; there are " + backup),
+        ({"before": "2026-01-01T00:00:00Z"}, "no backup began before 2026-01-01 00:00:00 UTC"),
+        ({"backup": backup, "replace": "app"}, f"what would be replaced is '{database.name}'"),
+        ({"undo": "nothing"}, f"is no database that stepped aside for '{database.name}'; none is"),
+        ({"undo": "nothing", "login_db": "postgres"}, "the living database is 'postgres' itself"),
+        ({"backup": backup, "deadline_s": 0}, "deadline_s: 0 is out of bounds"),
+    ):
+        refused = run_module("pg_rollback", options | given)
+        assert refused.failed, given
+        assert words in refused.result["msg"], given
+        assert refused.result["status"] == "breach"
+        assert not refused.result["changed"]
+    marker = Marker("proven", database.name, "2026-11-20T03:10:00Z", backup_id="2026-11-20T03-00-00Z")
+    database.run(f'CREATE DATABASE "{waiting}"', f"""COMMENT ON DATABASE "{waiting}" IS '{marker}'""")
+    pending = run_module("pg_rollback", options | {"backup": backup})
+    assert f"A rollback is pending: {waiting}" in pending.result["msg"]
+    assert s3.client().list_objects_v2(Bucket=bucket)["KeyCount"] == before
+
+
+def test_what_cannot_be_read_is_unknown_or_named(s3: S3, project: Project, database: Database, backup: str):
+    options = database.login | s3.options(project.all_vars["backup_bucket"])
+    options |= {"action": "plan", "environment": "sandbox", "prefix": "logical", "backup": backup}
+    # A column of the application's own.
+    database.run("ALTER TABLE settings ADD touched timestamp DEFAULT (clock_timestamp() AT TIME ZONE 'UTC')")
+    named = run_module("pg_rollback", options | {"timestamp_columns": ["touched", "created_at"]})
+    losses = {each["table"]: each["newer_rows"] for each in named.result["losses"]}
+    assert losses == {"public.messages": 0, "public.settings": 1}
+
+    # The owner of a database need not be the one of its tables.
+    owner = f"owner_of_{database.name}"
+    database.run(f"CREATE ROLE {owner} LOGIN CREATEDB", f"ALTER DATABASE {database.name} OWNER TO {owner}")
+    try:
+        planned = run_module("pg_rollback", options | {"login_user": owner})
+    finally:
+        database.run(f"ALTER DATABASE {database.name} OWNER TO {database.user}", f"DROP ROLE {owner}")
+    assert not planned.failed, planned.result["msg"]
+    assert planned.result["unknown_tables"] == ["public.messages", "public.settings"]
+    assert {each["reason"] for each in planned.result["losses"]} == {"this user may not read it"}
+
+    # A table that nobody can read cannot be backed up either.
+    with closing(database.connect()) as holder, holder.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
+        locked = run_module("pg_rollback", options)
+        assert locked.failed
+        pid = f"pg_terminate_backend({holder.get_backend_pid()})"
+        assert "public.messages is locked against reading" in locked.result["msg"]
+        assert pid in locked.result["msg"]
+
+
+def test_at_supabase_the_project_is_replaced_in_place(s3: S3, project: Project, database: Database):
+    """Its own backups bring it back; without the project's reference typed out the plan ends before that."""
+    moment = database.one("SELECT (clock_timestamp() - interval '10 min')::text")
+    options = database.login | s3.options(project.all_vars["backup_bucket"])
+    options |= {"action": "plan", "environment": "sandbox", "target_time": moment, "project_ref": REF}
+    planned = run_module("pg_rollback", options)
+    steps = [step for step, todo in planned.result["steps"].items() if todo]
+    assert steps == ["snapshot", "supabase"]
+    assert "-e db_rollback_replace=<reference of the project>" in planned.result["next_step"]
+    with FakeSupabase() as api:
+        project.hosts["db"] |= {
+            "supabase_project_ref": REF, "supabase_project_name": "mental-scribe", "supabase_access_token": TOKEN,
+            "supabase_api_url": api.url, "supabase_restore_poll_s": 0.1,
+        }  # fmt: skip
+        done = project.run("rollback.yml", *DB, db_rollback_target_time=moment, db_rollback_replace=REF)
+        assert done.code == 0, done.output
+        # Looked at, backed up, then asked for once.
+        assert len([each for each in api.requests if each.startswith("POST")]) == 1
+    assert done.results["pg_backup"][0]["backup_id"]
+    assert [each["state"] for each in done.results["supabase_restore"]] == ["changed", "changed"]
+    assert TOKEN not in done.output

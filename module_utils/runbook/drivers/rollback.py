@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import psycopg2.errors
 from ansible.module_utils.runbook.drivers import pitr
+from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.rollback import Counted, Room
 from psycopg2 import sql
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from ansible.module_utils.runbook.drivers.postgres import Session
@@ -85,6 +87,29 @@ def archive_until_now(session: Session, *, wait_s: float) -> bool:
         if time.monotonic() > until:
             return False
         time.sleep(_POLL_S)
+
+
+@contextmanager
+def unlocked(session: Session) -> Iterator[None]:
+    """Turn a wait for a table's lock that reached its bound into a sentence that names who holds it.
+
+    :raises RunbookError: a table is locked against reading
+    """
+    try:
+        yield
+    except psycopg2.errors.LockNotAvailable:
+        held = session.query(
+            "SELECT n.nspname AS schema, c.relname AS name, l.pid FROM pg_locks l JOIN pg_class c ON c.oid = l.relation"
+            " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE l.granted AND l.mode = 'AccessExclusiveLock'"
+            " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            " ORDER BY c.relkind = 'r' DESC, l.pid LIMIT 1"
+        )
+        what = f"{held[0]['schema']}.{held[0]['name']}" if held else "a table"
+        pid = held[0]["pid"] if held else "<pid>"
+        raise RunbookError(
+            f"{session.target.database}: {what} is locked against reading (server process {pid}), "
+            f"so it can be neither backed up nor compared; wait, or end it with SELECT pg_terminate_backend({pid})."
+        ) from None
 
 
 # What is lost ---------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from urllib.parse import quote
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import swap
 from ansible.module_utils.runbook.rules.content_hash import compare
-from ansible.module_utils.runbook.rules.swap import Marker, dated_name
+from ansible.module_utils.runbook.rules.swap import dated_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -158,19 +158,6 @@ def copy_name(method: Method, database: str, *, point: datetime | None, backup_i
 _OURS = re.compile(r"_(?:rollback|pitr)_\d{4}-\d\d-\d\dT[\d.-]+Z")
 
 
-def pending(databases: Mapping[str, str | None], database: str) -> list[str]:
-    """Copies that earlier rollbacks made and that nobody swapped in.
-
-    :param databases: comments of all databases, by name
-    """
-    found = []
-    for name, comment in databases.items():
-        marker = Marker.read(comment)
-        if marker and marker.database == database and marker.state in {"proven", "unproven"} and _OURS.search(name):
-            found.append(name)
-    return sorted(found)
-
-
 # The plan -------------------------------------------------------------------------------------------------------------
 
 
@@ -192,6 +179,8 @@ class Plan:
     previous: str | None
     #: Whether the living database is replaced in this run.
     replaces: bool
+    #: Folder of a server that is restored beside the living one; empty where the inventory names none.
+    restore_path: str = ""
 
     @property
     def steps(self) -> dict[str, bool]:
@@ -212,6 +201,8 @@ class Plan:
             "integrity": beside and self.method != "undo",
             "swap": beside and self.replaces,
             "replace_project": self.method == "supabase" and self.replaces,
+            # What a killed run left there goes, whichever way this one takes.
+            "clean": bool(self.restore_path),
         }
 
 
@@ -219,20 +210,24 @@ def plan(
     request: Request,
     method: Method,
     databases: Mapping[str, swap.Database],
+    connected: swap.Connected,
     *,
-    database: str,
     point: datetime | None,
     backup_id: str,
     replaces: bool,
     maintenance_db: str,
+    restore_path: str,
 ) -> Plan:
     """Put the plan together.
 
     :param databases: every database of the server
+    :param connected: the connection to the living one
     :param point: the moment whose contents come back
     :param maintenance_db: the database that is connected to while names are exchanged
-    :raises RunbookError: another copy waits, or what is there cannot be taken
+    :param restore_path: folder of a restored server; empty where there can be none
+    :raises RunbookError: another copy waits, or what is there cannot be taken, or this user may not do it
     """
+    database = connected.database
     if method == "supabase":
         return Plan(method, database, point, "", "", is_ready=False, previous=None, replaces=replaces)
     if database == maintenance_db:
@@ -240,33 +235,45 @@ def plan(
             f"login_db: the living database is {database!r} itself, which no copy can replace by name (so it is at "
             "Supabase): use playbooks/supabase_restore.yml, or restore beside it with playbooks/restore.yml."
         )
-    copy = request.undo or copy_name(method, database, point=point, backup_id=backup_id)
-    previous = swap.done_before(databases, database, copy)
-    marker = databases[copy].marker if copy in databases else None
+    if not connected.is_superuser and not (connected.may_create and databases[database].is_mine):
+        raise RunbookError(
+            f"login_user: {connected.role!r} may not make or rename {database!r}, which {databases[database].owner!r} "
+            "owns; name a superuser, or its owner with CREATEDB, in db_roles_admin_user."
+        )
+    name = request.undo or copy_name(method, database, point=point, backup_id=backup_id)
+    marker = databases[name].marker if name in databases else None
+    previous = swap.done_before(databases, database, name)
     if previous is None and method == "undo":
-        if marker is None or marker.state != "previous" or marker.database != database:
-            aside = [
-                name
-                for name, each in databases.items()
-                if each.marker and each.marker.state == "previous" and each.marker.database == database
-            ]
-            raise RunbookError(
-                f"undo: {copy!r} is no database that stepped aside for {database!r}; there "
-                f"{'are ' + ', '.join(sorted(aside)) if aside else 'is none'}."
-            )
-        return Plan(method, database, None, "", copy, is_ready=True, previous=None, replaces=True)
-    is_ready = marker is not None and marker.state == "proven" and marker.database == database
-    waiting = [name for name in pending({name: each.comment for name, each in databases.items()}, database)
-               if name != copy]  # fmt: skip
-    if waiting and previous is None:
+        _refuse_stranger(databases, database, name)
+    elif previous is None:
+        _refuse_pending(databases, database, name)
+    is_ready = marker is not None and marker.database == database and marker.state in {"proven", "previous"}
+    return Plan(
+        method, database, point, backup_id, name, is_ready=is_ready, previous=previous,
+        replaces=replaces or method == "undo", restore_path=restore_path,
+    )  # fmt: skip
+
+
+def _refuse_stranger(databases: Mapping[str, swap.Database], database: str, name: str) -> None:
+    markers = {each: found.marker for each, found in databases.items()}
+    aside = [each for each, said in markers.items() if said and (said.state, said.database) == ("previous", database)]
+    if name not in aside:
+        there = f"these are: {', '.join(sorted(aside))}" if aside else "none is"
+        raise RunbookError(f"undo: {name!r} is no database that stepped aside for {database!r}; {there}.")
+
+
+def _refuse_pending(databases: Mapping[str, swap.Database], database: str, name: str) -> None:
+    waiting = []
+    for each, found in databases.items():
+        said = found.marker
+        if said and said.database == database and said.state in {"proven", "unproven"} and _OURS.search(each):
+            waiting.append(each)
+    waiting = sorted(each for each in waiting if each != name)
+    if waiting:
         raise RunbookError(
             f"A rollback is pending: {', '.join(waiting)} was made for another point and nobody swapped it in. Roll "
             f'back to that one, or drop it with DROP DATABASE "{waiting[0]}" and run again.'
         )
-    return Plan(
-        method, database, point, backup_id, copy, is_ready=is_ready, previous=previous, replaces=replaces or
-        method == "undo",
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)
