@@ -378,8 +378,9 @@ def unused(
                     "table_written_rows": table.written_rows,
                     "definition": index.definition,
                 },
-                f"No query has used {index.name} ({size(bytes_)}) for {after_days:,} days; "
-                f"{table.written_rows:,} rows of {table.name} were written meanwhile, and it was kept up to date.",
+                f"No query has used {index.name} ({size(bytes_)}) "
+                f"{f'for {after_days:,} days' if after_days else 'since the counters began'}; "
+                f"{table.written_rows:,} rows of {table.name} were written since then, and it was kept up to date.",
                 statements,
                 f"{risk} An index that is younger than the statistics looks the same.",
             )
