@@ -43,6 +43,11 @@ def session(**more: Any) -> Session:
     return replace(idle, **more)
 
 
+def test_a_sound_server():
+    assert judged([table(xid_age=499_999_999, mxid_age=0), table()]) == []
+    assert unknown() == []
+
+
 # --- wraparound -------------------------------------------------------------------------------------------------------
 
 
