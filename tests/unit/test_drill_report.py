@@ -19,6 +19,7 @@ from conftest import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
+DAMAGED = "Its object is damaged."
 HOSTILE = "<script>alert(1)</script>|`x`"
 
 
@@ -114,7 +115,7 @@ def test_the_page_tells_the_objectives_the_phases_the_checks_and_who_owes_what()
             "rpo (breach)", "2 h 46 min", "1 h", "missed", "met", "Provision the target", "public.notes differs.",
             "Set up point-in-time recovery (pitr.yml).", "its hash differs", "2026-01-01.toml: lesson 1: owner",
             "drills/lessons/2026-03-01T02-00-00Z.toml", "Owner", "Due date", "Port 5499 is still open.",
-            "Estimate: at the measured", "41,200", "point-in-time recovery",
+            "Estimate: at the measured", "41,200", "point-in-time recovery", "loses at most 60 s",
         ):  # fmt: skip
             assert part in plain, part
     html = found["drill.html"]
@@ -168,17 +169,23 @@ def test_what_a_document_says_is_never_markup():
 
 
 def test_a_planted_fault_had_to_be_found():
-    planted = {"planted": "flipped_byte"}
+    planted = {"planted": "flipped_byte", "checks": [{"name": "contents", "status": "breach", "msg": DAMAGED}]}
     found = pages(folded(drill_samples.drill(status="breach", **planted)))["drill.html"]
     assert "Planted fault: flipped byte" in found
-    assert "had to fail, and it did" in found
+    assert "found it, as it had to" in found
     assert "cannot be trusted" in pages(folded(drill_samples.drill(status="ok", **planted)))["drill.html"]
-    assert "cannot be trusted" in pages(folded(drill_samples.drill(status="unknown", **planted)))["drill.html"]
+    other = planted | {"checks": [{"name": "files", "status": "breach", "msg": "Something else."}]}
+    assert "cannot be trusted" in pages(folded(drill_samples.drill(status="breach", **other)))["drill.html"]
 
 
 def test_several_drills_of_a_run_stand_on_one_page_with_a_table_before_them():
     drills = [
-        drill_samples.drill(drill_id=f"2026-03-01T02-0{number}-00Z", planted=f"fault_{number}", status=status)
+        drill_samples.drill(
+            drill_id=f"2026-03-01T02-0{number}-00Z",
+            planted="flipped_byte",
+            status=status,
+            checks=[{"name": "contents", "status": status, "msg": DAMAGED}],
+        )
         for number, status in enumerate(("breach", "ok", "breach"))
     ]
     html = pages(folded(*drills))["drill.html"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report import wording
 from ansible.module_utils.runbook.rules import drill as rules
+from ansible.module_utils.runbook.rules import drill_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,7 +97,7 @@ def page(record: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> dic
 
 
 def _together(drills: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Several drills are well where each with a planted fault failed, and each without was passed."""
+    """Several drills are well where each with a planted fault found it, and each without was passed."""
     planted = [each for each in drills if each["planted"]]
     found, passed = (
         sum(each["as_expected"] for each in some)
@@ -148,10 +149,10 @@ def drill(document: Mapping[str, Any]) -> dict[str, Any]:
             _WORDS[document["status"]].lower()
             if not document["planted"]
             else "found"
-            if document["status"] == "breach"
+            if _is_found(document)
             else "not found"
         ),
-        "as_expected": document["status"] == ("breach" if document["planted"] else "ok"),
+        "as_expected": _is_found(document) if document["planted"] else document["status"] == "ok",
         "facts": facts,
         "figures": figures,
         "objectives": objectives(document),
@@ -164,12 +165,32 @@ def drill(document: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "advice": document["advice"],
         "passed_over": recovery.get("passed_over", [])[:_MAX_ROWS],
-        "extrapolation": document["extrapolation"],
-        "attainable": document.get("attainable"),
+        # What each measured figure does not say.
+        "beyond": {"rto": _estimate(document), "rpo": _attainable(document)},
         "lessons": document["lessons"] or {"path": None, "missing": []},
         # Most drills have a check for it.
         "tear_down": None if any(each["name"] == "tear_down" for each in document["checks"]) else document["tear_down"],
     }
+
+
+def _estimate(document: Mapping[str, Any]) -> dict[str, str] | None:
+    told = document["extrapolation"]
+    if told is None:
+        return None
+    # An estimate promises nothing, so it is never green.
+    within = told["restore_s"] <= document["objectives"]["rto_s"]
+    return {"title": "Production", "tone": "handled" if within else "failed", "msg": told["msg"]}
+
+
+def _attainable(document: Mapping[str, Any]) -> dict[str, str] | None:
+    told = document.get("attainable")
+    if told is None:
+        return None
+    check = rules.judge_attainable(
+        rules.Objectives(document["objectives"]["rto_s"], document["objectives"]["rpo_s"]),
+        rules.Attainable(told["way"], told["rpo_s"], told["msg"]),
+    )
+    return {"title": "In the worst case", "tone": tone(check.status), "msg": check.msg}
 
 
 def tone(status: str) -> str:
@@ -180,9 +201,14 @@ def tone(status: str) -> str:
 def _planted(document: Mapping[str, Any]) -> str:
     if not document["planted"]:
         return ""
-    if document["status"] == "breach":
-        return "A fault was planted, so this drill had to fail, and it did. It is no statement about the backups."
-    return "A fault was planted, and the drill did not fail: what it calls good cannot be trusted."
+    if _is_found(document):
+        return "A fault was planted, and the drill found it, as it had to. It is no statement about the backups."
+    return "A fault was planted, and the drill did not find it: what it calls good cannot be trusted."
+
+
+def _is_found(document: Mapping[str, Any]) -> bool:
+    plant = document["planted"]
+    return plant in drill_plan.NAMES and drill_plan.names_fault(plant, document)
 
 
 # --- objectives -------------------------------------------------------------------------------------------------------

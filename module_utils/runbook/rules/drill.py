@@ -18,6 +18,7 @@ A drill is told as one document (a dict, see :func:`read`), which is kept as a f
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -276,7 +277,10 @@ def _time(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Attainable:
-    """The RPO that the present set-up can promise, in the worst case; None: none at all, or not known."""
+    """The RPO that the present set-up can promise, in the worst case; None: none at all, or not known.
+
+    A document keeps it as ``attainable``.
+    """
 
     way: Way | None
     rpo_s: float | None
@@ -627,7 +631,9 @@ _PART_KEYS: dict[str, dict[str, tuple[type, ...]]] = {
     },
     "lessons": {"path": _TEXT + _MAYBE, "missing": _LIST},
     "tear_down": {"status": _TEXT, "msg": _TEXT + _MAYBE},
+    "attainable": {"way": _TEXT + _MAYBE, "rpo_s": _NUMBER + _MAYBE, "msg": _TEXT},
 }  # fmt: skip
+_PASSED_OVER_KEYS = {"backup_id": _TEXT, "reason": _TEXT}
 _STATUSES = (OK, BREACH, UNKNOWN)
 _TIMES = ("started_at", "outage_at", "service_at", "finished_at")
 
@@ -647,10 +653,12 @@ def read(found: object, *, source: str) -> dict[str, Any]:
         )
     _hold(found, _KEYS, "", source)
     for part, keys in _PART_KEYS.items():
-        inside = found[part]
+        inside = found.get(part)  # attainable came later, and may be missing
         for number, entry in enumerate(inside if isinstance(inside, list) else [inside]):
             if entry is not None:
                 _hold(entry, keys, f"{part}[{number}]." if isinstance(inside, list) else f"{part}.", source)
+    for number, entry in enumerate((found["recovery"] or {}).get("passed_over", [])):
+        _hold(entry, _PASSED_OVER_KEYS, f"recovery.passed_over[{number}].", source)
     for key in _TIMES:
         if found[key] is not None and moment(found[key]) is None:
             raise RunbookError(f"{source}: {key} is {found[key]!r}, not a time with its zone; the document is damaged.")
@@ -665,7 +673,8 @@ def _hold(found: object, keys: Mapping[str, tuple[type, ...]], where: str, sourc
         if key not in found:
             raise RunbookError(f"{source}: {where}{key} is missing; the document is damaged.")
         value = found[key]
-        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        strange = isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value))
+        if strange or not isinstance(value, types):
             raise RunbookError(f"{source}: {where}{key} is {value!r}; the document is damaged.")
         if key == "status" and value not in _STATUSES:
             raise RunbookError(f"{source}: {where}{key} is {value!r}, none of {', '.join(_STATUSES)}.")
