@@ -66,9 +66,10 @@ unit: setup-test ## The tests of the rules alone
 molecule: setup-test ## The playbooks against a database in a container
 	@$(BIN)/python -m tools.run_tests --only molecule
 
-bench: setup-test ## The tables of bench/README.md; two hours, 40 GB, and nothing else should run meanwhile
+bench: setup-test ## The tables of bench/README.md; three hours, 40 GB, and nothing else should run meanwhile
 	@$(BIN)/python -m bench.weekly
 	@$(BIN)/python -m bench.backup
+	@$(BIN)/python -m bench.drill
 	@$(BIN)/python -m bench.mirror
 
 lock: ## Pin the newest releases that pyproject.toml admits; needs uv
