@@ -71,7 +71,7 @@ def test_the_worst_first_and_only_what_is_safe_may_be_applied():
         "-e performance_apply=unused_index:public.messages_old_idx"
     )
     assert by_id[CREATE["id"]]["estimate"] == "12,346 → 8.4 planner units, by a hypothetical index"
-    assert ("Size", "40.0 MB") in by_id[DROP["id"]]["grid"]
+    assert ("Size", "40.0 MB", False) in by_id[DROP["id"]]["grid"]
 
 
 def test_one_of_two_hosts_is_named():
@@ -91,6 +91,47 @@ def test_nobody_looked_is_not_no_findings():
     assert findings.of_host([], host="db1") is None
     assert findings.script(rules.fold(samples.Sample().end(db1={}).events)) == ""
     assert shown(record())["count"] == 0
+
+
+def test_a_long_figure_has_a_line_of_its_own_and_a_number_that_names_is_none():
+    evidence = {"pid": 15099, "state": "idle", "state_s": 4.2, "used_percent": 92, "definition": "d" * 41, "gone": None}
+    grid = shown(record(DROP | {"evidence": evidence}))["groups"][0]["found"][0]["grid"]
+    assert grid == [
+        ("Pid", "15099", False),
+        ("State", "idle", False),
+        ("State for", "4.2 s", False),
+        ("Used percent", "92 %", False),
+        ("Definition", "d" * 41, True),
+    ]
+
+
+def test_all_well_is_no_word_for_a_run_that_found_something():
+    made = record(DROP, FULL)
+    assert findings.verdict(made["verdict"], "ok", [shown(made)]) == "Nothing failed. 2 findings (1 warning, 1 info)."
+    assert findings.verdict("1 of 1 host failed: db1.", "failed", [shown(record(DROP))]) == (
+        "1 of 1 host failed: db1. 1 finding (1 info)."
+    )
+    assert findings.verdict(made["verdict"], "ok", [shown(record()), None]) == "All well."
+
+
+def test_the_heaviest_queries_are_drawn():
+    sample = samples.Sample(playbook="performance")
+    query = {
+        "query_id": "1", "query": "SELECT $1 <b>", "calls": 12, "total_ms": 5000.0, "total_percent": 50.66,
+        "mean_ms": 416.7, "rows_per_call": 1.0, "cache_hit_percent": None, "temp_bytes": 0, "wal_bytes": 2048,
+    }  # fmt: skip
+    figures = {
+        "status": "ok", "findings": [], "queries": [query], "calls": 40, "statements": 7, "total_ms": 9900.0,
+        "since": "2026-03-01T02:00:00+00:00", "compared_with": None,
+    }  # fmt: skip
+    sample.step("Look", "pg_query_info", "db1", msg="Looked.", figures=figures)
+    heaviest = shown(rules.fold(sample.end(db1={}).events))["heaviest"]
+    assert (
+        heaviest["window"]
+        == "40 calls of 7 statements took 9.9 s since 2026-03-01 02:00:00 UTC, when the counters began."
+    )
+    assert [(bar["value"], bar["width"]) for bar in heaviest["bars"]] == [("5.0 s, 51 %", 50.66)]
+    assert heaviest["rows"] == [["SELECT $1 <b>", "12", "5.0 s", "0.4 s", "1", "–", "0 B", "2.0 kB"]]
 
 
 def test_the_headline_counts_all_hosts():

@@ -20,6 +20,12 @@ FINDERS = ("pg_index_info", "pg_query_info", "pg_bloat_info", "supabase_advisors
 FILE_NAME = "findings.sql"
 #: More of one severity than this are folded away.
 OPEN_ITEMS = 15
+#: From so many on, a list stands before them.
+LISTED = 4
+#: Bars of queries; all are in the table.
+MAX_BARS = 8
+#: A longer text needs a line of its own.
+_LONG = 40
 _TONES = {"critical": "failed", "warning": "unknown", "info": "handled"}
 _NO_STATEMENT = "No statement cures this."
 #: Where the record has blotted out or cut a text, it is no statement any more.
@@ -58,9 +64,11 @@ def of_host(steps: Iterable[Mapping[str, Any]], *, host: str, options: Sequence[
     return {
         "host": host,
         "count": len(shown) + left_out,
+        "heaviest": _heaviest(looked.get("pg_query_info", {})),
         "groups": [group for group in groups if group["found"]],
         "unknown": unknown,
         "left_out": left_out,
+        "listed": len(shown) >= LISTED,
         "applicable": any(one["apply"] for one in shown),
     }
 
@@ -80,6 +88,21 @@ def headline(hosts: Sequence[Mapping[str, Any] | None]) -> list[tuple[str, str]]
         ("Findings", wording.number(sum(found["count"] for found in looked))),
         *((severity.capitalize(), wording.number(count)) for severity, count in counts.items()),
     ]
+
+
+def verdict(said: str, status: str, hosts: Sequence[Mapping[str, Any] | None]) -> str:
+    """The run's sentence, with what was found; "all well" is no word for a run that found something.
+
+    :param said: what the record says of the run
+    :param status: of the run
+    """
+    looked = [found for found in hosts if found is not None and found["count"]]
+    if not looked:
+        return said
+    counts = ", ".join(f"{count} {severity.lower()}" for severity, count in headline(looked)[1:] if count != "0")
+    count = sum(found["count"] for found in looked)
+    found = f"{count:,} finding{'' if count == 1 else 's'} ({counts})."
+    return f"Nothing failed. {found}" if status == "ok" else f"{said} {found}"
 
 
 def _looked(step: Mapping[str, Any]) -> bool:
@@ -136,11 +159,7 @@ def _item(one: Mapping[str, Any], options: Sequence[str]) -> dict[str, Any]:
         "title": _title(str(one.get("kind"))),
         "object": str(one.get("object") or wording.NONE),
         "msg": str(one.get("msg") or ""),
-        "grid": [
-            (wording.label(str(key)), wording.figure(str(key), _plain(value)))
-            for key, value in figures.items()
-            if value not in (None, "", [], {})
-        ],
+        "grid": _grid(figures),
         "query": str(query) if query else "",
         "ddl": ";\n".join(statement.rstrip("; ") for statement in statements) + (";" if statements else ""),
         "statements": statements,
@@ -148,6 +167,64 @@ def _item(one: Mapping[str, Any], options: Sequence[str]) -> dict[str, Any]:
         "estimate": _estimate(one.get("estimated")),
         "apply": shlex.join(words) if can else "",
     }
+
+
+def _grid(figures: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
+    """Figures with their names, and whether one is so long that it needs a line of its own."""
+    shown: dict[str, tuple[str, bool]] = {}
+    for key, value in figures.items():
+        if value in (None, "", [], {}):
+            continue
+        # A number that names something is no figure.
+        names = key == "pid" or key.endswith("_id")
+        text = str(value) if names else wording.figure(key, _plain(value)) + (" %" if key.endswith("_percent") else "")
+        label = wording.label(key)
+        shown[f"{label} for" if label in shown else label] = (text, len(text) > _LONG)
+    return [(label, text, long) for label, (text, long) in shown.items()]
+
+
+def _heaviest(figures: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The queries that took most time in all, as bars and as a table; None where there are none."""
+    queries = [one for one in _maps(figures.get("queries")) if isinstance(one.get("total_percent"), (int, float))]
+    if not queries:
+        return None
+    compared = figures.get("compared_with")
+    window = f"since {wording.moment(figures.get('since'))}" if figures.get("since") else "since nobody knows when"
+    return {
+        "window": f"{wording.number(figures.get('calls'))} calls of {wording.number(figures.get('statements'))} "
+        f"statements took {_ms(figures.get('total_ms'))} {window}"
+        + (f", when the run {compared} looked." if compared else ", when the counters began."),
+        "bars": [
+            {
+                "label": wording.shortened(str(one.get("query")), 90),
+                "short": wording.shortened(str(one.get("query")), 34),
+                "title": str(one.get("query")),
+                "value": f"{_ms(one.get('total_ms'))}, {one['total_percent']:.0f} %",
+                "word": f"{wording.number(one.get('calls'))} calls",
+                "x": 0,
+                "width": min(max(one["total_percent"], 0.4), 100),
+                "tone": "ok",
+            }
+            for one in sorted(queries, key=lambda one: -one["total_percent"])[:MAX_BARS]
+        ],
+        "rows": [
+            [
+                str(one.get("query")),
+                wording.number(one.get("calls")),
+                _ms(one.get("total_ms")),
+                _ms(one.get("mean_ms")),
+                wording.number(one.get("rows_per_call")),
+                wording.NONE if one.get("cache_hit_percent") is None else f"{one['cache_hit_percent']:.1f} %",
+                wording.size(one.get("temp_bytes")),
+                wording.size(one.get("wal_bytes")),
+            ]
+            for one in queries
+        ],
+    }
+
+
+def _ms(value: float | None) -> str:
+    return wording.duration(None if value is None else value / 1000)
 
 
 def _plain(value: Any) -> Any:
@@ -189,7 +266,7 @@ def script(record: Mapping[str, Any]) -> str:
         "Read a statement, then apply it by its id with the line above it: the run looks once more whether the finding",
         "stands, bounds each wait, and clears away what a failure leaves. CONCURRENTLY runs in no transaction, so by",
         "hand it is psql without --single-transaction.",
-        "What is commented out locks people out, or is for a person to judge.",
+        "What is commented out locks people out, or is for a person or another playbook.",
     ]
     return "\n".join([*(_comment(line) for line in head), *parts]) + "\n"
 

@@ -46,6 +46,7 @@ _DROPPED = ("duplicate_index", "redundant_index", "unused_index")
 #: What to do about a kind that never has one.
 _INSTEAD: Mapping[str, str] = {
     "bloated_table": "playbooks/monthly_db.yml compacts tables",
+    "wraparound": "playbooks/weekly_db.yml freezes what is old",
     "supabase": "Supabase's page, which the report names, has the cure",
 }
 _OTHERWISE = "its cure is for a person to choose; the report says what it costs"
