@@ -78,9 +78,10 @@ class Database:
 
 
 @contextlib.contextmanager
-def _disposable(**settings: object) -> Iterator[Cluster]:
+def disposable(bindir: Path | None = None, **settings: object) -> Iterator[Cluster]:
+    """A cluster that is gone afterwards; of PG_BINDIR's programs, if not of others."""
     folder = Path(tempfile.mkdtemp(prefix="runbook-pg-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
-    made = Cluster(find_bindir(os.environ.get("PG_BINDIR")), folder / "data", free_port())
+    made = Cluster(bindir or find_bindir(os.environ.get("PG_BINDIR")), folder / "data", free_port())
     made.init()
     made.start(max_connections=60, **settings)
     yield made
@@ -91,14 +92,14 @@ def _disposable(**settings: object) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A disposable cluster for the whole session; set PG_BINDIR to test against another server."""
-    with _disposable(fsync="off", autovacuum="off") as made:
+    with disposable(fsync="off", autovacuum="off") as made:
         yield made
 
 
 @pytest.fixture(scope="session")
 def sound_cluster() -> Iterator[Cluster]:
     """Another one without a setting that is a finding, and with pg_stat_statements."""
-    with _disposable(
+    with disposable(
         shared_preload_libraries="pg_stat_statements", autovacuum_naptime="12h", max_prepared_transactions=5
     ) as made:
         yield made

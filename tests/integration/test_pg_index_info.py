@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import psycopg2.extras
 import pytest
-from conftest import Database, Outcome, run_module
+from ansible.module_utils.runbook.drivers.pgtools import Cluster, bindirs
+from conftest import Database, Outcome, disposable, free_port, run_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -240,25 +244,96 @@ def test_a_foreign_key_of_a_partitioned_table(shop: Database) -> None:
     assert ids(index_info(shop, min_size_bytes=1 << 20)) == []
 
 
-def test_hypopg_is_asked_where_it_is(shop: Database) -> None:
-    if not shop.one("SELECT count(*) FROM pg_available_extensions WHERE name = 'hypopg'"):
-        pytest.skip("this server has no HypoPG: PG_BINDIR of a server with postgresql-NN-hypopg tests it")
-    shop.run(
-        "CREATE EXTENSION hypopg",
-        "CREATE TABLE payments (id bigint PRIMARY KEY, order_id bigint REFERENCES orders, filler text)",
-        "INSERT INTO payments SELECT i, 1 + i % 5000, repeat('x', 100) FROM generate_series(1, 20000) AS i",
-        "CREATE TABLE refunds (id bigint PRIMARY KEY, order_id bigint REFERENCES orders)",
-        "INSERT INTO refunds SELECT i, 1 FROM generate_series(1, 20000) AS i",
-        "VACUUM ANALYZE",
+def test_hypopg_is_asked_where_it_is() -> None:
+    chosen = [Path(os.environ["PG_BINDIR"])] if os.environ.get("PG_BINDIR") else []
+    there = [one for one in [*chosen, *bindirs()] if next((one.parent / "lib").rglob("hypopg.so"), None)]
+    if not there:
+        pytest.skip("NO TEST OF HypoPG: no PostgreSQL server here has it; install postgresql-15-hypopg")
+    with disposable(there[0], fsync="off") as cluster:
+        postgres = Database("127.0.0.1", cluster.port, "postgres", cluster.superuser)
+        postgres.run(
+            "CREATE EXTENSION hypopg",
+            "CREATE TABLE orders AS SELECT i AS id FROM generate_series(1, 5000) AS i",
+            "ALTER TABLE orders ADD PRIMARY KEY (id)",
+            'CREATE TABLE "pay  ments" (id bigint PRIMARY KEY, "order  id" int REFERENCES orders, filler text)',
+            "INSERT INTO \"pay  ments\" SELECT i, 1 + i % 5000, repeat('x', 100) FROM generate_series(1, 20000) AS i",
+            "CREATE TABLE refunds (id bigint PRIMARY KEY, order_id int REFERENCES orders)",
+            "INSERT INTO refunds SELECT i, 1 FROM generate_series(1, 20000) AS i",
+            "CREATE ROLE reader LOGIN IN ROLE pg_read_all_stats",
+            "VACUUM ANALYZE",
+        )
+        outcome = index_info(postgres)
+        assert outcome.result["hypopg"] is True
+        found = {one["object"]: one for one in of_kind(outcome, "missing_foreign_key_index")}
+        wins = found["public.pay  ments"]["estimated"]
+        assert wins["cost_after"] < wins["cost_before"] / 10
+        # All rows refer to one: no plan for any value is better with an index.
+        assert "would not use" in found["public.refunds"]["msg"]
+        assert postgres.one("SELECT count(*) FROM pg_indexes WHERE tablename = 'pay  ments'") == 1
+        # Who may not read the table may not ask the planner either; the finding stands without.
+        unread = of_kind(index_info(postgres, login_user="reader"), "missing_foreign_key_index")
+        assert [one["estimated"] for one in unread] == [None, None]
+
+
+def test_beside_a_standby_and_on_it_nobody_knows_what_is_unused(
+    shop: Database, sound_cluster: Cluster, tmp_path: Path
+) -> None:
+    shop.run("CREATE INDEX orders_old_idx ON orders (at)", "CREATE INDEX users_email_copy ON users (email)", "VACUUM")
+    copy = Cluster(sound_cluster.bindir, tmp_path / "data", free_port())
+    source = ["--host=127.0.0.1", f"--port={shop.port}", f"--username={shop.user}"]
+    copy._run(
+        "pg_basebackup", *source, f"--pgdata={copy.data}", "--write-recovery-conf", "--checkpoint=fast", "--no-sync"
     )
-    outcome = index_info(shop)
-    assert outcome.result["hypopg"] is True
-    found = {one["object"]: one for one in of_kind(outcome, "missing_foreign_key_index")}
-    wins = found["public.payments"]["estimated"]
-    assert wins["cost_after"] < wins["cost_before"] / 10
-    # All rows refer to one: no plan for any value is better with an index.
-    assert "would not use" in found["public.refunds"]["msg"]
-    assert shop.one("SELECT count(*) FROM pg_indexes WHERE tablename = 'payments'") == 1
+    copy.start(max_connections=60, max_prepared_transactions=5)
+    try:
+        until(lambda: bool(shop.one("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")))
+        there = Database("127.0.0.1", copy.port, shop.name, shop.user)
+        outcomes = {place.port: index_info(place) for place in (shop, there)}
+    finally:
+        copy.stop("immediate")
+    for port, outcome in outcomes.items():
+        assert ids(outcome) == ["duplicate_index:public.users.users_email_copy"]
+        assert [one["kind"] for one in outcome.result["unknown"] if one["kind"] != "checksum_failures"] == [
+            "unused_index"
+        ]
+        assert outcome.result["is_standby"] is (port == copy.port)
+        assert outcome.result["standbys"] == (0 if port == copy.port else 1)
+
+
+def test_tables_come_and_go_meanwhile(shop: Database) -> None:
+    """Somebody makes, locks and drops tables with all that hangs on them, without a pause."""
+    stop = threading.Event()
+
+    def change() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            shop.run(
+                f"CREATE TABLE g{number} (id serial PRIMARY KEY, u bigint REFERENCES users, t text)",
+                f"CREATE INDEX ON g{number} (lower(t)) WHERE u > 0",
+                f"DROP TABLE g{number}",
+            )
+
+    threads = [threading.Thread(target=change)]
+    for thread in threads:
+        thread.start()
+    try:
+        outcomes = [index_info(shop) for _ in range(3)]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert all(outcome.result["tables"] in (2, 3) for outcome in outcomes)
+
+
+def test_since_when_the_counters_count(shop: Database) -> None:
+    # The VACUUM of the fixture is the oldest thing that they know of.
+    seen = shop.one("SELECT min(last_vacuum) FROM pg_stat_user_tables").replace(microsecond=0).isoformat()
+    assert index_info(shop).result["counted_since"] <= seen
+    shop.run("SELECT pg_stat_reset()")
+    until(lambda: shop.one("SELECT stats_reset IS NOT NULL FROM pg_stat_database WHERE datname = current_database()"))
+    reset = shop.one("SELECT stats_reset FROM pg_stat_database WHERE datname = current_database()")
+    assert index_info(shop).result["counted_since"] == reset.replace(microsecond=0).isoformat()
 
 
 def test_without_rights_it_is_unknown(shop: Database) -> None:
