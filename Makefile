@@ -17,7 +17,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo backup verify restore drill sandbox sandbox-stop sandbox-reset test lint unit molecule bench lock clean
+.PHONY: help setup setup-test demo monthly backup verify restore drill sandbox sandbox-stop sandbox-reset test lint unit molecule bench lock clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -41,6 +41,9 @@ demo: sandbox ## Weekly maintenance on the sandbox; says where the report is
 	@echo "A second run finds little to do: make sandbox-reset brings the old data back, make sandbox-stop ends the servers."
 	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/weekly_db.yml
 	@echo "Backups that prove themselves, on the same sandbox: make backup, then make verify, then make restore."
+
+monthly: sandbox ## Monthly optimisation of the sandbox: bloat before and after, tables and indexes
+	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/monthly_db.yml
 
 backup: sandbox ## Back the sandbox's database up to its S3 API
 	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/backup.yml

@@ -65,7 +65,7 @@ options:
     description:
       - Seconds after which what still runs is stopped and the rest is left for the next run.
     type: int
-    default: 7200
+    default: 3600
 extends_documentation_fragment: runbook_postgresql
 attributes:
   check_mode:
@@ -363,7 +363,7 @@ def main() -> None:
             "maintenance_until": {"type": "str"},
             "free_disk_bytes": {"type": "int"},
             "lock_timeout_ms": {"type": "int", "default": 60_000},
-            "deadline_s": {"type": "int", "default": 7200},
+            "deadline_s": {"type": "int", "default": 3600},
         },
     )
 

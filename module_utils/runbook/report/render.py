@@ -115,6 +115,9 @@ def point(record: Mapping[str, Any], directory: str | None) -> dict[str, Any]:
         "backup_s": totals.get("backup_s"),
         "backup_rate_bytes_s": _rate(totals.get("dump_bytes"), totals.get("backup_s")),
         "copied_bytes": totals.get("copied_bytes"),
+        "bloat_before_bytes": totals.get("bloat_before_bytes"),
+        "bloat_after_bytes": totals.get("bloat_after_bytes"),
+        "freed_bytes": totals.get("freed_bytes"),
         "drills": drill.points(record),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible.module_utils.runbook.report import charts, drill, evidence, findings, wording
+from ansible.module_utils.runbook.report import charts, drill, evidence, findings, monthly, wording
 from ansible.module_utils.runbook.rules.record import short_name
 
 #: Longer lists are in record.json.
@@ -23,7 +23,7 @@ _VACUUM = (
     "mode", "jobs", "planned_tables", "done_tables", "dead_rows_before", "dead_rows_after", "size_before_bytes",
     "size_after_bytes", "duration_s",
 )  # fmt: skip
-_KNOWN = {"pg_archive", "pg_vacuum", "pg_preflight"} | evidence.MODULES
+_KNOWN = {"pg_archive", "pg_vacuum", "pg_preflight"} | evidence.MODULES | monthly.MODULES
 _TABLE_STATES = {"done": "ok", "planned": "handled"}
 
 
@@ -116,6 +116,7 @@ def host(name: str, of_host: Mapping[str, Any], *, is_open: bool, command: Seque
         "identity": [(title, str(value)) for title, value in identity if value not in (None, "")],
         "counts": of_host["counts"],
         "findings": findings.of_host(steps, host=name, options=command),
+        "monthly": monthly.of_host(steps),
         "timeline": charts.timeline(steps),
         "steps": [
             {
@@ -149,7 +150,9 @@ def host(name: str, of_host: Mapping[str, Any], *, is_open: bool, command: Seque
         "others": [
             {"task": step["task"], "grid": grid}
             for step in steps
-            if short_name(step["module"]) not in _KNOWN and (grid := _other_figures(step["figures"]))
+            if step["state"] != "skipped"
+            and short_name(step["module"]) not in _KNOWN
+            and (grid := _other_figures(step["figures"]))
         ],
         "queries": queries[:MAX_QUERIES],
         "queries_left_out": max(0, len(queries) - MAX_QUERIES),
@@ -215,6 +218,9 @@ def report(
         ("Duration", "duration_s", wording.duration),
         ("Dead rows found", "dead_rows_before", wording.number),
         ("Database size", "database_size_bytes", wording.size),
+        ("Bloat before the run", "bloat_before_bytes", wording.size),
+        ("Bloat after the run", "bloat_after_bytes", wording.size),
+        ("Space given back", "freed_bytes", wording.size),
         ("Backup size", "backup_bytes", wording.size),
         ("Backup duration", "backup_s", wording.duration),
         ("Backup rate", "backup_rate_bytes_s", lambda value: f"{wording.size(value)}/s"),
@@ -263,15 +269,18 @@ def report(
     if "copied_bytes" in totals:
         headline.append(("Files copied", wording.number(totals.get("copied_objects"))))
         headline.append(("Bytes copied", wording.size(totals["copied_bytes"])))
+    headline += monthly.headline(totals)
     if "database_size_bytes" in totals:
         headline.append(("Database size", wording.size(totals["database_size_bytes"])))
     shown_hosts = [
         host(name, of_host, is_open=name in opened, command=findings.command(record, name))
         for name, of_host in hosts.items()
     ]
-    headline += findings.headline([of_host["findings"] for of_host in shown_hosts])
+    found = [of_host["findings"] for of_host in shown_hosts]
+    headline += findings.headline(found)
     return {
         "record": record,
+        "verdict": findings.verdict(record["verdict"], record["status"], found),
         "word": {"ok": "OK", "failed": "Failed", "unknown": "Unknown"}[record["status"]],
         "facts": facts,
         "headline": headline,
@@ -314,6 +323,11 @@ def summary_lines(record: Mapping[str, Any], width: int) -> list[str]:
             parts.append(f"{wording.size(totals['restored_bytes'])} restored")
         if "copied_objects" in totals and not record["check_mode"]:
             parts.append(f"{wording.number(totals['copied_objects'])} files copied")
+        if "freed_bytes" in totals:
+            parts.append(f"{wording.size(totals['freed_bytes'])} given back")
+        found = findings.of_host(of_host["steps"], host=name)
+        if found is not None:
+            parts.append(f"{found['count']} findings")
         parts.append(wording.duration(of_host["duration_s"]))
         text = f"{wording.shortened(name, 30):<{min(longest, 30)}}  {of_host['status']:<7}  {', '.join(parts)}"
         lines.append(text if len(text) <= width else f"{text[: width - 1]}…")

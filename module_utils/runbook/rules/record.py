@@ -391,7 +391,7 @@ def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _figures_of_host(steps: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+def _figures_of_host(steps: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     totals: dict[str, float] = {}
     for step in steps:
         module = short_name(step["module"])
@@ -401,7 +401,20 @@ def _figures_of_host(steps: Iterable[Mapping[str, Any]]) -> dict[str, float]:
             if is_number(value) and not (module == "pg_backup" and step["status"] != "ok"):
                 name = _TOTAL_NAMES.get((module, key), key)
                 totals[name] = totals.get(name, 0) + value
-    return totals
+    return totals | _bloat_of_host(steps)
+
+
+def _bloat_of_host(steps: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Bloat before and after, and what was given back in between; bloat that is unknown is left out."""
+    told = [step["figures"].get("bloat_bytes") for step in steps if short_name(step["module"]) == "pg_bloat_info"]
+    named = zip(("bloat_before_bytes", "bloat_after_bytes"), told[:1] + told[1:][-1:], strict=False)
+    found: dict[str, float] = {name: value for name, value in named if is_number(value)}
+    for step in steps:
+        if short_name(step["module"]) in ("pg_compact", "pg_reindex"):
+            before, after = (step["figures"].get(f"size_{when}_bytes") for when in ("before", "after"))
+            if is_number(before) and is_number(after):
+                found["freed_bytes"] = found.get("freed_bytes", 0) + before - after
+    return found
 
 
 def _totals(hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
