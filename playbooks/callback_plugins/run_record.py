@@ -132,7 +132,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         counts = {host: dict(stats.summarize(host)) for host in sorted(stats.processed)}
         try:
             record = recorder.end(counts)
-        except (OSError, RunbookError) as error:
+        except Exception as error:  # Ansible would only warn of it, and end a run without its report green
             self._display.error(f"The run's report could not be written in {recorder.directory}: {error}")
             raise SystemExit(1) from None
         if record is None or recorder.directory is None:

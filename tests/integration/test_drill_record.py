@@ -71,6 +71,13 @@ def hold(folder: Path, **changes: Any) -> tuple[int, str, Path]:
     return done.returncode, done.stdout, made.pop()
 
 
+def test_a_report_that_cannot_be_made_ends_the_run_red(folder: Path):
+    code, said, made = hold(folder, started_at="0001-01-01T00:00:00+14:00")  # before all times in UTC
+    assert code != 0, said
+    assert (made / "record.json").exists()
+    assert not (made / "report.html").exists()
+
+
 def test_a_drill_leaves_its_report_and_its_figures_whether_it_is_green_or_red(folder: Path):
     code, said, first = hold(folder)
     assert code == 0, said

@@ -199,6 +199,16 @@ def test_several_drills_of_a_run_stand_on_one_page_with_a_table_before_them():
     assert mixed.index('class="card hero ok"')
 
 
+def test_a_long_verdict_is_cut_and_its_checks_are_not():
+    told = "word " * 400 + "end."
+    document = drill_samples.drill(msg=told, status="breach", checks=[{"name": "c", "status": "breach", "msg": told}])
+    html = pages(folded(document))["drill.html"]
+    verdict = html.partition('<p class="verdict">')[2].partition("</p>")[0]
+    assert verdict.endswith("word …")
+    assert len(verdict) < 500
+    assert told in html
+
+
 def test_of_a_drill_that_was_told_twice_the_last_word_counts():
     first = drill_samples.drill(tear_down=None)
     found, broken = drill.documents(folded(first, drill_samples.drill()))

@@ -126,6 +126,12 @@ def test_a_check_that_is_not_ok_makes_the_drill_red_and_is_named(status):
     assert found.msg == f"sequences ({status}): public.users_id_seq is behind."
 
 
+def test_sentences_do_not_run_into_one_another():
+    bad = [{"name": name, "status": "breach", "msg": "no full stop"} for name in ("a", "b")]
+    found = rules.judge(WANTED, rules.Measured(rto_s=1, rpo_s=0), bad)
+    assert found.msg == "a (breach): no full stop. b (breach): no full stop."
+
+
 def test_a_service_that_is_away_longer_than_allowed_is_a_breach_and_not_unknown():
     def status(elapsed_s: float) -> str:
         return rules.judge(WANTED, rules.Measured(), [], elapsed_s=elapsed_s).objectives[0].status

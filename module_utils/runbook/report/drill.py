@@ -40,6 +40,8 @@ _DECADES = (0.1, 1, 10, 60, 600, 3600, 14_400, 86_400, 604_800)
 _FLOOR_S = 0.1
 #: Longer tables are in record.json.
 _MAX_ROWS = 200
+#: Characters of a verdict; what it names stands in full among the checks.
+_VERDICT, _RESULT = 480, 200
 
 
 def documents(record: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -141,7 +143,8 @@ def drill(document: Mapping[str, Any]) -> dict[str, Any]:
         "scenario": scenario,
         "tone": tone(document["status"]),
         "word": _WORDS[document["status"]],
-        "msg": document["msg"],
+        "msg": _brief(document["msg"], _VERDICT),
+        "result": _brief(document["msg"], _RESULT),
         "planted": (document["planted"] or "").replace("_", " "),
         "planted_msg": _planted(document),
         "way": recovery.get("way") or wording.NONE,
@@ -171,6 +174,11 @@ def drill(document: Mapping[str, Any]) -> dict[str, Any]:
         # Most drills have a check for it.
         "tear_down": None if any(each["name"] == "tear_down" for each in document["checks"]) else document["tear_down"],
     }
+
+
+def _brief(text: str, limit: int) -> str:
+    """The beginning of a text, to the last word that has room."""
+    return text if len(text) <= limit else f"{text[:limit].rsplit(' ', 1)[0]} …"
 
 
 def _estimate(document: Mapping[str, Any]) -> dict[str, str] | None:

@@ -231,9 +231,9 @@ def judge(
         count = f" All {len(made)} checks are ok." if made else ""
         return Judgement(OK, f"{judged[0].msg} {judged[1].msg}{count}", judged)
     bad.sort(key=lambda check: check.status != BREACH)
-    return Judgement(
-        overall((*judged, *made)), " ".join(f"{check.name} ({check.status}): {check.msg}" for check in bad), judged
-    )
+    named = (f"{check.name} ({check.status}): {check.msg}" for check in bad)
+    said = " ".join(text if text.endswith(".") else f"{text}." for text in named)
+    return Judgement(overall((*judged, *made)), said, judged)
 
 
 def _judge_rto(objectives: Objectives, known: float | None, elapsed_s: float | None) -> Check:
