@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
+from ansible.module_utils.runbook.drivers import lease
 from fakes.supabase import REF, TOKEN, FakeSupabase, lint
 
 from playbooks import Ended, Project
@@ -163,6 +164,23 @@ def test_one_finding_is_applied_and_then_gone(clean: Database, tmp_path: Path) -
     again = review(project, performance_apply=FOREIGN_KEY)
     assert again.last("pg_finding_apply")["msg"].startswith(f"Nothing to do: {FOREIGN_KEY} does not stand")
     assert not again.last("pg_finding_apply")["changed"]
+
+
+def test_the_owner_of_the_tables_applies_what_the_bastion_s_user_may_not(clean: Database, tmp_path: Path) -> None:
+    clean.run("DROP ROLE IF EXISTS app_owner", "CREATE ROLE app_owner LOGIN IN ROLE pg_read_all_stats")
+    for table in ("users", "messages"):
+        clean.run(f"ALTER TABLE {table} OWNER TO app_owner")
+    clean.run("DROP INDEX messages_user_id_key")
+    project = Project.for_database(tmp_path, clean, db_performance_login_user="app_owner")
+    try:
+        clean.run(*lease.DDL, "GRANT USAGE ON SCHEMA runbook TO app_owner", "GRANT ALL ON runbook.lease TO app_owner")
+        clean.run("GRANT CREATE ON SCHEMA public TO app_owner")
+        assert FOREIGN_KEY in found(review(project))
+        done = review(project, performance_apply=FOREIGN_KEY)
+        assert done.code == 0, done.output
+        assert clean.one("SELECT count(*) FROM pg_indexes WHERE indexname = 'messages_user_id_idx'") == 1
+    finally:
+        clean.run("REASSIGN OWNED BY app_owner TO CURRENT_USER", "DROP OWNED BY app_owner", "DROP ROLE app_owner")
 
 
 def test_supabase_s_advisors_are_merged_in_and_what_is_missing_is_red(database: Database, tmp_path: Path) -> None:
