@@ -227,9 +227,9 @@ def repack_client(session: Session) -> tuple[Client | None, str | None]:
 
 def _clients() -> list[Client]:
     """Each pg_repack of this machine that says its version."""
+    # The one on the PATH comes last: Debian's is a script that picks a version by itself.
     named = shutil.which("pg_repack")
-    places = [Path(named)] if named else []
-    places += [folder / "pg_repack" for folder in pgtools.bindirs()]
+    places = [*(folder / "pg_repack" for folder in pgtools.bindirs()), *([Path(named)] if named else [])]
     found = []
     for path in dict.fromkeys(place for place in places if place.is_file()):
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
