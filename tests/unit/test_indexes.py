@@ -225,6 +225,14 @@ def test_what_leads_nothing_is_not_redundant(narrow: Index, wide: Index) -> None
     assert judged(catalog(narrow, wide))[0] == {}
 
 
+def test_of_two_only_one_is_to_go():
+    """Where the wider one is unused, the narrow one is all that is left."""
+    pair = [index(2, "i", "1", **USED), index(3, "j", "1 2")]
+    assert list(judged(catalog(*pair))[0]) == ["unused_index:public.t.j"]
+    pair = [index(2, "i", "1"), index(3, "j", "1 2", **USED)]
+    assert list(judged(catalog(*pair))[0]) == ["unused_index:public.t.i"]
+
+
 def test_included_columns_may_be_keys_of_the_wider_one():
     pair = [index(2, "i", "1", included=frozenset({"2"}), **USED), index(3, "j", "1 2", **USED)]
     assert list(judged(catalog(*pair))[0]) == ["redundant_index:public.t.i"]

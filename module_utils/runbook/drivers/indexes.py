@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.drivers.postgres import Session
 
 #: A table that is dropped, or locked, between two of our queries makes one of them fail; then it is asked again.
-ATTEMPTS = 3
+ATTEMPTS = 6
 
 # What the server, or an extension, made for itself is not ours to judge.
 _OURS = """n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND n.nspname !~ '^pg_(temp|toast_temp)_'
@@ -137,17 +137,21 @@ LEFT JOIN pg_attribute AS a ON a.attrelid = o.refobjid AND a.attnum = o.refobjsu
 WHERE r.oid <> ALL (%(locked)s::bigint[]::oid[]) AND {ours}
   AND NOT (r.relpersistence = 'u' AND pg_is_in_recovery())
 """
-# What no sequence fills is known from the planner's statistics: their last bound is the highest value seen.
+# What no sequence fills is known from the planner's statistics: their last bound is the highest value seen. Who may not
+# read the column may not read those either.
 _FILLED_KEYS = """
 SELECT n.nspname, r.relname, a.attname, format_type(a.atttypid, NULL) AS column_type,
-  (s.histogram_bounds::text::bigint[])[array_upper(s.histogram_bounds::text::bigint[], 1)] AS last_value
+  (s.histogram_bounds::text::bigint[])[array_upper(s.histogram_bounds::text::bigint[], 1)] AS last_value,
+  has_column_privilege(r.oid, a.attnum, 'SELECT') OR EXISTS (SELECT FROM pg_depend AS o
+    WHERE o.classid = 'pg_class'::regclass AND o.refclassid = 'pg_class'::regclass AND o.refobjid = r.oid
+    AND o.refobjsubid = a.attnum AND o.deptype IN ('a', 'i')) AS readable
 FROM pg_index AS i
 JOIN pg_class AS r ON r.oid = i.indrelid
 JOIN pg_namespace AS n ON n.oid = r.relnamespace
 JOIN pg_attribute AS a ON a.attrelid = r.oid AND a.attnum = i.indkey[0] AND a.atttypid IN (21, 23)
-JOIN pg_stats AS s ON s.schemaname = n.nspname AND s.tablename = r.relname AND s.attname = a.attname
+LEFT JOIN pg_stats AS s ON s.schemaname = n.nspname AND s.tablename = r.relname AND s.attname = a.attname
   AND NOT s.inherited
-WHERE i.indisunique AND i.indnkeyatts = 1 AND s.histogram_bounds IS NOT NULL AND {ours}
+WHERE i.indisunique AND i.indnkeyatts = 1 AND {ours}
 """
 _SESSIONS = """
 SELECT pid, backend_start::text AS started_at, usename, application_name, state,
@@ -393,7 +397,14 @@ def _keys(session: Session, locked: Sequence[int]) -> list[Key]:
             )
         )
     keys += [
-        Key(None, QualifiedName(row["nspname"], row["relname"]), row["attname"], row["column_type"], row["last_value"])
+        Key(
+            sequence=None,
+            table=QualifiedName(row["nspname"], row["relname"]),
+            column=row["attname"],
+            data_type=row["column_type"],
+            last_value=row["last_value"],
+            readable=bool(row["readable"]),
+        )
         for row in _asked(session, _FILLED_KEYS.format(ours=_OURS))
     ]
     return keys

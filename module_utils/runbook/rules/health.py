@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.rules.bloat import size
 from ansible.module_utils.runbook.rules.findings import Finding, Unknown, finding_id
+from ansible.module_utils.runbook.rules.vacuum import some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -255,11 +256,11 @@ def keys(found_keys: Iterable[Key], quote: Callable[..., str], *, limit_percent:
 
 
 def hidden_keys(found_keys: Iterable[Key]) -> list[Unknown]:
-    """Sequences whose value this user may not read."""
-    names = [str(key.sequence) for key in found_keys if not key.readable]
+    """Sequences, and keys that no sequence fills, whose values this user may not read."""
+    names = [str(key.sequence or f"{key.table}.{key.column}") for key in found_keys if not key.readable]
     if not names:
         return []
-    return [Unknown("key_near_end", f"{len(names):,} sequences are not readable: GRANT SELECT on them to this user.")]
+    return [Unknown("key_near_end", f"Their last value is hidden: {some(names)}. GRANT SELECT on them to this user.")]
 
 
 def sessions(server: Server, limits: Limits) -> tuple[list[Finding], list[Unknown]]:

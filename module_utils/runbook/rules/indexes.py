@@ -592,7 +592,6 @@ def judge(
     """
     indexes = Indexes(catalog)
     found = duplicates(indexes, quote)
-    found += redundant(indexes, quote, without=[one.object for one in found])
     idle, unknown = unused(
         indexes,
         quote,
@@ -600,7 +599,10 @@ def judge(
         min_size_bytes=min_size_bytes,
         without=[one.object for one in found],
     )
-    found += idle + invalid(indexes, quote) + sequential_scans(indexes, min_size_bytes=min_size_bytes)
+    found += idle
+    # Not beside one that is to go itself: both statements together would leave no index at all.
+    found += redundant(indexes, quote, without=[one.object for one in found])
+    found += invalid(indexes, quote) + sequential_scans(indexes, min_size_bytes=min_size_bytes)
     if catalog.locked:
         unknown.append(
             Unknown("locked_tables", f"{some(list(catalog.locked))}: exclusively locked, so nobody looked. Run again.")
