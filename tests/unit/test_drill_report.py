@@ -343,10 +343,12 @@ def test_monitoring_is_told_of_the_last_drill_and_of_the_last_that_was_passed():
 @pytest.mark.parametrize("status", ["breach", "unknown"])
 def test_an_unknown_figure_replaces_the_one_of_the_drill_before(status):
     measured = {"rto_s": None, "rpo_s": None}
-    red = rules.lasting(folded(drill_samples.drill(status=status, measured=measured)))
+    later = drill_samples.at(86_400)
+    red = rules.lasting(folded(drill_samples.drill(status=status, measured=measured, finished_at=later)))
     green = rules.lasting(folded(drill_samples.drill()))
     both = rules.merged(red, green)["db1"]
     assert both["drill_last_success"] == 0
+    assert both["drill_last_timestamp_seconds"] == rules.epoch_s(later)
     assert math.isnan(both["drill_last_rto_seconds"])
     assert both["drill_last_success_timestamp_seconds"] == green["db1"]["drill_last_success_timestamp_seconds"]
     assert re.search(

@@ -53,10 +53,19 @@ def test_rpo_of_a_heartbeat():
         ({1, 2, 3, 4, 99}, 0.0, 0, 0),
         ({1, 2}, 10.0, 2, 0),
         ({1, 3, 4}, 21.0, 1, 1),
+        ({1, 3}, 21.0, 2, 1),
         ({2, 3, 4}, None, 1, 1),
         (set(), None, 4, 0),
     ],
-    ids=["all", "more than was acknowledged", "the last ones lost", "a hole", "the first lost", "nothing"],
+    ids=[
+        "all",
+        "more than was acknowledged",
+        "the last ones lost",
+        "a hole",
+        "a hole and the last",
+        "the first lost",
+        "nothing",
+    ],
 )
 def test_loss_goes_back_to_the_last_commit_before_which_nothing_is_missing(surviving, rpo_s, lost, holes):
     found = rules.loss({1: 100.0, 2: 111.0, 3: 120.0, 4: 121.0}, surviving)
@@ -64,6 +73,11 @@ def test_loss_goes_back_to_the_last_commit_before_which_nothing_is_missing(survi
     assert found.surviving_rows + found.lost_rows == found.acknowledged_rows == 4
     if lost:
         assert f"{lost} of 4" in found.msg
+
+
+def test_what_was_acknowledged_together_is_no_hole():
+    found = rules.loss({1: 10.0, 2: 11.0, 3: 11.0}, {1, 3})
+    assert (found.rpo_s, found.hole_rows) == (1.0, 0)
 
 
 def test_an_empty_ledger_knows_nothing():
@@ -124,6 +138,14 @@ def test_a_check_that_is_not_ok_makes_the_drill_red_and_is_named(status):
     found = rules.judge(WANTED, rules.Measured(rto_s=1, rpo_s=0), [OK_CHECK, bad])
     assert found.status == status
     assert found.msg == f"sequences ({status}): public.users_id_seq is behind."
+
+
+def test_the_verdict_names_what_is_wrong_before_what_is_unknown():
+    checks = [{"name": name, "status": name, "msg": "x."} for name in ("unknown", "breach")]
+    found = rules.judge(WANTED, rules.Measured(rto_s=None, rpo_s=0), checks)
+    assert [found.msg.index(part) for part in ("breach (", "rto (", "unknown (unknown)")] == sorted(
+        found.msg.index(part) for part in ("breach (", "rto (", "unknown (unknown)")
+    )
 
 
 def test_sentences_do_not_run_into_one_another():
