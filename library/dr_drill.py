@@ -396,8 +396,6 @@ TABLE = QualifiedName("public", "messages")
 LOOKS, LOOK_EVERY_S = 3, 0.5
 #: The clients of a drill that nobody ends, end after this.
 MOST_S = 3_600.0
-#: A base backup in S3 is compressed with LZ4; what it takes when it is unpacked is not written down.
-UNPACKED_FACTOR = 2
 SWITCH_S = 60.0
 
 
@@ -581,7 +579,7 @@ class Drill:
             "login_host": admin.host, "login_port": admin.port, "system_identifier": state["system_identifier"],
             "bucket": self.place()["bucket"], "is_replica": state.get("is_replica", False),
             "prefix": self.params["prefix"], "restore_way": chosen.get("way"), "backup_id": chosen.get("backup_id"),
-            "target_time": state.get("mistake_at") or "", "target_database": state.get("target_database"),
+            "target_time": state.get("target_time", ""), "target_database": state.get("target_database"),
             "restore_path": str(self.restore_path), "recovered": state.get("recovered", False),
         } | more  # fmt: skip
 
@@ -824,6 +822,7 @@ def decide(drill: Drill) -> dict[str, Any]:
             candidates += dumps(drill, before)
         if state["way"] != "dump":
             candidates += base_backups(drill, before)
+        drill.save(unusable=rules.unusable(candidates, state["failed"]))
         choice = rules.choose(candidates, way=state["way"], failed=state["failed"])
         chosen = choice.chosen
         rules.check_room(needed_bytes=chosen.size_bytes, free_bytes=room(drill, chosen.way), where=where(drill, chosen))
@@ -831,14 +830,16 @@ def decide(drill: Drill) -> dict[str, Any]:
         drill.phase("decide", begun, "breach", error.message)
         drill.save(failure=error.message)
         raise
+    target = chosen.point.isoformat() if chosen.point and (chosen.is_cut or before) else ""
     drill.save(
+        target_time=target,
         chosen={
             "way": chosen.way,
             "backup_id": chosen.backup_id,
             "point": chosen.point.isoformat() if chosen.point else None,
             "passed_over": [{"backup_id": each.backup_id, "reason": each.problem} for each in choice.passed_over],
             "costs_s": round(choice.costs_s, 3),
-        }
+        },
     )
     drill.phase("decide", begun, msg=choice.sentence())
     provision(drill)
@@ -856,7 +857,7 @@ def room(drill: Drill, way: str) -> int | None:
     given: int | None = drill.params["free_disk_bytes"]
     if given is not None:
         return given
-    return driver.free_bytes(drill.restore_path) if way == "pitr" or drill.is_sandbox else None
+    return engine_driver.Workshop(drill.restore_path).free_bytes() if way == "pitr" or drill.is_sandbox else None
 
 
 def dumps(drill: Drill, before: datetime | None) -> list[rules.Candidate]:
@@ -909,20 +910,23 @@ def base_backups(drill: Drill, before: datetime | None) -> list[rules.Candidate]
                 f"the archive is marked as that of cluster {marked}, not of {drill.state['system_identifier']}"
             )
         archive = pitr_rules.gather(engine.backups(), engine.wal_objects(), engine.history)
-        pitr_rules.choose(archive, pitr_rules.Target(time=before), timeline=None, backup_id=None)
+        windows = [each for each in pitr_rules.windows(archive) if before is None or each.start <= before]
+        if not windows:
+            # It says what can be restored.
+            pitr_rules.choose(archive, pitr_rules.Target(time=before), timeline=None, backup_id=None)
     except RunbookError as error:
         return [rules.Candidate("pitr", "archive", None, problem=error.message)]
     gaps: list[str] = []
-    for window in pitr_rules.windows(archive):
-        if before and before < window.start:
-            continue
+    for window in windows:
         entries = list(engine.store.entries(f"{engine.root}base/{window.backup.backup_id}/"))
         names = [entry.key.rpartition("/")[2] for entry in entries]
         missing = [part for part in ("backup.info", "data.tar") if not any(name.startswith(part) for name in names)]
         problem = f"{' and '.join(missing)} of it missing in the bucket" if missing else ""
-        size = sum(entry.size_bytes for entry in entries) * UNPACKED_FACTOR
-        point = min(before, window.end) if before else window.end
-        found.append(rules.Candidate("pitr", window.backup.backup_id, point, size, problem))
+        # Compressed: what it takes when it is unpacked is not written down anywhere.
+        size = sum(entry.size_bytes for entry in entries)
+        reach = pitr_rules.before_gap(archive, window) if window.gaps else window.end
+        point = min(before, reach) if before else reach
+        found.append(rules.Candidate("pitr", window.backup.backup_id, point, size, problem, is_cut=bool(window.gaps)))
         gaps += [f"{first} to {last}" if first != last else first for first, last in window.gaps]
     if gaps:
         msg = f"The WAL is broken: {', '.join(dict.fromkeys(gaps))} missing; nothing after that can be restored."
@@ -1001,6 +1005,10 @@ def look(drill: Drill) -> list[Check]:
         if state.get("columns"):
             checks.append(rules.judge_schema(state["columns"], driver.columns(session)))
         measured["restored_bytes"] = driver.sizes(session)
+        replayed = driver.last_replayed(session)
+        if replayed:
+            # Until now it was known only when S3 took the last segment.
+            state["chosen"]["point"] = replayed.isoformat()
         try:
             rows = driver.heartbeats(session)
         except Exception as error:
@@ -1129,8 +1137,10 @@ def make_document(drill: Drill, at: datetime) -> dict[str, Any]:
     if not recovered:
         measured["rpo_s"] = None
     chosen = state.get("chosen")
+    if not recovered:
+        chosen = dict.fromkeys(("way", "backup_id", "point", "costs_s")) | {"passed_over": state.get("unusable", [])}
     checks = [*state["checks"], *([state["archive_check"]] if "archive_check" in state else [])]
-    if chosen and chosen["passed_over"] and not drill.scenario.newest_bad:
+    if recovered and chosen["passed_over"] and not drill.scenario.newest_bad:
         bad = "; ".join(f"{each['backup_id']}: {each['reason']}" for each in chosen["passed_over"])
         checks.append({"name": "backups", "status": "breach", "msg": f"Could not be used: {bad}."})
     tear = state.get("tear_down") or {"status": "unknown", "msg": "It was not reached."}
@@ -1180,7 +1190,13 @@ def core(context: Context) -> dict[str, Any]:
         }  # fmt: skip
     else:
         with drill.folder.mine():
-            result = acts[params["action"]](drill)
+            try:
+                result = acts[params["action"]](drill)
+            except RunbookError as error:
+                if params["action"] != "begin" and drill.state:
+                    # The playbook sees by it that there is something to tear down.
+                    error.context["drill_id"] = drill.state["drill_id"]
+                raise
     if context.diff:
         result["diff"] = {"prepared": f"{result['msg']}\n"}
     return {"executed_queries": []} | result | {"duration_s": round(time.monotonic() - begun, 3)}

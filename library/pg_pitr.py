@@ -574,7 +574,7 @@ def backup(context: Context, engine: driver.Engine) -> dict[str, Any]:
     for backup_id in left:
         engine.delete_backup(backup_id)
     newest = made[-1]
-    size = sum(entry.size_bytes for entry in engine.store.entries(f"{engine.root}base/{newest.backup_id}/"))
+    size = engine.stored_bytes(newest.backup_id)
     also = f" Removed {len(left)} that had been interrupted." if left else ""
     return {
         "changed": True, "status": "ok", "backup_id": newest.backup_id, "size_bytes": size, "removed": left,
@@ -764,6 +764,12 @@ def prepare(context: Context, engine: driver.Engine) -> Job:
     if wanted and wanted != found:
         raise RunbookError(
             f"bindir: the backup is of PostgreSQL {wanted}, and {bindir} holds {found}; name the programs of {wanted}."
+        )
+    least, free = engine.stored_bytes(window.backup.backup_id), workshop.free_bytes()
+    if free < least:
+        raise RunbookError(
+            f"restore_path: {free:,} bytes are free there, and the base backup has {least:,} before it is unpacked; "
+            "make room, or name a folder on another disk."
         )
     return Job(target, window, archive, workshop, bindir, choose_port(params["port"], None))
 

@@ -123,7 +123,7 @@ def test_no_good_backup_is_an_error_that_names_each():
 def test_room_is_asked_for_before_the_restore():
     rules.check_room(needed_bytes=10, free_bytes=10, where="here")
     rules.check_room(needed_bytes=10, free_bytes=None, where="here")
-    with pytest.raises(RunbookError, match="needs about 11 bytes and 10 are free in here"):
+    with pytest.raises(RunbookError, match="needs at least 11 bytes and 10 are free in here"):
         rules.check_room(needed_bytes=11, free_bytes=10, where="here")
 
 

@@ -168,13 +168,6 @@ def is_alive(controller: str) -> bool:
     return host == socket.gethostname() and pid.isdigit() and "ansible" in command_line(int(pid))
 
 
-def free_bytes(path: Path) -> int:
-    """Free room where a folder lies, or would."""
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free
-
-
 # --- servers ----------------------------------------------------------------------------------------------------------
 
 
@@ -305,6 +298,12 @@ def heartbeats(session: postgres.Session) -> dict[int, int]:
         return {}
     rows = session.query("SELECT id, (extract(epoch FROM beat_at) * 1000000)::bigint AS us FROM runbook.heartbeat")
     return {int(row["id"]): int(row["us"]) for row in rows}
+
+
+def last_replayed(session: postgres.Session) -> datetime | None:
+    """Time of the last commit that a recovery replayed; None on a server that did not recover."""
+    at: datetime | None = session.query("SELECT pg_last_xact_replay_timestamp() AS at")[0]["at"]
+    return at
 
 
 def sizes(session: postgres.Session) -> int:

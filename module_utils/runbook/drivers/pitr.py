@@ -276,6 +276,10 @@ class Engine:
         except FileNotFoundError:
             return None
 
+    def stored_bytes(self, backup_id: str) -> int:
+        """Size of a base backup as it lies in the bucket, compressed."""
+        return sum(entry.size_bytes for entry in self.store.entries(f"{self.root}base/{backup_id}/"))
+
     # What changes something.
 
     def make_backup(self, target: postgres.Target, *, jobs: int, deadline_s: float) -> None:
@@ -465,6 +469,13 @@ class Workshop:
         draft = self.path / "restore.json.tmp"
         draft.write_text(json.dumps(facts, indent=1) + "\n")
         draft.replace(self.note)
+
+    def free_bytes(self) -> int:
+        """Room for what is restored."""
+        place = self.path
+        while not place.exists():
+            place = place.parent
+        return shutil.disk_usage(place).free
 
     def foreign(self) -> list[str]:
         """What lies there though no restore of ours put it there."""

@@ -8,7 +8,7 @@ is killed; the backups of that environment are restored to a target that is prov
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -61,10 +61,10 @@ PLANTS: dict[str, tuple[Way, ...]] = {
 
 #: Words of which a red drill must use one to have named the fault.
 NAMES: dict[str, tuple[str, ...]] = {
-    "flipped_byte": ("SHA-256", "messages"),
+    "flipped_byte": ("SHA-256", "is damaged", "messages"),
     "missing_object": ("missing",),
     "truncated_object": ("instead of",),
-    "truncated_wal": ("WAL",),
+    "truncated_wal": ("has wrong size", "could not restore file", "WAL after"),
     "wrong_database": ("cluster",),
     "older_schema": ("older schema",),
 }
@@ -168,6 +168,8 @@ class Candidate:
     point: datetime | None
     size_bytes: int = 0
     problem: str = ""
+    #: The end of the archive cannot be reached, so the point has to be named as the target.
+    is_cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -204,16 +206,7 @@ def choose(candidates: Iterable[Candidate], *, way: str, failed: Mapping[str, st
     :raises RunbookError: none is good; the sentence says what is wrong with each
     """
     wanted = [each for each in candidates if way in ("best", each.way)]
-    judged = [
-        Candidate(
-            each.way,
-            each.backup_id,
-            each.point,
-            each.size_bytes,
-            each.problem or failed.get(f"{each.way}/{each.backup_id}", ""),
-        )
-        for each in wanted
-    ]
+    judged = [replace(each, problem=each.problem or failed.get(f"{each.way}/{each.backup_id}", "")) for each in wanted]
     # A backup whose point is not known was made to be the newest one.
     judged.sort(key=lambda each: (each.point is None, each.point, each.way == "pitr", each.backup_id), reverse=True)
     good = next((number for number, each in enumerate(judged) if not each.problem and each.point), None)
@@ -221,6 +214,12 @@ def choose(candidates: Iterable[Candidate], *, way: str, failed: Mapping[str, st
         bad = "; ".join(f"{each.way} {each.backup_id}: {each.problem or 'leads to no point'}" for each in judged)
         raise RunbookError(f"No backup is good, so nothing can be restored. {bad or 'There is none.'}")
     return Choice(judged[good], tuple(judged[:good]))
+
+
+def unusable(candidates: Iterable[Candidate], failed: Mapping[str, str]) -> list[dict[str, str]]:
+    """What is known to be bad, for the drill's document."""
+    reasons = [(each.backup_id, each.problem or failed.get(f"{each.way}/{each.backup_id}", "")) for each in candidates]
+    return [{"backup_id": name, "reason": reason} for name, reason in reasons if reason]
 
 
 def check_room(*, needed_bytes: int, free_bytes: int | None, where: str) -> None:
@@ -231,8 +230,8 @@ def check_room(*, needed_bytes: int, free_bytes: int | None, where: str) -> None
     """
     if free_bytes is not None and free_bytes < needed_bytes:
         raise RunbookError(
-            f"The backup needs about {needed_bytes:,} bytes and {free_bytes:,} are free in {where}; make room before "
-            "the restore begins."
+            f"The backup needs at least {needed_bytes:,} bytes and {free_bytes:,} are free in {where}; make room before"
+            " the restore begins."
         )
 
 

@@ -305,6 +305,16 @@ def windows(archive: Archive, timeline: int | None = None) -> list[Window]:
     return [each for each in found if each is not None]
 
 
+def before_gap(archive: Archive, each: Window) -> datetime:
+    """A moment before the first gap of a window for which the WAL that is there surely holds a later commit.
+
+    What the last segment holds is older than the moment at which it was archived, so that one may not be reached. A
+    server that writes all the time has commits in it that are newer than the archiving of the segment before.
+    """
+    taken_at = archive.segments.get(Segment(each.timeline, each.last - 1))
+    return max(taken_at, each.start) if taken_at else each.start
+
+
 def spans(found: Iterable[Window]) -> list[tuple[datetime, datetime]]:
     """The same as stretches of time, those that touch put together, oldest first."""
     merged: list[tuple[datetime, datetime]] = []

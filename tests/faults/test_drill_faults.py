@@ -1,0 +1,258 @@
+"""A drill with bad luck: kills, gaps, no room, no backup, a target that is production; and faults that it must find."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible.module_utils.runbook.drivers.pgtools import Cluster, command_line, find_bindir
+from ansible.module_utils.runbook.rules.drill_plan import names_fault
+from conftest import Database, free_port, module_process, run_module
+from drill_run import DATABASE, PASSWORD, DrillRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from conftest import S3
+
+
+@pytest.fixture
+def drill(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DrillRun]:
+    # For the test's own connections to the drill's server.
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    made = DrillRun(tmp_path, s3)
+    yield made
+    if (tmp_path / "drill" / "drill.json").exists():
+        made.act("tear_down")
+
+
+def wait_for(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < deadline, "it did not happen within a minute"
+        time.sleep(0.02)
+
+
+def buckets(s3: S3) -> list[str]:
+    return [each["Name"] for each in s3.client().list_buckets()["Buckets"] if each["Name"].startswith("runbook-drill-")]
+
+
+def left_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(("way", "fault"), [("pitr", "flipped_byte"), ("dump", "older_schema")])
+def test_a_planted_fault_makes_the_drill_red_and_is_named(drill: DrillRun, way: str, fault: str):
+    drill.options |= {"way": way, "plant": fault, "self_test": True}
+    document = drill.whole()
+    assert (document["status"], document["planted"]) == ("breach", fault)
+    assert names_fault(fault, document)
+    assert "was found" in drill.said["msg"]
+    # It went on to look for another backup, and there was none.
+    assert [each["reason"] for each in document["recovery"]["passed_over"]] != []
+    assert document["measured"]["rto_s"] is None
+    assert left_in(drill.folder / "drill") == {"lock"}
+
+
+def test_kill_9_a_gap_no_room_and_an_interrupted_restore(drill: DrillRun, s3: S3):
+    folder = drill.folder / "drill"
+    drill.options |= {"way": "pitr"}
+
+    # kill -9 in the middle of the making: the next drill finds what is left, and removes it.
+    given: dict[str, Any] = {
+        "action": "begin", "state_dir": str(folder), "environment": "sandbox", "host": "db", "server": "db",
+        "login_host": "127.0.0.1", "login_user": "postgres", "login_password": PASSWORD, "login_db": DATABASE,
+        "bindir": os.environ.get("PG_BINDIR"), **s3.options("unused"),
+    }  # fmt: skip
+    killed = module_process("dr_drill", given)
+    primary = Cluster(Path(), folder / "primary" / "data", 0)
+    wait_for(primary.pid)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    orphan = primary.pid()
+    assert orphan is not None
+    before = buckets(s3)
+    drill.prepare()
+    living = Database("127.0.0.1", drill.said["login_port"], "postgres", "postgres")
+    client, bucket = s3.client(), drill.said["bucket"]
+    assert command_line(orphan) == ""
+    assert len(buckets(s3)) == len(before) == 2
+    assert not set(before) & set(buckets(s3))
+
+    # A drill that is alive is left alone.
+    sleeper = [sys.executable, "-c", "import time; time.sleep(60)", "ansible-playbook"]
+    playbook = subprocess.Popen(sleeper)
+    controller = f"{socket.gethostname()}/{playbook.pid}"
+    note = folder / "drill.json"
+    text = note.read_text()
+    note.write_text(text.replace('"controller": ""', f'"controller": "{controller}"'))
+    refused = drill.act("begin")
+    assert refused.failed
+    assert "is under way" in refused.result["msg"]
+    playbook.kill()
+    playbook.wait()
+    note.write_text(text)
+
+    def segments() -> list[str]:
+        listed = client.list_objects_v2(Bucket=bucket, Prefix="pitr/db/wals/")["Contents"]
+        return sorted(each["Key"] for each in listed if re.fullmatch(r"[0-9A-F]{24}\.zst", Path(each["Key"]).name))
+
+    known = len(segments())
+    for number in range(1, 4):
+        living.run("SELECT pg_switch_wal()")
+        wait_for(lambda wanted=known + number: len(segments()) >= wanted)
+    drill.step("outage")
+    assert left_in(folder) >= {"lost", "drill.json"}
+    assert not (folder / "primary" / "data").exists()
+
+    # The WAL has a gap: one segment is gone, and the newest behind it helps nobody.
+    gone = segments()[-2]
+    client.delete_object(Bucket=bucket, Key=gone)
+
+    # There is no room: said before anything moves.
+    full = drill.act("decide", free_disk_bytes=1000)
+    assert full.failed
+    assert "1,000 are free" in full.result["msg"]
+    assert not (folder / "restore").exists()
+
+    # A restore that is killed is run again.
+    drill.step("decide")
+    more = {name: drill.said[name] for name in ("restore_path", "backup_id", "target_time")}
+    options = drill.login(action="restore", environment="sandbox", server="db", bindir=os.environ.get("PG_BINDIR"))
+    stopped = module_process("pg_pitr", options | more)
+    wait_for((folder / "restore" / "restore.json").exists)
+    stopped.send_signal(signal.SIGKILL)
+    stopped.communicate()
+    assert not drill.restore().failed
+    drill.step("verify")
+    assert drill.said["recovered"], drill.said["msg"]
+
+    document = drill.judge()
+    assert document["status"] == "breach"
+    assert f"The WAL is broken: {Path(gone).stem} missing" in document["msg"]
+    assert document["measured"]["rto_s"] > 0
+    assert left_in(folder) == {"lock", "history", "lessons"}
+    assert buckets(s3) == []
+
+
+def test_the_newest_backup_is_bad_and_the_one_before_serves(drill: DrillRun):
+    drill.options |= {"way": "dump", "scenario": "newest_backup_bad"}
+    document = drill.whole()
+    assert document["status"] == "ok", document["msg"]
+    recovery = document["recovery"]
+    assert recovery["costs_s"] > 0
+    assert [("missing" in each["reason"]) for each in recovery["passed_over"]] == [True]
+    decided = [phase["msg"] for phase in document["phases"] if phase["name"] == "decide"]
+    assert "Passed over, which costs" in decided[0]
+
+
+# Elsewhere than in the sandbox ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[Cluster]:
+    """Another server, to which staging's backups are restored."""
+    folder = Path(tempfile.mkdtemp(prefix="runbook-drill-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    made = Cluster(find_bindir(os.environ.get("PG_BINDIR")), folder / "data", free_port())
+    made.init()
+    made.start(fsync="off", autovacuum="off")
+    yield made
+    made.stop("immediate")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def staging(s3: S3, database: Database, target: Cluster, tmp_path: Path) -> DrillRun:
+    """A drill of a database of staging, with a bucket in which nothing lies."""
+    there = Database("127.0.0.1", target.port, "postgres", "postgres")
+    identifier = "SELECT system_identifier::text FROM pg_control_system()"
+    named = {
+        "login_host": "127.0.0.1", "login_port": target.port, "login_user": "postgres", "ssl_mode": "prefer",
+        "system_identifier": there.one(identifier),
+    }  # fmt: skip
+    options = {
+        "environment": "staging", "way": "dump", "target": named, "system_identifier": database.one(identifier),
+        **database.login, **s3.options(s3.bucket(environment="staging")),
+    }  # fmt: skip
+    return DrillRun(tmp_path, s3, options)
+
+
+def test_a_target_that_is_production_is_refused_before_anything(staging: DrillRun, database: Database):
+    own = staging.options["target"] | {
+        "login_port": database.port, "system_identifier": staging.options["system_identifier"],
+    }  # fmt: skip
+    refused = staging.act("begin", target=own)
+    assert refused.failed
+    assert "never restores onto production" in refused.result["msg"]
+    # Even where the inventory pins another cluster: the living one is asked.
+    refused = staging.act("begin", target=own, system_identifier="4711")
+    assert "never restores onto production" in refused.result["msg"]
+    planted = staging.act("begin", plant="flipped_byte")
+    assert "in the sandbox alone" in planted.result["msg"]
+    late = staging.act("begin", announce_days=7, announcement={"announced_at": "2026-01-31"})
+    assert "was not announced" in late.result["msg"]
+    assert left_in(staging.folder / "drill") == {"lock"}
+
+
+def test_without_a_backup_the_drill_is_red_and_says_so(staging: DrillRun):
+    checked = staging.act("begin", check=True)
+    assert "Would drill" in checked.result["msg"]
+    assert not (staging.folder / "drill").exists()
+    staging.step("begin")
+    staging.step("outage")
+    assert staging.act("decide").failed
+    document = staging.judge()
+    assert document["status"] == "breach"
+    assert "there is none of this database" in document["msg"]
+    assert staging.act("verify").failed, "a drill that was judged is over"
+
+
+def test_stagings_backup_is_restored_elsewhere_measured_and_removed(
+    staging: DrillRun, database: Database, target: Cluster
+):
+    database.run(
+        "CREATE TABLE public.people (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text)",
+        "INSERT INTO public.people (name) SELECT md5(n::text) FROM generate_series(1, 500) n",
+        "CREATE SCHEMA runbook",
+        "CREATE TABLE runbook.heartbeat (id bigint PRIMARY KEY, beat_at timestamptz NOT NULL)",
+        "INSERT INTO runbook.heartbeat VALUES (1, '2026-02-01T10:00:00Z')",
+    )
+    options = {name: staging.options[name] for name in ("bucket", "region", "endpoint_url", "access_key", "secret_key")}
+    given = database.login | options | {"environment": "staging", "prefix": "logical"}
+    dumped = run_module("pg_backup", given | {"server_side_encryption": "none"})
+    assert not dumped.failed, dumped.result["msg"]
+    # The living database went on for a while.
+    database.run("INSERT INTO runbook.heartbeat VALUES (2, '2026-02-01T10:20:00Z')")
+
+    staging.step("begin")
+    staging.step("outage")
+    staging.step("decide")
+    restored = run_module(
+        "pg_restore",
+        options
+        | {"login_host": "127.0.0.1", "login_port": target.port, "login_user": "postgres", "login_db": "postgres"}
+        | {"prefix": "logical", "database": database.name, "target_database": staging.said["target_database"]},
+    )
+    assert not restored.failed, restored.result["msg"]
+    staging.step("verify")
+    document = staging.judge()
+    statuses = {check["name"]: check["status"] for check in document["checks"]}
+    assert statuses["contents"] == "ok"
+    assert document["measured"]["rpo_s"] == 1200
+    assert document["measured"]["rto_s"] > 0
+    assert document["extrapolation"]["production_bytes"] > 0
+    # amcheck is not installed there: unknown is not green.
+    assert (statuses["amcheck"], document["status"]) == ("unknown", "unknown")
+    names = Database("127.0.0.1", target.port, "postgres", "postgres").run("SELECT datname FROM pg_database")
+    assert {row[0] for row in names} == {"postgres", "template0", "template1"}
+    assert database.one("SELECT count(*) FROM public.people") == 500
