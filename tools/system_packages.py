@@ -31,6 +31,14 @@ class Need:
         return shutil.which(self.program, path=os.pathsep.join(places))
 
 
+class Extension(Need):
+    """An extension of PostgreSQL that has no program, only a library."""
+
+    def found(self) -> str | None:
+        """Where a server of this machine finds it."""
+        return next((str(path) for path in Path("/usr/lib/postgresql").glob(f"*/lib/{self.program}.so")), None)
+
+
 NEEDS = (
     Need("pgbouncer", "pgbouncer", "tests with a transaction pooler before the database"),
     Need("faketime", "faketime", "tests with a clock that is off"),
@@ -39,6 +47,7 @@ NEEDS = (
     Need("promtool", "prometheus", "tests of the alert rules"),
     # Of Debian 12; elsewhere its name bears another version, and the line at the end says what is missing.
     Need("pg_repack", "postgresql-15-repack", "tests of pg_repack, the way to compact tables while everybody works"),
+    Extension("hypopg", "postgresql-15-hypopg", "tests of indexes that the planner is asked about (HypoPG)"),
 )
 
 
