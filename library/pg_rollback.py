@@ -373,6 +373,7 @@ def look_for_losses(
         )  # fmt: skip
         done += table.size_bytes
         context.progress.update("count what would be lost", done, total, "bytes")
+    session.query("SELECT set_config('statement_timeout', %s, false)", (str(STATEMENT_TIMEOUT_MS),))
     then = {str(QualifiedName(each.schema, each.name)) for each in manifest.tables} if manifest else None
     return rules.judge_losses(sorted(counted, key=lambda each: each.table), point, then)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansible.module_utils.runbook.drivers import lease, postgres
-from conftest import Database
+from conftest import Database, run_module
 from pitr_primary import PASSWORD, Primary, end, make_primary
 
 from playbooks import Project
@@ -93,11 +93,13 @@ def test_to_a_moment_after_a_kill(primary: Primary, app: Database, project: Proj
     assert "cannot be reached; what can be restored is" in refused.output
     assert "pg_backup" not in refused.results or refused.last("pg_backup")["state"] == "skipped"
 
-    planned = project.run("rollback.yml", *DB, "--check", **options)
-    assert planned.code == 0, planned.output
-    plan = planned.results["pg_rollback"][0]
+    login = {"login_password": PASSWORD, "restore_path": project.all_vars["db_rollback_restore_path"]}
+    asked = {"action": "plan", "environment": "sandbox", "target_time": moment, "replace": "app"}
+    planned = run_module("pg_rollback", app.login | login | primary.s3.options(primary.bucket) | asked, check=True)
+    plan = planned.result
     (loss,) = plan["losses"]
     assert (loss["newer_rows"], loss["evidence"], loss["at_least"]) == (8, "commit_timestamp", False)
+    assert plan["executed_queries"] == []
     assert not (primary.folder / "restore").exists()
     assert objects(primary) == []
 
@@ -122,7 +124,7 @@ def test_to_a_moment_after_a_kill(primary: Primary, app: Database, project: Proj
     assert objects(primary) == []
     others = app.run("SELECT datname FROM pg_database WHERE datname LIKE 'app%'")
     assert {row[0] for row in others} == {"app", aside.name}
-    assert PASSWORD not in planned.output + done.output
+    assert PASSWORD not in refused.output + done.output
 
 
 def objects(primary: Primary) -> list[str]:

@@ -91,6 +91,8 @@ def test_a_copy_is_made_once_and_then_waits_for_its_swap():
     ready = plan(database(COPY, Marker("proven", "app", "t")))
     assert [step for step, todo in ready.steps.items() if todo] == ["compare", "integrity", "clean"]
     assert f"-e db_rollback_target_time={POINT.isoformat()} -e db_rollback_replace=app" in rules.next_step(ready)
+    odd = plan(name="my app's")
+    assert """-e '{"db_rollback_replace": "my app'"'"'s"}'""" in rules.next_step(odd)
     for state in ("restoring", "unproven", "failed"):
         assert not plan(database(COPY, Marker(state, "app", "t"))).is_ready
     other = database("app_rollback_2026-11-20T03-00-00Z", Marker("proven", "app", "t"))

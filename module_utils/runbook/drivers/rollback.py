@@ -66,13 +66,17 @@ def read_room(session: Session, *, data_free_bytes: int | None, path: str) -> Ro
     if not path:
         return Room(data_free_bytes, None)
     there = Path(path)
-    while not there.exists():
-        there = there.parent
-    free = shutil.disk_usage(there).free
-    is_shared = False
-    if data_free_bytes is not None:
-        data = session.query("SELECT current_setting('data_directory') AS path")[0]["path"]
-        is_shared = Path(data).stat().st_dev == there.stat().st_dev
+    try:
+        while not there.exists():
+            there = there.parent
+        free = shutil.disk_usage(there).free
+        is_shared = False
+        if data_free_bytes is not None:
+            data = session.query("SELECT current_setting('data_directory') AS path")[0]["path"]
+            is_shared = Path(data).stat().st_dev == there.stat().st_dev
+    except OSError:
+        # The folders belong to another user, who may look.
+        return Room(data_free_bytes, None)
     return Room(data_free_bytes, free, is_shared)
 
 

@@ -8,13 +8,16 @@ two make a copy beside the living database, and the copy takes its name only whe
 What is lost are the rows that were written after the point. Before a copy exists the living database alone can be
 asked: by the commit timestamps of its rows, where the server keeps them, or by columns such as ``updated_at``. Both see
 rows that are there, so what was deleted since, and will come back, is never among them. A column says at least so many:
-an application may have left it as it was. Where neither is there, it is not known. Once the copy exists, every table of
-both is counted and hashed.
+an application may have left it as it was. A commit timestamp may say too many: pg_repack, ALTER TABLE and a restore
+write rows anew. Where neither is there, it is not known. Once the copy exists, every table of both is counted and
+hashed.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -525,21 +528,31 @@ def words(chosen: Plan) -> list[str]:
     return [text for step, text in lines.items() if steps[step]]
 
 
+def _extra(name: str, value: str) -> str:
+    """A variable as it is typed for ansible-playbook; one with spaces and the like as JSON.
+
+    >>> print(_extra("db_rollback_undo", "my db"))
+    -e '{"db_rollback_undo": "my db"}'
+    """
+    plain = re.fullmatch(r"[\w.:+-]+", value, re.ASCII)
+    return f"-e {name}={value}" if plain else f"-e {shlex.quote(json.dumps({name: value}, ensure_ascii=False))}"
+
+
 def next_step(chosen: Plan) -> str:
     """What was left undone on purpose, and what to type for it; empty where nothing was."""
+    command = "playbooks/rollback.yml --tags db"
     if chosen.previous is not None:
-        return f"To undo it: playbooks/rollback.yml --tags db -e db_rollback_undo={chosen.previous}"
+        return f"To undo it: {command} {_extra('db_rollback_undo', chosen.previous)}"
     if chosen.method == "undo" or chosen.replaces:
         return ""
-    point = chosen.point.isoformat() if chosen.point else ""
-    where = (
-        f"db_rollback_backup={chosen.backup_id}" if chosen.method == "backup" else f"db_rollback_target_time={point}"
-    )
-    what = "<reference of the project>" if chosen.method == "supabase" else chosen.database
-    return (
-        f"{chosen.database} is as it was. To replace it: playbooks/rollback.yml --tags db -e {where} "
-        f"-e db_rollback_replace={what}"
-    )
+    if chosen.method == "backup":
+        where = _extra("db_rollback_backup", chosen.backup_id)
+    else:
+        where = _extra("db_rollback_target_time", chosen.point.isoformat() if chosen.point else "")
+    what = _extra("db_rollback_replace", chosen.database)
+    if chosen.method == "supabase":
+        what = "-e db_rollback_replace=<reference of the project>"
+    return f"{chosen.database} is as it was. To replace it: {command} {where} {what}"
 
 
 def sentence(chosen: Plan, losses: Sequence[Loss], *, now: datetime) -> str:
