@@ -6,7 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible.module_utils.runbook.rules import record
 from conftest import Database, Outcome, run_module
+from record_samples import Sample
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,10 +28,12 @@ def entry(outcome: Outcome, part: str) -> dict[str, Any]:
 
 
 def keep(runs: Path, name: str, outcome: Outcome) -> None:
-    """Write the record of a run that had this result, beside the record of another module's run."""
-    step = {"module": "pg_query_info", "figures": outcome.result}
+    """Write the record of a run that had this result, as the callback makes it."""
+    sample = Sample()
+    figures = record.redact(record.figures(outcome.result, own=True))
+    sample.result(sample.task("Look at queries", "pg_query_info"), "db1", figures=figures)
     (runs / name).mkdir()
-    (runs / name / "record.json").write_text(json.dumps({"hosts": {"db1": {"steps": [step]}}}))
+    (runs / name / "record.json").write_text(json.dumps(record.fold(sample.events)))
 
 
 @pytest.fixture
