@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 #: Key of the mark in the database's comment. Only a database that bears it is ever dropped.
 MARK = "runbook_demo"
+_COUNTS_QUERIES = """
+SELECT 1 FROM pg_settings AS s JOIN pg_available_extensions AS e ON e.name = 'pg_stat_statements'
+WHERE s.name = 'shared_preload_libraries' AND s.setting LIKE '%pg_stat_statements%'
+"""
 
 
 def look(session: Session, name: str) -> dict[str, Any] | None:
@@ -67,6 +71,9 @@ def make(
             statement_timeout_ms=3_600_000,
             purpose="demo database",
         ) as filling:
+            # For the review of its performance, where the server has loaded the library and shows that it has.
+            if filling.query(_COUNTS_QUERIES):
+                filling.execute("CREATE EXTENSION pg_stat_statements SCHEMA public")
             fill(filling.connection, steps, on_step)
         session.execute(comment.format(identifier, sql.Literal(json.dumps({MARK: mark | {"ready": True}}))))
     except psycopg2.Error as error:
