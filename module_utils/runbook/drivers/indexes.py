@@ -66,9 +66,7 @@ SELECT c.oid::bigint AS oid, s.nspname, c.relname, c.relkind::text AS relkind, m
   i.indisunique, i.indisprimary, i.indisreplident, i.indisvalid AND i.indisready AND i.indislive AS is_valid,
   {nulls} AS nulls_not_distinct, k.conname, coalesce(k.referenced, false) AS referenced,
   h.inhparent::bigint AS parent_oid, pg_stat_get_numscans(c.oid) AS scans, {last_scan} AS last_scan,
-  {created} AS created_at, pg_get_indexdef(c.oid) AS definition,
-  EXISTS (SELECT FROM pg_stat_progress_create_index AS p WHERE p.datname = current_database()
-    AND NOT i.indisvalid AND coalesce(p.relid = i.indrelid, true)) AS is_building
+  {created} AS created_at, pg_get_indexdef(c.oid) AS definition
 FROM pg_index AS i
 JOIN pg_class AS c ON c.oid = i.indexrelid
 JOIN pg_namespace AS s ON s.oid = c.relnamespace
@@ -79,6 +77,8 @@ LEFT JOIN (SELECT conindid, min(conname) FILTER (WHERE contype IN ('p', 'u', 'x'
   FROM pg_constraint WHERE conindid <> 0 GROUP BY conindid) AS k ON k.conindid = c.oid
 WHERE i.indrelid = ANY (%(tables)s::bigint[]::oid[])
 """
+# Whose table is hidden from this user may be on any.
+_BUILDING = "SELECT relid::bigint AS oid FROM pg_stat_progress_create_index WHERE datname = current_database()"
 _FOREIGN_KEYS = """
 SELECT k.oid::bigint AS oid, k.conname, k.conrelid::bigint AS table_oid, k.confrelid::bigint AS referenced_oid,
   nullif(k.conparentid, 0)::bigint AS parent_oid, k.conkey,
@@ -215,6 +215,8 @@ def read(session: Session) -> Catalog:
     free = [oid for oid in named if oid not in locked]
     version = session.server_version
     commits = session.query("SELECT current_setting('track_commit_timestamp')::boolean AS kept")[0]["kept"]
+    # Asked before and after, for one that begins, and one that ends meanwhile.
+    building = session.query(_BUILDING)
     rows = _asked(
         session,
         _INDEXES.format(
@@ -224,6 +226,8 @@ def read(session: Session) -> Catalog:
         ),
         {"tables": free},
     )
+    building += session.query(_BUILDING)
+    tables_at_work = {row["oid"] for row in building}
     sizes = bloat.sizes(session, [oid for oid in free if named[oid].kind != "p"])
     sizes |= bloat.sizes(session, [row["oid"] for row in rows if row["relkind"] == "i"])
     counted = _counted(session)
@@ -244,7 +248,9 @@ def read(session: Session) -> Catalog:
         tables={oid: _sized(table, sizes) for oid, table in named.items()},
         # What was dropped meanwhile has no definition any more.
         indexes=[
-            _index(row, sizes) for row in rows if row["definition"] and row["is_partial"] == bool(row["predicate"])
+            _index(row, sizes, tables_at_work)
+            for row in rows
+            if row["definition"] and row["is_partial"] == bool(row["predicate"])
         ],
         foreign_keys=keys,
         now=counted["now"],
@@ -283,7 +289,7 @@ def _sized(table: Table, sizes: dict[int, int]) -> Table:
     return Table(**(vars(table) | {"size_bytes": sizes.get(table.oid)}))
 
 
-def _index(row: dict[str, Any], sizes: dict[int, int]) -> Index:
+def _index(row: dict[str, Any], sizes: dict[int, int], tables_at_work: set[int | None]) -> Index:
     columns = row["keys"].split(",")
     width = row["indnkeyatts"]
     words = row["expressions"]
@@ -302,7 +308,7 @@ def _index(row: dict[str, Any], sizes: dict[int, int]) -> Index:
         is_unique=row["indisunique"],
         nulls_not_distinct=row["nulls_not_distinct"],
         is_valid=row["is_valid"],
-        is_building=row["is_building"],
+        is_building=not row["is_valid"] and bool(tables_at_work & {row["table_oid"], None}),
         is_primary=row["indisprimary"],
         is_replica_identity=row["indisreplident"],
         constraint=row["conname"],
