@@ -1136,7 +1136,7 @@ def make_document(drill: Drill, at: datetime) -> dict[str, Any]:
     measured = state["measured"] | {"rto_s": judging.rto_s(outage_at, service_at)}
     if not recovered:
         measured["rpo_s"] = None
-    chosen = state.get("chosen")
+    chosen: dict[str, Any] = state.get("chosen") or {}
     if not recovered:
         chosen = dict.fromkeys(("way", "backup_id", "point", "costs_s")) | {"passed_over": state.get("unusable", [])}
     checks = [*state["checks"], *([state["archive_check"]] if "archive_check" in state else [])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -110,7 +111,7 @@ def test_kill_9_a_gap_no_room_and_an_interrupted_restore(drill: DrillRun, s3: S3
     known = len(segments())
     for number in range(1, 4):
         living.run("SELECT pg_switch_wal()")
-        wait_for(lambda wanted=known + number: len(segments()) >= wanted)
+        wait_for(functools.partial(lambda wanted: len(segments()) >= wanted, known + number))
     drill.step("outage")
     assert left_in(folder) >= {"lost", "drill.json"}
     assert not (folder / "primary" / "data").exists()

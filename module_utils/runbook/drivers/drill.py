@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
-from ansible.module_utils.runbook.drivers import integrity, pitr, postgres, proof, s3
+from ansible.module_utils.runbook.drivers import heartbeat, integrity, pitr, postgres, proof, s3
 from ansible.module_utils.runbook.drivers.demo_database import fill
-from ansible.module_utils.runbook.drivers.drill_clients import HEARTBEAT, Clients
+from ansible.module_utils.runbook.drivers.drill_clients import Clients
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, command_line
 from ansible.module_utils.runbook.drivers.sandbox import choose_port, end_process
 from ansible.module_utils.runbook.errors import RunbookError
@@ -190,7 +190,7 @@ def fill_primary(
         )
     with connect(target) as session:
         fill(session.connection, steps, on_step)
-        for statement in HEARTBEAT:
+        for statement in heartbeat.TABLE:
             session.execute(statement)
         if session.query("SELECT 1 FROM pg_available_extensions WHERE name = 'amcheck'"):
             session.execute("CREATE EXTENSION amcheck SCHEMA pg_catalog")

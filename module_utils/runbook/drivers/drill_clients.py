@@ -15,10 +15,10 @@ import signal
 import threading
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
+from ansible.module_utils.runbook.drivers import heartbeat
 from ansible.module_utils.runbook.drivers.sandbox import end_process
 from ansible.module_utils.runbook.errors import RunbookError
 
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 
     from ansible.module_utils.runbook.drivers.postgres import Target
 
-HEARTBEAT = (
-    "CREATE SCHEMA IF NOT EXISTS runbook",
-    "CREATE TABLE IF NOT EXISTS runbook.heartbeat (id bigint PRIMARY KEY, beat_at timestamptz NOT NULL)",
-)
 #: Numbers of one client's rows; another client's begin behind them.
 _NUMBERS = 1_000_000_000
 #: Pause between two commits of one client, and between two attempts to connect.
@@ -180,8 +176,7 @@ class Clients:
                     while time.monotonic() < until and self._now() == place:
                         number += 1
                         us = time.time_ns() // 1000
-                        beat = datetime.fromtimestamp(us // 1_000_000, UTC).replace(microsecond=us % 1_000_000)
-                        cursor.execute("INSERT INTO runbook.heartbeat (id, beat_at) VALUES (%s, %s)", (number, beat))
+                        cursor.execute(heartbeat.BEAT, (number, heartbeat.moment(us)))
                         os.write(ledger, f"{service} {number} {us} {time.time():.6f}\n".encode())
                         time.sleep(_PAUSE_S)
             except (psycopg2.Error, OSError, ValueError):
