@@ -71,6 +71,7 @@ molecule: setup-test ## The playbooks against a database in a container
 
 bench: setup-test ## The tables of bench/README.md; three hours, 40 GB, and nothing else should run meanwhile
 	@$(BIN)/python -m bench.weekly
+	@$(BIN)/python -m bench.monthly
 	@$(BIN)/python -m bench.backup
 	@$(BIN)/python -m bench.drill
 	@$(BIN)/python -m bench.mirror
