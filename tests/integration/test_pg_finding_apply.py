@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import psycopg2
 import pytest
+from ansible.module_utils.runbook.drivers import lease
 from conftest import Database, Outcome, module_process, run_module
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ def indexes(database: Database) -> dict[str, bool]:
     )
 
 
-@contextmanager
+@contextlib.contextmanager
 def holding(database: Database, *statements: str) -> Iterator[int]:
     """An open transaction that has executed ``statements``; its process number on the server."""
     connection = database.connect()
@@ -60,12 +62,13 @@ def defects(database: Database) -> Database:
     database.run(
         "CREATE TABLE person (id int PRIMARY KEY)",
         "INSERT INTO person SELECT generate_series(1, 100)",
-        "CREATE TABLE message (id int PRIMARY KEY, person_id int REFERENCES person, body text, at int)",
-        "INSERT INTO message SELECT i, i % 100 + 1, 'b' || i, i FROM generate_series(1, 10000) AS i",
+        "CREATE TABLE message (id int PRIMARY KEY, person_id int REFERENCES person, body text, at int, kind int)",
+        "INSERT INTO message SELECT i, i % 100 + 1, 'b' || i, i, i % 7 FROM generate_series(1, 10000) AS i",
         "CREATE INDEX message_body_idx ON message (body)",
         "CREATE INDEX message_at_idx ON message (at)",
         "CREATE INDEX message_at_twin ON message (at)",
-        "CREATE INDEX message_wide_idx ON message (at, body)",
+        "CREATE INDEX message_kind_idx ON message (kind)",
+        "CREATE INDEX message_wide_idx ON message (kind, body)",
         "ANALYZE",
     )
     return database
@@ -91,24 +94,26 @@ CURED = [
         {"message_at_twin"},
     ),
     (
-        "redundant_index:public.message.message_at_idx",
-        'DROP INDEX CONCURRENTLY "public"."message_at_idx"',
+        "redundant_index:public.message.message_kind_idx",
+        'DROP INDEX CONCURRENTLY "public"."message_kind_idx"',
         set(),
-        {"message_at_idx"},
+        {"message_kind_idx"},
     ),
 ]
 
 
 @pytest.mark.parametrize(("finding", "statement", "made", "dropped"), CURED, ids=[one[0] for one in CURED])
 def test_a_cure_is_applied_once(defects: Database, finding: str, statement: str, made: set[str], dropped: set[str]):
+    # Those that overlap are unused as well, and one of them would be told as that, if anybody could tell.
+    days = 3650 if finding.startswith("redundant") else 0
     before = indexes(defects)
-    planned = apply(defects, finding, check=True)
+    planned = apply(defects, finding, check=True, unused_after_days=days)
     assert not planned.failed, planned.result["msg"]
     assert planned.result["state"] == "planned"
     assert planned.result["changed"] is True
     assert indexes(defects) == before
 
-    done = apply(defects, finding)
+    done = apply(defects, finding, unused_after_days=days)
     assert not done.failed, done.result["msg"]
     assert done.result["state"] == "done"
     assert done.result["executed_queries"] == planned.result["executed_queries"] == [statement]
@@ -116,7 +121,7 @@ def test_a_cure_is_applied_once(defects: Database, finding: str, statement: str,
     assert indexes(defects) == {name: True for name in before if name not in dropped} | dict.fromkeys(made, True)
     assert (done.result["size_after_bytes"] or 0) > 0 or not made
 
-    again = apply(defects, finding)
+    again = apply(defects, finding, unused_after_days=days)
     assert not again.failed
     assert (again.result["state"], again.result["changed"]) == ("not_standing", False)
     assert again.result["executed_queries"] == []
@@ -245,6 +250,37 @@ def test_an_invalid_index_is_rebuilt(defects: Database):
     done = apply(defects, "invalid_index:public.message.message_wide_idx")
     assert not done.failed, done.result["msg"]
     assert indexes(defects)["message_wide_idx"]
+
+
+def test_rows_with_equal_keys_stand_in_the_way(defects: Database):
+    with contextlib.suppress(psycopg2.errors.UniqueViolation):
+        defects.run("CREATE UNIQUE INDEX CONCURRENTLY message_person_key ON message (person_id)")
+    before = indexes(defects)
+    outcome = apply(defects, "invalid_index:public.message.message_person_key")
+    assert outcome.failed
+    assert outcome.result["state"] == "failed"
+    assert "rows with equal keys stand in the way" in outcome.result["msg"]
+    assert indexes(defects) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "state"), [({"free_disk_bytes": 1000}, "no_space"), ({"free_disk_bytes": 1 << 40}, "planned")]
+)
+def test_the_disk_is_looked_at_first(defects: Database, options: dict[str, int], state: str):
+    assert apply(defects, FOREIGN_KEY, check=True, **options).result["state"] == state
+
+
+def test_another_run_s_lease_is_respected(defects: Database):
+    before = indexes(defects)
+    defects.run(*lease.DDL)
+    defects.run(
+        "INSERT INTO runbook.lease VALUES (true, 'other', 'elsewhere/1', 'm', 'weekly_db.yml', now(),"
+        " now() + interval '10 min')"
+    )
+    outcome = apply(defects, FOREIGN_KEY)
+    assert outcome.failed
+    assert "run other" in outcome.result["msg"]
+    assert indexes(defects) == {"runbook.lease_pkey": True} | before
 
 
 def test_names_of_63_bytes_with_quotes(database: Database):
