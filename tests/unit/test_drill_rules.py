@@ -243,6 +243,9 @@ def test_a_missed_rto_names_the_phase_that_took_longest():
     slow = samples.drill()["phases"][:1]
     assert "the pauses between the phases took longest" in advised(objectives={"rto_s": 10}, phases=slow)
     assert "RTO is unknown" in advised(measured={"rto_s": None}, service_at=None)
+    neither = advised(measured={"rto_s": None, "rpo_s": None}, service_at=None)
+    assert "RTO and RPO are unknown" in neither
+    assert "heartbeat" not in neither, "nothing came back that could tell"
 
 
 def test_everything_that_was_not_well_is_named():

@@ -405,10 +405,11 @@ def advice(document: Mapping[str, Any], found: Attainable | None = None) -> list
     recovery = document.get("recovery") or {}
     lost = measured.get("rpo_s")
     if lost is None:
-        said.append(
-            "RPO is unknown: see that the heartbeat is written to the database until the outage, and that the backup"
-            " holds its table."
-        )
+        if measured["rto_s"] is not None:  # else nothing came back that could tell
+            said.append(
+                "RPO is unknown: see that the heartbeat is written to the database until the outage (heartbeat.yml),"
+                " and that the backup holds its table."
+            )
     elif lost > objectives.rpo_s:
         said.append(_on_lost_work(lost, objectives, recovery))
     if found is not None and (check := judge_attainable(objectives, found)).status != OK:
@@ -469,7 +470,8 @@ def _on_checks(document: Mapping[str, Any]) -> list[str]:
 def _on_rto(document: Mapping[str, Any], objectives: Objectives) -> list[str]:
     known = document["measured"].get("rto_s")
     if known is None:
-        return ["RTO is unknown: the service did not come back verified. Mend what is named above, and drill again."]
+        what = "RTO and RPO are" if document["measured"]["rpo_s"] is None else "RTO is"
+        return [f"{what} unknown: the service did not come back verified. Mend what is named above, and drill again."]
     if known <= objectives.rto_s:
         return []
     parts = split_rto(document["phases"], moment(document["outage_at"]), moment(document["service_at"])) or {}
