@@ -134,15 +134,19 @@ def test_clients_go_on_while_bloat_is_given_back(repack_database: Database, tmp_
 def test_each_part_runs_and_what_failed_stays_red(database: Database, tmp_path: Path) -> None:
     """The archive refuses, the disk is too small for the table; indexes are rebuilt, the bloat is told again."""
     project = Project.for_database(tmp_path, fill(database))
-    ended = run(
-        project,
-        db_maintenance_archive_max_rows=1,
-        db_optimization_free_disk_bytes=600_000,
-        db_optimization_reindex_jobs=1,
-        db_optimization_allow_exclusive_lock=True,
-        db_optimization_maintenance_until="2090-01-01T00:00:00Z",
-    )
+    clients = Clients(database)
+    with clients.working():
+        ended = run(
+            project,
+            db_maintenance_archive_max_rows=1,
+            db_optimization_free_disk_bytes=600_000,
+            db_optimization_reindex_jobs=1,
+            db_optimization_allow_exclusive_lock=True,
+            db_optimization_maintenance_until="2090-01-01T00:00:00Z",
+        )
     assert ended.code != 0
+    assert clients.failed == []
+    assert clients.written > 0
     assert ended.last("pg_archive")["state"] == "failed"
     assert "not begun for lack of disk: public.messages" in ended.last("pg_compact")["msg"]
     assert {one["index"]: one["state"] for one in ended.last("pg_reindex")["indexes"]}["public.users_seen"] == "done"

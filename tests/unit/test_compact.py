@@ -137,20 +137,20 @@ def test_disk() -> None:
 
 
 def test_time() -> None:
-    # 100 MiB read, 50 written, twice 10 of indexes: 170 MiB.
+    # 100 MiB read, twice 50 written, twice 10 of indexes: 220 MiB.
     sample = rule.Sample(10 * MIB)
-    assert rule.estimate_s(table(), sample, online=False) == 17.0
-    assert rule.estimate_s(table(), sample, online=True) == 34.0
-    assert rule.estimate_s(table(), rule.Sample(None), online=False) == 8.5
-    assert way(table(), sample=sample, deadline_s=34) == ("pg_repack", "planned")
-    assert way(table(), sample=sample, deadline_s=33) == ("pg_repack", "not_reached")
-    assert way(table(), sample=sample, outage_s=17, **NO_REPACK) == ("vacuum_full", "planned")
-    (late,) = plan(table(), sample=sample, outage_s=16, **NO_REPACK)
+    assert rule.estimate_s(table(), sample, online=False) == 22.0
+    assert rule.estimate_s(table(), sample, online=True) == 44.0
+    assert rule.estimate_s(table(), rule.Sample(None), online=False) == 11.0
+    assert way(table(), sample=sample, deadline_s=44) == ("pg_repack", "planned")
+    assert way(table(), sample=sample, deadline_s=43) == ("pg_repack", "not_reached")
+    assert way(table(), sample=sample, outage_s=22, **NO_REPACK) == ("vacuum_full", "planned")
+    (late,) = plan(table(), sample=sample, outage_s=21, **NO_REPACK)
     assert late.state == "not_reached"
-    assert late.error == "would take about 17 s, and maintenance_until leaves 16 s"
+    assert late.error == "would take about 22 s, and maintenance_until leaves 21 s"
     (report,) = plan(table(), sample=sample)
-    assert rule.fits(report, left_s=34, pace=1)
-    assert not rule.fits(report, left_s=34, pace=1.1)
+    assert rule.fits(report, left_s=44, pace=1)
+    assert not rule.fits(report, left_s=44, pace=1.1)
     assert not rule.fits(report, left_s=0, pace=1)
 
 
@@ -205,7 +205,7 @@ def test_messages() -> None:
     planned = rule.Summary([report], 5, check_mode=True)
     assert planned.message(planned.result() | {"duration_s": 1.0}) == "Would compact 1 of 5 tables (120.0 MiB)."
     assert rule.describe([report]) == (
-        "pg_repack public.t1: 50.0 % of 100.0 MiB is bloat (estimated, limit 30 %), about 4 s\n"
+        "pg_repack public.t1: 50.0 % of 100.0 MiB is bloat (estimated, limit 30 %), about 5 s\n"
     )
     report.state, report.size_after_bytes = "done", 60 * MIB
     done = rule.Summary([report], 5, check_mode=False, stopped="the deadline does not leave enough time")

@@ -323,7 +323,7 @@ def summary_lines(record: Mapping[str, Any], width: int) -> list[str]:
             parts.append(f"{wording.size(totals['restored_bytes'])} restored")
         if "copied_objects" in totals and not record["check_mode"]:
             parts.append(f"{wording.number(totals['copied_objects'])} files copied")
-        if "freed_bytes" in totals:
+        if totals.get("freed_bytes"):
             parts.append(f"{wording.size(totals['freed_bytes'])} given back")
         found = findings.of_host(of_host["steps"], host=name)
         if found is not None:
