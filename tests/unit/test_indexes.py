@@ -192,6 +192,16 @@ def test_unique_with_and_without_nulls_are_two():
     assert judged(catalog(*pair))[0] == {}
 
 
+def test_storage_parameters_make_another_index_of_brin_and_none_of_a_btree():
+    made = "CREATE INDEX {} ON public.t USING {} (a)"
+    for method, found in (("brin", []), ("btree", ["duplicate_index:public.t.j"])):
+        plain = index(2, "i", "1", access_method=method, definition=made.format("i", method), **USED)
+        other = index(3, "j", "1", access_method=method, definition=made.format("j", method), **USED)
+        assert list(judged(catalog(plain, other))[0]) == ["duplicate_index:public.t.j"]
+        fine = replace(other, definition=f"{other.definition} WITH (x=4)")
+        assert list(judged(catalog(plain, fine))[0]) == found
+
+
 def test_two_that_foreign_keys_refer_to_are_both_kept():
     assert judged(catalog(*(index(oid, f"i{oid}", "1", is_unique=True, is_referenced=True) for oid in (2, 3))))[0] == {}
 

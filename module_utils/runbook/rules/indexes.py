@@ -240,7 +240,9 @@ def duplicates(indexes: Indexes, quote: Quote) -> list[Finding]:
         alike: dict[tuple[object, ...], list[Index]] = {}
         for index in of_table:
             if not index.is_building:
-                signature = (index.access_method, index.keys, index.included, index.predicate, index.kind)
+                # Of other types storage parameters say what the index can do: BRIN's ranges, a signature's length.
+                rest = "" if index.access_method == "btree" else index.definition.partition(" USING ")[2]
+                signature = (index.access_method, index.keys, index.included, index.predicate, index.kind, rest)
                 alike.setdefault(signature, []).append(index)
         for group in alike.values():
             kept, *others = sorted(
