@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, command_line, find_bindir
 from ansible.module_utils.runbook.rules.drill_plan import names_fault
-from conftest import Database, free_port, module_process, run_module
+from conftest import Database, free_port, module_process
 from drill_run import DATABASE, PASSWORD, DrillRun
 
 if TYPE_CHECKING:
@@ -216,44 +216,3 @@ def test_without_a_backup_the_drill_is_red_and_says_so(staging: DrillRun):
     assert document["status"] == "breach"
     assert "there is none of this database" in document["msg"]
     assert staging.act("verify").failed, "a drill that was judged is over"
-
-
-def test_stagings_backup_is_restored_elsewhere_measured_and_removed(
-    staging: DrillRun, database: Database, target: Cluster
-):
-    database.run(
-        "CREATE TABLE public.people (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text)",
-        "INSERT INTO public.people (name) SELECT md5(n::text) FROM generate_series(1, 500) n",
-        "CREATE SCHEMA runbook",
-        "CREATE TABLE runbook.heartbeat (id bigint PRIMARY KEY, beat_at timestamptz NOT NULL)",
-        "INSERT INTO runbook.heartbeat VALUES (1, '2026-02-01T10:00:00Z')",
-    )
-    options = {name: staging.options[name] for name in ("bucket", "region", "endpoint_url", "access_key", "secret_key")}
-    given = database.login | options | {"environment": "staging", "prefix": "logical"}
-    dumped = run_module("pg_backup", given | {"server_side_encryption": "none"})
-    assert not dumped.failed, dumped.result["msg"]
-    # The living database went on for a while.
-    database.run("INSERT INTO runbook.heartbeat VALUES (2, '2026-02-01T10:20:00Z')")
-
-    staging.step("begin")
-    staging.step("outage")
-    staging.step("decide")
-    restored = run_module(
-        "pg_restore",
-        options
-        | {"login_host": "127.0.0.1", "login_port": target.port, "login_user": "postgres", "login_db": "postgres"}
-        | {"prefix": "logical", "database": database.name, "target_database": staging.said["target_database"]},
-    )
-    assert not restored.failed, restored.result["msg"]
-    staging.step("verify")
-    document = staging.judge()
-    statuses = {check["name"]: check["status"] for check in document["checks"]}
-    assert statuses["contents"] == "ok"
-    assert document["measured"]["rpo_s"] == 1200
-    assert document["measured"]["rto_s"] > 0
-    assert document["extrapolation"]["production_bytes"] > 0
-    # amcheck is not installed there: unknown is not green.
-    assert (statuses["amcheck"], document["status"]) == ("unknown", "unknown")
-    names = Database("127.0.0.1", target.port, "postgres", "postgres").run("SELECT datname FROM pg_database")
-    assert {row[0] for row in names} == {"postgres", "template0", "template1"}
-    assert database.one("SELECT count(*) FROM public.people") == 500

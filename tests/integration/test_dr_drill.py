@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir
 from ansible.module_utils.runbook.rules import drill as rules
+from conftest import Database, free_port, run_module
 
 from playbooks import Project
 
 if TYPE_CHECKING:
-    from conftest import S3, Database
+    from collections.abc import Iterator
+
+    from conftest import S3
 
 PASSWORD = "canary-password-7f3a"
 
@@ -72,3 +79,70 @@ def test_a_lost_database_is_recovered_while_clients_wait(project: Project, s3: S
     text = "".join(path.read_text() for path in (project.folder / "drill").glob("*/*"))
     assert PASSWORD not in text + ended.output
     assert s3.secret_key not in text + ended.output
+
+
+@pytest.fixture
+def target() -> Iterator[Database]:
+    """Another server, to which staging's backups are restored."""
+    folder = Path(tempfile.mkdtemp(prefix="runbook-drill-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    made = Cluster(find_bindir(os.environ.get("PG_BINDIR")), folder / "data", free_port())
+    made.init()
+    made.start(fsync="off", autovacuum="off")
+    yield Database("127.0.0.1", made.port, "postgres", "postgres")
+    made.stop("immediate")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_stagings_backup_is_restored_elsewhere_from_the_second_region(
+    s3: S3, database: Database, target: Database, tmp_path: Path
+):
+    database.run(
+        "CREATE TABLE public.people (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text)",
+        "INSERT INTO public.people (name) SELECT md5(n::text) FROM generate_series(1, 500) n",
+        "CREATE SCHEMA runbook",
+        "CREATE TABLE runbook.heartbeat (id bigint PRIMARY KEY, beat_at timestamptz NOT NULL)",
+        "INSERT INTO runbook.heartbeat VALUES (1, '2026-02-01T10:00:00Z')",
+    )
+    replica = s3.options(s3.bucket(environment="staging"))
+    dumped = run_module("pg_backup", database.login | replica | {"environment": "staging", "prefix": "logical"})
+    assert not dumped.failed, dumped.result["msg"]
+    # The living database went on for a while.
+    database.run("INSERT INTO runbook.heartbeat VALUES (2, '2026-02-01T10:20:00Z')")
+
+    identifier = "SELECT system_identifier::text FROM pg_control_system()"
+    project = Project.for_database(
+        tmp_path,
+        database,
+        **{f"backup_{name}": value for name, value in s3.options(s3.bucket(environment="staging")).items()},
+        **{f"backup_replica_{name}": value for name, value in replica.items()},
+        backup_prefix="logical",
+        backup_proof_login_host=target.host,
+        backup_proof_login_port=target.port,
+        backup_proof_login_user=target.user,
+        backup_proof_ssl_mode="prefer",
+        backup_proof_system_identifier=target.one(identifier),
+        dr_drill_state_dir=str(tmp_path / "drill"),
+        dr_drill_scenario="region_lost",
+        dr_drill_way="dump",
+    )
+    project.all_vars["runbook_environment"] = "staging"
+    before = set(database.run("SELECT datname FROM pg_database"))
+
+    planned = project.run("dr_drill.yml", "--check")
+    assert planned.code == 0, planned.output
+    assert "Would drill" in planned.output
+    assert not (tmp_path / "drill").exists()
+
+    ended = project.run("dr_drill.yml")
+    (path,) = (tmp_path / "drill" / "history").iterdir()
+    document = read(str(path))
+    statuses = {check["name"]: check["status"] for check in document["checks"]}
+    assert statuses["contents"] == "ok", ended.output
+    assert document["measured"]["rpo_s"] == 1200
+    assert document["measured"]["rto_s"] > 0
+    assert document["extrapolation"]["production_bytes"] > 0
+    # amcheck is not installed there: unknown is not green.
+    assert ended.code != 0
+    assert (statuses["amcheck"], document["status"]) == ("unknown", "unknown")
+    assert {row[0] for row in target.run("SELECT datname FROM pg_database")} == {"postgres", "template0", "template1"}
+    assert set(database.run("SELECT datname FROM pg_database")) == before
