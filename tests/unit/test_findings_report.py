@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import record_samples as samples
-from ansible.module_utils.runbook.report import findings, render
+from ansible.module_utils.runbook.report import findings, metrics, render
 from ansible.module_utils.runbook.rules import record as rules
 
 if TYPE_CHECKING:
@@ -59,6 +59,10 @@ def shown(made: dict[str, Any], host: str = "db1") -> dict[str, Any]:
     return found
 
 
+def items(made: dict[str, Any], host: str = "db1") -> list[dict[str, Any]]:
+    return [one for group in shown(made, host)["groups"] for one in group["found"]]
+
+
 def test_the_worst_first_and_only_what_is_safe_may_be_applied():
     found = shown(record(DROP, FULL, CREATE, NO_CURE))
     assert [group["severity"] for group in found["groups"]] == ["critical", "warning", "info"]
@@ -76,15 +80,20 @@ def test_the_worst_first_and_only_what_is_safe_may_be_applied():
 
 def test_one_of_two_hosts_is_named():
     made = record(DROP, hosts=("db1", "db2"))
-    assert "--limit db2" in shown(made, "db2")["groups"][0]["found"][0]["apply"]
+    assert "--limit db2" in items(made, "db2")[0]["apply"]
 
 
 def test_what_supabase_says_too_is_said_once():
-    found = shown(record(DROP, SUPABASE))
-    assert [(one["id"], one["also"]) for group in found["groups"] for one in group["found"]] == [(DROP["id"], True)]
-    assert found["count"] == 1
-    alone = shown(record(SUPABASE))
-    assert [(one["title"], one["also"]) for one in alone["groups"][0]["found"]] == [("Supabase: unused index", False)]
+    made = record(DROP, SUPABASE)
+    assert [(one["id"], one["also"]) for one in items(made)] == [(DROP["id"], True)]
+    assert shown(made)["count"] == 1
+    assert [(one["title"], one["also"]) for one in items(record(SUPABASE))] == [("Supabase: unused index", False)]
+
+
+def test_metrics_count_each_severity_none_of_it_too():
+    text = metrics.metrics(record(DROP, FULL, CREATE))
+    assert [line.split()[1] for line in text.splitlines() if line.startswith("runbook_findings{")] == ["0", "2", "1"]
+    assert "runbook_findings{" not in metrics.metrics(rules.fold(samples.Sample().end(db1={}).events))
 
 
 def test_nobody_looked_is_not_no_findings():
@@ -95,7 +104,7 @@ def test_nobody_looked_is_not_no_findings():
 
 def test_a_long_figure_has_a_line_of_its_own_and_a_number_that_names_is_none():
     evidence = {"pid": 15099, "state": "idle", "state_s": 4.2, "used_percent": 92, "definition": "d" * 41, "gone": None}
-    grid = shown(record(DROP | {"evidence": evidence}))["groups"][0]["found"][0]["grid"]
+    grid = items(record(DROP | {"evidence": evidence}))[0]["grid"]
     assert grid == [
         ("Pid", "15099", False),
         ("State", "idle", False),

@@ -52,20 +52,23 @@ def of_host(steps: Iterable[Mapping[str, Any]], *, host: str, options: Sequence[
         left_out += sum(of_kinds.values()) if isinstance(of_kinds, Mapping) else int(of_kinds or 0)
     twins = _twins(items.values())
     shown = [_item(one, options) | {"also": name in twins.values()} for name, one in items.items() if name not in twins]
-    groups = [
-        {
-            "severity": severity,
-            "tone": _TONES[severity],
-            "open": OPEN_ITEMS,
-            "found": [one for one in shown if one["severity"] == severity],
-        }
-        for severity in SEVERITIES
-    ]
+    groups = []
+    for severity in SEVERITIES:
+        of_severity = [one for one in shown if one["severity"] == severity]
+        groups.append(
+            {
+                "severity": severity,
+                "tone": _TONES[severity],
+                "open": OPEN_ITEMS,
+                "found": of_severity,
+                "count": len(of_severity),
+            }
+        )
     return {
         "host": host,
         "count": len(shown) + left_out,
         "heaviest": _heaviest(looked.get("pg_query_info", {})),
-        "groups": [group for group in groups if group["found"]],
+        "groups": groups,
         "unknown": unknown,
         "left_out": left_out,
         "listed": len(shown) >= LISTED,
@@ -79,9 +82,7 @@ def headline(hosts: Sequence[Mapping[str, Any] | None]) -> list[tuple[str, str]]
     if not looked:
         return []
     counts = {
-        severity: sum(
-            len(group["found"]) for found in looked for group in found["groups"] if group["severity"] == severity
-        )
+        severity: sum(group["count"] for found in looked for group in found["groups"] if group["severity"] == severity)
         for severity in SEVERITIES
     }
     return [

@@ -6,6 +6,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.runbook.report import findings
 from ansible.module_utils.runbook.rules.record import epoch_s
 
 if TYPE_CHECKING:
@@ -105,6 +106,10 @@ def metrics(record: Mapping[str, Any], lasting: Mapping[str, Mapping[str, float]
             int(of_host["status"] == "ok"),
             host=host,
         )
+        found = findings.of_host(of_host["steps"], host=host)
+        for group in found["groups"] if found else ():
+            text = "Findings of that severity in the last review; those of a kind beyond the fiftieth left out."
+            put("runbook_findings", text, group["count"], host=host, severity=group["severity"])
         for step in of_host["steps"]:
             if step["state"] == "skipped":
                 continue
