@@ -17,8 +17,8 @@ options:
       - V(plan) decides, and counts the rows that are newer than the point. For recovery to a point in time it also ends
         the WAL segment and waits until that is archived, so that the archive reaches up to now.
       - V(compare) counts and hashes every table of the living database and of O(replacement), and says which differ.
-      - V(release_lease) removes the lease from a server that was restored beside the living one. It belonged to a run
-        of that time.
+      - V(release_lease) sees that the server that answers is the one that was restored to O(target_time), and removes
+        its lease, which belonged to a run of that time.
       - V(remove_copies) removes from the bucket what was put there on the way from a restored server to the living one.
     type: str
     required: true
@@ -504,15 +504,14 @@ def compare(context: Context) -> dict[str, Any]:
 def release_lease(context: Context) -> dict[str, Any]:
     """Remove the lease that a restored server holds for a run of its time.
 
-    :raises RunbookError: the server that answers is another one
+    :raises RunbookError: the server that answers is another one, or its database would go to where backups lie
     """
-    with connect(postgres.Target.from_params(context.params)) as session:
-        found = session.query("SELECT current_setting('data_directory') AS path")[0]["path"]
-        if not context.params["data_dir"] or found != context.params["data_dir"]:
-            raise RunbookError(
-                f"data_dir: the server that answers keeps its data in {found}, not in {context.params['data_dir']!r}; "
-                "its lease is left alone."
-            )
+    params = context.params
+    with connect(postgres.Target.from_params(params)) as session:
+        rules.check_restored(
+            driver.read_restored(session), data_dir=params["data_dir"], target_time=params["target_time"]
+        )
+        rules.check_copies_prefix(params["prefix"])
         left = lease.read(session)
         if left is None:
             return {"changed": False, "status": "ok", "msg": "Nobody held a lease then.", "executed_queries": []}

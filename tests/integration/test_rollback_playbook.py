@@ -144,6 +144,12 @@ def test_to_a_backup_and_back(project: Project, database: Database, backup: str)
     }  # fmt: skip
     assert f"-e db_rollback_backup={backup} -e db_rollback_replace={database.name}" in made.output
 
+    # What the steps set themselves is not to be set from outside.
+    misled = project.run("rollback.yml", *DB, db_rollback_backup=backup, db_restore_backup="2026-01-01T00-00-00Z")
+    assert misled.code != 0
+    assert "rollback.yml sets it itself" in misled.output
+    assert "pg_preflight" not in misled.results
+
     # The swap alone, while an application goes on writing: nothing is backed up or restored a second time.
     with Application(database) as application:
         done = project.run("rollback.yml", *DB, db_rollback_backup=backup, db_rollback_replace=database.name)

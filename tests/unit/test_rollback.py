@@ -237,3 +237,27 @@ def test_a_folder_belongs_to_one_cluster_and_database():
     assert folder == "/srv/r/rollback-7-..%2Fx"
     assert rules.restore_folder("", system_identifier="7", database="x") == ""
     assert (rules.copies_prefix(""), rules.copies_prefix("/a/b/")) == ("rollback", "a/b/rollback")
+
+
+def test_only_the_restored_server_is_taken_for_it():
+    meant = {"data_dir": "/srv/r/data", "target_time": "2026-11-23T23:48:00+01:00"}
+    rules.check_restored(rules.Restored("/srv/r/data", POINT.isoformat()), **meant)
+    later = (POINT + timedelta(microseconds=1)).isoformat()
+    for found in (
+        ("/var/lib/pg", POINT.isoformat()),
+        ("/srv/r/data", later),
+        ("/srv/r/data", ""),
+        ("/srv/r/data", "x"),
+    ):
+        with pytest.raises(RunbookError, match="leave out -e db_login_host and db_login_port"):
+            rules.check_restored(rules.Restored(*found), **meant)
+    with pytest.raises(RunbookError, match="data_dir and target_time"):
+        rules.check_restored(rules.Restored("", POINT.isoformat()), data_dir="", target_time=POINT.isoformat())
+
+
+def test_a_copy_never_goes_among_the_backups():
+    rules.check_copies_prefix("rollback")
+    rules.check_copies_prefix("a/rollback")
+    for prefix in ("", "a", "a/rollback/b", "a-rollback"):
+        with pytest.raises(RunbookError, match="among the backups"):
+            rules.check_copies_prefix(prefix)

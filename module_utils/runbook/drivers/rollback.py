@@ -13,7 +13,7 @@ import psycopg2
 import psycopg2.errors
 from ansible.module_utils.runbook.drivers import pitr
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.rollback import Counted, Room
+from ansible.module_utils.runbook.rules.rollback import Counted, Restored, Room
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -78,6 +78,14 @@ def read_room(session: Session, *, data_free_bytes: int | None, path: str) -> Ro
         # The folders belong to another user, who may look.
         return Room(data_free_bytes, None)
     return Room(data_free_bytes, free, is_shared)
+
+
+def read_restored(session: Session) -> Restored:
+    """What a server says of its data folder, and of the time that it was restored to."""
+    row = session.query(
+        "SELECT current_setting('data_directory') AS data_dir, current_setting('recovery_target_time') AS target_time"
+    )[0]
+    return Restored(**row)
 
 
 def archive_until_now(session: Session, *, wait_s: float) -> bool:

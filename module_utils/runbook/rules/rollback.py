@@ -326,6 +326,45 @@ def copies_prefix(prefix: str) -> str:
     return "/".join(part for part in (prefix.strip("/"), COPIES) if part)
 
 
+def check_copies_prefix(prefix: str) -> None:
+    """See that a copy does not go to where backups lie: the next restore would take it for the latest one.
+
+    :raises RunbookError: it does
+    """
+    if prefix.rpartition("/")[2] != COPIES:
+        raise RunbookError(
+            f"prefix: the copy of a restored server would go to {prefix!r}, among the backups; leave out -e "
+            "backup_prefix, and set it in the inventory."
+        )
+
+
+@dataclass(frozen=True)
+class Restored:
+    """The server that answers on the port of a restored one."""
+
+    data_dir: str
+    #: ``recovery_target_time`` as it was configured; empty where it was restored to no time.
+    target_time: str
+
+
+def check_restored(found: Restored, *, data_dir: str, target_time: str) -> None:
+    """See that a server is the one that was restored for this point, and not the living one.
+
+    :raises RunbookError: it is another one
+    """
+    try:
+        is_there = datetime.fromisoformat(found.target_time) == datetime.fromisoformat(target_time)
+    except (ValueError, TypeError):
+        is_there = False
+    if not data_dir or found.data_dir != data_dir or not is_there:
+        raise RunbookError(
+            f"data_dir and target_time: meant is the server in {data_dir or '?'} that was restored to "
+            f"{target_time or '?'}, and one in {found.data_dir} answers that was restored to "
+            f"{found.target_time or 'no time'}; leave out -e db_login_host and db_login_port, and set them in the "
+            "inventory."
+        )
+
+
 def snapshot_at(manifest: Manifest) -> datetime:
     """The moment whose contents a backup holds."""
     return datetime.fromisoformat(manifest.source.snapshot_at)
