@@ -193,7 +193,7 @@ duration_s:
 import time
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import postgres, queries, vacuum
+from ansible.module_utils.runbook.drivers import postgres, queries, records, vacuum
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import findings
 from ansible.module_utils.runbook.rules import queries as rule
@@ -260,9 +260,11 @@ def _earlier(context: Context, look: rule.Look | None) -> tuple[str | None, rule
     """The newest look of the same database that is old enough, and the run that it comes from."""
     if look is None:
         return None, None
-    for name, earlier in queries.earlier_looks(context.run.directory, NAME):
-        age_s = (look.at - earlier.at).total_seconds()
-        if earlier.identity == look.identity and age_s >= context.params["min_window_s"]:
+    for name, figures in records.earlier(context.run.directory, NAME):
+        earlier = queries.look_of(figures)
+        if earlier is None or earlier.identity != look.identity:
+            continue
+        if (look.at - earlier.at).total_seconds() >= context.params["min_window_s"]:
             return name, earlier
     return None, None
 

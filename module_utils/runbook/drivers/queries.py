@@ -1,12 +1,9 @@
-"""Reads pg_stat_statements, and what earlier runs have read of it from their records."""
+"""Reads pg_stat_statements, and finds in a result what an earlier run has read of it."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -15,7 +12,7 @@ from ansible.module_utils.runbook.rules.queries import Counters, Look
 from psycopg2 import sql
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from ansible.module_utils.runbook.drivers.postgres import Session
 
@@ -23,8 +20,6 @@ if TYPE_CHECKING:
 OLDEST = (1, 8)
 #: First version that tells when it was reset, and what it threw out.
 WITH_INFO = (1, 9)
-#: How many earlier runs are looked through.
-LOOK_BACK = 200
 
 _COUNTERS = """
 SELECT queryid::text AS query_id, sum(calls)::bigint AS calls, sum(total_exec_time)::float AS total_ms,
@@ -112,36 +107,7 @@ def texts(session: Session, schema: str, query_ids: Sequence[str]) -> dict[str, 
     return {row["query_id"]: row["query"] or "" for row in rows}
 
 
-def earlier_looks(directory: str | None, module: str) -> Iterator[tuple[str, Look]]:
-    """Looks that runs before have left in their records, newest first, with the names of those runs.
-
-    :param directory: folder of this run's record; the others lie beside it
-    :param module: name of the module whose results hold them
-    """
-    if directory is None:
-        return
-    own = Path(directory)
-    with contextlib.suppress(OSError):
-        found = sorted((path for path in own.parent.glob("2*") if path.name != own.name), reverse=True)
-        for path in found[:LOOK_BACK]:
-            for figures in _figures(path / "record.json", module):
-                look = _look(figures)
-                if look is not None:
-                    yield path.name, look
-
-
-def _figures(path: Path, module: str) -> Iterator[dict[str, Any]]:
-    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, KeyError):
-        text = path.read_text()
-        if f'"{module}"' not in text:
-            return
-        for host in json.loads(text)["hosts"].values():
-            for step in reversed(host["steps"]):
-                if step["module"] == module:
-                    yield step["figures"]
-
-
-def _look(figures: dict[str, Any]) -> Look | None:
+def look_of(figures: dict[str, Any]) -> Look | None:
     """The look that a result was made from; None where it holds none."""
     try:
         reset_at = figures["reset_at"]

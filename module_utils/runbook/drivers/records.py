@@ -1,0 +1,45 @@
+"""What earlier runs have written down, in the records that lie beside this run's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: How many earlier runs, of whatever playbook, are looked through.
+LOOK_BACK = 200
+
+
+def earlier(directory: str | None, module: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Figures of a module's results in earlier runs, newest first, with the names of those runs.
+
+    What cannot be read is left out: a record that is torn, or of another form.
+
+    :param directory: folder of this run's record; None: no record is being written, and nothing is found
+    """
+    if directory is None:
+        return
+    own = Path(directory)
+    runs: list[Path] = []
+    with contextlib.suppress(OSError):
+        runs = sorted((path for path in own.parent.glob("2*") if path.name != own.name), reverse=True)
+    for path in runs[:LOOK_BACK]:
+        for figures in _figures(path / "record.json", module):
+            yield path.name, figures
+
+
+def _figures(path: Path, module: str) -> list[dict[str, Any]]:
+    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, KeyError):
+        text = path.read_text()
+        if f'"{module}"' in text:
+            return [
+                step["figures"]
+                for host in json.loads(text)["hosts"].values()
+                for step in reversed(host["steps"])
+                if step["module"] == module
+            ]
+    return []
