@@ -57,6 +57,9 @@ restore: sandbox ## Restore the sandbox's newest backup into a new database besi
 drill: sandbox ## Kill a server of the drill's own while clients write to it, recover, measure, judge
 	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/dr_drill.yml
 
+review: sandbox ## What slows the sandbox's database down, each finding with its cure
+	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/performance.yml
+
 test: setup-test ## Lint, unit, integration and fault tests, Molecule; ends with what could not be run and why
 	@$(BIN)/python -m tools.run_tests
 
