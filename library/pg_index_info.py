@@ -171,12 +171,17 @@ index_size_bytes:
   type: int
   returned: always
 counted_since:
-  description: Since when the server's counters count, at the latest; null where nobody knows.
+  description: Since when the server's counters count, at the latest; null where nobody knows. An earlier run beside
+    this one, of which the record is there, may have known it better.
   type: str
   returned: always
 counted_days:
   description: How many days that are.
   type: float
+  returned: always
+counters_id:
+  description: The same in two runs if nothing has made the counters begin anew in between.
+  type: str
   returned: always
 is_standby:
   description: Whether the server is a standby.
@@ -245,7 +250,7 @@ def core(context: Context) -> dict[str, Any]:
             target, lock_timeout_ms=LOCK_TIMEOUT_MS, statement_timeout_ms=STATEMENT_TIMEOUT_MS, purpose="index_info"
         ) as session,
     ):
-        catalog, server = indexes.read(session), indexes.read_server(session)
+        catalog, server = indexes.read(session, context.run.directory), indexes.read_server(session)
         quote = indexes.quoter(session)
         found, proposals, unknown = rule.judge(
             catalog, quote, unused_after_days=params["unused_after_days"], min_size_bytes=params["min_size_bytes"]
@@ -267,6 +272,7 @@ def core(context: Context) -> dict[str, Any]:
         "index_size_bytes": sum(index.size_bytes or 0 for index in catalog.indexes),
         "counted_since": None if catalog.counted_since is None else catalog.counted_since.isoformat(timespec="seconds"),
         "counted_days": catalog.days_counted(),
+        "counters_id": catalog.counters_id,
         "is_standby": catalog.is_standby,
         "standbys": catalog.standbys,
         "cache_hit_percent": health.cache_hit_percent(server),

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ import psycopg2
 import psycopg2.extras
 import pytest
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, bindirs
+from ansible.module_utils.runbook.rules import record
 from conftest import Database, Outcome, disposable, free_port, run_module
+from record_samples import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,10 +25,10 @@ if TYPE_CHECKING:
 ODD = 'say "hi".  ' + "ä" * 26
 
 
-def index_info(database: Database, *, check: bool = False, **options: Any) -> Outcome:
-    outcome = run_module(
-        "pg_index_info", database.login | {"unused_after_days": 0, "min_size_bytes": 0} | options, check=check
-    )
+def index_info(database: Database, *, check: bool = False, run_dir: Path | None = None, **options: Any) -> Outcome:
+    environ: dict[str, Any] = {} if run_dir is None else {"RUNBOOK_RUN_DIR": str(run_dir)}
+    given = database.login | {"unused_after_days": 0, "min_size_bytes": 0} | options
+    outcome = run_module("pg_index_info", given, check=check, **environ)
     assert not outcome.failed, outcome.result["msg"]
     return outcome
 
@@ -335,14 +338,40 @@ def test_tables_come_and_go_meanwhile(shop: Database) -> None:
     assert all(outcome.result["tables"] in (2, 3) for outcome in outcomes)
 
 
-def test_since_when_the_counters_count(shop: Database) -> None:
-    # The VACUUM of the fixture is the oldest thing that they know of.
-    seen = shop.one("SELECT min(last_vacuum) FROM pg_stat_user_tables").replace(microsecond=0).isoformat()
-    assert index_info(shop).result["counted_since"] <= seen
-    shop.run("SELECT pg_stat_reset()")
-    until(lambda: shop.one("SELECT stats_reset IS NOT NULL FROM pg_stat_database WHERE datname = current_database()"))
-    reset = shop.one("SELECT stats_reset FROM pg_stat_database WHERE datname = current_database()")
-    assert index_info(shop).result["counted_since"] == reset.replace(microsecond=0).isoformat()
+def test_since_when_the_counters_count(shop: Database, tmp_path: Path) -> None:
+    def since(*, days: int = 0, run: str = "", **options: Any) -> tuple[datetime, str]:
+        """As the module says; with a name, its record is kept, as if it had known of more days."""
+        result = index_info(shop, run_dir=tmp_path / "20260308T020000Z-now", **options).result
+        moment = datetime.fromisoformat(result["counted_since"])
+        if run:
+            sample = Sample()
+            earlier = result | {"counted_since": (moment - timedelta(days=days)).isoformat()}
+            sample.result(sample.task("Look", "pg_index_info"), "db1", figures=earlier)
+            (tmp_path / run).mkdir()
+            (tmp_path / run / "record.json").write_text(json.dumps(record.fold(sample.events)))
+        return moment, result["counters_id"]
+
+    shop.run("CREATE ROLE reader LOGIN")
+    try:
+        made, number = since()
+        assert made == shop.one(
+            "SELECT date_trunc('second', (pg_stat_file('base/' || oid || '/PG_VERSION')).modification) FROM pg_database"
+            " WHERE datname = current_database()"
+        )
+        # Who may not look at files knows what the counters remember.
+        remembered, _ = since(login_user="reader", days=40, run="20260301T020000Z-performance")
+        assert made <= remembered
+        # Who has an earlier record knows what was known then.
+        assert since(login_user="reader") == (remembered - timedelta(days=40), number)
+        shop.run("SELECT pg_stat_reset()")
+        until(
+            lambda: shop.one("SELECT stats_reset IS NOT NULL FROM pg_stat_database WHERE datname = current_database()")
+        )
+        reset = shop.one("SELECT stats_reset FROM pg_stat_database WHERE datname = current_database()")
+        assert since(login_user="reader")[0] == reset.replace(microsecond=0)
+        assert since()[1] != number
+    finally:
+        shop.run("DROP ROLE reader")
 
 
 def test_without_rights_it_is_unknown(shop: Database) -> None:

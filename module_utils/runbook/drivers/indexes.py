@@ -6,11 +6,12 @@ session only.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import psycopg2.errors
-from ansible.module_utils.runbook.drivers import bloat
+from ansible.module_utils.runbook.drivers import bloat, records
 from ansible.module_utils.runbook.drivers.postgres import table as identifier
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.findings import Estimate
@@ -87,39 +88,26 @@ SELECT k.oid::bigint AS oid, k.conname, k.conrelid::bigint AS table_oid, k.confr
 FROM pg_constraint AS k WHERE k.contype = 'f'
 """
 _COUNTED = """
-SELECT now() AS now, coalesce(d.stats_reset, ({evidence})) AS counted_since,
+SELECT now() AS now, coalesce(d.stats_reset, CASE WHEN %(created)s::timestamptz IS NOT NULL
+    THEN greatest(%(created)s::timestamptz, g.stats_reset) END, ({evidence})) AS counted_since,
+  (SELECT system_identifier FROM pg_control_system()) || '/' || d.datid || '/'
+    || coalesce(extract(epoch FROM d.stats_reset)::text, '') || '/'
+    || coalesce(extract(epoch FROM g.stats_reset)::text, '') AS counters_id,
   current_setting('track_counts')::boolean AS counts, pg_is_in_recovery() AS is_standby, d.blks_hit, d.blks_read,
   (SELECT count(*) FROM pg_stat_replication AS w
     LEFT JOIN pg_replication_slots AS s ON s.active_pid = w.pid AND s.slot_type = 'logical'
     WHERE s.slot_name IS NULL AND (w.state IS NULL OR w.state IN ('streaming', 'catchup'))
       AND coalesce(w.application_name, '') !~ '^(pg_receivewal|pg_basebackup|barman)') AS standbys
-FROM pg_stat_database AS d WHERE d.datname = current_database()
+FROM pg_stat_database AS d CROSS JOIN pg_stat_bgwriter AS g WHERE d.datname = current_database()
 """
-# Counters begin when the database is made or restored, when a crash loses them, or when somebody resets them. Only the
-# last is written down since version 15. But what they say to have happened long ago, they have counted since.
+# Counters begin when the database is made or restored, when a crash loses them, or when somebody resets them. Of these,
+# since version 15, only the last is written down for a database. The crash is written down for the background writer,
+# and who may look at files sees when the database was made. For others: what the counters say to have happened long
+# ago, they have counted since.
 _EVIDENCE = """
 SELECT min(least(pg_stat_get_last_vacuum_time(e.oid), pg_stat_get_last_autovacuum_time(e.oid),
   pg_stat_get_last_analyze_time(e.oid), pg_stat_get_last_autoanalyze_time(e.oid){last_scan}))
 FROM pg_class AS e WHERE e.relkind IN ('r', 'm', 't', 'i') AND NOT e.relisshared
-"""
-_KEYS = """
-SELECT k.oid::bigint AS oid, k.conname, k.conrelid::bigint AS table_oid, k.confrelid::bigint AS referenced_oid,
-  nullif(k.conparentid, 0)::bigint AS parent_oid, k.conkey,
-  ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS u (number, place)
-    JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = u.number ORDER BY u.place) AS names
-FROM pg_constraint AS k WHERE k.contype = 'f'
-"""
-# The counters of a database begin when it is made, when somebody resets them, or when a crash loses all of them. That
-# of the checkpointer is set by the last two, and never empty.
-_COUNTED = """
-SELECT now() AS now, greatest(d.stats_reset, (SELECT stats_reset FROM pg_stat_bgwriter)) AS counted_since,
-  d.stats_reset IS NOT NULL AS known, current_setting('track_counts')::boolean AS counts,
-  pg_is_in_recovery() AS is_standby, d.blks_hit, d.blks_read,
-  (SELECT count(*) FROM pg_stat_replication AS w
-    LEFT JOIN pg_replication_slots AS s ON s.active_pid = w.pid AND s.slot_type = 'logical'
-    WHERE s.slot_name IS NULL AND (w.state IS NULL OR w.state IN ('streaming', 'catchup'))
-      AND coalesce(w.application_name, '') !~ '^(pg_receivewal|pg_basebackup|barman)') AS standbys
-FROM pg_stat_database AS d WHERE d.datname = current_database()
 """
 _KEYS = """
 SELECT n.nspname, r.relname, q.seqmin, q.seqmax, q.seqincrement, q.seqcycle, format_type(q.seqtypid, NULL) AS seqtype,
@@ -208,8 +196,11 @@ def _asked(session: Session, statement: str, values: dict[str, Any] | None = Non
     )
 
 
-def read(session: Session) -> Catalog:
-    """Tables, indexes and foreign keys with their counters; what is exclusively locked is named and left out."""
+def read(session: Session, directory: str | None = None) -> Catalog:
+    """Tables, indexes and foreign keys with their counters; what is exclusively locked is named and left out.
+
+    :param directory: folder of this run's record, beside which an earlier run may have known more of the same counters
+    """
     tables = [_table(row) for row in _asked(session, _TABLES.format(ours=_OURS))]
     locked = {row["oid"] for row in session.query(_LOCKED)}
     named = {table.oid: table for table in tables}
@@ -231,7 +222,7 @@ def read(session: Session) -> Catalog:
     tables_at_work = {row["oid"] for row in building}
     sizes = bloat.sizes(session, [oid for oid in free if named[oid].kind != "p"])
     sizes |= bloat.sizes(session, [row["oid"] for row in rows if row["relkind"] == "i"])
-    counted = _counted(session)
+    counted = _counted(session, directory)
     keys = [
         ForeignKey(
             oid=row["oid"],
@@ -256,6 +247,7 @@ def read(session: Session) -> Catalog:
         foreign_keys=keys,
         now=counted["now"],
         counted_since=counted["counted_since"],
+        counters_id=counted["counters_id"],
         counts=counted["counts"],
         is_standby=counted["is_standby"],
         standbys=counted["standbys"],
@@ -263,9 +255,27 @@ def read(session: Session) -> Catalog:
     )
 
 
-def _counted(session: Session) -> dict[str, Any]:
+def _counted(session: Session, directory: str | None = None) -> dict[str, Any]:
+    """The counters of the whole database, and since when they count.
+
+    :param directory: folder of this run's record, beside which an earlier run may have known more of the same counters
+    """
+    created = None
+    # Asked by itself: a function that may not be executed may not stand in a statement either.
+    if session.query("SELECT has_function_privilege('pg_stat_file(text, boolean)', 'EXECUTE') AS may")[0]["may"]:
+        created = session.query(
+            "SELECT (pg_stat_file('base/' || oid || '/PG_VERSION', true)).modification AS created FROM pg_database"
+            " WHERE datname = current_database()"
+        )[0]["created"]
     last_scan = ", pg_stat_get_lastscan(e.oid)" if session.server_version >= 160000 else ""
-    return session.query(_COUNTED.format(evidence=_EVIDENCE.format(last_scan=last_scan)))[0]
+    statement = _COUNTED.format(evidence=_EVIDENCE.format(last_scan=last_scan))
+    counted = session.query(statement, {"created": created})[0]
+    for _run, figures in records.earlier(directory, "pg_index_info"):
+        if figures.get("counters_id") == counted["counters_id"] and figures.get("counted_since"):
+            known = [datetime.fromisoformat(figures["counted_since"]), counted["counted_since"]]
+            counted["counted_since"] = min(moment for moment in known if moment is not None)
+            break
+    return counted
 
 
 def _table(row: dict[str, Any]) -> Table:

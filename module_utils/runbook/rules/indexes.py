@@ -137,6 +137,8 @@ class Catalog:
     is_standby: bool
     #: Standbys that are connected.
     standbys: int
+    #: The same as long as nothing has made the counters begin anew.
+    counters_id: str = ""
     #: Tables that somebody has for himself; their indexes are not among those read.
     locked: Sequence[str] = ()
 
