@@ -195,7 +195,7 @@ def _apply(context: Context, session: postgres.Session, kind: str) -> dict[str, 
         found, unknown = _bloated(session, params, deadline=started + params["deadline_s"])
         tables: list[index_rule.Table] = []
     else:
-        catalog = indexes.read(session)
+        catalog = indexes.read(session, context.run.directory)
         found, unknown = _judged(session, catalog, params)
         tables = list(catalog.tables.values())
     work = cures.work(params["finding"], found, unknown, indexes=reindex.read(session, {}, {}), tables=tables)
