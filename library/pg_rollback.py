@@ -191,6 +191,12 @@ steps:
       C(integrity), C(swap), C(replace_project) and C(clean).
   returned: V(plan)
   type: dict
+archive_reaches:
+  description:
+    - Whether the archive can be asked for the moment already. In check mode it is false for a moment that is newer than
+      the newest archived segment.
+  returned: V(plan)
+  type: bool
 next_step:
   description: What to type next.
   returned: V(plan)
@@ -378,8 +384,21 @@ def look_for_losses(
     return rules.judge_losses(sorted(counted, key=lambda each: each.table), point, then)
 
 
-def archive_now(context: Context, session: postgres.Session, facts: driver.Facts) -> None:
-    """Let the archive reach up to now: a moment of the last minute may still lie on the server alone."""
+def archive_now(
+    context: Context, session: postgres.Session, facts: driver.Facts, request: rules.Request
+) -> bool:  # fmt: skip
+    """Let the archive reach up to now, because a moment of the last minute may still lie on the server alone.
+
+    :returns: whether the archive can be asked for the moment; in check mode, which ends nothing, it may be too young
+    """
+    if context.check_mode:
+        reaches = rules.is_archived(request.target_time, facts.last_archived_at)
+        if not reaches:
+            context.warn(
+                "The archive does not reach that moment yet, so it was not asked whether it can be restored; the real "
+                "run first ends the WAL segment and waits until it is archived."
+            )
+        return reaches
     if not facts.archives or not facts.may_switch_wal:
         context.warn(
             "The WAL segment that is being written was not ended: "
@@ -387,6 +406,7 @@ def archive_now(context: Context, session: postgres.Session, facts: driver.Facts
         )
     elif not driver.archive_until_now(session, wait_s=ARCHIVE_WAIT_S):
         context.warn(f"The newest WAL segment was not archived within {ARCHIVE_WAIT_S} s; see playbooks/pitr.yml.")
+    return True
 
 
 def make_plan(context: Context) -> dict[str, Any]:
@@ -423,8 +443,9 @@ def make_plan(context: Context) -> dict[str, Any]:
         losses: list[rules.Loss] = []
         if chosen.point is not None and chosen.previous is None:
             losses = look_for_losses(context, session, chosen.point, facts, manifest)
-        if chosen.steps["pitr"] and not context.check_mode:
-            archive_now(context, session, facts)
+        reaches = True
+        if chosen.steps["pitr"]:
+            reaches = archive_now(context, session, facts, request)
         queries = session.executed_queries
     unknown = [each.table for each in losses if each.newer_rows is None]
     shown = {"diff": {"prepared": "".join(f"{line}\n" for line in rules.words(chosen))}} if context.diff else {}
@@ -439,6 +460,7 @@ def make_plan(context: Context) -> dict[str, Any]:
         "is_ready": chosen.is_ready,
         "previous": chosen.previous,
         "steps": chosen.steps,
+        "archive_reaches": reaches,
         "next_step": rules.next_step(chosen),
         "losses": rules.as_result(losses),
         "newer_rows": sum(each.newer_rows or 0 for each in losses),

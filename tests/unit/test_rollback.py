@@ -255,6 +255,12 @@ def test_only_the_restored_server_is_taken_for_it():
         rules.check_restored(rules.Restored("", POINT.isoformat()), data_dir="", target_time=POINT.isoformat())
 
 
+def test_a_moment_is_in_the_archive_when_a_later_segment_is():
+    assert rules.is_archived(POINT, POINT + timedelta(seconds=1))
+    assert not rules.is_archived(POINT, POINT)
+    assert not rules.is_archived(POINT, None)
+
+
 def test_a_copy_never_goes_among_the_backups():
     rules.check_copies_prefix("rollback")
     rules.check_copies_prefix("a/rollback")

@@ -40,6 +40,8 @@ class Facts:
     #: Whether WAL is archived, and this user may end a segment.
     archives: bool
     may_switch_wal: bool
+    #: When the newest segment was archived; None where none was.
+    last_archived_at: datetime | None
 
 
 def read_facts(session: Session) -> Facts:
@@ -52,7 +54,8 @@ def read_facts(session: Session) -> Facts:
             "  WHERE has_database_privilege(oid, 'CONNECT')) AS cluster_bytes,"
             " current_setting('track_commit_timestamp')::bool AS has_commit_timestamps,"
             " current_setting('archive_mode') <> 'off' AS archives,"
-            " has_function_privilege('pg_switch_wal()', 'EXECUTE') AS may_switch_wal"
+            " has_function_privilege('pg_switch_wal()', 'EXECUTE') AS may_switch_wal,"
+            " (SELECT last_archived_time FROM pg_stat_archiver) AS last_archived_at"
         )[0]
     )
 

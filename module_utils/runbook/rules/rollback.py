@@ -326,6 +326,11 @@ def copies_prefix(prefix: str) -> str:
     return "/".join(part for part in (prefix.strip("/"), COPIES) if part)
 
 
+def is_archived(moment: datetime | None, last_archived_at: datetime | None) -> bool:
+    """Whether a segment was archived after that moment, so that the archive may reach it."""
+    return moment is None or (last_archived_at is not None and last_archived_at > moment)
+
+
 def check_copies_prefix(prefix: str) -> None:
     """See that a copy does not go to where backups lie: the next restore would take it for the latest one.
 
