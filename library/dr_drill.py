@@ -267,7 +267,9 @@ msg:
   type: str
   returned: always
 status:
-  description: V(ok), V(breach), or V(unknown) where something could not be judged.
+  description:
+    - V(ok), V(breach), or V(unknown) where something could not be judged. That a copy is not good is no fault of
+      V(verify), which says so in RV(recovered) and leaves the verdict to V(judge).
   type: str
   returned: always
 drill_id:
@@ -570,8 +572,9 @@ class Drill:
         """A result."""
         state = self.state
         chosen = state.get("chosen") or {}
-        is_dump = chosen.get("way") == "dump"
-        admin = self.admin() if is_dump else self.living()
+        # A server for a dump is there once it was provided for.
+        is_there = chosen.get("way") == "dump" and (not self.is_sandbox or "target_port" in state)
+        admin = self.admin() if is_there else self.living()
         return {
             "changed": True, "status": "ok", "msg": msg, "drill_id": state["drill_id"],
             "outage_is_real": self.is_sandbox, "backups": self.scenario.backups if self.is_sandbox else 0,
@@ -610,7 +613,8 @@ def begin(drill: Drill) -> dict[str, Any]:
     drill.state = {
         "drill_id": manifests.backup_id(at), "controller": own, "environment": params["environment"],
         "host": params["host"], "scenario": params["scenario"], "way": params["way"], "planted": params["plant"],
-        "started_at": at.isoformat(), "phases": [], "checks": [], "failed": {}, "system_identifier": "", "port": 0,
+        "restore_path": str(drill.restore_path), "started_at": at.isoformat(),
+        "phases": [], "checks": [], "failed": {}, "system_identifier": "", "port": 0,
         "objectives": {"rto_s": params["rto_s"], "rpo_s": params["rpo_s"]},
         "announced": announced, "measured": asdict(judging.Measured()),
     }  # fmt: skip
@@ -652,9 +656,9 @@ def refuse_production(drill: Drill) -> None:
     production = {identifier} if identifier else set()
     with contextlib.suppress(RunbookError), driver.connect(postgres.Target.from_params(params)) as session:
         production.add(driver.identity(session))
-        drill.state["living_heartbeat_us"] = max(driver.heartbeats(session).values(), default=None)
         drill.state["production_bytes"] = driver.sizes(session)
         drill.state["columns"] = driver.columns(session)
+        drill.state["living_heartbeat_us"] = max(driver.heartbeats(session).values(), default=None)
     drill.state["system_identifier"] = identifier
     name = dated_name(drill.database, "drill", drill.state["drill_id"])
     drill.state["target_database"] = name
@@ -971,7 +975,7 @@ def verify(drill: Drill) -> dict[str, Any]:
     if failure:
         state["failed"][attempt] = failure
         drill.phase("restore", restored, "breach", failure)
-        return drill.facts(f"The restore of {attempt} failed: {failure}", status="breach")
+        return drill.facts(f"The restore of {attempt} failed: {failure}")
     drill.phase("restore", restored, msg=f"{chosen['way']} {chosen['backup_id']}.")
     begun = now()
     checks = look(drill)
@@ -983,7 +987,7 @@ def verify(drill: Drill) -> dict[str, Any]:
     if wrong:
         state["failed"][attempt] = wrong
         drill.save()
-        return drill.facts(f"What {attempt} gave is not good: {wrong}", status="breach")
+        return drill.facts(f"What {attempt} gave is not good: {wrong}")
     if drill.is_sandbox:
         begun = now()
         drill.folder.clients.direct(drill.copy(), 1)
@@ -993,7 +997,9 @@ def verify(drill: Drill) -> dict[str, Any]:
     else:
         service_at = now()
     drill.save(recovered=True, service_at=service_at.isoformat())
-    return drill.facts(f"What {attempt} gave is good; {len(checks)} checks are ok.", status=status)
+    good = sum(1 for check in checks if check.status == "ok")
+    said = f"What {attempt} gave serves again: {good} of {len(checks)} checks are ok. {unknown}"
+    return drill.facts(said.rstrip())
 
 
 def look(drill: Drill) -> list[Check]:
@@ -1013,10 +1019,8 @@ def look(drill: Drill) -> list[Check]:
             state["chosen"]["point"] = replayed.isoformat()
         try:
             rows = driver.heartbeats(session)
-        except Exception as error:
-            checks.append(
-                Check("ledger", "breach", f"The table of heartbeats cannot be read ({type(error).__name__}).")
-            )
+        except RunbookError as error:
+            checks.append(Check("heartbeat", "breach", error.message))
             rows = {}
     if drill.is_sandbox:
         checks.append(of_ledger(drill, rows, measured))
@@ -1083,7 +1087,7 @@ def tear_down(drill: Drill) -> dict[str, Any]:
 
 def remove(drill: Drill, state: dict[str, Any]) -> str:
     """End processes, remove servers, databases and buckets of a drill; what there was."""
-    found = drill.folder.clear(drill.restore_path)
+    found = drill.folder.clear(Path(state.get("restore_path", drill.restore_path)))
     for bucket in (state.get("bucket"), state.get("replica_bucket")):
         if bucket and driver.remove_bucket(drill_store(drill, bucket)):
             found.append(f"bucket {bucket}")
@@ -1173,6 +1177,7 @@ def make_document(drill: Drill, at: datetime) -> dict[str, Any]:
         backup_interval_s=params["backup_interval_s"] or None,
         archive_timeout_s=params["archive_timeout_s"] or None if state["way"] != "dump" else None,
     )
+    document["attainable"] = asdict(promised)
     document["advice"] = judging.advice(document, promised)
     return judging.read(document, source="drill")
 

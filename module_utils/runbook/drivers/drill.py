@@ -293,10 +293,16 @@ def contents(target: postgres.Target, method: Method) -> dict[str, list[Any]]:
 
 
 def heartbeats(session: postgres.Session) -> dict[int, int]:
-    """What the clients wrote and the copy holds: microseconds since 1970 by number; empty where there is no table."""
+    """What clients wrote and a database holds: microseconds since 1970 by number; empty where there is no table.
+
+    :raises RunbookError: it cannot be read
+    """
     if not session.query("SELECT 1 FROM pg_tables WHERE schemaname = 'runbook' AND tablename = 'heartbeat'"):
         return {}
-    rows = session.query("SELECT id, (extract(epoch FROM beat_at) * 1000000)::bigint AS us FROM runbook.heartbeat")
+    try:
+        rows = session.query("SELECT id, (extract(epoch FROM beat_at) * 1000000)::bigint AS us FROM runbook.heartbeat")
+    except psycopg2.Error as error:
+        raise RunbookError(f"runbook.heartbeat of {session.target} cannot be read ({type(error).__name__}).") from None
     return {int(row["id"]): int(row["us"]) for row in rows}
 
 

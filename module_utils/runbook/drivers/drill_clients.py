@@ -131,7 +131,7 @@ class Clients:
         for stream in (0, 1, 2):
             os.dup2(null, stream)
         # Among the rest is the folder's lock, which ends with the module.
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        os.closerange(3, 65_536)
         with self._lock.open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             lock.write(str(os.getpid()))
