@@ -147,7 +147,6 @@ def drill(document: Mapping[str, Any]) -> dict[str, Any]:
         "result": _brief(document["msg"], _RESULT),
         "planted": (document["planted"] or "").replace("_", " "),
         "planted_msg": _planted(document),
-        "way": recovery.get("way") or wording.NONE,
         "outcome": (
             _WORDS[document["status"]].lower()
             if not document["planted"]
