@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: Small enough for a test, large enough for a clean database to have no finding.
 LIMITS: dict[str, Any] = {
     "db_performance_unused_after_days": 0, "db_performance_min_size_bytes": 65_536,
-    "db_performance_min_bloat_bytes": 262_144, "db_performance_slow_ms": 20, "db_performance_idle_transaction_s": 1,
+    "db_performance_min_bloat_bytes": 262_144, "db_performance_slow_ms": 100, "db_performance_idle_transaction_s": 1,
 }  # fmt: skip
 FOREIGN_KEY = "missing_foreign_key_index:public.messages.user_id"
 
@@ -90,7 +90,7 @@ def planted(clean: Database) -> Iterator[dict[str, str]]:
     with contextlib.suppress(psycopg2.errors.UniqueViolation):
         clean.run("CREATE UNIQUE INDEX CONCURRENTLY notes_state_key ON notes (state)")
     for _call in range(12):
-        clean.run("SELECT pg_sleep(0.03)")
+        clean.run("SELECT pg_sleep(0.15)")
     clean.run("SET enable_seqscan = off", "SELECT count(*) FROM messages WHERE user_id = 3")
     idle = clean.connect()
     idle.autocommit = False
