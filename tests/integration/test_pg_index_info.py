@@ -290,17 +290,22 @@ def test_hypopg_is_asked_where_it_is() -> None:
 def test_beside_a_standby_and_on_it_nobody_knows_what_is_unused(
     shop: Database, sound_cluster: Cluster, tmp_path: Path
 ) -> None:
-    shop.run("CREATE INDEX orders_old_idx ON orders (at)", "CREATE INDEX users_email_copy ON users (email)", "VACUUM")
+    shop.run(
+        "CREATE EXTENSION pg_stat_statements",
+        "CREATE INDEX orders_old_idx ON orders (at)",
+        "CREATE INDEX users_email_copy ON users (email)",
+    )
     copy = Cluster(sound_cluster.bindir, tmp_path / "data", free_port())
     source = ["--host=127.0.0.1", f"--port={shop.port}", f"--username={shop.user}"]
     copy._run(
         "pg_basebackup", *source, f"--pgdata={copy.data}", "--write-recovery-conf", "--checkpoint=fast", "--no-sync"
     )
-    copy.start(max_connections=60, max_prepared_transactions=5)
+    copy.start(shared_preload_libraries="pg_stat_statements", max_connections=60, max_prepared_transactions=5)
     try:
         until(lambda: bool(shop.one("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")))
         there = Database("127.0.0.1", copy.port, shop.name, shop.user)
         outcomes = {place.port: index_info(place) for place in (shop, there)}
+        assert run_module("pg_query_info", there.login).result["status"] == "ok"
     finally:
         copy.stop("immediate")
     for port, outcome in outcomes.items():

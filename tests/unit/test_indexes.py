@@ -187,9 +187,31 @@ def test_what_differs_is_no_duplicate(other: Index) -> None:
     assert judged(catalog(index(2, "i", "1", is_unique=True), other))[0] == {}
 
 
-def test_unique_with_and_without_nulls_are_two():
-    pair = [index(2, "i", "1", is_unique=True), index(3, "j", "1", is_unique=True, nulls_not_distinct=True)]
+@pytest.mark.parametrize("other", [{"nulls_not_distinct": True}, {"is_deferrable": True, "constraint": "c"}])
+def test_what_enforces_something_else_is_another_index(other: dict[str, Any]) -> None:
+    pair = [index(2, "i", "1", is_unique=True), index(3, "j", "1", is_unique=True, **other)]
     assert judged(catalog(*pair))[0] == {}
+
+
+def test_an_exclusion_constraint_is_never_dropped():
+    pair = [index(oid, f"c{oid}", "1", access_method="gist", constraint=f"c{oid}") for oid in (2, 3)]
+    assert judged(catalog(*pair))[0] == {}
+
+
+def test_a_partitions_unique_index_is_kept_beside_its_part_of_the_whole():
+    parts = [table(1, "t", kind="p"), table(10, "t1", parent_oid=1)]
+    part = index(20, "i1", "1", table_oid=10, parent_oid=2, **USED)
+    assert judged(catalog(*parts, part, index(19, "own", "1", table_oid=10, is_unique=True)))[0] == {}
+
+
+def test_dropping_an_expression_costs_its_statistics():
+    [found], _, _ = rule.judge(
+        catalog(replace(index(2, "i", "1"), keys=(("lower(a)", 1, 0, 0),))),
+        quote,
+        unused_after_days=30,
+        min_size_bytes=1,
+    )
+    assert found.risk.startswith("The planner loses the statistics")
 
 
 def test_storage_parameters_make_another_index_of_brin_and_none_of_a_btree():
@@ -287,6 +309,7 @@ MISSING = "missing_foreign_key_index:public.t.a.b"
         index(2, "i", "1 2", **USED),
         index(2, "i", "2 1 3", **USED),
         index(2, "i", "1 2", predicate="(a IS NOT NULL)", **USED),
+        index(2, "i", "1 2", predicate='("b" IS NOT NULL)', **USED),
         index(2, "i", "1 2", is_unique=True, constraint="c"),
     ],
 )

@@ -64,7 +64,8 @@ SELECT c.oid::bigint AS oid, s.nspname, c.relname, c.relkind::text AS relkind, m
   CASE WHEN i.indexprs IS NOT NULL THEN ARRAY(
     SELECT pg_get_indexdef(c.oid, k, false) FROM generate_series(1, i.indnkeyatts) AS k) END AS expressions,
   pg_get_expr(i.indpred, i.indrelid) AS predicate, i.indpred IS NOT NULL AS is_partial,
-  i.indisunique, i.indisprimary, i.indisreplident, i.indisvalid AND i.indisready AND i.indislive AS is_valid,
+  i.indisunique, i.indisprimary, i.indimmediate, i.indisreplident,
+  i.indisvalid AND i.indisready AND i.indislive AS is_valid,
   {nulls} AS nulls_not_distinct, k.conname, coalesce(k.referenced, false) AS referenced,
   h.inhparent::bigint AS parent_oid, pg_stat_get_numscans(c.oid) AS scans, {last_scan} AS last_scan,
   {created} AS created_at, pg_get_indexdef(c.oid) AS definition
@@ -318,6 +319,7 @@ def _index(row: dict[str, Any], sizes: dict[int, int], tables_at_work: set[int |
         predicate=row["predicate"],
         is_unique=row["indisunique"],
         nulls_not_distinct=row["nulls_not_distinct"],
+        is_deferrable=not row["indimmediate"],
         is_valid=row["is_valid"],
         is_building=not row["is_valid"] and bool(tables_at_work & {row["table_oid"], None}),
         is_primary=row["indisprimary"],

@@ -79,6 +79,8 @@ class Index:
     predicate: str | None = None
     is_unique: bool = False
     nulls_not_distinct: bool = False
+    #: Its constraint may wait for the end of the transaction.
+    is_deferrable: bool = False
     is_valid: bool = True
     #: Somebody is building it right now.
     is_building: bool = False
@@ -211,7 +213,9 @@ class Indexes:
         """
         if index.access_method not in ("btree", "hash") or not index.is_valid:
             return False
-        if index.predicate is not None and index.predicate not in {f"({name} IS NOT NULL)" for _, name in columns}:
+        names = [name for _, name in columns]
+        names += ['"{}"'.format(name.replace('"', '""')) for name in names]
+        if index.predicate is not None and index.predicate not in {f"({name} IS NOT NULL)" for name in names}:
             return False
         return {key[0] for key in index.keys[: len(columns)]} == {str(number) for number, _ in columns}
 
@@ -228,10 +232,10 @@ class Indexes:
                 (statement,),
                 f"Takes an ACCESS EXCLUSIVE lock on all partitions for a moment; {back}. {_rights(table)}",
             )
-        return (
-            (f"DROP INDEX CONCURRENTLY {quote(*index.name)}",),
-            f"A query that does use it gets slower; {back}. {_rights(table)}",
-        )
+        risk = f"A query that does use it gets slower; {back}. {_rights(table)}"
+        if not all(column.isdecimal() for column in index.columns):
+            risk = f"The planner loses the statistics of its expressions, which count no scan. {risk}"
+        return (f"DROP INDEX CONCURRENTLY {quote(*index.name)}",), risk
 
 
 def duplicates(indexes: Indexes, quote: Quote) -> list[Finding]:
@@ -262,10 +266,17 @@ def duplicates(indexes: Indexes, quote: Quote) -> list[Finding]:
             for index in others:
                 if index.is_referenced or index.is_replica_identity or index.parent_oid is not None:
                     continue
-                if index.is_unique and index.nulls_not_distinct != kept.nulls_not_distinct:
+                # One that enforces something is dropped only beside one that enforces the same.
+                if index.is_unique and _enforced(index) != _enforced(kept):
+                    continue
+                if index.constraint is not None and not index.is_unique:
                     continue
                 found.append(_twin("duplicate_index", "warning", indexes, table, index, kept, quote))
     return found
+
+
+def _enforced(index: Index) -> tuple[bool, bool, bool]:
+    return index.is_unique, index.nulls_not_distinct, index.is_deferrable
 
 
 def redundant(indexes: Indexes, quote: Quote, *, without: Iterable[str] = ()) -> list[Finding]:
