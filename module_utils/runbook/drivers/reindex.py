@@ -467,6 +467,10 @@ class Rebuild:
         except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedObject, psycopg2.errors.InvalidSchemaName):
             report.state = "gone"
             return
+        except psycopg2.errors.DuplicateTable:
+            # Somebody made it this moment, so there is nothing of ours to clear away.
+            report.state, report.error = "failed", "there is something of that name by now"
+            return
         except psycopg2.errors.UniqueViolation:
             report.state, report.error = "failed", "rows with equal keys stand in the way; find and part them first"
         except psycopg2.errors.QueryCanceled:
