@@ -211,6 +211,10 @@ def test_production_is_extrapolated_with_the_measured_rate():
     assert found is not None
     assert (found.rate_bytes_per_s, found.restore_s) == (1e8, 2000)
     assert found.msg.startswith("Estimate:")
+    assert found.msg.endswith(" 33 min.")
+    small = rules.extrapolate(1_999_999_999, 20.0, 200_000_000_000)
+    assert small is not None
+    assert "tells little" in small.msg
 
 
 @pytest.mark.parametrize(
@@ -236,6 +240,14 @@ def test_a_missed_rpo_leads_from_dumps_to_point_in_time_recovery():
     assert "set up point-in-time recovery (pitr.yml)" in said
     assert "archive_timeout" in advised(measured={"rpo_s": 4000.0})
     assert "synchronous standby" in advised(objectives={"rpo_s": 0})
+
+
+def test_a_small_copy_asks_for_a_larger_one_and_not_for_a_faster_disk():
+    slow = {"restore_s": 20_000.0, "production_bytes": 200 << 30}
+    assert "beyond RTO 4 h (an estimate)" in advised(extrapolation=slow, measured={"restored_bytes": 2 << 30})
+    small = advised(extrapolation=slow, measured={"restored_bytes": (2 << 30) - 1})
+    assert small.startswith("Restore a copy of at least 2.0 GiB")
+    assert advised(extrapolation={"restore_s": 2.0}, measured={"restored_bytes": 1}) == ""
 
 
 def test_a_missed_rto_names_the_phase_that_took_longest():

@@ -185,8 +185,13 @@ def _estimate(document: Mapping[str, Any]) -> dict[str, str] | None:
     if told is None:
         return None
     # An estimate promises nothing, so it is never green.
-    within = told["restore_s"] <= document["objectives"]["rto_s"]
-    return {"title": "Production", "tone": "handled" if within else "failed", "msg": told["msg"]}
+    tells = rules.is_telling(document["measured"]["restored_bytes"], told["production_bytes"])
+    beyond = told["restore_s"] > document["objectives"]["rto_s"]
+    return {
+        "title": "Production",
+        "tone": "unknown" if not tells else "failed" if beyond else "handled",
+        "msg": told["msg"],
+    }
 
 
 def _attainable(document: Mapping[str, Any]) -> dict[str, str] | None:

@@ -36,6 +36,8 @@ SCHEMA_VERSION = 1
 PHASES = ("detect", "decide", "provision", "restore", "verify", "switch")
 #: What the pauses between the phases are called where the time to recovery is split.
 BETWEEN = "between"
+#: Production may be this many times as large as the copy. The fixed costs of a smaller copy outweigh its rate.
+MOST_TIMES = 100
 
 Way = Literal["dump", "pitr"]
 
@@ -368,13 +370,22 @@ def extrapolate(
         return None
     rate = restored_bytes / restore_s
     estimate = production_bytes / rate
+    small = "" if is_telling(restored_bytes, production_bytes) else f" {_SMALL}"
     return Extrapolation(
         production_bytes,
         rate,
         estimate,
         f"Estimate: at the measured {size(rate)}/s, restoring the {size(production_bytes)} of production takes"
-        f" {_time(estimate)}.",
+        f" {_time(estimate)}.{small}",
     )
+
+
+_SMALL = "The copy was less than a hundredth of that, and its fixed costs count in full: it tells little."
+
+
+def is_telling(restored_bytes: int | None, production_bytes: int) -> bool:
+    """Whether the copy was large enough for an estimate that somebody may act on."""
+    return restored_bytes is not None and production_bytes <= MOST_TIMES * restored_bytes
 
 
 # --- what to change ---------------------------------------------------------------------------------------------------
@@ -425,10 +436,7 @@ def advice(document: Mapping[str, Any], found: Attainable | None = None) -> list
         )
     estimate = document.get("extrapolation")
     if estimate and estimate["restore_s"] > objectives.rto_s:
-        said.append(
-            f"At the measured rate, restoring production alone would take {_time(estimate['restore_s'])}, beyond RTO"
-            f" {_time(objectives.rto_s)} (an estimate): {_SHORTEN['restore']}."
-        )
+        said.append(_on_production(estimate, measured["restored_bytes"], objectives))
     tear_down = document.get("tear_down") or {"status": OK}
     if tear_down["status"] != OK and not _is_said(tear_down["msg"], said):
         said.append(f"What the drill had made is not all gone: {tear_down['msg']}")
@@ -438,6 +446,16 @@ def advice(document: Mapping[str, Any], found: Attainable | None = None) -> list
         if phase["status"] != OK and phase.get("msg") and not _is_said(phase["msg"], [*said, *_reasons(passed_over)])
     ]
     return list(dict.fromkeys([*failed, *said]))
+
+
+def _on_production(estimate: Mapping[str, Any], restored_bytes: int | None, objectives: Objectives) -> str:
+    if not is_telling(restored_bytes, estimate["production_bytes"]):
+        enough = size(estimate["production_bytes"] / MOST_TIMES)
+        return f"Restore a copy of at least {enough}, for an estimate of production's restore that tells more."
+    return (
+        f"At the measured rate, restoring production alone would take {_time(estimate['restore_s'])}, beyond RTO"
+        f" {_time(objectives.rto_s)} (an estimate): {_SHORTEN['restore']}."
+    )
 
 
 def _on_no_promise(objectives: Objectives, found: Attainable) -> str:
