@@ -161,6 +161,11 @@ def test_what_something_hangs_on_is_kept(better: dict[str, Any]) -> None:
     assert list(found) == ["duplicate_index:public.t.i"]
 
 
+def test_a_constraint_is_kept_beside_a_unique_index():
+    pair = [index(2, "i", "1", is_unique=True), index(3, "j", "1", is_unique=True, constraint="j")]
+    assert list(judged(catalog(*pair))[0]) == ["duplicate_index:public.t.i"]
+
+
 def test_of_two_constraints_the_second_is_dropped_as_one():
     pair = [index(oid, f"c{oid}", "1", constraint=f"c{oid}", is_unique=True) for oid in (2, 3)]
     assert judged(catalog(*pair))[0] == {

@@ -48,6 +48,7 @@ def test_doctests():
         "CREATE SUBSCRIPTION s CONNECTION 'host=x password=CANARY' PUBLICATION p",
         "SELECT 'a\\\\', 'CANARY'",
         "NOTIFY c, 'CANARY'",
+        "SELECT 'a\\' || 'CANARY'",
     ],
 )
 def test_no_value_is_shown(text: str) -> None:
