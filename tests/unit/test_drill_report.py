@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import drill_samples
 import pytest
 import record_samples
-from ansible.module_utils.runbook.report import drill, metrics, render
+from ansible.module_utils.runbook.report import drill, metrics, render, view
 from ansible.module_utils.runbook.rules import record as rules
 from conftest import ROOT
 
@@ -214,6 +214,15 @@ def test_of_a_drill_that_was_told_twice_the_last_word_counts():
     found, broken = drill.documents(folded(first, drill_samples.drill()))
     assert [each["tear_down"]["status"] for each in found] == ["ok"]
     assert broken == []
+
+
+def test_the_terminal_s_last_lines_have_both_figures():
+    (green,) = view.summary_lines(folded(drill_samples.drill()), 79)
+    assert "RTO 52 s, RPO 0.4 s" in green
+    (unknown,) = view.summary_lines(folded(drill_samples.drill(measured={"rpo_s": None})), 79)
+    assert "RTO 52 s, RPO unknown" in unknown
+    (planted,) = view.summary_lines(folded(drill_samples.drill(planted="flipped_byte")), 79)
+    assert "RTO" not in planted
 
 
 # --- the charts -------------------------------------------------------------------------------------------------------

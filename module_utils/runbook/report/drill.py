@@ -44,6 +44,18 @@ _MAX_ROWS = 200
 _VERDICT, _RESULT = 480, 200
 
 
+def summary(host: str, of_host: Mapping[str, Any]) -> list[str]:
+    """Both figures of a host's last drill for the end of the terminal's output; a planted fault has none."""
+    found, _ = documents({"hosts": {host: of_host}})
+    if not found or found[-1]["planted"]:
+        return []
+    measured = found[-1]["measured"]
+    return [
+        f"{name} {'unknown' if measured[key] is None else wording.duration(measured[key])}"
+        for name, key in (("RTO", "rto_s"), ("RPO", "rpo_s"))
+    ]
+
+
 def documents(record: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
     """Drills of a run in the order in which they were begun, and what could not be read.
 

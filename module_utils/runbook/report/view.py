@@ -328,6 +328,7 @@ def summary_lines(record: Mapping[str, Any], width: int) -> list[str]:
         found = findings.of_host(of_host["steps"], host=name)
         if found is not None:
             parts.append(f"{found['count']} findings")
+        parts += drill.summary(name, of_host)
         parts.append(wording.duration(of_host["duration_s"]))
         text = f"{wording.shortened(name, 30):<{min(longest, 30)}}  {of_host['status']:<7}  {', '.join(parts)}"
         lines.append(text if len(text) <= width else f"{text[: width - 1]}…")
