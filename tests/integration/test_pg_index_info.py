@@ -308,6 +308,8 @@ def test_beside_a_standby_and_on_it_nobody_knows_what_is_unused(
         assert run_module("pg_query_info", there.login).result["status"] == "ok"
     finally:
         copy.stop("immediate")
+        # The server is other tests' too.
+        until(lambda: not shop.one("SELECT count(*) FROM pg_stat_replication"))
     for port, outcome in outcomes.items():
         assert ids(outcome) == ["duplicate_index:public.users.users_email_copy"]
         assert [one["kind"] for one in outcome.result["unknown"] if one["kind"] != "checksum_failures"] == [
