@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import runpy
 import shutil
 import signal
 import socket
@@ -16,9 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible.module_utils.runbook.drivers import pitr
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, command_line, find_bindir
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.module import Context, Progress, Run
+from ansible.module_utils.runbook.rules import drill as judging
 from ansible.module_utils.runbook.rules.drill_plan import names_fault
-from conftest import Database, free_port, module_process
+from conftest import ROOT, Database, free_port, module_process
 from drill_run import DATABASE, PASSWORD, DrillRun
 
 if TYPE_CHECKING:
@@ -52,9 +57,9 @@ def left_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize(("way", "fault"), [("pitr", "flipped_byte"), ("dump", "older_schema")])
-def test_a_planted_fault_makes_the_drill_red_and_is_named(drill: DrillRun, way: str, fault: str):
-    drill.options |= {"way": way, "plant": fault, "self_test": True}
+def test_a_flipped_byte_of_a_base_backup_makes_the_drill_red_and_is_named(drill: DrillRun):
+    fault = "flipped_byte"
+    drill.options |= {"way": "pitr", "plant": fault, "self_test": True}
     document = drill.whole()
     assert (document["status"], document["planted"]) == ("breach", fault)
     assert names_fault(fault, document)
@@ -65,7 +70,22 @@ def test_a_planted_fault_makes_the_drill_red_and_is_named(drill: DrillRun, way: 
     assert left_in(drill.folder / "drill") == {"lock"}
 
 
-def test_kill_9_a_gap_no_room_and_an_interrupted_restore(drill: DrillRun, s3: S3):
+def too_full(monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
+    """pg_pitr itself refuses a folder without room, before anything is written."""
+    module = runpy.run_path(str(ROOT / "library" / "pg_pitr.py"))
+    defaults = {name: each.get("default") for name, each in module["argument_spec"]().items()}
+    context = Context(
+        defaults | options, check_mode=False, diff=False, run=Run(None, None, None),
+        progress=Progress("pg_pitr", {}), warn=print, hide=print,
+    )  # fmt: skip
+    with monkeypatch.context() as patched:
+        patched.setattr(pitr.Workshop, "free_bytes", lambda _self: 1000)
+        with pytest.raises(RunbookError, match="1,000 bytes are free there"):
+            module["core"](context)
+    assert not Path(options["restore_path"]).exists()
+
+
+def test_kill_9_a_gap_no_room_and_an_interrupted_restore(drill: DrillRun, s3: S3, monkeypatch: pytest.MonkeyPatch):
     folder = drill.folder / "drill"
     drill.options |= {"way": "pitr"}
 
@@ -130,6 +150,7 @@ def test_kill_9_a_gap_no_room_and_an_interrupted_restore(drill: DrillRun, s3: S3
     drill.step("decide")
     more = {name: drill.said[name] for name in ("restore_path", "backup_id", "target_time")}
     options = drill.login(action="restore", environment="sandbox", server="db", bindir=os.environ.get("PG_BINDIR"))
+    too_full(monkeypatch, options | more)
     stopped = module_process("pg_pitr", options | more)
     wait_for((folder / "restore" / "restore.json").exists)
     stopped.send_signal(signal.SIGKILL)
@@ -150,7 +171,10 @@ def test_the_newest_backup_is_bad_and_the_one_before_serves(drill: DrillRun):
     drill.options |= {"way": "dump", "scenario": "newest_backup_bad"}
     document = drill.whole()
     assert document["status"] == "ok", document["msg"]
-    recovery = document["recovery"]
+    measured, recovery = document["measured"], document["recovery"]
+    assert measured["acknowledged_rows"] == measured["surviving_rows"] + measured["lost_rows"]
+    assert 0 < measured["lost_rows"] < measured["acknowledged_rows"]
+    assert [phase["name"] for phase in document["phases"]] == list(judging.PHASES)
     assert recovery["costs_s"] > 0
     assert [("missing" in each["reason"]) for each in recovery["passed_over"]] == [True]
     decided = [phase["msg"] for phase in document["phases"] if phase["name"] == "decide"]

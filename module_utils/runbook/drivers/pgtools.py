@@ -124,6 +124,18 @@ def command_line(pid: int) -> str:
     return shown.stdout.strip()
 
 
+def pids_naming(text: str) -> list[int]:
+    """Processes of this machine that were started with ``text`` among their words."""
+    if Path("/proc/self").exists():
+        pids = [int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit()]
+        return [pid for pid in pids if text in command_line(pid)]
+    shown = subprocess.run(
+        [shutil.which("ps") or "ps", "-axww", "-o", "pid=,command="], capture_output=True, text=True, check=False
+    )
+    lines = [line.split(maxsplit=1) for line in shown.stdout.splitlines()]
+    return [int(words[0]) for words in lines if len(words) == 2 and text in words[1]]
+
+
 @dataclass(frozen=True)
 class Cluster:
     """A disposable cluster: its data folder, and its port on loopback. Logs lie beside the data folder."""

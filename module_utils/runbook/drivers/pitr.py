@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import gzip
 import json
 import os
@@ -29,7 +30,7 @@ from urllib.parse import urlsplit
 import psycopg2
 import zstandard
 from ansible.module_utils.runbook.drivers import postgres
-from ansible.module_utils.runbook.drivers.pgtools import Cluster, command_line, unprivileged
+from ansible.module_utils.runbook.drivers.pgtools import Cluster, command_line, pids_naming, unprivileged
 from ansible.module_utils.runbook.drivers.sandbox import end_process
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.pitr import Archiver, Setting
@@ -172,13 +173,11 @@ class Engine:
         deadline_s: float,
         environ: Mapping[str, str] | None = None,
         before: Sequence[str] = (),
-        note: Path | None = None,
     ) -> str:
         """Run one of the programs to its end; what it printed.
 
         :param environ: more for its environment
         :param before: words to put before it, which make it another user's
-        :param note: file to write its process number to, so that the next run finds it after a kill
         :raises RunbookError: it failed, or did not end in time
         """
         own = bool(self.params["access_key"])
@@ -199,8 +198,6 @@ class Engine:
                 [*before, *words], env=clean | chosen, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                 start_new_session=True,
             )  # fmt: skip
-            if note:
-                note.write_text(str(process.pid))
             try:
                 code = process.wait(timeout=max(deadline_s, 1))
             except subprocess.TimeoutExpired:
@@ -209,8 +206,6 @@ class Engine:
                 ) from None
             finally:
                 _end_group(process)
-                if note:
-                    note.unlink(missing_ok=True)
             err.seek(0)
             if code != 0:
                 raise RunbookError(f"{name} ended with {code}: {self.reason(err.read())}", exit_code=code)
@@ -449,11 +444,6 @@ class Workshop:
         """What this folder is, and how far the restore came."""
         return self.path / "restore.json"
 
-    @property
-    def child(self) -> Path:
-        """Number of the engine's process while it runs."""
-        return self.path / "engine.pid"
-
     def state(self) -> dict[str, Any]:
         """The note; empty where there is none."""
         try:
@@ -510,11 +500,13 @@ class Workshop:
     def clear(self) -> bool:
         """Remove what a restore left that did not end, its processes first; whether there was anything."""
         left = False
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            pid = int(self.child.read_text())
-            if str(self.data) in command_line(pid):
+        # By name, because a kill may come before any number is written down.
+        for pid in pids_naming("barman-cloud"):
+            if f"{self.path}/" in command_line(pid):
                 left = True
-                end_process(pid, signal.SIGKILL, still_there=lambda: str(self.data) in command_line(pid))
+                end_process(
+                    pid, signal.SIGKILL, still_there=functools.partial(lambda one: command_line(one) != "", pid)
+                )
         cluster = Cluster(Path(), self.data, 0)
         server = cluster.pid()
         if server is not None:
@@ -524,7 +516,6 @@ class Workshop:
             "spool",
             "restore.json",
             "restore.json.tmp",
-            "engine.pid",
             "server.log",
             "server.log.1",
             "commands.log",
@@ -555,7 +546,7 @@ def fetch_backup(
     )
     # Files must belong to the user as whom the server will run.
     engine.run(
-        [*words, backup_id, str(workshop.data)], deadline_s=deadline_s, note=workshop.child,
+        [*words, backup_id, str(workshop.data)], deadline_s=deadline_s,
         before=unprivileged(bindir / "postgres", workshop.path),
     )  # fmt: skip
     workshop.data.chmod(0o700)
