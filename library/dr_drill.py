@@ -404,10 +404,15 @@ SWITCH_S = 60.0
 def argument_spec() -> dict[str, dict[str, Any]]:
     """Options as documented above."""
     place: dict[str, dict[str, Any]] = {
-        name: {"type": "str"} for name in ("bucket", "region", "endpoint_url", "profile", "access_key")
+        name: {"type": "str"} for name in ("bucket", "region", "endpoint_url", "profile")
     }
     secret: dict[str, Any] = {"type": "str", "no_log": True}
-    replica = place | {"secret_key": secret, "session_token": secret, "aws_ca_bundle": {"type": "path"}}
+    replica = place | {
+        "access_key": {"type": "str", "no_log": False},
+        "secret_key": secret,
+        "session_token": secret,
+        "aws_ca_bundle": {"type": "path"},
+    }
     target: dict[str, dict[str, Any]] = {
         "login_host": {"type": "str"},
         "login_port": {"type": "int", "default": 5432},
