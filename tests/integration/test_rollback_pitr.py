@@ -86,10 +86,10 @@ def test_to_a_moment_after_a_kill(primary: Primary, app: Database, project: Proj
         "DELETE FROM note WHERE id <= 50",
         "UPDATE note SET body = 'after' WHERE id = 60",
     )
-    options = {"db_rollback_target_time": moment, "db_rollback_replace": "app"}
+    options = {"db_rollback_target_time": moment}
 
     login = {"login_password": PASSWORD, "restore_path": project.all_vars["db_rollback_restore_path"]}
-    asked = {"action": "plan", "environment": "sandbox", "target_time": moment, "replace": "app"}
+    asked = {"action": "plan", "environment": "sandbox", "target_time": moment}
     planned = run_module("pg_rollback", app.login | login | primary.s3.options(primary.bucket) | asked, check=True)
     plan = planned.result
     (loss,) = plan["losses"]
@@ -111,7 +111,7 @@ def test_to_a_moment_after_a_kill(primary: Primary, app: Database, project: Proj
     assert acted(done) == [
         "assert", "pg_preflight", "pg_rollback", "pg_pitr", "pg_backup",
         "pg_pitr", "pg_pitr", "pg_rollback", "pg_backup", "pg_restore",
-        "pg_rollback", "pg_integrity", "pg_swap", "pg_pitr", "pg_rollback", "pg_lease",
+        "pg_rollback", "pg_integrity", "pg_pitr", "pg_rollback", "pg_lease",
     ]  # fmt: skip
     assert done.results["pg_pitr"][0]["msg"].startswith("Would restore to ")
     assert done.results["pg_pitr"][1]["msg"].startswith("Removed the restored server")
@@ -119,14 +119,20 @@ def test_to_a_moment_after_a_kill(primary: Primary, app: Database, project: Proj
     assert {key: real[key] for key in ("method", "point", "replacement", "steps", "losses", "restore_path")} == {
         key: plan[key] for key in ("method", "point", "replacement", "steps", "losses", "restore_path")
     }
-    assert app.run("SELECT count(*), min(body), max(body) FROM note") == [(100, "before", "before")]
-    aside = replace(app, name=done.last("pg_swap")["previous"])
-    assert aside.one("SELECT count(*) FROM note") == 57
+    # Nothing is replaced unasked; the copy stands beside it, and the command for the next step is said.
+    copy = replace(app, name=plan["replacement"])
+    assert copy.run("SELECT count(*), min(body), max(body) FROM note") == [(100, "before", "before")]
+    assert app.one("SELECT count(*) FROM note") == 57
+    compared = next(each for each in done.results["pg_rollback"] if "differences" in each)
+    assert [(each["table"], each["living_rows"], each["copy_rows"]) for each in compared["differences"]] == [
+        ("public.note", 57, 100)
+    ]
+    assert f"-e db_rollback_target_time={plan['point']} -e db_rollback_replace=app" in done.output
     # Nothing is left on the way, of the killed run neither.
     assert not list((primary.folder / "restore").glob("*"))
     assert objects(primary) == []
     others = app.run("SELECT datname FROM pg_database WHERE datname LIKE 'app%'")
-    assert {row[0] for row in others} == {"app", aside.name}
+    assert {row[0] for row in others} == {"app", copy.name}
     assert PASSWORD not in done.output
 
 
