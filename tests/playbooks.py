@@ -39,6 +39,8 @@ class Project:
     folder: Path
     hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
     all_vars: dict[str, Any] = field(default_factory=dict)
+    #: Seconds after which a playbook that does not end is killed.
+    patience_s: float = 120
 
     @classmethod
     def for_database(cls, folder: Path, database: Database, **variables: object) -> Project:
@@ -109,7 +111,7 @@ class Project:
     def ended(self, process: subprocess.Popen[str], known: set[Path]) -> Ended:
         """Wait for a playbook that was started; ``known`` are the records from before."""
         try:
-            output, _ = process.communicate(timeout=120)
+            output, _ = process.communicate(timeout=self.patience_s)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             output, _ = process.communicate()

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from conftest import S3
 
 PASSWORD = "canary-password-7f3a"
+#: A drill is a dozen of modules, two servers and Barman's programs; a busy machine takes minutes.
+PATIENCE_S = 500
+
+pytestmark = pytest.mark.timeout(2 * PATIENCE_S + 100)
 
 
 def read(path: str) -> dict[str, Any]:
@@ -32,7 +36,7 @@ def read(path: str) -> dict[str, Any]:
 @pytest.fixture
 def project(s3: S3, database: Database, tmp_path: Path) -> Project:
     options = {f"backup_{name}": value for name, value in s3.options(s3.bucket()).items()}
-    return Project.for_database(
+    made = Project.for_database(
         tmp_path,
         database,
         **options,
@@ -47,6 +51,8 @@ def project(s3: S3, database: Database, tmp_path: Path) -> Project:
         dr_drill_write_s=1,
         dr_drill_smoke_queries=[{"name": "messages", "query": "SELECT count(*) FROM public.messages"}],
     )
+    made.patience_s = PATIENCE_S
+    return made
 
 
 def test_a_lost_database_is_recovered_while_clients_wait(project: Project, s3: S3):
@@ -125,6 +131,7 @@ def test_stagings_backup_is_restored_elsewhere_from_the_second_region(
         dr_drill_way="dump",
     )
     project.all_vars["runbook_environment"] = "staging"
+    project.patience_s = PATIENCE_S
     before = set(database.run("SELECT datname FROM pg_database"))
 
     planned = project.run("dr_drill.yml", "--check")
