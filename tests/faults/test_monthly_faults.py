@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+import psycopg2.errors
 import pytest
 from conftest import Database, Outcome, module_process, run_module
 from repack import repack_cluster, repack_database
@@ -301,6 +303,11 @@ def all_rows_are_there(database: Database) -> None:
     assert database.one("SELECT count(*) FROM other") == 4 * ROWS // 5
 
 
+def until_cancelled(connection: Any, statement: str) -> None:
+    with connection.cursor() as cursor, suppress(psycopg2.errors.QueryCanceled):
+        cursor.execute(statement)
+
+
 BOTH_DONE = {"public.slow": ("pg_repack", "done"), "public.other": ("pg_repack", "done")}
 
 
@@ -393,6 +400,27 @@ def test_a_transaction_that_was_there_before_is_bounded_and_named(repacked: Data
     assert made_by_repack(repacked) == []
     late.close()
     assert table_states(compact_again(repacked)) == BOTH_DONE
+
+
+def test_a_vacuum_of_the_table_is_waited_for_before_anybody_queues(repacked: Database) -> None:
+    vacuum = repacked.connect()
+    pid = vacuum.info.backend_pid
+    with vacuum.cursor() as cursor:
+        cursor.execute("SET vacuum_cost_delay = 100")
+        cursor.execute("SET vacuum_cost_limit = 1")
+    slow = threading.Thread(target=until_cancelled, args=(vacuum, "VACUUM (DISABLE_PAGE_SKIPPING) slow"))
+    slow.start()
+    try:
+        wait_for(repacked, f"SELECT 1 FROM pg_locks WHERE pid = {pid} AND relation = 'slow'::regclass AND granted")
+        outcome = compact_again(repacked, lock_timeout_ms=500)
+    finally:
+        repacked.run(f"SELECT pg_cancel_backend({pid})")
+        slow.join()
+        vacuum.close()
+    assert outcome.failed
+    assert table_states(outcome) == BOTH_DONE | {"public.slow": ("pg_repack", "locked")}
+    assert f"held by session {pid}, active" in outcome.result["msg"]
+    assert table_states(compact_again(repacked)) == {"public.slow": ("pg_repack", "done")}
 
 
 def test_a_transaction_that_blocks_the_swap_is_bounded_and_named(repacked: Database) -> None:

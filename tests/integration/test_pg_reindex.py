@@ -369,7 +369,9 @@ def test_a_read_only_standby_is_refused(tmp_path: Path) -> None:
     (standby.data / "standby.signal").touch()
     standby.start(fsync="off", hot_standby="on")
     try:
-        outcome = reindex(Database("127.0.0.1", standby.port, "postgres", standby.superuser))
+        database = Database("127.0.0.1", standby.port, "postgres", standby.superuser)
+        assert "read-only standby" in run_module("pg_compact", database.login).result["msg"]
+        outcome = reindex(database)
         assert outcome.failed
         assert "read-only standby" in outcome.result["msg"]
     finally:

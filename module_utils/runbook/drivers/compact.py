@@ -51,6 +51,7 @@ SAMPLE_BYTES = 16 << 20
 SAMPLE_TIMEOUT_MS = 10_000
 #: Said where what a stopped pg_repack made could not be cleared away.
 LEFT = "what pg_repack made for it is left, and the next run drops it"
+OTHER_REPACK = "another pg_repack works on it"
 EQUAL_KEYS = "rows with equal keys stand in the way; find and part them first"
 #: First number of the advisory lock that pg_repack holds while it works on a table.
 REPACK_LOCK = 16185446
@@ -62,7 +63,8 @@ SELECT c.oid::bigint AS oid, c.relkind = 'r' AND c.relpersistence = 'p' AND c.oi
     AND 0 <> ALL (i.indkey) AND NOT EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid
       AND a.attnum = ANY (i.indkey) AND NOT a.attnotnull)) AS has_key
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND n.nspname NOT IN ('repack', 'information_schema')
+WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't'
+  AND NOT (n.nspname = 'repack' AND EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_repack'))
 """
 _IS_DATABASE_OWNER = (
     "NOT c.relisshared AND pg_has_role((SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE')"
@@ -89,24 +91,28 @@ WITH found AS (
 SELECT f.oid, s.nspname, c.relname, array_agg(f.object ORDER BY f.place, f.object) AS objects,
   coalesce(pg_has_role(c.relowner, 'USAGE'), true) AS is_owner
 FROM found AS f LEFT JOIN pg_class AS c ON c.oid = f.oid::oid LEFT JOIN pg_namespace AS s ON s.oid = c.relnamespace
-WHERE NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.locktype = 'advisory' AND l.classid = {lock}
+WHERE EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_repack')
+  AND NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.locktype = 'advisory' AND l.classid = {lock}
   AND l.objid::bigint = (f.oid + 2147483648) % 4294967296 AND l.objsubid = 2
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 GROUP BY f.oid, s.nspname, c.relname, c.relowner
 """.replace("{lock}", str(REPACK_LOCK))
 
+# Who holds anything of the table. Autovacuum is among them: it would only give way to a longer wait for the lock than
+# others should have to queue behind, and not even then where it prevents wraparound.
+_LOCKS_OF_TABLE = """
+SELECT l.virtualtransaction AS transaction FROM pg_locks AS l
+WHERE l.granted AND l.relation = %(oid)s AND l.pid <> ALL (%(own)s)
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 # pg_repack waits for every transaction of the database that is open, VACUUM left out.
 _OPEN_TRANSACTIONS = """
-SELECT l.virtualtransaction AS transaction FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
-WHERE l.locktype = 'virtualxid' AND l.granted AND a.datname = current_database() AND l.pid <> ALL (%(own)s)
-  AND a.backend_type IS DISTINCT FROM 'autovacuum worker' AND a.query !~* '^\\s*vacuum\\s'
-  AND a.application_name <> 'pg_repack'
-"""
-_LOCKS_OF_TABLE = """
 SELECT l.virtualtransaction AS transaction FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
-WHERE l.granted AND l.relation = %(oid)s AND l.pid <> ALL (%(own)s)
-  AND a.backend_type IS DISTINCT FROM 'autovacuum worker'
-  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+WHERE l.granted AND l.pid <> ALL (%(own)s) AND (
+  l.relation = %(oid)s AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  OR l.locktype = 'virtualxid' AND a.datname = current_database()
+    AND a.backend_type IS DISTINCT FROM 'autovacuum worker'
+    AND a.query !~* '^\\s*vacuum\\s' AND a.application_name IS DISTINCT FROM 'pg_repack')
 """
 # What pg_repack asks again and again while it waits for old transactions; and what it ends with after an error: that
 # waits for the table's lock without a bound, and everybody who wants the table queues behind it.
@@ -266,8 +272,7 @@ def sample(session: Session, table: Table) -> Sample:
         (str(SAMPLE_TIMEOUT_MS),),
     )[0]["usual"]
     rate, trailing = None, 0
-    with contextlib.suppress(psycopg2.errors.InsufficientPrivilege, psycopg2.errors.LockNotAvailable,
-                             psycopg2.errors.QueryCanceled, psycopg2.errors.UndefinedTable):  # fmt: skip
+    try:
         if session.server_version >= 140000:
             trailing = _trailing_bytes(session, name, table.heap.size_bytes or 0)
         share = min(100.0, 100 * SAMPLE_BYTES / max(table.size_bytes, 1))
@@ -278,6 +283,10 @@ def sample(session: Session, table: Table) -> Sample:
             )
         )
         rate = table.size_bytes * share / 100 / max(time.monotonic() - started, 0.001)
+    except psycopg2.Error as error:
+        # Locked, not readable for this user, a row too long for a text: then nobody knows the pace.
+        if session.connection.closed or error.pgcode is None:
+            raise
     session.query("SELECT set_config('statement_timeout', %s, false)", (usual,))
     return Sample(rate, trailing)
 
@@ -600,7 +609,7 @@ class Compaction:
             act = self._repack if report.action == "pg_repack" else self._vacuum_full
             act(session, report)
         else:
-            report.state, report.error = "locked", self._holders(session, report)
+            report.state, report.error = "locked", self._holders(session, report, repack_too=True)
 
     def _unchanged(self, session: Session, report: Report) -> bool:
         """Whether the name still means the table that was planned."""
@@ -774,21 +783,30 @@ class Compaction:
             else:
                 return
 
-    def _holders(self, session: Session, report: Report) -> str:
-        """Who stands in the way: a lock on the table, or the oldest open transaction."""
+    def _holders(self, session: Session, report: Report, *, repack_too: bool = False) -> str:
+        """Who stands in the way: a lock on the table, or the oldest open transaction.
+
+        :param repack_too: a pg_repack that works on the table is not ours, and may be named
+        """
         rows = session.query(
-            "SELECT l.pid, a.state, extract(epoch FROM clock_timestamp() - a.xact_start)::bigint AS age_s"
+            "SELECT l.pid, a.state, a.backend_type, a.application_name = 'pg_repack' AS is_repack,"
+            " extract(epoch FROM clock_timestamp() - a.xact_start)::bigint AS age_s"
             " FROM (SELECT pid, 1 AS place FROM pg_locks WHERE granted AND relation = %(oid)s"
             "  UNION SELECT pid, 2 FROM pg_locks WHERE granted AND locktype = 'virtualxid') AS l"
             " JOIN pg_stat_activity AS a ON a.pid = l.pid"
-            " WHERE a.pid <> ALL (%(own)s) AND a.datname = current_database() AND a.application_name <> 'pg_repack'"
-            " AND a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()"
+            " WHERE a.pid <> ALL (%(own)s) AND a.datname = current_database() AND a.pid <> pg_backend_pid()"
+            " AND (a.application_name <> 'pg_repack' OR %(repack_too)s AND l.place = 1)"
+            " AND (a.backend_type = 'client backend' OR l.place = 1)"
             " ORDER BY l.place, a.xact_start NULLS LAST LIMIT 1",
-            {"oid": report.oid, "own": self._own},
+            {"oid": report.oid, "own": self._own, "repack_too": repack_too},
         )
         if not rows:
             return "nobody holds it any more"
+        if rows[0]["is_repack"]:
+            return f"{OTHER_REPACK}, session {rows[0]['pid']}"
         state = rows[0]["state"] or "state hidden from this user"
+        if rows[0]["backend_type"] == "autovacuum worker":
+            state = "autovacuum"
         since = f" for {rows[0]['age_s']} s" if rows[0]["age_s"] is not None else ""
         return f"held by session {rows[0]['pid']}, {state}{since}"
 
@@ -813,7 +831,7 @@ def _explained(text: str, code: int) -> tuple[State, str]:
     """State and reason from what pg_repack said, which is not quoted: a server's message may hold a row."""
     known: tuple[tuple[str, State, str], ...] = (
         (r"due to timeout|do not cancel conflicting", "locked", ""),
-        (r"Another pg_repack command may be running", "locked", "another pg_repack works on it"),
+        (r"Another pg_repack command may be running", "locked", OTHER_REPACK),
         (r"deadlock detected", "locked", "deadlock with another session"),
         (r"could not create unique index|duplicate key", "failed", EQUAL_KEYS),
         (r"No space left on device|could not extend file", "failed", "the server's disk is full"),
