@@ -188,6 +188,55 @@ options:
         description: The cluster that is meant.
         type: str
         default: ''
+  files:
+    description:
+      - The bucket with the second copy of uploaded files, as M(s3_mirror) keeps it. The rows of the restored
+        C(storage.objects) are compared with it. Without O(files.bucket) and O(files.buckets), or where the database has
+        no such table, files are not part of the drill, and the document says so.
+    type: dict
+    default: {}
+    suboptions:
+      bucket:
+        description: Its name.
+        type: str
+      buckets:
+        description: The buckets that it holds copies of, by the C(bucket_id) of their rows.
+        type: list
+        elements: str
+        default: []
+      prefix:
+        description: What is put before the bucket and the key there.
+        type: str
+        default: files/
+      source_prefix:
+        description: Only rows whose names begin with this have a copy.
+        type: str
+        default: ''
+      show_keys:
+        description: Whether files are named by their keys. Otherwise it is by a digest, because keys may name people.
+        type: bool
+        default: false
+      region:
+        description: Its region.
+        type: str
+      endpoint_url:
+        description: Its address, where it is not AWS.
+        type: str
+      profile:
+        description: Profile of the AWS configuration files.
+        type: str
+      access_key:
+        description: Access key. Listing and reading is enough.
+        type: str
+      secret_key:
+        description: Secret key.
+        type: str
+      session_token:
+        description: Session token.
+        type: str
+      aws_ca_bundle:
+        description: File with the certificates of its authorities.
+        type: path
   restore_path:
     description:
       - Folder in which M(pg_pitr) restores. C(restore) below O(state_dir) if unset.
@@ -357,16 +406,18 @@ executed_queries:
 """
 
 import contextlib
+import functools
 import json
 import time
+from collections import Counter
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.runbook.drivers import drill as driver
+from ansible.module_utils.runbook.drivers import mirror, postgres, s3
 from ansible.module_utils.runbook.drivers import pitr as engine_driver
-from ansible.module_utils.runbook.drivers import postgres, s3
 from ansible.module_utils.runbook.drivers import restore as restore_driver
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir
 from ansible.module_utils.runbook.errors import RunbookError
@@ -376,6 +427,7 @@ from ansible.module_utils.runbook.rules import drill as judging
 from ansible.module_utils.runbook.rules import drill_plan as rules
 from ansible.module_utils.runbook.rules import integrity as integrity_rules
 from ansible.module_utils.runbook.rules import manifest as manifests
+from ansible.module_utils.runbook.rules import mirror as mirror_rules
 from ansible.module_utils.runbook.rules import pitr as pitr_rules
 from ansible.module_utils.runbook.rules import restore as restore_rules
 from ansible.module_utils.runbook.rules.backup_check import Check
@@ -413,6 +465,12 @@ def argument_spec() -> dict[str, dict[str, Any]]:
         "session_token": secret,
         "aws_ca_bundle": {"type": "path"},
     }
+    files = replica | {
+        "buckets": {"type": "list", "elements": "str", "default": []},
+        "prefix": {"type": "str", "default": "files/"},
+        "source_prefix": {"type": "str", "default": ""},
+        "show_keys": {"type": "bool", "default": False},
+    }
     target: dict[str, dict[str, Any]] = {
         "login_host": {"type": "str"},
         "login_port": {"type": "int", "default": 5432},
@@ -448,6 +506,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
         "system_identifier": {"type": "str", "default": ""},
         "replica": {"type": "dict", "default": {}, "options": replica},
         "target": {"type": "dict", "default": {}, "options": target},
+        "files": {"type": "dict", "default": {}, "options": files},
         "restore_path": {"type": "path"},
         "scale": {"type": "float", "default": 0.2},
         "clients": {"type": "int", "default": 4},
@@ -985,10 +1044,13 @@ def verify(drill: Drill) -> dict[str, Any]:
     begun = now()
     checks = look(drill)
     wrong = " ".join(check.msg for check in checks if check.status == "breach")
+    # No other backup of the database would bring a file back, so this one is not passed over for that.
+    checks += files(drill)
+    bad = " ".join(check.msg for check in checks if check.status == "breach")
     unknown = " ".join(check.msg for check in checks if check.status == "unknown")
-    status = "breach" if wrong else "unknown" if unknown else "ok"
+    status = "breach" if bad else "unknown" if unknown else "ok"
     drill.save(checks=[asdict(check) for check in checks])
-    drill.phase("verify", begun, status, wrong or unknown or f"{len(checks)} checks are ok.")
+    drill.phase("verify", begun, status, bad or unknown or f"{len(checks)} checks are ok.")
     if wrong:
         state["failed"][attempt] = wrong
         drill.save()
@@ -1003,7 +1065,7 @@ def verify(drill: Drill) -> dict[str, Any]:
         service_at = now()
     drill.save(recovered=True, service_at=service_at.isoformat())
     good = sum(1 for check in checks if check.status == "ok")
-    said = f"What {attempt} gave serves again: {good} of {len(checks)} checks are ok. {unknown}"
+    said = f"What {attempt} gave serves again: {good} of {len(checks)} checks are ok. {bad or unknown}"
     return drill.facts(said.rstrip())
 
 
@@ -1044,6 +1106,61 @@ def look(drill: Drill) -> list[Check]:
         concluded = integrity_rules.conclude(kind, findings)
         checks.append(Check(concluded.name, concluded.status, concluded.msg))
     return checks
+
+
+def files(drill: Drill) -> list[Check]:
+    """Compare the restored rows of ``storage.objects`` with the second copy of the files, where that is asked."""
+    wanted = drill.params["files"]
+    why = files_not_asked(drill)
+    if why:
+        drill.save(files={"asked": False, "msg": why})
+        return []
+    figures: dict[str, Any] = {}
+    try:
+        found = compare_files(drill, wanted)
+        check, figures = rules.judge_files(found), asdict(found)
+    except RunbookError as error:
+        check = Check("files", "unknown", f"Files could not be compared: {error.message}")
+    drill.save(files={"asked": True, "msg": check.msg} | figures)
+    return [check]
+
+
+def files_not_asked(drill: Drill) -> str:
+    """Why files are not part of this drill; empty if they are."""
+    wanted = drill.params["files"]
+    return rules.files_not_asked(wanted.get("bucket") or "", wanted.get("buckets") or [], drill.state.get("columns"))
+
+
+def compare_files(drill: Drill, wanted: dict[str, Any]) -> rules.Files:
+    """What M(s3_mirror) compares of a source, of its copy.
+
+    :raises RunbookError: the copy or the rows cannot be read
+    """
+    store = s3.Store.from_params(wanted)
+    found, named = Counter[str](), list[dict[str, str]]()
+    with driver.connect(drill.copy()) as session:
+        if not mirror.StorageRows(session, "").are_there():
+            raise RunbookError("the restored database has no storage.objects.")
+        unasked = mirror.StorageRows(session, "").buckets()
+        for bucket in wanted["buckets"]:
+            begins = f"{wanted['prefix']}{bucket}/{wanted['source_prefix']}"
+            with contextlib.closing(mirror.Table()) as table:
+                mirror.list_into(table, {"source": mirror.pages(store, begins)}, lambda _seen: None)
+                mirror.store_rows(table, mirror.StorageRows(session, bucket).all(), wanted["source_prefix"])
+                # A copy may have another ETag than its source; it says which one that had.
+                doubts = [key for (key,) in table.rows(f"SELECT key {mirror.DIFFERING}")]
+                mirror.look_again(table, doubts, functools.partial(mirror.original, store, begins))
+                counted = mirror.differences(table)
+                found.update(counted)
+                unasked[bucket] = unasked.get(bucket, 0) - counted["rows"]
+                for kind, key in mirror.differing_keys(table, mirror_rules.NAMED):
+                    shown = mirror_rules.name_of(wanted["source_prefix"] + key, show=wanted["show_keys"])
+                    named.append({"kind": kind, "name": f"{bucket}/{shown}"})
+    return rules.Files(
+        rows=found["rows"], missing_rows=found["missing_rows"], orphan_objects=found["orphan_objects"],
+        differing_rows=found["differing_rows"], unasked_rows={name: rows for name, rows in unasked.items() if rows},
+        named=named,
+    )  # fmt: skip
 
 
 def of_ledger(drill: Drill, rows: dict[int, int], measured: dict[str, Any]) -> Check:
@@ -1177,6 +1294,8 @@ def make_document(drill: Drill, at: datetime) -> dict[str, Any]:
         "finished_at": at.isoformat(), "status": judged.status, "msg": judged.msg, "phases": state["phases"],
         "recovery": chosen, "objectives": state["objectives"], "measured": measured, "checks": checks,
         "extrapolation": asdict(estimate) if estimate else None, "advice": [], "lessons": None, "tear_down": tear,
+        "files": state.get("files")
+        or {"asked": False, "msg": files_not_asked(drill) or "Nothing was restored with which files can be compared."},
     }  # fmt: skip
     promised = judging.attainable(
         backup_interval_s=params["backup_interval_s"] or None,

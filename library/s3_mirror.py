@@ -305,17 +305,14 @@ import itertools
 import threading
 import time
 from collections import Counter
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
 
 from ansible.module_utils.runbook.drivers import mirror as driver
 from ansible.module_utils.runbook.drivers import postgres, s3
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import mirror as rules
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: Options of the destination that the source has too.
 S3_OPTIONS = tuple(s3.argument_spec())
@@ -473,40 +470,21 @@ class Run:
             stored = driver.StorageRows(session, params["storage_bucket_id"] or self.source.bucket)
             if not stored.are_there():
                 return
-            self.store(stored.all())
+            driver.store_rows(self.table, stored.all(), params["source_prefix"])
             doubts = [
                 key
-                for where in (driver.MISSING, driver.ORPHAN, driver.DIFFERING)
+                for where in driver.DIFFERENCES.values()
                 for (key,) in self.table.rows(f"SELECT key {where} LIMIT {DOUBTS}")
             ]
             # Files came and went between the listing and the query.
-            fresh = [found for found in map(self.source_now, doubts) if found]
-            for name in ("source", "stored"):
-                self.table.forget(name, doubts)
-            self.table.add("source", fresh)
-            self.store(stored.some([params["source_prefix"] + key for key in doubts]))
-        count = {
-            name: self.table.one(f"SELECT count(*) {where}")[0]
-            for name, where in (
-                ("rows", "FROM stored"),
-                ("missing_rows", driver.MISSING),
-                ("recoverable_rows", driver.RECOVERABLE),
-                ("orphan_objects", driver.ORPHAN),
-                ("differing_rows", driver.DIFFERING),
-            )
-        }
-        for name, value in count.items():
+            driver.look_again(self.table, doubts, self.source_now)
+            self.table.forget("stored", doubts)
+            names = [params["source_prefix"] + key for key in doubts]
+            driver.store_rows(self.table, stored.some(names), params["source_prefix"])
+        for name, value in driver.differences(self.table).items():
             setattr(self.finding, name, value)
-        for kind, where in (("missing", driver.MISSING), ("orphan", driver.ORPHAN), ("differing", driver.DIFFERING)):
-            for (key,) in self.table.rows(f"SELECT key {where} ORDER BY key LIMIT {rules.NAMED}"):
-                self.name(kind, key)
-
-    def store(self, batches: Iterator[list[rules.Row]]) -> None:
-        """Note rows whose names begin with the source's prefix, under what follows it."""
-        prefix = self.params["source_prefix"]
-        for rows in batches:
-            found = (row for row in rows if row.key.startswith(prefix) and row.key != prefix)
-            self.table.add("stored", (replace(row, key=row.key.removeprefix(prefix)) for row in found))
+        for kind, key in driver.differing_keys(self.table, rules.NAMED):
+            self.name(kind, key)
 
     def source_now(self, key: str) -> rules.Entry | None:
         """An object of the source as it is now."""

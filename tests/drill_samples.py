@@ -61,6 +61,10 @@ def drill(**changes: Any) -> dict[str, Any]:
         "advice": [],
         "lessons": {"path": "drills/lessons/2026-03-01T02-00-00Z.toml", "missing": []},
         "tear_down": {"status": "ok", "msg": "The target and its folder are gone."},
+        "files": {
+            "asked": False,
+            "msg": "No file storage is named in the inventory, so files were not part of this drill.",
+        },
         "attainable": {"way": "pitr", "rpo_s": 60.0, "msg": "Point-in-time recovery loses at most 60 s."},
     }  # fmt: skip
     for key, value in changes.items():

@@ -13,12 +13,14 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible.module_utils.runbook.drivers import pitr
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, command_line, find_bindir
+from ansible.module_utils.runbook.drivers.postgres import Target
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, Progress, Run
 from ansible.module_utils.runbook.rules import drill as judging
@@ -179,6 +181,42 @@ def test_the_newest_backup_is_bad_and_the_one_before_serves(drill: DrillRun):
     assert [("missing" in each["reason"]) for each in recovery["passed_over"]] == [True]
     decided = [phase["msg"] for phase in document["phases"] if phase["name"] == "decide"]
     assert "Passed over, which costs" in decided[0]
+
+
+def test_files_that_differ_from_the_restored_rows_are_named(database: Database, s3: S3):
+    """As s3_mirror compares a source, so that a copy with another ETag is known by what it was made from."""
+    database.run(
+        "CREATE SCHEMA storage; CREATE TABLE storage.objects (bucket_id text, name text, metadata jsonb)",
+        """INSERT INTO storage.objects VALUES ('up', 'in/good', '{"size": 4}'), ('up', 'in/same', '{"eTag": "first"}'),
+           ('up', 'in/lost', NULL), ('up', 'in/other', '{"size": 9}'), ('up', 'out', NULL), ('avatars', 'a', NULL)""",
+    )
+    bucket = s3.bucket()
+    for key in ("good", "same", "other", "later"):
+        s3.client().put_object(
+            Bucket=bucket, Key=f"files/up/in/{key}", Body=b"good", Metadata={"runbook-source-etag": "first"}
+        )
+    module = runpy.run_path(str(ROOT / "library" / "dr_drill.py"))
+    wanted = dict.fromkeys(module["argument_spec"]()["files"]["options"]) | s3.options(bucket)
+    wanted |= {"buckets": ["up"], "prefix": "files/", "source_prefix": "in/", "show_keys": True}
+    copy = Target(database.host, database.port, database.name, database.user, None)
+    drill = types.SimpleNamespace(params={"files": wanted}, state={}, copy=lambda: copy)
+    drill.save = drill.state.update
+
+    (check,) = module["files"](drill)
+    assert check.status == "breach"
+    found = drill.state["files"]
+    assert [found[name] for name in ("rows", "missing_rows", "orphan_objects", "differing_rows")] == [4, 1, 1, 1]
+    assert {(each["kind"], each["name"]) for each in found["named"]} == {
+        ("missing", "up/in/lost"), ("orphan", "up/in/later"), ("differing", "up/in/other")
+    }  # fmt: skip
+    # What has no copy was not looked at, and is said.
+    assert found["unasked_rows"] == {"up": 1, "avatars": 1}
+    assert "1 rows of bucket avatars were not compared" in check.msg
+
+    wanted["bucket"] = "not-there-at-all"
+    (check,) = module["files"](drill)
+    assert check.status == "unknown"
+    assert "NoSuchBucket" in check.msg
 
 
 # Elsewhere than in the sandbox ----------------------------------------------------------------------------------------

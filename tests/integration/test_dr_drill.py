@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir
 from ansible.module_utils.runbook.rules import drill as rules
+from ansible.module_utils.runbook.rules.drill_plan import files_not_asked
+from ansible.module_utils.runbook.rules.mirror import name_of
 from conftest import Database, free_port, run_module
 
 from playbooks import Project
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 PASSWORD = "canary-password-7f3a"
 #: A drill is a dozen of modules, two servers and Barman's programs; a busy machine takes minutes.
 PATIENCE_S = 500
+
+STORAGE = "CREATE SCHEMA storage; CREATE TABLE storage.objects (bucket_id text, name text, metadata jsonb)"
 
 pytestmark = pytest.mark.timeout(2 * PATIENCE_S + 100)
 
@@ -82,6 +86,7 @@ def test_a_lost_database_is_recovered_while_clients_wait(project: Project, s3: S
     assert left == {"lock", "history", "lessons"}
     assert not [each for each in s3.client().list_buckets()["Buckets"] if each["Name"].startswith("runbook-drill-")]
     text = "".join(path.read_text() for path in (project.folder / "drill").glob("*/*"))
+    assert document["files"] == {"asked": False, "msg": files_not_asked("", [], None)}
     assert PASSWORD not in text + ended.output
     assert s3.secret_key not in text + ended.output
 
@@ -107,7 +112,11 @@ def test_stagings_backup_is_restored_elsewhere_from_the_second_region(
         "CREATE SCHEMA runbook",
         "CREATE TABLE runbook.heartbeat (id bigint PRIMARY KEY, beat_at timestamptz NOT NULL)",
         "INSERT INTO runbook.heartbeat VALUES (1, '2026-02-01T10:00:00Z')",
+        STORAGE,
+        "INSERT INTO storage.objects VALUES ('uploads', 'good', '{\"size\": 4}'), ('uploads', 'jane.png', NULL)",
     )
+    copies = s3.bucket(environment="staging")
+    s3.client().put_object(Bucket=copies, Key="files/uploads/good", Body=b"good")
     replica = s3.options(s3.bucket(environment="staging"))
     dumped = run_module("pg_backup", database.login | replica | {"environment": "staging", "prefix": "logical"})
     assert not dumped.failed, dumped.result["msg"]
@@ -120,6 +129,8 @@ def test_stagings_backup_is_restored_elsewhere_from_the_second_region(
         database,
         **{f"backup_{name}": value for name, value in s3.options(s3.bucket(environment="staging")).items()},
         **{f"backup_replica_{name}": value for name, value in replica.items()},
+        **{f"file_mirror_{name}": value for name, value in s3.options(copies).items()},
+        file_mirror_source_buckets=["uploads"],
         backup_prefix="logical",
         backup_proof_login_host=target.host,
         backup_proof_login_port=target.port,
@@ -149,6 +160,14 @@ def test_stagings_backup_is_restored_elsewhere_from_the_second_region(
     assert document["extrapolation"]["production_bytes"] > 0
     # amcheck is not installed there: unknown is not green.
     assert ended.code != 0
-    assert (statuses["amcheck"], document["status"]) == ("unknown", "unknown")
+    assert statuses["amcheck"] == "unknown"
+    # A file is gone. That is red, and no reason to pass the backup over.
+    assert (statuses["files"], document["status"]) == ("breach", "breach")
+    assert document["recovery"]["passed_over"] == []
+    assert [document["files"][name] for name in ("rows", "missing_rows", "orphan_objects")] == [2, 1, 0]
+    named = f"uploads/{name_of('jane.png', show=False)}"
+    assert document["files"]["named"] == [{"kind": "missing", "name": named}]
+    assert f"1 of 2 rows of storage.objects have no file in the second copy ({named})" in document["msg"]
+    assert "jane" not in ended.output + path.read_text()
     assert {row[0] for row in target.run("SELECT datname FROM pg_database")} == {"postgres", "template0", "template1"}
     assert set(database.run("SELECT datname FROM pg_database")) == before

@@ -161,3 +161,33 @@ def test_a_fault_counts_as_found_only_if_the_drill_is_red_and_names_it():
     assert rules.names_fault("flipped_byte", red)
     assert not rules.names_fault("truncated_wal", red)
     assert not rules.names_fault("flipped_byte", red | {"status": "ok"})
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "says"),
+    [
+        (rules.Files(rows=3), "ok", "All 3 rows of storage.objects have their file in the second copy."),
+        (
+            rules.Files(rows=3, orphan_objects=2, named=[{"kind": "orphan", "name": "up/a"}]),
+            "ok",
+            "2 files have",
+        ),
+        (rules.Files(rows=3, missing_rows=1, named=[{"kind": "missing", "name": "up/a"}]), "breach", "copy (up/a)."),
+        (rules.Files(rows=3, differing_rows=1), "breach", "1 rows of storage.objects tell another size or ETag"),
+        (rules.Files(rows=3, unasked_rows={"x": 2}), "unknown", "2 rows of bucket x were not compared"),
+        (rules.Files(rows=3, missing_rows=1, unasked_rows={"x": 2}), "breach", "bucket x"),
+    ],
+)
+def test_each_row_of_storage_objects_has_its_file(found, status, says):
+    check = rules.judge_files(found)
+    assert check.status == status
+    assert says in check.msg
+
+
+def test_files_that_nobody_asked_about_are_said_to_be_so():
+    columns = ["storage.objects.name text"]
+    assert "No file storage is named" in rules.files_not_asked("", [], columns)
+    assert "No file storage is named" in rules.files_not_asked("copies", [], columns)
+    assert "has no storage.objects" in rules.files_not_asked("copies", ["up"], ["public.messages.id bigint"])
+    assert rules.files_not_asked("copies", ["up"], columns) == ""
+    assert rules.files_not_asked("copies", ["up"], None) == "", "an unreachable database tells nothing"

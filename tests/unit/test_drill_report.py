@@ -116,12 +116,19 @@ def test_the_page_tells_the_objectives_the_phases_the_checks_and_who_owes_what()
             "Set up point-in-time recovery (pitr.yml).", "its hash differs", "2026-01-01.toml: lesson 1: owner",
             "drills/lessons/2026-03-01T02-00-00Z.toml", "Owner", "Due date", "Port 5499 is still open.",
             "Estimate: at the measured", "41,200", "point-in-time recovery", "loses at most 60 s",
+            "No file storage is named in the inventory, so files were not part of this drill.",
         ):  # fmt: skip
             assert part in plain, part
     html = found["drill.html"]
     assert html.index("public.notes differs.") < html.index("No bucket is named.") < html.index("All hold.")
     assert "http://" not in html
     assert "https://" not in html
+
+
+def test_files_are_a_check_where_they_were_asked_about_and_nothing_in_older_documents():
+    for files in ({"asked": True, "msg": "All 3 rows have their file."}, None):
+        found = pages(folded(drill_samples.drill(files=files)))
+        assert "ot asked" not in found["drill.html"] + found["drill.md"]
 
 
 def test_the_page_is_whole_and_its_names_are_used_once():

@@ -377,6 +377,7 @@ def test_a_document_is_read_as_it_was_written():
         ({"measured": {"rpo_s": float("nan")}}, "measured.rpo_s is nan"),
         ({"recovery": {"passed_over": ["b"]}}, r"recovery.passed_over\[0\] is no mapping"),
         ({"attainable": {"rpo_s": "soon"}}, "attainable.rpo_s is 'soon'"),
+        ({"files": {"asked": "no"}}, "files.asked is 'no'"),
         ({"objectives": {"rto_s": 0}}, "rto_s: 0"),
         ({"checks": {}}, "checks is {}"),
     ],

@@ -13,7 +13,7 @@ import time
 from base64 import b64encode
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from hashlib import md5
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,8 @@ PAUSE_S = 0.5
 DELETE_BATCH = 1000
 #: Rows that are read from a table at a time.
 BATCH = 1000
+#: Objects that are looked at again at the same time.
+_LOOKS = 8
 
 #: What an object carries besides its content, and its copy too.
 _KEPT = (
@@ -209,6 +211,15 @@ def look(store: s3.Store, key: str) -> dict[str, Any] | None:
                 return None
             raise
     return found
+
+
+def original(store: s3.Store, prefix: str, key: str) -> Entry | None:
+    """A copy as it is now, with the ETag of the object that it was made from; None where there is none."""
+    head = look(store, prefix + key)
+    if head is None:
+        return None
+    etag = head.get("Metadata", {}).get(SOURCE_ETAG) or _bare(head["ETag"])
+    return Entry(key, int(head["ContentLength"]), etag)
 
 
 # --- one object -------------------------------------------------------------------------------------------------------
@@ -726,6 +737,12 @@ class StorageRows:
             )
         return True
 
+    def buckets(self) -> dict[str, int]:
+        """How many rows there are, by the bucket that they are of; all buckets, not this one alone."""
+        query = "SELECT bucket_id, count(*) AS rows FROM storage.objects GROUP BY bucket_id"
+        with explained_rows():
+            return {str(row["bucket_id"]): int(row["rows"]) for row in self._session.query(query)}
+
     def all(self) -> Iterator[list[Row]]:
         """All rows, in batches."""
         yield from self._read("")
@@ -770,6 +787,44 @@ MISSING = "FROM stored r LEFT JOIN source s USING (key) WHERE s.key IS NULL"
 ORPHAN = "FROM source s LEFT JOIN stored r USING (key) WHERE r.key IS NULL"
 RECOVERABLE = f"FROM copy WHERE key IN (SELECT key {MISSING})"
 DIFFERING = "FROM stored r JOIN source s USING (key) WHERE r.size <> s.size OR r.etag <> s.etag"
+DIFFERENCES = {"missing": MISSING, "orphan": ORPHAN, "differing": DIFFERING}
+
+
+def store_rows(table: Table, batches: Iterable[list[Row]], prefix: str) -> None:
+    """Note rows whose names begin with ``prefix``, under what follows it."""
+    for rows in batches:
+        found = (row for row in rows if row.key.startswith(prefix) and row.key != prefix)
+        table.add("stored", (replace(row, key=row.key.removeprefix(prefix)) for row in found))
+
+
+def look_again(table: Table, keys: Iterable[str], look_at: Callable[[str], Entry | None]) -> None:
+    """Put objects as they are now in the place of what the listing said of them."""
+    doubts = list(keys)
+    with ThreadPoolExecutor(_LOOKS) as pool:
+        fresh = [found for found in pool.map(look_at, doubts) if found]
+    table.forget("source", doubts)
+    table.add("source", fresh)
+
+
+def differences(table: Table) -> dict[str, int]:
+    """How ``source`` and the rows of ``storage.objects`` differ: numbers, as a :class:`Finding` names them."""
+    return {
+        name: int(table.one(f"SELECT count(*) {where}")[0])
+        for name, where in (
+            ("rows", "FROM stored"),
+            ("missing_rows", MISSING),
+            ("recoverable_rows", RECOVERABLE),
+            ("orphan_objects", ORPHAN),
+            ("differing_rows", DIFFERING),
+        )
+    }
+
+
+def differing_keys(table: Table, most: int) -> Iterator[tuple[str, str]]:
+    """What differs, as kind and key, the first ``most`` of each kind."""
+    for kind, where in DIFFERENCES.items():
+        for (key,) in table.rows(f"SELECT key {where} ORDER BY key LIMIT {most}"):
+            yield kind, key
 
 
 # --- small things -----------------------------------------------------------------------------------------------------

@@ -177,6 +177,8 @@ def drill(document: Mapping[str, Any]) -> dict[str, Any]:
                 document["checks"], key=lambda check: ("breach", "unknown", "ok").index(check["status"])
             )
         ],
+        # Where files were asked about, there is a check for them; older documents say nothing.
+        "files": "" if (document.get("files") or {"asked": True})["asked"] else document["files"]["msg"],
         "advice": document["advice"],
         "passed_over": recovery.get("passed_over", [])[:_MAX_ROWS],
         # What each measured figure does not say.

@@ -651,6 +651,7 @@ _PART_KEYS: dict[str, dict[str, tuple[type, ...]]] = {
     },
     "lessons": {"path": _TEXT + _MAYBE, "missing": _LIST},
     "tear_down": {"status": _TEXT, "msg": _TEXT + _MAYBE},
+    "files": {"asked": (bool,), "msg": _TEXT},
     "attainable": {"way": _TEXT + _MAYBE, "rpo_s": _NUMBER + _MAYBE, "msg": _TEXT},
 }  # fmt: skip
 _PASSED_OVER_KEYS = {"backup_id": _TEXT, "reason": _TEXT}
@@ -673,7 +674,7 @@ def read(found: object, *, source: str) -> dict[str, Any]:
         )
     _hold(found, _KEYS, "", source)
     for part, keys in _PART_KEYS.items():
-        inside = found.get(part)  # attainable came later, and may be missing
+        inside = found.get(part)  # attainable and files came later, and may be missing
         for number, entry in enumerate(inside if isinstance(inside, list) else [inside]):
             if entry is not None:
                 _hold(entry, keys, f"{part}[{number}]." if isinstance(inside, list) else f"{part}.", source)
@@ -693,7 +694,9 @@ def _hold(found: object, keys: Mapping[str, tuple[type, ...]], where: str, sourc
         if key not in found:
             raise RunbookError(f"{source}: {where}{key} is missing; the document is damaged.")
         value = found[key]
-        strange = isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value))
+        strange = (isinstance(value, bool) and bool not in types) or (
+            isinstance(value, float) and not math.isfinite(value)
+        )
         if strange or not isinstance(value, types):
             raise RunbookError(f"{source}: {where}{key} is {value!r}; the document is damaged.")
         if key == "status" and value not in _STATUSES:

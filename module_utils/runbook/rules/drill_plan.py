@@ -8,7 +8,7 @@ is killed; the backups of that environment are restored to a target that is prov
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -299,6 +299,66 @@ def judge_clock(skew_s: float) -> Check:
         f"The restored server's clock is {abs(skew_s):,.0f} s {side} the drill's. RTO and RPO are taken from the "
         "drill's clock alone; set the server's right.",
     )
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a comparison of ``storage.objects`` with the second copy of the files found, of all buckets together."""
+
+    rows: int = 0
+    missing_rows: int = 0
+    orphan_objects: int = 0
+    differing_rows: int = 0
+    #: Rows that were not compared, by bucket: the inventory names no copy for them.
+    unasked_rows: Mapping[str, int] = field(default_factory=dict)
+    #: Some of what differs: ``kind`` (missing, orphan, differing) and ``name``.
+    named: Sequence[Mapping[str, str]] = ()
+
+
+def files_not_asked(bucket: str, buckets: Collection[str], columns: Collection[str] | None) -> str:
+    """Why files are no part of a drill; empty where they are.
+
+    :param bucket: the bucket with the second copy of the files
+    :param buckets: the buckets of which it holds copies
+    :param columns: those of the living database, as ``schema.table.column type``; None if they are not known
+    """
+    if not bucket or not buckets:
+        return "No file storage is named in the inventory, so files were not part of this drill."
+    if columns is not None and not any(each.startswith("storage.objects.") for each in columns):
+        return "The database has no storage.objects to compare files with, so files were not part of this drill."
+    return ""
+
+
+def judge_files(found: Files) -> Check:
+    """Whether each row of the restored ``storage.objects`` has its file in the second copy.
+
+    As in a mirror's run, files without a row are named and are no fault: after a recovery to an earlier moment they are
+    those that came later.
+    """
+
+    def some(kind: str) -> str:
+        names = [each["name"] for each in found.named if each["kind"] == kind][:3]
+        return f" ({', '.join(names)})" if names else ""
+
+    wrong = []
+    if found.missing_rows:
+        wrong.append(
+            f"{found.missing_rows:,} of {found.rows:,} rows of storage.objects have no file in the second copy"
+            f"{some('missing')}."
+        )
+    if found.differing_rows:
+        wrong.append(
+            f"{found.differing_rows:,} rows of storage.objects tell another size or ETag than their file"
+            f"{some('differing')}."
+        )
+    unasked = [
+        f"{rows:,} rows of bucket {name} were not compared: the inventory names no copy of its files."
+        for name, rows in sorted(found.unasked_rows.items())
+    ]
+    later = f" {found.orphan_objects:,} files have no row{some('orphan')}." if found.orphan_objects else ""
+    if wrong or unasked:
+        return Check("files", BREACH if wrong else UNKNOWN, " ".join([*wrong, *unasked]) + later)
+    return Check("files", OK, f"All {found.rows:,} rows of storage.objects have their file in the second copy.{later}")
 
 
 def names_fault(plant: str, document: Mapping[str, Any]) -> bool:
