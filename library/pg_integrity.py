@@ -158,9 +158,7 @@ def core(context: Context) -> dict[str, Any]:
     with postgres.Session(
         target, lock_timeout_ms=params["lock_timeout_ms"], statement_timeout_ms=120_000, purpose="pg_integrity"
     ) as session:
-        findings, questions = driver.questions(
-            session, params["checks"], params["smoke_queries"], rules.judge_sequence
-        )
+        findings, questions = driver.questions(session, params["checks"], params["smoke_queries"], rules.judge_sequence)
     inquiry = driver.Inquiry(
         target, jobs=params["jobs"], deadline_s=params["deadline_s"], lock_timeout_ms=params["lock_timeout_ms"]
     )
