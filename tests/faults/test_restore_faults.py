@@ -232,7 +232,7 @@ def revived(cluster: Cluster, there: Database) -> bool:
     if not cluster.is_running():
         cluster.start(fsync="off", max_connections=40, autovacuum="off")
     with contextlib.suppress(psycopg2.OperationalError):
-        return there.one("SELECT 1") == 1
+        return bool(there.one("SELECT 1") == 1)
     return False
 
 
