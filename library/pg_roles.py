@@ -10,9 +10,9 @@ description:
   - Makes the groups C(runbook_read), C(runbook_maintain), C(runbook_backup) and C(runbook_restore), gives them the
     rights that they need and no more, and makes login users that are members of them.
   - C(runbook_read) sees statistics and the lease. C(runbook_maintain) also moves rows between the tables of
-    O(archives), vacuums and analyzes every table, and holds the lease. C(runbook_backup) reads every table (from
-    PostgreSQL 14 on) and holds the lease; its users get C(BYPASSRLS), since a backup that leaves rows out is none.
-    C(runbook_restore) makes databases and ends sessions.
+    O(archives), vacuums and analyzes every table, holds the lease, and writes the heartbeat of M(pg_heartbeat), whose
+    table is made. C(runbook_backup) reads every table (from PostgreSQL 14 on) and holds the lease; its users get
+    C(BYPASSRLS), since a backup that leaves rows out is none. C(runbook_restore) makes databases and ends sessions.
   - On PostgreSQL 17 and later C(runbook_maintain) vacuums as a member of C(pg_maintain). Before, only owners may
     vacuum, so it becomes a member of the tables' owners, with a warning. It never becomes a member of a superuser.
   - It adds what is missing, in one transaction. Rights that were granted otherwise are left alone.
@@ -113,7 +113,7 @@ executed_queries:
 
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import lease, postgres
+from ansible.module_utils.runbook.drivers import heartbeat, lease, postgres
 from ansible.module_utils.runbook.drivers import roles as driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
@@ -174,14 +174,20 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[t
     blind = set(reading) - driver.see_all_rows(session, reading)
     statements += [(driver.bypass_statement(name), ()) for name in reading if name in blind]
     statements += [(driver.membership_statement(m), ()) for m in memberships if not driver.is_member(session, m)]
+    if not driver.table_exists(session, QualifiedName("runbook", "heartbeat")):
+        # Who is granted the rights on it need not make it.
+        statements.append((heartbeat.TABLE[1], ()))
     wanted = rules.grants(
         database=session.target.database, schemas=driver.schemas(session), archives=find_archives(session, context)
     )
     statements += [
         (driver.grant_statement(g), ()) for g in wanted if g.grantee in created or not driver.is_granted(session, g)
     ]
-    if rules.hands_over_lease(session.server_version, driver.lease_owner(session)):
-        statements.append((driver.hand_over_lease_statement(rules.MAINTAIN), ()))
+    statements += [
+        (driver.hand_over_statement(name, rules.MAINTAIN), ())
+        for name in rules.TABLES
+        if rules.hands_over(session.server_version, driver.own_table_owner(session, name))
+    ]
     return created, statements
 
 

@@ -112,14 +112,17 @@ def test_weekly_db_runs_as_maintain_and_may_no_more(application, tmp_path):
     assert database.one("SELECT count(*) FROM audit_log_archive") == 90
     assert database.one("SELECT last_vacuum IS NOT NULL FROM pg_stat_user_tables WHERE relname = 'messages'")
 
+    beat = run_module("pg_heartbeat", database.login | {"login_user": "bastion_m"})
+    assert not beat.failed, beat.result["msg"]
     for statement in (
         "UPDATE audit_log SET action = 'forged'", "UPDATE audit_log_archive SET action = 'forged'",
         "DELETE FROM audit_log_archive", "TRUNCATE audit_log", "DROP TABLE audit_log", "SELECT * FROM messages",
         "DELETE FROM messages", "CREATE SCHEMA mine", "DROP TABLE runbook.lease", "DROP SCHEMA runbook",
-        "CREATE ROLE mine", "CREATE DATABASE mine", "ALTER ROLE bastion_m CREATEDB",
+        "UPDATE runbook.heartbeat SET beat_at = now()", "CREATE ROLE mine", "CREATE DATABASE mine",
+        "ALTER ROLE bastion_m CREATEDB",
     ):  # fmt: skip
         # Before PostgreSQL 17 whoever may vacuum a table owns it, and may do all of this to it.
-        owned = not modern and any(table in statement for table in ("audit_log", "messages", "runbook.lease"))
+        owned = not modern and any(table in statement for table in ("audit_log", "messages", "runbook."))
         if not owned:
             assert not may(database, "bastion_m", statement), statement
     if not modern:
@@ -129,7 +132,7 @@ def test_weekly_db_runs_as_maintain_and_may_no_more(application, tmp_path):
     for statement in (
         "DELETE FROM runbook.lease", "UPDATE runbook.lease SET run_id = 'mine'", "SELECT * FROM messages",
         "SELECT * FROM audit_log", "INSERT INTO audit_log_archive SELECT *, now() FROM audit_log",
-        "DELETE FROM audit_log", "CREATE TABLE runbook.mine ()",
+        "DELETE FROM audit_log", "CREATE TABLE runbook.mine ()", "DELETE FROM runbook.heartbeat",
     ):  # fmt: skip
         assert not may(database, "bastion_r", statement), statement
 

@@ -36,12 +36,13 @@ def owners(session: Session) -> list[Owner]:
     return [Owner(**row) for row in rows]
 
 
-def lease_owner(session: Session) -> Owner:
-    """Who owns the lease's table, or will when this user makes it."""
+def own_table_owner(session: Session, name: str) -> Owner:
+    """Who owns a table of the project's own, or will when this user makes it."""
     rows = session.query(
         "SELECT rolname AS name, rolsuper AS superuser FROM pg_roles WHERE oid = coalesce((SELECT c.relowner"
         " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE n.nspname = 'runbook' AND c.relname = 'lease'), current_user::regrole)"
+        " WHERE n.nspname = 'runbook' AND c.relname = %s), current_user::regrole)",
+        (name,),
     )
     return Owner(**rows[0])
 
@@ -109,9 +110,9 @@ def membership_statement(membership: Membership) -> sql.Composed:
     return sql.SQL("GRANT {} TO {}").format(sql.Identifier(membership.role), sql.Identifier(membership.member))
 
 
-def hand_over_lease_statement(owner: str) -> sql.Composed:
-    """A new owner for the lease's table, as SQL."""
-    return sql.SQL("ALTER TABLE {} OWNER TO {}").format(sql.Identifier("runbook", "lease"), sql.Identifier(owner))
+def hand_over_statement(name: str, owner: str) -> sql.Composed:
+    """A new owner for a table of the project's own, as SQL."""
+    return sql.SQL("ALTER TABLE {} OWNER TO {}").format(sql.Identifier("runbook", name), sql.Identifier(owner))
 
 
 def see_all_rows(session: Session, names: Iterable[str]) -> set[str]:
@@ -139,7 +140,7 @@ def verifier(session: Session, user: str, password: str) -> str:
     )
 
 
-def apply(session: Session, statements: Iterable[tuple[sql.Composed, tuple[str, ...]]]) -> None:
+def apply(session: Session, statements: Iterable[tuple[str | sql.Composed, tuple[str, ...]]]) -> None:
     """Run all statements in one transaction.
 
     :raises RunbookError: this user may not

@@ -3,8 +3,8 @@
 ``runbook_read``
     Figures: statistics, sizes, the lease. No row of any other table.
 ``runbook_maintain``
-    Weekly maintenance: moves audit records to their archive, vacuums and analyzes every table, holds the lease. It
-    reads no table but those it moves rows between.
+    Weekly maintenance: moves audit records to their archive, vacuums and analyzes every table, holds the lease, writes
+    the heartbeat. It reads no table but those it moves rows between, and the project's own.
 ``runbook_backup``
     Reads every table, past row-level security, and holds the lease. It writes to no other table.
 ``runbook_restore``
@@ -78,8 +78,12 @@ def memberships(server_version: int, owners: Iterable[Owner]) -> list[Membership
     return wanted + [Membership(owner.name, MAINTAIN) for owner in owners if not owner.superuser]
 
 
-def hands_over_lease(server_version: int, owner: Owner) -> bool:
-    """Whether the lease's table goes to ``runbook_maintain``, which could not vacuum it otherwise."""
+#: The project's own tables, in schema ``runbook``.
+TABLES = ("lease", "heartbeat")
+
+
+def hands_over(server_version: int, owner: Owner) -> bool:
+    """Whether a table of the project's own goes to ``runbook_maintain``, which could not vacuum it otherwise."""
     return server_version < HAS_MAINTAIN and owner.superuser
 
 
@@ -96,6 +100,7 @@ def grants(
         Grant(("USAGE",), "SCHEMA", ("runbook",), READ),
         Grant(("SELECT",), "TABLE", ("runbook", "lease"), READ),
         *(Grant(("INSERT", "UPDATE", "DELETE"), "TABLE", ("runbook", "lease"), group) for group in (MAINTAIN, BACKUP)),
+        Grant(("SELECT", "INSERT", "DELETE"), "TABLE", ("runbook", "heartbeat"), MAINTAIN),
     ]
     wanted += [Grant(("USAGE",), "SCHEMA", (schema,), MAINTAIN) for schema in sorted(schemas)]
     for source, archive in archives:
