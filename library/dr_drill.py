@@ -1037,6 +1037,7 @@ def verify(drill: Drill) -> dict[str, Any]:
     attempt = f"{chosen['way']}/{chosen['backup_id']}"
     restored = datetime.fromisoformat(state["restore_begun_at"])
     if failure:
+        failure = keep_log(drill, failure)
         state["failed"][attempt] = failure
         drill.phase("restore", restored, "breach", failure)
         return drill.facts(f"The restore of {attempt} failed: {failure}")
@@ -1067,6 +1068,16 @@ def verify(drill: Drill) -> dict[str, Any]:
     good = sum(1 for check in checks if check.status == "ok")
     said = f"What {attempt} gave serves again: {good} of {len(checks)} checks are ok. {bad or unknown}"
     return drill.facts(said.rstrip())
+
+
+def keep_log(drill: Drill, failure: str) -> str:
+    """Keep what the restored server's log says where the tear-down does not reach; the sentence, naming that place."""
+    log = drill.restore_path / "server.log"
+    if str(log) not in failure or not log.exists():
+        return failure
+    kept = drill.folder.logs / f"{drill.state['drill_id']}-{drill.state['chosen']['backup_id']}.log"
+    driver.write(kept, rules.log_without_rows(log.read_text(errors="replace")))
+    return failure.replace(str(log), str(kept))
 
 
 def look(drill: Drill) -> list[Check]:

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.module import Context, Progress, Run
 from conftest import S3, Outcome, run_module
 
 if TYPE_CHECKING:
@@ -25,17 +27,40 @@ class DrillRun:
     #: What the last action of dr_drill said.
     said: dict[str, Any] = field(default_factory=dict)
 
-    def act(self, action: str, *, check: bool = False, **more: Any) -> Outcome:
-        """One action of dr_drill."""
-        given = {
+    def given(self, action: str, **more: Any) -> dict[str, Any]:
+        """Options of one action of dr_drill."""
+        return {
             "action": action, "state_dir": str(self.folder / "drill"), "environment": "sandbox", "host": "db",
             "server": "db", "prefix": "logical", "login_host": "127.0.0.1", "login_user": "postgres",
             "login_password": PASSWORD, "login_db": DATABASE, "scale": 0.02, "write_s": 0, "clients": 2,
             "bindir": os.environ.get("PG_BINDIR"), **self.s3.options("unused"),
-        }  # fmt: skip
-        outcome = run_module("dr_drill", given | self.options | more, check=check)
+        } | self.options | more  # fmt: skip
+
+    def act(self, action: str, *, check: bool = False, **more: Any) -> Outcome:
+        """One action of dr_drill."""
+        outcome = run_module("dr_drill", self.given(action, **more), check=check)
         self.said = outcome.result
         return outcome
+
+    def inside(self, module: dict[str, Any], action: str, **more: Any) -> dict[str, Any]:
+        """The same in this process, so that a test can put something else into ``module``, the names of dr_drill.
+
+        :raises RunbookError: as the module fails
+        """
+        params, spec = self.given(action, **more), module["argument_spec"]()
+        for name, each in spec.items():
+            inner = {part: one.get("default") for part, one in each.get("options", {}).items()}
+            params[name] = inner | params[name] if inner and name in params else params.get(name, each.get("default"))
+        context = Context(
+            params, check_mode=False, diff=False, run=Run(None, None, None),
+            progress=Progress("dr_drill", {}), warn=print, hide=print,
+        )  # fmt: skip
+        try:
+            self.said = module["core"](context)
+        except RunbookError as error:
+            self.said = {"msg": error.message} | error.context
+            raise
+        return self.said
 
     def step(self, action: str, **more: Any) -> dict[str, Any]:
         """The same; it has to succeed."""

@@ -14,22 +14,25 @@ import sys
 import tempfile
 import time
 import types
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from ansible.module_utils.runbook.drivers import pitr
-from ansible.module_utils.runbook.drivers.pgtools import Cluster, command_line, find_bindir
+from ansible.module_utils.runbook.drivers.drill_clients import Clients
+from ansible.module_utils.runbook.drivers.pgtools import Cluster, command_line, find_bindir, pids_naming
 from ansible.module_utils.runbook.drivers.postgres import Target
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, Progress, Run
 from ansible.module_utils.runbook.rules import drill as judging
-from ansible.module_utils.runbook.rules.drill_plan import names_fault
-from conftest import ROOT, Database, free_port, module_process
+from ansible.module_utils.runbook.rules.drill_plan import Candidate, names_fault
+from conftest import ROOT, Database, free_port, module_process, run_module
 from drill_run import DATABASE, PASSWORD, DrillRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Self
 
     from conftest import S3
 
@@ -183,7 +186,119 @@ def test_the_newest_backup_is_bad_and_the_one_before_serves(drill: DrillRun):
     assert "Passed over, which costs" in decided[0]
 
 
-def test_files_that_differ_from_the_restored_rows_are_named(database: Database, s3: S3):
+# A failure in each phase ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names of dr_drill, to be replaced; it looks for the outage without a pause."""
+    names: dict[str, Any] = runpy.run_path(str(ROOT / "library" / "dr_drill.py"))["core"].__globals__
+    monkeypatch.setitem(names, "LOOK_EVERY_S", 0)
+    return names
+
+
+def fails(*_args: object, **_more: object) -> Any:
+    raise RunbookError("The canary fell ill.")
+
+
+def at_the_beginning(drill: DrillRun, module: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Clients, "start", fails)
+    with pytest.raises(RunbookError, match="canary"):
+        drill.inside(module, "begin")
+
+
+def in_the_outage(drill: DrillRun, module: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    drill.step("begin")
+    monkeypatch.setattr(module["driver"], "kill", fails)
+    with pytest.raises(RunbookError, match="canary"):
+        drill.inside(module, "outage")
+
+
+def while_deciding(drill: DrillRun, module: dict[str, Any], _patch: pytest.MonkeyPatch) -> None:
+    drill.step("begin")
+    drill.inside(module, "outage")
+    with pytest.raises(RunbookError, match="No backup is good"):
+        drill.inside(module, "decide")
+
+
+def while_restoring(drill: DrillRun, module: dict[str, Any], patch: pytest.MonkeyPatch) -> None:
+    """A recovery that was begun, and whose server ended; its log tells why, and quotes rows."""
+    decide(drill, module, patch, "pitr")
+    workshop = pitr.Workshop(Path(drill.said["restore_path"]))
+    workshop.data.mkdir(parents=True)
+    workshop.write(state="restoring")
+    log = workshop.path / "server.log"
+    log.write_text("LOG:  redo starts at 0/2000028\nSTATEMENT:  SELECT 'canary-row'\nFATAL:  canary: no such segment\n")
+    drill.inside(module, "verify", failure=f"The canary's server ended; see {log}.")
+    with pytest.raises(RunbookError, match="canary"):
+        drill.inside(module, "decide")
+
+
+def while_verifying(drill: DrillRun, module: dict[str, Any], patch: pytest.MonkeyPatch) -> None:
+    decide(drill, module, patch, "dump")
+    patch.setitem(module, "look", fails)
+    with pytest.raises(RunbookError, match="canary"):
+        drill.inside(module, "verify")
+
+
+def while_switching(drill: DrillRun, module: dict[str, Any], patch: pytest.MonkeyPatch) -> None:
+    decide(drill, module, patch, "dump")
+    patch.setitem(module, "look", lambda _drill: [])
+    patch.setattr(Clients, "wait_for", fails)
+    with pytest.raises(RunbookError, match="canary"):
+        drill.inside(module, "verify")
+
+
+def decide(drill: DrillRun, module: dict[str, Any], patch: pytest.MonkeyPatch, way: Literal["dump", "pitr"]) -> None:
+    """As far as a backup that was never made is found good."""
+    drill.options["way"] = way
+    drill.step("begin")
+    drill.inside(module, "outage")
+    found = [Candidate(way, "2026-02-01T10-00-00Z", datetime(2026, 2, 1, 10, tzinfo=UTC))]
+    patch.setitem(module, "dumps", lambda *_: found)
+    patch.setitem(module, "base_backups", lambda *_: found)
+    drill.inside(module, "decide")
+
+
+PHASES = (at_the_beginning, in_the_outage, while_deciding, while_restoring, while_verifying, while_switching)
+
+
+@pytest.mark.parametrize("fail", PHASES, ids=lambda each: each.__name__)
+def test_a_failure_in_any_phase_leaves_nothing(
+    fail: Callable[..., None], drill: DrillRun, module: dict[str, Any], s3: S3, monkeypatch: pytest.MonkeyPatch
+):
+    folder = drill.folder / "drill"
+    drill.options |= {"scale": 0.001, "way": "dump"}
+    with monkeypatch.context() as patch:
+        fail(drill, module, patch)
+    why = drill.said["msg"]
+    if fail is not at_the_beginning:
+        # As the playbook's rescue does.
+        assert drill.said["drill_id"]
+        clients = Clients(folder).pid()
+        assert clients is not None, "there was something to remove"
+        drill.inside(module, "tear_down", failure=why)
+        with pytest.raises(RunbookError):
+            drill.inside(module, "judge")
+        document = drill.said["drill"]
+        assert (document["status"], document["tear_down"]["status"]) == ("breach", "ok")
+        assert "canary" in document["msg"] or "there is none of this database" in document["msg"]
+        assert document["measured"]["rto_s"] is None
+        assert command_line(clients) == ""
+    logs = {"logs"} if fail is while_restoring else set()
+    assert left_in(folder) - {"history", "lessons"} - logs == {"lock"}
+    assert pids_naming(str(folder)) == []
+    assert buckets(s3) == []
+    if logs:
+        (kept,) = (folder / "logs").iterdir()
+        assert str(kept) in document["msg"]
+        assert kept.read_text() == "LOG:  redo starts at 0/2000028\nFATAL:  canary: no such segment\n"
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def test_files_that_differ_from_the_restored_rows_are_named(database: Database, s3: S3, module: dict[str, Any]):
     """As s3_mirror compares a source, so that a copy with another ETag is known by what it was made from."""
     database.run(
         "CREATE SCHEMA storage; CREATE TABLE storage.objects (bucket_id text, name text, metadata jsonb)",
@@ -278,3 +393,50 @@ def test_without_a_backup_the_drill_is_red_and_says_so(staging: DrillRun):
     assert document["status"] == "breach"
     assert "there is none of this database" in document["msg"]
     assert staging.act("verify").failed, "a drill that was judged is over"
+
+
+def test_clocks_that_differ_are_measured_and_change_no_figure(
+    staging: DrillRun, database: Database, s3: S3, module: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    """The control node's clock is two hours behind that of the servers; the heartbeat is by the control node's."""
+    behind = timedelta(hours=2)
+
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) - behind
+
+    for names in (module, vars(module["driver"])):
+        monkeypatch.setitem(names, "datetime", Behind)
+    beat = datetime.now(UTC) - behind
+    database.run(
+        "CREATE TABLE public.notes (id bigint PRIMARY KEY)", "CREATE SCHEMA runbook",
+        "CREATE TABLE runbook.heartbeat (id bigint PRIMARY KEY, beat_at timestamptz NOT NULL)",
+        f"INSERT INTO runbook.heartbeat VALUES (1, '{beat - timedelta(seconds=300)}')",
+    )  # fmt: skip
+    bucket = {name: staging.options[name] for name in s3.options("")}
+    dumped = run_module("pg_backup", database.login | bucket | {"environment": "staging", "prefix": "logical"})
+    assert not dumped.failed, dumped.result["msg"]
+    database.run(f"INSERT INTO runbook.heartbeat VALUES (2, '{beat}')")
+
+    for action in ("begin", "outage", "decide"):
+        staging.inside(module, action)
+    said = staging.said
+    there = {name: value for name, value in staging.options["target"].items() if name != "system_identifier"}
+    more = {
+        "login_db": "postgres", "database": database.name, "prefix": "logical", "backup": said["backup_id"],
+        "target_database": said["target_database"],
+    }  # fmt: skip
+    restored = run_module("pg_restore", there | bucket | more)
+    assert not restored.failed, restored.result["msg"]
+    staging.inside(module, "verify")
+    staging.inside(module, "tear_down")
+    with pytest.raises(RunbookError):  # amcheck is not installed there
+        staging.inside(module, "judge")
+    document = staging.said["drill"]
+    (clock,) = (each for each in document["checks"] if each["name"] == "clock")
+    assert clock["status"] == "ok"
+    assert re.search(r"clock is 7,(199|200|201) s ahead of the drill's", clock["msg"]), clock["msg"]
+    # By two clocks it would be two hours more, or less than nothing.
+    assert 0 < document["measured"]["rto_s"] < behind.total_seconds()
+    assert document["measured"]["rpo_s"] == 300

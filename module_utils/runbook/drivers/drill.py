@@ -70,6 +70,7 @@ class Folder:
         self.note = path / "drill.json"
         self.history = path / "history"
         self.lessons = path / "lessons"
+        self.logs = path / "logs"
         self.clients = Clients(path)
 
     @contextmanager
