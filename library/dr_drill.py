@@ -1277,7 +1277,11 @@ def make_document(drill: Drill, at: datetime) -> dict[str, Any]:
         measured["rpo_s"] = None
     chosen: dict[str, Any] = state.get("chosen") or {}
     if not recovered:
-        chosen = dict.fromkeys(("way", "backup_id", "point", "costs_s")) | {"passed_over": state.get("unusable", [])}
+        # Nothing was chosen in the end; what was asked for tells what was tried.
+        chosen = {
+            "way": state["way"] if state["way"] != "best" else None, "backup_id": None, "point": None, "costs_s": None,
+            "passed_over": state.get("unusable", []),
+        }  # fmt: skip
     checks = [*state["checks"], *([state["archive_check"]] if "archive_check" in state else [])]
     if recovered and chosen["passed_over"] and not drill.scenario.newest_bad:
         bad = "; ".join(f"{each['backup_id']}: {each['reason']}" for each in chosen["passed_over"])

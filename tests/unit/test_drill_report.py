@@ -230,6 +230,7 @@ def test_the_terminal_s_last_lines_have_both_figures():
     assert "RTO 52 s, RPO unknown" in unknown
     (planted,) = view.summary_lines(folded(drill_samples.drill(planted="flipped_byte")), 79)
     assert "RTO" not in planted
+    assert "0 of 1 planted faults found" in planted
 
 
 # --- the charts -------------------------------------------------------------------------------------------------------

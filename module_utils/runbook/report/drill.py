@@ -45,10 +45,12 @@ _VERDICT, _RESULT = 480, 200
 
 
 def summary(host: str, of_host: Mapping[str, Any]) -> list[str]:
-    """Both figures of a host's last drill for the end of the terminal's output; a planted fault has none."""
+    """Both figures of a host's last drill for the end of the terminal's output; of planted faults, how many it found."""
     found, _ = documents({"hosts": {host: of_host}})
-    if not found or found[-1]["planted"]:
+    if not found:
         return []
+    if found[-1]["planted"]:
+        return [_together([drill(document) for document in found])["word"]]
     measured = found[-1]["measured"]
     return [
         f"{name} {'unknown' if measured[key] is None else wording.duration(measured[key])}"
@@ -153,6 +155,7 @@ def drill(document: Mapping[str, Any]) -> dict[str, Any]:
         "id": document["drill_id"],
         "title": f"Disaster-recovery drill: {scenario}",
         "scenario": scenario,
+        "way": recovery.get("way") or wording.NONE,
         "tone": tone(document["status"]),
         "word": _WORDS[document["status"]],
         "msg": _brief(document["msg"], _VERDICT),

@@ -317,9 +317,11 @@ def summary_lines(record: Mapping[str, Any], width: int) -> list[str]:
             parts.append(f"would treat {wording.number(totals['planned_tables'])} tables")
         elif "done_tables" in totals:
             parts.append(f"{wording.number(totals['done_tables'])} tables treated")
-        if "backup_bytes" in totals:
+        # What a drill backed up and restored is beside the point; its page tells.
+        rehearsed = drill.summary(name, of_host)
+        if "backup_bytes" in totals and not rehearsed:
             parts.append(f"backup of {wording.size(totals['backup_bytes'])}")
-        if "restored_bytes" in totals:
+        if "restored_bytes" in totals and not rehearsed:
             parts.append(f"{wording.size(totals['restored_bytes'])} restored")
         if "copied_objects" in totals and not record["check_mode"]:
             parts.append(f"{wording.number(totals['copied_objects'])} files copied")
@@ -328,7 +330,7 @@ def summary_lines(record: Mapping[str, Any], width: int) -> list[str]:
         found = findings.of_host(of_host["steps"], host=name)
         if found is not None:
             parts.append(f"{found['count']} findings")
-        parts += drill.summary(name, of_host)
+        parts += rehearsed
         parts.append(wording.duration(of_host["duration_s"]))
         text = f"{wording.shortened(name, 30):<{min(longest, 30)}}  {of_host['status']:<7}  {', '.join(parts)}"
         lines.append(text if len(text) <= width else f"{text[: width - 1]}…")
