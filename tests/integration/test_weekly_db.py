@@ -164,9 +164,7 @@ def test_a_table_that_somebody_keeps_locked_is_waited_for_in_bounds(application,
     other.autocommit = False
     with other.cursor() as cursor:
         cursor.execute("LOCK TABLE public.audit_log IN ACCESS EXCLUSIVE MODE")
-    ended = project.run(
-        "weekly_db.yml", db_maintenance_archive_deadline_s=5, db_maintenance_vacuum_lock_timeout_ms=500
-    )
+    ended = project.run("weekly_db.yml", db_maintenance_archive_deadline_s=5, db_maintenance_vacuum_lock_timeout_ms=500)
     red(ended, "audit_log")
     assert "locked by somebody else" in ended.last("pg_archive")["msg"]
     tables = {table["table"]: table["state"] for table in ended.last("pg_vacuum")["tables"]}
