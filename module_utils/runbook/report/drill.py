@@ -45,7 +45,7 @@ _VERDICT, _RESULT = 480, 200
 
 
 def summary(host: str, of_host: Mapping[str, Any]) -> list[str]:
-    """Both figures of a host's last drill for the end of the terminal's output; of planted ones, how many were found."""
+    """Both figures of a host's last drill for the end of the terminal's output; of planted faults, the found ones."""
     found, _ = documents({"hosts": {host: of_host}})
     if not found:
         return []
