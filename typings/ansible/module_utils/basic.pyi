@@ -1,6 +1,9 @@
 # What the project uses of ansible.module_utils.basic, typed: ansible-core ships no types for it.
 from typing import Any, NoReturn
 
+_ANSIBLE_ARGS: bytes | None
+_ANSIBLE_PROFILE: str | None
+
 class AnsibleModule:
     params: dict[str, Any]
     check_mode: bool

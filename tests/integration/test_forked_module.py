@@ -1,0 +1,176 @@
+"""A module that runs in a fork of Ansible's worker gives what it gives when Ansible runs it, and dies as alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+from conftest import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PLUGINS = ROOT / "playbooks/action_plugins"
+CANARY = "canary-8c1f"
+TOY = '''#!/usr/bin/python
+"""A module that does as it is told."""
+import os, signal, sys, time
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.runbook.errors import RunbookError
+
+COUNT = []
+
+
+def main():
+    module = AnsibleModule(
+        {"act": {"default": "ok"}, "number": {"type": "int"}, "secret": {"no_log": True}}, supports_check_mode=True
+    )
+    act = module.params["act"]
+    if act == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if act == "raises":
+        raise RunbookError("an error that nobody caught")
+    if act == "silent":
+        sys.exit(3)
+    if act == "slow":
+        open(os.environ["TOY_PID"], "w").write(str(os.getpid()))
+        time.sleep(60)
+    COUNT.append(1)
+    module.warn("careful")
+    if act == "fails":
+        module.fail_json(msg=f"it failed with {module.params['secret']}", number=module.params["number"])
+    os.write(2, b"a word on the error stream\\n")
+    module.exit_json(
+        changed=True,
+        msg=f"ok with {module.params['secret']}",
+        number=module.params["number"],
+        check=module.check_mode,
+        diff={"before": "a", "after": "b"} if module._diff else {},
+        host=os.environ.get("TOY_HOST"),
+        calls=len(COUNT),
+        is_fork="ansible.cli" in sys.modules,
+        # More than a pipe holds at once.
+        long="x" * 300_000,
+    )
+
+
+if __name__ == "__main__":
+    main()
+'''
+
+
+@dataclass
+class Project:
+    """A project with the real plugin and a toy module."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        plugins = self.root / "playbooks/action_plugins"
+        plugins.mkdir(parents=True)
+        shutil.copy(PLUGINS / "forked_module.py", plugins)
+        (plugins / "toy.py").symlink_to("forked_module.py")
+        (self.root / "library").mkdir()
+        (self.root / "library/toy.py").write_text(TOY)
+        (self.root / "module_utils").symlink_to(ROOT / "module_utils")
+        shutil.copy(ROOT / "ansible.cfg", self.root)
+        # The same Python by another name is, as far as anybody can tell, another Python.
+        (self.root / "python").symlink_to(sys.executable)
+
+    def run(self, *arguments: str, forked: bool = True, task: dict[str, Any] | None = None, **options: Any) -> Any:
+        """Run the toy on two hosts; its results by host."""
+        python = "{{ ansible_playbook_python }}" if forked else str(self.root / "python")
+        variables = f"ansible_connection=local ansible_python_interpreter='{python}'"
+        (self.root / "hosts").write_text(f"a {variables}\nb {variables}\n")
+        kept = self.root / "results-{{ inventory_hostname }}.json"
+        play = {
+            "hosts": "all",
+            "gather_facts": False,
+            "environment": {"TOY_HOST": "{{ inventory_hostname }}", "TOY_PID": str(self.root / "pid")},
+            "tasks": [
+                {"name": "Toy", "toy": options, "register": "said", "ignore_errors": True} | (task or {}),
+                {
+                    "name": "Keep",
+                    "ansible.builtin.copy": {"content": "{{ said | to_json }}", "dest": str(kept)},
+                    "check_mode": False,
+                },
+            ],
+        }
+        (self.root / "playbooks/toy.yml").write_text(json.dumps([play]))
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(("RUNBOOK_", "ANSIBLE_"))}
+        done = subprocess.run(
+            ["ansible-playbook", "-i", "hosts", "playbooks/toy.yml", *arguments],
+            cwd=self.root, env=environ | {"ANSIBLE_NOCOLOR": "1"}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        self.output = done.stdout + done.stderr
+        assert done.returncode == 0, self.output
+        return {host: json.loads((self.root / f"results-{host}.json").read_text()) for host in "ab"}
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path)
+
+
+def test_each_module_has_its_link_and_nothing_else_has_one():
+    modules = {path.name for path in (ROOT / "library").glob("*.py")}
+    links = {path.name: path for path in PLUGINS.glob("*.py") if path.name != "forked_module.py"}
+    assert set(links) == modules
+    assert {str(path.readlink()) for path in links.values()} == {"forked_module.py"}
+
+
+@pytest.mark.parametrize("flags", [(), ("--check", "--diff")])
+@pytest.mark.parametrize("act", ["ok", "fails"])
+def test_the_result_is_that_of_ansible_own_way(project, act, flags):
+    forked = project.run(*flags, act=act, number="7", secret=CANARY)
+    assert CANARY not in project.output
+    assert CANARY not in json.dumps(forked)
+    usual = project.run(*flags, act=act, number="7", secret=CANARY, forked=False)
+    if act == "ok":
+        assert [forked[host].pop("is_fork") for host in "ab"] == [True, True]
+        assert [usual[host].pop("is_fork") for host in "ab"] == [False, False]
+        assert [forked[host]["host"] for host in "ab"] == ["a", "b"]
+    assert forked == usual
+    assert forked["a"]["warnings"] == ["careful"]
+
+
+def test_nothing_of_one_call_is_left_for_the_next(project):
+    said = project.run(task={"loop": [1, 2, 3]}, number="{{ item }}")
+    assert [each["calls"] for each in said["a"]["results"]] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("options", [{"number": "seven"}, {"numbre": 7}])
+def test_wrong_options_are_refused_in_the_same_words(project, options):
+    forked, usual = project.run(**options), project.run(**options, forked=False)
+    assert forked["a"]["failed"]
+    assert forked["a"]["msg"] == usual["a"]["msg"]
+
+
+@pytest.mark.parametrize(("act", "code"), [("killed", -9), ("silent", 3), ("raises", 1)])
+def test_a_module_that_dies_fails_its_task_and_nothing_else(project, act, code):
+    said = project.run(act=act)
+    assert [(said[host]["failed"], said[host]["rc"]) for host in "ab"] == [(True, code)] * 2
+    if act == "raises":
+        assert "an error that nobody caught" in said["a"]["module_stderr"]
+
+
+def test_a_module_is_stopped_with_its_task(project):
+    said = project.run(act="slow", task={"timeout": 2})
+    assert said["a"]["failed"]
+    pid = int((project.root / "pid").read_text())
+    deadline = time.monotonic() + 30
+    while psutil.pid_exists(pid):
+        assert time.monotonic() < deadline, "it is still there"
+        time.sleep(0.05)
+
+
+def test_what_runs_in_the_background_is_left_to_ansible(project):
+    assert project.run(task={"async": 20, "poll": 1})["a"]["is_fork"] is False
