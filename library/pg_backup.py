@@ -405,7 +405,7 @@ class Backup:
     def parts(self, snapshot: str) -> list[Part]:
         """What is dumped, the longest first."""
         options = {"snapshot": snapshot, "lock_timeout_ms": self.params["lock_timeout_ms"]}
-        words = [self.client.path("pg_dump"), *driver.connection_words(self.target)]
+        words = [*self.client.dumping(), *driver.connection_words(self.target)]
         parts = [
             Part("data", number, words + rules.dump_options("data", stream=number, streams=self.streams, **options))
             for number in range(len(self.streams) + 1)
@@ -416,9 +416,11 @@ class Backup:
 
     def stream(self, part: Part) -> list[manifests.Object]:
         """Dump one part into the bucket."""
-        output = stream.Output(
-            self.programs, part.words, explain=rules.explain_tool, env=driver.environment(self.target)
-        )
+
+        def explain(_first_word: str, code: int | None, said: str) -> str:
+            return rules.explain_tool("pg_dumpall" if part.what == "globals" else "pg_dump", code, said)
+
+        output = stream.Output(self.programs, part.words, explain=explain, env=driver.environment(self.target))
         self.dumped[part.what, part.stream] = output
         source = stream.compressed(output, self.settings.compression_level)
         if self.settings.encryption != "none":

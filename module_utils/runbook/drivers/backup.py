@@ -18,6 +18,7 @@ import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
 from ansible.module_utils.runbook.drivers import content_hash, pgtools, postgres
+from ansible.module_utils.runbook.drivers.stream import PIPE_BYTES
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.content_hash import Content
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
@@ -58,6 +59,11 @@ class Client:
     def path(self, program: str) -> str:
         """Where a program lies."""
         return str(self.bindir / program)
+
+    def dumping(self) -> list[str]:
+        """Words that start pg_dump, its output buffer as large as the pipe: by itself it writes 4 KiB at a time."""
+        stdbuf = shutil.which("stdbuf")
+        return [*([stdbuf, f"--output={PIPE_BYTES}"] if stdbuf else []), self.path("pg_dump")]
 
 
 def find_client(explicit: str | None, server_version: int) -> Client:
@@ -406,6 +412,8 @@ class Hasher:
     def _join(self, session: Session) -> None:
         """Take over the snapshot."""
         content_hash.settle(session)
+        # Every table is hashed faster than pg_dump copies it. Helpers of a query would only cost more CPU in all.
+        session.query("SELECT set_config('max_parallel_workers_per_gather', '0', false)")
         if session.server_version >= 140000:
             # A server process whose client has died does not scan on for minutes.
             with suppress(psycopg2.Error):
