@@ -413,7 +413,7 @@ from collections import Counter
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import drill as driver
 from ansible.module_utils.runbook.drivers import mirror, postgres, s3
@@ -433,6 +433,9 @@ from ansible.module_utils.runbook.rules import restore as restore_rules
 from ansible.module_utils.runbook.rules.backup_check import Check
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.swap import Marker, dated_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Options whose value must lie between two bounds.
 BOUNDS = {
@@ -1106,11 +1109,19 @@ def look(drill: Drill) -> list[Check]:
         last, there = state.get("living_heartbeat_us"), max(rows.values(), default=None)
         if last is not None and there is not None:
             measured["rpo_s"] = max(0.0, (last - there) / 1e6)
-    if state["chosen"]["way"] == "dump":
-        checks.append(of_proof(drill))
-    elif drill.is_sandbox:
-        checks.append(rules.judge_contents(state["contents"], driver.contents(copy, state["method"])))
-    findings = driver.integrity_findings(copy, drill.params["smoke_queries"], integrity_rules.judge_sequence)
+
+    def contents() -> Check | None:
+        if state["chosen"]["way"] == "dump":
+            return of_proof(drill)
+        if drill.is_sandbox:
+            return rules.judge_contents(state["contents"], driver.contents(copy, state["method"]))
+        return None
+
+    def integrity(check: Callable[[], None]) -> list[integrity_rules.Finding]:
+        return driver.integrity_findings(copy, drill.params["smoke_queries"], integrity_rules.judge_sequence, check)
+
+    findings, compared = driver.side_by_side(integrity, contents)
+    checks += [compared] if compared else []
     for kind in ("sequences", "foreign_keys", "indexes", "amcheck", "smoke"):
         if kind == "smoke" and not drill.params["smoke_queries"]:
             continue

@@ -6,11 +6,14 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible.module_utils.runbook.drivers import drill as driver
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir
+from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import drill as rules
 from ansible.module_utils.runbook.rules.drill_plan import files_not_asked
 from ansible.module_utils.runbook.rules.mirror import name_of
@@ -171,3 +174,25 @@ def test_stagings_backup_is_restored_elsewhere_from_the_second_region(
     assert "jane" not in ended.output + path.read_text()
     assert {row[0] for row in target.run("SELECT datname FROM pg_database")} == {"postgres", "template0", "template1"}
     assert set(database.run("SELECT datname FROM pg_database")) == before
+
+
+def test_of_two_checks_side_by_side_a_failure_stops_the_other():
+    asked = 0
+
+    def first(check):
+        nonlocal asked
+        while asked < 1_000:
+            asked += 1
+            check()
+            time.sleep(0.02)
+        return asked
+
+    def broken():
+        raise RunbookError("the copy cannot be read")
+
+    with pytest.raises(RunbookError, match="the copy cannot be read"):
+        driver.side_by_side(first, broken)
+    assert asked < 1_000
+    with pytest.raises(RunbookError, match="the copy cannot be read"):
+        driver.side_by_side(lambda _check: broken(), lambda: 1)
+    assert driver.side_by_side(lambda _check: 2, lambda: 1) == (2, 1)

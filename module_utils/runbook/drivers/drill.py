@@ -16,12 +16,14 @@ import shutil
 import signal
 import socket
 import tarfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg2
 from ansible.module_utils.runbook.drivers import heartbeat, integrity, pitr, postgres, proof, s3
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.rules.content_hash import Method
     from ansible.module_utils.runbook.rules.demo_database import Step
     from ansible.module_utils.runbook.rules.integrity import Finding, SequenceUse
+
+First = TypeVar("First")
+Second = TypeVar("Second")
 
 #: A bucket of a drill bears this name and the drill's; no other is ever removed.
 BUCKET = "runbook-drill-"
@@ -319,15 +324,42 @@ def sizes(session: postgres.Session) -> int:
 
 
 def integrity_findings(
-    target: postgres.Target, smoke: Sequence[dict[str, Any]], judge: Callable[[SequenceUse], Finding]
+    target: postgres.Target,
+    smoke: Sequence[dict[str, Any]],
+    judge: Callable[[SequenceUse], Finding],
+    check: Callable[[], None],
 ) -> list[Finding]:
-    """Everything that M(pg_integrity) asks, amcheck too."""
+    """Everything that M(pg_integrity) asks, amcheck too.
+
+    :param check: is called now and then; what it raises stops the asking
+    """
     with connect(target) as session:
         findings, questions = integrity.questions(
             session, ["sequences", "foreign_keys", "indexes", "amcheck", "smoke"], smoke, judge
         )
     asked = integrity.Inquiry(target, jobs=2, deadline_s=3600, lock_timeout_ms=5_000)
-    return findings + asked.ask(questions, lambda _done, _of: None)
+    return findings + asked.ask(questions, lambda _done, _of: check())
+
+
+def side_by_side(first: Callable[[Callable[[], None]], First], second: Callable[[], Second]) -> tuple[First, Second]:
+    """Do two things at once, so that neither leaves a core idle at its end.
+
+    :param first: runs in a thread of its own; it calls its argument now and then, which raises once ``second`` failed
+    """
+    failed = threading.Event()
+
+    def check() -> None:
+        if failed.is_set():
+            raise RunbookError("Stopped.")
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        begun = pool.submit(first, check)
+        try:
+            done = second()
+        except BaseException:
+            failed.set()
+            raise
+        return begun.result(), done
 
 
 # --- buckets ----------------------------------------------------------------------------------------------------------
