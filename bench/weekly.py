@@ -444,7 +444,8 @@ def main() -> None:
         )[0]
         machine = limits(arguments.folder)
         data = f"PostgreSQL {version}, database of {size}, {rows:,} audit rows to archive"
-        report += [f"{data}; {machine}; medians of {arguments.repeat} runs.", ""]
+        runs = "one run" if arguments.repeat == 1 else f"medians of {arguments.repeat} runs"
+        report += [f"{data}; {machine}; {runs}.", ""]
         for key, (title, ways) in groups(there).items():
             if arguments.only and key not in arguments.only:
                 continue
