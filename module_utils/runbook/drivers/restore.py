@@ -47,6 +47,8 @@ _TICK_S = 0.05
 #: Seconds for a server that restarts, so that the unfinished database can be dropped after all.
 _CLEANUP_PATIENCE_S = 30
 _STDERR_BYTES = 64 << 10
+#: Seconds that the rest of an object is read for its SHA-256, after pg_restore complained of what is in it.
+_VERDICT_S = 60
 
 
 class Watch:
@@ -545,21 +547,24 @@ class _Stream:
         self.source = source
         self.program = program
         self.error: BaseException | None = None
+        self._failed_at: float | None = None
         self.thread = threading.Thread(target=self._feed, daemon=True)
         self.thread.start()
 
     def _feed(self) -> None:
         stdin: Any = self.program.process.stdin
         try:
-            while piece := self.source.read():
-                view = memoryview(piece)
-                while view:
-                    view = view[stdin.write(view) :]
-        except BrokenPipeError:
-            # The program ended first, and says itself why; what it had no need of is held to its SHA-256 all the same.
-            if self.program.process.wait() in {0, 1}:
-                while self.source.read():
-                    pass
+            try:
+                while piece := self.source.read():
+                    view = memoryview(piece)
+                    while view:
+                        view = view[stdin.write(view) :]
+            except BrokenPipeError:
+                # The program ended first, and says itself why; what it had no need of is held to its SHA-256 all the
+                # same.
+                if self.program.process.wait() in {0, 1}:
+                    while self.source.read():
+                        pass
         except BaseException as error:
             # Raised again by is_done.
             self.error = error
@@ -573,6 +578,11 @@ class _Stream:
         try:
             ended = self.program.is_done()
         except Failed:
+            self._failed_at = self._failed_at or time.monotonic()
+            # A damaged object is often complained of by the server, before all of it was read.
+            may_say = self.thread.is_alive() and self.program.process.returncode == 1
+            if may_say and time.monotonic() - self._failed_at < _VERDICT_S:
+                return False
             # The feeder says why before it ends the program: its reason is the better one.
             if self.error is not None:
                 raise self.error from None
