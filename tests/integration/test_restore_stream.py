@@ -33,13 +33,13 @@ class Source:
         return b""
 
 
-def stream(code: str, source: Source) -> Any:
+def stream(code: str, source: Any) -> Any:
     """A program in pg_restore's place that reads a little, and ends as ``code`` says."""
     stderr = tempfile.TemporaryFile()  # noqa: SIM115 - the program's, as long as it is asked for
     process = subprocess.Popen(
         [sys.executable, "-c", f"import os, sys; os.read(0, 1000); {code}"], stdin=subprocess.PIPE, stderr=stderr
     )
-    return restore._Stream(source, restore.Program(process, stderr, list))  # type: ignore[arg-type]
+    return restore._Stream(source, restore.Program(process, stderr, list))
 
 
 def wait(stream_: Any) -> None:
