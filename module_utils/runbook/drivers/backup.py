@@ -412,8 +412,6 @@ class Hasher:
     def _join(self, session: Session) -> None:
         """Take over the snapshot."""
         content_hash.settle(session)
-        # Every table is hashed faster than pg_dump copies it. Helpers of a query would only cost more CPU in all.
-        session.query("SELECT set_config('max_parallel_workers_per_gather', '0', false)")
         if session.server_version >= 140000:
             # A server process whose client has died does not scan on for minutes.
             with suppress(psycopg2.Error):
