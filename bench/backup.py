@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.harness import ROOT, Server, aws_cli, module
-from bench.weekly import build, limits, write_tables
+from bench.weekly import build_plain, limits, write_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -282,7 +282,7 @@ def main() -> None:
 
     try:
         bench.start()
-        build(bench.there, arguments.scale)
+        build_plain(bench.there, arguments.scale)
         bench.there.fresh("plain")
         (version,) = bench.there.run("SELECT current_setting('server_version')")[0]
         backups = [way for way in bench.backups() if wanted(way[0])]

@@ -37,11 +37,16 @@ Act = tuple[str, "Callable[[], tuple[str, int | None]]", str]
 # --- data -------------------------------------------------------------------------------------------------------------
 
 
-def build(there: Server, scale: float) -> None:
-    """Make the templates: the churned database, its twin with a partitioned audit_log, and one with little to do."""
+def build_plain(there: Server, scale: float) -> None:
+    """Make the template of the churned database."""
     from ansible.module_utils.runbook.rules import demo_database
 
     there.template("plain", lambda: void(there.run(*demo_database.statements(scale=scale, seed=1))))
+
+
+def build(there: Server, scale: float) -> None:
+    """Make the templates: the churned database, its twin with a partitioned audit_log, and one with little to do."""
+    build_plain(there, scale)
     there.template("parts", lambda: void(there.run(*partitioned(there))), base="plain")
     there.template("tidy", lambda: void(there.run("VACUUM ANALYZE")), base="plain")
 

@@ -84,23 +84,25 @@ def read_tables(session: Session) -> list[Table]:
     ]
 
 
-def _digest(values: Iterable[sql.Composable], method: Method) -> sql.Composed:
+def _digest(values: Iterable[sql.Composable], method: Method, server_version: int) -> sql.Composed:
     """The 64-bit hash of one row of ``values``."""
     row = sql.SQL("record_send(ROW({}))").format(sql.SQL(", ").join(values))
     if method == "record_send-md5-sum":
         return sql.SQL("('x' || left(md5({}), 16))::bit(64)::bigint").format(row)
-    return sql.SQL("hash_record_extended(ROW({}), 0)").format(row)
+    # Two names of one figure; 18 gives its name to SQL, before it can only be had for a row of that one value.
+    name = "hashbyteaextended({}, 0)" if server_version >= 180000 else "hash_record_extended(ROW({}), 0)"
+    return sql.SQL(name).format(row)
 
 
 def _value(column: Column) -> sql.Composed:
     return sql.SQL("t.{}{}").format(sql.Identifier(column.name), sql.SQL("::text" if column.form == "text" else ""))
 
 
-def statement(table: Table, method: Method, coverage: Coverage) -> sql.Composed:
+def statement(table: Table, method: Method, coverage: Coverage, server_version: int) -> sql.Composed:
     """The query that counts and hashes a table in one pass: columns ``rows`` and ``digest`` (text)."""
-    digest: sql.Composable = sql.SQL("sum({})").format(_digest(map(_value, table.columns), method))
+    digest: sql.Composable = sql.SQL("sum({})").format(_digest(map(_value, table.columns), method, server_version))
     if coverage == "sampled" and table.sample_column is not None:
-        key = _digest([_value(table.sample_column)], method)
+        key = _digest([_value(table.sample_column)], method, server_version)
         digest = sql.SQL("{} FILTER (WHERE {} & {} = 0)").format(digest, key, sql.Literal(SAMPLE_ONE_IN - 1))
     if coverage == "none":
         digest = sql.SQL("NULL")
@@ -118,7 +120,7 @@ def hash_table(session: Session, table: Table, method: Method, coverage: Coverag
     """
     user = session.target.user
     try:
-        row = session.query(statement(table, method, coverage))[0]
+        row = session.query(statement(table, method, coverage, session.server_version))[0]
     except psycopg2.errors.InsufficientPrivilege as error:
         if "row-level security" in str(error):
             raise RunbookError(
@@ -149,7 +151,7 @@ def hash_large_objects(session: Session, method: Method, coverage: Coverage = "a
             number=number,
             source=source,
             most=sql.Literal(_PIECE_BYTES),
-            digest=_digest([sql.SQL("o.oid"), number, sql.SQL("p.data")], method),
+            digest=_digest([sql.SQL("o.oid"), number, sql.SQL("p.data")], method, session.server_version),
         )
 
     first = pieces(sql.SQL("0::bigint"), sql.SQL("pg_largeobject_metadata"))
@@ -178,5 +180,6 @@ def probe(session: Session, method: Method) -> str:
         "'{1,NULL,3}'::int4[]", "'[1,5)'::int4range", "'{\"a\": [1, 2.0]}'::jsonb::text", "'a b:2A'::tsvector",
         "'10.0.0.1/8'::inet", "'ab'::char(4)", "NULL::text",
     )  # fmt: skip
-    query = sql.SQL("SELECT ({})::text AS digest").format(_digest([sql.SQL(value) for value in values], method))
+    digest = _digest([sql.SQL(value) for value in values], method, session.server_version)
+    query = sql.SQL("SELECT ({})::text AS digest").format(digest)
     return str(session.query(query)[0]["digest"])

@@ -97,7 +97,11 @@ def connect(
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=READ_TIMEOUT_S,
         retries={"total_max_attempts": MAX_ATTEMPTS, "mode": "standard"},
-        s3={"addressing_style": "path" if endpoint_url else "auto"},
+        s3={
+            "addressing_style": "path" if endpoint_url else "auto",
+            # As over TLS, where nobody can change it on its way: the body's checksum is enough.
+            "payload_signing_enabled": False if loopback else None,
+        },
         max_pool_connections=connections,
         tcp_keepalive=True,
         # A proxy of the environment is not meant for this machine itself.
