@@ -752,6 +752,7 @@ def make_sandbox(drill: Drill) -> None:
         drill.context.progress.update(label, done, total, "steps", final=done == total)
 
     living = driver.fill_primary(drill.login(cluster.port, "postgres"), drill.database, steps, show)
+    driver.begin_archiving(cluster)
     with driver.connect(living) as session:
         method = content_hash.method(session.server_version)
         drill.save(system_identifier=driver.identity(session), columns=driver.columns(session))

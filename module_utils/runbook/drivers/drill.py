@@ -49,7 +49,6 @@ Second = TypeVar("Second")
 BUCKET = "runbook-drill-"
 _MARK = "runbook-drill"
 _SETTINGS = {
-    "archive_mode": "on",
     "wal_level": "replica",
     "autovacuum": "off",
     "max_wal_size": "2GB",
@@ -183,6 +182,15 @@ def make_server(folder: Path, bindir: Path, password: str | None) -> Cluster:
     cluster.init(password=password)
     cluster.start(**_SETTINGS)
     return cluster
+
+
+def begin_archiving(cluster: Cluster) -> None:
+    """Restart a server of :func:`make_server` so that its WAL can be archived from now on.
+
+    What filled it is not archived: a base backup would wait for those hundreds of segments, and clients write meanwhile.
+    """
+    cluster.stop("fast")
+    cluster.start(**_SETTINGS, archive_mode="on")
 
 
 def fill_primary(
