@@ -187,7 +187,7 @@ def make_server(folder: Path, bindir: Path, password: str | None) -> Cluster:
 def begin_archiving(cluster: Cluster) -> None:
     """Restart a server of :func:`make_server` so that its WAL can be archived from now on.
 
-    What filled it is not archived: a base backup would wait for those hundreds of segments, and clients write meanwhile.
+    What filled it is not archived: a base backup would wait for those hundreds of segments.
     """
     cluster.stop("fast")
     cluster.start(**_SETTINGS, archive_mode="on")
