@@ -215,7 +215,7 @@ def check_upper_layers(root: Path) -> Iterator[str]:
         "module_utils/runbook/module.py": {"errors", "rules"},
         "module_utils/runbook/report": {"errors", "rules", "report"},
         "playbooks/callback_plugins": {"errors", "rules", "report"},
-        "playbooks/action_plugins": set(),
+        "playbooks/action_plugins": {"rules"},
         "filter_plugins": {"errors", "rules"},
     }
     for place, allowed in above.items():

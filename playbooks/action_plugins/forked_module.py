@@ -29,10 +29,14 @@ from ansible.plugins.action.normal import ActionModule as NormalAction
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from ansible.module_utils.runbook.rules.variables import Known
+
 PROJECT = Path(__file__).resolve().parents[2]
 if str(PROJECT / "module_utils") not in ansible.module_utils.__path__:
     # As in callback_plugins/run_record.py: under this name alone.
     ansible.module_utils.__path__.append(str(PROJECT / "module_utils"))
+
+from ansible.module_utils.runbook.rules import variables
 
 #: How options and results are written down: as plain JSON.
 PROFILE = "legacy"
@@ -50,12 +54,35 @@ def _load(name: str) -> ModuleType | None:
     return module
 
 
+def _known_variables() -> Known:
+    """The variables that the project has: what it declares and reads is the only list of them."""
+    specs = sorted(PROJECT.glob("roles/*/meta/argument_specs.yml"))
+    folders = ("roles/*/defaults", "roles/*/tasks", "playbooks", "playbooks/tasks")
+    texts = [path for folder in folders for path in sorted(PROJECT.glob(f"{folder}/*.yml"))]
+    return variables.known(
+        tuple((path.parents[1].name, path.read_text()) for path in specs), tuple(path.read_text() for path in texts)
+    )
+
+
 # Ansible imports a plugin before it forks its workers.
 MODULE = _load(Path(__file__).stem)
+KNOWN = _known_variables()
 
 
 class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
-    """Runs :data:`MODULE` in a fork where it can, and as Ansible would where it cannot."""
+    """Runs :data:`MODULE` in a fork where it can, and as Ansible would where it cannot.
+
+    Every module of ours passes here, in every playbook. So here a misspelt variable is refused, wherever it was set.
+    """
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Refuse variables that do not exist, then run the module."""
+        unknown = variables.unknown(task_vars or {}, KNOWN)
+        if unknown:
+            msg = variables.refusal(unknown)
+            checks = [{"name": "variables", "status": "breach", "msg": msg}]
+            return {"failed": True, "changed": False, "status": "breach", "msg": msg, "checks": checks}
+        return dict(super().run(tmp, task_vars))
 
     def _execute_module(self, *args: Any, task_vars: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
         if MODULE is None or args or not self._is_here(task_vars or {}) or options.get("wrap_async"):

@@ -1,0 +1,174 @@
+"""Variables that look like the project's, and are none of them.
+
+Ansible ignores a variable that nobody reads. So a misspelt name changes nothing and says nothing: 90 days are kept
+where 30 were meant, and the backup goes to another folder. The names that exist are not listed here. They are read
+out of the project: the options of the roles' argument specs, and what playbooks and roles register, loop over, or read
+with a default. A name is refused that bears one of the project's prefixes and does not exist, and one without a prefix
+that is a letter or two away from one that exists.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+#: Secrets are named by whoever keeps them.
+FREE = ("vault_",)
+
+#: From this length on two letters may be wrong, below it one.
+_LONG = 10
+#: Names that a refusal tells at most; the rest are counted.
+_TOLD = 8
+
+#: An option of an argument spec stands below ``argument_specs:``, the entry point and ``options:``.
+_OPTION = re.compile(r"^ {6}(\w+):", re.MULTILINE)
+_REGISTERED = re.compile(r"^\s*(?:- )?(?:register|loop_var): *(\w+)", re.MULTILINE)
+#: What may be left out is read with a fallback.
+_READ = re.compile(r"(?<![\w.'\"])([A-Za-z_]\w*) *\| *(?:default|mandatory)\b")
+_COMMENT = re.compile(r"^\s*#.*$", re.MULTILINE)
+_TEMPLATE = re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)
+_WORD = re.compile(r"[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True)
+class Known:
+    """The names that exist."""
+
+    names: frozenset[str]
+    #: Each ends with an underscore.
+    prefixes: tuple[str, ...]
+
+
+@lru_cache(maxsize=1)
+def known(specs: tuple[tuple[str, str], ...], texts: tuple[str, ...]) -> Known:
+    """The names that exist, and the prefixes that are the project's.
+
+    The prefixes are the roles' names, and the first words of what several roles share (``db_login_host``,
+    ``backup_bucket``) or what only a playbook reads (``performance_apply``).
+
+    :param specs: name of each role, and its ``meta/argument_specs.yml``
+    :param texts: playbooks, tasks and defaults
+    """
+    plain = [_COMMENT.sub("", text) for text in texts]
+    options = {role: set(_OPTION.findall(_COMMENT.sub("", text))) for role, text in specs}
+    read = {name for text in plain for name in _READ.findall(text) if not name.startswith("ansible_")}
+    registered = {name for text in plain for name in _REGISTERED.findall(text)}
+    roles = tuple(f"{role}_" for role in options)
+    shared = {name for found in (*options.values(), read) for name in found if not name.startswith(roles)}
+    first = {f"{name.partition('_')[0]}_" for name in shared if "_" in name.strip("_")}
+    return Known(
+        names=frozenset(set().union(*options.values()) | read | registered), prefixes=tuple(sorted({*roles, *first}))
+    )
+
+
+def _folded(name: str) -> str:
+    """As it was meant: YAML keys may have dashes and capitals, variables that are read have neither."""
+    return name.casefold().replace("-", "_")
+
+
+def _letters(name: str) -> int:
+    """The letters of a name as bits: two names that differ by n edits differ by at most 2 n bits."""
+    return sum(1 << (ord(letter) & 63) for letter in set(name))
+
+
+def _distance(one: str, other: str, most: int) -> int:
+    """Letters to add, drop, replace or exchange with their neighbour; ``most`` + 1 where there are more.
+
+    Optimal string alignment: R. Lowrance and R. A. Wagner, "An Extension of the String-to-String Correction Problem".
+
+    >>> _distance("confrim", "confirm", 2)
+    1
+    """
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for position, letter in enumerate(one, 1):
+        last, row, two_before = row, [position], before
+        for place, wanted in enumerate(other, 1):
+            best = min(last[place] + 1, row[place - 1] + 1, last[place - 1] + (letter != wanted))
+            exchanged = position > 1 and place > 1 and letter == other[place - 2] and wanted == one[position - 2]
+            row.append(min(best, two_before[place - 2] + 1) if exchanged else best)
+        if min(row) > most:
+            return most + 1
+        before = last
+    return row[-1]
+
+
+def _closest(name: str, existing: Iterable[tuple[str, int]]) -> str | None:
+    """The name that exists and is hardly different; None where there is none."""
+    most = 2 if len(name) >= _LONG else 1
+    letters = _letters(name)
+    found = [
+        (_distance(name, other, most), other)
+        for other, bits in existing
+        if abs(len(other) - len(name)) <= most and (letters ^ bits).bit_count() <= 2 * most
+    ]
+    return min((pair for pair in found if pair[0] <= most), default=(0, None))[1]
+
+
+def unknown(variables: Mapping[str, Any], existing: Known) -> dict[str, str | None]:
+    """Names that look like the project's and do not exist, each with the nearest that does.
+
+    Left alone is what another variable's template reads, since that is a helper of the inventory's own, and what a
+    playbook registered.
+
+    :param variables: all variables of a run, with their values as they were written; no template is filled in
+    """
+    candidates = {name: _folded(name) for name in variables if name not in existing.names and not name.startswith(FREE)}
+    bits = [(name, _letters(name)) for name in existing.names]
+    found: dict[str, str | None] = {}
+    for name, folded in candidates.items():
+        close = folded if folded in existing.names else _closest(folded, bits)
+        if close is None and folded.startswith(existing.prefixes):
+            close = next(iter(get_close_matches(folded, sorted(existing.names), 1)), None)
+        elif close is None:
+            continue
+        found[name] = close
+    if found:
+        helpers = set(_read_in(value for name, value in variables.items() if name not in _LARGE))
+        found = {
+            name: close
+            for name, close in sorted(found.items())
+            if name not in helpers and not _is_registered(variables[name])
+        }
+    return found
+
+
+#: Ansible's own views on everything, which are made when they are looked at.
+_LARGE = frozenset({"hostvars", "vars", "groups", "ansible_facts", "environment"})
+
+
+def _read_in(values: Iterable[Any]) -> Iterator[str]:
+    """Every name that a template among the values reads."""
+    for value in values:
+        if isinstance(value, str):
+            for template in _TEMPLATE.findall(value):
+                yield from _WORD.findall(template)
+        elif isinstance(value, dict):
+            yield from _read_in(value.values())
+        elif isinstance(value, (list, tuple)):
+            yield from _read_in(value)
+
+
+def _is_registered(value: Any) -> bool:
+    """Whether a task left it behind."""
+    return isinstance(value, dict) and "changed" in value and ("failed" in value or "skipped" in value)
+
+
+def refusal(found: Mapping[str, str | None]) -> str:
+    """One sentence on names that :func:`unknown` found."""
+    told = [
+        f"{name!r} ({f'did you mean {close}?' if close else 'nothing here is called like that'})"
+        for name, close in list(found.items())[:_TOLD]
+    ]
+    more = f" and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
+    what, it, names = ("variable", "it", "name") if len(found) == 1 else ("variables", "them", "names")
+    return (
+        f"Unknown {what}: {', '.join(told)}{more}. Ansible would ignore {it}, so correct the {names} in the "
+        "inventory or behind -e. roles/*/defaults/main.yml say what exists; one of your own needs another prefix."
+    )

@@ -1,0 +1,151 @@
+"""Which variables exist, and which names are refused."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import architecture
+import pytest
+from ansible.module_utils.runbook.rules import variables as rules
+from conftest import ROOT
+from jinja2 import Environment, nodes
+
+SPECS = sorted(ROOT.glob("roles/*/meta/argument_specs.yml"))
+TEXTS = [
+    path
+    for folder in ("roles/*/defaults", "roles/*/tasks", "playbooks", "playbooks/tasks")
+    for path in sorted(ROOT.glob(f"{folder}/*.yml"))
+]
+KNOWN = rules.known(
+    tuple((path.parents[1].name, path.read_text()) for path in SPECS), tuple(path.read_text() for path in TEXTS)
+)
+
+
+def strings(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        return [text for value in node.values() for text in strings(value)]
+    if isinstance(node, list):
+        return [text for value in node for text in strings(value)]
+    return [node] if isinstance(node, str) else []
+
+
+def test_what_is_read_from_text_is_what_a_parser_finds():
+    options = {
+        name
+        for path in SPECS
+        for entry in architecture.read_yaml(path)["argument_specs"].values()
+        for name in entry.get("options", {})
+    }
+    assert options <= KNOWN.names
+    assert {name for name in KNOWN.names if name.startswith("__")} == set()
+    for path in TEXTS:
+        content = architecture.read_yaml(path)
+        named = re.findall(r"'(?:register|loop_var)': '(\w+)'", repr(content))
+        read = {
+            name
+            for text in strings(content)
+            if "{{" in text
+            for name in (node.name for node in Environment(autoescape=True).parse(text).find_all(nodes.Name))
+        }
+        own = {name for name in (*read, *named) if name.startswith(KNOWN.prefixes)}
+        assert own <= KNOWN.names, path
+
+
+def test_prefixes_are_the_roles_and_what_they_share():
+    assert {f"{path.parents[1].name}_" for path in SPECS} <= set(KNOWN.prefixes)
+    assert {"db_", "backup_", "runbook_", "supabase_", "preflight_", "sandbox_", "performance_"} <= set(KNOWN.prefixes)
+    assert not {"ansible_", "inventory_", "vault_", "dr_", "file_"} & set(KNOWN.prefixes)
+
+
+def test_every_variable_of_the_shipped_inventories_exists():
+    for inventory in ("sandbox", "staging", "production"):
+        found: dict[str, Any] = {}
+        for path in (ROOT / "inventories" / inventory).rglob("*.yml"):
+            content = architecture.read_yaml(path) or {}
+            hosts = (content.pop("databases", None) or {}).get("hosts", {})
+            found |= content | {name: value for host in hosts.values() for name, value in (host or {}).items()}
+        assert rules.unknown(found, KNOWN) == {}
+    # What they show in comments too.
+    for path in (ROOT / "inventories").rglob("*.yml"):
+        shown = re.findall(r"^ *# +(\w+):(?: |$)", path.read_text(), re.MULTILINE)
+        own = {name for name in shown if name.startswith(KNOWN.prefixes)}
+        assert own <= KNOWN.names, path
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("db_maintenance_audit_retention_day", "db_maintenance_audit_retention_days"),
+        ("backup_prefx", "backup_prefix"),
+        ("db_login_hots", "db_login_host"),
+        ("runbook_enviroment", "runbook_environment"),
+        ("preflight_lease_wait", "preflight_lease_wait_s"),
+        ("supabase_projekt_ref", "supabase_project_ref"),
+        ("sandbox_stat", "sandbox_state"),
+        ("pitr_acton", "pitr_action"),
+        ("dr_drill_rto", "dr_drill_rto_s"),
+        # Without a prefix of the project.
+        ("perfomance_apply", "performance_apply"),
+        ("bakup_prefix", "backup_prefix"),
+        ("dr_dril_rto_s", "dr_drill_rto_s"),
+        ("file_miror_buckt", "file_mirror_bucket"),
+        ("confrim", "confirm"),
+        ("cofirm", "confirm"),
+        # YAML takes them, and Ansible reads neither.
+        ("Backup_Prefix", "backup_prefix"),
+        ("backup-prefix", "backup_prefix"),
+        ("CONFIRM", "confirm"),
+    ],
+)
+def test_a_misspelt_name_is_refused_with_the_nearest(name, nearest):
+    assert rules.unknown({name: 1}, KNOWN) == {name: nearest}
+    said = rules.refusal({name: nearest})
+    assert f"{name!r} (did you mean {nearest}?)" in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "backup_prefix",
+        "confirm",
+        "performance_apply",
+        "backup_verify_proof",
+        "preflight_result",
+        "vault_backup_acces_key",
+        "ansible_connection",
+        "inventory_hostname",
+        "groups",
+        "environment",
+        "omit",
+        "role_names",
+        "login_host",
+        "file_server",
+        "drill_colour",
+        "awx_job_id",
+        "backups_of_another_kind",
+        "form",
+    ],
+)
+def test_other_names_are_left_alone(name):
+    assert rules.unknown({name: 1}, KNOWN) == {}
+
+
+def test_a_name_like_none_is_refused_too():
+    assert rules.unknown({"db_zzz": 1}, KNOWN) == {"db_zzz": None}
+    assert "'db_zzz' (nothing here is called like that)" in rules.refusal({"db_zzz": None})
+
+
+def test_helpers_of_an_inventory_and_registered_results_are_left_alone():
+    helper = {"backup_site": "eu", "backup_bucket": "copies-{{ backup_site }}"}
+    assert rules.unknown(helper, KNOWN) == {}
+    assert rules.unknown({"backup_site": "eu", "users": [{"x": "{{ backup_site | upper }}"}]}, KNOWN) == {}
+    assert rules.unknown({"backup_site": "eu", "note": "about backup_site"}, KNOWN) == {"backup_site": "backup_profile"}
+    assert rules.unknown({"backup_mine": {"changed": False, "failed": False}}, KNOWN) == {}
+
+
+def test_many_are_told_in_one_sentence():
+    found = rules.unknown({f"backup_zz{number}": 1 for number in range(12)}, KNOWN)
+    assert len(found) == 12
+    assert "and 4 more. Ansible would ignore them, so correct the names" in rules.refusal(found)
