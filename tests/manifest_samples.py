@@ -14,7 +14,7 @@ from ansible.module_utils.runbook.rules.manifest import (
     Tools,
 )
 
-METHOD = "record_send-hash64-sum"
+METHOD = "dumped-hash64-sum"
 
 
 def manifest(**changes: Any) -> Manifest:

@@ -103,6 +103,28 @@ def test_an_empty_database_is_restored_and_proven(database, s3):
         assert outcome.result["proof"]["compared"] == 1
 
 
+def test_tables_that_a_restore_lays_out_otherwise_are_equal(database, s3):
+    """The order of inherited columns, two signs of a NaN, a bitmap of nulls that are gone, a cast that hides."""
+    statements = (
+        "CREATE TABLE public.parent (a int)",
+        "CREATE TABLE public.child (own int, f float8, n int[]) INHERITS (public.parent)",
+        "ALTER TABLE public.parent ADD later text DEFAULT 'x'",
+        "INSERT INTO public.child (a, own, f, n) SELECT 1, 2, x - x, '{1,NULL}' FROM (VALUES ('inf'::float8)) i (x)",
+        "UPDATE public.child SET n[2] = 2",
+        "CREATE TYPE public.mood AS ENUM ('low', 'high')",
+        "CREATE TABLE public.asked (a int)",
+        """CREATE FUNCTION public.hide(public.mood) RETURNS text LANGUAGE plpgsql AS
+           $$ BEGIN RETURN (SELECT '***' FROM asked); END $$""",
+        "CREATE CAST (public.mood AS text) WITH FUNCTION public.hide(public.mood)",
+        "CREATE TABLE public.felt AS SELECT 'low'::public.mood AS m",
+    )
+    for backup in made(database, s3, statements):
+        backup.make()
+        outcome = backup.restore()
+        assert not outcome.failed, outcome.result["msg"]
+        assert outcome.result["proof"]["status"] == "ok"
+
+
 def test_the_proof_is_written_beside_the_backup(simple: Backup):
     simple.make()
     outcome = simple.restore(record_proof=True, environment="sandbox", scratch=True)

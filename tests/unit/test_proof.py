@@ -72,6 +72,13 @@ def test_what_was_not_compared_is_unknown_though_rows_agree(of_manifest, of_serv
     assert proof.judge(manifest(**of_manifest), found(**of_server)).status == "unknown"
 
 
+def test_a_backup_hashed_in_an_older_way_is_unknown_and_says_so():
+    old = manifest(hash=HashInfo("record_send-hash64-sum", "all", "probe"))
+    judged = proof.judge(old, found(contents={A: Content(3, "9"), B: Content(0, "9")}, method="record_send-hash64-sum"))
+    assert judged.status == "unknown"
+    assert "hashed as record_send-hash64-sum" in judged.sentence()
+
+
 def test_a_wrong_count_is_seen_even_without_hashes():
     counted = manifest(hash=HashInfo(METHOD, "none", "probe"), tables=(TableEntry("public", "a", 4, None, 0),))
     assert proof.judge(counted, found(contents={A: Content(3, None)})).named("differs") == ["public.a"]

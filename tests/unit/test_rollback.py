@@ -146,11 +146,11 @@ def test_room_is_needed_in_both_places():
 
 def test_only_dated_columns_of_known_names_are_evidence():
     columns = [
-        Column("created_at", "pg_catalog", "timestamptz", "b"),
-        Column("updated_at", "pg_catalog", "timestamp", "b"),
-        Column("modified_at", "pg_catalog", "text", "b"),
-        Column("expires_at", "pg_catalog", "timestamptz", "b"),
-        Column("changed_at", "app", "timestamptz", "d"),
+        Column("created_at", "pg_catalog", "timestamptz"),
+        Column("updated_at", "pg_catalog", "timestamp"),
+        Column("modified_at", "pg_catalog", "text"),
+        Column("expires_at", "pg_catalog", "timestamptz"),
+        Column("changed_at", "app", "timestamptz"),
     ]
     found = rules.timestamp_columns(columns, rules.TIMESTAMP_COLUMNS)
     assert [each.name for each in found] == ["updated_at", "created_at"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import psycopg2.errors
+import psycopg2.extensions
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.content_hash import SAMPLE_ONE_IN, Column, Content, Table
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
@@ -29,7 +30,6 @@ _PINNED = {
     "lc_monetary": "C",
     "search_path": "pg_catalog",
     "xmloption": "content",
-    "client_encoding": "UTF8",
     # Rows that a policy hides would be missing in silence; the server refuses instead.
     "row_security": "off",
     "jit": "off",
@@ -42,11 +42,11 @@ _PIECE_BYTES = 1 << 20
 _TABLES = """
     SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, pg_get_userbyid(c.relowner) AS owner,
            pg_table_size(c.oid) AS size_bytes,
-           coalesce(json_agg(json_build_array(a.attname, tn.nspname, t.typname, t.typtype, t.typsend <> 0)
-                             ORDER BY a.attnum) FILTER (WHERE a.attnum IS NOT NULL), '[]') AS columns
+           coalesce(json_agg(json_build_array(a.attname, tn.nspname, t.typname) ORDER BY a.attname COLLATE "C")
+                    FILTER (WHERE a.attnum IS NOT NULL), '[]') AS columns
     FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace
-    LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
     LEFT JOIN pg_type t ON t.oid = a.atttypid
     LEFT JOIN pg_namespace tn ON tn.oid = t.typnamespace
     WHERE c.relkind = 'r' AND c.relpersistence <> 't'
@@ -60,6 +60,14 @@ _TABLES = """
 
 def settle(session: Session) -> None:
     """Pin every setting that a hash depends on, for the life of the session."""
+    # Text goes in as its bytes are in the database, as pg_dump takes it.
+    encoding = session.query("SELECT current_setting('server_encoding') AS name")[0]["name"]
+    if encoding == "SQL_ASCII":
+        # It may hold what is no text in any encoding. The server converts nothing then, and lets any byte pass as
+        # Latin 1; the driver is not told, so that it goes on to read names as UTF-8.
+        session.query("SELECT set_config('client_encoding', 'LATIN1', false)")
+    elif encoding in psycopg2.extensions.encodings:
+        session.connection.set_client_encoding(encoding)
     session.query(
         "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS pinned(name, value)",
         (list(_PINNED), list(_PINNED.values())),
@@ -87,7 +95,7 @@ def read_tables(session: Session) -> list[Table]:
 def _digest(values: Iterable[sql.Composable], method: Method, server_version: int) -> sql.Composed:
     """The 64-bit hash of one row of ``values``."""
     row = sql.SQL("record_send(ROW({}))").format(sql.SQL(", ").join(values))
-    if method == "record_send-md5-sum":
+    if method == "dumped-md5-sum":
         return sql.SQL("('x' || left(md5({}), 16))::bit(64)::bigint").format(row)
     # Two names of one figure; 18 gives its name to SQL, before it can only be had for a row of that one value.
     name = "hashbyteaextended({}, 0)" if server_version >= 180000 else "hash_record_extended(ROW({}), 0)"
@@ -95,7 +103,9 @@ def _digest(values: Iterable[sql.Composable], method: Method, server_version: in
 
 
 def _value(column: Column) -> sql.Composed:
-    return sql.SQL("t.{}{}").format(sql.Identifier(column.name), sql.SQL("::text" if column.form == "text" else ""))
+    # format() calls the type's output function, where a cast to text may be anybody's; %L tells a null from ''.
+    form = sql.SQL("t.{}" if column.form == "binary" else "format('%L', t.{})")
+    return form.format(sql.Identifier(column.name))
 
 
 def statement(table: Table, method: Method, coverage: Coverage, server_version: int) -> sql.Composed:
@@ -173,13 +183,16 @@ def hash_large_objects(session: Session, method: Method, coverage: Coverage = "a
 
 def probe(session: Session, method: Method) -> str:
     """The hash of known values of many types: two servers that differ in it hash differently."""
-    values = (
-        "1::int2", "-2::int4", "3000000000::int8", "true", "'text ü'::text", "'c'::\"char\"", "1.500::numeric",
-        "'NaN'::float8", "0.1::float4", "'2026-11-23 03:00:00.000001+00'::timestamptz", "'2026-11-23'::date",
-        "'1 mon 2 days 3.5 s'::interval", "'\\x00ff'::bytea", "'6f9619ff-8b86-d011-b42d-00c04fc964ff'::uuid",
-        "'{1,NULL,3}'::int4[]", "'[1,5)'::int4range", "'{\"a\": [1, 2.0]}'::jsonb::text", "'a b:2A'::tsvector",
-        "'10.0.0.1/8'::inet", "'ab'::char(4)", "NULL::text",
+    sent = (
+        "1::int2", "-2::int4", "3000000000::int8", "true", "'text'::text", "'c'::\"char\"", "1.500::numeric",
+        "'2026-11-23 03:00:00.000001+00'::timestamptz", "'2026-11-23'::date", "'\\x00ff'::bytea", "'ab'::char(4)",
+        "'6f9619ff-8b86-d011-b42d-00c04fc964ff'::uuid", "NULL::text",
     )  # fmt: skip
+    written = (
+        "'NaN'::float8", "0.1::float4", "'1 mon 2 days 3.5 s'::interval", "'{1,NULL,3}'::int4[]", "'[1,5)'::int4range",
+        "'{\"a\": [1, 2.0]}'::jsonb", "'a b:2A'::tsvector", "'10.0.0.1/8'::inet", "NULL::float8",
+    )  # fmt: skip
+    values = [*sent, *(f"format('%L', {value})" for value in written)]
     digest = _digest([sql.SQL(value) for value in values], method, session.server_version)
     query = sql.SQL("SELECT ({})::text AS digest").format(digest)
     return str(session.query(query)[0]["digest"])

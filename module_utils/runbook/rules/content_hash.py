@@ -5,49 +5,50 @@ PostgreSQL's binary output (``record_send``) gives for the whole row, lengths an
 column after the other: PostgreSQL's own hash of a row is a sum over its columns, so a sum of such hashes would not
 notice two rows that exchanged the values of one column.
 
-Binary output is exact (a numeric's trailing zeros, a float's every bit) and cheap. It names types by number where they
-are not PostgreSQL's own, and those numbers differ from database to database; such columns go in as text.
+What is hashed is what a dump carries, since that is all that a restore can bring back: the columns by name, without
+generated ones, each as the text that its type's output function gives. A value's bytes in the table are no measure:
+a NaN has two signs, an array may keep a bitmap of nulls that it has no more, and a type's own cast to ``text`` says
+what it likes. For the types of :data:`_EXACT` the binary output says the same as the text, for less.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 
+#: ``text`` is what the type's output function gives, which is what ``COPY`` writes.
 Form = Literal["binary", "text"]
 Coverage = Literal["all", "sampled", "none"]
-Method = Literal["record_send-hash64-sum", "record_send-md5-sum"]
+#: A change of what goes into a hash needs a new name. Manifests may bear the name of one that is computed no more.
+Method = Literal["dumped-hash64-sum", "dumped-md5-sum"]
 
 #: Of a sampled table, one row in so many is hashed; all are counted.
 SAMPLE_ONE_IN = 16
 
-#: PostgreSQL's own types that go in as text all the same: the binary form of some holds a number of the database
-#: (reg…), of some depends on the session (xml), of some does not exist; jsonb is faster as text.
-_AS_TEXT = re.compile(
-    r"_?(reg[a-z]+|aclitem|xml|jsonb|pg_node_tree|pg_ndistinct|pg_dependencies|pg_mcv_list|refcursor)"
-)
+#: PostgreSQL's own types of which two values have the same binary output if, and only if, they have the same text.
+#: ``numeric`` is one of them, since both tell its scale. Floats, arrays, intervals, ranges, tsquery and all that are
+#: composed of others are not, or not surely.
+_EXACT = frozenset({
+    "bool", "int2", "int4", "int8", "oid", "numeric", "text", "varchar", "bpchar", "name", "char", "json", "bytea",
+    "uuid", "date", "time", "timestamp", "timestamptz",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column as the catalogue describes it; ``type_kind`` is ``pg_type.typtype``."""
+    """A column as the catalogue describes it."""
 
     name: str
     type_schema: str
     type_name: str
-    type_kind: str
-    #: Whether the type has a binary output function.
-    has_send: bool = True
 
     @property
     def form(self) -> Form:
         """How the column goes into the row's hash."""
-        own = self.type_schema == "pg_catalog" and self.type_kind in "brm" and self.has_send
-        return "binary" if own and not _AS_TEXT.fullmatch(self.type_name) else "text"
+        return "binary" if self.type_schema == "pg_catalog" and self.type_name in _EXACT else "text"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Table:
     oid: int
     name: QualifiedName
     size_bytes: int
+    #: Those that a dump carries, by name: the order in the table is not that of a restored one.
     columns: tuple[Column, ...]
     owner: str = ""
     #: A view that is stored (relkind m) and a partitioned parent hold no rows of their own, so only ``r`` comes here.
@@ -78,7 +80,7 @@ class Content:
 
 def method(server_version: int) -> Method:
     """How rows are hashed on a server of ``server_version_num``: PostgreSQL 14 brought a hash for any row."""
-    return "record_send-hash64-sum" if server_version >= 140000 else "record_send-md5-sum"
+    return "dumped-hash64-sum" if server_version >= 140000 else "dumped-md5-sum"
 
 
 Verdict = Literal["equal", "differs", "unknown"]

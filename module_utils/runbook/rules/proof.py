@@ -107,6 +107,11 @@ def judge(manifest: Manifest, found: Found) -> Proof:
     why = ""
     if manifest.hash.coverage == "none":
         why = "the backup was made without content hashes, and counts alone prove nothing"
+    elif manifest.hash.method not in get_args(content_hash.Method):
+        why = (
+            f"the backup was hashed as {manifest.hash.method}, which this version of the project does not compute; its "
+            "rows were counted alone: make a new backup to have one that can be proven"
+        )
     elif not comparable:
         why = "this server hashes differently from the one that was backed up"
     elif manifest.hash.coverage == "sampled":
