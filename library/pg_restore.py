@@ -19,6 +19,9 @@ description:
   - While it is being filled the new database is marked in its comment, and closed to all but its owner and superusers.
     If anything fails it is dropped. If the run is killed, the next one finds it by its mark and drops it.
   - A second run finds the proven database and changes nothing.
+  - A backup of a Supabase project can be restored on any server by a superuser. Roles of the platform that are missing
+    are made there without login, and dropped again with a database that was made for O(scratch) alone. What acts by
+    itself or reaches other servers stays out of it.
 options:
   prefix:
     description:
@@ -240,6 +243,18 @@ removed_databases:
   returned: when a backup was found
   type: list
   elements: str
+left_out:
+  description:
+    - What the new database does without, and the backup holds or the database had. Of a Supabase project these are
+      extensions that act by themselves, event triggers, users of foreign servers and subscriptions.
+  returned: when a backup was found
+  type: list
+  elements: str
+to_arm:
+  description: What was switched off, webhooks and scheduled jobs, as the statements that switch it on.
+  returned: when a backup was found
+  type: list
+  elements: str
 free_bytes:
   description: Room where the server keeps its data. Null where that cannot be known from here.
   returned: when a backup was found
@@ -275,11 +290,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import postgres, s3
+from ansible.module_utils.runbook.drivers import postgres, project, s3
 from ansible.module_utils.runbook.drivers import proof as proof_driver
 from ansible.module_utils.runbook.drivers import restore as driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules import managed
 from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules import proof as proofs
 from ansible.module_utils.runbook.rules import restore as rules
@@ -411,7 +427,7 @@ class Restore:
             client_version=clients[self.client],
             server_version=server.version,
             memory_mb=driver.MAINTENANCE_MEMORY_MB,
-            errors=rules.said_errors,
+            errors=lambda said: rules.said_errors(said) or managed.said_errors(said),
         )
         self.marker = Marker(
             "restoring", self.params["database"], self.now(), context.run.id or "", self.manifest.backup_id
@@ -422,6 +438,10 @@ class Restore:
         self.proof: proofs.Proof | None = None
         self.proof_key: str | None = None
         self.removed: list[str] = []
+        #: What the new database does without, in words.
+        self.left_out: list[str] = [f"extension {name}" for name in plan.without]
+        #: What is switched off in it, and the statements that switch it on.
+        self.to_arm: list[str] = []
 
     @staticmethod
     def now() -> str:
@@ -436,12 +456,51 @@ class Restore:
         """Stop at the deadline."""
         self.watch.check()
 
+    def open(self, objects: Any) -> tuple[driver.Feed, driver.Program]:
+        """A data stream, and the program that loads it."""
+        source = self.unpack(objects)
+        if not self.plan.without:
+            return source, self.filler.start("data", fed=True)
+        gone = {schema for name in self.plan.without for schema in managed.EXTENSIONS[name]}
+        sieve = managed.Sieve(
+            lambda schema, _table: "drop" if schema in gone else "keep", sequences=None,
+            server_version=self.server.version,
+        )  # fmt: skip
+        return self.sieved(source, sieve, objects), self.filler.start_sql()
+
+    def sieved(self, source: driver.Unpacked, sieve: managed.Sieve, objects: Any) -> project.Sieved:
+        """A data stream as SQL, without what does not go into this database."""
+        where = self.store.url(objects[0].key)
+
+        def explain(program: str, code: int | None, said: str) -> str:
+            errors = [*rules.said_errors(said.splitlines()), f"{program} ended with {code}"]
+            return f"{where} cannot be read: {errors[0]}; take another backup."
+
+        return project.Sieved(source, sieve, self.filler.programs, self.filler.path("pg_restore"), explain)
+
+    def entries(self, schema: Path) -> list[managed.Entry]:
+        """What the archive of the definitions holds."""
+        text = project.contents(self.filler.path("pg_restore"), schema)
+        return managed.read_list(text, {each.schema for each in self.manifest.tables})
+
+    def picked(self, schema: Path) -> list[str]:
+        """Words that make pg_restore take what a copy on another server gets; none where that is all."""
+        if not (self.plan.without or managed.is_platform(self.manifest.roles)):
+            return []
+        listed = schema.with_suffix(".list")
+        entries = self.entries(schema)
+        kept = managed.for_copy(entries, self.plan.without)
+        self.left_out += [each.name for each in entries if each.kind in managed.NOT_IN_COPIES]
+        listed.write_text("".join(f"{each.line}\n" for each in kept))
+        return [f"--use-list={listed}"]
+
     def act(self) -> dict[str, Any]:
         """Make the database, fill it, prove it."""
         with driver.connect(self.target) as session:
             for name in self.plan.leftovers:
                 if driver.drop(session, name, self.server.databases[name] or ""):
                     self.removed.append(name)
+            driver.make_roles(session, self.plan.roles)
             driver.create(session, self.plan.target, self.manifest.source, self.marker)
             self.queries = session.executed_queries
         try:
@@ -462,7 +521,8 @@ class Restore:
         self.temporary = driver.fetch(self.unpack([self.plan.schema]), schema, self.check)
         if self.temporary > rules.TEMPORARY_BYTES:
             self.context.warn(f"The schema takes {self.temporary:,} bytes in a temporary file.")
-        self.filler.run("pre-data", str(schema), check=self.check)
+        picked = self.picked(schema)
+        self.filler.run("pre-data", *picked, str(schema), check=self.check)
         self.watch.lap("schema")
         self.step = "the data"
         streams = [objects for _, objects in sorted(self.manifest.data_streams().items())]
@@ -470,20 +530,33 @@ class Restore:
         coverage = self.manifest.hash.coverage
         with proof_driver.Early(lambda: driver.connect(self.new), method=method, coverage=coverage) as early:
             self.loaded = driver.fill(
-                self.filler, streams, self.unpack, jobs=self.jobs, check=self.check, on_bytes=self.tell_bytes,
+                streams, self.open, jobs=self.jobs, check=self.check, on_bytes=self.tell_bytes,
                 on_idle=early.start if self.params["prove"] else lambda: None,
             )  # fmt: skip
             self.watch.lap("data")
             self.step = "the indexes and constraints"
-            finish = Finish(self, self.filler.start("post-data", f"--jobs={self.jobs}", str(schema)))
+            finish = Finish(self, self.filler.start("post-data", f"--jobs={self.jobs}", *picked, str(schema)))
             if self.params["prove"]:
                 found = proof_driver.read(
                     lambda: driver.connect(self.new), method=method, coverage=coverage, jobs=self.jobs,
                     check=finish.poll, on_bytes=self.tell_proof, early=early,
                 )  # fmt: skip
-                self.proof = proofs.judge(self.manifest, found)
+                self.proof = self.compare(found)
         finish.wait()
+        if picked:
+            self.disarm()
         self.watch.lap("proof" if self.params["prove"] else "statistics")
+
+    def compare(self, found: proofs.Found) -> proofs.Proof:
+        """Compare what was found with the manifest, but for what this database does not get."""
+        gone = {schema for name in self.plan.without for schema in managed.EXTENSIONS[name]}
+        return proofs.judge(*managed.narrowed(self.manifest, found, lambda schema, _table: schema not in gone))
+
+    def disarm(self) -> None:
+        """Switch off what would reach other servers from a copy."""
+        with driver.connect(self.new, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
+            self.to_arm += [f"ALTER TABLE {table} ENABLE TRIGGER {name}" for table, name in project.disarm(session)]
+            self.queries += session.executed_queries
 
     def tell_bytes(self, done: int) -> None:
         """Tell how much data is loaded."""
@@ -551,10 +624,15 @@ class Restore:
         else:
             left = driver.drop_patiently(self.target, self.plan.target, str(self.marker))
             left = left or f"The unfinished database {self.plan.target!r} was dropped."
+            self.drop_roles()
         if isinstance(error, RunbookError):
             changed = bool(self.removed or self.params["keep_failed"] or self.proof_key)
             return RunbookError(f"{error.message} {left}", **(self.figures() | {"changed": changed} | error.context))
         return error
+
+    def drop_roles(self) -> None:
+        """Drop the roles that this database, which is gone, needed; what cannot be dropped now, the next run drops."""
+        driver.drop_roles(self.target)
 
     def succeed(self) -> dict[str, Any]:
         """The result of a restore that came to its end.
@@ -563,6 +641,7 @@ class Restore:
         """
         self.context.progress.update(f"restore {self.plan.target}", self.loaded, self.loaded, "bytes", final=True)
         words = "It was not compared with the backup." if self.proof is None else self.proof.sentence()
+        words += managed.sentence(self.left_out, self.to_arm)
         unwritten = self.record(self.proof) if self.proof is not None else ""
         words += unwritten
         figures = self.figures()
@@ -574,6 +653,7 @@ class Restore:
             if left:
                 raise RunbookError(f"{message} {left}", **(figures | {"changed": True}))
             message += f" {self.plan.target} was dropped again, as asked."
+            self.drop_roles()
         if self.proof is not None and self.proof.status != "ok":
             raise RunbookError(message, **(figures | {"changed": True, "status": "unknown"}))
         if unwritten:
@@ -611,6 +691,8 @@ class Restore:
             "proof": said,
             "proof_key": self.proof_key,
             "removed_databases": self.removed,
+            "left_out": self.left_out,
+            "to_arm": self.to_arm,
             "free_bytes": self.server.free_bytes,
             "plan": {
                 "streams": len(manifest.data_streams()),

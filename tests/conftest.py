@@ -78,15 +78,17 @@ class Database:
 
 
 @contextlib.contextmanager
-def disposable(bindir: Path | None = None, **settings: object) -> Iterator[Cluster]:
+def disposable(bindir: Path | None = None, *, superuser: str = "postgres", **settings: object) -> Iterator[Cluster]:
     """A cluster that is gone afterwards; of PG_BINDIR's programs, if not of others."""
     folder = Path(tempfile.mkdtemp(prefix="runbook-pg-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
-    made = Cluster(bindir or find_bindir(os.environ.get("PG_BINDIR")), folder / "data", free_port())
+    made = Cluster(bindir or find_bindir(os.environ.get("PG_BINDIR")), folder / "data", free_port(), superuser)
     made.init()
-    made.start(max_connections=60, **settings)
-    yield made
-    made.stop("immediate")
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        made.start(max_connections=60, **settings)
+        yield made
+    finally:
+        made.stop("immediate")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

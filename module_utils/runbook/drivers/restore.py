@@ -18,7 +18,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import psycopg2
 import psycopg2.errors
@@ -28,6 +28,7 @@ from ansible.module_utils.runbook.drivers import pgtools
 from ansible.module_utils.runbook.drivers.postgres import Session
 from ansible.module_utils.runbook.drivers.stream import PIPE_BYTES, Output, Programs
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.managed import SUPERUSER
 from ansible.module_utils.runbook.rules.restore import Server
 from psycopg2 import sql
 
@@ -117,6 +118,10 @@ def look(session: Session) -> Server:
         locales={row["name"] for row in [*collations, *used] if row["name"]},
         has_icu=any(row["provider"] == "i" for row in collations),
         free_bytes=_free_bytes(session),
+        is_project=bool(
+            session.query("SELECT FROM pg_roles WHERE rolname = %s AND rolsuper", (SUPERUSER,))
+            and not who["is_superuser"]
+        ),
     )
 
 
@@ -190,6 +195,33 @@ def create(session: Session, name: str, source: Source, marker: Marker) -> None:
         with suppress(psycopg2.Error):
             session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
         raise
+
+
+#: The comment of a role that was made so that an object could be given to it.
+_ROLE_MARK = "runbook: made for a restore, without login"
+
+
+def make_roles(session: Session, names: Sequence[str]) -> None:
+    """Make roles that are no more than names: without login, password or right, so that objects can be theirs."""
+    for name in names:
+        role = sql.Identifier(name)
+        # One that somebody made this moment is not ours to drop.
+        with suppress(psycopg2.errors.DuplicateObject):
+            session.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
+            session.execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(role, sql.Literal(_ROLE_MARK)))
+
+
+def drop_roles(target: Target) -> None:
+    """Drop the roles that restores made, but for those that something still belongs to.
+
+    What cannot be dropped now the next restore drops.
+    """
+    with suppress(psycopg2.Error, RunbookError), connect(target, statement_timeout_ms=60_000) as session:
+        for row in session.query(
+            "SELECT rolname FROM pg_roles WHERE shobj_description(oid, 'pg_authid') = %s", (_ROLE_MARK,)
+        ):
+            with suppress(psycopg2.errors.DependentObjectsStillExist, psycopg2.errors.UndefinedObject):
+                session.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(row["rolname"])))
 
 
 def hold(target: Target) -> Session:
@@ -341,12 +373,16 @@ class Program:
         code = self.process.poll()
         if code is None:
             return False
-        self._stderr.seek(0)
-        said = self._stderr.read(_STDERR_BYTES).decode(errors="replace").splitlines()
+        said = self.said()
         # It ends with 1 for harmless errors too, where it was told to go on after them.
         if self._errors(said) or code not in {0, 1} or (code == 1 and not said):
             raise Failed(said or [f"pg_restore: error: it was ended by signal {-code}" if code < 0 else ""])
         return True
+
+    def said(self) -> list[str]:
+        """Its words so far."""
+        self._stderr.seek(0)
+        return self._stderr.read(_STDERR_BYTES).decode(errors="replace").splitlines()
 
 
 class Filler:
@@ -373,16 +409,30 @@ class Filler:
         setpriv = shutil.which("setpriv")
         self._leash = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
-    def start(self, section: str, *words: str, stdin: int = subprocess.DEVNULL) -> Program:
-        """Start pg_restore for one section of an archive; from the main thread, whose end it does not survive."""
+    def start(self, section: str, *words: str, fed: bool = False) -> Program:
+        """Start pg_restore for one section of an archive; from the main thread, whose end it does not survive.
+
+        :param fed: the archive comes through its input
+        """
+        return self._start("pg_restore", f"--section={section}", *self._stop_at_errors, *words, fed=fed)
+
+    def start_sql(self) -> Program:
+        """Start psql, which runs what it is given and stops at the first error; from the main thread too."""
+        words = ("--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=on", "--set=VERBOSITY=terse", "--file=-")
+        return self._start("psql", *words, "--output=/dev/null", fed=True)
+
+    def _start(self, program: str, *words: str, fed: bool) -> Program:
         stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process's object
-        program = str(Path(self._folder) / "pg_restore")
         command = [
-            *self._leash, program, f"--section={section}", *self._stop_at_errors, "--no-password",
-            f"--dbname={_conninfo(self._target)}", *words,
+            *self._leash, self.path(program), "--no-password", f"--dbname={_conninfo(self._target)}", *words,
         ]  # fmt: skip
+        stdin = subprocess.PIPE if fed else subprocess.DEVNULL
         process = self.programs.start(command, stdin=stdin, stderr=stderr, env=self._environment)
         return Program(process, stderr, self._errors)
+
+    def path(self, program: str) -> str:
+        """Where a program lies."""
+        return str(Path(self._folder) / program)
 
     def run(self, section: str, *words: str, check: Callable[[], None]) -> None:
         """Run pg_restore to its end."""
@@ -540,10 +590,21 @@ def fetch(source: Unpacked, path: Path, check: Callable[[], None]) -> int:
     return path.stat().st_size
 
 
+class Feed(Protocol):
+    """What a program is fed with."""
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the stream so far."""
+
+    def read(self) -> bytes:
+        """The next piece; none at the end."""
+
+
 class _Stream:
     """One data stream on its way into one pg_restore."""
 
-    def __init__(self, source: Unpacked, program: Program) -> None:
+    def __init__(self, source: Feed, program: Program) -> None:
         self.source = source
         self.program = program
         self.error: BaseException | None = None
@@ -595,9 +656,8 @@ class _Stream:
 
 
 def fill(
-    filler: Filler,
     streams: Sequence[Sequence[Object]],
-    unpack: Callable[[Sequence[Object]], Unpacked],
+    start: Callable[[Sequence[Object]], tuple[Feed, Program]],
     *,
     jobs: int,
     check: Callable[[], None],
@@ -606,6 +666,7 @@ def fill(
 ) -> int:
     """Load data streams side by side, at most ``jobs`` at a time; bytes that were loaded, unpacked.
 
+    :param start: opens a stream, and starts the program that it is fed to
     :param check: is called again and again; what it raises stops the loading
     :param on_bytes: is told how many bytes are through
     :param on_idle: is called again and again once fewer than ``jobs`` streams are left
@@ -617,7 +678,7 @@ def fill(
     done = 0
     while waiting or running:
         while waiting and len(running) < jobs:
-            running.append(_Stream(unpack(waiting.pop(0)), filler.start("data", stdin=subprocess.PIPE)))
+            running.append(_Stream(*start(waiting.pop(0))))
         for stream in list(running):
             if stream.is_done():
                 done += stream.source.bytes_read

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import managed
 from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules.identifiers import MAX_IDENTIFIER_BYTES
 from ansible.module_utils.runbook.rules.swap import Marker, dated_name
@@ -122,6 +123,8 @@ class Server:
     has_icu: bool
     #: Free room for data; None where that cannot be known from here.
     free_bytes: int | None
+    #: It is a managed platform's, and this user is not its superuser.
+    is_project: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,10 @@ class Plan:
     #: Databases that killed restores left behind, and that are dropped first.
     leftovers: tuple[str, ...]
     warnings: tuple[str, ...]
+    #: Roles that are made without login, because they own something and are missing.
+    roles: tuple[str, ...] = ()
+    #: Extensions that the copy does not get.
+    without: tuple[str, ...] = ()
 
     @property
     def schema(self) -> Object:
@@ -185,29 +192,61 @@ def plan(
             return Plan(manifest, folder, target, marker.at, (), ())
         what = "is being restored by another run" if target in busy else "exists, and is never overwritten"
         raise RunbookError(f"target_database: {target!r} {what}; drop it first, or name another one.")
-    problems = list(_problems(manifest, server))
+    makeable = managed.makeable(manifest, scratch=scratch) if server.is_superuser else frozenset()
+    roles = tuple(sorted(makeable - set(server.roles)))
+    is_platform = managed.is_platform(manifest.roles)
+    without = managed.left_out(manifest.extensions) if is_platform or scratch else ()
+    problems = list(_problems(manifest, server, roles=roles, without=without))
     if problems:
         raise RunbookError(f"This backup cannot be restored here: {'; '.join(problems)}.", problems=problems)
-    return Plan(manifest, folder, target, None, tuple(leftovers), tuple(_cautions(manifest, server)))
+    return Plan(manifest, folder, target, None, tuple(leftovers), tuple(_cautions(manifest, server)), roles, without)
 
 
-def _problems(manifest: Manifest, server: Server) -> Iterator[str]:
+def plan_project(manifest: Manifest, server: Server, project: managed.Project, *, folder: str, target: str) -> Plan:
+    """Decide whether a project's database can take the backup; it must be a fresh one.
+
+    :raises RunbookError: something is in the way, with all that is; nothing was changed
+    """
+    marker = Marker.read(server.databases.get(target))
+    if marker and marker.state == "proven" and marker.backup_id == manifest.backup_id:
+        return Plan(manifest, folder, target, marker.at, (), ())
+    found = [*_version_problems(manifest, server), *managed.problems(manifest, project, user=server.role)]
+    if found:
+        raise RunbookError(
+            f"target_database: this backup cannot be restored into {target!r}: {'; '.join(found)}.", problems=found
+        )
+    return Plan(manifest, folder, target, None, (), tuple(manifest.warnings))
+
+
+def _version_problems(manifest: Manifest, server: Server) -> Iterator[str]:
     source = manifest.source
     if server.in_recovery:
         yield "this server is a standby; name the primary in login_host"
-    if not (server.is_superuser or server.may_create):
-        yield f"login_user {server.role!r} may not create databases; give it CREATEDB"
     if server.version // 10000 < source.server_version_num // 10000:
         yield (
             f"it was made from PostgreSQL {source.server_version_num // 10000} and this server is "
             f"{server.version // 10000}; restore into that version or a newer one"
         )
-    missing = sorted(set(manifest.roles) - set(server.roles))
-    if missing:
+
+
+def _problems(manifest: Manifest, server: Server, *, roles: Collection[str], without: Collection[str]) -> Iterator[str]:
+    source = manifest.source
+    yield from _version_problems(manifest, server)
+    if not (server.is_superuser or server.may_create):
+        yield f"login_user {server.role!r} may not create databases; give it CREATEDB"
+    missing = sorted(set(manifest.roles) - set(server.roles) - set(roles))
+    if managed.is_platform(manifest.roles) and not server.is_superuser:
+        yield (
+            f"it is of a managed project, whose roles own what is in it, and login_user {server.role!r} is no "
+            "superuser; log in as one, who makes the roles that are missing, without login"
+        )
+    elif missing:
         globals_object = manifest.one("globals")
         hint = f", as {globals_object.key} has them" if globals_object else ""
         yield f"the role(s) {', '.join(missing)} are missing; create them first{hint}"
     for extension in manifest.extensions:
+        if extension.name in without:
+            continue
         offered = server.extensions.get(extension.name)
         if offered is None:
             yield f"the extension {extension.name} {extension.version} is not installed on this server; install it"
@@ -326,7 +365,7 @@ def said_errors(lines: Sequence[str]) -> list[str]:
 
 def explain(program_said: Sequence[str], *, step: str, target: str) -> str:
     """One sentence for a program that failed."""
-    errors = said_errors(program_said)
+    errors = said_errors(program_said) or managed.said_errors(program_said)
     text = " ".join(errors[0].split()).rstrip(".") if errors else "it ended without a word"
     cure = "look at the server's log"
     for pattern, better in (
@@ -334,6 +373,7 @@ def explain(program_said: Sequence[str], *, step: str, target: str) -> str:
         (r"role .* does not exist", "create the role"),
         (r"tablespace .* does not exist", "create the tablespace"),
         (r"extension .* is not available", "install the extension on the server"),
+        (r"permission denied to create extension", "switch the extension on for the project first"),
         (r"permission denied|must be (?:owner|superuser|member)", "connect as a superuser"),
         (r"server closed the connection|terminating connection|connection to server|could not connect|no connection to",
          "see that the server is up, and run again"),
@@ -362,5 +402,7 @@ def describe(chosen: Plan, jobs: int) -> str:
         f"into: {chosen.target}",
         f"streams: {len(manifest.data_streams())}, {min(jobs, len(manifest.data_streams()))} at a time",
         *(f"drop the leftover {name}" for name in chosen.leftovers),
+        *(f"make the role {name}, without login" for name in chosen.roles),
+        *(f"leave out the extension {name}" for name in chosen.without),
     ]
     return "".join(f"{line}\n" for line in lines)
