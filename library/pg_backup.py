@@ -13,7 +13,7 @@ description:
   - In the same snapshot the server counts and hashes the rows of every table. C(manifest.json) names every object with
     its size and SHA-256 and every table with its rows and hash.
   - The manifest is written last, and never over another one. A folder without a manifest is no backup. What a killed
-    run left behind is removed by a later one.
+    run left behind is removed by M(pg_backup_retention); this module removes nothing but what it wrote itself.
   - Every table is locked against being altered, truncated or dropped for as long as the dump takes. Rows can be read
     and written meanwhile.
   - The objects lie under C(<prefix>/<database>/<UTC time>/).
@@ -80,12 +80,6 @@ options:
       - After this number of seconds the backup is broken off and the task fails. 10 to 604800.
     type: int
     default: 14400
-  abort_after_s:
-    description:
-      - Remove incomplete backups of this database, and uploads that were never ended, once they are so many seconds
-        old. 0 to 31536000.
-    type: int
-    default: 86400
   bindir:
     description:
       - Folder of PostgreSQL's client programs. Without it, those of the server's own version are looked for, then the
@@ -210,15 +204,6 @@ hash_coverage:
   description: What O(hash) was.
   returned: always
   type: str
-removed_incomplete:
-  description: Names of incomplete backups that were removed, or would be.
-  returned: always
-  type: list
-  elements: str
-aborted_uploads:
-  description: Number of unfinished uploads that were aborted, or would be.
-  returned: always
-  type: int
 plan:
   description: What was to be done.
   returned: always
@@ -245,7 +230,6 @@ executed_queries:
 """
 
 import concurrent.futures
-import json
 import secrets
 import time
 from contextlib import suppress
@@ -253,7 +237,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ansible.module_utils.runbook.drivers import backup as driver
-from ansible.module_utils.runbook.drivers import lease, postgres, s3, stream
+from ansible.module_utils.runbook.drivers import bucket, lease, postgres, s3, stream
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import backup as rules
@@ -265,8 +249,6 @@ if TYPE_CHECKING:
 
 #: Length of an object, in bytes: far below the 10,000 parts of a multipart upload.
 SEGMENT_BYTES = 64 << 30
-#: Object that says whose a folder is; written first, and only if it is not there.
-CLAIM_NAME = "started.json"
 #: What S3 answers where the object is there, or somebody else writes it this moment.
 TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409")
 #: Folders that are tried, a second apart.
@@ -282,7 +264,6 @@ BOUNDS = {
     "compression_level": (1, 19),
     "lock_timeout_ms": (1, 600_000),
     "deadline_s": (10, 604_800),
-    "abort_after_s": (0, 31_536_000),
 }
 
 
@@ -303,7 +284,6 @@ def argument_spec() -> dict[str, dict[str, Any]]:
             "kms_key_id": {"type": "str", "no_log": False},
             "lock_timeout_ms": {"type": "int", "default": 10000},
             "deadline_s": {"type": "int", "default": 14400},
-            "abort_after_s": {"type": "int", "default": 86400},
             "bindir": {"type": "path"},
         }
     )
@@ -340,8 +320,6 @@ class Backup:
         self.streams: list[list[hashes.Table]] = []
         self.objects: list[manifests.Object] = []
         self.warnings: list[str] = []
-        self.removed: list[str] = []
-        self.aborted = 0
         self.dumped: dict[tuple[str, int], stream.Output] = {}
         self.programs = stream.Programs()
         self.hasher: driver.Hasher | None = None
@@ -351,19 +329,10 @@ class Backup:
 
     # Plan
 
-    def plan(self) -> rules.Leftovers:
+    def plan(self) -> None:
         """Look at the tables and at the bucket; nothing is written."""
         self.divide(driver.read_tables(self.session))
         self.store.require_environment(self.params["environment"])
-        gone = rules.leftovers(
-            ((each.key, each.modified_at) for each in self.store.entries(self.home)),
-            self.store.uploads(self.home),
-            folder=self.home,
-            now=self.started,
-            abort_after_s=self.params["abort_after_s"],
-        )
-        self.removed, self.aborted = list(gone.folders), len(gone.uploads)
-        return gone
 
     def divide(self, tables: list[hashes.Table]) -> None:
         """Spread tables over the streams."""
@@ -377,30 +346,6 @@ class Backup:
         self.phase_begun = now
 
     # Act
-
-    def remove(self, gone: rules.Leftovers) -> None:
-        """Remove what killed runs left behind. A failure to do so is no reason to have no backup."""
-        try:
-            for name, upload_id in gone.uploads:
-                self.store.abort_upload(name, upload_id)
-            for name in gone.folders:
-                self.remove_folder(f"{self.home}{name}/")
-        except RunbookError as error:
-            self.removed, self.aborted = [], 0
-            self.warnings.append(f"What an earlier run left behind could not be removed. {error.message}")
-
-    def remove_folder(self, folder: str) -> None:
-        """Remove a folder and its versions; where versions may not be removed, hide them.
-
-        A manifest goes first, so that nothing looks whole meanwhile.
-        """
-        manifest = folder + manifests.MANIFEST_NAME
-        try:
-            self.store.delete(list(self.store.versions(manifest)))
-            self.store.delete(list(self.store.versions(folder)))
-        except RunbookError:
-            self.store.delete(list(self.store.entries(manifest)))
-            self.store.delete(list(self.store.entries(folder)))
 
     def parts(self, snapshot: str) -> list[Part]:
         """What is dumped, the longest first."""
@@ -459,11 +404,15 @@ class Backup:
 
         :raises RunbookError: the bucket refuses, or the next folders are all taken
         """
-        mark = json.dumps({"run_id": self.context.run.id, "token": secrets.token_hex(8)}).encode()
+        mark = manifests.Claim(
+            run_id=self.context.run.id or "", token=secrets.token_hex(8), deadline_s=self.params["deadline_s"]
+        ).to_bytes()
         for _ in range(CLAIMS):
             self.id = manifests.backup_id(self.started)
             try:
-                self.store.put(f"{self.home}{self.id}/{CLAIM_NAME}", mark, encryption=self.encryption, if_absent=True)
+                self.store.put(
+                    f"{self.home}{self.id}/{manifests.CLAIM_NAME}", mark, encryption=self.encryption, if_absent=True
+                )
             except RunbookError as error:
                 if error.context.get("s3_code") not in TAKEN:
                     raise
@@ -476,12 +425,11 @@ class Backup:
             "give each server a prefix of its own."
         )
 
-    def act(self, gone: rules.Leftovers) -> manifests.Manifest:
+    def act(self) -> manifests.Manifest:
         """Carry the plan out."""
         with lease.writing(self.session, run_id=self.context.run.id) as guard:
-            self.started = driver.server_now(self.session)
+            self.started = rules.began(driver.server_now(self.session), bucket.clock(self.store))
             self.claim()
-            self.remove(gone)
             self.phase("prepare_s")
             with driver.Snapshot(
                 self.target, lock_timeout_ms=self.params["lock_timeout_ms"], purpose="pg_backup"
@@ -576,12 +524,22 @@ class Backup:
             )
 
     def give_up(self) -> None:
-        """After a failure: nothing is left that a person would have to look at."""
-        if self.folder_made and not self.written:
-            with suppress(RunbookError):
-                self.remove_folder(f"{self.home}{self.id}/")
-                for key, upload_id, _ in self.store.uploads(f"{self.home}{self.id}/"):
-                    self.store.abort_upload(key, upload_id)
+        """After a failure: nothing is left that a person would have to look at. A manifest that got there stays."""
+        if not self.folder_made or self.written:
+            return
+        folder = f"{self.home}{self.id}/"
+        with suppress(RunbookError):
+            for key, upload_id, _ in self.store.uploads(folder):
+                self.store.abort_upload(key, upload_id)
+            found = list(self.store.versions(folder))
+            if any(each.key == folder + manifests.MANIFEST_NAME for each in found):
+                self.context.warn(f"{self.store.url(folder)} has its manifest; backup_verify.yml tells if it is whole.")
+                return
+            try:
+                self.store.delete(found)
+            except RunbookError:
+                # Where versions may not be removed, they are hidden.
+                self.store.delete(list(self.store.entries(folder)))
 
     # Tell
 
@@ -608,12 +566,12 @@ class Backup:
             coverage=self.params["hash"],
         )
 
-    def result(self, gone: rules.Leftovers) -> dict[str, Any]:
+    def result(self) -> dict[str, Any]:
         """The result, but for its sentence."""
         figures = self.figures()
         named = {table.name for each in self.streams for table in each}
         rest = [table for table in self.tables if table.name not in named]
-        diff = rules.describe(self.target.database, self.tables, self.streams, gone)
+        diff = rules.describe(self.target.database, self.tables, self.streams)
         return ({"diff": {"prepared": diff}} if self.context.diff else {}) | {
             "backup_id": self.id,
             "folder": f"{self.home}{self.id}/" if self.id else self.home,
@@ -631,8 +589,6 @@ class Backup:
             "objects": len(self.objects),
             "snapshot_at": self.snapshot_at,
             "hash_coverage": self.params["hash"],
-            "removed_incomplete": self.removed,
-            "aborted_uploads": self.aborted,
             "plan": {
                 "tables": len(self.tables),
                 "table_bytes": sum(table.size_bytes for table in self.tables),
@@ -672,22 +628,22 @@ def core(context: Context) -> dict[str, Any]:
     ) as session:  # fmt: skip
         backup = Backup(context, session, store, settings)
         where = store.url(backup.home)
-        gone = backup.plan()
+        backup.plan()
         if context.check_mode:
             session.executed_queries += driver.Snapshot.preview(backup.tables)
             message = rules.promise(target.database, where, backup.tables, backup.streams)
-            return backup.result(gone) | {"changed": True, "status": "ok", "msg": message}
+            return backup.result() | {"changed": True, "status": "ok", "msg": message}
         try:
-            backup.act(gone)
+            backup.act()
         except RunbookError as error:
             backup.give_up()
             raise RunbookError(
-                f"No backup of {target.database} was made. {error.message}", **(backup.result(gone) | error.context)
+                f"No backup of {target.database} was made. {error.message}", **(backup.result() | error.context)
             ) from error
         for caution in backup.warnings:
             context.warn(caution)
         message = rules.sentence(target.database, store.url(f"{backup.home}{backup.id}/"), backup.figures())
-        return backup.result(gone) | {"changed": True, "status": "ok", "msg": message}
+        return backup.result() | {"changed": True, "status": "ok", "msg": message}
 
 
 def main() -> None:

@@ -12,9 +12,15 @@ description:
   - A backup is deleted only if a newer one is proven, which means restored and found equal (M(pg_restore) with
     C(prove)). Otherwise it is kept, and the module says so.
   - What a legal hold or a retention of S3 Object Lock protects is kept, and so is what O(hold) names.
-  - What was never finished is deleted when it is older than O(incomplete_after_s).
-  - The manifest goes first, because it makes the backup. A run that is killed leaves nothing that looks like a backup,
-    and the next run ends what was begun. In a bucket with versions all versions are deleted.
+  - A deletion is written down first, in C(deletion.json) beside the backup. Then the objects are hidden by delete
+    markers, the manifest first, because it makes the backup. Their versions stay for O(keep_deleted_days), in which
+    M(pg_backup_undelete) brings the backup back; then they are purged. In a bucket without versions a deletion is for
+    good.
+  - A backup that is hidden and has no such document was deleted by somebody else. The module then fails, deletes
+    nothing at all, and says how to bring it back.
+  - What was never finished is deleted for good when it is older than O(incomplete_after_s), and its run cannot be at
+    work any more. Uploads that were never ended are aborted at the same age.
+  - A run that is killed leaves nothing that looks like a backup and is none; the next run ends what was begun.
 extends_documentation_fragment: runbook_s3
 options:
   prefix:
@@ -63,11 +69,29 @@ options:
       - Age at which a backup that was never finished is deleted, in seconds; at least 3600.
     type: int
     default: 86400
+  give_up:
+    description:
+      - Hidden backups that cannot be brought back, or need not be, by their names. A person decides that; it is written
+        down as every deletion is.
+    type: list
+    elements: str
+    default: []
+  keep_deleted_days:
+    description:
+      - Days that the versions of a deleted backup stay before they are purged. V(0) purges them in the run after.
+      - A lifecycle rule for noncurrent versions may purge them earlier. Object Lock may keep them longer.
+    type: int
+    default: 7
   max_delete:
     description:
       - If more backups than this would be deleted, nothing is. A wrong prefix or a wrong number looks like that.
     type: int
     default: 10
+  max_delete_percent:
+    description:
+      - If a larger share of the complete backups than this would be deleted, nothing is.
+    type: int
+    default: 50
 attributes:
   check_mode:
     support: full
@@ -101,12 +125,14 @@ msg:
   type: str
   returned: always
 status:
-  description: V(ok), or V(breach) where something was refused.
+  description: V(ok), or V(breach) where something was refused or a backup is hidden.
   type: str
   returned: always
 plan:
   description:
-    - Every backup, the newest first, with C(backup_id), C(action) (V(keep) or V(delete)), C(reason) and C(size_bytes).
+    - Every backup, the newest first, with C(backup_id), C(action), C(reason) and C(size_bytes). Actions are V(keep);
+      V(delete), which hides it for O(keep_deleted_days); V(purge), which ends an earlier deletion; and V(remove) for
+      what was never finished.
   type: list
   elements: dict
   returned: when the bucket could be read
@@ -115,16 +141,35 @@ kept:
   type: int
   returned: when the bucket could be read
 deleted:
-  description: Names of the backups that were deleted, or would be in check mode.
+  description: Names of the backups that were hidden, or would be in check mode.
   type: list
   elements: str
   returned: when the bucket could be read
+purged:
+  description: Names of the backups whose versions were purged, or would be; those that were never finished too.
+  type: list
+  elements: str
+  returned: when the bucket could be read
+hidden:
+  description: Names of the backups that are hidden and that no retention deleted.
+  type: list
+  elements: str
+  returned: when the bucket could be read
+withdrawn:
+  description: Names of the backups whose deletion was decided by an earlier run, not begun, and is not wanted any more.
+  type: list
+  elements: str
+  returned: when the bucket could be read
+aborted_uploads:
+  description: Number of unfinished uploads that were aborted, or would be.
+  type: int
+  returned: when the bucket could be read
 deleted_objects:
-  description: Versions and delete markers that were deleted; 0 in check mode.
+  description: Objects that were hidden, and versions and delete markers that were purged; 0 in check mode.
   type: int
   returned: when the bucket could be read
 freed_bytes:
-  description: Bytes of the backups that were deleted, or would be in check mode.
+  description: Bytes of what was purged, or would be in check mode.
   type: int
   returned: when the bucket could be read
 newest_proven:
@@ -134,7 +179,7 @@ newest_proven:
 """
 
 import json
-from datetime import UTC, datetime
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import bucket as driver
@@ -146,7 +191,8 @@ from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules import proof as proofs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+    from datetime import datetime
 
 
 class Retention:
@@ -162,68 +208,125 @@ class Retention:
             min_keep=params["min_keep"],
             incomplete_after_s=params["incomplete_after_s"],
             hold=frozenset(params["hold"]),
+            keep_deleted_days=params["keep_deleted_days"],
+            give_up=frozenset(params["give_up"]),
         )
-        rules.check_policy(self.policy, params["max_delete"])
+        rules.check_policy(self.policy, params["max_delete"], params["max_delete_percent"])
         if not params["database"]:
             raise RunbookError("database: it is empty; name the database whose backups these are.")
         self.store = s3.Store.from_params(params)
         self.root = manifests.database_folder(params["prefix"], params["database"])
-        self.now = datetime.now(UTC)
 
     def run(self) -> dict[str, Any]:
         """Plan, then delete; the result of the module."""
         self.store.require_environment(self.params["environment"])
-        found = rules.folders(self._listed())
+        self.now = driver.clock(self.store)
+        found = rules.folders(driver.listed(self.store, self.root))
+        documents = driver.deletion_documents(self.store, self.root, found)
+        decided = rules.deletions(documents, database=self.params["database"])
+        hidden = rules.hidden(found, decided.keys() | self.policy.give_up)
         proven = self._newest_proven(found)
         by_name = {folder.backup_id: folder for folder in found}
-        planned = rules.plan(found, self.policy, newest_proven=proven, now=self.now)
-        lockable = any(each.action == "delete" for each in planned) and driver.has_object_lock(self.store)
-        decisions = [
-            rules.locked(each, self._locks(by_name[each.backup_id])) if lockable and each.action == "delete" else each
-            for each in planned
+        decisions = self._decisions(found, proven, decided)
+        acts = {
+            action: [by_name[each.backup_id] for each in reversed(decisions) if each.action == action]
+            for action in ("delete", "purge", "remove")
+        }
+        uploads = self._dead_uploads(found)
+        withdrawn = [
+            each.backup_id for each in found if each.is_complete and each.documents and each not in acts["delete"]
         ]
-        rules.check_cap(decisions, self.params["max_delete"])
-        going = [each for each in decisions if each.action == "delete"]
         facts: dict[str, Any] = {
-            "changed": bool(going),
+            "changed": any(acts.values()) or bool(uploads or withdrawn),
             "status": "ok",
             "plan": rules.as_results(decisions),
-            "kept": sum(by_name[each.backup_id].is_complete for each in decisions if each.action == "keep"),
-            "deleted": [each.backup_id for each in going],
+            "kept": sum(folder.is_complete and folder not in acts["delete"] for folder in found),
+            "deleted": [each.backup_id for each in reversed(acts["delete"])],
+            "purged": [each.backup_id for each in reversed(acts["purge"] + acts["remove"])],
+            "hidden": hidden,
+            "withdrawn": withdrawn,
+            "aborted_uploads": len(uploads),
             "deleted_objects": 0,
-            "freed_bytes": sum(each.size_bytes for each in going),
+            "freed_bytes": sum(each.size_bytes for each in acts["purge"] + acts["remove"]),
             "newest_proven": proven,
         }
         if self.context.diff:
-            facts["diff"] = {"prepared": "".join(f"delete {each.backup_id}: {each.reason}\n" for each in going)}
+            lines = [
+                f"{each.action} {each.backup_id}: {each.reason}\n" for each in decisions if each.action != "keep"
+            ] + [f"abort upload {key}\n" for key, _id in uploads]
+            facts["diff"] = {"prepared": "".join(lines)}
+        if hidden:
+            raise RunbookError(
+                rules.hidden_sentence(self.params["database"], hidden),
+                **(facts | {"status": "breach", "changed": False, "deleted": [], "purged": [], "aborted_uploads": 0,
+                            "freed_bytes": 0}),
+            )  # fmt: skip
+        rules.check_cap(
+            decisions,
+            {folder.backup_id for folder in found if folder.is_complete},
+            max_delete=self.params["max_delete"],
+            max_delete_percent=self.params["max_delete_percent"],
+        )
         self._warn(decisions)
         if not self.context.check_mode:
-            self._delete([by_name[each.backup_id] for each in reversed(going)], facts)
-        verb = "would be deleted" if self.context.check_mode else "deleted"
+            self._act(acts, {each.backup_id: each for each in decisions}, uploads, facts)
+        would = "would be " if self.context.check_mode else ""
         return facts | {
-            "msg": f"Backups of {self.params['database']}: {len(going)} {verb} ({facts['freed_bytes']:,} bytes), "
-            f"{facts['kept']} complete ones kept; {'the newest proven is ' + proven if proven else 'none is proven'}."
+            "msg": f"Backups of {self.params['database']}: {len(facts['deleted'])} {would}deleted, "
+            f"{len(facts['purged'])} {would}purged ({facts['freed_bytes']:,} bytes), {facts['kept']} complete ones "
+            f"kept; {'the newest proven is ' + proven if proven else 'none is proven'}."
         }
 
-    def _listed(self) -> Iterator[tuple[str, rules.Version]]:
-        for each in self.store.versions(self.root):
-            name, _, rest = each.key.removeprefix(self.root).partition("/")
-            yield (
-                name,
-                rules.Version(
-                    name=rest,
-                    version_id=each.version_id,
-                    size_bytes=each.size_bytes,
-                    modified_at=each.modified_at,
-                    is_latest=each.is_latest,
-                    is_delete_marker=each.is_delete_marker,
-                ),
-            )
+    # Plan
+
+    def _decisions(
+        self, found: Sequence[rules.Folder], proven: str | None, decided: dict[str, rules.Deletion]
+    ) -> list[rules.Decision]:
+        unfinished = [each for each in found if not each.was_complete and each.backup_id not in decided]
+        planned = rules.plan(
+            found,
+            self.policy,
+            newest_proven=proven,
+            now=self.now,
+            decided=decided,
+            busy_until={each.backup_id: until for each in unfinished if (until := self._busy_until(each))},
+        )
+        by_name = {folder.backup_id: folder for folder in found}
+        lockable = any(each.action != "keep" for each in planned) and driver.has_object_lock(self.store)
+        return [
+            rules.locked(each, self._locks(by_name[each.backup_id])) if lockable and each.action != "keep" else each
+            for each in planned
+        ]
+
+    def _busy_until(self, folder: rules.Folder) -> datetime | None:
+        """Until when the run that makes a backup may be at work, as it said itself; None where it did not say."""
+        claims = [each for each in folder.versions if each.name == manifests.CLAIM_NAME and not each.is_delete_marker]
+        if not claims:
+            return None
+        claim = max(claims, key=lambda each: each.modified_at)
+        key = f"{self.root}{folder.backup_id}/{manifests.CLAIM_NAME}"
+        said = manifests.parse_claim(self.store.read(key, claim.version_id, most_bytes=manifests.MAX_CLAIM_BYTES))
+        return claim.modified_at + timedelta(seconds=said.deadline_s)
+
+    def _dead_uploads(self, found: Sequence[rules.Folder]) -> list[tuple[str, str]]:
+        """Uploads of backups that were never ended and whose run cannot be at work any more."""
+        by_name = {folder.backup_id: folder for folder in found}
+        dead = []
+        for key, upload_id, begun in self.store.uploads(self.root):
+            name = key.removeprefix(self.root).partition("/")[0]
+            if not manifests.is_backup_id(name):
+                continue
+            until = begun + timedelta(seconds=self.policy.incomplete_after_s)
+            if name in by_name and not by_name[name].is_complete:
+                until = max(until, self._busy_until(by_name[name]) or until)
+            if self.now > until:
+                dead.append((key, upload_id))
+        return dead
 
     def _newest_proven(self, found: Sequence[rules.Folder]) -> str | None:
         """The newest backup whose newest proof is ok, and is of this very manifest."""
         for folder in found:
-            if not folder.is_complete or not folder.proofs:
+            if not folder.is_complete or not folder.proofs or rules.is_ahead(folder, self.now):
                 continue
             base = f"{self.root}{folder.backup_id}/"
             try:
@@ -248,7 +351,7 @@ class Retention:
         for each in folder.versions:
             if each.is_delete_marker:
                 continue
-            lock = driver.lock_of(self.store, f"{self.root}{folder.backup_id}/{each.name}", _id(each))
+            lock = driver.lock_of(self.store, f"{self.root}{folder.backup_id}/{each.name}", each.version_id)
             reason = rules.lock_reason(lock.legal_hold, lock.retain_until, self.now)
             if reason:
                 found.add(reason)
@@ -262,54 +365,104 @@ class Retention:
                 "playbooks/backup_verify.yml with -e backup_verify_proof=true."
             )
 
-    def _delete(self, folders: Sequence[rules.Folder], facts: dict[str, Any]) -> None:
-        gone: list[str] = []
-        for number, folder in enumerate(folders):
-            try:
-                facts["deleted_objects"] += self._delete_one(folder)
-            except RunbookError as error:
-                done = facts | {
-                    "status": "breach",
-                    "deleted": gone,
-                    "changed": bool(gone or error.context.get("deleted")),
-                }
-                raise RunbookError(
-                    f"{error.message} {len(gone)} of {len(folders)} backups were deleted, {folder.backup_id} was not.",
-                    **done,
-                ) from None
-            gone.append(folder.backup_id)
-            self.context.progress.update("deleting backups", number + 1, len(folders), "backups")
+    # Act
 
-    def _delete_one(self, folder: rules.Folder) -> int:
-        base = f"{self.root}{folder.backup_id}/"
-        rest, manifest, markers = rules.deletion_order(folder)
-        marker = None
-        if folder.is_complete:
-            marker = driver.hide(self.store, base + manifests.MANIFEST_NAME)
+    def _act(
+        self,
+        acts: dict[str, list[rules.Folder]],
+        decisions: dict[str, rules.Decision],
+        uploads: Sequence[tuple[str, str]],
+        facts: dict[str, Any],
+    ) -> None:
+        """Carry the plan out, the oldest first; what was done stands in ``facts`` also where it fails."""
+        total = sum(len(each) for each in acts.values())
+        facts.update(deleted=[], purged=[], freed_bytes=0, aborted_uploads=0, changed=False)
         try:
-            done = self.store.delete(self._entries(base, rest))
+            for key, upload_id in uploads:
+                self.store.abort_upload(key, upload_id)
+                facts.update(aborted_uploads=facts["aborted_uploads"] + 1, changed=True)
+            for name in facts["withdrawn"]:
+                self._withdraw(name)
+                facts["changed"] = True
+            for action in ("purge", "remove", "delete"):
+                for folder in acts[action]:
+                    if action == "delete":
+                        self._delete(folder, decisions[folder.backup_id].reason, facts)
+                    else:
+                        self._purge(folder, action, facts)
+                    done = len(facts["deleted"]) + len(facts["purged"])
+                    self.context.progress.update("deleting backups", done, total, "backups")
+        except RunbookError as error:
+            gone = len(facts["deleted"]) + len(facts["purged"])
+            changed = facts["changed"] or bool(error.context.get("deleted"))
+            raise RunbookError(
+                f"{error.message} {gone} of {total} backups were deleted; run again, and the next run goes on.",
+                **(facts | {"status": "breach", "changed": changed, "s3_code": error.context.get("s3_code")}),
+            ) from None
+
+    def _delete(self, folder: rules.Folder, reason: str, facts: dict[str, Any]) -> None:
+        """Write the decision down, then hide the backup, its manifest first.
+
+        Where the rest cannot be hidden, the backup is brought back, and the decision withdrawn.
+        """
+        base = f"{self.root}{folder.backup_id}/"
+        decision = rules.Deletion(
+            folder.backup_id, self.params["database"], self.context.run.id or "", self.now.isoformat(), reason
+        )
+        document = self.store.put(base + rules.DELETION_NAME, decision.to_bytes())
+        marker = None
+        kept = (manifests.MANIFEST_NAME, rules.DELETION_NAME)
+        try:
+            marker = driver.hide(self.store, base + manifests.MANIFEST_NAME)
+            rest = [each for each in self.store.entries(base) if each.key.removeprefix(base) not in kept]
+            facts["deleted_objects"] += 1 + self.store.delete(rest)
         except RunbookError as error:
             if marker and not error.context.get("deleted"):
                 driver.unhide(self.store, base + manifests.MANIFEST_NAME, marker)
+                driver.unhide(self.store, base + rules.DELETION_NAME, document.version_id)
             raise
-        done += self.store.delete(self._entries(base, manifest))
-        done += self.store.delete(self._entries(base, markers))
-        if marker:
-            driver.unhide(self.store, base + manifests.MANIFEST_NAME, marker)
-            done += 1
-        return done
+        facts["changed"] = True
+        facts["deleted"].insert(0, folder.backup_id)
+        left = driver.folder_now(self.store, self.root, folder.backup_id)
+        if not left.has_manifest:
+            # In a bucket without versions there is nothing to come back to.
+            facts["deleted_objects"] += self._purge_versions(left)
+            facts["freed_bytes"] += folder.size_bytes
 
-    @staticmethod
-    def _entries(base: str, versions: Sequence[rules.Version]) -> list[s3.Entry]:
-        return [
-            s3.Entry(base + each.name, each.size_bytes, "", each.modified_at, _id(each), each.is_latest)
-            for each in versions
-        ]
+    def _withdraw(self, backup_id: str) -> None:
+        """Take back the document of a deletion that was decided, not begun, and is not wanted any more."""
+        for each in driver.folder_now(self.store, self.root, backup_id).documents:
+            driver.unhide(self.store, f"{self.root}{backup_id}/{rules.DELETION_NAME}", each.version_id)
 
+    def _purge(self, folder: rules.Folder, action: str, facts: dict[str, Any]) -> None:
+        """Delete all versions of a folder for good, if it is still what it was when that was decided."""
+        now = driver.folder_now(self.store, self.root, folder.backup_id)
+        still = bool(now.deletion) if action == "purge" else not now.was_complete
+        if now.is_complete or not still:
+            raise RunbookError(f"Backup {folder.backup_id} changed meanwhile, so nothing of it was purged.")
+        try:
+            facts["deleted_objects"] += self._purge_versions(now)
+        except RunbookError as error:
+            if error.context.get("s3_code") != "AccessDenied":
+                raise
+            self.context.warn(
+                f"The versions of {folder.backup_id}, which is deleted, could not be purged: these credentials lack "
+                "s3:DeleteObjectVersion. Grant it, or let a lifecycle rule purge noncurrent versions."
+            )
+            return
+        facts["changed"] = True
+        facts["freed_bytes"] += now.size_bytes
+        facts["purged"].insert(0, folder.backup_id)
 
-def _id(version: rules.Version) -> str | None:
-    """In a bucket that never had versions, S3 calls the only one ``null``."""
-    return None if version.version_id == "null" else version.version_id
+    def _purge_versions(self, folder: rules.Folder) -> int:
+        base = f"{self.root}{folder.backup_id}/"
+        return sum(
+            self.store.delete([
+                s3.Entry(base + each.name, each.size_bytes, "", each.modified_at, each.version_id, each.is_latest)
+                for each in step
+            ])
+            for step in rules.purge_order(folder)
+        )  # fmt: skip
 
 
 def core(context: Context) -> dict[str, Any]:
@@ -333,7 +486,10 @@ def main() -> None:
             "min_keep": {"type": "int", "default": 3},
             "hold": {"type": "list", "elements": "str", "default": []},
             "incomplete_after_s": {"type": "int", "default": 86_400},
+            "give_up": {"type": "list", "elements": "str", "default": []},
+            "keep_deleted_days": {"type": "int", "default": 7},
             "max_delete": {"type": "int", "default": 10},
+            "max_delete_percent": {"type": "int", "default": 50},
         },
     )
 

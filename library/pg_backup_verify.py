@@ -196,9 +196,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import backup_read, s3
+from ansible.module_utils.runbook.drivers import bucket as driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import backup_check as rules
+from ansible.module_utils.runbook.rules import backup_retention as retention
 from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules import proof as proofs
 
@@ -252,6 +254,7 @@ class Verify:
             rules.judge_age(found, now, params["max_age_s"]),
             rules.judge_complete(found, waited_s),
             rules.judge_count(found, params["min_backups"]),
+            self._hidden(),
         ]
         if params["retention_days"]:
             self.checks.append(rules.judge_retention(found, now, params["retention_days"], self.since))
@@ -305,6 +308,23 @@ class Verify:
                 return found, waited
             self.context.progress.update(f"waiting for backup {found.incomplete[0]}", waited, longest, "s")
             time.sleep(min(POLL_S, max(longest / 10, 0.2), longest - waited + 0.01))
+
+    def _hidden(self) -> Check:
+        """No backup was hidden by a deletion that no retention decided."""
+        database = self.params["database"]
+        try:
+            found = retention.folders(driver.listed(self.store, self.root))
+            documents = driver.deletion_documents(self.store, self.root, found)
+        except RunbookError as error:
+            if error.context.get("s3_code") not in ("AccessDenied", "NotImplemented"):
+                raise
+            return rules.Check(
+                "hidden", rules.UNKNOWN, f"{error.message} Grant s3:ListBucketVersions and s3:GetObjectVersion."
+            )
+        names = retention.hidden(found, retention.deletions(documents, database=database))
+        if names:
+            return rules.Check("hidden", rules.BREACH, retention.hidden_sentence(database, names))
+        return rules.Check("hidden", rules.OK, "No backup is hidden by a deletion that nobody decided.")
 
     # The newest ones
 

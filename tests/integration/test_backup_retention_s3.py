@@ -8,6 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible.module_utils.runbook.drivers import s3 as drivers
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import backup_retention as rules
 from ansible.module_utils.runbook.rules.manifest import backup_id
 from conftest import Outcome, module_process, run_module
 from fakes import backups
@@ -25,7 +28,8 @@ def settings(s3: S3, in_bucket: str, **options: Any) -> dict[str, Any]:
     """Keep two days, and no weeks or months, unless the options say otherwise."""
     common = {
         "prefix": backups.PREFIX, "database": backups.DATABASE, "environment": "sandbox",
-        "keep_daily": 2, "keep_weekly": 0, "keep_monthly": 0, "min_keep": 1,
+        "keep_daily": 2, "keep_weekly": 0, "keep_monthly": 0, "min_keep": 1, "keep_deleted_days": 0,
+        "max_delete_percent": 100,
     }  # fmt: skip
     return s3.options(in_bucket) | common | options
 
@@ -51,26 +55,176 @@ def named(*nights: int) -> set[str]:
     return {backup_id(NIGHTS[number]) for number in nights}
 
 
-@pytest.mark.parametrize("versioned", [True, False])
-def test_what_is_over_goes_and_a_second_run_changes_nothing(s3, versioned):
-    bucket = s3.bucket(versioned=versioned)
+def current(s3: S3, bucket: str) -> set[str]:
+    """Keys that everybody sees."""
+    pages = s3.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    return {each["Key"] for page in pages for each in page.get("Contents", ())}
+
+
+def wipe(s3: S3, bucket: str) -> None:
+    """What ``aws s3 rm --recursive`` does: every key is deleted, by its name."""
+    for key in current(s3, bucket):
+        s3.client().delete_object(Bucket=bucket, Key=key)
+
+
+def test_what_is_over_is_hidden_then_purged_and_a_second_run_changes_nothing(s3):
+    bucket = s3.bucket()
     for number, night in enumerate(NIGHTS):
         backups.make(s3, bucket, night, proof="ok" if number == 1 else None)
     before = everything(s3, bucket)
     dry = retention(s3, bucket, check=True)
     assert everything(s3, bucket) == before
-    real = retention(s3, bucket)
+    real = retention(s3, bucket, keep_deleted_days=3)
     assert not real.failed, real.result
     assert real.result["plan"] == dry.result["plan"]
     assert dry.result["changed"] is real.result["changed"] is True
     assert set(real.result["deleted"]) == named(2, 3, 4, 5)
+    assert (real.result["purged"], real.result["freed_bytes"]) == ([], 0)
     assert real.result["kept"] == 2
     assert real.result["newest_proven"] == backup_id(NIGHTS[1])
+    # Nothing is lost yet: every version is there, and one document says who decided what.
+    assert everything(s3, bucket) > before
+    keys = {key.split("/", 2)[2] for key in current(s3, bucket) if key.split("/")[2] in named(2, 3, 4, 5)}
+    assert keys == {f"{name}/deletion.json" for name in named(2, 3, 4, 5)}
+    again = retention(s3, bucket, keep_deleted_days=3)
+    assert (again.result["changed"], again.result["deleted"], again.result["hidden"]) == (False, [], [])
+    purge = retention(s3, bucket)
+    assert set(purge.result["purged"]) == named(2, 3, 4, 5)
+    assert purge.result["freed_bytes"] > 0
     assert nights_in(s3, bucket) == named(0, 1)
     assert everything(s3, bucket) < before
-    again = retention(s3, bucket)
-    assert again.result["changed"] is False
-    assert again.result["deleted"] == []
+    assert retention(s3, bucket).result["changed"] is False
+
+
+def test_without_versions_a_deletion_is_for_good(s3):
+    bucket = s3.bucket(versioned=False)
+    for number, night in enumerate(NIGHTS):
+        backups.make(s3, bucket, night, proof="ok" if number == 1 else None)
+    real = retention(s3, bucket, keep_deleted_days=7)
+    assert not real.failed, real.result
+    assert set(real.result["deleted"]) == named(2, 3, 4, 5)
+    assert nights_in(s3, bucket) == named(0, 1)
+    assert retention(s3, bucket).result["changed"] is False
+
+
+@pytest.mark.parametrize("days", [0, 7])
+def test_what_somebody_deleted_by_mistake_is_never_purged_and_comes_back(s3, days):
+    """All keys of the bucket are deleted, the versions are there: the worst night."""
+    bucket = s3.bucket()
+    for number, night in enumerate(NIGHTS):
+        backups.make(s3, bucket, night, proof="ok" if number == 0 else None)
+    before, seen = everything(s3, bucket), current(s3, bucket)
+    wipe(s3, bucket)
+    # The backup of the next night is whole.
+    backups.make(s3, bucket, NIGHT + timedelta(days=1), proof="ok")
+    nightly = retention(s3, bucket, keep_deleted_days=days, max_delete=1000)
+    assert (nightly.failed, nightly.result["status"], nightly.result["changed"]) == (True, "breach", False)
+    assert "6 backups of mental_scribe are hidden by delete markers" in nightly.result["msg"]
+    assert "playbooks/backup_undelete.yml" in nightly.result["msg"]
+    assert set(nightly.result["hidden"]) == named(0, 1, 2, 3, 4, 5)
+    assert everything(s3, bucket) >= before
+    dry = undelete(s3, bucket, check=True)
+    assert not seen <= current(s3, bucket)
+    back = undelete(s3, bucket)
+    assert not back.failed, back.result
+    assert back.result["restored"] == dry.result["restored"] == sorted(named(0, 1, 2, 3, 4, 5), reverse=True)
+    assert back.result["removed_markers"] == dry.result["removed_markers"] == len(seen)
+    assert "bring back" in dry.result["diff"]["prepared"]
+    assert seen <= current(s3, bucket)
+    assert undelete(s3, bucket).result["changed"] is False
+    assert retention(s3, bucket).result["hidden"] == []
+
+
+def undelete(s3: S3, in_bucket: str, *, check: bool = False, **options: Any) -> Outcome:
+    common = {"prefix": backups.PREFIX, "database": backups.DATABASE, "environment": "sandbox"}
+    return run_module("pg_backup_undelete", s3.options(in_bucket) | common | options, check=check, diff=True)
+
+
+def test_what_cannot_come_back_whole_stays_hidden_until_a_person_gives_it_up(s3):
+    bucket = s3.bucket()
+    made = [backups.make(s3, bucket, night, proof="ok") for night in NIGHTS[:3]]
+    wipe(s3, bucket)
+    victim = made[1].objects[-1]
+    s3.client().delete_object(Bucket=bucket, Key=victim.key, VersionId=victim.version_id)
+    back = undelete(s3, bucket)
+    assert back.failed
+    assert set(back.result["restored"]) == named(0, 2)
+    assert back.result["lost"][0]["backup_id"] == backup_id(NIGHTS[1])
+    assert f"lacks 1 of {len(made[1].objects)} objects" in back.result["msg"]
+    assert not any(backup_id(NIGHTS[1]) in key for key in current(s3, bucket))
+    assert retention(s3, bucket).failed
+    over = retention(s3, bucket, give_up=[backup_id(NIGHTS[1])], keep_deleted_days=3)
+    assert not over.failed, over.result
+    assert backup_id(NIGHTS[1]) in over.result["deleted"]
+    assert backup_id(NIGHTS[1]) not in over.result["purged"]
+    assert not retention(s3, bucket, keep_deleted_days=3).failed
+
+
+def test_what_a_retention_deleted_comes_back_by_its_name(s3):
+    bucket = s3.bucket()
+    for number, night in enumerate(NIGHTS[:4]):
+        backups.make(s3, bucket, night, proof="ok" if number == 0 else None)
+    assert set(retention(s3, bucket, keep_deleted_days=3).result["deleted"]) == named(2, 3)
+    assert undelete(s3, bucket).result["changed"] is False
+    back = undelete(s3, bucket, backups=[backup_id(NIGHTS[3])])
+    assert back.result["restored"] == [backup_id(NIGHTS[3])]
+    assert "backup_retention_hold" in str(back.result["warnings"])
+    assert not any(key.endswith("deletion.json") for key in current(s3, bucket) if backup_id(NIGHTS[3]) in key)
+    held = retention(s3, bucket, hold=[backup_id(NIGHTS[3])])
+    assert held.result["purged"] == [backup_id(NIGHTS[2])]
+    assert nights_in(s3, bucket) == named(0, 1, 3)
+    refused = undelete(s3, bucket, backups=[backup_id(NIGHTS[2])])
+    assert "no version is left" in refused.result["msg"]
+    assert "belongs to environment" in undelete(s3, bucket, environment="production").result["msg"]
+
+
+def test_a_decision_that_was_not_carried_out_is_taken_back(s3):
+    """A killed run leaves its document beside a whole backup; by then it is held."""
+    bucket = s3.bucket()
+    for number, night in enumerate(NIGHTS[:3]):
+        backups.make(s3, bucket, night, proof="ok" if number == 0 else None)
+    held = backup_id(NIGHTS[2])
+    key = f"{backups.PREFIX}/{backups.DATABASE}/{held}/deletion.json"
+    text = rules.Deletion(held, backups.DATABASE, "r", "2026-11-23", "why").to_bytes()
+    s3.client().put_object(Bucket=bucket, Key=key, Body=text)
+    outcome = retention(s3, bucket, hold=[held])
+    assert outcome.result["withdrawn"] == [held]
+    assert key not in current(s3, bucket)
+    assert retention(s3, bucket, hold=[held]).result["changed"] is False
+
+
+@pytest.mark.parametrize("path", ["manifest.json", "deletion.json", "started.json"])
+def test_what_cannot_be_read_is_not_taken_for_absent(s3, path):
+    bucket = s3.bucket()
+    for number, night in enumerate(NIGHTS[:4]):
+        backups.make(s3, bucket, night, proof="ok" if number == 0 else None, data=(b"x",))
+    assert retention(s3, bucket, keep_deleted_days=3, keep_daily=3).result["deleted"] == [backup_id(NIGHTS[3])]
+    s3.client().put_object(Bucket=bucket, Key=f"{backups.folder(NIGHTS[5])}started.json", Body=b"{}")
+    before = everything(s3, bucket)
+    with FaultyS3(s3.endpoint_url) as proxy:
+        proxy.add(status(403, "AccessDenied", method="GET", path=path, times=0))
+        outcome = retention(s3, bucket, endpoint_url=proxy.endpoint_url)
+        assert proxy.hits
+    assert outcome.failed
+    assert "may not do that" in outcome.result["msg"]
+    assert everything(s3, bucket) == before
+
+
+def test_a_listing_that_was_cut_short_is_no_listing(s3):
+    """The server says that there is more and not where, which boto3 takes for the end: a manifest may be missing."""
+    bucket = s3.bucket()
+    backups.make(s3, bucket, NIGHT, data=(b"x",))
+    client = s3.client()
+
+    def cut(response_dict: dict[str, Any], **_more: Any) -> None:
+        body = response_dict["body"]
+        response_dict["body"] = body.replace(b"<IsTruncated>false</IsTruncated>", b"<IsTruncated>true</IsTruncated>")
+
+    client.meta.events.register("before-parse.s3", cut)
+    store = drivers.Store(client, bucket)
+    for listing in (lambda: list(store.versions("")), lambda: list(store.entries("")), lambda: store.folders("")):
+        with pytest.raises(RunbookError, match="broke its listing off"):
+            listing()
 
 
 @pytest.mark.parametrize("proof", [None, "breach", "unknown"])
@@ -124,6 +278,8 @@ def test_holds_and_locks_are_respected_and_said(s3):
     assert reasons[backup_id(NIGHTS[2])] == "it is held"
     assert reasons[backup_id(NIGHTS[3])] == "S3 locks it: a legal hold"
     assert reasons[backup_id(NIGHTS[4])].startswith("S3 locks it: retention until 20")
+    assert outcome.result["deleted"] == [backup_id(NIGHTS[5])]
+    assert retention(s3, bucket, hold=[backup_id(NIGHTS[2])]).result["purged"] == [backup_id(NIGHTS[5])]
     assert nights_in(s3, bucket) == named(0, 1, 2, 3, 4)
 
 
@@ -180,28 +336,48 @@ def test_a_deletion_that_is_refused_brings_the_backup_back(s3):
     assert everything(s3, bucket) == before
 
 
-@pytest.mark.parametrize(
-    ("method", "after"),
-    [("POST", 0), ("POST", 1), ("DELETE", 1), ("POST", 3)],
-    ids=["manifest-hidden", "objects-gone", "manifest-gone", "next-objects-gone"],
-)
-def test_killed_at_every_step_nothing_half_looks_whole(s3, method, after):
+def kill_at(s3: S3, bucket: str, method: str, after: int, **options: Any) -> None:
     """The proxy holds one request back, and there the module is killed."""
-    bucket = s3.bucket()
-    nights = NIGHTS[:4]
-    made = [backups.make(s3, bucket, night, proof="ok" if night == NIGHT else None, data=(b"x",)) for night in nights]
     with FaultyS3(s3.endpoint_url) as proxy:
         proxy.add(Fault("hang", method=method, after=after, times=0))
-        process = module_process("pg_backup_retention", settings(s3, bucket, endpoint_url=proxy.endpoint_url))
+        given = settings(s3, bucket, endpoint_url=proxy.endpoint_url, **options)
+        process = module_process("pg_backup_retention", given)
         until = time.monotonic() + 30
         while proxy.hits == 0 and process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
         assert proxy.hits == 1
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    current = {each["Key"] for each in s3.client().list_objects_v2(Bucket=bucket).get("Contents", ())}
-    whole = [each for each in made if f"{backups.folder_of(each)}manifest.json" in current]
-    assert all({one.key for one in each.objects} <= current for each in whole)
-    assert len(whole) == 4 - (method == "POST" or after > 0) - (method == "POST" and after == 3)
-    assert retention(s3, bucket).result["changed"] is True
+
+
+@pytest.mark.parametrize(
+    ("method", "after", "whole"),
+    [("DELETE", 0, 4), ("POST", 0, 3), ("POST", 1, 2)],
+    ids=["decided", "manifest-hidden", "next-manifest-hidden"],
+)
+def test_killed_at_every_step_nothing_half_looks_whole(s3, method, after, whole):
+    bucket = s3.bucket()
+    nights = NIGHTS[:4]
+    made = [backups.make(s3, bucket, night, proof="ok" if night == NIGHT else None, data=(b"x",)) for night in nights]
+    kill_at(s3, bucket, method, after, keep_deleted_days=3)
+    seen = current(s3, bucket)
+    left = [each for each in made if f"{backups.folder_of(each)}manifest.json" in seen]
+    assert all({one.key for one in each.objects} <= seen for each in left)
+    assert len(left) == whole
+    again = retention(s3, bucket, keep_deleted_days=3)
+    assert (again.failed, again.result["hidden"]) == (False, [])
+    assert set(retention(s3, bucket).result["purged"]) == named(2, 3)
+    assert nights_in(s3, bucket) == named(0, 1)
+
+
+@pytest.mark.parametrize("after", [1, 3], ids=["manifest", "document"])
+def test_killed_while_purging_the_next_run_ends_it(s3, after):
+    bucket = s3.bucket()
+    for night in NIGHTS[:4]:
+        backups.make(s3, bucket, night, proof="ok" if night == NIGHT else None, data=(b"x",))
+    assert not retention(s3, bucket, keep_deleted_days=3).failed
+    kill_at(s3, bucket, "POST", after)
+    assert len([key for key in current(s3, bucket) if key.endswith("manifest.json")]) == 2
+    again = retention(s3, bucket)
+    assert not again.failed, again.result
     assert nights_in(s3, bucket) == named(0, 1)

@@ -51,7 +51,7 @@ def test_a_good_backup(s3, made):
     outcome = verify(s3, bucket)
     assert wrong(outcome) == {}
     assert {each["name"] for each in outcome.result["checks"]} == {
-        "age", "complete", "count", "manifest", "objects", "content",
+        "age", "complete", "count", "hidden", "manifest", "objects", "content",
     }  # fmt: skip
     assert outcome.result["read_bytes"] == manifest.size_bytes
     assert outcome.result["last_good_backup"] == HOUR_AGO.isoformat()
@@ -95,6 +95,20 @@ def test_a_damaged_object_is_found_and_named(s3, change):
     assert wrong(outcome)["content"] == "breach"
     assert f"{key} is not what was written" in outcome.result["msg"]
     assert outcome.result["last_good_backup"] is None
+
+
+def test_backups_that_are_hidden_are_a_breach(s3, made):
+    """Somebody deleted the keys of an older one; its versions are still there."""
+    bucket, _manifest = made
+    older = backups.make(s3, bucket, HOUR_AGO - timedelta(days=1))
+    for name in ("manifest.json", "schema.dump.zst"):
+        s3.client().delete_object(Bucket=bucket, Key=f"{backups.folder_of(older)}{name}")
+    outcome = verify(s3, bucket)
+    assert wrong(outcome) == {"hidden": "breach"}
+    assert "playbooks/backup_undelete.yml" in outcome.result["msg"]
+    with FaultyS3(s3.endpoint_url) as proxy:
+        proxy.add(status(403, "AccessDenied", method="GET", path="versions", times=0))
+        assert wrong(verify(s3, bucket, endpoint_url=proxy.endpoint_url)) == {"hidden": "unknown"}
 
 
 def test_an_object_that_was_overwritten_is_found_though_its_version_is_still_there(s3, made):

@@ -105,9 +105,23 @@ def test_a_hold_keeps():
     assert deleted(found, policy) == [1, 2, 4]
 
 
-@pytest.mark.parametrize(("age_s", "gone"), [(86_400, []), (86_401, [0])])
-def test_what_was_never_finished_goes_after_a_day(age_s, gone):
-    assert deleted([made(NOW - timedelta(seconds=age_s), "data-00.dump.zst")]) == gone
+def decide(folder: rules.Folder, **given: Any) -> tuple[str, str]:
+    """What becomes of a single folder, and why."""
+    policy = given.pop("policy", POLICY)
+    (decision,) = rules.plan([folder], policy, newest_proven=None, now=given.pop("now", NOW), **given)
+    return decision.action, decision.reason
+
+
+@pytest.mark.parametrize(("age_s", "action"), [(86_400, "keep"), (86_401, "remove")])
+def test_what_was_never_finished_goes_after_a_day(age_s, action):
+    assert decide(made(NOW - timedelta(seconds=age_s), "data-00.dump.zst"))[0] == action
+
+
+def test_what_a_run_may_still_be_making_stays():
+    at = NOW - timedelta(days=3)
+    folder = made(at, "started.json", "data-00.dump.zst")
+    assert decide(folder, busy_until={folder.backup_id: NOW})[0] == "keep"
+    assert decide(folder, busy_until={folder.backup_id: NOW - timedelta(seconds=1)})[0] == "remove"
 
 
 def test_what_was_written_to_today_is_not_old():
@@ -116,26 +130,96 @@ def test_what_was_written_to_today_is_not_old():
     assert deleted([folder]) == []
 
 
-def test_a_deletion_that_was_begun_goes_on_at_once():
-    """The manifest is hidden by a marker; nothing else matters."""
-    at = NOW - timedelta(hours=2)
-    folder = rules.Folder(
-        backup_id(at),
-        (
-            version("manifest.json", at, is_latest=False),
-            version("manifest.json", at, version_id="v2", is_delete_marker=True),
-            version("data-00.dump.zst", at),
-        ),
-    )
-    assert deleted([folder], proven=None) == [0]
+def gone(at: datetime, *, document_at: datetime | None = None, marker_at: datetime | None = None) -> rules.Folder:
+    """A backup whose objects are hidden since ``marker_at``, with the document of a deletion if it has a time."""
+    names = ("manifest.json", "data-00.dump.zst")
+    versions = [version(name, at, is_latest=False) for name in names]
+    versions += [version(name, marker_at or at, version_id="v2", is_delete_marker=True) for name in names]
+    if document_at:
+        versions.append(version("deletion.json", document_at))
+    return rules.Folder(backup_id(at), tuple(versions))
 
 
-def test_the_marker_goes_last_and_the_manifest_before_it():
-    folder = made(NOW, "data-00.dump.zst", "manifest.json", "proof-2026-11-23T04-00-00Z.json", marker=True)
-    first, then, last = rules.deletion_order(folder)
-    assert [each.name for each in first] == ["data-00.dump.zst", "proof-2026-11-23T04-00-00Z.json"]
-    assert [(each.name, each.is_delete_marker) for each in then] == [("manifest.json", False)]
-    assert [(each.name, each.is_delete_marker) for each in last] == [("manifest.json", True)]
+def decided(folder: rules.Folder) -> dict[str, rules.Deletion]:
+    document = rules.Deletion(folder.backup_id, "shop", "run-1", NOW.isoformat(), "its time is over")
+    return {folder.backup_id: document} if folder.deletion else {}
+
+
+def test_what_nobody_decided_is_never_purged():
+    """Somebody deleted the keys; every version is still there, and is all that is left."""
+    folder = gone(NOW - timedelta(days=400), marker_at=NOW - timedelta(days=390))
+    assert decide(folder, decided=decided(folder))[0] == "keep"
+    assert rules.hidden([folder], decided(folder)) == [folder.backup_id]
+    markers = rules.Folder(folder.backup_id, tuple(each for each in folder.versions if each.is_delete_marker))
+    # A lifecycle rule purged the rest: nothing is left to save.
+    assert rules.hidden([markers], {}) == []
+    assert decide(markers)[0] == "keep"
+
+
+@pytest.mark.parametrize(("days", "action"), [(7, "purge"), (6.99, "keep")])
+def test_what_was_decided_is_purged_after_its_days(days, action):
+    at = NOW - timedelta(days=days)
+    folder = gone(NOW - timedelta(days=90), document_at=at, marker_at=at)
+    assert decide(folder, decided=decided(folder))[0] == action
+    assert rules.hidden([folder], decided(folder)) == []
+
+
+def test_a_hold_also_keeps_what_is_already_deleted():
+    at = NOW - timedelta(days=30)
+    folder = gone(NOW - timedelta(days=90), document_at=at, marker_at=at)
+    policy = rules.Policy(1, 0, 0, 1, 86_400, hold=frozenset({folder.backup_id}))
+    action, reason = decide(folder, decided=decided(folder), policy=policy)
+    assert (action, "backup_undelete.yml" in reason) == ("keep", True)
+
+
+@pytest.mark.parametrize("later", [timedelta(hours=2), timedelta(days=-1)])
+def test_an_old_decision_does_not_excuse_a_later_deletion(later):
+    """A run wrote the document and was killed; somebody deletes the bucket's keys another day."""
+    at = NOW - timedelta(days=30)
+    folder = gone(NOW - timedelta(days=90), document_at=at, marker_at=at + later)
+    assert folder.deletion is None
+    assert rules.hidden([folder], decided(folder)) == [folder.backup_id]
+
+
+def test_a_person_may_give_up_what_is_hidden():
+    folder = gone(NOW - timedelta(days=90))
+    policy = rules.Policy(1, 0, 0, 1, 86_400, give_up=frozenset({folder.backup_id}))
+    assert decide(folder, policy=policy) == ("delete", "it was hidden, and a person gave it up")
+
+
+def test_a_name_from_the_future_is_no_newest_backup():
+    """A clock was wrong when it was made: it must not push the true ones out, nor prove them."""
+    true = [made(NOW - timedelta(days=number, hours=1)) for number in range(3)]
+    found = [made(NOW + timedelta(days=400)), *true]
+    policy = rules.Policy(daily=1, weekly=0, monthly=0, min_keep=1, incomplete_after_s=86_400)
+    assert deleted(found, policy, proven=1) == [2, 3]
+    assert rules.is_ahead(found[0], NOW) is True
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"[]", b'{"schema_version": 2}', b'{"schema_version": 1, "backup_id": 1}', b"\xff"],
+    ids=["empty", "list", "newer", "type", "bytes"],
+)
+def test_a_document_that_is_none_decides_nothing(text):
+    assert rules.parse_deletion(text, backup_id="x", database="shop") is None
+
+
+def test_a_document_counts_for_its_own_backup_only():
+    text = rules.Deletion("2026-11-23T03-00-00Z", "shop", "r", "t", "why").to_bytes()
+    assert rules.parse_deletion(text, backup_id="2026-11-23T03-00-00Z", database="shop") is not None
+    assert rules.parse_deletion(text, backup_id="2026-11-22T03-00-00Z", database="shop") is None
+    assert rules.parse_deletion(text, backup_id="2026-11-23T03-00-00Z", database="other") is None
+
+
+def test_the_document_goes_last_and_markers_before_it():
+    folder = gone(NOW, document_at=NOW)
+    assert [[(each.name, each.is_delete_marker) for each in step] for step in rules.purge_order(folder)] == [
+        [("data-00.dump.zst", False)],
+        [("manifest.json", False)],
+        [("manifest.json", True), ("data-00.dump.zst", True)],
+        [("deletion.json", False)],
+    ]
 
 
 def test_strangers_in_the_folder_are_left_alone():
@@ -150,10 +234,14 @@ def test_a_lock_keeps():
 
 
 def test_too_many_at_once_are_refused():
-    decisions = [rules.Decision("x", "delete", "", 0)] * 3
-    rules.check_cap(decisions, 3)
-    with pytest.raises(RunbookError, match="3 backups would be deleted, and at most 2"):
-        rules.check_cap(decisions, 2)
+    decisions = [rules.Decision(str(number), "delete", "", 0) for number in range(3)]
+    decisions.append(rules.Decision("p", "purge", "", 0))
+    complete = {str(number) for number in range(6)}
+    rules.check_cap(decisions, complete, max_delete=3, max_delete_percent=50)
+    with pytest.raises(RunbookError, match="max_delete: 3 backups would be deleted, and at most 2"):
+        rules.check_cap(decisions, complete, max_delete=2, max_delete_percent=50)
+    with pytest.raises(RunbookError, match=r"max_delete_percent: 3 of 6 complete backups .* at most 49 %"):
+        rules.check_cap(decisions, complete, max_delete=3, max_delete_percent=49)
 
 
 @pytest.mark.parametrize(
@@ -164,8 +252,15 @@ def test_too_many_at_once_are_refused():
         (rules.Policy(1, 0, 0, 0, 86_400), "min_keep: 0"),
         (rules.Policy(1, 0, 0, 1, 3599), "incomplete_after_s: 3599"),
         (rules.Policy(1, 0, 0, 1, 86_400, frozenset({"monday"})), "hold: 'monday'"),
+        (rules.Policy(1, 0, 0, 1, 86_400, keep_deleted_days=-1), "keep_deleted_days: -1"),
+        (
+            rules.Policy(
+                1, 0, 0, 1, 86_400, frozenset({"2026-11-23T03-00-00Z"}), give_up=frozenset({"2026-11-23T03-00-00Z"})
+            ),
+            "hold and give_up",
+        ),
     ],
 )
 def test_policies_that_make_no_sense(policy, says):
     with pytest.raises(RunbookError, match=says):
-        rules.check_policy(policy, 10)
+        rules.check_policy(policy, 10, 50)

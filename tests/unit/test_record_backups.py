@@ -18,8 +18,7 @@ BACKUP: dict[str, Any] = {
     "manifest": "sandbox/mental_scribe/2026-03-01T02-00-01Z/manifest.json", "bucket": "backups",
     "database": "mental_scribe", "size_bytes": 450_000_000, "dump_bytes": 1_900_000_000, "tables": 21,
     "rows": 6_000_000, "duration_s": 19.0, "rate_bytes_s": 1e8, "hash_s": 11.5, "objects": 4,
-    "snapshot_at": "2026-03-01T02:00:02+00:00", "hash_coverage": "all", "removed_incomplete": [],
-    "aborted_uploads": 0, "status": "ok", "plan": {"tables": 21},
+    "snapshot_at": "2026-03-01T02:00:02+00:00", "hash_coverage": "all", "status": "ok", "plan": {"tables": 21},
 }  # fmt: skip
 VERIFIED: dict[str, Any] = {
     "checks": [

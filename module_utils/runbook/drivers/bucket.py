@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers.s3 import ERRORS, code, explained
+from ansible.module_utils.runbook.rules.backup_retention import DELETION_NAME, MAX_DELETION_BYTES, Folder, Version
 from ansible.module_utils.runbook.rules.bucket_check import Setting
 from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from ansible.module_utils.runbook.drivers.s3 import Store
 
@@ -119,10 +121,62 @@ def hide(store: Store, key: str) -> str | None:
     return marker
 
 
-def unhide(store: Store, key: str, marker: str) -> None:
-    """Take a delete marker away, so that the object is there again.
+def unhide(store: Store, key: str, version_id: str | None) -> None:
+    """Delete one version for good: a delete marker, so that the object is there again, or a document of ours.
 
+    :param version_id: None in a bucket without versions
     :raises RunbookError: it was refused
     """
+    version = {"VersionId": version_id} if version_id else {}
     with explained(f"Bringing back {store.url(key)}"):
-        store.client.delete_object(Bucket=store.bucket, Key=key, VersionId=marker)
+        store.client.delete_object(Bucket=store.bucket, Key=key, **version)
+
+
+def clock(store: Store) -> datetime:
+    """The S3 server's time, which dates all that it stores; this machine's own where the server does not tell.
+
+    :raises RunbookError: the bucket cannot be asked
+    """
+    with explained(f"Looking at {store}"):
+        answer = store.client.head_bucket(Bucket=store.bucket)
+    try:
+        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
+    except (KeyError, ValueError):
+        return datetime.now(UTC)
+
+
+def listed(store: Store, root: str, backup_id: str = "") -> Iterator[tuple[str, Version]]:
+    """Every version and delete marker of a database's backups, with the name of the backup's folder.
+
+    :param root: the database's folder, with its slash
+    :param backup_id: only this backup
+    :raises RunbookError: not all can be listed
+    """
+    for each in store.versions(f"{root}{backup_id}/" if backup_id else root):
+        name, _, rest = each.key.removeprefix(root).partition("/")
+        yield (
+            name,
+            Version(rest, each.version_id, each.size_bytes, each.modified_at, each.is_latest, each.is_delete_marker),
+        )
+
+
+def folder_now(store: Store, root: str, backup_id: str) -> Folder:
+    """All that lies in the folder of one backup by now."""
+    return Folder(backup_id, tuple(version for _name, version in listed(store, root, backup_id)))
+
+
+def deletion_documents(store: Store, root: str, folders: Iterable[Folder]) -> dict[str, bytes]:
+    """What retentions wrote down before they deleted, by the backup's name; of backups that are not there any more.
+
+    :raises RunbookError: one cannot be read, which does not mean that it says nothing
+    """
+    return {
+        folder.backup_id: store.read(
+            f"{root}{folder.backup_id}/{DELETION_NAME}",
+            # By its version, because somebody may have hidden it with the rest.
+            folder.deletion.version_id,
+            most_bytes=MAX_DELETION_BYTES,
+        )
+        for folder in folders
+        if not folder.is_complete and folder.deletion is not None
+    }

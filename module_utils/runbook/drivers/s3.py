@@ -410,10 +410,24 @@ class Store:
                 )
             return body.read()
 
+    def _pages(self, operation: str, **wanted: str) -> Iterator[dict[str, Any]]:
+        """The pages of a listing, all of them.
+
+        :raises RunbookError: the server says that there is more and not where, which boto3 takes for the end
+        """
+        page: dict[str, Any] = {}
+        for page in self.client.get_paginator(operation).paginate(Bucket=self.bucket, **wanted):
+            yield page
+        if page.get("IsTruncated"):
+            raise RunbookError(
+                f"Listing {self.url(wanted['Prefix'])} failed: the server broke its listing off and does not say how "
+                "it goes on; look at the S3 server."
+            )
+
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         """Objects whose key begins with ``prefix``, by key."""
         with explained(f"Listing {self.url(prefix)}"):
-            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+            for page in self._pages("list_objects_v2", Prefix=prefix):
                 for each in page.get("Contents", ()):
                     yield Entry(each["Key"], each["Size"], each.get("ETag", ""), each["LastModified"])
 
@@ -421,17 +435,14 @@ class Store:
         """Names of what lies one level below ``prefix`` (which ends with a slash), without slashes, in order."""
         found = []
         with explained(f"Listing {self.url(prefix)}"):
-            pages = self.client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=prefix, Delimiter="/"
-            )
-            for page in pages:
+            for page in self._pages("list_objects_v2", Prefix=prefix, Delimiter="/"):
                 found += [each["Prefix"][len(prefix) :].rstrip("/") for each in page.get("CommonPrefixes", ())]
         return found
 
     def versions(self, prefix: str) -> Iterator[Entry]:
         """Every version and delete marker of the objects whose key begins with ``prefix``."""
         with explained(f"Listing the versions of {self.url(prefix)}"):
-            for page in self.client.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=prefix):
+            for page in self._pages("list_object_versions", Prefix=prefix):
                 for kind in ("Versions", "DeleteMarkers"):
                     for each in page.get(kind, ()):
                         yield Entry(
@@ -515,7 +526,7 @@ class Store:
         """Multipart uploads that were begun and never ended: key, upload id, when it was begun."""
         found = []
         with explained(f"Listing the uploads of {self.url(prefix)}"):
-            for page in self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=prefix):
+            for page in self._pages("list_multipart_uploads", Prefix=prefix):
                 found += [(each["Key"], each["UploadId"], each["Initiated"]) for each in page.get("Uploads", ())]
         return found
 

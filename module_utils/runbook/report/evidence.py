@@ -18,7 +18,7 @@ MAX_ROWS = 500
 _SHOWN: dict[str, tuple[str, tuple[str, ...]]] = {
     "pg_backup": ("Backup", (
         "backup_id", "snapshot_at", "size_bytes", "dump_bytes", "tables", "rows", "duration_s", "rate_bytes_s",
-        "hash_s", "hash_coverage", "objects", "bucket", "folder", "removed_incomplete", "aborted_uploads",
+        "hash_s", "hash_coverage", "objects", "bucket", "folder",
     )),
     "pg_backup_verify": ("Verification of the backups", (
         "last_good_backup", "age_s", "size_bytes", "read_bytes", "rate_bytes_s", "waited_s",
@@ -28,8 +28,9 @@ _SHOWN: dict[str, tuple[str, tuple[str, ...]]] = {
         "rate_bytes_s", "temporary_bytes", "removed_databases",
     )),
     "pg_backup_retention": ("Retention of the backups", (
-        "kept", "deleted_objects", "freed_bytes", "newest_proven",
+        "kept", "deleted_objects", "freed_bytes", "aborted_uploads", "newest_proven",
     )),
+    "pg_backup_undelete": ("Backups brought back", ("removed_markers",)),
     "pg_pitr": ("Point-in-time recovery", (
         "backup_id", "size_bytes", "oldest_restorable", "newest_restorable", "newest_wal", "newest_wal_age_s",
         "backup_age_s", "ready_segments", "oldest_ready_s", "archive_proof_s", "recovery_point", "recovery_lsn",

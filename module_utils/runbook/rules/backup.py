@@ -1,4 +1,4 @@
-"""What a logical backup is made of: who dumps what, which leftovers go, and what is said about it.
+"""What a logical backup is made of: who dumps what, and what is said about it.
 
 The dump is divided into streams, one ``pg_dump`` each, all of one snapshot. Stream 0 takes everything that no other
 stream was given, so that nothing can fall between two of them: large objects, sequences, tables made a moment ago.
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.manifest import MANIFEST_NAME, Tools, started_at
+from ansible.module_utils.runbook.rules.manifest import Tools
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from ansible.module_utils.runbook.rules.content_hash import Table
     from ansible.module_utils.runbook.rules.identifiers import QualifiedName
@@ -102,6 +102,15 @@ def check_client(client_version: int, server_version: int, *, bindir: str) -> No
         )
 
 
+def began(server: datetime, bucket: datetime) -> datetime:
+    """When a backup began, which is its name.
+
+    The earlier of two clocks: a name that lies in the future would be the newest backup for ever, and one that lies in
+    the past is noticed by the check of its age.
+    """
+    return min(server, bucket)
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the inventory chose for the objects."""
@@ -131,59 +140,6 @@ class Settings:
                 raise RunbookError(f"recipients: {recipient!r} is no public key; name a key or its fingerprint.")
             if recipient.upper().startswith("AGE-SECRET-KEY"):
                 raise RunbookError("recipients: a secret key of age stands there; name the public one (age1…).")
-
-
-# Leftovers ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Leftovers:
-    """What runs that were killed left behind."""
-
-    #: Names of folders without a manifest.
-    folders: tuple[str, ...]
-    #: Key and id of uploads that were never ended.
-    uploads: tuple[tuple[str, str], ...]
-
-
-def leftovers(
-    keys: Iterable[tuple[str, datetime]],
-    uploads: Iterable[tuple[str, str, datetime]],
-    *,
-    folder: str,
-    now: datetime,
-    abort_after_s: int,
-) -> Leftovers:
-    """Backups that were begun more than ``abort_after_s`` ago and have no manifest.
-
-    Only what looks like a backup of ours is touched: a folder whose name is a UTC time.
-
-    :param keys: key and time of every object of the database's folder
-    :param uploads: key, id and beginning of every unfinished upload there
-    :param folder: the database's folder, with its slash
-    """
-    oldest = now - timedelta(seconds=abort_after_s)
-    complete: set[str] = set()
-    newest: dict[str, datetime] = {}
-    for name, modified in keys:
-        backup, _, rest = name.removeprefix(folder).partition("/")
-        if started_at(backup) is None:
-            continue
-        newest[backup] = max(modified, newest.get(backup, modified))
-        if rest == MANIFEST_NAME:
-            complete.add(backup)
-    stale = []
-    for name, upload_id, begun in uploads:
-        backup = name.removeprefix(folder).partition("/")[0]
-        if started_at(backup) is not None and begun <= oldest:
-            stale.append((name, upload_id))
-    dead = [
-        backup
-        for backup, modified in sorted(newest.items())
-        # By the name, which is when it began, and by S3's own clock: one of the two may be wrong.
-        if backup not in complete and max(modified, started_at(backup) or modified) <= oldest
-    ]
-    return Leftovers(tuple(dead), tuple(sorted(stale)))
 
 
 # What is said -------------------------------------------------------------------------------------------------------
@@ -282,7 +238,7 @@ def promise(database: str, where: str, tables: Sequence[Table], streams: Sequenc
     )
 
 
-def describe(database: str, tables: Sequence[Table], streams: Sequence[Sequence[Table]], gone: Leftovers) -> str:
+def describe(database: str, tables: Sequence[Table], streams: Sequence[Sequence[Table]]) -> str:
     """The plan as lines, for a diff."""
     named = {table.name for stream in streams for table in stream}
     rest = [table for table in tables if table.name not in named]
@@ -291,8 +247,6 @@ def describe(database: str, tables: Sequence[Table], streams: Sequence[Sequence[
         size = bytes_text(sum(table.size_bytes for table in stream))
         biggest = ", ".join(str(table.name) for table in sorted(stream, key=lambda table: -table.size_bytes)[:5])
         lines.append(f"stream {number}: {len(stream)} tables, {size}{': ' + biggest if biggest else ''}")
-    lines += [f"remove incomplete {name}" for name in gone.folders]
-    lines += [f"abort upload {name}" for name, _ in gone.uploads]
     return "\n".join(lines) + "\n"
 
 

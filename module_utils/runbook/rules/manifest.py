@@ -21,6 +21,9 @@ from ansible.module_utils.runbook.errors import RunbookError
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+#: Object that says whose a folder is; written first, and only if it is not there.
+CLAIM_NAME = "started.json"
+MAX_CLAIM_BYTES = 1 << 16
 #: A larger one is refused before it is read: a table costs some 200 bytes.
 MAX_MANIFEST_BYTES = 256 << 20
 
@@ -259,6 +262,39 @@ def _read(kind: Any, value: Any, path: str) -> Any:
     if kind is int and value < 0:
         raise _FieldError(f"{path} is negative")
     return value
+
+
+# Claims -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the run that makes a backup says of itself before it begins.
+
+    ``token`` tells two claims apart that are equal otherwise.
+    """
+
+    run_id: str = ""
+    token: str = ""
+    #: Seconds after which the run has ended, one way or the other.
+    deadline_s: int = 0
+
+    def to_bytes(self) -> bytes:
+        """As it is stored."""
+        return (json.dumps(dataclasses.asdict(self)) + "\n").encode()
+
+
+def parse_claim(text: bytes | str) -> Claim:
+    """Read a claim; what it does not say, or says in another form, is empty: older ones said less."""
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        return Claim()
+    words = {name: said[name] for name in ("run_id", "token") if isinstance(said.get(name), str)}
+    deadline_s = said.get("deadline_s")
+    return Claim(**words, deadline_s=deadline_s if isinstance(deadline_s, int) and deadline_s > 0 else 0)
 
 
 # Names --------------------------------------------------------------------------------------------------------------
