@@ -433,6 +433,7 @@ from ansible.module_utils.runbook.rules import restore as restore_rules
 from ansible.module_utils.runbook.rules.backup_check import Check
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.swap import Marker, dated_name
+from ansible.module_utils.runbook.rules.text import as_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -1360,7 +1361,7 @@ def core(context: Context) -> dict[str, Any]:
                     error.context["drill_id"] = drill.state["drill_id"]
                 raise
     if context.diff:
-        result["diff"] = {"prepared": f"{result['msg']}\n"}
+        result["diff"] = {"prepared": as_lines([str(result["msg"])])}
     return {"executed_queries": []} | result | {"duration_s": round(time.monotonic() - begun, 3)}
 
 

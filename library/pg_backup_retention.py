@@ -189,6 +189,7 @@ from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import backup_retention as rules
 from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules import proof as proofs
+from ansible.module_utils.runbook.rules.text import as_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -252,9 +253,9 @@ class Retention:
         }
         if self.context.diff:
             lines = [
-                f"{each.action} {each.backup_id}: {each.reason}\n" for each in decisions if each.action != "keep"
-            ] + [f"abort upload {key}\n" for key, _id in uploads]
-            facts["diff"] = {"prepared": "".join(lines)}
+                f"{each.action} {each.backup_id}: {each.reason}" for each in decisions if each.action != "keep"
+            ] + [f"abort upload {key}" for key, _id in uploads]
+            facts["diff"] = {"prepared": as_lines(lines)}
         if hidden:
             raise RunbookError(
                 rules.hidden_sentence(self.params["database"], hidden),

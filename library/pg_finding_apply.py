@@ -153,6 +153,7 @@ from ansible.module_utils.runbook.rules import bloat_findings, cures
 from ansible.module_utils.runbook.rules import indexes as index_rule
 from ansible.module_utils.runbook.rules import reindex as rule
 from ansible.module_utils.runbook.rules.findings import Unknown
+from ansible.module_utils.runbook.rules.text import as_lines
 
 if TYPE_CHECKING:
     from ansible.module_utils.runbook.rules.findings import Finding
@@ -228,7 +229,7 @@ def _apply(context: Context, session: postgres.Session, kind: str) -> dict[str, 
             "size_after_bytes": report.size_after_bytes,
         }
         if context.diff:
-            result["diff"] = {"prepared": f"{statement}\n"}
+            result["diff"] = {"prepared": as_lines([statement])}
     result["duration_s"] = round(time.monotonic() - started, 3)
     result["msg"] = cures.message(result)
     if result["status"] == "breach":

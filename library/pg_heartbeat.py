@@ -91,6 +91,7 @@ from ansible.module_utils.runbook.drivers import postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import heartbeat as rules
+from ansible.module_utils.runbook.rules.text import as_lines
 
 #: Options whose value must lie between two bounds.
 BOUNDS = {"interval_s": (1, 3_600), "duration_s": (0, 86_400), "keep_days": (1, 3_650)}
@@ -125,7 +126,7 @@ def core(context: Context) -> dict[str, Any]:
 
 
 def _shown(context: Context, result: dict[str, Any]) -> dict[str, Any]:
-    return result | ({"diff": {"prepared": f"{result['msg']}\n"}} if context.diff else {})
+    return result | ({"diff": {"prepared": as_lines([result["msg"]])}} if context.diff else {})
 
 
 def main() -> None:

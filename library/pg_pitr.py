@@ -353,6 +353,7 @@ from ansible.module_utils.runbook.drivers.sandbox import choose_port
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import pitr as rules
+from ansible.module_utils.runbook.rules.text import as_lines
 
 #: Options whose value must lie between two bounds.
 BOUNDS = {
@@ -949,7 +950,7 @@ def core(context: Context) -> dict[str, Any]:
         discard(context) if params["action"] == "discard" else acts[params["action"]](context, make_engine(context))
     )
     if context.diff:
-        result["diff"] = {"prepared": f"{result['msg']}\n"}
+        result["diff"] = {"prepared": as_lines([result["msg"]])}
     return {"executed_queries": []} | result | {"duration_s": round(time.monotonic() - begun, 3)}
 
 

@@ -517,7 +517,7 @@ class Restore:
 
     def fill(self, schema: Path) -> None:
         """Definitions, data, indexes; the proof runs beside the last data and the indexes."""
-        self.step = "the definitions"
+        self.step = rules.DEFINITIONS
         self.temporary = driver.fetch(self.unpack([self.plan.schema]), schema, self.check)
         if self.temporary > rules.TEMPORARY_BYTES:
             self.context.warn(f"The schema takes {self.temporary:,} bytes in a temporary file.")

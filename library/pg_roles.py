@@ -119,6 +119,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import roles as rules
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
+from ansible.module_utils.runbook.rules.text import as_lines
 
 LOCK_TIMEOUT_MS = 10_000
 STATEMENT_TIMEOUT_MS = 30_000
@@ -210,7 +211,7 @@ def core(context: Context) -> dict[str, Any]:
         "created_roles": created,
         "executed_queries": queries,
     }
-    return result | ({"diff": {"prepared": "\n".join([*queries, ""])}} if context.diff else {})
+    return result | ({"diff": {"prepared": as_lines(queries)}} if context.diff else {})
 
 
 def main() -> None:

@@ -284,6 +284,7 @@ from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules import restore as restores
 from ansible.module_utils.runbook.rules import rollback as rules
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+from ansible.module_utils.runbook.rules.text import as_lines
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -448,7 +449,7 @@ def make_plan(context: Context) -> dict[str, Any]:
             reaches = archive_now(context, session, facts, request)
         queries = session.executed_queries
     unknown = [each.table for each in losses if each.newer_rows is None]
-    shown = {"diff": {"prepared": "".join(f"{line}\n" for line in rules.words(chosen))}} if context.diff else {}
+    shown = {"diff": {"prepared": as_lines(rules.words(chosen))}} if context.diff else {}
     return shown | {
         "changed": False,
         "status": "ok",

@@ -82,6 +82,7 @@ from ansible.module_utils.runbook.drivers.postgres import Session, Target, argum
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import demo_database as rules
+from ansible.module_utils.runbook.rules.text import as_lines
 
 
 def core(context: Context) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def core(context: Context) -> dict[str, Any]:
             why = " anew, because its making was cut short,"
         else:
             why = f" anew instead of the one with scale {found['scale']:g} and seed {found['seed']}"
-        result |= {"changed": True, "diff": {"prepared": f"make database {name}{why} with {size}\n"}}
+        result |= {"changed": True, "diff": {"prepared": as_lines([f"make database {name}{why} with {size}"])}}
         if context.check_mode:
             return result | {"msg": f"Would make database {name!r}{why} with {size}."}
         started = time.monotonic()

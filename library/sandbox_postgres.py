@@ -107,6 +107,7 @@ from ansible.module_utils.runbook.drivers.sandbox import (
 )
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules.text import as_lines
 
 #: Everything of a server that lies in its folder.
 _PARTS = ("data", "socket", "commands.log", "server.log", "password.tmp")
@@ -131,7 +132,7 @@ def core(context: Context) -> dict[str, Any]:
         result = act(context, home)
     base = {"status": "ok", "executed_queries": [], "duration_s": round(time.monotonic() - begun, 1)}
     if result["changed"]:
-        base["diff"] = {"prepared": result["msg"] + "\n"}
+        base["diff"] = {"prepared": as_lines([result["msg"]])}
     return base | result
 
 

@@ -102,6 +102,7 @@ from ansible.module_utils.runbook.drivers.s3_server import FILES, S3Server
 from ansible.module_utils.runbook.drivers.sandbox import STATE_FILE, Home
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules.text import as_lines
 
 
 def core(context: Context) -> dict[str, Any]:
@@ -112,7 +113,7 @@ def core(context: Context) -> dict[str, Any]:
         result = _started(context, home) if context.params["state"] == "started" else _ended(context, home)
     base = {"status": "ok", "executed_queries": [], "duration_s": round(time.monotonic() - begun, 1)}
     if result["changed"]:
-        base["diff"] = {"prepared": result["msg"] + "\n"}
+        base["diff"] = {"prepared": as_lines([result["msg"]])}
     return base | result
 
 

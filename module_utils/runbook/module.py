@@ -27,13 +27,12 @@ import json
 import os
 import signal
 import time
-import traceback
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import failure, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -89,7 +88,7 @@ class Progress:
         elapsed = now - self._started
         event = self._base | {
             "ts": round(time.time(), 3),
-            "label": label,
+            "label": text.visible(label),
             "done": done,
             "total": total,
             "unit": unit,
@@ -162,7 +161,7 @@ def run_module(
         diff=module._diff,  # noqa: SLF001 - AnsibleModule offers the flag under no public name
         run=Run.from_environ(),
         progress=Progress(name),
-        warn=module.warn,
+        warn=lambda said: module.warn(text.visible(said)),
         hide=hide,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -171,20 +170,20 @@ def run_module(
         lost = os.environ.get("RUNBOOK_JOURNAL_ERROR")
         if lost and needs_record and not module.check_mode:
             raise RunbookError(f"The run's record cannot be written, so nothing else is: {lost}")
+        refused = text.refusal(module.params, secret=_secret(module.argument_spec))
+        if refused is not None:
+            hide(refused[0])
+            raise RunbookError(refused[1])
         result = core(context)
     except RunbookError as error:
-        module.fail_json(msg=error.message, **({"status": "breach", "changed": False} | error.context))
+        said = {"status": "breach", "changed": False} | error.context | {"msg": error.message}
+        module.fail_json(**text.outgoing(said))
     except Exception as error:
-        module.fail_json(msg=_unforeseen(name, error), status="unknown")
-    module.exit_json(**result)
+        module.fail_json(msg=text.visible(failure.sentence(name, error)), status="unknown")
+    module.exit_json(**text.outgoing(result))
 
 
-def _unforeseen(name: str, error: Exception) -> str:
-    """An error that nobody thought of, without its text: a server's message may hold the content of a row."""
-    frames = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-    if getattr(error, "pgcode", None) is None and type(error).__name__ in ("OperationalError", "InterfaceError"):
-        return f"{name}: the connection to the server was lost; what it had not committed is rolled back. Run again."
-    return (
-        f"{name} stopped at {' < '.join(reversed(frames[-3:]))} with {type(error).__name__}, which it should have "
-        "foreseen; what was not committed is rolled back. Please report this line."
-    )
+def _secret(spec: Mapping[str, Any]) -> set[str]:
+    """Names of the options, at any depth, that Ansible keeps out of all output."""
+    found = {name for name, option in spec.items() if option.get("no_log")}
+    return found.union(*(_secret(option.get("options") or {}) for option in spec.values()))

@@ -484,3 +484,27 @@ def test_examples_in_docstrings(name):
     module = importlib.import_module(f"ansible.module_utils.runbook.{name}")
     outcome = doctest.testmod(module)
     assert (outcome.failed, outcome.attempted > 0) == (0, True)
+
+
+def test_what_is_recorded_can_be_seen(tmp_path):
+    """Names rewrite no terminal on the way from the journal to the summary and to report.md."""
+    nasty = "a\x1b[2J\r\u202eb\n| x |"
+    journal_path = tmp_path / journal.FILE_NAME
+    written = journal.Journal(journal_path, lambda: samples.START_S)
+    sample = samples.weekly(("db1",))
+    for event in sample.events:
+        fields = {key: value for key, value in event.items() if key not in ("event", "ts")}
+        if event["event"] == "result":
+            fields |= {
+                "msg": f"moved {nasty}",
+                "warnings": [nasty],
+                "figures": fields["figures"] | {"x": {nasty: nasty}},
+            }
+        written.append(event["event"], **fields)
+    written.close()
+    render.render_run(tmp_path, publish=False)
+    for path in tmp_path.iterdir():
+        said = path.read_text()
+        assert not set("\x1b\r\u202e") & set(said), path
+        assert "\n| x |" not in said, path
+    assert "u202eb" in (tmp_path / "report.md").read_text()

@@ -210,7 +210,7 @@ def test_of_a_programs_words_no_row_is_kept():
         "pg_restore: warning: errors ignored on restore: 2",
     ]
     said = restore.said_errors(lines)
-    assert said == ['COPY failed for table "t": ERROR:  invalid input syntax for type integer']
+    assert said == ['COPY failed for table "t": ERROR: invalid input syntax for type integer']
     assert "canary" not in restore.explain(lines, step="the data", target="x")
 
 

@@ -27,6 +27,7 @@ from ansible.module_utils.runbook.rules.archive import (
     Table,
 )
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+from ansible.module_utils.runbook.rules.server_error import ServerError
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -84,14 +85,9 @@ def told_apart() -> Iterator[None]:
     except psycopg2.errors.QueryCanceled as error:
         raise TooSlowError from error
     except psycopg2.errors.UniqueViolation as error:
-        raise KeyTakenError(error.diag.constraint_name) from error
+        raise KeyTakenError(ServerError.of(error).constraint) from error
     except psycopg2.errors.IntegrityError as error:
         raise RunbookError(_refused(error)) from None
-    except psycopg2.errors.InsufficientPrivilege as error:
-        # This text names objects only.
-        raise RunbookError(
-            f"The server refused: {error.diag.message_primary}; grant the right, and run again."
-        ) from None
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
         if error.pgcode is None or error.pgcode.startswith(("57P", "08")):
             raise RunbookError(
@@ -99,31 +95,29 @@ def told_apart() -> Iterator[None]:
                 "run again, and the next run goes on."
             ) from None
         raise RunbookError(_unexpected(error)) from None
-    except psycopg2.ProgrammingError as error:
-        # Class 42 is about definitions: the text names objects and types.
-        if not (error.pgcode or "").startswith("42"):
-            raise RunbookError(_unexpected(error)) from None
-        raise RunbookError(f"The server refused: {error.diag.message_primary}; see to that, and run again.") from None
     except psycopg2.Error as error:
         raise RunbookError(_unexpected(error)) from None
 
 
 def _refused(error: psycopg2.errors.IntegrityError) -> str:
-    diag = error.diag
-    where = f"{diag.schema_name}.{diag.table_name}"
-    if isinstance(error, psycopg2.errors.CheckViolation) and not diag.constraint_name:
-        return f"{where} has no partition for some of the rows; create it, and run again. The batch was rolled back."
-    what = f"constraint {diag.constraint_name}" if diag.constraint_name else f"column {diag.column_name}"
+    said = ServerError.of(error)
+    if isinstance(error, psycopg2.errors.CheckViolation) and said.objects and not said.constraint:
+        return (
+            f"{said.objects[-1]} has no partition for some of the rows; create it, and run again. The batch was rolled "
+            "back."
+        )
+    if not said.objects:
+        return _unexpected(error)
     return (
-        f"{what} of {where} forbids to move some of the rows ({type(error).__name__}); "
-        "the batch was rolled back. Correct the rows, or drop the constraint."
+        f"{' of '.join(said.objects)} forbids to move some of the rows ({said.condition}); the batch was rolled back. "
+        "Correct the rows, or drop the constraint."
     )
 
 
 def _unexpected(error: psycopg2.Error) -> str:
     return (
-        f"The server refused a statement with {type(error).__name__} (SQLSTATE {error.pgcode}); "
-        "what was under way was rolled back, and the server's log has its words."
+        f"The server refused a statement: {ServerError.of(error).reason}. What was under way was rolled back; see to "
+        "that, and run again."
     )
 
 

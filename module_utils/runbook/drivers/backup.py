@@ -23,6 +23,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.content_hash import Content
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.manifest import Extension, Source
+from ansible.module_utils.runbook.rules.server_error import ServerError
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -403,7 +404,9 @@ class Hasher:
                 cure = "raise max_locks_per_transaction on the server and restart it"
             else:
                 cure = "start again, and look at the server's log if that does not help"
-            raise RunbookError(f"{self._target}: hashing was broken off with {type(error).__name__}; {cure}.") from None
+            raise RunbookError(
+                f"{self._target}: hashing was broken off: {ServerError.of(error).reason}; {cure}."
+            ) from None
         finally:
             with self._lock:
                 self.busy_s += time.monotonic() - begun

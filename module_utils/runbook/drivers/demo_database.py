@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 from ansible.module_utils.runbook.drivers.postgres import Session
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.server_error import ServerError
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ def make(
             fill(filling.connection, steps, on_step)
         session.execute(comment.format(identifier, sql.Literal(json.dumps({MARK: mark | {"ready": True}}))))
     except psycopg2.Error as error:
-        text = " ".join(str(error).split())
-        raise RunbookError(f"Database {name!r} on {session.target} could not be made: {text}", changed=True) from None
+        why = ServerError.of(error).reason
+        raise RunbookError(f"Database {name!r} on {session.target} could not be made: {why}.", changed=True) from None
 
 
 def fill(connection: Any, steps: Sequence[Step], on_step: Callable[[str, int, int], None] = lambda *_: None) -> None:

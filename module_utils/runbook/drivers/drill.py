@@ -32,6 +32,7 @@ from ansible.module_utils.runbook.drivers.drill_clients import Clients
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, command_line
 from ansible.module_utils.runbook.drivers.sandbox import choose_port, end_process
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.server_error import ServerError
 from botocore.exceptions import BotoCoreError, ClientError
 from psycopg2 import sql
 
@@ -316,7 +317,9 @@ def heartbeats(session: postgres.Session) -> dict[int, int]:
     try:
         rows = session.query("SELECT id, (extract(epoch FROM beat_at) * 1000000)::bigint AS us FROM runbook.heartbeat")
     except psycopg2.Error as error:
-        raise RunbookError(f"runbook.heartbeat of {session.target} cannot be read ({type(error).__name__}).") from None
+        raise RunbookError(
+            f"runbook.heartbeat of {session.target} cannot be read: {ServerError.of(error).reason}."
+        ) from None
     return {int(row["id"]): int(row["us"]) for row in rows}
 
 

@@ -15,6 +15,7 @@ from ansible.module_utils.runbook.drivers import postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.integrity import Finding, Kind, SequenceUse
+from ansible.module_utils.runbook.rules.server_error import ServerError
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -203,8 +204,7 @@ def _relation(row: dict[str, Any], schema: str) -> Question:
         except psycopg2.errors.UndefinedTable:
             return Finding("amcheck", name, "ok")  # dropped meanwhile
         except (psycopg2.errors.DataCorrupted, psycopg2.errors.IndexCorrupted) as error:
-            # The message names the relation and the place in it; details and hints, which may hold keys, are left out.
-            return Finding("amcheck", name, "breach", f"is damaged: {str(error.diag.message_primary)[:200]}")
+            return Finding("amcheck", name, "breach", f"is damaged: {ServerError.of(error).reason}")
         except psycopg2.errors.InternalError_ as error:
             return Finding("amcheck", name, "breach", f"cannot be read: {type(error).__name__}")
 
@@ -221,7 +221,7 @@ def smoke(queries: Iterable[dict[str, Any]]) -> list[Question]:
             try:
                 rows = session.query(item["query"])
             except (psycopg2.ProgrammingError, psycopg2.errors.ReadOnlySqlTransaction) as error:
-                return Finding("smoke", name, "breach", f"failed with {type(error).__name__}")
+                return Finding("smoke", name, "breach", f"failed: {ServerError.of(error).reason}")
             value = next(iter(rows[0].values()), None) if rows else None
             if expect is None:
                 good = bool(rows) and value not in (None, False, 0)
@@ -352,7 +352,7 @@ class Inquiry:
         except psycopg2.errors.InsufficientPrivilege:
             text = f"may not be read by {self._target.user!r}"
         except psycopg2.Error as error:
-            text = f"could not be looked at ({type(error).__name__})"
+            text = f"could not be looked at ({ServerError.of(error).reason})"
             if session.connection.closed:
                 with suppress(psycopg2.Error):
                     session.close()

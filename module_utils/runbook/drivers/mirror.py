@@ -23,6 +23,7 @@ import psycopg2
 from ansible.module_utils.runbook.drivers import s3
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.mirror import MAX_COPY_BYTES, SOURCE_ETAG, Entry, Row, State
+from ansible.module_utils.runbook.rules.server_error import ServerError
 from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
@@ -771,8 +772,7 @@ def explained_rows() -> Iterator[None]:
         yield
     except psycopg2.Error as error:
         raise RunbookError(
-            f"Reading storage.objects failed with {type(error).__name__} (SQLSTATE {error.pgcode}); see the server's "
-            "log, and run again."
+            f"Reading storage.objects failed: {ServerError.of(error).reason}; see to that, and run again."
         ) from None
 
 

@@ -729,7 +729,7 @@ def look(target: postgres.Target) -> Reached | None:
                     session.query("SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS hex")[0]["hex"], 16
                 )
     except RunbookError as error:
-        if "login_" in error.message and "no server answers" not in error.message:
+        if error.context.get("connection") in ("refused", "tls"):
             raise
         return None
     except psycopg2.Error:

@@ -6,7 +6,6 @@ are never used: an empty target is an error.
 
 from __future__ import annotations
 
-import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import psycopg2.extensions
 import psycopg2.extras
-from ansible.module_utils.runbook.drivers import pooler
+from ansible.module_utils.runbook.drivers import pooler, tls_probe
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.connection_failure import ConnectionFailure
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -92,6 +92,12 @@ class Target:
                 f"{'is' if len(missing) == 1 else 'are'} empty; name the database in full, "
                 "because libpq's silent defaults (local socket, name of the operating-system user) are not used."
             )
+        if any(sign in parsed["host"] for sign in "@?#") or "://" in parsed["dbname"] + parsed["user"]:
+            # What stands before the last @ is a part of the password.
+            raise RunbookError(
+                f"{source or 'login_host'}: the host is none (not repeated here, for it may hold a part of the "
+                "password); in a password write @ as %40, : as %3A, / as %2F, # as %23 and ? as %3F."
+            )
         known = {"host", "port", "dbname", "user", "password", "sslmode", "sslrootcert"}
         return cls(
             host=parsed["host"],
@@ -110,39 +116,17 @@ def table(name: QualifiedName) -> sql.Identifier:
     return sql.Identifier(name.schema, name.name)
 
 
-def explain(error: psycopg2.Error, target: Target) -> str:
-    """One sentence for a failure to connect: what was asked, what was found, the cure. Never a password."""
-    text = " ".join(str(error).split())
-    cures = (
-        (
-            r"password authentication failed|no password supplied|SASL",
-            "wrong or missing password",
-            "check login_password",
-        ),
-        (r"database .* does not exist", f"there is no database {target.database!r}", "check login_db"),
-        (r"role .* does not exist", f"there is no role {target.user!r}", "check login_user"),
-        (
-            r"timeout expired|timed out",
-            f"no answer within {CONNECT_TIMEOUT_S} s",
-            "check login_host, the network and the firewall",
-        ),
-        (
-            r"Connection refused|No such file or directory|could not translate host name",
-            "no server answers there",
-            "check login_host and login_port, and that the server is up",
-        ),
-        (
-            r"too many clients|remaining connection slots",
-            "the server has no free connection",
-            "free one, or raise max_connections",
-        ),
-        (r"no pg_hba.conf entry", "pg_hba.conf admits no such connection", "admit this address, user and database"),
-        (r"SSL|certificate", "TLS could not be agreed on", "check ssl_mode and ca_cert"),
-    )
-    for pattern, found, cure in cures:
-        if re.search(pattern, text):
-            return f"Cannot connect to {target}: {found}; {cure}."
-    return f"Cannot connect to {target}: {type(error).__name__}; see the server's log."
+def explain(error: psycopg2.Error, target: Target) -> RunbookError:
+    """The sentence for a failure to connect: what was asked, what was found, the cure. Never a password.
+
+    Its context has ``connection``, the :data:`~ansible.module_utils.runbook.rules.connection_failure.Kind` of failure.
+    """
+    text = str(error)
+    if "certificate verify failed" in text:
+        why = tls_probe.verdict(target.host, target.port, target.ca_cert, timeout_s=CONNECT_TIMEOUT_S)
+        text = f"verify failed: {why} {text}" if why else text
+    failure = ConnectionFailure.of(text)
+    return RunbookError(f"Cannot connect to {target}: {failure}.", connection=failure.kind)
 
 
 class Session:
@@ -189,7 +173,7 @@ class Session:
             # Before anything is set: a transaction pooler would hand our settings on to an application.
             pooler.require_session(self.connection, connect, str(target))
         except psycopg2.Error as error:
-            raise RunbookError(explain(error, target)) from None
+            raise explain(error, target) from None
         # One statement, sent after the connection stands: poolers refuse unknown start-up options.
         self.query(
             "SELECT set_config('search_path', 'pg_catalog', false), set_config('lock_timeout', %s, false),"

@@ -14,6 +14,7 @@ import psycopg2.errors
 from ansible.module_utils.runbook.drivers import content_hash
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.proof import Found
+from ansible.module_utils.runbook.rules.server_error import ServerError
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -207,8 +208,7 @@ def _read_one(session: Session, table: Table | None, method: Method, coverage: C
     except RunbookError as error:
         said = error.message
     except psycopg2.Error as error:
-        # Its class only: the text may hold a value of a row.
-        said = f"it could not be read ({type(error).__name__})"
+        said = f"it could not be read ({ServerError.of(error).reason})"
     if table is None:
         readings.large_objects_error = said
     else:

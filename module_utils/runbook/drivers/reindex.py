@@ -18,6 +18,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.bloat import PAGE_BYTES, Bloat
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.reindex import Index, Report, Work
+from ansible.module_utils.runbook.rules.server_error import ServerError
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -458,7 +459,7 @@ class Rebuild:
             report.error = None
             return
         except (psycopg2.errors.IndexCorrupted, psycopg2.errors.DataCorrupted) as error:
-            report.state, report.error = "corrupt", f"{error.pgcode}: {error.diag.message_primary}"
+            report.state, report.error = "corrupt", ServerError.of(error).reason
             return
         except psycopg2.errors.LockNotAvailable:
             report.state, report.error = "locked", self._holders(session, work)

@@ -30,6 +30,7 @@ from ansible.module_utils.runbook.drivers.stream import PIPE_BYTES, Output, Prog
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.managed import SUPERUSER
 from ansible.module_utils.runbook.rules.restore import Server
+from ansible.module_utils.runbook.rules.server_error import ServerError
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def create(session: Session, name: str, source: Source, marker: Marker) -> None:
         raise RunbookError(f"target_database: {name!r} was made by somebody else this moment; run again.") from None
     except psycopg2.Error as error:
         raise RunbookError(
-            f"target_database: {name!r} could not be made: {_first_line(error)}; nothing was changed."
+            f"target_database: {name!r} could not be made: {ServerError.of(error).reason}; nothing was changed."
         ) from None
     try:
         for statement in rest:
@@ -267,7 +268,7 @@ def drop_patiently(target: Target, name: str, comment: str) -> str:
                 return f"Database {name!r} was changed by somebody else meanwhile, and was left alone."
         except (psycopg2.Error, RunbookError) as error:
             if time.monotonic() > end:
-                why = error.message if isinstance(error, RunbookError) else type(error).__name__
+                why = error.message if isinstance(error, RunbookError) else ServerError.of(error).reason
                 return f"Database {name!r} is unfinished and could not be dropped ({why}); the next restore drops it."
         time.sleep(0.5)
 
@@ -275,10 +276,6 @@ def drop_patiently(target: Target, name: str, comment: str) -> str:
 def analyze(session: Session) -> None:
     """Gather the planner's statistics, since a restored database has none."""
     session.execute("ANALYZE")
-
-
-def _first_line(error: psycopg2.Error) -> str:
-    return str(error.diag.message_primary or type(error).__name__)
 
 
 # The programs ---------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import psycopg2.errors
 from ansible.module_utils.runbook.drivers import pitr
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.rollback import Counted, Restored, Room
+from ansible.module_utils.runbook.rules.server_error import ServerError
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -177,8 +178,8 @@ def count(
         # The connection is gone; what comes next would fail too.
         raise
     except psycopg2.Error as error:
-        # Its class only: the text may hold a value of a row.
-        return Counted(str(table.name), None, names, error=f"it could not be counted ({type(error).__name__})")
+        why = ServerError.of(error).reason
+        return Counted(str(table.name), None, names, error=f"it could not be counted ({why})")
     return Counted(
         str(table.name), int(found["rows"]), names, found["by_column"], found["by_commit"], found["oldest_commit"]
     )

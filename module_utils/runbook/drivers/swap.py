@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg2
 import psycopg2.errors
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.server_error import ServerError
 from ansible.module_utils.runbook.rules.swap import Connected, Database, Grant, Setting
 from psycopg2 import sql
 
@@ -210,17 +211,14 @@ def explained() -> Iterator[None]:
         ) from None
     except psycopg2.errors.InsufficientPrivilege as error:
         raise RunbookError(
-            f"login_user: the server refuses ({_first_line(error)}), and no name was changed; connect as a superuser."
+            f"login_user: the server refuses ({ServerError.of(error).reason}), and no name was changed; connect as a "
+            "superuser."
         ) from None
     except (psycopg2.errors.InvalidCatalogName, psycopg2.errors.DuplicateDatabase) as error:
         raise RunbookError(
-            f"A database was renamed or dropped meanwhile ({_first_line(error)}); no name was changed, run again."
+            f"A database was renamed or dropped meanwhile ({ServerError.of(error).reason}); no name was changed, run "
+            "again."
         ) from None
-
-
-def _first_line(error: Any) -> str:
-    # Of statements that name databases and roles only, the server's first line holds no row.
-    return str(error.diag.message_primary or "no reason given")
 
 
 def exchange(session: Session, statements: Sequence[sql.Composable], door: Doorkeeper) -> float:
@@ -237,7 +235,7 @@ def exchange(session: Session, statements: Sequence[sql.Composable], door: Doork
         # Two reasons have this code; the second names a current database, which the module has refused before.
         named = ", ".join(sorted(door.refused)) or "the application"
         raise RunbookError(
-            f"Sessions of {named} did not go ({_first_line(error)}), so no name was changed; end them, or connect as a "
-            "superuser or a member of pg_signal_backend, and run again."
+            f"Sessions of {named} did not go ({ServerError.of(error).reason}), so no name was changed; end them, or "
+            "connect as a superuser or a member of pg_signal_backend, and run again."
         ) from None
     return time.monotonic() - begun

@@ -14,6 +14,7 @@ import psycopg2.errors
 from ansible.module_utils.runbook.drivers import postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+from ansible.module_utils.runbook.rules.server_error import ServerError
 from ansible.module_utils.runbook.rules.vacuum import (
     BLOCK_BYTES,
     Figures,
@@ -480,17 +481,8 @@ class Pass:
 
 
 def cause(error: psycopg2.Error) -> str:
-    """Why a statement failed, without the content of a row.
-
-    Messages about damaged files and lack of resources hold none. Others may: a function in an index's expression can
-    quote the value that it stumbled over.
-    """
-    code = error.pgcode
-    if code is None or code[:3] == "57P":
-        return "its connection was lost"
-    if code[:2] in ("XX", "58", "53"):
-        return f"{code}: {error.diag.message_primary}"
-    return f"{type(error).__name__}, SQLSTATE {code}; the server's log has the details"
+    """Why a statement failed, without the content of a row."""
+    return ServerError.of(error).reason
 
 
 @contextlib.contextmanager

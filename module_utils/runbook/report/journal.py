@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.rules.record import parse_journal, redact, timestamp
+from ansible.module_utils.runbook.rules.text import all_visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,8 @@ class Journal:
         :raises OSError: it could not be written; the file may then end in a torn line
         """
         stamp = timestamp(self._clock() if at_s is None else at_s)
-        line = json.dumps({"event": event, "ts": stamp} | redact(fields, self.secrets), default=str).encode() + b"\n"
+        said = all_visible(redact(fields, self.secrets))
+        line = json.dumps({"event": event, "ts": stamp} | said, default=str).encode() + b"\n"
         with self._lock:
             while line:
                 line = line[os.write(self._handle, line) :]

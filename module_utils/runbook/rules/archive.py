@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.text import as_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -489,7 +490,7 @@ def describe(plan: Plan, source: Table, archive: QualifiedName) -> str:
         lines += [f"  {partition.name}: {partition.rows:,} rows" for partition in plan.partitions]
     if plan.staying_rows:
         lines.append(f"{plan.staying_rows:,} old rows stay, because their partition is not old as a whole")
-    return "".join(f"{line}\n" for line in lines)
+    return as_lines(lines)
 
 
 def made(source: Table, name: QualifiedName) -> Table:

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.connection_failure import ConnectionFailure
 from ansible.module_utils.runbook.rules.manifest import Tools
+from ansible.module_utils.runbook.rules.server_error import told
+from ansible.module_utils.runbook.rules.text import as_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -162,7 +165,6 @@ _KNOWN = (
     (r"server closed the connection unexpectedly", "the server was stopped; start again when it answers"),
     (r"SSL SYSCALL error\S*|SSL connection has been closed unexpectedly", "the connection broke; start again"),
     (r"could not receive data from server\S*|could not connect to server", "the connection broke; start again"),
-    (r"connection to server .{1,80}? failed", "the server does not answer; start again when it does"),
     (r"relation \S+ does not exist", "it was dropped meanwhile; start again"),
     (r"missing chunk number \d+ for toast value \d+", "the table is damaged; restore it, and check the server's disks"),
     (r"could not read blocks? [\d.]+ in file \S+", "the table is damaged; check the server's disks"),
@@ -173,12 +175,20 @@ _KNOWN = (
 )
 
 
+_SERVER = re.compile(r"(?:ERROR|FATAL|PANIC):\s+(.*)")
+
+
 def explain_tool(program: str, code: int | None, stderr: str) -> str:
     """One sentence for a program of PostgreSQL that failed. Of the server's words only those are kept that hold no row.
 
     :param code: its exit code, negative for a signal
     """
-    text = " ".join(stderr.split())
+    failure = ConnectionFailure.of_program(stderr)
+    if failure is not None:
+        return f"{program} cannot connect: {failure}."
+    # What the server said is taken apart first; the program's own words quote no row.
+    servers = _SERVER.findall(stderr)
+    text = " ".join(told(said) for said in servers) if servers else " ".join(stderr.split())
     for known, cure in _KNOWN:
         found = re.search(known, text, re.IGNORECASE)
         if found:
@@ -247,7 +257,7 @@ def describe(database: str, tables: Sequence[Table], streams: Sequence[Sequence[
         size = bytes_text(sum(table.size_bytes for table in stream))
         biggest = ", ".join(str(table.name) for table in sorted(stream, key=lambda table: -table.size_bytes)[:5])
         lines.append(f"stream {number}: {len(stream)} tables, {size}{': ' + biggest if biggest else ''}")
-    return "\n".join(lines) + "\n"
+    return as_lines(lines)
 
 
 def roles_of(found: Mapping[str, object]) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from ansible.module_utils.runbook.rules.reindex import (
     UNPROVEN_BYTES,
     UNPROVEN_SHARE,
 )
+from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.vacuum import some
 
 if TYPE_CHECKING:
@@ -380,10 +381,10 @@ def fits(report: Report, *, left_s: float, pace: float) -> bool:
 
 def describe(reports: Iterable[Report]) -> str:
     """The plan, a line a table."""
-    return "".join(
+    return as_lines(
         f"{report.action} {report.label}: {report.reason}"
         f"{f', about {math.ceil(report.estimate_s):,} s' if report.estimate_s else ''}"
-        f"{'' if report.state == 'planned' else f' ({report.state.upper()})'}\n"
+        f"{'' if report.state == 'planned' else f' ({report.state.upper()})'}"
         for report in reports
     )
 

@@ -15,6 +15,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.rules.bloat import size
+from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.vacuum import some
 
 if TYPE_CHECKING:
@@ -233,9 +234,9 @@ def refreshable(reports: Iterable[Report]) -> list[str]:
 
 def describe(reports: Iterable[Report]) -> str:
     """The plan, a line an index."""
-    return "".join(
+    return as_lines(
         f"{report.work.action} {report.work.index.name}: {report.work.reason}"
-        f"{'' if report.state == 'planned' else f' ({report.state.upper()})'}\n"
+        f"{'' if report.state == 'planned' else f' ({report.state.upper()})'}"
         for report in reports
     )
 

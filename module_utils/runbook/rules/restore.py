@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import managed
 from ansible.module_utils.runbook.rules import manifest as manifests
+from ansible.module_utils.runbook.rules.connection_failure import ConnectionFailure
 from ansible.module_utils.runbook.rules.identifiers import MAX_IDENTIFIER_BYTES
+from ansible.module_utils.runbook.rules.server_error import told
 from ansible.module_utils.runbook.rules.swap import Marker, dated_name
+from ansible.module_utils.runbook.rules.text import as_lines
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -339,33 +342,50 @@ def major(version: str) -> int:
 #: A pg_restore that is newer than the server sets this first, and an older server knows nothing of it.
 _HARMLESS = re.compile(r'unrecognized configuration parameter "transaction_timeout"')
 _SAID = re.compile(r"^pg_restore: (?:error|fatal): (?P<text>.*)$")
-_COPY = re.compile(r'^(?P<head>COPY failed for table "(?:[^"]|"")*": ERROR:\s+)(?P<text>.*)$')
+#: What the server said, behind the program's own words.
+_SERVER = re.compile(r"^(?P<head>.*?)(?:ERROR|FATAL|PANIC):\s+(?P<text>.*)$")
+#: What the program was at, without the number and the owner.
+_ENTRY = re.compile(r"^pg_restore: from TOC entry \d+; \d+ \d+ (?P<what>.*) \S+$")
+#: The step that no row takes part in.
+DEFINITIONS = "the definitions"
 
 
-def said_errors(lines: Sequence[str]) -> list[str]:
+def said_errors(lines: Sequence[str], *, has_rows: bool = True) -> list[str]:
     """Errors that pg_restore told, without those that mean nothing and without anything of a row.
 
+    :param has_rows: the server may have quoted a row; where it works on definitions alone it cannot
+
     >>> said_errors(['pg_restore: error: could not execute query: ERROR:  role "app" does not exist', 'DETAIL: x'])
-    ['could not execute query: ERROR:  role "app" does not exist']
+    ['could not execute query: ERROR: role "app" does not exist']
     >>> said_errors(['pg_restore: error: COPY failed for table "t": ERROR:  invalid input syntax for type json: "x"'])
-    ['COPY failed for table "t": ERROR:  invalid input syntax for type json']
+    ['COPY failed for table "t": ERROR: invalid input syntax for type json']
+    >>> said_errors(['pg_restore: from TOC entry 9; 1259 16 INDEX public i app',
+    ...              'pg_restore: error: could not execute query: ERROR:  4711 is no age'])
+    ["could not execute query: ERROR: its text stays in the server's log, at INDEX public i"]
     """
-    found = []
+    found, entry = [], ""
     for line in lines:
+        at = _ENTRY.match(line)
+        entry = at["what"] if at else entry
         said = _SAID.match(line)
         if not said or _HARMLESS.search(line):
             continue
-        copy = _COPY.match(said["text"])
-        # Behind COPY's own words the server may quote a value.
-        found.append(
-            copy["head"].replace("\t", " ") + copy["text"].split('"')[0].rstrip(" :") if copy else said["text"]
-        )
+        server = _SERVER.match(said["text"])
+        if not server:
+            found.append(" ".join(said["text"].split()))
+            continue
+        text = told(server["text"]) if has_rows else " ".join(server["text"].split())
+        text = text or f"its text stays in the server's log{f', at {entry}' if entry else ''}"
+        found.append(f"{server['head']}ERROR: {text}")
     return found
 
 
 def explain(program_said: Sequence[str], *, step: str, target: str) -> str:
     """One sentence for a program that failed."""
-    errors = said_errors(program_said) or managed.said_errors(program_said)
+    failure = ConnectionFailure.of_program("\n".join(program_said))
+    if failure is not None:
+        return f"pg_restore cannot connect for {step} of {target}: {failure}."
+    errors = said_errors(program_said, has_rows=step != DEFINITIONS) or managed.said_errors(program_said)
     text = " ".join(errors[0].split()).rstrip(".") if errors else "it ended without a word"
     cure = "look at the server's log"
     for pattern, better in (
@@ -405,4 +425,4 @@ def describe(chosen: Plan, jobs: int) -> str:
         *(f"make the role {name}, without login" for name in chosen.roles),
         *(f"leave out the extension {name}" for name in chosen.without),
     ]
-    return "".join(f"{line}\n" for line in lines)
+    return as_lines(lines)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.identifiers import MAX_IDENTIFIER_BYTES
+from ansible.module_utils.runbook.rules.text import as_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -272,7 +273,7 @@ def describe(chosen: Plan) -> str:
         f"setting: {each.name} = {each.value}{f' (role {each.role})' if each.role else ''}" for each in living.settings
     ]
     lines += [f"privilege: {each.privilege} to {each.grantee or 'PUBLIC'}" for each in living.grants]
-    return "".join(f"{line}\n" for line in lines)
+    return as_lines(lines)
 
 
 def sentence(chosen: Plan, *, ended: int, closed_s: float) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+from ansible.module_utils.runbook.rules.text import as_lines
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -473,8 +474,8 @@ class Report:
 
 def describe(works: Iterable[Work]) -> str:
     """The plan, a line a table."""
-    return "".join(
-        f"{work.action} {work.table.name}: {work.reason}{'' if work.table.permitted else ' (NOT PERMITTED)'}\n"
+    return as_lines(
+        f"{work.action} {work.table.name}: {work.reason}{'' if work.table.permitted else ' (NOT PERMITTED)'}"
         for work in works
     )
 

@@ -5,6 +5,7 @@ _ANSIBLE_ARGS: bytes | None
 _ANSIBLE_PROFILE: str | None
 
 class AnsibleModule:
+    argument_spec: dict[str, Any]
     params: dict[str, Any]
     check_mode: bool
     no_log_values: set[str]
