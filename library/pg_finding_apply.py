@@ -93,8 +93,8 @@ changed:
   returned: always
 status:
   description:
-    - V(ok), also where the finding does not stand any more; V(breach) where it stands and was not cured; V(unknown)
-      where nobody can tell now whether it stands.
+    - V(ok) where it was cured; V(breach) where it was not, or does not stand (any more); V(unknown) where nobody can
+      tell now whether it stands.
   type: str
   returned: always
 id:
@@ -202,7 +202,7 @@ def _apply(context: Context, session: postgres.Session, kind: str) -> dict[str, 
     work = cures.work(params["finding"], found, unknown, indexes=reindex.read(session, {}, {}), tables=tables)
     result: dict[str, Any] = {
         "changed": False,
-        "status": "ok",
+        "status": "breach",
         "id": params["finding"],
         "state": "not_standing",
         "nearest": cures.nearest(params["finding"], found) if work is None else None,

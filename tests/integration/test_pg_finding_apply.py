@@ -122,7 +122,8 @@ def test_a_cure_is_applied_once(defects: Database, finding: str, statement: str,
     assert (done.result["size_after_bytes"] or 0) > 0 or not made
 
     again = apply(defects, finding, unused_after_days=days)
-    assert not again.failed
+    assert again.failed
+    assert again.result["msg"].startswith("Not applied: ")
     assert (again.result["state"], again.result["changed"]) == ("not_standing", False)
     assert again.result["executed_queries"] == []
 
@@ -148,7 +149,9 @@ def test_a_finding_that_no_longer_stands_is_not_applied(defects: Database):
     until(lambda: defects.one("SELECT pg_stat_get_numscans('message_body_idx'::regclass)"))
     before = indexes(defects)
     outcome = apply(defects, finding)
-    assert (outcome.result["state"], outcome.result["changed"]) == ("not_standing", False)
+    assert outcome.failed
+    assert (outcome.result["state"], outcome.result["status"]) == ("not_standing", "breach")
+    assert not outcome.result["changed"]
     assert indexes(defects) == before
 
 
@@ -188,7 +191,7 @@ def test_a_slip_of_the_pen_is_told(defects: Database):
     before = indexes(defects)
     outcome = apply(defects, "unused_index:public.message.message_body_ix")
     assert (outcome.result["state"], outcome.result["changed"]) == ("not_standing", False)
-    assert "the nearest that does is unused_index:public.message.message_body_idx." in outcome.result["msg"]
+    assert "The nearest that stands is unused_index:public.message.message_body_idx." in outcome.result["msg"]
     assert indexes(defects) == before
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible.module_utils.runbook.rules import indexes as rule
 from ansible.module_utils.runbook.rules.findings import Estimate
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.indexes import Catalog, ForeignKey, Index, Indexes, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NOW = datetime(2026, 3, 8, 2, 0, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=90)
@@ -141,9 +145,26 @@ def test_a_partitioned_index_is_unused_if_all_of_its_parts_are():
 # --- duplicate and redundant ------------------------------------------------------------------------------------------
 
 
-def test_of_two_equal_ones_the_younger_is_a_duplicate():
+def test_of_two_equal_ones_the_later_name_is_a_duplicate():
     found, _ = judged(catalog(index(2, "i", "1 2", **USED), index(3, "j", "1 2")))
     assert found == {"duplicate_index:public.t.j": ('DROP INDEX CONCURRENTLY "public"."j"',)}
+
+
+def test_ids_depend_on_names_alone():
+    """A restore gives everything another OID, and the server no order of its own."""
+    columns = ("1", "1", "1 2", "1 3", "1 2 3")
+    named = [(f"i{number}", of) for number, of in enumerate(columns)]
+    keys = [replace(KEY, name=f"fk{number}", columns=KEY.columns) for number in range(3)]
+
+    def ids(oids: Sequence[int]) -> Any:
+        made = [index(oid, one, of, **USED) for oid, (one, of) in zip(oids, named, strict=True)]
+        turned = [replace(key, oid=oid) for oid, key in zip(oids, keys, strict=False)]
+        order: list[Any] = sorted([*made, *turned], key=lambda one: one.oid)
+        return judged(catalog(table(), REFERENCED, *order))[0]
+
+    first = ids(range(100, 105))
+    assert first
+    assert all(ids(oids) == first for oids in itertools.permutations(range(100, 105)))
 
 
 @pytest.mark.parametrize(

@@ -199,8 +199,11 @@ def message(result: Mapping[str, Any]) -> str:
     """
     finding = result["id"]
     if result["state"] == "not_standing":
-        near = f"; the nearest that does is {result['nearest']}" if result["nearest"] else ""
-        return f"Nothing to do: {finding} does not stand (any more){near}."
+        near = f" The nearest that stands is {result['nearest']}." if result["nearest"] else ""
+        return (
+            f"Not applied: {finding} does not stand (any more). It was cured meanwhile, or the id is mistyped; review "
+            f"anew (playbooks/performance.yml), and take an id from that report.{near}"
+        )
     if result["state"] == "planned":
         return f"Would apply {finding}: {result['statement']}."
     if result["state"] == "done":

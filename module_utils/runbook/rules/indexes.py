@@ -260,7 +260,8 @@ def duplicates(indexes: Indexes, quote: Quote) -> list[Finding]:
                     not one.is_replica_identity,
                     one.constraint is None,
                     not one.is_unique,
-                    one.oid,
+                    # Not by OID, which a restore changes.
+                    one.name,
                 ),
             )
             for index in others:
@@ -302,7 +303,7 @@ def redundant(indexes: Indexes, quote: Quote, *, without: Iterable[str] = ()) ->
                 and index.included <= (one.included | one.columns)
             ]
             if wider:
-                better = min(wider, key=lambda one: (len(one.keys), indexes.size_bytes(one), one.oid))
+                better = min(wider, key=lambda one: (len(one.keys), indexes.size_bytes(one), one.name))
                 table = indexes.catalog.tables[table_oid]
                 found.append(_twin("redundant_index", "info", indexes, table, index, better, quote))
     return found
@@ -466,9 +467,9 @@ def missing_foreign_key_indexes(indexes: Indexes, quote: Quote, *, min_size_byte
     catalog = indexes.catalog
     by_oid = {key.oid: key for key in catalog.foreign_keys}
     lacking: dict[tuple[int, tuple[str, ...]], tuple[ForeignKey, list[Table]]] = {}
-    for key in catalog.foreign_keys:
-        table = catalog.tables.get(key.table_oid)
-        if table is None or table.kind != "r":
+    named = [(catalog.tables[key.table_oid], key) for key in catalog.foreign_keys if key.table_oid in catalog.tables]
+    for table, key in sorted(named, key=lambda pair: (pair[0].name, pair[1].name)):
+        if table.kind != "r":
             continue
         if any(indexes.serves(index, key.columns) for index in indexes.usable.get(table.oid, [])):
             continue
