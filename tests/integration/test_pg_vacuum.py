@@ -240,7 +240,7 @@ def test_tables_on_demand(lively: Database) -> None:
         ({"deadline_s": -5}, "deadline_s: -5 is too small"),
         ({"vacuum_scale_factor": -0.1}, "vacuum_scale_factor: -0.1 is no share"),
         ({"login_db": ""}, "login_db is empty"),
-        ({"login_db": "nowhere"}, "there is no database 'nowhere'"),
+        ({"login_db": "nowhere"}, "there is no database of that name"),
     ],
 )
 def test_bad_input_is_refused_before_anything_changes(lively: Database, options: dict[str, Any], sentence: str) -> None:

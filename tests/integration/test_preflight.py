@@ -119,8 +119,8 @@ def test_without_a_lease_nothing_is_written(database, preflight):
         ("approval", {"confirm": "production"}, "'production' was confirmed, but this inventory is staging"),
         ("approval", {"job": "nightly"}, "not among the scheduled jobs of this inventory (none)"),
         ("target", {"login_host": "", "login_db": ""}, "login_host and login_db are empty"),
-        ("connection", {"login_db": "nowhere"}, "there is no database 'nowhere'"),
-        ("connection", {"login_user": "nobody"}, "there is no role 'nobody'"),
+        ("connection", {"login_db": "nowhere"}, "there is no database of that name"),
+        ("connection", {"login_user": "nobody"}, "there is no role of that name"),
         ("identity", {"system_identifier": ""}, "pin it: preflight_system_identifier: '"),
         ("identity", {"system_identifier": "42"}, "the inventory means cluster 42, and cluster"),
     ],
@@ -152,7 +152,7 @@ def test_a_server_that_never_answers_is_waited_for_in_bounds(database, preflight
         silent.listen()
         port = silent.getsockname()[1]
         outcome = preflight(dsn=f"host=127.0.0.1 port={port} user=app dbname=app connect_timeout=2")
-    assert "no answer within" in refused(outcome, database, "connection")
+    assert "no answer in time" in refused(outcome, database, "connection")
 
 
 @pytest.mark.parametrize(
