@@ -42,6 +42,15 @@ options:
       - Rows older than this number of days (of 24 hours) are moved. At least 1.
     type: int
     required: true
+  allow_triggers:
+    description:
+      - Names of triggers that may fire, because somebody has looked at them. Without it the task refuses a source whose
+        triggers fire when rows are deleted, and an archive whose triggers fire once rows are stored, because what such
+        a trigger does elsewhere is not seen here. A C(BEFORE INSERT) trigger of the archive need not be named - what it
+        makes of a row is compared with what was taken.
+    type: list
+    elements: str
+    default: []
   max_rows:
     description:
       - If more rows than this are to be moved, nothing is, and the task fails. No limit if unset.
@@ -253,6 +262,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import archive as driver
+from ansible.module_utils.runbook.drivers import archive_catalog as catalog
 from ansible.module_utils.runbook.drivers import archive_rows as rows
 from ansible.module_utils.runbook.drivers import lease, postgres
 from ansible.module_utils.runbook.errors import RunbookError
@@ -288,6 +298,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
         "archive": {"type": "str", "required": True},
         "timestamp_column": {"type": "str", "default": "created_at"},
         "older_than_days": {"type": "int", "required": True},
+        "allow_triggers": {"type": "list", "elements": "str", "default": []},
         "max_rows": {"type": "int"},
         "target_batch_ms": {"type": "int", "default": 50},
         "deadline_s": {"type": "int", "default": 3600},
@@ -327,20 +338,22 @@ def prepare(context: Context, session: postgres.Session, cutoff: datetime) -> Jo
     source_name = parse_qualified(params["source"], option="source")
     archive_name = parse_qualified(params["archive"], option="archive")
     column_name = params["timestamp_column"]
-    source = driver.read_table(session, source_name, event="DELETE")
+    source = catalog.read_table(session, source_name, event="DELETE")
     if source is None:
         database = session.target.database
         raise RunbookError(f"source: there is no table {source_name} in database {database!r}; check its name.")
-    archive = driver.read_table(session, archive_name, event="INSERT")
-    schema = driver.read_schema(session, archive_name.schema)
-    rules.refuse(source, archive, schema, archive_name, column_name)
+    archive = catalog.read_table(session, archive_name, event="INSERT")
+    schema = catalog.read_schema(session, archive_name.schema)
+    rules.refuse(source, archive, schema, archive_name, column_name, params["allow_triggers"])
     column = source.named(column_name)
     if params["max_replication_lag_bytes"]:
         # Refuses now, and not in the middle, a role that may not see the lag.
         driver.replication_lag_bytes(session)
     if source.partitioned_by == "r" and source.partition_columns == (column_name,):
-        source = replace(source, partitions=driver.read_partitions(session, source, column, cutoff))
+        source = replace(source, partitions=catalog.read_partitions(session, source, column, cutoff))
     way = rules.route(source, archive, column_name, session.server_version)
+    if way.strategy == "rows":
+        driver.require_deletable(session, source)
     counted = driver.count(session, source, column, cutoff)
     plan = rules.plan(source, archive, way, cutoff=cutoff, counted=counted, max_rows=params["max_rows"])
     return Job(plan, source, column, archive, archive_name)
@@ -404,7 +417,7 @@ class Run:
                 f"archive: {name} holds rows twice under the same {', '.join(self.source.key)}, so it can have "
                 "no unique index on it; delete the doubles first."
             ) from None
-        archive = driver.read_table(self.session, name, event="INSERT")
+        archive = catalog.read_table(self.session, name, event="INSERT")
         if archive is None:
             raise RunbookError(f"archive: {name} was dropped or renamed meanwhile; run again.")
         return archive
@@ -433,6 +446,7 @@ class Run:
     def move_rows(self, archive: rules.Table, guard: lease.Guard) -> None:
         """Go through the source until no old row is left that could be moved."""
         self.guard = guard
+        self.archive = archive
         self.mover = rows.Mover(self.session, self.source, archive, self.job.column, self.plan.cutoff)
         walk = rows.Walk(self.mover, self, self.clock, self.source)
         try:
@@ -468,7 +482,10 @@ class Run:
         target_ms = self.params["target_batch_ms"]
         begun = time.monotonic()
         with undisturbed():
-            moved = self.mover.move(scope, low, high, self.size, choice=choice, skip_locked=skip_locked)
+            try:
+                moved = self.mover.move(scope, low, high, self.size, choice=choice, skip_locked=skip_locked)
+            except driver.DifferentError as error:
+                raise RunbookError(rules.difference(self.source, self.archive, error.found)) from None
             took_s = time.monotonic() - begun
             if choice == "same":
                 self.tally.already += moved.rows

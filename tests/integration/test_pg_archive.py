@@ -521,7 +521,8 @@ def test_trigger_that_keeps_rows_keeps_them(table):
         "$$ BEGIN IF OLD.id % 1000 = 0 THEN RETURN NULL; END IF; RETURN OLD; END $$",
         "CREATE TRIGGER keeper BEFORE DELETE ON public.audit_log FOR EACH ROW EXECUTE FUNCTION public.keep()",
     )
-    outcome = archive(table)
+    refused(archive(table), "fires triggers (keeper)", "allow_triggers")
+    outcome = archive(table, allow_triggers=["keeper"])
     assert outcome.failed
     assert outcome.result["moved_rows"] == 2997
     assert "3 rows stay" in outcome.result["msg"]
@@ -536,6 +537,203 @@ def test_constraint_of_the_archive_forbids_rows(table):
     assert "no_a7" in outcome.result["msg"]
     assert "a7'" not in outcome.result["msg"]
     assert sum(counts(table)) == 3500
+
+
+# --- equality ---------------------------------------------------------------------------------------------------------
+
+
+def trigger(name: str, body: str, when: str, *, each: str = "ROW", table: str = ARCHIVE, deferred: bool = False) -> str:
+    """SQL for a trigger function and its trigger."""
+    kind = "CONSTRAINT TRIGGER" if deferred else "TRIGGER"
+    return (
+        f"CREATE FUNCTION public.{name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$; "
+        f"CREATE {kind} {name} {when} ON {table} {'DEFERRABLE INITIALLY DEFERRED' if deferred else ''} "
+        f"FOR EACH {each} EXECUTE FUNCTION public.{name}()"
+    )
+
+
+LATER = f"UPDATE {ARCHIVE} SET action = 'gone'; RETURN NULL;"
+CHANGES = {
+    "empties": ("details", trigger("scrub", "NEW.details := NULL; RETURN NEW;", "BEFORE INSERT")),
+    "rounds": (
+        "created_at",
+        trigger("scrub", "NEW.created_at := date_trunc('day', NEW.created_at); RETURN NEW;", "BEFORE INSERT"),
+    ),
+    # Equal as jsonb counts, and not the same.
+    "rewrites": ("details", trigger("scrub", "NEW.details := '{\"n\": 1.0}'; RETURN NEW;", "BEFORE INSERT")),
+    "one row": (
+        "action",
+        trigger("scrub", "IF NEW.id = 2500 THEN NEW.action := 'x'; END IF; RETURN NEW;", "BEFORE INSERT"),
+    ),
+    "after a row": ("action", trigger("scrub", LATER, "AFTER INSERT")),
+    "after all rows": ("action", trigger("scrub", LATER, "AFTER INSERT", each="STATEMENT")),
+    "at the end": ("action", trigger("scrub", LATER, "AFTER INSERT", deferred=True)),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "key"), [(each, "PRIMARY KEY") for each in CHANGES] + [("one row", ""), ("rewrites", "")]
+)
+def test_a_row_that_the_archive_changes_is_not_deleted(database, change, key):
+    """Whatever changes rows on their way, and with a key to find them by or without one."""
+    column, statement = CHANGES[change]
+    database.run(TABLE.replace("PRIMARY KEY", key), INDEX, rows(3000), KEPT.replace("PRIMARY KEY", key), statement)
+    if "AFTER" in statement:
+        refused(archive(database), "scrub", "allow_triggers")
+    outcome = archive(database, allow_triggers=["scrub"])
+    assert outcome.failed
+    result = outcome.result
+    assert f"something else in {column} than public.audit_log" in result["msg"]
+    assert "rolled back" in result["msg"]
+    assert "scrub" in result["msg"]
+    assert sum(counts(database)) == 3000
+    assert result["moved_rows"] == counts(database)[1]
+    assert result["moved_rows"] == 0 or change == "one row"
+    assert database.one("SELECT count(*) FROM public.audit_log WHERE id = 2500") == 1
+    assert database.one(f"SELECT count(*) FROM {ARCHIVE} WHERE action IN ('x', 'gone') OR details IS NULL") == 0
+
+
+def test_a_column_that_the_archive_generates_otherwise(database):
+    """A function may call itself immutable and change: what was stored is not what is stored anew."""
+    database.run(
+        "CREATE FUNCTION public.f(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'old ' || $1 $$",
+        TABLE.replace("details jsonb", "details text GENERATED ALWAYS AS (public.f(action)) STORED"), INDEX,
+        "INSERT INTO public.audit_log (created_at, action) SELECT '2020-01-01', 'a' FROM generate_series(1, 10)",
+        "CREATE TABLE public.audit_log_archive (LIKE public.audit_log INCLUDING ALL)",
+        "CREATE OR REPLACE FUNCTION public.f(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'new ' || $1 $$",
+    )  # fmt: skip
+    refused(archive(database), "something else in details", "DROP EXPRESSION")
+    assert counts(database) == (10, 0)
+
+
+def test_a_trigger_that_is_made_while_rows_move(database):
+    database.run(TABLE, INDEX, rows(4000), KEPT)
+    options = {"source": SOURCE, "archive": ARCHIVE, "older_than_days": 90}
+    process = module_process("pg_archive", database.login | options | {"max_wal_bytes_s": 300_000, "deadline_s": 20})
+    while database.one(f"SELECT count(*) FROM {ARCHIVE}") == 0:
+        time.sleep(0.01)
+    database.run(CHANGES["empties"][1])
+    result = json.loads(process.communicate(timeout=60)[0].splitlines()[-1])
+    assert result["failed"]
+    assert "something else in details" in result["msg"]
+    assert counts(database) == (4000 - result["moved_rows"], result["moved_rows"])
+    assert database.one(f"SELECT count(*) FROM {ARCHIVE} WHERE details IS NULL") == 0
+
+
+def test_rows_that_others_hold_are_compared_too(table):
+    """Where rows are left out one by one, another statement moves them."""
+    table.run(KEPT, CHANGES["one row"][1])
+    held = Holder(table, "SELECT FROM public.audit_log WHERE id = 2600 FOR UPDATE")
+    outcome = archive(table, lock_timeout_ms=20)
+    held.release()
+    assert outcome.failed
+    assert "something else in action" in outcome.result["msg"]
+    assert sum(counts(table)) == 3500
+    assert table.one(f"SELECT count(*) FROM {ARCHIVE} WHERE action = 'x'") == 0
+
+
+# --- the whole tree ---------------------------------------------------------------------------------------------------
+
+
+EVIDENCE = "CREATE TABLE public.evidence (id bigint, at timestamptz, FOREIGN KEY (id, at) REFERENCES {} ON DELETE {})"
+
+
+def test_a_foreign_key_to_a_partition_is_refused(database):
+    parted(database)
+    for action in ("CASCADE", "SET NULL", "NO ACTION"):
+        database.run("DROP TABLE IF EXISTS public.evidence", EVIDENCE.format("public.audit_log_p0", action))
+        refused(archive(database), "public.evidence", f"ON DELETE {action}")
+    assert database.one("SELECT count(*) FROM public.audit_log") == 4320
+
+
+def test_what_is_tied_to_the_table_above_is_refused(database):
+    """The source is itself a partition; the key and the publication are of the table above."""
+    parted(database)
+    leaf, there = "public.audit_log_p0", "public.a"
+    database.run("CREATE PUBLICATION told FOR TABLE public.audit_log", "CREATE TABLE public.a (LIKE public.audit_log)")
+    assert "told" in warnings(archive(database, check=True, source=leaf, archive=there))
+    database.run(EVIDENCE.format("public.audit_log", "CASCADE"))
+    refused(archive(database, source=leaf, archive=there), "public.evidence", "ON DELETE CASCADE")
+
+
+def test_a_trigger_of_a_partition_is_refused(database):
+    parted(database)
+    database.run("CREATE TABLE public.evidence AS SELECT id FROM public.audit_log")
+    purge = "DELETE FROM public.evidence WHERE id = OLD.id; RETURN OLD;"
+    database.run(trigger("purge", purge, "AFTER DELETE", table="public.audit_log_p0"))
+    refused(archive(database), "purge of public.audit_log_p0", "allow_triggers")
+    database.run("ALTER TABLE public.audit_log_p0 ENABLE ALWAYS TRIGGER purge")
+    refused(archive(database), "purge of public.audit_log_p0")
+    # This one fires for statements that name the partition itself; nothing does.
+    database.run(
+        "DROP TRIGGER purge ON public.audit_log_p0",
+        "CREATE TRIGGER other AFTER DELETE ON public.audit_log_p0 FOR EACH STATEMENT EXECUTE FUNCTION public.purge()",
+    )
+    assert not archive(database, check=True).failed
+    database.run("CREATE TRIGGER whole AFTER DELETE ON public.audit_log EXECUTE FUNCTION public.purge()")
+    refused(archive(database), "triggers (whole)")
+
+
+def test_what_is_tied_to_the_archive_is_refused(table):
+    table.run(
+        "CREATE TABLE public.users (id bigint PRIMARY KEY)",
+        KEPT.replace("id bigint PRIMARY KEY", "id bigint PRIMARY KEY REFERENCES public.users ON DELETE CASCADE"),
+    )
+    refused(archive(table), "to public.users ON DELETE CASCADE", "drop them")
+    table.run("DROP TABLE public.audit_log_archive", KEPT, "CREATE TABLE public.child () INHERITS (audit_log_archive)")
+    refused(archive(table), "inherit from public.audit_log_archive", "child")
+    table.run(
+        "DROP TABLE public.audit_log_archive CASCADE",
+        "CREATE TABLE public.audit_log_archive (LIKE public.audit_log)",
+        "ALTER TABLE public.audit_log INHERIT public.audit_log_archive",
+    )
+    refused(archive(table), "in one tree")
+    table.run(
+        "ALTER TABLE public.audit_log NO INHERIT public.audit_log_archive",
+        "DROP TABLE public.audit_log_archive CASCADE",
+        "CREATE TABLE public.audit_log_archive (LIKE public.audit_log) PARTITION BY RANGE (created_at)",
+        "CREATE FOREIGN DATA WRAPPER nowhere",
+        "CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere",
+        "CREATE FOREIGN TABLE public.far PARTITION OF public.audit_log_archive DEFAULT SERVER nowhere",
+    )
+    refused(archive(table), "foreign tables", "far")
+    table.run(
+        "DROP FOREIGN TABLE public.far", "CREATE UNLOGGED TABLE public.far PARTITION OF audit_log_archive DEFAULT"
+    )
+    refused(archive(table), "unlogged")
+    assert counts(table) == (3500, 0)
+
+
+# --- publications -----------------------------------------------------------------------------------------------------
+
+
+def test_a_published_source_without_replica_identity_is_refused(database):
+    parted(database)
+    expected = old(database)
+    database.run(
+        "CREATE TABLE public.audit_log_archive (LIKE public.audit_log, PRIMARY KEY (id, created_at))",
+        "ALTER TABLE public.audit_log_p1 REPLICA IDENTITY NOTHING",
+        "CREATE PUBLICATION out FOR TABLE public.audit_log WITH (publish_via_partition_root)",
+    )
+    planned = refused(archive(database, check=True), "published by out", '"audit_log_p1"', "REPLICA IDENTITY")
+    assert planned["msg"] == refused(archive(database))["msg"]
+    database.run("ALTER TABLE public.audit_log_p1 REPLICA IDENTITY DEFAULT")
+    outcome = archive(database)
+    assert done(outcome)["moved_rows"] == expected
+    assert "published by out" in warnings(outcome)
+
+
+def test_an_archive_that_is_published_where_its_source_is_not(table):
+    table.run(KEPT, "CREATE PUBLICATION told FOR TABLE public.audit_log_archive")
+    refused(archive(table), "told would publish", "public.audit_log_archive")
+    if table.one("SHOW server_version_num") >= "150000":
+        table.run("ALTER PUBLICATION told ADD TABLE public.audit_log WHERE (id > 5)")
+        refused(archive(table), "does not publish all of public.audit_log")
+        table.run("CREATE SCHEMA kept", "CREATE PUBLICATION kept FOR TABLES IN SCHEMA kept")
+        refused(archive(table, archive="kept.a"), "kept would publish", "kept.a")
+    table.run("DROP PUBLICATION told", "DROP TABLE public.audit_log_archive")
+    table.run("CREATE PUBLICATION every FOR ALL TABLES")
+    assert done(archive(table))["moved_rows"] == 3000
 
 
 # --- rights -----------------------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def test_nothing_speaks_against_good_tables():
         ({"columns": (column("id"), column("at", TIME))}, "it has id, at"),
         ({"columns": (column("created_at", "text"),)}, "of type text"),
         (
-            {"foreign_keys": (rules.ForeignKey("fk", "public.notes", "CASCADE"),)},
+            {"referrers": (rules.ForeignKey("fk", "public.notes", "CASCADE"),)},
             "fk of public.notes ON DELETE CASCADE",
         ),
     ],
@@ -87,6 +87,11 @@ def test_source_is_refused(change, word):
     [
         ({"name": SOURCE}, "the source itself"),
         ({"kind": "v"}, "not a table"),
+        ({"children": ("a", "b")}, "(a, b)"),
+        ({"foreign_partitions": ("public.far",)}, "public.far"),
+        ({"vanishing": (rules.ForeignKey("fk", "public.users", "CASCADE"),)}, "fk to public.users ON DELETE CASCADE"),
+        ({"publications": (rules.Publication("out", inserts=True, deletes=False),)}, "out would publish"),
+        ({"triggers": (rules.Trigger("t", "public.leaf"),)}, "(t of public.leaf)"),
         ({"persistence": "u"}, "SET LOGGED"),
         ({"rules": ("hush",)}, "(hush)"),
         ({"row_security": True}, "BYPASSRLS"),
@@ -104,9 +109,44 @@ def test_archive_is_refused(change, word):
     assert word in refused(archive=replace(KEPT, **change))
 
 
+def test_triggers_that_somebody_looked_at_may_fire():
+    source = replace(PLAIN, triggers=(rules.Trigger("t1", before_row=True),))
+    assert "(t1)" in refused(source=source)
+    rules.refuse(source, KEPT, THERE, ARCHIVE, "created_at", ["t1"])
+    rules.refuse(source, None, THERE, ARCHIVE, "created_at", ["t1"])
+    archive = replace(KEPT, triggers=(rules.Trigger("t2"), rules.Trigger("t3", before_row=True)))
+    assert "(t2)" in refused(archive=archive)
+    rules.refuse(PLAIN, archive, THERE, ARCHIVE, "created_at", ["t2"])
+
+
+def test_an_archive_is_published_no_further_than_its_source():
+    def published(*, filtered=False):
+        return (rules.Publication("out", inserts=True, deletes=True, filtered=filtered),)
+
+    archive, schema = replace(KEPT, publications=published()), replace(THERE, publications=published())
+    assert "out would publish" in refused(archive=archive)
+    assert "out would publish" in refused(source=replace(PLAIN, publications=published(filtered=True)), archive=archive)
+    assert "out would publish" in refused(archive=None, schema=schema)
+    source = replace(PLAIN, publications=published())
+    rules.refuse(source, archive, THERE, ARCHIVE, "created_at")
+    rules.refuse(source, None, schema, ARCHIVE, "created_at")
+    assert "subscribers are told of every row" in make(source).warnings[0]
+
+
+def test_a_difference_names_columns_and_the_cure():
+    archive = replace(KEPT, triggers=(rules.Trigger("scrub"),))
+    said = rules.difference(PLAIN, archive, rules.Difference(500, 0, ("body",)))
+    for word in ("something else in body", "500 rows was rolled back", "(scrub)"):
+        assert word in said
+    assert "took in fewer rows" in rules.difference(PLAIN, archive, rules.Difference(500, 3))
+    generated = replace(KEPT, columns=(*COLUMNS[:2], column("body", "jsonb", generated="'{}'")))
+    assert "DROP EXPRESSION" in rules.difference(PLAIN, generated, rules.Difference(1, 0, ("body",)))
+    assert "just now" in rules.difference(PLAIN, KEPT, rules.Difference(1, 0, ("body",)))
+
+
 def test_archive_in_the_sources_own_tree_is_refused():
-    tree = QualifiedName("public", "tree")
-    assert "public.tree" in refused(source=replace(PLAIN, root=tree), archive=replace(KEPT, root=tree))
+    tree = frozenset({1, 2})
+    assert "in one tree" in refused(source=replace(PLAIN, tree=tree), archive=replace(KEPT, tree=tree))
 
 
 def test_drift_names_every_column_at_once():
@@ -237,9 +277,10 @@ def test_cap_is_checked_against_the_plan():
 
 
 def test_warnings_name_triggers_and_missing_keys():
-    plan = make(replace(PLAIN, triggers=("t1",), indexes=(TIME_INDEX,)), replace(KEPT, triggers=("t2",)))
+    one, two = rules.Trigger("t1", "public.leaf"), rules.Trigger("t2", before_row=True)
+    plan = make(replace(PLAIN, triggers=(one,), indexes=(TIME_INDEX,)), replace(KEPT, triggers=(two,)))
     text = " ".join(plan.warnings)
-    assert "(t1)" in text
+    assert "(t1 of public.leaf)" in text
     assert "(t2)" in text
     assert "no primary key" in text
     assert make().warnings == ()

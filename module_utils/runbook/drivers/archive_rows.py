@@ -1,11 +1,13 @@
 """How rows get from a table to its archive: the statements, and the walk through the table.
 
-Every batch is one transaction that deletes rows and inserts the same ones. Rows never come to the client.
+Every batch is one transaction that deletes rows and inserts the same ones. Rows never come to the client. That they are
+the same ones is not concluded from their number: each row is compared with what the archive made of it, byte by byte
+(``*=``), which works for every type, and does not take 1.10 for 1.1 as equality would. One difference undoes the batch.
 
-There are two ways to make sure that they are the same ones. ``DELETE … RETURNING`` hands its rows to the ``INSERT``; it
-serves every case. Where no trigger stands in the way, the batches of the main walk copy the rows and then delete them
-in one REPEATABLE READ transaction instead: both statements see one snapshot, a row that somebody changes in between
-fails the transaction, and unequal counts undo it. That spares the server a second look at each row and a copy of it.
+The batches of the main walk copy the rows, and then delete those of which the archive holds the same bytes under the
+same key, in one REPEATABLE READ transaction: both statements see one snapshot, and a row that somebody changes in
+between fails the transaction. All else (no key, rows that others hold, keys that are taken, triggers of the source) is
+done by ``DELETE … RETURNING``, which hands its rows to the ``INSERT`` and is compared with what that returns.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import psycopg2
-import psycopg2.errors
 from ansible.module_utils.runbook.drivers.archive import (
     LOCK_PATIENCE_S,
+    DifferentError,
     KeyTakenError,
     LockedError,
     TooSlowError,
@@ -27,10 +29,11 @@ from ansible.module_utils.runbook.drivers.archive import (
 )
 from ansible.module_utils.runbook.drivers.postgres import table as identifier
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.archive import STAMP
+from ansible.module_utils.runbook.rules.archive import STAMP, Difference
 from psycopg2 import sql
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from ansible.module_utils.runbook.drivers.archive import Clock
@@ -93,40 +96,69 @@ class Mover:
     @classmethod
     def statements(cls, source: Table, archive: Table, column: Column, scope: Scope) -> list[sql.Composed]:
         """The statements of one batch of the main walk, with ``$1`` to ``$4`` in them."""
-        if scope == "ahead" and cls._is_plain(source, archive):
-            return [cls._copy(source, archive, column), cls._delete(source, column)]
+        if scope == "ahead" and cls._reads_back(source):
+            return [cls._copy(source, archive, column), cls._delete(source, archive, column)]
         return [cls.statement(source, archive, column, scope)]
 
     @staticmethod
-    def _is_plain(source: Table, archive: Table) -> bool:
-        """Whether all rows that are deleted or inserted are so: triggers and rules may do something else."""
-        return not (source.triggers or source.rules or archive.triggers or archive.rules or archive.partitioned_by)
+    def _reads_back(source: Table) -> bool:
+        """Whether a row can be found again in the archive, and no trigger decides which rows are deleted."""
+        return bool(source.key) and not source.triggers
 
     @staticmethod
     def _fields(source: Table, archive: Table, column: Column) -> dict[str, sql.Composable]:
         names = [each.name for each in source.columns]
         # A column that the archive generates is filled by the archive.
-        filled = [name for name in names if not archive.named(name).generated]
+        filled = [place for place, name in enumerate(names) if not archive.named(name).generated]
         stamp = archive.stamped and not source.stamped
+        stamped = [sql.SQL("now()")] if stamp else []
+        places = [sql.Identifier(f"c{place}") for place in range(len(names))]
+        of_source = [sql.Identifier("s", name) for name in names]
         return {
             "source": identifier(source.name),
             "archive": identifier(archive.name),
             "column": sql.Identifier(column.name),
-            "returned": sql.SQL(", ").join(sql.SQL("s.{}").format(sql.Identifier(name)) for name in names),
-            "into": sql.SQL(", ").join(map(sql.Identifier, filled + ([STAMP] if stamp else []))),
+            "join": _same_key(source, "s"),
+            "same": _same_content(source, "s"),
+            "into": _list([*(sql.Identifier(names[place]) for place in filled), *([sql.Identifier(STAMP)] * stamp)]),
             "overriding": sql.SQL(" OVERRIDING SYSTEM VALUE" if any(each.identity for each in archive.columns) else ""),
-            "values": sql.SQL(", ").join([*map(sql.Identifier, filled), *([sql.SQL("now()")] if stamp else [])]),
+            "copied": _list([*(of_source[place] for place in filled), *stamped]),
+            # Within a statement that holds both tables, columns go by their places.
+            "places": _list(places),
+            "values": _list([*(places[place] for place in filled), *stamped]),
+            "returned": _list(of_source),
+            "stored": _list([sql.Identifier(name) for name in names]),
+            "moment": places[names.index(column.name)],
+            "differs": _differs(names),
         }
 
     @classmethod
     def _copy(cls, source: Table, archive: Table, column: Column) -> sql.Composed:
-        text = "INSERT INTO {archive} ({into}){overriding} SELECT {values} FROM {source} AS s WHERE {scope}"
+        text = "INSERT INTO {archive} ({into}){overriding} SELECT {copied} FROM {source} AS s WHERE {scope}"
         return sql.SQL(text).format(**cls._fields(source, archive, column), scope=_scope("span", column, "s"))
 
-    @staticmethod
-    def _delete(source: Table, column: Column) -> sql.Composed:
-        text = "DELETE FROM {source} AS s WHERE {scope}"
-        return sql.SQL(text).format(source=identifier(source.name), scope=_scope("span", column, "s"))
+    @classmethod
+    def _delete(cls, source: Table, archive: Table, column: Column) -> sql.Composed:
+        """Deletes the rows of which the archive holds the same bytes, and no others."""
+        text = "DELETE FROM {source} AS s USING {archive} AS a WHERE {scope} AND {join} AND {same}"
+        return sql.SQL(text).format(**cls._fields(source, archive, column), scope=_scope("span", column, "s"))
+
+    @classmethod
+    def _remaining(cls, source: Table, archive: Table, column: Column) -> sql.Composed:
+        """Query for what :meth:`_delete` left: rows that the archive lacks, and columns in which it holds others."""
+        fields = cls._fields(source, archive, column)
+        fields["found"] = sql.SQL(", ").join(
+            sql.SQL("bool_or(NOT {}::record *= {}::record) AS {}").format(
+                _row("s", [each.name]), _row("a", [each.name]), sql.Identifier(f"c{place}")
+            )
+            for place, each in enumerate(source.columns)
+        )
+        fields["key"] = sql.Identifier("a", source.key[0])
+        text = (
+            "SELECT count(*) AS rows, count(*) FILTER (WHERE {key} IS NULL) AS missing, {found}"
+            " FROM {source} AS s LEFT JOIN {archive} AS a ON {join} WHERE {scope}"
+        )
+        return sql.SQL(text).format(**fields, scope=_scope("span", column, "s"))
 
     @staticmethod
     def _limits(source: Table, column: Column) -> sql.Composed:
@@ -159,25 +191,35 @@ class Mover:
             # The end of the batch is found and used in one go: no way to the client and back in between.
             delete = (
                 "edge AS MATERIALIZED (SELECT e.{column} AS moment FROM {source} AS e WHERE e.{column} >= $1"
-                " AND e.{column} < $4 ORDER BY e.{column} OFFSET $3 LIMIT 1), moved AS (DELETE FROM {source} AS s WHERE"
-                " s.{column} >= $1 AND s.{column} < coalesce((SELECT moment FROM edge), $4) RETURNING {returned})"
+                " AND e.{column} < $4 ORDER BY e.{column} OFFSET $3 LIMIT 1), moved ({places}) AS ("
+                "DELETE FROM {source} AS s WHERE s.{column} >= $1 AND s.{column} < coalesce((SELECT moment FROM edge),"
+                " $4) RETURNING {returned})"
             )
             edge = "(SELECT moment::text FROM edge)"
         else:
             fields["picked"] = cls._pick(source, archive, column, scope, choice, skip_locked=skip_locked)
             delete = (
-                "moved AS (DELETE FROM {source} AS s USING ({picked}) AS picked"
+                "moved ({places}) AS (DELETE FROM {source} AS s USING ({picked}) AS picked"
                 " WHERE s.ctid = picked.row_id AND s.tableoid = picked.table_id RETURNING {returned})"
             )
             edge = "NULL"
         if choice == "same":
-            insert, rows = "", "count(*)"
+            insert, found = "", "count(*) AS rows, count(*) AS put, 0 AS differing, NULL AS differs"
+            rows = "(SELECT {moment} AS moment FROM moved) AS compared"
         else:
-            insert = ", inserted AS (INSERT INTO {archive} ({into}){overriding} SELECT {values} FROM moved RETURNING 1)"
-            # If fewer rows went in than came out, this divides by zero, and the statement undoes all it did.
-            rows = "count(*) / (count(*) = (SELECT count(*) FROM inserted))::int"
-        tail = "min({column})::text AS oldest, max({column})::text AS newest FROM moved"
-        return sql.SQL(f"WITH {delete}{insert} SELECT {rows} AS rows, {edge} AS edge, {tail}").format(**fields)
+            insert = (
+                ", inserted ({places}) AS ("
+                "INSERT INTO {archive} ({into}){overriding} SELECT {values} FROM moved RETURNING {stored})"
+            )
+            found = "count(taken) AS rows, count(put) AS put, count(differs) AS differing, max(differs) AS differs"
+            # Rows come back in the order in which they were put in. A full join never compares each with each.
+            rows = (
+                "(SELECT m.n AS taken, i.n AS put, m.{moment} AS moment, {differs} AS differs"
+                " FROM (SELECT row_number() OVER () AS n, moved.* FROM moved) AS m FULL JOIN"
+                " (SELECT row_number() OVER () AS n, inserted.* FROM inserted) AS i ON m.n = i.n) AS compared"
+            )
+        tail = f"min(moment)::text AS oldest, max(moment)::text AS newest FROM {rows}"
+        return sql.SQL(f"WITH {delete}{insert} SELECT {found}, {edge} AS edge, {tail}").format(**fields)
 
     @classmethod
     def _pick(
@@ -189,7 +231,7 @@ class Mover:
             "archive": identifier(archive.name),
             "scope": _scope(scope, column, "p"),
             "lock": sql.SQL(" FOR UPDATE OF p SKIP LOCKED" if skip_locked else ""),
-            "join": sql.SQL(" AND ").join(sql.SQL("a.{0} = p.{0}").format(sql.Identifier(name)) for name in source.key),
+            "join": _same_key(source, "p"),
             "same": _same_content(source, "p"),
         }
         text = "SELECT p.tableoid AS table_id, p.ctid AS row_id FROM {source} AS p"
@@ -295,44 +337,38 @@ class Mover:
     def move(
         self, scope: Scope, low: str, high: str, limit: int, *, choice: Choice = "all", skip_locked: bool = False
     ) -> Moved:
-        """Move rows in one transaction, which fails if fewer go in than come out.
+        """Move rows in one transaction, which fails if the archive does not hold the same afterwards.
 
         :param high: end of the scope; not used where that is ``ahead``
         :param limit: most rows
         :raises LockedError: rows or the table are held by somebody else
         :raises KeyTakenError: the archive holds one of their keys
         :raises TooSlowError: the statement timed out
-        :raises RunbookError: a trigger of the archive dropped rows; nothing of the batch was moved
+        :raises DifferentError: the archive dropped or changed rows; nothing of the batch was moved
         """
-        if scope == "ahead" and self._is_plain(self._source, self._archive):
+        if scope == "ahead" and self._reads_back(self._source):
             return self._copy_and_delete(low, limit)
         name = f"runbook_{scope}_{choice}_{'skip' if skip_locked else 'wait'}"
-        with told_apart():
+        with told_apart(), self._session.transaction():
             if name not in self._prepared:
                 text = self.statement(self._source, self._archive, self._column, scope, choice, skip_locked=skip_locked)
                 self._prepare(name, text, scope)
                 self._note(text)
-            try:
-                row = self._execute(name, low, high, limit)[0]
-            except psycopg2.errors.DivisionByZero as error:
-                if error.diag.context:
-                    # It happened in a trigger, and is not our check.
-                    raise
-                triggers = ", ".join(self._archive.triggers) or "of a partition"
-                raise RunbookError(
-                    f"archive: {self._archive.name} took in fewer rows than left the source, because a trigger drops "
-                    f"some ({triggers}); the batch was rolled back. Drop or disable that trigger."
-                ) from None
+            row = self._execute(name, low, high, limit)[0]
+            if row["put"] != row["rows"] or row["differing"]:
+                columns = tuple(filter(None, (row["differs"] or "").split("\n")))
+                raise DifferentError(Difference(row["rows"], row["rows"] - row["put"], columns))
         return Moved(row["rows"], row["oldest"], row["newest"], row["edge"])
 
     def _copy_and_delete(self, low: str, limit: int) -> Moved:
         """Move the next rows in the order of time; both statements see the same rows, or nothing is done."""
         source, archive, column = self._source, self._archive, self._column
         if "runbook_limits" not in self._prepared:
-            copy, delete = self._copy(source, archive, column), self._delete(source, column)
+            copy, delete = self._copy(source, archive, column), self._delete(source, archive, column)
             self._prepare("runbook_limits", self._limits(source, column), "span")
             self._prepare("runbook_copy", copy, "span")
             self._prepare("runbook_delete", delete, "span")
+            self._prepare("runbook_remaining", self._remaining(source, archive, column), "span")
             self._note(copy, delete)
         with told_apart(), self._session.transaction():
             self._session.query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -341,13 +377,17 @@ class Mover:
                 return Moved(0, None, None, limits["edge"])
             high = limits["edge"] or self.high
             copied = self._touched("runbook_copy", low, high, limit)
+            # What a deferred trigger does to the rows has to be done before they are compared.
+            self._session.query("SET CONSTRAINTS ALL IMMEDIATE")
             deleted = self._touched("runbook_delete", low, high, limit)
-            if copied != deleted:
-                raise RunbookError(
-                    f"source: of {copied:,} rows that were copied to {archive.name}, {deleted:,} could be deleted from "
-                    f"{source.name}, so the batch was rolled back; a trigger that was made just now may be the reason. "
-                    "Run again."
-                )
+            # A trigger may drop a row from the copy: then the numbers are equal, and the row is still here.
+            doubtful = deleted != copied or archive.triggers
+            left = self._execute("runbook_remaining", low, high, limit)[0] if doubtful else {"rows": 0}
+            if left["rows"]:
+                columns = [each.name for place, each in enumerate(source.columns) if left[f"c{place}"]]
+                raise DifferentError(Difference(deleted + left["rows"], left["missing"], tuple(columns)))
+            if deleted != copied:
+                raise DifferentError(Difference(deleted, deleted - copied))
         return Moved(deleted, limits["oldest"], limits["newest"], limits["edge"])
 
     def _touched(self, name: str, low: str, high: str, limit: int) -> int:
@@ -384,7 +424,6 @@ class Mover:
 
     def conflicts(self) -> int:
         """Old rows whose key the archive holds with other content."""
-        join = sql.SQL(" AND ").join(sql.SQL("a.{0} = s.{0}").format(sql.Identifier(name)) for name in self._source.key)
         with told_apart():
             row = self._session.query(
                 sql.SQL(
@@ -393,7 +432,7 @@ class Mover:
                 ).format(
                     source=identifier(self._source.name),
                     archive=identifier(self._archive.name),
-                    join=join,
+                    join=_same_key(self._source, "s"),
                     old=self._old,
                     same=_same_content(self._source, "s"),
                 )
@@ -417,13 +456,39 @@ def _scope(scope: Scope, column: Column, alias: str) -> sql.Composed:
     return sql.SQL(text).format(alias=sql.Identifier(alias), column=sql.Identifier(column.name))
 
 
+def _list(parts: Sequence[sql.Composable]) -> sql.Composed:
+    return sql.SQL(", ").join(parts)
+
+
+def _row(alias: str, names: Sequence[str]) -> sql.Composed:
+    return sql.SQL("ROW({})").format(_list([sql.Identifier(alias, name) for name in names]))
+
+
+def _same_key(source: Table, alias: str) -> sql.Composed:
+    """Condition: the same key as row ``a`` of the archive."""
+    return sql.SQL(" AND ").join(
+        sql.SQL("{} = {}").format(sql.Identifier("a", name), sql.Identifier(alias, name)) for name in source.key
+    )
+
+
 def _same_content(source: Table, alias: str) -> sql.Composed:
     """Row by row the same bytes, which also compares types that have no equality (json, xml)."""
+    names = [column.name for column in source.columns]
+    return sql.SQL("{}::record *= {}::record").format(_row(alias, names), _row("a", names))
 
-    def row(of: str) -> sql.Composable:
-        return sql.SQL(", ").join(sql.Identifier(of, column.name) for column in source.columns)
 
-    return sql.SQL("ROW({})::record *= ROW({})::record").format(row(alias), row("a"))
+def _differs(names: Sequence[str]) -> sql.Composed:
+    """Names of the columns in which a row ``m`` that was taken and the row ``i`` that was put in differ, or NULL."""
+    places = [f"c{place}" for place in range(len(names))]
+    each = sql.SQL(" || ").join(
+        sql.SQL("CASE WHEN {}::record *= {}::record THEN '' ELSE {} END").format(
+            _row("m", [place]), _row("i", [place]), sql.Literal(f"{name}\n")
+        )
+        for place, name in zip(places, names, strict=True)
+    )
+    return sql.SQL("CASE WHEN {}::record *= {}::record THEN NULL ELSE {} END").format(
+        _row("m", places), _row("i", places), each
+    )
 
 
 class Pace(Protocol):

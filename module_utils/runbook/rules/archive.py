@@ -14,7 +14,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.text import as_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from ansible.module_utils.runbook.rules.identifiers import QualifiedName
@@ -61,11 +61,36 @@ class Index:
 
 @dataclass(frozen=True)
 class ForeignKey:
-    """A foreign key of another table that points at the source."""
+    """A foreign key, and the other table of it."""
 
     name: str
     table: str
     on_delete: str
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """A trigger that fires on the rows that are moved."""
+
+    name: str
+    #: The partition that has it; empty where it is the named table itself.
+    table: str = ""
+    #: It is BEFORE … FOR EACH ROW: what it does to a row shows in the row that is stored.
+    before_row: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.table}" if self.table else self.name
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A publication that tells subscribers of a table's rows."""
+
+    name: str
+    inserts: bool
+    deletes: bool
+    #: It leaves out some of the rows or columns.
+    filtered: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,14 +126,18 @@ class Table:
     owned: bool = True
     rights: frozenset[str] = frozenset({"USAGE", "SELECT", "INSERT", "UPDATE", "DELETE"})
     row_security: bool = False
-    #: Enabled triggers that fire for each row or statement of a move.
-    triggers: tuple[str, ...] = ()
+    #: Enabled triggers that fire when rows are moved, those of partitions too.
+    triggers: tuple[Trigger, ...] = ()
     rules: tuple[str, ...] = ()
-    foreign_keys: tuple[ForeignKey, ...] = ()
+    #: Foreign keys that point at it, or at a table of its tree.
+    referrers: tuple[ForeignKey, ...] = ()
+    #: Foreign keys of its own that delete or change its rows when others are deleted elsewhere.
+    vanishing: tuple[ForeignKey, ...] = ()
+    publications: tuple[Publication, ...] = ()
     #: Tables that inherit from it; partitions are not meant.
     children: tuple[str, ...] = ()
-    #: The topmost partitioned table that it belongs to, itself where it belongs to none.
-    root: QualifiedName | None = None
+    #: Object ids of all tables that stand in one tree with it, of partitions or of inheritance.
+    tree: frozenset[int] = frozenset()
     #: pg_partitioned_table.partstrat: r range, l list, h hash; empty where it is not partitioned
     partitioned_by: str = ""
     partition_columns: tuple[str, ...] = ()
@@ -150,24 +179,54 @@ class Schema:
 
     exists: bool
     may_create: bool
+    #: Publications of all its tables.
+    publications: tuple[Publication, ...] = ()
 
 
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(names)
+def _names(names: Iterable[object]) -> str:
+    return ", ".join(map(str, names))
 
 
-def refuse(source: Table, archive: Table | None, schema: Schema, archive_name: QualifiedName, column: str) -> None:
+def refuse(
+    source: Table,
+    archive: Table | None,
+    schema: Schema,
+    archive_name: QualifiedName,
+    column: str,
+    allow_triggers: Sequence[str] = (),
+) -> None:
     """Refuse what must not be moved, before anything is.
 
+    :param allow_triggers: names of triggers that somebody has looked at, and that may fire
     :raises RunbookError: one sentence that names what was found, and the cure
     """
     found = _refuse_source(source, column)
     if found is None and archive is None:
-        found = _refuse_making(schema, archive_name)
+        found = _refuse_making(source, schema, archive_name)
     elif found is None and archive is not None:
         found = _refuse_archive(source, archive) or _refuse_drift(source, archive)
+    found = found or _refuse_triggers(source, archive, allow_triggers)
     if found is not None:
         raise RunbookError(found)
+
+
+def _refuse_triggers(source: Table, archive: Table | None, allowed: Sequence[str]) -> str | None:
+    """Refuse triggers whose work is not seen by comparing rows: they may do anything to anything."""
+    unseen = [each for each in source.triggers if each.name not in allowed]
+    if unseen:
+        return (
+            f"source: taking rows out of {source.name} fires triggers ({_names(unseen)}), and "
+            "what they do elsewhere is not seen here; look at them, then name them in allow_triggers or disable them."
+        )
+    after = [each for each in archive.triggers if not each.before_row] if archive else []
+    unseen = [each for each in after if each.name not in allowed]
+    if archive and unseen:
+        return (
+            f"archive: rows put into {archive.name} fire triggers ({_names(unseen)}) once they "
+            "are stored, and what they do then is not seen here; look at them, then name them in allow_triggers or "
+            "disable them."
+        )
+    return None
 
 
 def _refuse_source(source: Table, column: str) -> str | None:
@@ -205,13 +264,24 @@ def _refuse_source(source: Table, column: str) -> str | None:
             f"timestamp_column: {column!r} of {source.name} is of type {found.type}; "
             "name a column of type timestamptz, timestamp or date."
         )
-    if source.foreign_keys:
-        keys = _names([f"{key.name} of {key.table} ON DELETE {key.on_delete}" for key in source.foreign_keys])
+    if source.referrers:
+        keys = _names([f"{key.name} of {key.table} ON DELETE {key.on_delete}" for key in source.referrers])
         return (
-            f"source: foreign keys point at {source.name} ({keys}), so rows that are taken out of it would be missed, "
-            "or take others with them; archive the referring tables first and drop those keys."
+            f"source: foreign keys point at {source.name} or its tree ({keys}), so rows that are taken out of it would "
+            "be missed, or take others with them; archive the referring tables first and drop those keys."
         )
     return None
+
+
+def _told_more(archive: QualifiedName, source: Table, publications: Sequence[Publication]) -> str | None:
+    told = {each.name for each in source.publications if each.inserts and not each.filtered}
+    telling = [each.name for each in publications if each.inserts and each.name not in told]
+    if not telling:
+        return None
+    return (
+        f"archive: {_names(telling)} would publish what is put into {archive}, and does not publish all of "
+        f"{source.name}, so subscribers would get rows that they were never to have; leave the archive out of it."
+    )
 
 
 def _missing_right(option: str, name: QualifiedName, missing: Sequence[str]) -> str:
@@ -220,7 +290,7 @@ def _missing_right(option: str, name: QualifiedName, missing: Sequence[str]) -> 
     return f"{option}: this role lacks {_names(missing)} on {name}; grant it."
 
 
-def _refuse_making(schema: Schema, name: QualifiedName) -> str | None:
+def _refuse_making(source: Table, schema: Schema, name: QualifiedName) -> str | None:
     if not schema.exists:
         return f"archive: there is no schema {name.schema!r} for {name}; create it, or name another."
     if not schema.may_create:
@@ -228,17 +298,26 @@ def _refuse_making(schema: Schema, name: QualifiedName) -> str | None:
             f"archive: {name} does not exist, and this role may not create it in schema {name.schema!r}; "
             "grant CREATE on the schema, or create the table as its owner."
         )
-    return None
+    return _told_more(name, source, schema.publications)
 
 
 def _refuse_archive(source: Table, archive: Table) -> str | None:
+    return (
+        _refuse_place(source, archive)
+        or _refuse_ties(archive)
+        or _told_more(archive.name, source, archive.publications)
+        or _refuse_rights(source, archive)
+    )
+
+
+def _refuse_place(source: Table, archive: Table) -> str | None:
     if archive.name == source.name:
         return f"archive: {archive.name} is the source itself; name another table."
     if archive.kind not in "rp":
         return f"archive: {archive.name} is not a table; name a table, or a name that is still free."
-    if archive.root is not None and archive.root == source.root:
+    if archive.tree & source.tree:
         return (
-            f"archive: {archive.name} and {source.name} belong to the same partitioned table {archive.root}; "
+            f"archive: {archive.name} and {source.name} stand in one tree of partitions or inheritance; "
             "name a table outside it."
         )
     if archive.persistence != "p" and source.persistence == "p":
@@ -246,10 +325,34 @@ def _refuse_archive(source: Table, archive: Table) -> str | None:
             f"archive: {archive.name} is unlogged, so a crash of the server would empty it; "
             "ALTER TABLE … SET LOGGED first."
         )
+    return None
+
+
+def _refuse_ties(archive: Table) -> str | None:
+    if archive.children:
+        return (
+            f"archive: tables inherit from {archive.name} ({_names(archive.children)}), and rows in them would be "
+            "taken for its own; name a table that nothing inherits from."
+        )
+    if archive.foreign_partitions:
+        return (
+            f"archive: partitions of {archive.name} are foreign tables ({_names(archive.foreign_partitions)}), "
+            "which cannot be written in one transaction with it; detach them first."
+        )
+    if archive.vanishing:
+        keys = _names([f"{key.name} to {key.table} ON DELETE {key.on_delete}" for key in archive.vanishing])
+        return (
+            f"archive: foreign keys of {archive.name} ({keys}) delete or change what is archived when the row that "
+            "they point at is deleted; drop them first."
+        )
     if archive.rules:
         return (
             f"archive: {archive.name} has rules ({_names(archive.rules)}) that rewrite what is done; drop them first."
         )
+    return None
+
+
+def _refuse_rights(source: Table, archive: Table) -> str | None:
     if archive.row_security:
         return f"archive: row security is active on {archive.name} for this role; connect as a role with BYPASSRLS."
     missing = sorted({"USAGE", "SELECT", "INSERT"} - archive.rights)
@@ -305,13 +408,20 @@ def cautions(source: Table, archive: Table | None, column: str, null_rows: int) 
     said: list[str] = []
     if source.triggers:
         said.append(
-            f"{source.name} has triggers ({_names(source.triggers)}) that fire on the rows taken out of it; "
-            "a row that they keep is left where it is."
+            f"{source.name} has triggers ({_names(source.triggers)}) that fire on the rows taken "
+            "out of it; a row that they keep is left where it is."
         )
     if archive and archive.triggers:
         said.append(
-            f"{archive.name} has triggers ({_names(archive.triggers)}) that fire on the rows put into it; "
-            "a batch from which they drop a row is rolled back."
+            f"{archive.name} has triggers ({_names(archive.triggers)}) that fire on the rows put "
+            "into it; a batch of which they drop or change a row is rolled back."
+        )
+    telling = _names([each.name for each in source.publications if each.deletes])
+    if telling:
+        said.append(
+            f"{source.name} is published by {telling}: subscribers are told of every row that is deleted from it, and "
+            "delete it too; of partitions that are moved whole they are told nothing. To keep the rows there, leave "
+            "delete out of the publication's list publish."
         )
     if not source.key:
         said.append(
@@ -590,6 +700,36 @@ def undone(tally: Tally, plan: Plan, source: Table) -> str | None:
             f"{left - tally.conflicts:,} were locked by others, kept by a trigger, or came in late (run again)"
         )
     return f"{left:,} rows stay in {source.name}: {'; '.join(reasons)}."
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a batch would have made of the rows: those that were to move, those that the archive did not take."""
+
+    rows: int
+    #: Rows that the archive did not take in; negative where it took in more.
+    missing: int
+    #: Columns of which the archive held something else.
+    columns: tuple[str, ...] = ()
+
+
+def difference(source: Table, archive: Table, found: Difference) -> str:
+    """Why a batch was rolled back: the archive does not hold what was taken from the source. No content is named."""
+    if found.missing:
+        took = "fewer" if found.missing > 0 else "more"
+        what = f"took in {took} rows than left {source.name}"
+    elif found.columns:
+        what = f"held something else in {_names(found.columns)} than {source.name} did"
+    else:
+        what = f"did not hold the rows of {source.name}"
+    if archive.triggers:
+        named = _names(archive.triggers)
+        cure = f"Look at its triggers ({named}), and drop or disable the one that does it."
+    elif any(archive.named(name).generated for name in found.columns):
+        cure = "It generates that column anew; ALTER COLUMN … DROP EXPRESSION keeps what was there."
+    else:
+        cure = "Look for a trigger or a rule that was made just now, and run again."
+    return f"archive: {archive.name} {what}, so the batch of {found.rows:,} rows was rolled back. {cure}"
 
 
 def next_batch(asked: int, moved: int, duration_ms: float, target_ms: int) -> int:
