@@ -434,6 +434,7 @@ from ansible.module_utils.runbook.rules.backup_check import Check
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.swap import Marker, dated_name
 from ansible.module_utils.runbook.rules.text import as_lines
+from ansible.module_utils.runbook.rules.tool_warnings import said_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -604,6 +605,11 @@ class Drill:
         given = self.place()
         return s3.Store.from_params(given | ({"bucket": bucket} if bucket else {}))
 
+    def heard(self, program: str, said: str) -> None:
+        """Pass on what a program of the engine warned of."""
+        for warning in said_warnings(said):
+            self.context.warn(f"{program}: {warning}")
+
     def engine(self) -> engine_driver.Engine:
         """Barman's archive in it."""
         given = self.place()
@@ -614,6 +620,7 @@ class Drill:
             server=pitr_rules.check_name(self.params["server"], "server"),
             state=self.folder.path / "keys",
             params=given,
+            heard=self.heard,
         )
 
     def save(self, **facts: Any) -> None:

@@ -200,6 +200,13 @@ snapshot_at:
   description: Time of the snapshot by the server's clock. ISO 8601; empty in check mode.
   returned: always
   type: str
+missing:
+  description:
+    - What the backup is known to be without, one phrase each. It stands in the manifest, and in the sentence of each
+      proof.
+  returned: always
+  type: list
+  elements: str
 hash_coverage:
   description: What O(hash) was.
   returned: always
@@ -237,12 +244,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ansible.module_utils.runbook.drivers import backup as driver
+from ansible.module_utils.runbook.drivers import backup_gaps as gaps
 from ansible.module_utils.runbook.drivers import bucket, lease, postgres, s3, stream
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import backup as rules
 from ansible.module_utils.runbook.rules import content_hash as hashes
 from ansible.module_utils.runbook.rules import manifest as manifests
+from ansible.module_utils.runbook.rules.backup_gaps import Gap, sentences, without
+from ansible.module_utils.runbook.rules.tool_warnings import said_warnings
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -320,6 +330,7 @@ class Backup:
         self.streams: list[list[hashes.Table]] = []
         self.objects: list[manifests.Object] = []
         self.warnings: list[str] = []
+        self.gaps: list[Gap] = []
         self.dumped: dict[tuple[str, int], stream.Output] = {}
         self.programs = stream.Programs()
         self.hasher: driver.Hasher | None = None
@@ -395,6 +406,7 @@ class Backup:
             if "permission denied" not in error.message:
                 raise
             self.warnings.append(f"Roles and tablespaces are not in this backup. {error.message}")
+            self.gaps.append(Gap("globals", "roles, memberships and tablespaces"))
             return []
 
     def claim(self) -> None:
@@ -441,6 +453,7 @@ class Backup:
                 self.snapshot_at = source.snapshot_at
                 roles = rules.roles_of(driver.read_roles(snapshot.session))
                 extensions = driver.read_extensions(snapshot.session)
+                self.gaps = gaps.read(snapshot.session)
                 probe = driver.probe(self.target, self.method)
                 self.phase("snapshot_s")
                 self.run(snapshot, guard)
@@ -470,6 +483,7 @@ class Backup:
                 hash=manifests.HashInfo(self.method, self.params["hash"], probe),
                 dump_bytes=self.dump_bytes(),
                 warnings=tuple(self.warnings),
+                missing=sentences(self.gaps),
             )
             guard.renew()
             key = f"{self.home}{self.id}/{manifests.MANIFEST_NAME}"
@@ -506,6 +520,7 @@ class Backup:
                     future.result()
                 self.watch(snapshot, guard)
             self.objects = [each for future in dumps for each in future.result()]
+            self.warnings += said_warnings("\n".join(self.programs.said))
         finally:
             self.programs.kill()
             hasher.stop()
@@ -564,6 +579,7 @@ class Backup:
             size_bytes=sum(each.size_bytes for each in self.objects),
             duration_s=time.monotonic() - self.begun,
             coverage=self.params["hash"],
+            missing=sentences(self.gaps),
         )
 
     def result(self) -> dict[str, Any]:
@@ -588,6 +604,7 @@ class Backup:
             "phases": self.phases,
             "objects": len(self.objects),
             "snapshot_at": self.snapshot_at,
+            "missing": list(figures.missing),
             "hash_coverage": self.params["hash"],
             "plan": {
                 "tables": len(self.tables),
@@ -631,7 +648,9 @@ def core(context: Context) -> dict[str, Any]:
         backup.plan()
         if context.check_mode:
             session.executed_queries += driver.Snapshot.preview(backup.tables)
+            backup.gaps = gaps.read(session)
             message = rules.promise(target.database, where, backup.tables, backup.streams)
+            message += without(sentences(backup.gaps))
             return backup.result() | {"changed": True, "status": "ok", "msg": message}
         try:
             backup.act()

@@ -200,6 +200,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import bloat as bloat_rule
 from ansible.module_utils.runbook.rules import compact as rule
+from ansible.module_utils.runbook.rules.tool_warnings import said_warnings
 from ansible.module_utils.runbook.rules.vacuum import some
 
 #: Longest look into the catalogs, and longest wait of such a look for a lock.
@@ -318,6 +319,9 @@ def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
     if context.diff:
         result["diff"] = {"prepared": diff}
     _warn(context, session, reports, unknown)
+    for program, said in work.said if todo else ():
+        for warning in said_warnings(said):
+            context.warn(f"{program}: {warning}")
     if result["status"] == "breach":
         raise RunbookError(result.pop("msg"), **result)
     return result

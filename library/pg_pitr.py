@@ -354,6 +354,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import pitr as rules
 from ansible.module_utils.runbook.rules.text import as_lines
+from ansible.module_utils.runbook.rules.tool_warnings import said_warnings
 
 #: Options whose value must lie between two bounds.
 BOUNDS = {
@@ -421,6 +422,11 @@ def connect(context: Context) -> postgres.Session:
 def make_engine(context: Context) -> driver.Engine:
     """The engine, as the options say."""
     params = context.params
+
+    def heard(program: str, said: str) -> None:
+        for warning in said_warnings(said):
+            context.warn(f"{program}: {warning}")
+
     return driver.Engine(
         programs=driver.programs_folder(params["engine_bindir"]),
         store=s3.Store.from_params(params),
@@ -428,6 +434,7 @@ def make_engine(context: Context) -> driver.Engine:
         server=rules.check_name(params["server"], "server"),
         state=Path(params["restore_path" if params["action"] == "restore" else "state_dir"] or "").resolve(),
         params=params,
+        heard=heard,
     )
 
 

@@ -300,6 +300,7 @@ from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules import proof as proofs
 from ansible.module_utils.runbook.rules import restore as rules
 from ansible.module_utils.runbook.rules.swap import Marker
+from ansible.module_utils.runbook.rules.tool_warnings import said_warnings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -513,6 +514,9 @@ class Restore:
             ) from None
         except BaseException as error:
             raise self.failure(error) from None
+        finally:
+            for warning in said_warnings("\n".join(self.filler.programs.said)):
+                self.context.warn(warning)
         return self.succeed()
 
     def fill(self, schema: Path) -> None:

@@ -57,12 +57,68 @@ def options(database: Database, s3: S3, bucket: str, **more: Any) -> dict[str, A
 
 def backup(database: Database, s3: S3, bucket: str, *, check: bool = False, **more: Any) -> dict[str, Any]:
     outcome = run_module("pg_backup", options(database, s3, bucket, **more), check=check, diff=True)
-    assert not outcome.failed, outcome.result
+    assert not outcome.failed, outcome.result["msg"]
     return outcome.result
 
 
 def keys(s3: S3, bucket: str, prefix: str = "") -> list[str]:
     return [each["Key"] for each in s3.client().list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])]
+
+
+GAPS = (
+    "CREATE EXTENSION postgres_fdw",
+    "CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1')",
+    f"CREATE USER MAPPING FOR PUBLIC SERVER far OPTIONS (user 'u', password '{CANARY}')",
+    "CREATE FOREIGN TABLE public.elsewhere (a int) SERVER far",
+    f"""CREATE SUBSCRIPTION incoming CONNECTION 'host=127.0.0.1 port=9 password={CANARY}' PUBLICATION p
+        WITH (connect = false)""",
+    "CREATE TABLE public.owned AS SELECT 1 AS a FROM generate_series(1, 1000)",
+    "ALTER EXTENSION postgres_fdw ADD TABLE public.owned",
+    "CREATE TABLE public.partly AS SELECT i AS a FROM generate_series(1, 10) i",
+    "ALTER EXTENSION postgres_fdw ADD TABLE public.partly",
+    "CREATE TABLE public.wholly AS SELECT i AS a FROM generate_series(1, 10) i",
+    "ALTER EXTENSION postgres_fdw ADD TABLE public.wholly",
+    # As pg_extension_config_dump() leaves it.
+    """UPDATE pg_extension SET extconfig = ARRAY['public.partly'::regclass, 'public.wholly'::regclass]::oid[],
+       extcondition = ARRAY['WHERE a > 3', ''] WHERE extname = 'postgres_fdw'""",
+    "CREATE TABLE information_schema.hidden (a int)",
+)
+
+
+def test_what_pg_dump_leaves_out_is_said_and_kept(application: Database, s3: S3, bucket: str):
+    """A user that is no superuser gets less, and pg_dump ends with 0."""
+    user = f"least_{application.name}"
+    application.run(
+        *GAPS, f"CREATE ROLE {user} LOGIN", f"GRANT pg_read_all_data TO {user}",
+        f"ALTER DATABASE {application.name} SET app.timeout = '5s'",
+        f"GRANT CREATE ON DATABASE {application.name} TO {user}",
+    )  # fmt: skip
+    try:
+        result = backup(application, s3, bucket, login_user=user)
+        said = " | ".join(result["missing"])
+        for words in (
+            "subscription incoming", "user mapping far for public", "foreign table public.elsewhere",
+            "public.owned (1,000 rows), public.partly (3 rows)", "information_schema.hidden", "setting app.timeout",
+            "grants on the database itself",
+        ):  # fmt: skip
+            assert words in said, words
+        assert "wholly" not in said
+        assert "without the subscription incoming" in result["msg"]
+        assert "pg_dump: subscriptions not dumped" in str(result["warnings"])
+        kept = manifest_of(s3, bucket, result)
+        assert list(kept.missing) == result["missing"]
+        assert any("subscriptions not dumped" in each for each in kept.warnings)
+        assert CANARY not in fetch(s3, bucket, result["manifest"]).decode()
+        # Its superuser gets all of what pg_dump can take.
+        said = " | ".join(backup(application, s3, bucket, check=True)["missing"])
+        assert "public.owned" in said
+        assert "subscription" not in said
+        assert "mapping" not in said
+    finally:
+        application.run(
+            "ALTER SUBSCRIPTION incoming SET (slot_name = NONE)", "DROP SUBSCRIPTION incoming", f"DROP OWNED BY {user}",
+            f"DROP ROLE {user}",
+        )  # fmt: skip
 
 
 def fetch(s3: S3, bucket: str, key: str) -> bytes:

@@ -39,7 +39,7 @@ def stream(code: str, source: Any) -> Any:
     process = subprocess.Popen(
         [sys.executable, "-c", f"import os, sys; os.read(0, 1000); {code}"], stdin=subprocess.PIPE, stderr=stderr
     )
-    return restore._Stream(source, restore.Program(process, stderr, list))
+    return restore._Stream(source, restore.Program(process, stderr, list, []))
 
 
 def wait(stream_: Any) -> None:

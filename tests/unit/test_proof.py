@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -70,6 +71,27 @@ def test_what_does_not_agree_is_named(changes, status, named):
 )
 def test_what_was_not_compared_is_unknown_though_rows_agree(of_manifest, of_server):
     assert proof.judge(manifest(**of_manifest), found(**of_server)).status == "unknown"
+
+
+def test_what_the_backup_is_known_to_be_without_stands_in_the_sentence_and_the_document():
+    partly = manifest(missing=("the subscription s", "rows of ext.t"))
+    judged = proof.judge(partly, found())
+    assert judged.status == "ok"
+    assert judged.sentence().endswith("The backup is without the subscription s; without rows of ext.t.")
+    written = proof.document(
+        judged, partly, now=datetime(2026, 11, 24, tzinfo=UTC), run_id="r", server_version_num=150004, duration_s=1,
+        manifest_sha256="00",
+    )  # fmt: skip
+    assert list(proof.parse(written.to_bytes(), where="x").missing) == ["the subscription s", "rows of ext.t"]
+
+
+def test_a_proof_from_before_such_things_were_said_is_read():
+    written = proof.document(
+        proof.judge(manifest(), found()), manifest(), now=datetime(2026, 11, 24, tzinfo=UTC), run_id="r",
+        server_version_num=150004, duration_s=1, manifest_sha256="00",
+    )  # fmt: skip
+    older = {key: value for key, value in json.loads(written.to_bytes()).items() if key != "missing"}
+    assert proof.parse(json.dumps(older), where="x").status == "ok"
 
 
 def test_a_backup_hashed_in_an_older_way_is_unknown_and_says_so():

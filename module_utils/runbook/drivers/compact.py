@@ -422,6 +422,8 @@ class Compaction:
         :param outage_s: seconds from now for which VACUUM FULL may hold its lock
         """
         self.executed_queries: list[str] = []
+        #: What pg_repack said of each table: warnings may be among it, though it ended well.
+        self.said: list[tuple[str, str]] = []
         self._reports = list(reports)
         self._cleaning = {leftover.oid: leftover for leftover in cleaning}
         self._connect = connect
@@ -693,6 +695,7 @@ class Compaction:
                     process.wait()
                 self._clear(session, report, killed=killed)
             text = _read(said)
+        self.said.append((f"pg_repack of {report.label}", text))
         if self._files(session, report) != before:
             report.state, report.size_after_bytes = "done", total_bytes(session, report.oid)
         elif blocked is not None:

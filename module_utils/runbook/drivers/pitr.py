@@ -37,7 +37,7 @@ from ansible.module_utils.runbook.rules.pitr import Archiver, Setting
 from psycopg2 import sql
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ansible.module_utils.runbook.drivers.s3 import Store
 
@@ -77,6 +77,8 @@ class Engine:
     #: Folder for the credentials of the programs that PostgreSQL starts; those that we start get a file of their own.
     state: Path
     params: Mapping[str, Any] = field(repr=False)
+    #: Is told the name of each program that ended well, and its standard error: warnings may be among it.
+    heard: Callable[[str, str], None] = field(repr=False)
 
     @property
     def url(self) -> str:
@@ -207,20 +209,26 @@ class Engine:
             finally:
                 _end_group(process)
             err.seek(0)
+            said = self._hidden(err.read())
             if code != 0:
-                raise RunbookError(f"{name} ended with {code}: {self.reason(err.read())}", exit_code=code)
+                raise RunbookError(f"{name} ended with {code}: {self.reason(said)}", exit_code=code)
+            self.heard(name, said)
             out.seek(0)
             return out.read()
 
     def reason(self, text: str) -> str:
-        """The last complaint of a program, in one line, without a key."""
+        """The last complaint of a program, in one line."""
         lines = [line.partition(" ERROR: ")[2] or line for line in text.splitlines() if line.strip()]
         errors = [line for line in text.splitlines() if "ERROR" in line]
         last = (errors[-1].partition("ERROR")[2].lstrip(": ") if errors else lines[-1]) if lines else "it said nothing"
+        return " ".join(last.split())[:400]
+
+    def _hidden(self, text: str) -> str:
+        """The text without a key."""
         for option in ("secret_key", "session_token", "access_key"):
             if self.params[option]:
-                last = last.replace(self.params[option], "***")
-        return " ".join(last.split())[:400]
+                text = text.replace(self.params[option], "***")
+        return text
 
     # What lies in the bucket.
 

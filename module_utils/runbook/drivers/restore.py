@@ -356,9 +356,14 @@ class Program:
     """One pg_restore that runs."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], stderr: IO[bytes], errors: Callable[[Sequence[str]], list[str]]
+        self,
+        process: subprocess.Popen[bytes],
+        stderr: IO[bytes],
+        errors: Callable[[Sequence[str]], list[str]],
+        said: list[str],
     ) -> None:
         self.process = process
+        self._said = said
         self._stderr = stderr
         self._errors = errors
 
@@ -374,6 +379,8 @@ class Program:
         # It ends with 1 for harmless errors too, where it was told to go on after them.
         if self._errors(said) or code not in {0, 1} or (code == 1 and not said):
             raise Failed(said or [f"pg_restore: error: it was ended by signal {-code}" if code < 0 else ""])
+        # Its count of errors is of those that mean nothing.
+        self._said += [line for line in said if "errors ignored on restore" not in line]
         return True
 
     def said(self) -> list[str]:
@@ -425,7 +432,7 @@ class Filler:
         ]  # fmt: skip
         stdin = subprocess.PIPE if fed else subprocess.DEVNULL
         process = self.programs.start(command, stdin=stdin, stderr=stderr, env=self._environment)
-        return Program(process, stderr, self._errors)
+        return Program(process, stderr, self._errors, self.programs.said)
 
     def path(self, program: str) -> str:
         """Where a program lies."""

@@ -40,6 +40,8 @@ class Programs:
         self._running: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
         self._stopped = False
+        #: Standard error of those that ended well: warnings may be among it.
+        self.said: list[str] = []
 
     def start(self, words: Sequence[str], *, stdin: int, stderr: IO[bytes], env: Mapping[str, str] | None) -> Any:
         """Start a program whose output is read through a pipe.
@@ -88,6 +90,7 @@ class Output:
         :param explain: makes the sentence for a failure, of the program's name, exit code and last words
         :param source: what it reads; nothing where it is None
         """
+        self._programs = programs
         self._words = words
         self._explain = explain
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _end
@@ -147,6 +150,7 @@ class Output:
             raise self._feed_error
         if code != 0:
             raise RunbookError(self._explain(Path(self._words[0]).name, code, said))
+        self._programs.said.append(said)
 
 
 def compressed(source: Readable, level: int) -> Readable:

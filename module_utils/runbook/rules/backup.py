@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.backup_gaps import without
 from ansible.module_utils.runbook.rules.connection_failure import ConnectionFailure
 from ansible.module_utils.runbook.rules.manifest import Tools
 from ansible.module_utils.runbook.rules.server_error import told
@@ -225,6 +226,8 @@ class Figures:
     size_bytes: int
     duration_s: float
     coverage: str
+    #: What it is known to be without.
+    missing: Sequence[str] = ()
 
 
 def sentence(database: str, where: str, figures: Figures) -> str:
@@ -235,7 +238,7 @@ def sentence(database: str, where: str, figures: Figures) -> str:
     return (
         f"Backed up {database}, {figures.tables:,} tables with {rows}, to {where} in {figures.duration_s:.1f} s: "
         f"{bytes_text(figures.dump_bytes)} at {bytes_text(rate)}/s, {bytes_text(figures.size_bytes)} stored, "
-        f"{proof[figures.coverage]}."
+        f"{proof[figures.coverage]}.{without(figures.missing)}"
     )
 
 

@@ -136,8 +136,10 @@ class Manifest:
     hash: HashInfo
     #: Bytes that pg_dump gave, before compression.
     dump_bytes: int
-    #: What a reader should know, such as roles that could not be dumped.
+    #: What a reader should know: what the programs warned of, what could not be removed.
     warnings: tuple[str, ...] = ()
+    #: What is known not to be in it, one phrase each, as :func:`~..backup_gaps.sentences` says it.
+    missing: tuple[str, ...] = ()
 
     @property
     def size_bytes(self) -> int:

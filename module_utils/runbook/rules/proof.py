@@ -10,11 +10,12 @@ ends. It holds names and figures, no row.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import content_hash
+from ansible.module_utils.runbook.rules.backup_gaps import without
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class Proof:
     """All comparisons together."""
 
     tables: tuple[TableResult, ...] = field(default=())
+    #: What the backup is known to be without, and so is not compared.
+    missing: tuple[str, ...] = ()
 
     def named(self, status: Status) -> list[str]:
         """Names of the tables of that status."""
@@ -87,7 +90,8 @@ class Proof:
         """The outcome in one sentence, the first tables named."""
         total = len(self.tables)
         if self.status == "ok":
-            return f"All {total} comparisons agree with the backup ({self.rows:,} rows)."
+            agree = f"All {total} comparisons agree with the backup ({self.rows:,} rows)."
+            return agree + without(self.missing)
         kind: Status = "differs" if self.status == "breach" else "unknown"
         worst = [each for each in self.tables if each.status == kind]
         shown = "; ".join(f"{each.table}: {each.reason}" for each in worst[:_NAMED])
@@ -134,7 +138,7 @@ def judge(manifest: Manifest, found: Found) -> Proof:
     results.append(
         _compare(LARGE_OBJECTS, large, found.large_objects, found.large_objects_error, why, comparable=comparable)
     )
-    return Proof(tuple(results))
+    return Proof(tuple(results), manifest.missing)
 
 
 def _compare(
@@ -180,6 +184,8 @@ class Document:
     ok: int
     #: Those that are not ``ok``, each with ``table``, ``status``, ``expected_rows``, ``found_rows``, ``reason``.
     tables: Sequence[Mapping[str, Any]] = ()
+    #: What the backup was known to be without.
+    missing: Sequence[str] = ()
 
     def to_bytes(self) -> bytes:
         """As it is stored."""
@@ -214,6 +220,7 @@ def document(
         compared=len(proof.tables),
         ok=len(proof.named("ok")),
         tables=tuple(asdict(each) for each in proof.tables if each.status != "ok"),
+        missing=proof.missing,
     )
 
 
@@ -241,7 +248,8 @@ def parse(text: bytes | str, *, where: str) -> Document:
                 f"{where} has schema_version {version!r}, this project reads up to {SCHEMA_VERSION}; use the newer "
                 "version of the project that wrote it."
             )
-        read = Document(**{each.name: content[each.name] for each in fields(Document)})
+        wanted = [each.name for each in fields(Document) if each.name in content or each.default is MISSING]
+        read = Document(**{name: content[name] for name in wanted})
     except (ValueError, KeyError, TypeError, RecursionError):
         raise RunbookError(f"{where} is no proof of a backup; prove the backup again.") from None
     if read.status not in {"ok", "breach", "unknown"}:

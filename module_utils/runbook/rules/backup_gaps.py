@@ -1,0 +1,104 @@
+"""What is known not to be in a logical backup, and how a proof says so.
+
+``pg_dump`` leaves things out in silence, or with a warning that nobody reads. A proof compares what the backup holds,
+so what it does not hold has to be said beside it: "without …".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Kind = Literal[
+    "subscription", "mapping", "foreign", "extension", "unread", "system", "prepared", "setting", "grant", "globals"
+]
+
+#: Names in a sentence.
+_NAMED = 5
+#: Rows that are counted at most.
+MOST_ROWS = 100_000
+
+#: One and several of each kind, with ``{}`` for the names.
+_SAID: dict[Kind, tuple[str, str]] = {
+    "subscription": (
+        "the subscription {}, which pg_dump takes for a superuser only",
+        "the subscriptions {}, which pg_dump takes for a superuser only",
+    ),
+    "mapping": (
+        "the options (a password among them) of the user mapping {}, which a superuser or its user alone may see",
+        "the options (passwords among them) of the user mappings {}, which a superuser or their users alone may see",
+    ),
+    "foreign": (
+        "the rows of the foreign table {}, which lie on another server",
+        "the rows of the foreign tables {}, which lie on other servers",
+    ),
+    "extension": (
+        "rows of {}, a table of an extension that does not mark them as configuration",
+        "rows of {}, tables of extensions that do not mark them as configuration",
+    ),
+    "unread": (
+        "perhaps rows of {}, a table of an extension that this user may not read",
+        "perhaps rows of {}, tables of extensions that this user may not read",
+    ),
+    "system": (
+        "the table {}, which lies in a schema of the system",
+        "the tables {}, which lie in a schema of the system",
+    ),
+    "prepared": ("prepared transactions, which are not committed ({})",) * 2,
+    "setting": (
+        "the setting {} of the database itself (ALTER DATABASE … SET)",
+        "the settings {} of the database itself (ALTER DATABASE … SET)",
+    ),
+    "grant": ("{} on the database itself",) * 2,
+    "globals": ("{}, which this user may not read",) * 2,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Gap:
+    """One thing that is not in the backup."""
+
+    kind: Kind
+    name: str
+    #: Rows that are left out; None where they were not counted.
+    rows: int | None = None
+
+    def __str__(self) -> str:
+        """Its name, with the rows where they are known."""
+        if self.rows is None:
+            return self.name
+        many = f"more than {MOST_ROWS:,}" if self.rows > MOST_ROWS else f"{self.rows:,}"
+        return f"{self.name} ({many} row{'s' * (self.rows != 1)})"
+
+
+def sentences(gaps: Iterable[Gap]) -> tuple[str, ...]:
+    """What the backup is without, one phrase a kind.
+
+    >>> sentences([Gap("foreign", "public.a"), Gap("foreign", "public.b")])
+    ('the rows of the foreign tables public.a, public.b, which lie on other servers',)
+    """
+    by_kind: dict[Kind, list[Gap]] = {}
+    for gap in gaps:
+        by_kind.setdefault(gap.kind, []).append(gap)
+    return tuple(
+        _SAID[kind][len(by_kind[kind]) > 1].format(_names([str(each) for each in by_kind[kind]]))
+        for kind in _SAID
+        if kind in by_kind
+    )
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def without(missing: Sequence[str]) -> str:
+    """A sentence to put behind another; empty where nothing is known to be missing.
+
+    >>> without(["the subscription s"])
+    ' The backup is without the subscription s.'
+    """
+    return f" The backup is without {'; without '.join(missing)}." if missing else ""
