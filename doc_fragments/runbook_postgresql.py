@@ -44,6 +44,12 @@ options:
     description:
       - File with the certificate authorities that O(ssl_mode=verify-ca) and O(ssl_mode=verify-full) trust.
     type: path
+  system_identifier:
+    description:
+      - The cluster that is meant, as C(pg_control_system()) tells it. Another cluster or database that answers is
+        refused by every session, before anything is read or written. Empty is refused, with the value that was found.
+      - Left out, nobody looks which cluster it is.
+    type: str
 requirements:
   - psycopg2
 """

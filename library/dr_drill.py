@@ -350,6 +350,10 @@ system_identifier:
   description: The cluster that the backups are of.
   type: str
   returned: when a drill is under way
+target_system_identifier:
+  description: The cluster that dumps are restored to; empty before V(decide) in the sandbox.
+  type: str
+  returned: when a drill is under way
 bucket:
   description: The bucket that is used.
   type: str
@@ -422,7 +426,7 @@ from ansible.module_utils.runbook.drivers import restore as restore_driver
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import content_hash, demo_database, preflight
+from ansible.module_utils.runbook.rules import content_hash, demo_database, identity, preflight
 from ansible.module_utils.runbook.rules import drill as judging
 from ansible.module_utils.runbook.rules import drill_plan as rules
 from ansible.module_utils.runbook.rules import integrity as integrity_rules
@@ -573,10 +577,17 @@ class Drill:
             return self.login(self.state["port"], self.database)
         return postgres.Target.from_params(self.params)
 
+    def target_identifier(self) -> str:
+        """The cluster that dumps are restored to: pinned, or in the sandbox one that the drill made."""
+        if self.is_sandbox:
+            return str(self.state.get("target_system_identifier", ""))
+        return str(self.params["target"]["system_identifier"])
+
     def admin(self) -> postgres.Target:
         """The server that dumps are restored to, on its maintenance database."""
         if self.is_sandbox:
-            return self.login(self.state["target_port"], "postgres")
+            own = self.login(self.state["target_port"], "postgres")
+            return replace(own, system_identifier=self.target_identifier())
         named = self.params["target"] | {"login_db": "postgres"}
         return postgres.Target.from_params(named)
 
@@ -655,6 +666,7 @@ class Drill:
             "outage_is_real": self.is_sandbox, "backups": self.scenario.backups if self.is_sandbox else 0,
             "ways": [way for way in rules.WAYS if state["way"] in (way, "best")],
             "login_host": admin.host, "login_port": admin.port, "system_identifier": state["system_identifier"],
+            "target_system_identifier": self.target_identifier(),
             "bucket": self.place()["bucket"], "is_replica": state.get("is_replica", False),
             "prefix": self.params["prefix"], "restore_way": chosen.get("way"), "backup_id": chosen.get("backup_id"),
             "target_time": state.get("target_time", ""), "target_database": state.get("target_database"),
@@ -729,17 +741,27 @@ def refuse_production(drill: Drill) -> None:
     params = drill.params
     identifier = params["system_identifier"]
     production = {identifier} if identifier else set()
-    with contextlib.suppress(RunbookError), driver.connect(postgres.Target.from_params(params)) as session:
-        production.add(driver.identity(session))
-        drill.state["production_bytes"] = driver.sizes(session)
-        drill.state["columns"] = driver.columns(session)
-        drill.state["living_heartbeat_us"] = max(driver.heartbeats(session).values(), default=None)
+    living = postgres.Target.from_params(params)
+    session: postgres.Session | None = None
+    with contextlib.suppress(RunbookError):
+        # It may be gone; then nothing is known of it but what is pinned.
+        session = driver.connect(replace(living, system_identifier=None))
+    if session is not None:
+        with session:
+            found, database = postgres.cluster_and_database(session)
+            if identifier:
+                identity.check(found, database, system_identifier=identifier, database=living.database)
+            production.add(found)
+            drill.state["production_bytes"] = driver.sizes(session)
+            drill.state["columns"] = driver.columns(session)
+            drill.state["living_heartbeat_us"] = max(driver.heartbeats(session).values(), default=None)
     drill.state["system_identifier"] = identifier
     name = dated_name(drill.database, "drill", drill.state["drill_id"])
     drill.state["target_database"] = name
     if params["way"] == "pitr":
         return
-    with driver.connect(drill.admin()) as session:
+    # Without its pin: who answers is compared here, with the living one too.
+    with driver.connect(replace(drill.admin(), system_identifier=None)) as session:
         rules.check_target(
             found=driver.identity(session), pinned=params["target"]["system_identifier"], production=production,
             database=name, databases={row["datname"] for row in session.query("SELECT datname FROM pg_database")},
@@ -1031,7 +1053,8 @@ def provision(drill: Drill) -> None:
     state["target_database"] = drill.database
     if "target_port" not in state:
         made = driver.make_server(drill.folder.path / "target", Path(state["bindir"]), drill.params["login_password"])
-        state["target_port"] = made.port
+        with driver.connect(drill.login(made.port, "postgres")) as session:
+            state |= {"target_port": made.port, "target_system_identifier": driver.identity(session)}
         drill.phase("provision", begun, msg="A new server for the dump.")
     else:
         driver.drop_database(drill.admin(), drill.database)

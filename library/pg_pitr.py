@@ -458,15 +458,9 @@ def read_archive(engine: driver.Engine, segment_bytes: int = rules.DEFAULT_SEGME
     return rules.gather(engine.backups(), engine.wal_objects(), engine.history, segment_bytes)
 
 
-def require_server(context: Context, session: postgres.Session, engine: driver.Engine) -> dict[str, Any]:
+def require_server(session: postgres.Session, engine: driver.Engine) -> dict[str, Any]:
     """Facts of the server, once it is sure that its files lie on this machine and that it may be worked on."""
     facts = driver.read_server(session)
-    wanted = context.params["system_identifier"]
-    if wanted and wanted != facts["system_identifier"]:
-        raise RunbookError(
-            f"system_identifier: cluster {wanted} is meant, and cluster {facts['system_identifier']} answered; check "
-            "login_host and login_port."
-        )
     if facts["in_recovery"]:
         raise RunbookError("login_host: this server is a standby; name the primary.")
     if not facts["superuser"]:
@@ -495,7 +489,7 @@ def setup(context: Context, engine: driver.Engine) -> dict[str, Any]:
     if not params["state_dir"]:
         raise RunbookError("state_dir: it is empty; name the folder for the file with the credentials.")
     with connect(context) as session:
-        facts = require_server(context, session, engine)
+        facts = require_server(session, engine)
         data = Path(facts["data_directory"])
         engine.store.require_environment(params["environment"])
         unmarked = rules.check_identity(
@@ -556,7 +550,7 @@ def backup(context: Context, engine: driver.Engine) -> dict[str, Any]:
     """Make a base backup."""
     params = context.params
     with connect(context) as session:
-        facts = require_server(context, session, engine)
+        facts = require_server(session, engine)
         engine.store.require_environment(params["environment"])
         require_identity(engine, facts["system_identifier"])
         archiver = driver.read_archiver(session)
@@ -650,8 +644,6 @@ def check(context: Context, engine: driver.Engine) -> dict[str, Any]:
     try:
         with connect(context) as session:
             facts = driver.read_server(session)
-            if identifier and identifier != facts["system_identifier"]:
-                raise RunbookError(f"Cluster {identifier} is meant, and cluster {facts['system_identifier']} answered.")
             identifier = facts["system_identifier"]
             if params["switch_wal"] and not context.check_mode:
                 if facts["in_recovery"]:

@@ -202,17 +202,11 @@ def look_at(session: postgres.Session) -> tuple[rules.Server, float, datetime]:
     sent_at = datetime.now(UTC)
     clock = session.query("SELECT clock_timestamp() AS now")[0]["now"]
     received_at = datetime.now(UTC)
-    if not session.query("SELECT has_function_privilege('pg_control_system()', 'EXECUTE') AS may")[0]["may"]:
-        raise RunbookError(
-            f"{session.target}: user {session.target.user!r} may not ask which cluster this is; as a superuser run "
-            f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() to that user."
-        )
+    identifier, database = postgres.cluster_and_database(session)
     found = session.query(
-        "SELECT current_database() AS database, pg_is_in_recovery() AS in_recovery,"
-        " pg_database_size(current_database()) AS size_bytes,"
-        " (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier"
+        "SELECT pg_is_in_recovery() AS in_recovery, pg_database_size(current_database()) AS size_bytes"
     )[0]
-    server = rules.Server(clock=clock.astimezone(UTC), **found)
+    server = rules.Server(database, identifier, clock=clock.astimezone(UTC), **found)
     return server, rules.clock_skew_s(server.clock, sent_at=sent_at, received_at=received_at), received_at
 
 
@@ -263,7 +257,8 @@ def core(context: Context) -> dict[str, Any]:
         check["msg"] = rules.check_approval(**said)
     # The maintenance window and the freeze calendar belong here; until they come, no check claims to have seen them.
     with checks.named("target") as check:
-        target = postgres.Target.from_params(params)
+        # Without the pin: who answered is a check of its own, below.
+        target = postgres.Target.from_params(params | {"system_identifier": None})
         check["msg"] = f"The target is {target}."
     with checks.named("connection") as check:
         session = postgres.Session(

@@ -106,8 +106,9 @@ IMPURE = {
 #: Of an impure module, what only looks at text.
 PURE_NAMES = {"pathlib.PurePath", "pathlib.PurePosixPath", "urllib.parse"}
 CLOCKS = {"now", "utcnow", "today"}
-#: A driver that must decide where it reads: the lease's row is locked until the decision is written.
-DRIVERS_THAT_DECIDE = {("lease.py", f"{RUNBOOK}.rules.lease")}
+#: A driver that must decide where it reads: the lease's row is locked until the decision is written, and a session
+#: proves who answered before anybody can ask it anything.
+DRIVERS_THAT_DECIDE = {("lease.py", f"{RUNBOOK}.rules.lease"), ("postgres.py", f"{RUNBOOK}.rules.identity")}
 #: Ansible's HTTP client knows proxies and certificates on every bastion, and needs no AnsibleModule.
 DRIVERS_ON_ANSIBLE = {("api_client.py", "ansible.module_utils.urls")}
 
@@ -313,6 +314,14 @@ def check_tasks(root: Path) -> Iterator[str]:
             yield f"{_where(root, path)}: a role depends on a role; playbooks put roles together."
 
 
+def check_targets_are_pinned(root: Path) -> Iterator[str]:
+    """A task that names a database says which cluster is meant, so that the module compares."""
+    for path, task in [*role_tasks(root), *play_tasks(root)]:
+        for name, options in task.items():
+            if isinstance(options, dict) and "login_host" in options and "system_identifier" not in options:
+                yield f"{_where(root, path)}: {name} has login_host and no system_identifier; any cluster would do."
+
+
 def check_plays(root: Path) -> Iterator[str]:
     """Plays gather no facts, and tell modules for which host they work."""
     for path, play in plays(root):
@@ -332,7 +341,7 @@ def check_plays(root: Path) -> Iterator[str]:
 # Roles ----------------------------------------------------------------------------------------------------------------
 
 #: Variables of the inventory that several roles read; each role's argument specs name those it reads.
-SHARED_PREFIXES = ("backup_", "db_", "runbook_", "s3_", "supabase_")
+SHARED_PREFIXES = ("backup_", "db_", "preflight_system_identifier", "runbook_", "s3_", "supabase_")
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "str": str, "path": str, "raw": object, "bool": bool, "int": int, "float": (int, float), "list": list, "dict": dict,
 }  # fmt: skip
@@ -558,6 +567,7 @@ CHECKS = (
     check_upper_layers,
     check_one_import_name,
     check_tasks,
+    check_targets_are_pinned,
     check_plays,
     check_role_arguments,
     check_role_names,

@@ -185,7 +185,7 @@ def test_secrets_stay_secret(primary):
         ({"engine_bindir": "/nowhere"}, "engine_bindir: /nowhere does not hold"),
         ({"state_dir": ""}, "state_dir: it is empty"),
         ({"environment": "production"}, "belongs to environment 'sandbox'"),
-        ({"system_identifier": "7"}, "system_identifier: cluster 7 is meant"),
+        ({"system_identifier": "7"}, "system_identifier: the inventory means cluster 7"),
         ({"action": "restore", "target_time": "yesterday", "restore_path": "/tmp/x"}, "'yesterday' is no time"),
         ({"action": "restore", "target_time": "2026-01-01", "restore_path": "/tmp/x"}, "add the offset"),
         ({"action": "restore", "target_lsn": "77", "restore_path": "/tmp/x"}, "'77' is no position"),

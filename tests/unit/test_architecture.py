@@ -89,6 +89,7 @@ BAD: list[tuple[str, str, dict[str, str]]] = [
     ("check_tasks", "Jinja", {TASKS: "- name: X\n  pg_x: {a: '{% if b %}c{% endif %}'}\n"}),
     ("check_tasks", "without a name", {TASKS: "- pg_x: {a: 1}\n"}),
     ("check_tasks", "depends", {"roles/r/meta/main.yml": "dependencies: [other]\n"}),
+    ("check_targets_are_pinned", "pg_x", {TASKS: "- name: X\n  pg_x: {login_host: '{{ db_login_host }}'}\n"}),
     ("check_plays", "gather_facts", {"playbooks/p.yml": "- name: P\n  hosts: localhost\n"}),
     ("check_plays", "RUNBOOK_HOST", {"playbooks/p.yml": "- name: P\n  hosts: databases\n  gather_facts: false\n"}),
     ("check_plays", "any_errors_fatal", {"playbooks/p.yml": PLAY + "  any_errors_fatal: true\n"}),

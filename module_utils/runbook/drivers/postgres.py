@@ -15,6 +15,7 @@ import psycopg2.extensions
 import psycopg2.extras
 from ansible.module_utils.runbook.drivers import pooler, tls_probe
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import identity
 from ansible.module_utils.runbook.rules.connection_failure import ConnectionFailure
 from psycopg2 import sql
 
@@ -42,6 +43,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
             "choices": ["allow", "disable", "prefer", "require", "verify-ca", "verify-full"],
         },
         "ca_cert": {"type": "path"},
+        "system_identifier": {"type": "str"},
     }
 
 
@@ -56,6 +58,8 @@ class Target:
     password: str | None = field(repr=False)
     ssl_mode: str = "prefer"
     ca_cert: str | None = None
+    #: The cluster that is meant; None where nobody said so. Every session to this target compares.
+    system_identifier: str | None = None
     #: Further libpq parameters that a ``dsn`` named.
     extra: tuple[tuple[str, str], ...] = ()
 
@@ -107,6 +111,7 @@ class Target:
             password=parsed.get("password"),
             ssl_mode=parsed.get("sslmode", params["ssl_mode"]),
             ca_cert=parsed.get("sslrootcert", params["ca_cert"]),
+            system_identifier=params.get("system_identifier"),
             extra=tuple(sorted((key, value) for key, value in parsed.items() if key not in known)),
         )
 
@@ -127,6 +132,23 @@ def explain(error: psycopg2.Error, target: Target) -> RunbookError:
         text = f"verify failed: {why} {text}" if why else text
     failure = ConnectionFailure.of(text)
     return RunbookError(f"Cannot connect to {target}: {failure}.", connection=failure.kind)
+
+
+def cluster_and_database(session: Session) -> tuple[str, str]:
+    """The cluster's system identifier, and the name of the database, as the server tells them.
+
+    :raises RunbookError: this user may not ask
+    """
+    may = session.query("SELECT has_function_privilege('pg_control_system()', 'EXECUTE') AS may")[0]["may"]
+    if not may:
+        raise RunbookError(
+            f"{session.target}: user {session.target.user!r} may not ask which cluster this is; as a superuser run "
+            f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() to that user."
+        )
+    row = session.query(
+        "SELECT system_identifier::text AS identifier, current_database()::text AS name FROM pg_control_system()"
+    )[0]
+    return str(row["identifier"]), str(row["name"])
 
 
 class Session:
@@ -181,6 +203,20 @@ class Session:
             " set_config('idle_in_transaction_session_timeout', '60s', false)",
             (str(lock_timeout_ms), str(statement_timeout_ms)),
         )
+        if target.system_identifier is not None:
+            self._prove(target.system_identifier)
+
+    def _prove(self, system_identifier: str) -> None:
+        """See that this is the cluster and the database that are meant, before anything is asked of them.
+
+        :raises RunbookError: it is another one, or this user may not ask
+        """
+        try:
+            found = cluster_and_database(self)
+            identity.check(*found, system_identifier=system_identifier, database=self.target.database)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def server_version(self) -> int:

@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -161,29 +162,9 @@ def check_identity(server: Server, *, system_identifier: str, database: str) -> 
     :param database: the database's name in the inventory
     :raises RunbookError: nothing is pinned, or another cluster or database answered
     """
-    pinned = system_identifier.strip()
-    if not pinned:
-        raise RunbookError(
-            "system_identifier: the inventory does not say which cluster it means; if this is the right one, pin it: "
-            f"preflight_system_identifier: '{server.system_identifier}'"
-        )
-    if not pinned.isdigit():
-        raise RunbookError(
-            f"system_identifier: {pinned!r} is not a system identifier, which is a number; if this is the right "
-            f"cluster, pin it: preflight_system_identifier: '{server.system_identifier}'"
-        )
-    if pinned != server.system_identifier:
-        raise RunbookError(
-            f"system_identifier: the inventory means cluster {pinned}, and cluster {server.system_identifier} "
-            "answered; check db_login_host and db_login_port, and correct preflight_system_identifier only if the "
-            "cluster was replaced on purpose."
-        )
-    if server.database != database:
-        raise RunbookError(
-            f"login_db: the inventory means database {database!r}, and {server.database!r} answered; a pooler may map "
-            "the name: connect to the server itself."
-        )
-    return f"Database {server.database} of cluster {server.system_identifier}, as pinned."
+    return identity.check(
+        server.system_identifier, server.database, system_identifier=system_identifier, database=database
+    )
 
 
 def check_primary(server: Server) -> str:

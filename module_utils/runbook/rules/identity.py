@@ -1,0 +1,43 @@
+"""Which cluster and database answered, and whether it is the one that is meant.
+
+A host name leads to whatever stands behind it today: a copied inventory, a restored machine, a name that was moved. So
+the inventory pins the number that PostgreSQL gives a cluster at ``initdb``, and each session compares.
+"""
+
+from __future__ import annotations
+
+from ansible.module_utils.runbook.errors import RunbookError
+
+
+def check(found_identifier: str, found_database: str, *, system_identifier: str, database: str) -> str:
+    """The server proves that it is the one which the inventory means.
+
+    :param found_identifier: what ``pg_control_system()`` says
+    :param found_database: what ``current_database()`` says
+    :param system_identifier: as pinned in the inventory
+    :param database: the database's name in the inventory
+    :raises RunbookError: nothing is pinned, or another cluster or database answered
+    """
+    pinned = system_identifier.strip()
+    if not pinned:
+        raise RunbookError(
+            "system_identifier: the inventory does not say which cluster it means; if this is the right one, pin it: "
+            f"preflight_system_identifier: '{found_identifier}'"
+        )
+    if not pinned.isdigit():
+        raise RunbookError(
+            f"system_identifier: {pinned!r} is not a system identifier, which is a number; if this is the right "
+            f"cluster, pin it: preflight_system_identifier: '{found_identifier}'"
+        )
+    if pinned != found_identifier:
+        raise RunbookError(
+            f"system_identifier: the inventory means cluster {pinned}, and cluster {found_identifier} "
+            "answered; check db_login_host and db_login_port, and correct preflight_system_identifier only if the "
+            "cluster was replaced on purpose."
+        )
+    if found_database != database:
+        raise RunbookError(
+            f"login_db: the inventory means database {database!r}, and {found_database!r} answered; a pooler may map "
+            "the name: connect to the server itself."
+        )
+    return f"Database {found_database} of cluster {found_identifier}, as pinned."
