@@ -19,6 +19,10 @@ description:
   - While it is being filled the new database is marked in its comment, and closed to all but its owner and superusers.
     If anything fails it is dropped. If the run is killed, the next one finds it by its mark and drops it.
   - A second run finds the proven database and changes nothing.
+  - Into a fresh Supabase project, by its user C(postgres), a backup of another one is restored in one transaction. Its
+    database is there, so O(target_database) is its name. What the platform made is left alone; its rows, and
+    what was added to its tables, are brought back. The project must be fresh, and after an error it still is. Both are
+    told by the roles in the backup and on the server.
   - A backup of a Supabase project can be restored on any server by a superuser. Roles of the platform that are missing
     are made there without login, and dropped again with a database that was made for O(scratch) alone. What acts by
     itself or reaches other servers stays out of it.
@@ -46,7 +50,7 @@ options:
   target_database:
     description:
       - Name of the new database. C(<database>_restore_<backup>) if unset, with O(scratch=true)
-        C(<database>_proof_<backup>).
+        C(<database>_proof_<backup>). In a fresh Supabase project the database that is there, by default O(database).
     type: str
   jobs:
     description:
@@ -245,8 +249,9 @@ removed_databases:
   elements: str
 left_out:
   description:
-    - What the new database does without, and the backup holds or the database had. Of a Supabase project these are
-      extensions that act by themselves, event triggers, users of foreign servers and subscriptions.
+    - What the new database does without, and the backup holds or the database had, with the reason where there is one.
+      On a server of one's own these are a Supabase project's extensions that act by themselves, event triggers, users
+      of foreign servers, subscriptions; in a fresh project secrets, passwords, files, and policies that were refused.
   returned: when a backup was found
   type: list
   elements: str
@@ -411,6 +416,8 @@ class Restore:
         self.store = store
         self.plan = plan
         self.manifest = plan.manifest
+        #: Tables whose rows the new database gets.
+        self.wanted = [each for each in self.manifest.tables if self.gets(each.schema, each.name)]
         self.server = server
         self.digest = digest
         self.watch = watch
@@ -462,9 +469,8 @@ class Restore:
         source = self.unpack(objects)
         if not self.plan.without:
             return source, self.filler.start("data", fed=True)
-        gone = {schema for name in self.plan.without for schema in managed.EXTENSIONS[name]}
         sieve = managed.Sieve(
-            lambda schema, _table: "drop" if schema in gone else "keep", sequences=None,
+            lambda schema, table: "keep" if self.gets(schema, table) else "drop", sequences=None,
             server_version=self.server.version,
         )  # fmt: skip
         return self.sieved(source, sieve, objects), self.filler.start_sql()
@@ -551,15 +557,18 @@ class Restore:
             self.disarm()
         self.watch.lap("proof" if self.params["prove"] else "statistics")
 
+    def gets(self, schema: str, _table: str) -> bool:
+        """Whether the new database gets the rows of a table."""
+        return not any(schema in managed.EXTENSIONS[name] for name in self.plan.without)
+
     def compare(self, found: proofs.Found) -> proofs.Proof:
         """Compare what was found with the manifest, but for what this database does not get."""
-        gone = {schema for name in self.plan.without for schema in managed.EXTENSIONS[name]}
-        return proofs.judge(*managed.narrowed(self.manifest, found, lambda schema, _table: schema not in gone))
+        return proofs.judge(*managed.narrowed(self.manifest, found, self.gets))
 
     def disarm(self) -> None:
         """Switch off what would reach other servers from a copy."""
         with driver.connect(self.new, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
-            self.to_arm += [f"ALTER TABLE {table} ENABLE TRIGGER {name}" for table, name in project.disarm(session)]
+            self.to_arm += managed.switched_off(project.disarm(session))
             self.queries += session.executed_queries
 
     def tell_bytes(self, done: int) -> None:
@@ -650,8 +659,9 @@ class Restore:
         words += unwritten
         figures = self.figures()
         message = rules.sentence(
-            self.plan, rows=figures["rows"], dump_bytes=self.loaded, duration_s=self.watch.passed_s(), proof=words
-        )
+            self.plan, tables=figures["tables"], rows=figures["rows"], dump_bytes=self.loaded,
+            duration_s=self.watch.passed_s(), proof=words,
+        )  # fmt: skip
         if self.params["scratch"]:
             left = driver.drop_patiently(self.target, self.plan.target, str(self.marker))
             if left:
@@ -684,8 +694,8 @@ class Restore:
             "database": self.params["database"],
             "target_database": self.plan.target,
             "snapshot_at": manifest.source.snapshot_at,
-            "tables": len(manifest.tables),
-            "rows": sum(each.rows or 0 for each in manifest.tables),
+            "tables": len(self.wanted),
+            "rows": sum(each.rows or 0 for each in self.wanted),
             "size_bytes": manifest.size_bytes,
             "restored_bytes": self.loaded,
             "temporary_bytes": self.temporary,
@@ -726,6 +736,147 @@ class Restore:
         return self.figures() | {"changed": True, "status": "ok", "msg": message}
 
 
+class IntoProject(Restore):
+    """A restore into a fresh project of a managed platform: one transaction in a database that is there."""
+
+    def __init__(self, *args: Any, project_found: managed.Project, **more: Any) -> None:
+        self.found = project_found
+        super().__init__(*args, **more)
+        self.sieve = managed.Sieve(
+            lambda schema, table: managed.rows_go(schema, table, project_found),
+            sequences=project_found.sequences,
+            server_version=self.server.version,
+        )
+
+    def act(self) -> dict[str, Any]:
+        """Fill the database, all or nothing, and prove it."""
+        leash = threading.Timer(max(self.watch.left_s(), 0), self.filler.programs.kill)
+        leash.daemon = True
+        leash.start()
+        try:
+            with driver.workspace() as folder:
+                self.fill(folder / "schema.dump")
+        except driver.Failed as error:
+            # The last answer may have been lost, and not the work.
+            if not self.is_committed():
+                late = f"deadline_s: the {self.params['deadline_s']} s have passed; give it more time, and run again."
+                said = rules.explain(error.said, step=self.step, target=self.plan.target)
+                raise self.untouched(RunbookError(said if self.watch.left_s() > 0 else late)) from None
+        except RunbookError as error:
+            raise self.untouched(error) from None
+        finally:
+            leash.cancel()
+            self.filler.programs.kill()
+        if self.params["prove"]:
+            self.prove()
+        self.judge()
+        return self.succeed()
+
+    def is_committed(self) -> bool:
+        """Whether the transaction came to its end, by the mark that it made last."""
+        with driver.connect(self.target, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
+            return driver.look(session).databases.get(self.plan.target) == str(self.marker)
+
+    def untouched(self, error: RunbookError) -> RunbookError:
+        """The error of a transaction that was rolled back."""
+        return RunbookError(
+            f"{error.message} {self.plan.target!r} is as it was before.",
+            **(self.figures() | {"changed": False} | error.context),
+        )
+
+    def fill(self, schema: Path) -> None:
+        """Roles, definitions, rows, what was added to the platform's tables, jobs."""
+        self.step = "the roles"
+        self.temporary = driver.fetch(self.unpack([self.plan.schema]), schema, self.check)
+        chosen = managed.for_project(self.entries(schema), self.found)
+        roles = self.roles()
+        script = project.Script(self.filler, server_version=self.server.version)
+        for statement in (*roles.made, *project.before()):
+            script.run(statement)
+        tried = {script.try_(statement): statement for statement in roles.tried}
+        self.step = "the definitions"
+        script.write(script.definitions("pre-data", schema, chosen.kept))
+        self.watch.lap("schema")
+        self.step = "the data"
+        script.run(project.LOADING)
+        for objects in (found for _, found in sorted(self.manifest.data_streams().items())):
+            source = self.sieved(self.unpack(objects), self.sieve, objects)
+            done = self.loaded
+            while piece := source.read():
+                script.write(piece)
+                self.loaded = done + source.bytes_read
+                self.tell_bytes(self.loaded)
+                self.check()
+        self.watch.lap("data")
+        self.step = "the indexes and constraints"
+        script.run(project.LOADED)
+        script.write(script.definitions("post-data", schema, chosen.kept))
+        for each in chosen.added:
+            tried[script.try_(script.definitions("post-data", schema, [each]))] = each.name
+        if ("cron", "job") in self.sieve.held:
+            tried[script.try_(project.JOBS)] = "jobs of pg_cron"
+        for statement in (*project.after(), *roles.undone):
+            script.run(statement)
+        self.marker = replace(self.marker, state="unproven", at=self.now())
+        with driver.connect(self.new, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
+            script.run(f"{session.render(driver.marking(self.plan.target, self.marker))};")
+        said = script.finish()
+        self.watch.lap("indexes")
+        self.to_arm = managed.switched_off(said)
+        self.left_out += [
+            *(f"{tried[label]} ({why})" for label, why in managed.refused(said).items()),
+            *(each.name for each in chosen.left_out),
+            *roles.listed,
+            *managed.missing(self.manifest, self.found, self.sieve.held),
+        ]
+
+    def roles(self) -> managed.Roles:
+        """Roles of one's own, from the backup."""
+        stored = self.manifest.one("globals")
+        if stored is None:
+            return managed.Roles(listed=["roles of one's own: the backup holds none"])
+        pieces, source = [], self.unpack([stored])
+        while piece := source.read():
+            pieces.append(piece)
+        return managed.roles(b"".join(pieces).decode(), self.found)
+
+    def gets(self, schema: str, table: str) -> bool:
+        """Whether the project gets the rows of a table; it has its own of some."""
+        return managed.rows_go(schema, table, self.found) == "keep"
+
+    def prove(self) -> None:
+        """Compare what is there now with the backup."""
+        method: Any = self.manifest.hash.method  # one that is not known is judged unknown
+        found = proof_driver.read(
+            lambda: driver.connect(self.new), method=method, coverage=self.manifest.hash.coverage, jobs=self.jobs,
+            check=self.check, on_bytes=self.tell_proof,
+        )  # fmt: skip
+        self.proof = self.compare(found)
+        with driver.connect(self.new, statement_timeout_ms=max(1, int(self.watch.left_s() * 1000))) as session:
+            driver.analyze(session)
+        self.watch.lap("proof")
+
+    def judge(self) -> None:
+        """Mark the database as what the proof says of it; it is kept in any case."""
+        is_proven = self.proof is not None and self.proof.status == "ok"
+        self.remark("proven" if is_proven else "unproven")
+        if self.proof is not None and self.proof.status == "breach":
+            unwritten = self.record(self.proof)
+            raise RunbookError(
+                f"{self.plan.target}: {self.proof.sentence()}{unwritten} It is not what was backed up; make a new "
+                "project, and take another backup.",
+                **(self.figures() | {"changed": True}),
+            )
+
+    def tell(self, session: postgres.Session) -> dict[str, Any]:
+        """The result where nothing is done: check mode, or it was done before."""
+        said = super().tell(session)
+        if not self.plan.done_at:
+            # The database is there: none is made.
+            said |= {"executed_queries": []}
+        return said
+
+
 class Finish:
     """What goes on beside the proof: indexes and constraints, then statistics for the planner."""
 
@@ -763,6 +914,43 @@ class Finish:
             raise self._error
 
 
+def into_project(
+    context: Context, store: s3.Store, manifest: Manifest, folder: str, *, server: rules.Server, digest: str,
+    watch: driver.Watch,
+) -> dict[str, Any]:  # fmt: skip
+    """Restore the backup of a project into a fresh project, whose database is there and stays.
+
+    :raises RunbookError: the project is not fresh, or an option means nothing there
+    """
+    params = context.params
+    for option in ("scratch", "keep_failed"):
+        if params[option]:
+            raise RunbookError(
+                f"{option}: this server is a managed project, whose database cannot be dropped and made anew; prove "
+                "the backup on a PostgreSQL server of your own."
+            )
+    name = params["target_database"] or manifest.source.database
+    if name not in server.databases:
+        raise RunbookError(
+            f"target_database: {name!r} is not there, and a managed project has the one database that it came with; "
+            "name that, as a rule postgres."
+        )
+    target = replace(postgres.Target.from_params(params), database=name)
+    with driver.connect(target, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
+        found = project.look(session)
+        plan = rules.plan_project(manifest, server, found, folder=folder, target=name)
+        for warning in plan.warnings:
+            context.warn(warning)
+        wrong = rules.wrong_objects(manifest, driver.sizes(store, manifest))
+        if wrong:
+            raise RunbookError(f"The backup {store.url(folder)} is damaged: {'; '.join(wrong)}; take another one.")
+        restore = IntoProject(context, store, plan, server=server, digest=digest, watch=watch, project_found=found)
+        watch.lap("check")
+        if context.check_mode or plan.done_at:
+            return restore.tell(session)
+    return restore.act()
+
+
 def core(context: Context) -> dict[str, Any]:
     """Restore a backup."""
     params = context.params
@@ -782,6 +970,8 @@ def core(context: Context) -> dict[str, Any]:
     )
     with driver.connect(target, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
         server = driver.look(session)
+        if server.is_project and managed.is_platform(manifest.roles):
+            return into_project(context, store, manifest, folder, server=server, digest=digest, watch=watch)
         leftovers, busy = look_around(session, server, params["database"])
         plan = rules.plan(
             manifest, server, folder=folder, target=name, leftovers=leftovers, busy=busy, scratch=params["scratch"]

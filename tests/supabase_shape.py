@@ -55,6 +55,7 @@ class Shape:
     """A server like Supabase's."""
 
     cluster: Cluster
+    major: int
 
     @property
     def platform(self) -> Database:
@@ -66,12 +67,21 @@ class Shape:
         return replace(database, user=PLATFORM).run(*statements)
 
     @contextlib.contextmanager
-    def project(self, *, open_by_default: bool = True, filled: bool = False) -> Iterator[Database]:
+    def supautils(self) -> Iterator[None]:
+        """The owner may make policies on the platform's tables, as the platform's extension lets it."""
+        self.platform.run("GRANT supabase_storage_admin, supabase_realtime_admin TO postgres")
+        try:
+            yield
+        finally:
+            self.platform.run("REVOKE supabase_storage_admin, supabase_realtime_admin FROM postgres")
+
+    @contextlib.contextmanager
+    def project(self, name: str = "", *, open_by_default: bool = True, filled: bool = False) -> Iterator[Database]:
         """A fresh project's database, or one with an application in it; its user is ``postgres``.
 
         :param open_by_default: the era in which new tables in ``public`` were everybody's
         """
-        name = f"project_{next(_numbers)}"
+        name = name or f"project_{next(_numbers)}"
         template = _template(open_by_default=open_by_default, filled=filled)
         self.platform.run(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {OWNER}")
         made = Database("127.0.0.1", self.cluster.port, name, OWNER)
@@ -98,25 +108,33 @@ def _fill(where: Database, script: str, **values: str) -> None:
 
 
 @contextlib.contextmanager
-def shape(major: int) -> Iterator[Shape]:
-    """A server of that version in the shape, gone afterwards; the shapes are templates, made once."""
+def shape(major: int, *, filled: bool = True) -> Iterator[Shape]:
+    """A server of that version in the shape, gone afterwards; the shapes are templates, made once.
+
+    :param filled: there is one with an application in it too, whose roles are then there in all
+    """
     with disposable(
         server_of(major), superuser=PLATFORM, fsync="off", autovacuum="off", wal_level="logical"
     ) as cluster:
-        made = Shape(cluster)
+        made = Shape(cluster, major)
         _fill(made.platform, "roles")
         made.platform.run("ALTER DATABASE postgres OWNER TO postgres")
         for open_by_default in (True, False):
             empty = replace(made.platform, name=_template(open_by_default=open_by_default, filled=False))
             made.platform.run(f"CREATE DATABASE {empty.name}")
             _fill(empty, "database", database=empty.name, open_by_default=str(open_by_default).lower())
-        filled = _template(open_by_default=True, filled=True)
-        made.platform.run(f"CREATE DATABASE {filled} TEMPLATE {empty.name.replace('closed', 'open')} OWNER {OWNER}")
-        application = replace(made.platform, name=filled)
-        _fill(replace(application, user=OWNER), "application")
-        # The platform lets the owner make these; on a plain server only the table's own owner can.
-        application.run(
-            "CREATE POLICY mine ON storage.objects FOR SELECT TO authenticated USING (owner = auth.uid())",
-            "CREATE POLICY rooms ON realtime.messages FOR SELECT TO authenticated USING (topic = 'room')",
-        )
+        if filled:
+            _fill_template(made)
         yield made
+
+
+def _fill_template(made: Shape) -> None:
+    name, empty = _template(open_by_default=True, filled=True), _template(open_by_default=True, filled=False)
+    made.platform.run(f"CREATE DATABASE {name} TEMPLATE {empty} OWNER {OWNER}")
+    application = replace(made.platform, name=name)
+    _fill(replace(application, user=OWNER), "application")
+    # The platform lets the owner make these; on a plain server only the table's own owner can.
+    application.run(
+        "CREATE POLICY mine ON storage.objects FOR SELECT TO authenticated USING (owner = auth.uid())",
+        "CREATE POLICY rooms ON realtime.messages FOR SELECT TO authenticated USING (topic = 'room')",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 def supabase(request: pytest.FixtureRequest) -> Iterator[Shape]:
     """A server of the shape, of each version that Supabase offers and this machine has."""
     with shape(request.param) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def elsewhere(supabase: Shape) -> Iterator[Shape]:
+    """Another one, where nobody made a project yet."""
+    with shape(supabase.major, filled=False) as made:
         yield made
 
 
@@ -71,3 +79,177 @@ def test_the_proof_on_a_server_of_ones_own_agrees_and_leaves_nothing(backup: Bac
     assert "extension pg_cron" in outcome.result["left_out"]
     assert there.run("SELECT rolname FROM pg_roles ORDER BY 1") == before
     assert there.run("SELECT datname FROM pg_database WHERE datname LIKE '%proof%'") == []
+
+
+def acls(database: Database) -> dict[str, Any]:
+    """Privileges of everything in public, of its columns, and those that new objects get."""
+    return {
+        "objects": database.run(
+            "SELECT c.relname, a.grantee::regrole::text, a.privilege_type FROM pg_class c, aclexplode(c.relacl) a"
+            " WHERE c.relnamespace = 'public'::regnamespace AND a.grantee <> c.relowner"
+            " UNION ALL SELECT p.proname, a.grantee::regrole::text, a.privilege_type FROM pg_proc p,"
+            " aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a"
+            " WHERE p.pronamespace = 'public'::regnamespace AND a.grantee <> p.proowner"
+            " UNION ALL SELECT c.relname || '.' || t.attname, a.grantee::regrole::text, a.privilege_type"
+            " FROM pg_attribute t JOIN pg_class c ON c.oid = t.attrelid, aclexplode(t.attacl) a"
+            " UNION ALL SELECT nspname, a.grantee::regrole::text, a.privilege_type FROM pg_namespace,"
+            " aclexplode(nspacl) a WHERE nspname = 'public' ORDER BY 1, 2, 3"
+        ),
+        "defaults": database.run(
+            "SELECT defaclnamespace::regnamespace::text, defaclobjtype, a.grantee::regrole::text, a.privilege_type"
+            " FROM pg_default_acl, aclexplode(defaclacl) a WHERE defaclrole = 'postgres'::regrole ORDER BY 1, 2, 3, 4"
+        ),
+    }
+
+
+@pytest.fixture(scope="module")
+def restored(elsewhere: Shape, backup: Backup) -> Iterator[tuple[Database, Outcome]]:
+    """A fresh project that the backup was restored into."""
+    with elsewhere.project(backup.project.name) as fresh:
+        with elsewhere.supautils():
+            outcome = backup.restore(replace(fresh, name="postgres"))
+        yield fresh, outcome
+
+
+PLATFORM_OBJECTS = """
+    SELECT 'class', c.oid::regclass::text, c.relowner::regrole::text, c.relacl::text, c.relrowsecurity::text
+    FROM pg_class c WHERE c.relnamespace::regnamespace::text IN ('auth', 'storage', 'realtime', 'vault', 'cron', 'net')
+    UNION ALL SELECT 'function', p.oid::regprocedure::text, p.proowner::regrole::text, p.proacl::text, md5(p.prosrc)
+    FROM pg_proc p WHERE p.proowner::regrole::text ~ '^supabase' AND p.pronamespace <> 'pg_catalog'::regnamespace
+    UNION ALL SELECT 'schema', nspname, nspowner::regrole::text, nspacl::text, '' FROM pg_namespace
+    WHERE nspname NOT IN ('public', 'supabase_migrations', 'runbook') AND nspname !~ '^pg_'
+    UNION ALL SELECT 'event trigger', evtname, evtowner::regrole::text, evtenabled::text, '' FROM pg_event_trigger
+    UNION ALL SELECT 'publication', pubname, pubowner::regrole::text, '', '' FROM pg_publication
+    UNION ALL SELECT 'extension', extname, extowner::regrole::text, extversion, '' FROM pg_extension
+    UNION ALL SELECT 'defaults', defaclnamespace::regnamespace::text, defaclrole::regrole::text, defaclacl::text, ''
+    FROM pg_default_acl WHERE defaclrole::regrole::text ~ '^supabase'
+    ORDER BY 1, 2, 3, 4
+"""
+ADDED = """
+    SELECT c.oid::regclass::text, tgname, pg_get_triggerdef(t.oid) FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid
+    WHERE NOT tgisinternal
+    UNION ALL SELECT polrelid::regclass::text, polname, polroles::regrole[]::text
+    || coalesce(pg_get_expr(polqual, polrelid), '') FROM pg_policy
+    UNION ALL SELECT prrelid::regclass::text, pubname, ''
+    FROM pg_publication_rel JOIN pg_publication p ON p.oid = prpubid
+    ORDER BY 1, 2, 3
+"""
+ROWS = {
+    "auth.users": "id", "auth.identities": "id", "auth.sessions": "id", "auth.refresh_tokens": "id",
+    "auth.audit_log_entries": "id", "storage.buckets": "id", "storage.objects": "id", "public.profiles": "id",
+    "public.notes": "id", "public.totals": "profile", "supabase_migrations.schema_migrations": "version",
+}  # fmt: skip
+
+
+def test_6_a_fresh_project_gets_its_rows_back(restored: tuple[Database, Outcome], backup: Backup) -> None:
+    """By our own proof, and by PostgreSQL's own comparison; sequences go on where they were."""
+    fresh, outcome = restored
+    assert not outcome.failed, outcome.result["msg"]
+    assert outcome.result["proof"]["status"] == "ok"
+    for table, key in ROWS.items():
+        rows = f"SELECT count(*), md5(string_agg(t::text, '|' ORDER BY {key})) FROM {table} t"
+        assert fresh.run(rows) == backup.project.run(rows), table
+    for sequence in ("public.case_number", "public.notes_id_seq", "auth.refresh_tokens_id_seq"):
+        value = f"SELECT last_value, is_called FROM {sequence}"
+        assert fresh.run(value) == backup.project.run(value), sequence
+
+
+def test_7_the_platforms_own_is_as_it_was(restored: tuple[Database, Outcome], elsewhere: Shape) -> None:
+    """Owners, privileges, event triggers, publications, extensions: as in a project that nothing was restored into."""
+    with elsewhere.project() as untouched:
+        assert restored[0].run(PLATFORM_OBJECTS) == untouched.run(PLATFORM_OBJECTS)
+
+
+def test_8_what_was_added_to_the_platforms_tables_is_back(restored: tuple[Database, Outcome], backup: Backup) -> None:
+    """A trigger on auth.users, policies on storage.objects and realtime.messages, tables of supabase_realtime."""
+    assert restored[0].run(ADDED) == backup.project.run(ADDED)
+
+
+def test_8_a_policy_that_is_refused_is_named_and_the_rest_is_there(elsewhere: Shape, backup: Backup) -> None:
+    with elsewhere.project(open_by_default=False) as fresh:
+        outcome = backup.restore(replace(fresh, name="postgres"), target_database=fresh.name)
+        assert not outcome.failed, outcome.result["msg"]
+        (said,) = [each for each in outcome.result["left_out"] if "policy mine" in each]
+        assert said == "policy mine on storage.objects (must be owner of table objects)"
+        assert "Without policy" in outcome.result["msg"]
+        assert fresh.one("SELECT count(*) FROM pg_trigger WHERE tgname = 'on_auth_user_created'") == 1
+        # 15: in the era in which nothing is everybody's by default, that stays so.
+        assert acls(fresh)["objects"] == acls(backup.project)["objects"]
+        assert [row for row in acls(fresh)["defaults"] if row[2] in {"anon", "authenticated", "-"}] == []
+
+
+def test_9_nothing_acts_by_itself_until_it_is_told_to(restored: tuple[Database, Outcome], backup: Backup) -> None:
+    """Jobs came through the functions of pg_cron, paused; webhooks are off; no user of a foreign server."""
+    fresh, outcome = restored
+    jobs = "SELECT jobname, schedule, command, username FROM cron.job ORDER BY jobname"
+    assert fresh.run(jobs) == backup.project.run(jobs)
+    assert fresh.one("SELECT count(*) FROM cron.job WHERE active") == 0
+    assert fresh.one("SELECT tgenabled FROM pg_trigger WHERE tgname = 'tell'") == "D"
+    assert fresh.one("SELECT count(*) FROM pg_user_mapping") == 0
+    assert fresh.one("SELECT count(*) FROM net.http_request_queue") == 0
+    assert len(outcome.result["to_arm"]) == 2
+    fresh.run(*outcome.result["to_arm"])
+    assert fresh.run("SELECT jobname FROM cron.job WHERE active") == [("nightly",)]
+    assert fresh.one("SELECT tgenabled FROM pg_trigger WHERE tgname = 'tell'") == "O"
+
+
+def test_10_the_vault_is_never_called_recovered(restored: tuple[Database, Outcome]) -> None:
+    fresh, outcome = restored
+    assert fresh.one("SELECT count(*) FROM vault.secrets") == 0
+    assert any("secret of the vault" in each for each in outcome.result["left_out"])
+    assert "secret of the vault" in outcome.result["msg"]
+
+
+def test_11_roles_of_ones_own_are_back_or_named(restored: tuple[Database, Outcome], backup: Backup) -> None:
+    """Settings and memberships too; a password is in no backup, and nothing of one is told."""
+    fresh, outcome = restored
+    role = "SELECT rolcanlogin, rolconfig FROM pg_roles WHERE rolname = 'app_reader'"
+    assert fresh.run(role) == backup.project.run(role)
+    members = "SELECT pg_has_role('app_reader', 'pg_monitor', 'MEMBER')"
+    assert fresh.run(members) == backup.project.run(members)
+    assert "role app_reader: its password" in outcome.result["left_out"]
+    assert "canary" not in str(outcome.result)
+
+
+def test_15_nobody_may_more_than_before(restored: tuple[Database, Outcome], backup: Backup) -> None:
+    """Where everything new is everybody's by default: privileges of tables, columns, functions, and the defaults."""
+    assert acls(restored[0]) == acls(backup.project)
+
+
+def test_a_project_that_is_not_fresh_is_left_alone(
+    restored: tuple[Database, Outcome], elsewhere: Shape, backup: Backup
+) -> None:
+    """And the one that has it all already says so."""
+    fresh, _ = restored
+    again = backup.restore(replace(fresh, name="postgres"))
+    assert not again.failed, again.result["msg"]
+    assert again.result["changed"] is False
+    with elsewhere.project() as used:
+        server = replace(used, name="postgres")
+        used.run("CREATE TABLE public.mine (id int)")
+        refused = backup.restore(server, target_database=used.name)
+        assert refused.failed
+        assert "it is not fresh: there are public.mine" in refused.result["msg"]
+        used.run("DROP TABLE public.mine", "INSERT INTO storage.buckets (id, name) VALUES ('x', 'x')")
+        assert "storage.buckets" in backup.restore(server, target_database=used.name).result["msg"]
+        refused = backup.restore(server, scratch=True)
+        assert refused.result["msg"].startswith("scratch: this server is a managed project")
+
+
+def test_a_restore_that_fails_leaves_the_project_as_it_was(elsewhere: Shape, backup: Backup) -> None:
+    """All or nothing: there is no database to drop and make anew."""
+    with elsewhere.project() as fresh:
+        server = replace(fresh, name="postgres")
+        before = fresh.run(PLATFORM_OBJECTS)
+        elsewhere.run_as_platform(fresh, "ALTER TABLE storage.objects DROP COLUMN version")
+        outcome = backup.restore(server, target_database=fresh.name)
+        assert outcome.failed
+        assert 'column "version" of relation "objects" does not exist' in outcome.result["msg"]
+        assert outcome.result["msg"].endswith("is as it was before.")
+        assert fresh.run(PLATFORM_OBJECTS) == before
+        assert fresh.one("SELECT count(*) FROM auth.users") == 0
+        assert fresh.one("SELECT to_regclass('public.notes') IS NULL")
+        # Check mode plans, and changes nothing.
+        planned = backup.restore(server, target_database=fresh.name, check=True)
+        assert planned.result["changed"] is True
+        assert fresh.run(PLATFORM_OBJECTS) == before

@@ -11,9 +11,9 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import psycopg2.errors
-from ansible.module_utils.runbook.drivers.restore import Failed
+from ansible.module_utils.runbook.drivers.restore import LOCK_TIMEOUT_MS, Failed
 from ansible.module_utils.runbook.drivers.stream import Output
-from ansible.module_utils.runbook.rules.managed import MARK, OURS, PLATFORM_OWNERS, SCHEMAS, Project
+from ansible.module_utils.runbook.rules.managed import MARK, OFF, OURS, PLATFORM_OWNERS, SCHEMAS, Project
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ BEGIN
   END LOOP;
 END $runbook$;
 """  # noqa: S608 - nothing from outside of this file is put into it
-#: Jobs of pg_cron come back through its own functions, paused.
-_JOBS = """
+#: Jobs of pg_cron come back through its own functions, paused. Those that ran are named in a warning.
+JOBS = f"""
 DO $runbook$
 DECLARE
   job record;
@@ -150,28 +150,36 @@ BEGIN
       made := cron.schedule(job.jobname, job.schedule, job.command);
     END IF;
     PERFORM cron.alter_job(made, active => false);
+    IF job.active::boolean THEN
+      RAISE WARNING '{OFF} SELECT cron.alter_job(%, active => true)', made;
+    END IF;
   END LOOP;
 END $runbook$;
-"""
-#: Triggers that call another server, on tables that this user may alter.
-WEBHOOKS = """
-    SELECT format('%%I.%%I', n.nspname, c.relname) AS "table", quote_ident(t.tgname) AS name
-    FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-    JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace pn ON pn.oid = p.pronamespace
-    WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND n.nspname <> ALL (%(schemas)s)
-      AND (pn.nspname = 'supabase_functions' OR p.prosrc ~ '\\mnet\\.http_')
-    ORDER BY 1, 2
-"""
-_DISARM = """
+"""  # noqa: S608 - nothing from outside of this file is put into it
+#: Triggers that call another server are switched off, and named in a warning.
+_DISARM = f"""
 DO $runbook$
 DECLARE
   hook record;
 BEGIN
-  FOR hook IN {} LOOP
-    EXECUTE 'ALTER TABLE ' || hook."table" || ' DISABLE TRIGGER ' || hook.name;
+  FOR hook IN
+    SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS place, pg_catalog.quote_ident(t.tgname) AS name
+    FROM pg_catalog.pg_trigger t
+    JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace
+    WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgparentid = 0
+      AND n.nspname NOT IN ({", ".join(f"'{name}'" for name in sorted(SCHEMAS))})
+      AND (pn.nspname = 'supabase_functions' OR p.prosrc ~ '\\mnet\\.http_')
+    ORDER BY 1, 2
+  LOOP
+    EXECUTE 'ALTER TABLE ' || hook.place || ' DISABLE TRIGGER ' || hook.name;
+    RAISE WARNING '{OFF} ALTER TABLE % ENABLE TRIGGER %', hook.place, hook.name;
   END LOOP;
 END $runbook$;
-"""
+"""  # noqa: S608 - nothing from outside of this file is put into it
+#: The platform's triggers do not fire on rows that are brought back.
+LOADING = "SET session_replication_role = replica;"
+LOADED = "SET session_replication_role = origin;"
 
 
 # What is there --------------------------------------------------------------------------------------------------------
@@ -192,7 +200,9 @@ def look(session: Session) -> Project:
         tables[row["schema"], row["name"]] = bool(found[0]["has_rows"])
     sequences = session.query(
         "SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE c.relkind = 'S' AND n.nspname IN ('auth', 'storage') AND has_sequence_privilege(c.oid, 'UPDATE')"
+        " WHERE n.nspname IN ('auth', 'storage')"
+        # Not AND: the server may ask for the privilege of what is no sequence first.
+        " AND CASE WHEN c.relkind = 'S' THEN has_sequence_privilege(c.oid, 'UPDATE') ELSE false END"
     )
     return Project(
         owner=owner,
@@ -214,18 +224,20 @@ def _may_replicate(session: Session) -> bool:
     return True
 
 
-def webhooks(session: Session) -> list[tuple[str, str]]:
-    """Triggers that call another server, and are not switched off: table and name, quoted."""
-    rows = session.query(WEBHOOKS, {"schemas": sorted(SCHEMAS)})
-    return [(row["table"], row["name"]) for row in rows]
+def before() -> tuple[str, ...]:
+    """Statements before anything is made: who makes it gives nothing away by default."""
+    return ("SET statement_timeout = 0;", f"SET lock_timeout = {LOCK_TIMEOUT_MS};", _NARROW)
 
 
-def disarm(session: Session) -> list[tuple[str, str]]:
-    """Switch off the triggers that call another server; which."""
-    found = webhooks(session)
-    for table, name in found:
-        session.execute(f"ALTER TABLE {table} DISABLE TRIGGER {name}")
-    return found
+def after() -> tuple[str, ...]:
+    """Statements after everything was made."""
+    return (_NARROWED, _DISARM)
+
+
+def disarm(session: Session) -> list[str]:
+    """Switch off the triggers that call another server; what the server said of it."""
+    session.execute(_DISARM)
+    return list(session.connection.notices)
 
 
 def contents(program: str, path: Path) -> str:
@@ -291,7 +303,7 @@ class Script:
 
     def __init__(self, filler: Filler, *, server_version: int) -> None:
         """Start psql and the transaction."""
-        self._filler = filler
+        self._tried = 0
         self._program = filler.start_sql()
         self._stdin: Any = self._program.process.stdin
         self._pg_restore = filler.path("pg_restore")
@@ -316,11 +328,15 @@ class Script:
         """Run statements that must succeed."""
         self.write(text.encode() + b"\n")
 
-    def try_(self, label: str, text: str | bytes) -> None:
-        """Run statements that may be refused; :meth:`finish` tells whether they were, under this label."""
+    def try_(self, text: str | bytes) -> str:
+        """Run statements that may be refused; under which label :meth:`finish` tells whether they were."""
+        # A number: psql takes quotes and backquotes in what it is to say for its own.
+        label = str(self._tried)
+        self._tried += 1
         self.run(f"\\set ON_ERROR_ROLLBACK on\n\\set ON_ERROR_STOP off\n\\warn {MARK}{label}")
         self.write(text if isinstance(text, bytes) else text.encode() + b"\n")
         self.run(f"\\set ON_ERROR_ROLLBACK off\n\\set ON_ERROR_STOP on\n\\warn {MARK}")
+        return label
 
     def definitions(self, section: str, archive: Path, entries: Sequence[Entry]) -> bytes:
         """What pg_restore makes of some entries of an archive.

@@ -120,7 +120,7 @@ def look(session: Session) -> Server:
         has_icu=any(row["provider"] == "i" for row in collations),
         free_bytes=_free_bytes(session),
         is_project=bool(
-            session.query("SELECT FROM pg_roles WHERE rolname = %s AND rolsuper", (SUPERUSER,))
+            session.query("SELECT 1 AS found FROM pg_roles WHERE rolname = %s AND rolsuper", (SUPERUSER,))
             and not who["is_superuser"]
         ),
     )

@@ -119,7 +119,7 @@ class Entry(NamedTuple):
         if self.kind in {"TRIGGER", "POLICY"}:
             table, _, own = self.tag.partition(" ")
             return f"{self.kind.lower()} {own} on {where}{table}"
-        return f"{self.kind.lower()} {where}{self.tag}"
+        return f"{self.kind.lower()} {where}{self.tag.removeprefix(f'{self.kind} ')}"
 
 
 def read_list(text: str, schemas: Iterable[str] = ()) -> list[Entry]:
@@ -493,14 +493,16 @@ def _plain(name: str) -> str:
 # What psql says -------------------------------------------------------------------------------------------------------
 
 #: Stands before what is tried, in psql's own words to us.
-MARK = "runbook:"
+MARK = "runbook-"
+#: Stands in the server's warnings before a statement that switches on what was switched off.
+OFF = "runbook switched off:"
 _PSQL = re.compile(r"psql:[^:]*:\d+: (?:ERROR|FATAL|PANIC): +(?P<text>.*)|psql: error: (?P<own>.*)")
 
 
 def said_errors(lines: Sequence[str]) -> list[str]:
     r"""Errors of statements that had to succeed, without anything of a row.
 
-    >>> said_errors(["runbook:a", "psql:<stdin>:3: ERROR:  must be owner of table objects", "runbook:"])
+    >>> said_errors(["runbook-1", "psql:<stdin>:3: ERROR:  must be owner of table objects", "runbook-"])
     []
     >>> said_errors(["psql:<stdin>:9: ERROR:  invalid input syntax for type json: \"x\""])
     ['invalid input syntax for type json']
@@ -528,12 +530,32 @@ def refused(lines: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def switched_off(lines: Sequence[str]) -> list[str]:
+    """Statements that switch on what was switched off."""
+    return [line.partition(OFF)[2].strip() for line in lines if OFF in line]
+
+
 def _nameless(text: str) -> str:
     """An error without the value that it may quote behind a colon."""
     return re.split(r": \"", text)[0].rstrip(" :.")
 
 
 # What is not in it ----------------------------------------------------------------------------------------------------
+
+
+def missing(manifest: Manifest, project: Project, held: Mapping[tuple[str, str], int]) -> Iterator[str]:
+    """Rows that a project does not get though they would be wanted, and what is in no backup of a database.
+
+    :param held: rows by table that were held back
+    """
+    for (schema, table), rows in sorted(held.items()):
+        where = rows_go(schema, table, project)
+        if where == "vault":
+            yield f"{rows:,} secret{'s' if rows > 1 else ''} of the vault, whose key is in no database: enter again"
+        elif where == "miss":
+            yield f"{rows:,} row{'s' if rows > 1 else ''} of {schema}.{table}: this user may not write there"
+    if any((each.schema, each.name) == ("storage", "objects") and each.rows != 0 for each in manifest.tables):
+        yield "the files of storage, which are in no database: copy them from their mirror"
 
 
 def narrowed(manifest: Manifest, found: Found, is_wanted: Callable[[str, str], bool]) -> tuple[Manifest, Found]:

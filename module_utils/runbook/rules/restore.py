@@ -405,12 +405,12 @@ def explain(program_said: Sequence[str], *, step: str, target: str) -> str:
     return f"pg_restore failed with {step} of {target}: {text}; {cure}."
 
 
-def sentence(chosen: Plan, *, rows: int, dump_bytes: int, duration_s: float, proof: str) -> str:
+def sentence(chosen: Plan, *, tables: int, rows: int, dump_bytes: int, duration_s: float, proof: str) -> str:
     """What was restored."""
     source = chosen.manifest.source
     return (
-        f"Restored {source.database} as of {source.snapshot_at} into {chosen.target}: {len(chosen.manifest.tables)} "
-        f"tables, {rows:,} rows, {dump_bytes:,} bytes in {duration_s:.1f} s. {proof}"
+        f"Restored {source.database} as of {source.snapshot_at} into {chosen.target}: {tables:,} tables, "
+        f"{rows:,} rows, {dump_bytes:,} bytes in {duration_s:.1f} s. {proof}"
     )
 
 
