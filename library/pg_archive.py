@@ -16,7 +16,13 @@ description:
     are detached from the source and attached to the archive. Their rows are read twice, once to count and once to prove
     the limits, but not written. Rows of a partition that is only partly old stay until all of it is old.
   - An archive that is missing is made, with the same columns, the time of the move in C(archived_at), the source's key
-    and an index on the timestamp. It is partitioned where the source's partitions can be moved whole.
+    and an index on the timestamp. It is partitioned where the source's partitions can be moved whole. Its owner, its
+    row security with all policies, and those who may read it, are the source's; what default privileges would give is
+    taken back in the same transaction. Where this role may not make it so, the task fails and says what the source's
+    owner has to run once.
+  - An archive that is more open than its source is a breach, and nothing is moved into it - rights of more people or
+    to do more (C(PUBLIC), columns and partitions included), row security that is off or not forced, policies that show
+    other rows, an owner from whom the source hides rows. The sentence says who may do what, and the SQL that ends it.
   - A row that the archive already holds, with the same key and the same content, is deleted from the source and not
     doubled. A row whose key the archive holds with other content stays, and the task fails with the number of them.
 options:
@@ -99,7 +105,7 @@ attributes:
 notes:
   - Needs SELECT and DELETE on the source, SELECT and INSERT on the archive, and USAGE on both schemas. UPDATE on the
     source lets rows that others hold be left out one by one instead of batch by batch. To make the archive, CREATE on
-    its schema; to move whole partitions, ownership of both tables.
+    its schema and membership in the source's owner; to move whole partitions, ownership of both tables.
   - Refuses a source that foreign keys point at, and an archive with other columns.
 author:
   - Mental Scribe operations
@@ -262,13 +268,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import archive as driver
+from ansible.module_utils.runbook.drivers import archive_access as access
 from ansible.module_utils.runbook.drivers import archive_catalog as catalog
 from ansible.module_utils.runbook.drivers import archive_rows as rows
 from ansible.module_utils.runbook.drivers import lease, postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import archive as rules
-from ansible.module_utils.runbook.rules import retention
+from ansible.module_utils.runbook.rules import archive_access, retention
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
 
 if TYPE_CHECKING:
@@ -330,6 +337,26 @@ class Job:
     archive: rules.Table | None
     archive_name: QualifiedName
 
+    def creation(self, session: postgres.Session) -> list[Any]:
+        """Statements that make the archive fit to take rows."""
+        if self.plan.make_archive:
+            parted = self.plan.strategy == "partitions"
+            return access.statements(session, self.source, self.archive_name, self.column.name, partitioned=parted)
+        return [driver.key_creation(self.source, self.archive_name)] if self.plan.make_key else []
+
+
+def require_closed(session: postgres.Session, source: QualifiedName, archive: QualifiedName) -> archive_access.Compared:
+    """Refuse an archive that shows more than its source, to anybody.
+
+    :raises RunbookError: it does; the sentence says who may read what, and the SQL that ends it
+    """
+    found = access.compare(session, source, archive)
+    ways = archive_access.openings(found)
+    if ways:
+        cures = [session.render(statement) for statement in access.closing(found, ways)]
+        raise RunbookError(archive_access.more_open(found, ways, cures))
+    return found
+
 
 @driver.told_apart()
 def prepare(context: Context, session: postgres.Session, cutoff: datetime) -> Job:
@@ -345,6 +372,10 @@ def prepare(context: Context, session: postgres.Session, cutoff: datetime) -> Jo
     archive = catalog.read_table(session, archive_name, event="INSERT")
     schema = catalog.read_schema(session, archive_name.schema)
     rules.refuse(source, archive, schema, archive_name, column_name, params["allow_triggers"])
+    if archive is not None:
+        caution = archive_access.unreadable(require_closed(session, source_name, archive_name))
+        if caution:
+            context.warn(caution)
     column = source.named(column_name)
     if params["max_replication_lag_bytes"]:
         # Refuses now, and not in the middle, a role that may not see the lag.
@@ -356,7 +387,11 @@ def prepare(context: Context, session: postgres.Session, cutoff: datetime) -> Jo
         driver.require_deletable(session, source)
     counted = driver.count(session, source, column, cutoff)
     plan = rules.plan(source, archive, way, cutoff=cutoff, counted=counted, max_rows=params["max_rows"])
-    return Job(plan, source, column, archive, archive_name)
+    job = Job(plan, source, column, archive, archive_name)
+    if plan.make_archive and not access.may_make(session, source.owner, archive_name.schema):
+        needed = [session.render(statement) for statement in job.creation(session)]
+        raise RunbookError(archive_access.cannot_make(source_name, archive_name, source.owner, needed))
+    return job
 
 
 class Run:
@@ -375,22 +410,10 @@ class Run:
         self.lag_seen_at = 0.0
         self.wal_start = driver.wal_position(session)
 
-    def creation(self) -> list[Any]:
-        """Statements that make the archive fit to take rows."""
-        if self.plan.make_archive:
-            return driver.creation(
-                self.source,
-                self.job.archive_name,
-                self.job.column.name,
-                partitioned=self.plan.strategy == "partitions",
-                server_version=self.session.server_version,
-            )
-        return [driver.key_creation(self.source, self.job.archive_name)] if self.plan.make_key else []
-
     def preview(self) -> list[str]:
         """The SQL that a run executes, as far as it is known before. Check mode shows the same."""
         archive = self.job.archive or rules.made(self.source, self.job.archive_name)
-        statements = self.creation()
+        statements = self.job.creation(self.session)
         for partition in self.plan.partitions:
             statements += driver.proof(partition)
             statements += driver.hand_over(self.source, archive, partition)
@@ -401,11 +424,12 @@ class Run:
 
     def make_archive(self) -> rules.Table:
         """Make the archive or its key, where either is missing; the archive as it then is."""
-        name, statements = self.job.archive_name, self.creation()
+        name, statements = self.job.archive_name, self.job.creation(self.session)
 
         def make() -> None:
             with undisturbed():
-                driver.make(self.session, statements)
+                require = partial(require_closed, self.session, self.source.name, name)
+                driver.make(self.session, statements, require=require)
                 self.tally.created = self.plan.make_archive
                 self.tally.altered = True
 

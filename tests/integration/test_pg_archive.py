@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import psycopg2
@@ -759,7 +760,7 @@ def test_least_privilege(table, role):
 
 def test_archive_cannot_be_made_or_given_a_key(table, role):
     table.run(f"REVOKE CREATE ON SCHEMA public FROM PUBLIC; GRANT SELECT, DELETE ON public.audit_log TO {role}")
-    refused(archive(table, login_user=role), "may not create it in schema 'public'")
+    refused(archive(table, login_user=role), "may not make it for postgres", "CREATE TABLE")
     table.run(
         "CREATE TABLE public.audit_log_archive (LIKE public.audit_log)",
         f"GRANT SELECT, INSERT ON public.audit_log_archive TO {role}",
@@ -776,6 +777,121 @@ def test_row_security_is_refused(table, role):
     )  # fmt: skip
     refused(archive(table, login_user=role), "row security", "BYPASSRLS")
     assert counts(table) == (3500, 0)
+
+
+# --- who may read the archive -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def people(table):
+    """Roles of an application, and a source with row security: the owner sees all rows, others their own."""
+    app, anon, robot = names = [f"{kind}_{table.name}" for kind in ("app", "anon", "robot")]
+    table.run(
+        *(f"CREATE ROLE {name} LOGIN" for name in names),
+        f"GRANT CREATE, USAGE ON SCHEMA public TO {app}; GRANT USAGE ON SCHEMA public TO {anon}",
+        f"ALTER TABLE public.audit_log OWNER TO {app}",
+        f"GRANT SELECT, INSERT ON public.audit_log TO {anon}",
+        f"GRANT SELECT (id) ON public.audit_log TO {robot}",
+        "CREATE TABLE public.members (name text, action text)",
+        "GRANT SELECT ON public.members TO PUBLIC",
+        "ALTER TABLE public.audit_log ENABLE ROW LEVEL SECURITY",
+        f"""CREATE POLICY own ON public.audit_log FOR SELECT TO {anon} USING (EXISTS (SELECT FROM public.members m
+            WHERE m.name = current_user AND m.action = audit_log.action)) """,
+        "CREATE POLICY no_7 ON public.audit_log AS RESTRICTIVE USING (action <> 'a7') WITH CHECK (action <> '%s {x}')",
+        f"ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {anon}, {robot}, PUBLIC",
+        f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO {anon}",
+    )
+    yield app, anon, robot
+    table.run(
+        f"ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM {anon}, {robot}, PUBLIC",
+        f"DROP OWNED BY {', '.join(names)} CASCADE",
+        f"DROP ROLE {', '.join(names)}",
+    )
+
+
+def seen(database, user: str, column: str = "id", table: str = ARCHIVE) -> list[int]:
+    """What a user reads."""
+    return [row[0] for row in replace(database, user=user).run(f"SELECT {column} FROM {table} ORDER BY 1")]
+
+
+def test_a_made_archive_is_no_more_open_than_its_source(table, people):
+    app, anon, robot = people
+    planned = done(archive(table, check=True))
+    result = done(archive(table))
+    assert result["executed_queries"] == planned["executed_queries"]
+    assert len(seen(table, app)) == 3000
+    assert seen(table, anon) == []
+    table.run(f"INSERT INTO public.members VALUES ('{anon}', 'a7'), ('{anon}', 'a8')")
+    assert len(seen(table, anon)) == 1
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        seen(table, robot, "action")
+    for right in ("INSERT", "UPDATE", "DELETE", "TRUNCATE", "TRIGGER", "REFERENCES"):
+        for name in (anon, robot):
+            assert not table.one(f"SELECT has_table_privilege('{name}', '{ARCHIVE}', '{right}')")
+    clauses = "polcmd, polpermissive, polroles, polqual IS NULL, pg_get_expr(polwithcheck, polrelid)"
+    policies = "SELECT polname, {} FROM pg_policy WHERE polrelid = '{}'::regclass ORDER BY 1"
+    assert table.run(policies.format(clauses, ARCHIVE)) == table.run(policies.format(clauses, SOURCE))
+    assert not done(archive(table))["changed"]
+
+
+def test_force_is_copied_and_whole_partitions_stay_closed(database):
+    parted(database)
+    database.run(
+        "ALTER TABLE public.audit_log ENABLE ROW LEVEL SECURITY",
+        "ALTER TABLE public.audit_log FORCE ROW LEVEL SECURITY",
+    )
+    assert done(archive(database))["plan"]["strategy"] == "partitions"
+    forced = f"SELECT relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = '{ARCHIVE}'::regclass"
+    assert database.one(forced)
+
+
+def test_an_archive_that_is_more_open_than_its_source_is_refused(table, people):
+    robot = people[2]
+    done(archive(table))
+    table.run(rows(10, days=95))
+    opened = {
+        f"GRANT SELECT, UPDATE ON {ARCHIVE} TO PUBLIC": ("everybody may SELECT, UPDATE", "REVOKE SELECT, UPDATE ON"),
+        f"GRANT SELECT ON {ARCHIVE} TO {robot}": (f"{robot} may SELECT",),
+        f"GRANT SELECT (action) ON {ARCHIVE} TO {robot}": (f"{robot} may SELECT (action)",),
+        f"ALTER TABLE {ARCHIVE} DISABLE ROW LEVEL SECURITY": ("row security is off", "ENABLE ROW LEVEL SECURITY"),
+        f"CREATE POLICY wide ON {ARCHIVE} USING (true)": ("policy wide", "DROP POLICY"),
+        f"DROP POLICY no_7 ON {ARCHIVE}": ("policy no_7", "CREATE POLICY"),
+        f"ALTER TABLE {ARCHIVE} OWNER TO {robot}": (f"belongs to {robot}", "OWNER TO"),
+    }
+    for statement, words in opened.items():
+        table.run(statement)
+        result = refused(archive(table), "more open than public.audit_log", *words)
+        assert result["status"] == "breach"
+        assert refused(archive(table, check=True))["msg"] == result["msg"]
+        table.run(*result["msg"].partition("as its owner: ")[2].removesuffix(".").split("; "))
+        assert not archive(table, check=True).failed
+    assert done(archive(table))["moved_rows"] == 10
+
+
+def test_least_privilege_makes_no_archive_that_others_could_read(table, people):
+    """A role that is not the owner's says what the owner has to run; with that it goes on by itself."""
+    app, _, robot = people
+    table.run(
+        f"ALTER ROLE {robot} BYPASSRLS; GRANT SELECT, DELETE ON public.audit_log TO {robot}",
+        f"GRANT CREATE, USAGE ON SCHEMA public TO {robot}",
+    )
+    said = refused(archive(table, login_user=robot), "may not make it", "db_roles.yml", app, "CREATE TABLE", "own")[
+        "msg"
+    ]
+    statements = said.partition(" run once: ")[2].removesuffix(".").split("; ")
+    replace(table, user=app).run(*statements, f"GRANT SELECT, INSERT ON {ARCHIVE} TO {robot}")
+    assert done(archive(table, login_user=robot))["moved_rows"] == 3000
+    assert len(seen(table, app)) == 3000
+
+
+def test_an_owner_who_cannot_read_its_own_history_is_told(table, people):
+    """An archive that an earlier run made for whoever ran it."""
+    app = people[0]
+    table.run("ALTER TABLE public.audit_log DISABLE ROW LEVEL SECURITY", KEPT, f"REVOKE ALL ON {ARCHIVE} FROM PUBLIC")
+    table.run(*(f"REVOKE ALL ON {ARCHIVE} FROM {name}" for name in people))
+    outcome = archive(table)
+    assert done(outcome)["moved_rows"] == 3000
+    assert f"belongs to postgres, and {app}" in warnings(outcome)
 
 
 # --- locks and time ---------------------------------------------------------------------------------------------------

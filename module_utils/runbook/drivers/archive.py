@@ -280,39 +280,6 @@ def count(session: Session, source: Table, column: Column, cutoff: datetime) -> 
 # Making the archive, and moving whole partitions
 
 
-def creation(
-    source: Table, archive: QualifiedName, column: str, *, partitioned: bool, server_version: int
-) -> list[sql.Composable]:
-    """Statements that make the archive.
-
-    The same columns with the same storage, and the time of the move. Defaults, identities and foreign keys stay
-    behind: rows bring their values along, and an archive depends on nothing. Its key is the source's, so that a row
-    is never doubled. Rows arrive in the order of time, for which a BRIN index is enough: it costs next to nothing to
-    fill and finds a span of time as well as a btree would. A partitioned archive takes the source's indexes instead,
-    because its partitions bring just these along.
-    """
-    options = [sql.SQL("INCLUDING STORAGE")]
-    if server_version >= 140000:
-        options.append(sql.SQL("INCLUDING COMPRESSION"))
-    if partitioned:
-        options += [sql.SQL("INCLUDING GENERATED"), sql.SQL("INCLUDING INDEXES")]
-    parts: list[sql.Composable] = [sql.SQL("LIKE {} {}").format(identifier(source.name), sql.SQL(" ").join(options))]
-    if source.column(STAMP) is None:
-        parts.append(sql.SQL("{} timestamptz NOT NULL DEFAULT now()").format(sql.Identifier(STAMP)))
-    if source.key and not partitioned:
-        parts.append(sql.SQL("PRIMARY KEY ({})").format(sql.SQL(", ").join(map(sql.Identifier, source.key))))
-    made: list[sql.Composable] = [
-        sql.SQL("CREATE TABLE {} ({}){}").format(
-            identifier(archive),
-            sql.SQL(", ").join(parts),
-            sql.SQL(" PARTITION BY RANGE ({})").format(sql.Identifier(column)) if partitioned else sql.SQL(""),
-        )
-    ]
-    if not partitioned:
-        made.append(sql.SQL("CREATE INDEX ON {} USING brin ({})").format(identifier(archive), sql.Identifier(column)))
-    return made
-
-
 def key_creation(source: Table, archive: QualifiedName) -> sql.Composable:
     """Statement that gives an archive without a key the source's. Readers of the archive are not held up by it."""
     return sql.SQL("CREATE UNIQUE INDEX ON {} ({})").format(
@@ -320,15 +287,20 @@ def key_creation(source: Table, archive: QualifiedName) -> sql.Composable:
     )
 
 
-def make(session: Session, statements: Sequence[sql.Composable]) -> None:
+def make(
+    session: Session, statements: Sequence[sql.Composable], *, require: Callable[[], object] | None = None
+) -> None:
     """Run statements in one transaction.
 
+    :param require: looks at what was made, and raises to undo it
     :raises LockedError: a lock was not to be had
     :raises KeyTakenError: rows stand in the way of a unique index
     """
     with told_apart(), session.transaction():
         for statement in statements:
             session.query(statement)
+        if require:
+            require()
 
 
 def proof(partition: Partition) -> list[sql.Composable]:

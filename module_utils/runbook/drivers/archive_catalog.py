@@ -273,17 +273,9 @@ def _indexes(session: Session, oid: int) -> tuple[Index, ...]:
 
 
 def read_schema(session: Session, name: str) -> Schema:
-    """Whether a schema is there, whether this role may create tables in it, and who would be told of their rows."""
-    rows = session.query(
-        "SELECT has_schema_privilege(oid, 'CREATE') AND has_schema_privilege(oid, 'USAGE') AS may"
-        " FROM pg_namespace WHERE nspname = %s",
-        (name,),
-    )
-    return Schema(
-        exists=bool(rows),
-        may_create=bool(rows) and rows[0]["may"],
-        publications=_publications(session, [], schema=name),
-    )
+    """Whether a schema is there, and who would be told of the rows of its tables."""
+    rows = session.query("SELECT oid FROM pg_namespace WHERE nspname = %s", (name,))
+    return Schema(exists=bool(rows), publications=_publications(session, [], schema=name))
 
 
 def read_partitions(session: Session, source: Table, column: Column, cutoff: datetime) -> tuple[Partition, ...]:

@@ -178,7 +178,6 @@ class Schema:
     """The schema in which the archive is to be made."""
 
     exists: bool
-    may_create: bool
     #: Publications of all its tables.
     publications: tuple[Publication, ...] = ()
 
@@ -293,11 +292,6 @@ def _missing_right(option: str, name: QualifiedName, missing: Sequence[str]) -> 
 def _refuse_making(source: Table, schema: Schema, name: QualifiedName) -> str | None:
     if not schema.exists:
         return f"archive: there is no schema {name.schema!r} for {name}; create it, or name another."
-    if not schema.may_create:
-        return (
-            f"archive: {name} does not exist, and this role may not create it in schema {name.schema!r}; "
-            "grant CREATE on the schema, or create the table as its owner."
-        )
     return _told_more(name, source, schema.publications)
 
 
