@@ -449,3 +449,14 @@ def test_locked_tables_are_unknown():
 def test_an_empty_database_is_sound():
     of = Catalog({}, [index(2, "i", "1")], [KEY], NOW, None, counts=True, is_standby=False, standbys=0)
     assert judged(of) == ({}, [])
+
+
+def test_what_a_managed_platform_made_is_no_finding() -> None:
+    """Nobody else can alter it: duplicates, idle and broken indexes, keys without one, tables read from end to end."""
+    theirs = table(owner="supabase_auth_admin", sequential_scans=1_000_000, sequential_rows=1 << 40)
+    everything: list[Index | ForeignKey] = [
+        index(10, "a", "x"), index(11, "b", "x"), index(12, "c", "y"), index(13, "d", "z", is_valid=False),
+        ForeignKey(20, "fk", 1, 2, ((1, "w"),), None),
+    ]  # fmt: skip
+    assert judged(catalog(replace(theirs, owner="app"), *everything))[0]
+    assert judged(catalog(theirs, *everything)) == ({}, [])

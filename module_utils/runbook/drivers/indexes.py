@@ -19,6 +19,7 @@ from ansible.module_utils.runbook.rules.health import SETTINGS, Key, Prepared, S
 from ansible.module_utils.runbook.rules.health import Session as OtherSession
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.indexes import Catalog, ForeignKey, Index, Table
+from ansible.module_utils.runbook.rules.managed import PLATFORM_OWNERS
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ ATTEMPTS = 6
 _OURS = """n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND n.nspname !~ '^pg_(temp|toast_temp)_'
   AND r.relpersistence <> 't' AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass
     AND d.objid = r.oid AND d.deptype = 'e')"""
+# Nor can anybody else alter what a managed platform made.
+_ALTERABLE = f"{_OURS} AND pg_get_userbyid(r.relowner) NOT IN ({', '.join(map(repr, sorted(PLATFORM_OWNERS)))})"
 _LOCKED = """
 SELECT DISTINCT l.relation::bigint AS oid FROM pg_locks AS l
 WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.pid <> pg_backend_pid()
@@ -399,7 +402,7 @@ def _session(session: Session, row: dict[str, Any]) -> OtherSession:
 
 def _keys(session: Session, locked: Sequence[int]) -> list[Key]:
     keys = []
-    for row in _asked(session, _KEYS.format(ours=_OURS), {"locked": list(locked)}):
+    for row in _asked(session, _KEYS.format(ours=_ALTERABLE), {"locked": list(locked)}):
         up = row["seqincrement"] > 0
         owned = row["attname"] is not None
         keys.append(
@@ -424,7 +427,7 @@ def _keys(session: Session, locked: Sequence[int]) -> list[Key]:
             last_value=row["last_value"],
             readable=bool(row["readable"]),
         )
-        for row in _asked(session, _FILLED_KEYS.format(ours=_OURS))
+        for row in _asked(session, _FILLED_KEYS.format(ours=_ALTERABLE))
     ]
     return keys
 

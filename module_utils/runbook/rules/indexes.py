@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ansible.module_utils.runbook.rules.bloat import size
 from ansible.module_utils.runbook.rules.findings import Finding, Unknown, finding_id
 from ansible.module_utils.runbook.rules.identifiers import MAX_IDENTIFIER_BYTES, QualifiedName
+from ansible.module_utils.runbook.rules.managed import PLATFORM_OWNERS
 from ansible.module_utils.runbook.rules.vacuum import some
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ class Table:
     #: In transactions and in multixacts, TOAST included; None where it has no rows of its own.
     xid_age: int | None = None
     mxid_age: int | None = None
+
+    @property
+    def is_platforms(self) -> bool:
+        """Whether a managed platform made it: then nobody else can alter it, and advice on it is noise."""
+        return self.owner in PLATFORM_OWNERS
 
 
 @dataclass(frozen=True)
@@ -179,7 +185,7 @@ class Indexes:
         #: All that queries can use, by table.
         self.usable: dict[int, list[Index]] = {}
         for index in catalog.indexes:
-            if index.table_oid not in catalog.tables:
+            if index.table_oid not in catalog.tables or catalog.tables[index.table_oid].is_platforms:
                 continue
             if index.parent_oid is not None:
                 self.children.setdefault(index.parent_oid, []).append(index)
@@ -431,6 +437,8 @@ def invalid(indexes: Indexes, quote: Quote) -> list[Finding]:
         if index.is_valid or index.is_building or index.kind == "I" or index.table_oid not in indexes.catalog.tables:
             continue
         table = indexes.catalog.tables[index.table_oid]
+        if table.is_platforms:
+            continue
         base = index.name.name.rstrip("0123456789")
         twin = any(one.keys == index.keys for one in indexes.usable.get(index.table_oid, []))
         if base.endswith(("_ccnew", "_ccold")) and twin and index.constraint is None:
@@ -469,7 +477,7 @@ def missing_foreign_key_indexes(indexes: Indexes, quote: Quote, *, min_size_byte
     lacking: dict[tuple[int, tuple[str, ...]], tuple[ForeignKey, list[Table]]] = {}
     named = [(catalog.tables[key.table_oid], key) for key in catalog.foreign_keys if key.table_oid in catalog.tables]
     for table, key in sorted(named, key=lambda pair: (pair[0].name, pair[1].name)):
-        if table.kind != "r":
+        if table.kind != "r" or table.is_platforms:
             continue
         if any(indexes.serves(index, key.columns) for index in indexes.usable.get(table.oid, [])):
             continue
@@ -567,7 +575,7 @@ def sequential_scans(indexes: Indexes, *, min_size_bytes: int) -> list[Finding]:
     days = indexes.catalog.days_counted() or 0
     found = []
     for table in indexes.catalog.tables.values():
-        if not table.sequential_scans or (table.size_bytes or 0) < min_size_bytes:
+        if table.is_platforms or not table.sequential_scans or (table.size_bytes or 0) < min_size_bytes:
             continue
         per_scan = table.sequential_rows / table.sequential_scans
         per_day = table.sequential_scans / max(days, 1)
