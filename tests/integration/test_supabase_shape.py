@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import re
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import psycopg2
 import pytest
-from conftest import S3, Database, Outcome, disposable, run_module
+from conftest import ROOT, S3, Database, Outcome, disposable, module_process, run_module
 from supabase_shape import MAJORS, Shape, shape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ansible.module_utils.runbook.drivers.pgtools import Cluster
 
@@ -56,6 +61,14 @@ def backup(supabase: Shape, s3: S3) -> Iterator[Backup]:
     """The backup of a project, made by its owner."""
     with supabase.project(filled=True) as project:
         yield Backup(project, s3)
+
+
+def wait_until(comes_true: Callable[[], bool]) -> None:
+    """Wait for what must come, long enough for a machine under load."""
+    end = time.monotonic() + 120
+    while not comes_true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def own(plain: Cluster) -> Database:
@@ -253,3 +266,79 @@ def test_a_restore_that_fails_leaves_the_project_as_it_was(elsewhere: Shape, bac
         planned = backup.restore(server, target_database=fresh.name, check=True)
         assert planned.result["changed"] is True
         assert fresh.run(PLATFORM_OBJECTS) == before
+
+
+def test_a_kill_in_the_middle_leaves_the_project_as_it_was(elsewhere: Shape, backup: Backup) -> None:
+    """A kill -9 while rows are loaded; the next run begins anew."""
+    with elsewhere.project() as fresh:
+        server = replace(fresh, name="postgres")
+        options = server.login | backup.options | {"database": backup.project.name, "target_database": fresh.name}
+        before = fresh.run(PLATFORM_OBJECTS)
+        blocker = replace(fresh, user="supabase_admin").connect()
+        blocker.autocommit = False
+        blocker.cursor().execute("LOCK TABLE storage.objects IN SHARE MODE")
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'runbook restoring'"
+            " AND wait_event_type = 'Lock'"
+        )
+        process = module_process("pg_restore", options)
+        wait_until(lambda: server.one(waiting) == 1)
+        process.kill()
+        process.communicate()
+        blocker.close()
+        wait_until(lambda: server.one(waiting.partition(" AND wait_event_type")[0]) == 0)
+        assert fresh.run(PLATFORM_OBJECTS) == before
+        assert fresh.one("SELECT to_regclass('public.notes') IS NULL")
+        assert fresh.one("SELECT count(*) FROM auth.users") == 0
+        again = backup.restore(server, target_database=fresh.name)
+        assert not again.failed, again.result["msg"]
+
+
+def test_3_who_lacks_bypassrls_is_told_so(supabase: Shape, backup: Backup) -> None:
+    """A backup that row-level security hides rows from is none."""
+    supabase.platform.run("CREATE ROLE dumper LOGIN", "GRANT pg_read_all_data TO dumper")
+    supabase.run_as_platform(
+        backup.project,
+        "CREATE SCHEMA IF NOT EXISTS runbook AUTHORIZATION postgres",
+        "GRANT USAGE, CREATE ON SCHEMA runbook TO dumper",
+        "GRANT ALL ON ALL TABLES IN SCHEMA runbook TO dumper",
+    )
+    try:
+        outcome = run_module("pg_backup", replace(backup.project, user="dumper").login | backup.options)
+        assert outcome.failed
+        assert "BYPASSRLS" in outcome.result["msg"]
+    finally:
+        supabase.run_as_platform(backup.project, "DROP OWNED BY dumper", "DROP ROLE dumper")
+
+
+def test_5_a_backup_outlives_the_end_of_a_partition(supabase: Shape, backup: Backup) -> None:
+    """The platform drops partitions of realtime.messages whenever it likes: before, or after they were dumped."""
+    with supabase.project(filled=True) as project:
+        janitor = replace(project, user="supabase_admin")
+        process = module_process("pg_backup", project.login | backup.options)
+        rounds = 0
+        while process.poll() is None or rounds == 0:
+            rounds += 1
+            with contextlib.suppress(psycopg2.errors.LockNotAvailable):
+                janitor.run(
+                    "SET lock_timeout = '50ms'",
+                    "CREATE TABLE realtime.messages_2020_01_01 PARTITION OF realtime.messages"
+                    " FOR VALUES FROM ('2020-01-01') TO ('2020-01-02')",
+                )
+            with contextlib.suppress(psycopg2.errors.LockNotAvailable):
+                janitor.run("SET lock_timeout = '50ms'", "DROP TABLE IF EXISTS realtime.messages_2020_01_01")
+        out, err = process.communicate()
+        result = json.loads([line for line in out.splitlines() if line.startswith("{")][-1])
+        assert not result.get("failed"), result["msg"] + err
+
+
+def test_12_nothing_of_ours_deletes_rows_of_the_platform(backup: Backup) -> None:
+    """The trigger of storage refuses it, and no code of the project says that it may."""
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        backup.project.run("DELETE FROM storage.objects WHERE false")
+    folders = ("library", "module_utils", "roles", "playbooks")
+    sources = [path for folder in folders for path in (ROOT / folder).rglob("*")]
+    texts = [path.read_text() for path in sources if path.suffix in {".py", ".yml", ".j2"}]
+    assert len(texts) > 100
+    assert not any("allow_delete_query" in text for text in texts)
+    assert not any(re.search(r"(DELETE FROM|TRUNCATE)\s+(storage|auth|realtime)\.", text) for text in texts)
