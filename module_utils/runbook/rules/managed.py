@@ -20,6 +20,8 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from ansible.module_utils.runbook.rules.server_error import told
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
@@ -526,7 +528,7 @@ def refused(lines: Sequence[str]) -> dict[str, str]:
         if line.startswith(MARK):
             label = line[len(MARK) :]
         elif label and (read := _PSQL.match(line)):
-            found.setdefault(label, _nameless(read["text"] or read["own"] or ""))
+            found.setdefault(label, read["own"] or _nameless(read["text"]))
     return found
 
 
@@ -536,8 +538,8 @@ def switched_off(lines: Sequence[str]) -> list[str]:
 
 
 def _nameless(text: str) -> str:
-    """An error without the value that it may quote behind a colon."""
-    return re.split(r": \"", text)[0].rstrip(" :.")
+    """An error without the content of a row."""
+    return told(text) or "its text stays in the server's log"
 
 
 # What is not in it ----------------------------------------------------------------------------------------------------
