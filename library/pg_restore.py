@@ -44,8 +44,8 @@ options:
     default: latest
   before:
     description:
-      - With O(backup=latest), the latest backup whose contents are from before this time, in ISO 8601. A time without
-        a time zone is UTC.
+      - With O(backup=latest), the latest backup whose contents are from before this time, in ISO 8601 with its
+        time zone.
     type: str
   target_database:
     description:
@@ -300,7 +300,7 @@ from ansible.module_utils.runbook.drivers import proof as proof_driver
 from ansible.module_utils.runbook.drivers import restore as driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import managed
+from ansible.module_utils.runbook.rules import managed, moment
 from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules import proof as proofs
 from ansible.module_utils.runbook.rules import restore as rules
@@ -356,11 +356,7 @@ def check_options(params: dict[str, Any]) -> datetime | None:
         raise RunbookError("scratch and keep_failed: both are set; set one of them.")
     if not params["before"]:
         return None
-    try:
-        named = datetime.fromisoformat(params["before"])
-    except ValueError:
-        raise RunbookError(f"before: {params['before']!r} is no time; write it as 2026-11-23T09:40:00Z.") from None
-    return named if named.tzinfo else named.replace(tzinfo=UTC)
+    return moment.read("before", params["before"])
 
 
 def choose(context: Context, store: s3.Store, before: datetime | None) -> tuple[Manifest, str, str]:

@@ -159,7 +159,7 @@ from ansible.module_utils.runbook.drivers.api_client import ApiError
 from ansible.module_utils.runbook.drivers.supabase import Supabase, argument_spec
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import backup_check, preflight
+from ansible.module_utils.runbook.rules import backup_check, moment, preflight
 from ansible.module_utils.runbook.rules import supabase as rules
 
 PLAYBOOK = "supabase_restore.yml"
@@ -234,10 +234,10 @@ class Restore:
             return "A restore was on its way already. "
         recovery_time, backup_id = self.params["recovery_time"], self.params["backup_id"]
         rules.check_target(recovery_time, backup_id, self.project.status)
-        moment = rules.parse_time(recovery_time) if recovery_time else None
+        wanted = moment.read("recovery_time", recovery_time) if recovery_time else None
         backups, _msg = self._read_backups()
-        if moment is not None:
-            plan = rules.check_point_in_time(backups, moment, datetime.now(UTC))
+        if wanted is not None:
+            plan = rules.check_point_in_time(backups, wanted, datetime.now(UTC))
         else:
             plan = rules.check_backup_id(backups, backup_id)
         self.facts |= {"plan": plan, "changed": True}
@@ -246,7 +246,7 @@ class Restore:
         self.seen_working = False
         try:
             if moment is not None:
-                self.api.restore_to_time(int(moment.timestamp()))
+                self.api.restore_to_time(int(wanted.timestamp()))
             else:
                 self.api.restore_backup(backup_id)
         except ApiError as error:

@@ -187,7 +187,7 @@ def test_secrets_stay_secret(primary):
         ({"environment": "production"}, "belongs to environment 'sandbox'"),
         ({"system_identifier": "7"}, "system_identifier: the inventory means cluster 7"),
         ({"action": "restore", "target_time": "yesterday", "restore_path": "/tmp/x"}, "'yesterday' is no time"),
-        ({"action": "restore", "target_time": "2026-01-01", "restore_path": "/tmp/x"}, "add the offset"),
+        ({"action": "restore", "target_time": "2026-01-01", "restore_path": "/tmp/x"}, "in which time zone"),
         ({"action": "restore", "target_lsn": "77", "restore_path": "/tmp/x"}, "'77' is no position"),
         ({"action": "restore"}, "restore_path: it is empty"),
         ({"action": "restore", "restore_path": "/usr"}, "which no restore of this project put there"),

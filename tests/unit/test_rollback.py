@@ -28,7 +28,7 @@ def request(**options: str) -> rules.Request:
         ({}, "none is set"),
         ({"backup": "latest", "before": POINT.isoformat()}, "backup and before: more than one is set"),
         ({"target_time": "yesterday"}, "target_time: 'yesterday' is no time"),
-        ({"target_time": "2026-11-23T22:48:00"}, "add the offset, as 2026-11-23T22:48:00+00:00"),
+        ({"target_time": "2026-11-23T22:48:00"}, "write 2026-11-23T22:48:00Z"),
         ({"before": "2026-11-24T02:00:01Z"}, "lies in the future; the server's clock says 2026-11-24 02:00:00 UTC"),
     ],
 )

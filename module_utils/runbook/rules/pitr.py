@@ -22,6 +22,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -367,17 +368,7 @@ def parse_target(time: str | None, lsn: str | None, name: str | None) -> Target:
         return Target(lsn=parse_lsn(lsn))
     if not time:
         return Target(name=name or None)
-    try:
-        moment = datetime.fromisoformat(time.strip())
-    except ValueError:
-        raise RunbookError(
-            f"target_time: {time!r} is no time; write it with its offset, as 2026-11-23T14:30:00+00:00."
-        ) from None
-    if moment.tzinfo is None:
-        raise RunbookError(
-            f"target_time: {time!r} does not say in which time zone; add the offset, as {moment.isoformat()}+00:00."
-        )
-    return Target(time=moment)
+    return Target(time=moment.read("target_time", time))
 
 
 def choose(archive: Archive, target: Target, *, timeline: int | None, backup_id: str | None) -> Window:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules import swap
+from ansible.module_utils.runbook.rules import moment, swap
 from ansible.module_utils.runbook.rules.content_hash import compare
 from ansible.module_utils.runbook.rules.swap import dated_name
 
@@ -71,19 +71,10 @@ def _moment(option: str, text: str, now: datetime) -> datetime:
 
     :raises RunbookError: it cannot be read, does not say in which time zone, or lies in the future
     """
-    try:
-        moment = datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise RunbookError(
-            f"{option}: {text!r} is no time; write it with its offset, as 2026-11-23T14:29:00+00:00."
-        ) from None
-    if moment.tzinfo is None:
-        raise RunbookError(
-            f"{option}: {text!r} does not say in which time zone; add the offset, as {moment.isoformat()}+00:00."
-        )
-    if moment > now:
+    named = moment.read(option, text)
+    if named > now:
         raise RunbookError(f"{option}: {text} lies in the future; the server's clock says {_utc(now)}.")
-    return moment.astimezone(UTC)
+    return named
 
 
 def parse_request(*, target_time: str, backup: str, before: str, undo: str, now: datetime) -> Request:

@@ -99,23 +99,6 @@ def check_api_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def parse_time(text: str, option: str = "recovery_time") -> datetime:
-    """A moment as ISO 8601 with its time zone, in UTC.
-
-    >>> parse_time("2026-11-23T04:00:00+01:00").isoformat()
-    '2026-11-23T03:00:00+00:00'
-
-    :raises RunbookError: no moment, or no time zone
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise RunbookError(f"{option}: {text!r} is no moment; write it as 2026-11-23T02:59:00Z.") from None
-    if moment.tzinfo is None:
-        raise RunbookError(f"{option}: {text!r} does not say its time zone; add Z for UTC, as in {text}Z.")
-    return moment.astimezone(UTC)
-
-
 def _field(body: Any, name: str, kind: type, what: str) -> Any:
     value = body.get(name) if isinstance(body, Mapping) else None
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
