@@ -190,6 +190,7 @@ from ansible.module_utils.runbook.rules import backup_retention as rules
 from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules import proof as proofs
 from ansible.module_utils.runbook.rules.text import as_lines
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -362,7 +363,7 @@ class Retention:
         waiting = [each for each in decisions if each.reason in ("no backup is proven", "no newer backup is proven")]
         if waiting:
             self.context.warn(
-                f"{len(waiting)} backups whose time is over are kept, because no newer one is proven; run "
+                f"{count(len(waiting), 'backup')} whose time is over are kept, because no newer one is proven; run "
                 "playbooks/backup_verify.yml with -e backup_verify_proof=true."
             )
 

@@ -216,6 +216,7 @@ from ansible.module_utils.runbook.drivers import indexes, postgres, vacuum
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import findings, health
 from ansible.module_utils.runbook.rules import indexes as rule
+from ansible.module_utils.runbook.rules.words import count
 
 #: Longest look into the catalogs, and longest wait for a table's lock before it is left out.
 STATEMENT_TIMEOUT_MS = 120_000
@@ -262,7 +263,7 @@ def core(context: Context) -> dict[str, Any]:
             if schema is not None and number < MAX_ESTIMATES:
                 estimate = indexes.hypothetical(session, schema, proposal.table, proposal.columns)
             found.append(rule.weighed(proposal.finding, estimate))
-    counts = f"{len(catalog.indexes):,} indexes of {len(catalog.tables):,} tables"
+    counts = f"{count(len(catalog.indexes), 'index', 'indexes')} of {len(catalog.tables):,} tables"
     result = findings.results([*found, *ailing], [*unknown, *hidden], of=counts)
     ages = [table.xid_age for table in catalog.tables.values() if table.xid_age is not None]
     return result | {

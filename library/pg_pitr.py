@@ -353,8 +353,10 @@ from ansible.module_utils.runbook.drivers.sandbox import choose_port
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import pitr as rules
+from ansible.module_utils.runbook.rules import words
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.tool_warnings import said_warnings
+from ansible.module_utils.runbook.rules.words import count
 
 #: Options whose value must lie between two bounds.
 BOUNDS = {
@@ -580,7 +582,7 @@ def backup(context: Context, engine: driver.Engine) -> dict[str, Any]:
     also = f" Removed {len(left)} that had been interrupted." if left else ""
     return {
         "changed": True, "status": "ok", "backup_id": newest.backup_id, "size_bytes": size, "removed": left,
-        "msg": f"Made base backup {newest.backup_id}, {size / 1e6:,.1f} MB in {took_s:.1f} s.{also}",
+        "msg": f"Made base backup {newest.backup_id}, {words.size(size)} in {took_s:.1f} s.{also}",
     }  # fmt: skip
 
 
@@ -602,7 +604,7 @@ def retention(context: Context, engine: driver.Engine) -> dict[str, Any]:
     did = "Would delete" if context.check_mode else "Deleted"
     return {
         "changed": bool(gone), "status": "ok", "removed": gone,
-        "msg": f"{did} {len(gone)} base backups and the WAL before them; {kept} remain for the window of "
+        "msg": f"{did} {count(len(gone), 'base backup')} and the WAL before them; {kept} remain for the window of "
         f"{params['recovery_window_days']} days.",
     }  # fmt: skip
 

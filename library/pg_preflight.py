@@ -167,6 +167,7 @@ from ansible.module_utils.runbook.drivers import journal, lease, postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import preflight as rules
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -285,7 +286,7 @@ def core(context: Context) -> dict[str, Any]:
                 check["msg"] = f"Run {held['run_id']} {'may take' if context.check_mode else 'holds'} the lease."
     return {
         "changed": bool(made),
-        "msg": f"{len(checks.done)} checks passed for {target} ({params['environment']}).",
+        "msg": f"{count(len(checks.done), 'check')} passed for {target} ({params['environment']}).",
         "status": "ok",
         "environment": params["environment"],
         "database": server.database,

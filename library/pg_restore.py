@@ -306,6 +306,7 @@ from ansible.module_utils.runbook.rules import proof as proofs
 from ansible.module_utils.runbook.rules import restore as rules
 from ansible.module_utils.runbook.rules.swap import Marker
 from ansible.module_utils.runbook.rules.tool_warnings import said_warnings
+from ansible.module_utils.runbook.rules.words import count, size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -526,7 +527,7 @@ class Restore:
         self.step = rules.DEFINITIONS
         self.temporary = driver.fetch(self.unpack([self.plan.schema]), schema, self.check)
         if self.temporary > rules.TEMPORARY_BYTES:
-            self.context.warn(f"The schema takes {self.temporary:,} bytes in a temporary file.")
+            self.context.warn(f"The schema takes {size(self.temporary)} in a temporary file.")
         picked = self.picked(schema)
         self.filler.run("pre-data", *picked, str(schema), check=self.check)
         self.watch.lap("schema")
@@ -727,7 +728,7 @@ class Restore:
         message = (
             f"Would restore {self.params['database']} as of {self.manifest.source.snapshot_at} into "
             f"{self.plan.target}: "
-            f"{len(self.manifest.tables)} tables, {self.manifest.size_bytes:,} bytes as stored."
+            f"{count(len(self.manifest.tables), 'table')}, {size(self.manifest.size_bytes)} as stored."
         )
         return self.figures() | {"changed": True, "status": "ok", "msg": message}
 

@@ -285,6 +285,7 @@ from ansible.module_utils.runbook.rules import restore as restores
 from ansible.module_utils.runbook.rules import rollback as rules
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.text import as_lines
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -555,7 +556,8 @@ def remove_copies(context: Context) -> dict[str, Any]:
     store.require_environment(params["environment"])
     found, status, queries = list(store.versions(home)), "ok", []  # type: ignore[var-annotated] # no SQL here
     removed = len(found)
-    said = f"{removed} versions of objects in {store.url(home)} {'would be' if context.check_mode else 'are'} removed."
+    were = "would be" if context.check_mode else "were"
+    said = f"{count(removed, 'version')} of objects in {store.url(home)} {were} removed."
     if not context.check_mode:
         for key, upload_id, _begun in store.uploads(home):
             store.abort_upload(key, upload_id)

@@ -161,6 +161,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import backup_check, moment, preflight
 from ansible.module_utils.runbook.rules import supabase as rules
+from ansible.module_utils.runbook.rules.words import count
 
 PLAYBOOK = "supabase_restore.yml"
 
@@ -224,7 +225,7 @@ class Restore:
             "backups": rules.as_results(backups),
         }
         between = f"between {earliest:%Y-%m-%d %H:%M:%S} and {latest:%Y-%m-%d %H:%M:%S} UTC" if latest else "to no time"
-        how = "any second" if backups.pitr_enabled else f"{len(backups.backups)} backups"
+        how = "any second" if backups.pitr_enabled else count(len(backups.backups), "backup")
         return backups, f"Project {self.project.name} is {self.project.status}; it can go back {between} ({how})."
 
     def _restore(self) -> str:
@@ -245,7 +246,7 @@ class Restore:
             return f"Would replace the database of {self.project.name} and take it back {plan}."
         self.seen_working = False
         try:
-            if moment is not None:
+            if wanted is not None:
                 self.api.restore_to_time(int(wanted.timestamp()))
             else:
                 self.api.restore_backup(backup_id)

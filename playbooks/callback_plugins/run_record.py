@@ -41,6 +41,8 @@ options:
 import atexit
 import getpass
 import os
+import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,7 +61,7 @@ if str(PROJECT / "module_utils") not in ansible.module_utils.__path__:
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report.progress import Watch
 from ansible.module_utils.runbook.report.recorder import Recorder
-from ansible.module_utils.runbook.report.view import summary_lines
+from ansible.module_utils.runbook.report.view import last_words, summary_lines
 from ansible.module_utils.runbook.rules import record as rules
 
 if TYPE_CHECKING:
@@ -138,14 +140,15 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         if record is None or recorder.directory is None:
             self._display.error(recorder.error or "The run has no record.")
             raise SystemExit(1)
-        for line in summary_lines(record, 79):
+        for line in summary_lines(record, shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else None):
             self._display.display(line)
         for name in ("report.html", "drill.html"):
             if (recorder.directory / name).exists():
                 self._display.display(f"{name.partition('.')[0].title()}: {_shortened(recorder.directory / name)}")
         failed = any(host["failures"] or host["unreachable"] for host in counts.values())
+        for line in last_words(record):
+            self._display.error(line)
         if record["status"] != "ok" and not failed:
-            self._display.error(record["verdict"])
             raise SystemExit(1)
 
     def _over(self) -> Recorder | None:

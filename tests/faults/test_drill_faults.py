@@ -326,7 +326,7 @@ def test_files_that_differ_from_the_restored_rows_are_named(database: Database, 
     }  # fmt: skip
     # What has no copy was not looked at, and is said.
     assert found["unasked_rows"] == {"up": 1, "avatars": 1}
-    assert "1 rows of bucket avatars were not compared" in check.msg
+    assert "1 row of bucket avatars were not compared" in check.msg
 
     wanted["bucket"] = "not-there-at-all"
     (check,) = module["files"](drill)

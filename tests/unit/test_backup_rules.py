@@ -125,10 +125,10 @@ def test_sentences():
     figures = rules.Figures(2, 1234567, 3 << 30, 1 << 30, 10.0, "all")
     said = rules.sentence("shop", "s3://b/x/", figures)
     assert said == (
-        "Backed up shop, 2 tables with 1,234,567 rows, to s3://b/x/ in 10.0 s: 3.0 GiB at 307.2 MiB/s, 1.0 GiB stored, "
+        "Backed up shop, 2 tables with 1,234,567 rows, to s3://b/x/ in 10.0 s: 3.0 GiB at 307 MiB/s, 1.0 GiB stored, "
         "every table hashed."
     )
     assert "in 2 streams." in rules.promise("shop", "s3://b/x/", tables(5), [tables(5)])
     assert "in 1 stream." in rules.promise("shop", "s3://b/x/", tables(5), [])
     lines = rules.describe("shop", tables(5, 3), [tables(5)]).splitlines()
-    assert lines[2] == "stream 1: 1 tables, 5.0 MiB: public.t0"
+    assert lines[2] == "stream 1: 1 table, 5.0 MiB: public.t0"

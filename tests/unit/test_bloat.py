@@ -222,4 +222,4 @@ def test_a_sum_says_what_it_leaves_out() -> None:
     result = rule.totals(bloats, min_size_bytes=1)
     assert (result["bloat_bytes"], result["bloat_percent"], result["unknown_bytes"]) == (50 * PAGE, 50.0, 100 * PAGE)
     said = rule.message(result, relations=2)
-    assert "unknown for 800.0 KiB (public.b); ANALYZE them, or grant SELECT on them." in said
+    assert "unknown for 800 KiB (public.b); ANALYZE them, or grant SELECT on them." in said

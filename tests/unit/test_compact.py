@@ -203,15 +203,14 @@ def test_what_another_run_could_do_is_a_breach(state: Any, status: str) -> None:
 def test_messages() -> None:
     (report,) = plan(table())
     planned = rule.Summary([report], 5, check_mode=True)
-    assert planned.message(planned.result() | {"duration_s": 1.0}) == "Would compact 1 of 5 tables (120.0 MiB)."
+    assert planned.message(planned.result() | {"duration_s": 1.0}) == "Would compact 1 of 5 tables (120 MiB)."
     assert rule.describe([report]) == (
-        "pg_repack public.t1: 50.0 % of 100.0 MiB is bloat (estimated, limit 30 %), about 5 s\n"
+        "pg_repack public.t1: 50.0 % of 100 MiB is bloat (estimated, limit 30 %), about 5 s\n"
     )
     report.state, report.size_after_bytes = "done", 60 * MIB
     done = rule.Summary([report], 5, check_mode=False, stopped="the deadline does not leave enough time")
     assert done.message(done.result() | {"duration_s": 2.5}) == (
-        "Compacted 1 of 5 tables in 2.5 s; 120.0 MiB are now 60.0 MiB; stopped: the deadline does not leave enough "
-        "time."
+        "Compacted 1 of 5 tables in 2.5 s; 120 MiB are now 60.0 MiB; stopped: the deadline does not leave enough time."
     )
     assert done.result()["status"] == "breach"
     nothing = rule.Summary([], 5, check_mode=False)

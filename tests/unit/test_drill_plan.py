@@ -173,7 +173,7 @@ def test_a_fault_counts_as_found_only_if_the_drill_is_red_and_names_it():
             "2 files have",
         ),
         (rules.Files(rows=3, missing_rows=1, named=[{"kind": "missing", "name": "up/a"}]), "breach", "copy (up/a)."),
-        (rules.Files(rows=3, differing_rows=1), "breach", "1 rows of storage.objects tell another size or ETag"),
+        (rules.Files(rows=3, differing_rows=1), "breach", "1 row of storage.objects tell another size or ETag"),
         (rules.Files(rows=3, unasked_rows={"x": 2}), "unknown", "2 rows of bucket x were not compared"),
         (rules.Files(rows=3, missing_rows=1, unasked_rows={"x": 2}), "breach", "bucket x"),
     ],

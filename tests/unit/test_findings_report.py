@@ -75,7 +75,7 @@ def test_the_worst_first_and_only_what_is_safe_may_be_applied():
         "-e performance_apply=unused_index:public.messages_old_idx"
     )
     assert by_id[CREATE["id"]]["estimate"] == "12,346 → 8.4 planner units, by a hypothetical index"
-    assert ("Size", "40.0 MB", False) in by_id[DROP["id"]]["grid"]
+    assert ("Size", "40.0 MiB", False) in by_id[DROP["id"]]["grid"]
 
 
 def test_one_of_two_hosts_is_named():
@@ -140,7 +140,7 @@ def test_the_heaviest_queries_are_drawn():
         == "40 calls of 7 statements took 9.9 s since 2026-03-01 02:00:00 UTC, when the counters began."
     )
     assert [(bar["value"], bar["width"]) for bar in heaviest["bars"]] == [("5.0 s, 51 %", 50.66)]
-    assert heaviest["rows"] == [["SELECT $1 <b>", "12", "5.0 s", "0.4 s", "1", "–", "0 B", "2.0 kB"]]
+    assert heaviest["rows"] == [["SELECT $1 <b>", "12", "5.0 s", "0.4 s", "1", "–", "0 B", "2.0 KiB"]]
 
 
 def test_the_headline_counts_all_hosts():

@@ -129,7 +129,7 @@ def test_without_a_total_nothing_is_promised():
     item = progress.Running("db1", "t1")
     item.take(event(total=None, unit="bytes", done=2048.0, rate=1024))
     assert (item.fraction, item.left_s) == (None, None)
-    assert item.sentence() == "db1: t: 2.0 kB, 1.0 kB/s"
+    assert item.sentence() == "db1: t: 2.0 KiB, 1.0 KiB/s"
 
 
 def test_the_journal_gets_few_samples_and_always_the_last(watch):
@@ -208,3 +208,19 @@ def test_bars_leave_the_output_as_it_would_be_without_them():
     os.close(leader)
     assert raw.count("db1") == 2
     assert screen(raw) == ["first", "second, and its end", "third"]
+
+
+def test_the_time_that_is_left_is_no_guess():
+    """Of work that has hardly begun nobody knows how long it takes."""
+
+    def left(*samples: tuple[float, float]) -> str:
+        item = progress.Running("db1", "t")
+        for ts, done in samples:
+            item.take({"host": "db1", "ts": ts, "label": "t", "done": done, "total": 10_000.0, "unit": "rows",
+                       "rate": 0.3})  # fmt: skip
+        return item.remaining
+
+    assert left((0, 0), (0.2, 1)) == ""
+    assert left((0, 0), (1.5, 900)) == ""
+    assert left((0, 0), (10, 9)) == ""
+    assert left((0, 0), (10, 1000)) == "1 min 30 s left"

@@ -37,7 +37,7 @@ def a_run(state: str = "ok", host: str = "db1", stats: dict[str, int] | None = N
 
 def test_a_good_run():
     record = folded(samples.weekly(("db1", "db2")))
-    assert (record["status"], record["verdict"]) == ("ok", "2 hosts, all well.")
+    assert (record["status"], record["verdict"]) == ("ok", "2 hosts, nothing failed; 2 warnings.")
     assert record["totals"]["moved_rows"] == 2 * 117_000
     assert record["environments"] == ["staging"]
     db1 = record["hosts"]["db1"]
@@ -100,7 +100,7 @@ def test_no_task_is_a_failure():
 
 def test_check_mode_says_so():
     record = folded(samples.weekly(check_mode=True))
-    assert record["verdict"] == "Check mode: nothing was written. All well."
+    assert record["verdict"] == "Check mode: nothing was written. Nothing failed; 1 warning."
 
 
 def test_retries_are_counted():
@@ -508,3 +508,91 @@ def test_what_is_recorded_can_be_seen(tmp_path):
         assert not set("\x1b\r\u202e") & set(said), path
         assert "\n| x |" not in said, path
     assert "u202eb" in (tmp_path / "report.md").read_text()
+
+
+# --- the terminal's last lines ----------------------------------------------------------------------------------------
+
+
+def test_in_a_pipe_nothing_is_cut():
+    long = "a-host-with-a-very-long-name.eu-central-1.example.org"
+    lines = view.summary_lines(rules.fold(samples.weekly(("db1", long)).events), None)
+    assert lines[0].startswith(long)
+    assert all(line.endswith("s") for line in lines)
+    assert lines[0].index("ok") == lines[1].index("ok")
+
+
+@pytest.mark.parametrize(
+    ("module", "figures", "check", "words"),
+    [
+        ("pg_archive", {"moved_rows": 1}, False, "1 row moved"),
+        ("pg_archive", {"moved_rows": 0, "planned_rows": 1}, True, "would move 1 row,"),
+        ("pg_vacuum", {"done_tables": 1}, False, "1 table treated"),
+        ("s3_mirror", {"copied_objects": 1, "copied_bytes": 5}, False, "1 file copied"),
+        ("pg_restore", {"restored_bytes": 2048}, False, "2.0 KiB restored"),
+    ],
+)
+def test_one_is_one(module, figures, check, words):
+    sample = samples.Sample(check_mode=check)
+    sample.step("Do it", module, "db1", "changed", figures=figures)
+    (line,) = view.summary_lines(folded(sample.end(db1={})), 79)
+    assert words in line
+
+
+def test_a_check_restores_nothing_and_does_not_say_so():
+    sample = samples.Sample(check_mode=True)
+    sample.step("Restore", "pg_restore", "db1", "ok", figures={"restored_bytes": 0})
+    (line,) = view.summary_lines(folded(sample.end(db1={})), 79)
+    assert "restored" not in line
+
+
+def test_the_last_words_are_the_reason():
+    assert view.last_words(a_run()) == []
+    failed = a_run("failed", msg="The disk is full; make room.", stats={"failures": 1})
+    assert view.last_words(failed) == ["db1, Do it, failed: The disk is full; make room."]
+
+
+def test_of_what_is_unknown_the_last_words_say_what_would_make_it_known():
+    figures = {
+        "status": "unknown",
+        "unknown": [{"kind": "bloat", "msg": "No statistics; ANALYZE it."}],
+        "checks": [{"name": "a", "status": "ok", "msg": "Fine."}, {"name": "b", "status": "unknown", "msg": "Ask S3."}],
+    }
+    assert view.last_words(a_run(msg="Looked.", figures=figures)) == [
+        "db1, Do it, unknown: Looked. No statistics; ANALYZE it. Ask S3."
+    ]
+    warned = a_run(msg="Looked.", figures={"status": "unknown"}, warnings=["Grant SELECT."])
+    assert view.last_words(warned) == ["db1, Do it, unknown: Looked. Grant SELECT."]
+
+
+def test_of_many_hosts_the_same_reason_is_told_once_and_not_too_many():
+    sample = samples.Sample()
+    hosts = [f"db{number}" for number in range(20)]
+    for number, host in enumerate(hosts):
+        text = "The disk is full; make room." if number < 10 else f"Reason {number}; see to it."
+        sample.step("Do it", "pg_archive", host, "failed", msg=text)
+    lines = view.last_words(folded(sample.end(**{host: {"failures": 1} for host in hosts})))
+    assert lines[0].startswith("20 of 20 hosts failed")
+    assert lines[1] == "db0, db1, db2, db3 and 6 more hosts, Do it, failed: The disk is full; make room."
+    assert len(lines) == 2 + view.MAX_REASONS
+    assert lines[-1] == "6 more reasons; the report has them all."
+
+
+def test_what_a_rescue_took_care_of_is_no_reason():
+    record = a_run("failed", msg="It broke.", stats={"rescued": 1})
+    assert view.last_words(record) == []
+
+
+def test_all_is_not_well_beside_a_warning():
+    assert a_run(warnings=["Left out."])["verdict"] == "Nothing failed; 1 warning."
+
+
+def test_markdown_has_no_table_without_rows(tmp_path):
+    sample = samples.Sample()
+    sample.step("Review", "pg_index_info", "db1", "ok", figures={"findings": [], "unknown": [], "status": "ok"})
+    path = tmp_path / journal.FILE_NAME
+    path.write_text("".join(json.dumps(event) + "\n" for event in sample.end(db1={}).events))
+    render.render_run(tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "No findings." in text
+    # A line of dashes is followed by a row.
+    assert not re.search(r"^\|(?: -+:? \|)+\n(?!\|)", text, re.MULTILINE)

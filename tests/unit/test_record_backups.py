@@ -162,10 +162,10 @@ def test_the_report_shows_a_backup_with_its_trends():
     shown = view.report(folded("pg_backup", BACKUP), history)
     assert {"Backup size", "Backup duration", "Backup rate"} <= {each["title"] for each in shown["trends"]}
     assert "Rows moved" not in {each["title"] for each in shown["trends"]}
-    assert ("Backup", "429 MB") in shown["headline"]
+    assert ("Backup", "429 MiB") in shown["headline"]
     grid = dict(shown["hosts"][0]["evidence"][0]["grid"])
-    assert grid["Rate"] == "95.4 MB/s"
-    assert grid["Size"] == "429 MB"
+    assert grid["Rate"] == "95.4 MiB/s"
+    assert grid["Size"] == "429 MiB"
     assert not shown["hosts"][0]["others"]
     assert all(len(each["cells"]) == len(shown["trends"]) for each in shown["history"])
 

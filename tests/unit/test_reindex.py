@@ -178,10 +178,10 @@ def test_one_sentence_tells_the_figures() -> None:
     summary = Summary([dropped, broken, done], 9, check_mode=False)
     result = summary.result() | {"duration_s": 2.0}
     assert summary.message(result) == (
-        "Rebuilt 1 of 9 indexes in 2.0 s; 100.0 MiB are now 50.0 MiB; dropped 1 left behind by interrupted runs; "
+        "Rebuilt 1 of 9 indexes in 2.0 s; 100 MiB are now 50.0 MiB; dropped 1 left behind by interrupted runs; "
         "1 index stayed locked: public.b (held by session 5, idle in transaction for 9 s)."
     )
     assert (result["rebuilt_indexes"], result["dropped_indexes"]) == (1, 1)
     checked = Summary([Report(work, "planned") for work in works], 9, check_mode=True)
-    assert checked.message(checked.result()) == "Would rebuild 2 of 9 indexes (200.0 MiB) and drop 1 left behind."
+    assert checked.message(checked.result()) == "Would rebuild 2 of 9 indexes (200 MiB) and drop 1 left behind."
     assert Summary([], 9, check_mode=True).message({}).startswith("Nothing to do: none of 9 indexes")

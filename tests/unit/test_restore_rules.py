@@ -106,7 +106,7 @@ def test_a_server_that_has_everything():
         ({"is_superuser": False, "may_create": False}, "CREATEDB"),
         ({"version": 140009}, "made from PostgreSQL 15 and this server is 14"),
         ({"roles": {"postgres"}}, "app are missing"),
-        ({"free_bytes": 999}, "only 999 are free"),
+        ({"free_bytes": 999}, "only 999 B are free"),
     ],
 )
 def test_what_is_missing_is_said(changes, words):

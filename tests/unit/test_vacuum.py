@@ -346,7 +346,7 @@ def test_the_sentence_tells_what_was_done_and_what_was_not() -> None:
 def test_the_sentence_of_check_mode_and_of_an_idle_run() -> None:
     planned = [report("planned")]
     assert rule.message(planned, tables=2, duration_s=0, check_mode=True, stopped=None) == (
-        "Would vacuum 1 and analyse 0 of 2 tables (8 kB)."
+        "Would vacuum 1 and analyse 0 of 2 tables (8.0 KiB)."
     )
     assert rule.message([], tables=2, duration_s=0, check_mode=False, stopped=None) == (
         "Nothing to do: none of 2 tables needs vacuum or analyze."

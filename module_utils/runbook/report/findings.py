@@ -103,7 +103,9 @@ def verdict(said: str, status: str, hosts: Sequence[Mapping[str, Any] | None]) -
     counts = ", ".join(f"{count} {severity.lower()}" for severity, count in headline(looked)[1:] if count != "0")
     count = sum(found["count"] for found in looked)
     found = f"{count:,} finding{'' if count == 1 else 's'} ({counts})."
-    return f"Nothing failed. {found}" if status == "ok" else f"{said} {found}"
+    if status == "ok":
+        said = said.replace("All well.", "Nothing failed.").replace("all well.", "nothing failed.")
+    return f"{said} {found}"
 
 
 def _looked(step: Mapping[str, Any]) -> bool:

@@ -34,6 +34,9 @@ LINE_INTERVAL_S = 10.0
 LINE_HOSTS = 4
 #: Seconds of the past from which the rate is taken.
 RATE_WINDOW_S = 20.0
+#: The time that is left is told once so much is known: seconds of this step, and its share of the whole.
+SURE_AFTER_S = 3.0
+SURE_FRACTION = 0.01
 #: Samples for the journal are that far apart at first; after each so many the distance doubles. So a task of seconds
 #: has a curve, and one of six hours some 450 samples.
 SAMPLE_INTERVAL_S = 0.25
@@ -101,9 +104,12 @@ class Running:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds to go at the present rate."""
+        """Seconds to go at the present rate; None while that is a guess, because hardly anything was done yet."""
         rate = self.rate
         if self.event is None or not self.event["total"] or not rate or rate <= 0:
+            return None
+        past = self.past[self.event["label"]]
+        if past[-1][0] - past[0][0] < SURE_AFTER_S or (self.fraction or 0) < SURE_FRACTION:
             return None
         return float(max(0.0, (self.event["total"] - self.event["done"]) / rate))
 

@@ -15,6 +15,7 @@ from ansible.module_utils.runbook.report import journal as journals
 from ansible.module_utils.runbook.report.metrics import metrics
 from ansible.module_utils.runbook.report.places import earlier_runs
 from ansible.module_utils.runbook.report.view import report
+from ansible.module_utils.runbook.rules import words
 from ansible.module_utils.runbook.rules.record import SCHEMA_VERSION, fold, lasting, merged
 from markupsafe import Markup
 
@@ -59,7 +60,7 @@ def _environment(**options: Any) -> jinja2.Environment:
         compiled = _Compiled()
     except (OSError, RuntimeError):  # no folder for temporary files, or somebody else's in its place
         compiled = None
-    return jinja2.Environment(  # noqa: S701 - the page is escaped by Jinja, Markdown by its own filter, cell by cell
+    environment = jinja2.Environment(  # noqa: S701 - the page is escaped by Jinja, Markdown by its own filter, cell by cell
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -67,6 +68,8 @@ def _environment(**options: Any) -> jinja2.Environment:
         bytecode_cache=compiled,
         **options,
     )
+    environment.filters["counted"] = words.count
+    return environment
 
 
 def html(record: Mapping[str, Any], history: list[dict[str, Any]], notes: list[str]) -> str:

@@ -7,10 +7,13 @@ from typing import Any
 
 from ansible.module_utils.runbook.report import charts, drill, evidence, findings, monthly, wording
 from ansible.module_utils.runbook.rules.record import short_name
+from ansible.module_utils.runbook.rules.words import count
 
 #: Longer lists are in record.json.
 MAX_TABLES = 500
 MAX_QUERIES = 200
+#: Reasons that a terminal shows last; there, more would hide the first.
+MAX_REASONS = 5
 #: More hosts than this are folded; one click opens them.
 OPEN_HOSTS = 3
 
@@ -302,36 +305,83 @@ def report(
     }
 
 
-def summary_lines(record: Mapping[str, Any], width: int) -> list[str]:
-    """One line per host for the end of the terminal's output."""
-    longest = max((len(name) for name in record["hosts"]), default=0)
+def summary_lines(record: Mapping[str, Any], width: int | None) -> list[str]:
+    """One line per host for the end of the terminal's output.
+
+    :param width: columns of the terminal; None for a file or a pipe, where nothing is cut
+    """
+    names = {name: wording.shortened(name, 30) if width else name for name in record["hosts"]}
+    longest = max(map(len, names.values()), default=0)
     lines = []
     for name, of_host in record["hosts"].items():
-        totals = of_host["totals"]
-        parts = []
-        if record["check_mode"] and "planned_rows" in totals:
-            parts.append(f"would move {wording.number(totals['planned_rows'])} rows")
-        elif "moved_rows" in totals:
-            parts.append(f"{wording.number(totals['moved_rows'])} rows moved")
-        if record["check_mode"] and "planned_tables" in totals:
-            parts.append(f"would treat {wording.number(totals['planned_tables'])} tables")
-        elif "done_tables" in totals:
-            parts.append(f"{wording.number(totals['done_tables'])} tables treated")
-        # What a drill backed up and restored is beside the point; its page tells.
-        rehearsed = drill.summary(name, of_host)
-        if "backup_bytes" in totals and not rehearsed:
-            parts.append(f"backup of {wording.size(totals['backup_bytes'])}")
-        if "restored_bytes" in totals and not rehearsed:
-            parts.append(f"{wording.size(totals['restored_bytes'])} restored")
-        if "copied_objects" in totals and not record["check_mode"]:
-            parts.append(f"{wording.number(totals['copied_objects'])} files copied")
-        if totals.get("freed_bytes"):
-            parts.append(f"{wording.size(totals['freed_bytes'])} given back")
-        found = findings.of_host(of_host["steps"], host=name)
-        if found is not None:
-            parts.append(f"{found['count']} findings")
-        parts += rehearsed
-        parts.append(wording.duration(of_host["duration_s"]))
-        text = f"{wording.shortened(name, 30):<{min(longest, 30)}}  {of_host['status']:<7}  {', '.join(parts)}"
-        lines.append(text if len(text) <= width else f"{text[: width - 1]}…")
+        text = f"{names[name]:<{longest}}  {of_host['status']:<7}  {', '.join(_did(record, name, of_host))}"
+        lines.append(text if width is None or len(text) <= width else f"{text[: width - 1]}…")
     return lines
+
+
+def _did(record: Mapping[str, Any], name: str, of_host: Mapping[str, Any]) -> list[str]:
+    """What a run did to a host, or in check mode would do."""
+    totals, planned = of_host["totals"], record["check_mode"]
+    parts = []
+    if planned and "planned_rows" in totals:
+        parts.append(f"would move {count(totals['planned_rows'], 'row')}")
+    elif "moved_rows" in totals:
+        parts.append(f"{count(totals['moved_rows'], 'row')} moved")
+    if planned and "planned_tables" in totals:
+        parts.append(f"would treat {count(totals['planned_tables'], 'table')}")
+    elif "done_tables" in totals:
+        parts.append(f"{count(totals['done_tables'], 'table')} treated")
+    # What a drill backed up and restored is beside the point; its page tells.
+    rehearsed = drill.summary(name, of_host)
+    if not planned and not rehearsed:
+        if "backup_bytes" in totals:
+            parts.append(f"backup of {wording.size(totals['backup_bytes'])}")
+        if totals.get("restored_bytes"):
+            parts.append(f"{wording.size(totals['restored_bytes'])} restored")
+        if "copied_objects" in totals:
+            parts.append(f"{count(totals['copied_objects'], 'file')} copied")
+    if totals.get("freed_bytes") and not planned:
+        parts.append(f"{wording.size(totals['freed_bytes'])} given back")
+    found = findings.of_host(of_host["steps"], host=name)
+    if found is not None:
+        parts.append(count(found["count"], "finding") if found["count"] else "no findings")
+    return [*parts, *rehearsed, wording.duration(of_host["duration_s"])]
+
+
+def last_words(record: Mapping[str, Any]) -> list[str]:
+    """Why a run is red or unknown, with the cure, for the very end of the terminal's output; nothing where it is not.
+
+    Each sentence once, with the hosts that it is true of before it.
+    """
+    if record["status"] == "ok":
+        return []
+    reasons = [
+        {"host": name, "task": f"{step['task']}, {charts.word(step)}", "text": _reason(step)}
+        for name, of_host in record["hosts"].items()
+        for step in of_host["steps"]
+        if step["status"] == ("breach" if of_host["status"] == "failed" else "unknown")
+        and of_host["status"] != "ok"
+        and not step["handled"]
+    ]
+    lines = [f"{item['who']}, {item['task']}: {item['text']}" for item in _grouped(reasons)]
+    if len(lines) > MAX_REASONS:
+        lines[MAX_REASONS:] = [f"{count(len(lines) - MAX_REASONS, 'more reason')}; the report has them all."]
+    # Of one host that failed, the reason says it all.
+    said_by_reason = len(record["hosts"]) == 1 and not record["interrupted"]
+    return lines if lines and said_by_reason else [record["verdict"], *lines]
+
+
+def _reason(step: Mapping[str, Any]) -> str:
+    """What a step said; where it could not judge, what would make it known."""
+    said = step["msg"] or f"{step['state']} without a message"
+    if step["status"] != "unknown":
+        return str(said)
+    figures = step["figures"]
+    told = [*(figures.get("unknown") or ()), *(each for each in figures.get("checks") or ())]
+    more = [
+        str(each["msg"])
+        for each in told
+        if isinstance(each, Mapping) and each.get("msg") and each.get("status", "unknown") == "unknown"
+    ]
+    more = more or [str(text) for text in step["warnings"]]
+    return " ".join(dict.fromkeys([str(said), *(text for text in more[:MAX_REASONS] if text not in said)]))

@@ -1,7 +1,7 @@
 """Figures as people read them. A figure's name ends in its unit, and that is all that is known about it here.
 
 >>> figure("wal_bytes", 5 * 1024**2), figure("moved_rows", 117000), figure("duration_s", 75.2)
-('5.0 MB', '117,000', '1 min 15 s')
+('5.0 MiB', '117,000', '1 min 15 s')
 >>> label("longest_batch_s"), label("moved_rows")
 ('Longest batch', 'Moved rows')
 """
@@ -12,10 +12,11 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ansible.module_utils.runbook.rules import words
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _STAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d")
 #: What is no word of its own.
 _NAMES = {"wal": "WAL", "xid": "XID", "id": "ID", "sql": "SQL", "s3": "S3"}
@@ -46,14 +47,8 @@ def compact(value: float | None) -> str:
 
 
 def size(value: float | None) -> str:
-    """Bytes in steps of 1024, as PostgreSQL writes them."""
-    if value is None:
-        return NONE
-    scaled, unit = float(value), 0
-    while abs(scaled) >= 1024 and unit < len(_UNITS) - 1:
-        scaled /= 1024
-        unit += 1
-    return f"{scaled:,.0f} {_UNITS[unit]}" if unit == 0 or abs(scaled) >= 100 else f"{scaled:,.1f} {_UNITS[unit]}"
+    """Bytes as everywhere; a dash for none."""
+    return NONE if value is None else words.size(value)
 
 
 def duration(value: float | None) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.text import as_lines
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -423,7 +424,7 @@ def cautions(source: Table, archive: Table | None, column: str, null_rows: int) 
             "so rows that the archive already holds cannot be told; moves themselves neither lose nor double a row."
         )
     if null_rows:
-        said.append(f"{null_rows:,} rows of {source.name} have no {column}; they are never moved.")
+        said.append(f"{count(null_rows, 'row')} of {source.name} have no {column}; they are never moved.")
     return said
 
 
@@ -554,8 +555,8 @@ def plan(
         rows = sum(partition.rows for partition in partitions)
     if max_rows is not None and rows > max_rows:
         raise RunbookError(
-            f"max_rows: {rows:,} rows of {source.name} are older than {text(cutoff)}, and {max_rows:,} are allowed; "
-            "check older_than_days, and raise max_rows if so many are meant."
+            f"max_rows: {count(rows, 'row')} of {source.name} are older than {text(cutoff)}, and {max_rows:,} are "
+            "allowed; check older_than_days, and raise max_rows if so many are meant."
         )
     work = bool(partitions) if way.strategy == "partitions" else rows > 0
     said = cautions(source, archive, way.column, counted.null_rows)
@@ -584,14 +585,14 @@ def describe(plan: Plan, source: Table, archive: QualifiedName) -> str:
             lines.append(f"create table {archive}")
         if plan.make_key:
             lines.append(f"create a unique index on {archive} ({_names(source.key)})")
-        lines.append(f"move {plan.rows:,} rows, from {plan.oldest} to {plan.newest}")
+        lines.append(f"move {count(plan.rows, 'row')}, from {plan.oldest} to {plan.newest}")
         way = {
             "index": "in batches, in the order of time",
             "blocks": "in batches, block by block",
             "": "as whole partitions:",
         }
         lines.append(way[plan.walk])
-        lines += [f"  {partition.name}: {partition.rows:,} rows" for partition in plan.partitions]
+        lines += [f"  {partition.name}: {count(partition.rows, 'row')}" for partition in plan.partitions]
     if plan.staying_rows:
         lines.append(f"{plan.staying_rows:,} old rows stay, because their partition is not old as a whole")
     return as_lines(lines)
@@ -656,7 +657,7 @@ def promise(plan: Plan, source: Table, archive: QualifiedName) -> str:
     if plan.strategy == "nothing":
         return f"Nothing in {source.name} to move to {archive} is older than {text(plan.cutoff)}{stay}."
     way = f"as {len(plan.partitions)} whole partitions" if plan.partitions else "in batches"
-    older = f"{plan.rows:,} rows older than {text(plan.cutoff)}"
+    older = f"{count(plan.rows, 'row')} older than {text(plan.cutoff)}"
     return f"Would move {older} from {source.name} to {archive}, {way}{stay}."
 
 
@@ -665,7 +666,7 @@ def sentence(tally: Tally, plan: Plan, source: Table, archive: QualifiedName, se
 
     :param seconds: since the start
     """
-    older = f"{tally.moved:,} rows older than {text(plan.cutoff)}"
+    older = f"{count(tally.moved, 'row')} older than {text(plan.cutoff)}"
     rate = f"{tally.moved / seconds:,.0f} rows/s" if seconds > 0 else "at once"
     said = f"Moved {older} from {source.name} to {archive} in {seconds:.1f} s ({rate})"
     if tally.partitions:

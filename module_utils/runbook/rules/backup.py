@@ -16,6 +16,8 @@ from ansible.module_utils.runbook.rules.connection_failure import ConnectionFail
 from ansible.module_utils.runbook.rules.manifest import Tools
 from ansible.module_utils.runbook.rules.server_error import told
 from ansible.module_utils.runbook.rules.text import as_lines
+from ansible.module_utils.runbook.rules.words import count
+from ansible.module_utils.runbook.rules.words import size as size_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -203,19 +205,6 @@ def explain_tool(program: str, code: int | None, stderr: str) -> str:
     return f"{program} ended with {code}{': ' + own if own else ''}; see the server's log for more."
 
 
-def bytes_text(size: float) -> str:
-    """A size for people.
-
-    >>> bytes_text(1536)
-    '1.5 KiB'
-    """
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if abs(size) < 1024:
-            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
-
-
 @dataclass(frozen=True)
 class Figures:
     """What a backup came to."""
@@ -232,21 +221,21 @@ class Figures:
 
 def sentence(database: str, where: str, figures: Figures) -> str:
     """What was backed up, to where, in what time."""
-    rows = "uncounted rows" if figures.rows is None else f"{figures.rows:,} rows"
+    rows = "uncounted rows" if figures.rows is None else count(figures.rows, "row")
     proof = {"all": "every table hashed", "sampled": "a sample of the rows hashed", "none": "nothing hashed"}
     rate = figures.dump_bytes / figures.duration_s if figures.duration_s > 0 else 0.0
     return (
-        f"Backed up {database}, {figures.tables:,} tables with {rows}, to {where} in {figures.duration_s:.1f} s: "
-        f"{bytes_text(figures.dump_bytes)} at {bytes_text(rate)}/s, {bytes_text(figures.size_bytes)} stored, "
-        f"{proof[figures.coverage]}.{without(figures.missing)}"
+        f"Backed up {database}, {count(figures.tables, 'table')} with {rows}, to {where} in "
+        f"{figures.duration_s:.1f} s: {size_text(figures.dump_bytes)} at {size_text(rate)}/s, "
+        f"{size_text(figures.size_bytes)} stored, {proof[figures.coverage]}.{without(figures.missing)}"
     )
 
 
 def promise(database: str, where: str, tables: Sequence[Table], streams: Sequence[Sequence[Table]]) -> str:
     """What would be backed up."""
-    size = bytes_text(sum(table.size_bytes for table in tables))
+    size = size_text(sum(table.size_bytes for table in tables))
     return (
-        f"Would back up {database}, {len(tables):,} tables of {size}, to {where} in {len(streams) + 1} "
+        f"Would back up {database}, {count(len(tables), 'table')} of {size}, to {where} in {len(streams) + 1} "
         f"stream{'s' if streams else ''}."
     )
 
@@ -255,11 +244,11 @@ def describe(database: str, tables: Sequence[Table], streams: Sequence[Sequence[
     """The plan as lines, for a diff."""
     named = {table.name for stream in streams for table in stream}
     rest = [table for table in tables if table.name not in named]
-    lines = [f"database {database}: {len(tables)} tables"]
+    lines = [f"database {database}: {count(len(tables), 'table')}"]
     for number, stream in enumerate([rest, *streams]):
-        size = bytes_text(sum(table.size_bytes for table in stream))
+        size = size_text(sum(table.size_bytes for table in stream))
         biggest = ", ".join(str(table.name) for table in sorted(stream, key=lambda table: -table.size_bytes)[:5])
-        lines.append(f"stream {number}: {len(stream)} tables, {size}{': ' + biggest if biggest else ''}")
+        lines.append(f"stream {number}: {count(len(stream), 'table')}, {size}{': ' + biggest if biggest else ''}")
     return as_lines(lines)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.manifest import MANIFEST_NAME, is_backup_id, started_at
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -174,9 +175,9 @@ def judge_complete(backups: Stored, waited_s: float) -> Check:
 
 def judge_count(backups: Stored, min_backups: int) -> Check:
     """There are as many complete backups as were promised."""
-    count = len(backups.complete)
-    status = OK if count >= min_backups else BREACH
-    return Check("count", status, f"There are {count} complete backups, {min_backups} are wanted.")
+    found = len(backups.complete)
+    status = OK if found >= min_backups else BREACH
+    return Check("count", status, f"{count(found, 'complete backup')} found, {min_backups} wanted.")
 
 
 def judge_retention(backups: Stored, now: datetime, days: int, since: datetime | None) -> Check:
@@ -248,7 +249,7 @@ def judge_objects(manifest: Manifest, found: Mapping[str, tuple[int, str | None]
             wrong.append(f"{each.key} was overwritten later")
     if wrong:
         return Check("objects", BREACH, f"In {manifest.backup_id} {_some(wrong)}.")
-    return Check("objects", OK, f"All {len(manifest.objects)} objects of {manifest.backup_id} are there.")
+    return Check("objects", OK, f"All {count(len(manifest.objects), 'object')} of {manifest.backup_id} are there.")
 
 
 def judge_content(
@@ -306,7 +307,7 @@ def judge_replica(here: Stored, there: Stored, now: datetime, max_lag_s: int, ma
     if held == 0:
         return Check("replica", UNKNOWN, "No backup is old enough to be expected in the second region.")
     way = f"; {young} may still be on the way" if young else ""
-    return Check("replica", OK, f"The second region holds the same {held} backups{way}.")
+    return Check("replica", OK, f"The second region holds the same {count(held, 'backup')}{way}.")
 
 
 def judge_proof(newest: Document | None, now: datetime, max_proof_age_s: int) -> Check:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup_check import MAX_SKEW_S, span
 from ansible.module_utils.runbook.rules.manifest import MANIFEST_NAME, is_backup_id, started_at
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -305,9 +306,9 @@ def hidden_sentence(database: str, names: Sequence[str]) -> str:
     '1 backup of shop is hidden by delete markers (2026-11-23T03-00-00Z), '
     """
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    count = "1 backup" if len(names) == 1 else f"{len(names)} backups"
+    which = count(len(names), "backup")
     return (
-        f"{count} of {database} {'is' if len(names) == 1 else 'are'} hidden by delete markers "
+        f"{which} of {database} {'is' if len(names) == 1 else 'are'} hidden by delete markers "
         f"({', '.join(names[:_NAMED])}{more}), and no retention decided that: somebody deleted from the bucket. "
         "The versions are still there, and nothing was purged. Bring them back with playbooks/backup_undelete.yml, and "
         "find out who it was."
@@ -368,11 +369,11 @@ def _kept(complete: Sequence[Folder], policy: Policy) -> dict[str, str]:
         ("weekly", policy.weekly, "%G-W%V"),
         ("monthly", policy.monthly, "%Y-%m"),
     )
-    for kind, count, form in kinds:
+    for kind, wanted, form in kinds:
         seen: set[str] = set()
         for folder in complete:
             slot = folder.started_at.strftime(form)
-            if slot in seen or len(seen) >= count:
+            if slot in seen or len(seen) >= wanted:
                 continue
             seen.add(slot)
             reasons.setdefault(folder.backup_id, []).append(kind)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+from ansible.module_utils.runbook.rules.words import size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -450,21 +451,6 @@ def by_table(bloats: Iterable[Bloat], parents: Mapping[int, tuple[QualifiedName,
             }
         )
     return sorted(rows, key=lambda row: (-(row["bloat_bytes"] or 0), -row["total_bytes"], row["table"]))
-
-
-def size(value: float | None) -> str:
-    """Bytes for people.
-
-    >>> size(1_500_000), size(None)
-    ('1.4 MiB', 'unknown')
-    """
-    if value is None:
-        return "unknown"
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
 
 
 def message(result: Mapping[str, Any], *, relations: int) -> str:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ansible.module_utils.runbook.rules.bloat import ERROR_PERCENT, Bloat, size
+from ansible.module_utils.runbook.rules.bloat import ERROR_PERCENT, Bloat
 from ansible.module_utils.runbook.rules.findings import Finding, finding_id
+from ansible.module_utils.runbook.rules.words import size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

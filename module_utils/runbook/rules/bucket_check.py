@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup_check import BREACH, OK, UNKNOWN, Check
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -174,10 +175,10 @@ def _judge_lock(setting: Setting, demands: Demands) -> Check:
         return Check(
             "object_lock",
             BREACH,
-            f"New objects are locked for {days} days ({mode}), {demands.object_lock_days} ({demands.object_lock}) are "
-            f"wanted; {_CURE}.",
+            f"New objects are locked for {count(days, 'day')} ({mode}), {demands.object_lock_days} "
+            f"({demands.object_lock}) are wanted; {_CURE}.",
         )
-    return Check("object_lock", OK, f"Object Lock is on; new objects are locked for {days} days ({mode}).")
+    return Check("object_lock", OK, f"Object Lock is on; new objects are locked for {count(days, 'day')} ({mode}).")
 
 
 def _covers(rule: Mapping[str, Any], prefix: str) -> bool:
@@ -212,11 +213,11 @@ def _judge_lifecycle(setting: Setting, demands: Demands) -> Check:
     for rule in setting.value or []:
         days = rule.get("AbortIncompleteMultipartUpload", {}).get("DaysAfterInitiation")
         if days is not None and days <= demands.abort_multipart_days and _covers(rule, demands.prefix.strip("/")):
-            return Check("lifecycle", OK, f"Unfinished uploads are given up after {days} days.")
+            return Check("lifecycle", OK, f"Unfinished uploads are given up after {count(days, 'day')}.")
     return Check(
         "lifecycle",
         BREACH,
-        f"No rule gives unfinished uploads up after {demands.abort_multipart_days} days; make one "
+        f"No rule gives unfinished uploads up after {count(demands.abort_multipart_days, 'day')}; make one "
         "(docs/howto/verify.md).",
     )
 

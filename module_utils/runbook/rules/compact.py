@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.bloat import PAGE_BYTES, size
+from ansible.module_utils.runbook.rules.bloat import PAGE_BYTES
 from ansible.module_utils.runbook.rules.reindex import (
     FIRST_RATE_BYTES_S,
     SPACE_FACTOR,
@@ -25,6 +25,7 @@ from ansible.module_utils.runbook.rules.reindex import (
 )
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.vacuum import some
+from ansible.module_utils.runbook.rules.words import size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

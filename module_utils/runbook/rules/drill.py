@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup_check import BREACH, OK, UNKNOWN, Check, overall, span
-from ansible.module_utils.runbook.rules.bloat import size
+from ansible.module_utils.runbook.rules.words import size
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

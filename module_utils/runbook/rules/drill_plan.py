@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup_check import BREACH, OK, UNKNOWN, Check, span
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -285,7 +286,7 @@ def judge_contents(wanted: Mapping[str, Sequence[Any]], found: Mapping[str, Sequ
         if there is None:
             wrong.append(f"{table} cannot be read ({other})")
         elif there != rows:
-            wrong.append(f"{table} has {there:,} rows instead of {rows:,}")
+            wrong.append(f"{table} has {count(there, 'row')} instead of {rows:,}")
         elif other != digest:
             wrong.append(f"{table} has other contents")
     if not wanted:
@@ -293,7 +294,7 @@ def judge_contents(wanted: Mapping[str, Sequence[Any]], found: Mapping[str, Sequ
     if wrong:
         return Check("contents", BREACH, f"{len(wrong)} of {len(wanted)} tables differ: {'; '.join(wrong[:5])}.")
     rows = sum(int(each[0]) for each in wanted.values())
-    return Check("contents", OK, f"All {len(wanted)} tables are as they were, {rows:,} rows.")
+    return Check("contents", OK, f"All {len(wanted)} tables are as they were, {count(rows, 'row')}.")
 
 
 def judge_schema(wanted: Collection[str], found: Collection[str]) -> Check:
@@ -379,11 +380,11 @@ def judge_files(found: Files) -> Check:
         )
     if found.differing_rows:
         wrong.append(
-            f"{found.differing_rows:,} rows of storage.objects tell another size or ETag than their file"
+            f"{count(found.differing_rows, 'row')} of storage.objects tell another size or ETag than their file"
             f"{some('differing')}."
         )
     unasked = [
-        f"{rows:,} rows of bucket {name} were not compared: the inventory names no copy of its files."
+        f"{count(rows, 'row')} of bucket {name} were not compared: the inventory names no copy of its files."
         for name, rows in sorted(found.unasked_rows.items())
     ]
     later = f" {found.orphan_objects:,} files have no row{some('orphan')}." if found.orphan_objects else ""

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ansible.module_utils.runbook.rules.bloat import size
 from ansible.module_utils.runbook.rules.findings import Finding, Unknown, finding_id
 from ansible.module_utils.runbook.rules.identifiers import MAX_IDENTIFIER_BYTES, QualifiedName
 from ansible.module_utils.runbook.rules.managed import PLATFORM_OWNERS
 from ansible.module_utils.runbook.rules.vacuum import some
+from ansible.module_utils.runbook.rules.words import count, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -597,7 +597,7 @@ def sequential_scans(indexes: Indexes, *, min_size_bytes: int) -> list[Finding]:
                     "counted_days": days,
                 },
                 f"{table.name} ({size(table.size_bytes)}) was read from end to end {table.sequential_scans:,} times in "
-                f"{days:g} days, {round(per_scan):,} rows each time.",
+                f"{days:g} days, {count(round(per_scan), 'row')} each time.",
                 (),
                 "Which index would serve depends on the queries; look for this table among the heaviest.",
             )

@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.words import count, size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -237,11 +238,13 @@ def judge(found: Finding, *, expect_versioning: bool, expect_replication: bool) 
             )
     if found.missing_rows:
         breaches.append(
-            f"{found.missing_rows:,} rows of storage.objects have no object in the source; the mirror still holds "
-            f"{found.recoverable_rows or 0:,} of them."
+            f"{count(found.missing_rows, 'row')} of storage.objects have no object in the source; the mirror "
+            f"still holds {found.recoverable_rows or 0:,} of them."
         )
     if found.differing_rows:
-        breaches.append(f"{found.differing_rows:,} rows of storage.objects tell another size or ETag than the object.")
+        breaches.append(
+            f"{count(found.differing_rows, 'row')} of storage.objects tell another size or ETag than the object."
+        )
     return ("breach" if breaches else "unknown" if unknowns else "ok"), breaches + unknowns
 
 
@@ -263,33 +266,11 @@ def describe(plan: Plan, source: str, destination: str) -> str:
     """The plan as a diff shows it."""
     return (
         f"{source} -> {destination}\n"
-        f"  source     {plan.source_objects:,} objects, {plan.source_bytes:,} bytes\n"
-        f"  unchanged  {plan.unchanged_objects:,} objects\n"
-        f"  copy       {plan.copy_objects:,} objects, {plan.copy_bytes:,} bytes\n"
+        f"  source     {count(plan.source_objects, 'object')}, {plan.source_bytes:,} bytes\n"
+        f"  unchanged  {count(plan.unchanged_objects, 'object')}\n"
+        f"  copy       {count(plan.copy_objects, 'object')}, {plan.copy_bytes:,} bytes\n"
         f"  delete     {plan.delete_objects:,} of {plan.extra_objects:,} objects that the source does not hold\n"
     )
-
-
-def human_bytes(size: float) -> str:
-    """A size for people.
-
-    >>> human_bytes(3 * 2**30)
-    '3.0 GiB'
-    """
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
-
-
-def many(number: int, noun: str = "object") -> str:
-    """A number of things.
-
-    >>> many(1), many(2_000)
-    ('1 object', '2,000 objects')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def sentence(figures: Mapping[str, Any], *, check_mode: bool) -> str:
@@ -298,12 +279,12 @@ def sentence(figures: Mapping[str, Any], *, check_mode: bool) -> str:
     rest = f"{plan['unchanged_objects']:,} unchanged"
     if check_mode:
         return (
-            f"Would copy {many(plan['copy_objects'])} ({human_bytes(plan['copy_bytes'])}) {way} and delete "
+            f"Would copy {count(plan['copy_objects'], 'object')} ({size(plan['copy_bytes'])}) {way} and delete "
             f"{plan['delete_objects']:,}; {rest}."
         )
     deleted = f" and deleted {figures['deleted_objects']:,}" if figures["deleted_objects"] else ""
     return (
-        f"Copied {many(figures['copied_objects'])} ({human_bytes(figures['copied_bytes'])}) {way}{deleted} in "
+        f"Copied {count(figures['copied_objects'], 'object')} ({size(figures['copied_bytes'])}) {way}{deleted} in "
         f"{figures['duration_s']:.1f} s; {rest}."
     )
 
@@ -319,8 +300,8 @@ def undone(figures: Mapping[str, Any], *, hopeless: str, late: bool, deadline_s:
     elif late:
         said = f"Stopped after deadline_s, {deadline_s}; run again, or raise it."
     else:
-        said = f"{many(failed)} could not be copied ({reasons}); the result names some."
-    return [f"{said} {many(remaining)} still to copy; run again, and the next run goes on."]
+        said = f"{count(failed, 'object')} could not be copied ({reasons}); the result names some."
+    return [f"{said} {count(remaining, 'object')} still to copy; run again, and the next run goes on."]
 
 
 #: What to do about an answer that ends a run.

@@ -17,6 +17,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import content_hash
 from ansible.module_utils.runbook.rules.backup_gaps import without
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,7 +91,7 @@ class Proof:
         """The outcome in one sentence, the first tables named."""
         total = len(self.tables)
         if self.status == "ok":
-            agree = f"All {total} comparisons agree with the backup ({self.rows:,} rows)."
+            agree = f"All {count(total, 'comparison')} agree with the backup ({count(self.rows, 'row')})."
             return agree + without(self.missing)
         kind: Status = "differs" if self.status == "breach" else "unknown"
         worst = [each for each in self.tables if each.status == kind]
@@ -151,11 +152,13 @@ def _compare(
     if wanted is None:
         return TableResult(name, "unknown", None, got_rows, "the backup did not count its rows")
     if wanted.rows != got.rows:
-        return TableResult(name, "differs", wanted.rows, got.rows, f"{got.rows:,} rows instead of {wanted.rows:,}")
+        return TableResult(
+            name, "differs", wanted.rows, got.rows, f"{count(got.rows, 'row')} instead of {wanted.rows:,}"
+        )
     if not comparable or wanted.digest is None or got.digest is None:
         return TableResult(name, "unknown", wanted.rows, got.rows, why or "its content was not hashed")
     if content_hash.compare(wanted, got) == "differs":
-        reason = f"the content of its {got.rows:,} rows is not that of the backup"
+        reason = f"the content of its {count(got.rows, 'row')} is not that of the backup"
         return TableResult(name, "differs", wanted.rows, got.rows, reason)
     return TableResult(name, "unknown" if why else "ok", wanted.rows, got.rows, why)
 

@@ -19,8 +19,8 @@ import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from ansible.module_utils.runbook.rules.bloat import size
 from ansible.module_utils.runbook.rules.findings import Finding, finding_id
+from ansible.module_utils.runbook.rules.words import size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import drill
+from ansible.module_utils.runbook.rules.words import count
 
 _T = TypeVar("_T")
 
@@ -438,7 +439,7 @@ def _verdict(record: Mapping[str, Any], stopped: str | None) -> tuple[str, str]:
     hosts: Mapping[str, Mapping[str, Any]] = record["hosts"]
     bad = [name for name, host in hosts.items() if host["status"] == "failed"]
     unsure = [name for name, host in hosts.items() if host["status"] == "unknown"]
-    failed = f"{len(bad)} of {_count(len(hosts), 'host')} failed: {_listed(bad)}." if bad else ""
+    failed = f"{len(bad)} of {count(len(hosts), 'host')} failed: {_listed(bad)}." if bad else ""
     if record["interrupted"]:
         why = stopped or "The run was cut off"
         last = record["last_event_at"][:19].replace("T", " ")
@@ -453,13 +454,13 @@ def _verdict(record: Mapping[str, Any], stopped: str | None) -> tuple[str, str]:
     if bad:
         return "failed", failed
     if unsure:
-        return "unknown", f"{len(unsure)} of {_count(len(hosts), 'host')} could not be judged: {_listed(unsure)}."
-    done = f"{_count(len(hosts), 'host')}, all well." if len(hosts) > 1 else "All well."
+        return "unknown", f"{len(unsure)} of {count(len(hosts), 'host')} could not be judged: {_listed(unsure)}."
+    told = len(record["warnings"])
+    if told:
+        done = f"{f'{len(hosts)} hosts, nothing' if len(hosts) > 1 else 'Nothing'} failed; {count(told, 'warning')}."
+    else:
+        done = f"{count(len(hosts), 'host')}, all well." if len(hosts) > 1 else "All well."
     return "ok", f"Check mode: nothing was written. {done}" if record["check_mode"] else done
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _listed(names: Sequence[str], limit: int = 5) -> str:

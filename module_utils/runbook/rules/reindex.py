@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal
 
-from ansible.module_utils.runbook.rules.bloat import size
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.vacuum import some
+from ansible.module_utils.runbook.rules.words import size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

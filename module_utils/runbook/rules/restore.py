@@ -20,6 +20,7 @@ from ansible.module_utils.runbook.rules.identifiers import MAX_IDENTIFIER_BYTES
 from ansible.module_utils.runbook.rules.server_error import told
 from ansible.module_utils.runbook.rules.swap import Marker, dated_name
 from ansible.module_utils.runbook.rules.text import as_lines
+from ansible.module_utils.runbook.rules.words import count, size
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -262,7 +263,7 @@ def _problems(manifest: Manifest, server: Server, *, roles: Collection[str], wit
         yield f"it uses the ICU locale {source.icu_locale!r} and this server was built without ICU"
     if server.free_bytes is not None and server.free_bytes < source.size_bytes:
         yield (
-            f"the database had {source.size_bytes:,} bytes and only {server.free_bytes:,} are free where this server "
+            f"the database had {size(source.size_bytes)} and only {size(server.free_bytes)} are free where this server "
             "keeps its data; make room"
         )
 
@@ -278,10 +279,10 @@ def _cautions(manifest: Manifest, server: Server) -> Iterator[str]:
     if server.free_bytes is None:
         yield (
             f"The free room on the server is unknown from here; the database needs about "
-            f"{int(source.size_bytes * ROOM_FACTOR):,} bytes."
+            f"{size(source.size_bytes * ROOM_FACTOR)}."
         )
     elif server.free_bytes < source.size_bytes * ROOM_FACTOR:
-        yield f"Only {server.free_bytes:,} bytes are free on the server, hardly more than the database needs."
+        yield f"Only {size(server.free_bytes)} is free on the server, hardly more than the database needs."
 
 
 def normal_locale(name: str) -> str:
@@ -409,8 +410,8 @@ def sentence(chosen: Plan, *, tables: int, rows: int, dump_bytes: int, duration_
     """What was restored."""
     source = chosen.manifest.source
     return (
-        f"Restored {source.database} as of {source.snapshot_at} into {chosen.target}: {tables:,} tables, "
-        f"{rows:,} rows, {dump_bytes:,} bytes in {duration_s:.1f} s. {proof}"
+        f"Restored {source.database} as of {source.snapshot_at} into {chosen.target}: {count(tables, 'table')}, "
+        f"{count(rows, 'row')}, {size(dump_bytes)} in {duration_s:.1f} s. {proof}"
     )
 
 
@@ -418,7 +419,7 @@ def describe(chosen: Plan, jobs: int) -> str:
     """The plan for ``--diff``."""
     manifest = chosen.manifest
     lines = [
-        f"backup: {chosen.folder} ({manifest.source.snapshot_at}, {manifest.size_bytes:,} bytes)",
+        f"backup: {chosen.folder} ({manifest.source.snapshot_at}, {size(manifest.size_bytes)})",
         f"into: {chosen.target}",
         f"streams: {len(manifest.data_streams())}, {min(jobs, len(manifest.data_streams()))} at a time",
         *(f"drop the leftover {name}" for name in chosen.leftovers),

@@ -27,6 +27,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import moment, swap
 from ansible.module_utils.runbook.rules.content_hash import compare
 from ansible.module_utils.runbook.rules.swap import dated_name
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -507,9 +508,9 @@ def differences(living: Found, copy: Found) -> list[Difference]:
 def difference_sentence(found: Sequence[Difference], copy: str) -> str:
     """What the swap would change, in one sentence."""
     named = {
-        "differs": lambda each: f"{each.table} ({each.living_rows:,} rows now, {each.copy_rows:,} in the copy)",
-        "only_living": lambda each: f"{each.table} ({each.living_rows:,} rows now, not in the copy)",
-        "only_copy": lambda each: f"{each.table} (not there now, {each.copy_rows:,} rows in the copy)",
+        "differs": lambda each: f"{each.table} ({count(each.living_rows, 'row')} now, {each.copy_rows:,} in the copy)",
+        "only_living": lambda each: f"{each.table} ({count(each.living_rows, 'row')} now, not in the copy)",
+        "only_copy": lambda each: f"{each.table} (not there now, {count(each.copy_rows, 'row')} in the copy)",
     }
     changed = [each for each in found if each.status in named]
     unknown = [each for each in found if each.status == "unknown"]

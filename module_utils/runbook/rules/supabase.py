@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup_check import BREACH, OK, UNKNOWN, Check, age_s, span
+from ansible.module_utils.runbook.rules.words import count
 
 #: States of a project that this code was written for.
 HEALTHY = "ACTIVE_HEALTHY"
@@ -259,7 +260,7 @@ def _judge_states(backups: Backups) -> Check:
                 BREACH,
                 f"The backup of {backup.inserted_at:%Y-%m-%d %H:%M} UTC is {backup.status}; ask Supabase's support.",
             )
-    return Check("states", OK, f"{len(backups.backups)} backups, none of them failed since the last good one.")
+    return Check("states", OK, f"{count(len(backups.backups), 'backup')}, none of them failed since the last good one.")
 
 
 def as_results(backups: Backups) -> list[dict[str, Any]]:

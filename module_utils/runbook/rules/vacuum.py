@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.text import as_lines
+from ansible.module_utils.runbook.rules.words import count, size
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -383,7 +384,7 @@ def _stale_statistics(table: Table, settings: Settings) -> str | None:
         table.heap, "autovacuum_analyze_scale_factor", settings.analyze_scale_factor
     )
     if table.modified_rows > limit:
-        return f"{table.modified_rows:,} rows modified since the last analyze (limit {limit:,.0f})"
+        return f"{count(table.modified_rows, 'row')} modified since the last analyze (limit {limit:,.0f})"
     return None
 
 
@@ -527,10 +528,10 @@ def message(reports: Sequence[Report], *, tables: int, duration_s: float, check_
     elif not permitted:
         text = f"Nothing to do: none of {tables:,} tables needs vacuum or analyze"
     elif check_mode:
-        size = total(report.before.size_bytes for report in permitted)
+        bytes_ = total(report.before.size_bytes for report in permitted)
         vacuums, analyzes = _counts(permitted)
         text = f"Would vacuum {vacuums} and analyse {analyzes} of {tables:,} tables"
-        text += f" ({_size(size)})" if size is not None else ""
+        text += f" ({size(bytes_)})" if bytes_ is not None else ""
     else:
         done = [report for report in reports if report.state == "done"]
         vacuums, analyzes = _counts(done)
@@ -571,11 +572,3 @@ def some(names: Sequence[str], most: int = 5) -> str:
     """The first names, and how many more there are."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def _size(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TB"

@@ -1,0 +1,31 @@
+"""Figures in sentences: one way to write a size and a number of things, in messages and reports alike."""
+
+from __future__ import annotations
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def size(value: float | None) -> str:
+    """Bytes in steps of 1024, with the units of IEC 80000-13; PostgreSQL's ``MB`` is this ``MiB``.
+
+    >>> size(87), size(1536), size(450 * 1024**2), size(-2048), size(None)
+    ('87 B', '1.5 KiB', '450 MiB', '-2.0 KiB', 'unknown')
+    """
+    if value is None:
+        return "unknown"
+    scaled, unit = float(value), 0
+    while abs(scaled) >= 1024 and unit < len(_UNITS) - 1:
+        scaled /= 1024
+        unit += 1
+    return f"{scaled:,.0f} {_UNITS[unit]}" if unit == 0 or abs(scaled) >= 100 else f"{scaled:,.1f} {_UNITS[unit]}"
+
+
+def count(number: float, noun: str, plural: str = "") -> str:
+    """A number of things.
+
+    :param plural: where it is not made by an s
+
+    >>> count(1, "row"), count(0, "row"), count(1_200, "index", "indexes")
+    ('1 row', '0 rows', '1,200 indexes')
+    """
+    return f"{number:,.0f} {noun if number == 1 else plural or noun + 's'}"
