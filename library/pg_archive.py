@@ -15,6 +15,10 @@ description:
   - Where source and archive are both partitioned by ranges of the timestamp column, partitions that are old as a whole
     are detached from the source and attached to the archive. Their rows are read twice, once to count and once to prove
     the limits, but not written. Rows of a partition that is only partly old stay until all of it is old.
+  - A partition that is moved leaves behind what it would behave otherwise by than the archive does - foreign keys,
+    triggers, rules, policies and publications of its own, and rights that the archive does not give; it gets the
+    archive's owner and row security. The plan names them. One that is unlogged, or published by somebody else's
+    publication, is refused.
   - An archive that is missing is made, with the same columns, the time of the move in C(archived_at), the source's key
     and an index on the timestamp. It is partitioned where the source's partitions can be moved whole. Its owner, its
     row security with all policies, and those who may read it, are the source's; what default privileges would give is
@@ -385,6 +389,12 @@ def prepare(context: Context, session: postgres.Session, cutoff: datetime) -> Jo
     way = rules.route(source, archive, column_name, session.server_version)
     if way.strategy == "rows":
         driver.require_deletable(session, source)
+    else:
+        beside = source_name if archive is None else archive_name
+        old = [each for each in source.partitions if each.is_old]
+        old = [replace(each, brought=access.brought(session, each.name, beside)) for each in old]
+        rules.refuse_brought(old)
+        source = replace(source, partitions=tuple(old))
     counted = driver.count(session, source, column, cutoff)
     plan = rules.plan(source, archive, way, cutoff=cutoff, counted=counted, max_rows=params["max_rows"])
     job = Job(plan, source, column, archive, archive_name)

@@ -1101,6 +1101,66 @@ def test_old_partitions_are_handed_over_whole(database):
     assert second["remaining_rows"] == partly
 
 
+def test_a_partition_leaves_behind_what_is_its_own(database):
+    """Archived rows must not vanish with a user, nor be shown, told of or changed by what their partition brought."""
+    parted(database)
+    other = f"other_{database.name}"
+    cascade = "FOREIGN KEY (action) REFERENCES public.users ON DELETE CASCADE"
+    database.run(
+        "CREATE TABLE public.users (action text PRIMARY KEY)",
+        "INSERT INTO public.users VALUES ('x')",
+        f"ALTER TABLE public.audit_log ADD CONSTRAINT who {cascade}",
+        f"ALTER TABLE public.audit_log_p0 ADD CONSTRAINT own {cascade}",
+        trigger("stop", "RETURN NULL;", "BEFORE UPDATE", table="public.audit_log_p0"),
+        "CREATE RULE hush AS ON UPDATE TO public.audit_log_p0 DO INSTEAD NOTHING",
+        "CREATE POLICY wide ON public.audit_log_p1 USING (true)",
+        "CREATE PUBLICATION told FOR TABLE public.audit_log_p1",
+        f"CREATE ROLE {other}",
+        f"GRANT SELECT, UPDATE ON public.audit_log_p1 TO {other}",
+        f"GRANT INSERT (action) ON public.audit_log_p2 TO {other}",
+        "ALTER TABLE public.audit_log ENABLE ROW LEVEL SECURITY",
+    )
+    planned = done(archive(database, check=True, diff=True))
+    for words in ("(own, who)", "(stop)", "(hush)", "(wide)", "(told)", "may SELECT, UPDATE", "may INSERT (action)"):
+        assert words in planned["diff"]["prepared"]
+    result = done(archive(database))
+    assert result["executed_queries"] == planned["executed_queries"]
+    assert len(result["detached_partitions"]) == 3
+    leaves = "conrelid::regclass::text ~ '^audit_log_p[012]$'"
+    assert database.one(f"SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND {leaves}") == 0
+    assert database.one("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'public.audit_log_p0'::regclass") == 0
+    assert database.one("SELECT count(*) FROM pg_rules WHERE tablename = 'audit_log_p0'") == 0
+    assert database.one("SELECT count(*) FROM pg_policies") == 0
+    assert database.one("SELECT count(*) FROM pg_publication_tables") == 0
+    for leaf in ("audit_log_p1", "audit_log_p2"):
+        assert not database.one(
+            f"SELECT has_any_column_privilege('{other}', 'public.{leaf}', 'SELECT, INSERT, UPDATE')"
+        )
+    assert database.one("SELECT bool_and(relrowsecurity) FROM pg_class WHERE relname ~ '^audit_log_p[012]$'")
+    archived = counts(database)[1]
+    database.run("DELETE FROM public.users", f"DROP OWNED BY {other}", f"DROP ROLE {other}")
+    assert counts(database) == (0, archived)
+    assert not archive(database, check=True).failed
+
+
+def test_partitions_that_cannot_leave_behind_what_is_theirs_are_refused(database):
+    parted(database)
+    database.run("ALTER TABLE public.audit_log_p1 SET UNLOGGED")
+    refused(archive(database), "public.audit_log_p1 is unlogged", "SET LOGGED")
+    owner = f"owner_{database.name}"
+    database.run(
+        "ALTER TABLE public.audit_log_p1 SET LOGGED",
+        "CREATE PUBLICATION told FOR TABLE public.audit_log_p1",
+        f"CREATE ROLE {owner} LOGIN; GRANT CREATE, USAGE ON SCHEMA public TO {owner}",
+        f"ALTER TABLE public.audit_log OWNER TO {owner}",
+        *(f"ALTER TABLE public.audit_log_p{n} OWNER TO {owner}" for n in range(6)),
+    )
+    refused(archive(database, login_user=owner), "public.audit_log_p1 is published by itself (told)")
+    database.run("DROP PUBLICATION told")
+    assert len(done(archive(database, login_user=owner))["detached_partitions"]) == 3
+    database.run(f"DROP OWNED BY {owner}", f"DROP ROLE {owner}")
+
+
 def test_attach_reads_and_builds_nothing_under_the_lock(database):
     """No index of a handed-over partition is new, and no file of it was written anew."""
     parted(database)

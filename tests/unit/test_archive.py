@@ -256,6 +256,18 @@ def test_plan_of_partitions_leaves_what_is_partly_old():
     assert "5 old rows stay" in rules.describe(plan, PARTS, ARCHIVE)
 
 
+def test_what_a_partition_leaves_behind_is_in_the_plan():
+    own = rules.Brought("app", foreign_keys=("fk",), triggers=("t1", "t2"))
+    old = replace(partition("old"), brought=own)
+    plan = make(replace(PARTS, partitions=(old,)), PARTED, counted(3, old=3))
+    assert "old: 3 rows, without its foreign keys (fk), triggers (t1, t2)" in rules.describe(plan, PARTS, ARCHIVE)
+    rules.refuse_brought([old, partition("older")])
+    with pytest.raises(RunbookError, match=r"public\.old is published by itself \(out\)"):
+        rules.refuse_brought([replace(old, brought=replace(own, stuck=("out",)))])
+    with pytest.raises(RunbookError, match=r"public\.old is unlogged"):
+        rules.refuse_brought([replace(old, brought=replace(own, unlogged=True))])
+
+
 def test_an_empty_old_partition_is_moved_too():
     plan = make(PARTS, PARTED, counted(0))
     assert plan.strategy == "partitions"

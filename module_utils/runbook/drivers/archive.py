@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import psycopg2
 import psycopg2.errors
+from ansible.module_utils.runbook.drivers import archive_access as access
 from ansible.module_utils.runbook.drivers.postgres import table as identifier
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.archive import STAMP, Count, Counted
@@ -334,6 +335,8 @@ def hand_over(source: Table, archive: Table, partition: Partition) -> list[sql.C
                 sql.SQL("NOT NULL " if stamp.not_null else ""),
             )
         )
+    if partition.brought is not None:
+        statements += access.left_behind(partition.name, partition.brought, archive.owner)
     return [
         *statements,
         sql.SQL("ALTER TABLE {} ATTACH PARTITION {} {}").format(

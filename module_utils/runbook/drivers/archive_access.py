@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.drivers.postgres import table as identifier
-from ansible.module_utils.runbook.rules.archive import STAMP
+from ansible.module_utils.runbook.rules.archive import STAMP, Brought
 from ansible.module_utils.runbook.rules.archive_access import PUBLIC, Access, Compared, Opening, Policy, Right
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from psycopg2 import sql
@@ -301,4 +301,87 @@ def closing(found: Compared, ways: Sequence[Opening]) -> list[sql.Composable]:
                     table, sql.SQL("FORCE" if way.kind == "forced" else "ENABLE")
                 )
             )
+    return done
+
+
+# Partitions that are handed over
+
+
+def brought(session: Session, partition: QualifiedName, beside: QualifiedName) -> Brought:
+    """What a partition has of its own, and would behave otherwise by than the archive does.
+
+    :param beside: the archive, or the source that it will be made like
+    """
+    values = {"partition": _oid(session, partition), "beside": _oid(session, beside), "public": PUBLIC}
+    row = session.query(
+        """
+        SELECT pg_get_userbyid(c.relowner) AS owner, c.relpersistence <> 'p' AS unlogged,
+               b.relrowsecurity AND NOT c.relrowsecurity AS bare,
+               b.relforcerowsecurity AND NOT c.relforcerowsecurity AS unforced,
+               ARRAY(SELECT conname::text FROM pg_constraint WHERE conrelid = c.oid AND contype = 'f' ORDER BY 1)
+                   AS foreign_keys,
+               ARRAY(SELECT tgname::text FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal AND tgparentid = 0
+                      ORDER BY 1) AS triggers,
+               ARRAY(SELECT rulename::text FROM pg_rewrite WHERE ev_class = c.oid ORDER BY 1) AS rules,
+               ARRAY(SELECT polname::text FROM pg_policy WHERE polrelid = c.oid ORDER BY 1) AS policies
+          FROM pg_class c, pg_class b WHERE c.oid = %(partition)s AND b.oid = %(beside)s
+        """,
+        values,
+    )[0]
+    publications = session.query(
+        "SELECT p.pubname, pg_has_role(p.pubowner, 'USAGE') AS may FROM pg_publication_rel r"
+        " JOIN pg_publication p ON p.oid = r.prpubid WHERE r.prrelid = %(partition)s ORDER BY 1",
+        values,
+    )
+    rights = session.query(
+        f"""
+        SELECT coalesce(r.rolname, %(public)s) AS grantee, x.column,
+               array_agg(x.privilege ORDER BY x.privilege) AS given
+          FROM ({_RIGHTS}) AS x LEFT JOIN pg_roles r ON r.oid = x.grantee
+         WHERE x.oid = %(partition)s
+           AND NOT has_table_privilege(coalesce(r.rolname, 'public'), %(beside)s::oid, x.privilege)
+         GROUP BY 1, 2 ORDER BY 1, 2
+        """,  # noqa: S608 - a constant
+        values,
+    )
+    return Brought(
+        owner=row["owner"],
+        foreign_keys=tuple(row["foreign_keys"]),
+        triggers=tuple(row["triggers"]),
+        rules=tuple(row["rules"]),
+        policies=tuple(row["policies"]),
+        publications=tuple(each["pubname"] for each in publications if each["may"]),
+        stuck=tuple(each["pubname"] for each in publications if not each["may"]),
+        rights=tuple(Right(partition, each["grantee"], tuple(each["given"]), each["column"]) for each in rights),
+        bare=row["bare"],
+        unforced=row["unforced"],
+        unlogged=row["unlogged"],
+    )
+
+
+def left_behind(partition: QualifiedName, own: Brought, owner: str) -> list[sql.Composable]:
+    """Statements that take from a partition, once it is off the source, what it does not bring into the archive.
+
+    :param owner: the archive's
+    """
+    table = identifier(partition)
+
+    def each(text: str, names: Iterable[str]) -> list[sql.Composable]:
+        return [sql.SQL(text).format(sql.Identifier(name), table) for name in names]
+
+    done = each("ALTER TABLE {1} DROP CONSTRAINT {0}", own.foreign_keys)
+    done += each("DROP TRIGGER {0} ON {1}", own.triggers)
+    done += each("DROP RULE {0} ON {1}", own.rules)
+    done += each("DROP POLICY {0} ON {1}", own.policies)
+    done += each("ALTER PUBLICATION {0} DROP TABLE {1}", own.publications)
+    done += [
+        sql.SQL("REVOKE {} ON {} FROM {}").format(_privileges(right), table, _roles([right.grantee]))
+        for right in own.rights
+    ]
+    if own.bare:
+        done.append(sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(table))
+    if own.unforced:
+        done.append(sql.SQL("ALTER TABLE {} FORCE ROW LEVEL SECURITY").format(table))
+    if own.owner != owner:
+        done.append(sql.SQL("ALTER TABLE {} OWNER TO {}").format(table, sql.Identifier(owner)))
     return done

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from ansible.module_utils.runbook.rules.archive_access import Right
     from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 
 #: The one column that the archive may have and the source need not: when the row was moved.
@@ -95,6 +96,38 @@ class Publication:
 
 
 @dataclass(frozen=True)
+class Brought:
+    """What a partition has of its own, and does not bring into the archive. Names, but for the rights."""
+
+    owner: str
+    #: Those that it has from the source too: they stay with a partition that is taken off.
+    foreign_keys: tuple[str, ...] = ()
+    triggers: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
+    publications: tuple[str, ...] = ()
+    #: Rights on it that its new owner's table does not give.
+    rights: tuple[Right, ...] = ()
+    #: The archive has row security and this partition has not; likewise for its owner.
+    bare: bool = False
+    unforced: bool = False
+    #: Publications that this role may not take it out of.
+    stuck: tuple[str, ...] = ()
+    unlogged: bool = False
+
+    def __str__(self) -> str:
+        kinds = {
+            "foreign keys": self.foreign_keys,
+            "triggers": self.triggers,
+            "rules": self.rules,
+            "policies": self.policies,
+            "publications": self.publications,
+            "rights": self.rights,
+        }
+        return ", ".join(f"{kind} ({_names(names)})" for kind, names in kinds.items() if names)
+
+
+@dataclass(frozen=True)
 class Partition:
     """A partition of the source. ``bounds`` and ``constraint`` are the server's own text of its limits."""
 
@@ -109,6 +142,7 @@ class Partition:
     oldest: str | None = None
     newest: str | None = None
     signatures: frozenset[str] = frozenset()
+    brought: Brought | None = None
 
 
 @dataclass(frozen=True)
@@ -492,6 +526,24 @@ def _why_not_partitions(source: Table, archive: Table | None, column: str) -> st
     return ""
 
 
+def refuse_brought(partitions: Iterable[Partition]) -> None:
+    """Refuse partitions that would bring along what cannot be left behind.
+
+    :raises RunbookError: one sentence that names the partition and the cure
+    """
+    for name, brought in ((each.name, each.brought) for each in partitions):
+        if brought and brought.stuck:
+            raise RunbookError(
+                f"source: partition {name} is published by itself ({_names(brought.stuck)}), would stay so in the "
+                "archive, and this role may not end it; ALTER PUBLICATION … DROP TABLE it first."
+            )
+        if brought and brought.unlogged:
+            raise RunbookError(
+                f"source: partition {name} is unlogged, so a crash of the server would empty it in the archive too; "
+                "ALTER TABLE … SET LOGGED first."
+            )
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a run does. Check mode returns the same."""
@@ -592,7 +644,9 @@ def describe(plan: Plan, source: Table, archive: QualifiedName) -> str:
             "": "as whole partitions:",
         }
         lines.append(way[plan.walk])
-        lines += [f"  {partition.name}: {count(partition.rows, 'row')}" for partition in plan.partitions]
+        for partition in plan.partitions:
+            left = f", without its {partition.brought}" if str(partition.brought or "") else ""
+            lines.append(f"  {partition.name}: {count(partition.rows, 'row')}{left}")
     if plan.staying_rows:
         lines.append(f"{plan.staying_rows:,} old rows stay, because their partition is not old as a whole")
     return as_lines(lines)
@@ -603,7 +657,7 @@ def made(source: Table, name: QualifiedName) -> Table:
     columns = tuple(replace(column, identity=False, generated="") for column in source.columns)
     if source.column(STAMP) is None:
         columns += (Column(STAMP, "timestamp with time zone", "timestamp with time zone", not_null=True),)
-    return Table(name=name, kind="r", columns=columns)
+    return Table(name=name, kind="r", columns=columns, owner=source.owner)
 
 
 def moment_key(moment: str) -> tuple[bool, str]:
