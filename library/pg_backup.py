@@ -21,9 +21,16 @@ options:
   prefix:
     description:
       - Folder of the bucket in which the backups of all databases lie. The bucket itself if empty.
-      - Two servers with a database of the same name need two prefixes.
+      - Two servers with a database of the same name need two prefixes. The module refuses a folder whose newest backup
+        is of another cluster.
     type: str
     default: ''
+  previous_clusters:
+    description:
+      - Clusters in whose place this one is, by their C(system_identifier). Their backups are this database's too.
+    type: list
+    elements: str
+    default: []
   environment:
     description:
       - What the inventory is. The bucket must carry the tag C(runbook-environment) with this value.
@@ -249,6 +256,7 @@ from ansible.module_utils.runbook.drivers import bucket, lease, postgres, s3, st
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import backup as rules
+from ansible.module_utils.runbook.rules import backup_origin as origins
 from ansible.module_utils.runbook.rules import content_hash as hashes
 from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules.backup_gaps import Gap, sentences, without
@@ -284,6 +292,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
         | s3.argument_spec()
         | {
             "prefix": {"type": "str", "default": ""},
+            "previous_clusters": {"type": "list", "elements": "str", "default": []},
             "environment": {"type": "str", "required": True},
             "jobs": {"type": "int", "default": 2},
             "compression_level": {"type": "int", "default": 3},
@@ -334,6 +343,7 @@ class Backup:
         self.dumped: dict[tuple[str, int], stream.Output] = {}
         self.programs = stream.Programs()
         self.hasher: driver.Hasher | None = None
+        self.origin = origins.Origin("", "")
         self.snapshot_at = ""
         self.written = ""
         self.folder_made = False
@@ -344,6 +354,13 @@ class Backup:
         """Look at the tables and at the bucket; nothing is written."""
         self.divide(driver.read_tables(self.session))
         self.store.require_environment(self.params["environment"])
+        own = origins.Origin(self.session.system_identifier(), self.target.database)
+        clusters = origins.accepted(own.system_identifier, self.params["previous_clusters"])
+        names = sorted(filter(manifests.is_backup_id, self.store.folders(self.home)), reverse=True)
+        # The newest that tells: older ones may say nothing.
+        whose = (bucket.origin(self.store, f"{self.home}{name}/", origins.read) for name in names)
+        origins.check_writing(next(filter(None, whose), None), clusters, own, where=self.store.url(self.home))
+        self.origin = own
 
     def divide(self, tables: list[hashes.Table]) -> None:
         """Spread tables over the streams."""
@@ -417,7 +434,11 @@ class Backup:
         :raises RunbookError: the bucket refuses, or the next folders are all taken
         """
         mark = manifests.Claim(
-            run_id=self.context.run.id or "", token=secrets.token_hex(8), deadline_s=self.params["deadline_s"]
+            run_id=self.context.run.id or "",
+            token=secrets.token_hex(8),
+            deadline_s=self.params["deadline_s"],
+            system_identifier=self.origin.system_identifier,
+            database=self.origin.database,
         ).to_bytes()
         for _ in range(CLAIMS):
             self.id = manifests.backup_id(self.started)

@@ -33,6 +33,18 @@ options:
       - Name of the database whose backups these are.
     type: str
     required: true
+  system_identifier:
+    description:
+      - The cluster that the database is on. Backups of others in the same folder are kept and not counted. If it is
+        empty, and the folder holds backups of several clusters, the module refuses.
+    type: str
+    default: ''
+  previous_clusters:
+    description:
+      - Clusters in whose place this one is, by their C(system_identifier). Their backups are this database's too.
+    type: list
+    elements: str
+    default: []
   environment:
     description:
       - What the inventory is. The bucket's tag C(runbook-environment) must say the same.
@@ -186,6 +198,7 @@ from ansible.module_utils.runbook.drivers import bucket as driver
 from ansible.module_utils.runbook.drivers import s3
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules import backup_origin as origins
 from ansible.module_utils.runbook.rules import backup_retention as rules
 from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules import proof as proofs
@@ -193,7 +206,7 @@ from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
 
@@ -216,6 +229,7 @@ class Retention:
         rules.check_policy(self.policy, params["max_delete"], params["max_delete_percent"])
         if not params["database"]:
             raise RunbookError("database: it is empty; name the database whose backups these are.")
+        self.clusters = origins.accepted(params["system_identifier"], params["previous_clusters"])
         self.store = s3.Store.from_params(params)
         self.root = manifests.database_folder(params["prefix"], params["database"])
 
@@ -227,9 +241,10 @@ class Retention:
         documents = driver.deletion_documents(self.store, self.root, found)
         decided = rules.deletions(documents, database=self.params["database"])
         hidden = rules.hidden(found, decided.keys() | self.policy.give_up)
-        proven = self._newest_proven(found)
+        foreign = self._foreign(found)
+        proven = self._newest_proven([each for each in found if each.backup_id not in foreign])
         by_name = {folder.backup_id: folder for folder in found}
-        decisions = self._decisions(found, proven, decided)
+        decisions = self._decisions(found, foreign, proven, decided)
         acts = {
             action: [by_name[each.backup_id] for each in reversed(decisions) if each.action == action]
             for action in ("delete", "purge", "remove")
@@ -281,8 +296,35 @@ class Retention:
 
     # Plan
 
+    def _foreign(self, found: Sequence[rules.Folder]) -> dict[str, str]:
+        """Why a backup is not this database's to delete, by its name."""
+        # What is deleted was judged then; what has no claim says nothing, and has no manifest that would say more.
+        asked = [each.backup_id for each in found if each.is_complete or (each.has_claim and not each.was_complete)]
+        whose = driver.origins(self.store, self.root, asked, origins.read)
+        if not self.clusters:
+            origins.check_one(whose.values(), where=self.store.url(self.root))
+        complete = {each.backup_id for each in found if each.is_complete}
+        return {
+            name: f"it is of database {each.database!r} on cluster {each.system_identifier}, which is another one"
+            if each
+            else "it does not say of which cluster it is"
+            for name, each in whose.items()
+            if (each is None and name in complete)
+            or (
+                each is not None
+                and (
+                    each.database != self.params["database"]
+                    or (self.clusters and each.system_identifier not in self.clusters)
+                )
+            )
+        }
+
     def _decisions(
-        self, found: Sequence[rules.Folder], proven: str | None, decided: dict[str, rules.Deletion]
+        self,
+        found: Sequence[rules.Folder],
+        foreign: Mapping[str, str],
+        proven: str | None,
+        decided: Mapping[str, rules.Deletion],
     ) -> list[rules.Decision]:
         unfinished = [each for each in found if not each.was_complete and each.backup_id not in decided]
         planned = rules.plan(
@@ -292,6 +334,7 @@ class Retention:
             now=self.now,
             decided=decided,
             busy_until={each.backup_id: until for each in unfinished if (until := self._busy_until(each))},
+            foreign=foreign,
         )
         by_name = {folder.backup_id: folder for folder in found}
         lockable = any(each.action != "keep" for each in planned) and driver.has_object_lock(self.store)
@@ -481,6 +524,8 @@ def main() -> None:
             **s3.argument_spec(),
             "prefix": {"type": "str", "default": ""},
             "database": {"type": "str", "required": True},
+            "system_identifier": {"type": "str", "default": ""},
+            "previous_clusters": {"type": "list", "elements": "str", "default": []},
             "environment": {"type": "str", "required": True},
             "keep_daily": {"type": "int", "default": 31},
             "keep_weekly": {"type": "int", "default": 8},

@@ -194,7 +194,7 @@ class Undelete:
         except RunbookError as error:
             return f"has a manifest that is not to be trusted ({error.message.rstrip('.')})"
         own = backup_check.judge_manifest(
-            made, backup_id=folder.backup_id, root=self.root, database=self.params["database"], system_identifier=""
+            made, backup_id=folder.backup_id, root=self.root, database=self.params["database"], clusters=frozenset()
         )
         if own.status != backup_check.OK:
             return f"has a manifest that is not its own ({own.msg.rstrip('.')})"

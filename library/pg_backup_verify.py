@@ -32,6 +32,12 @@ options:
       - The cluster that the backups must be of, as C(pg_control_system()) tells it. Not compared where it is empty.
     type: str
     default: ''
+  previous_clusters:
+    description:
+      - Clusters in whose place this one is, by their C(system_identifier). Their backups are this database's too.
+    type: list
+    elements: str
+    default: []
   max_age_s:
     description:
       - Largest age of the newest complete backup, in seconds.
@@ -200,6 +206,7 @@ from ansible.module_utils.runbook.drivers import bucket as driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import backup_check as rules
+from ansible.module_utils.runbook.rules import backup_origin as origins
 from ansible.module_utils.runbook.rules import backup_retention as retention
 from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules import proof as proofs
@@ -229,6 +236,7 @@ class Verify:
                 raise RunbookError(f"{name}: {params[name]} is not possible; give {least} or more.")
         if not params["database"]:
             raise RunbookError("database: it is empty; name the database whose backups these are.")
+        self.clusters = origins.accepted(params["system_identifier"], params["previous_clusters"])
         self.since = rules.parse_since(params["since"])
         self.root = manifests.database_folder(params["prefix"], params["database"])
         self.store = s3.Store.from_params(params, connections=params["jobs"] + 2)
@@ -342,7 +350,7 @@ class Verify:
                     backup_id=backup_id,
                     root=self.root,
                     database=self.params["database"],
-                    system_identifier=self.params["system_identifier"],
+                    clusters=self.clusters,
                 )
             ]
             if own[0].status == rules.OK:
@@ -451,6 +459,7 @@ def main() -> None:
             "prefix": {"type": "str", "default": ""},
             "database": {"type": "str", "required": True},
             "system_identifier": {"type": "str", "default": ""},
+            "previous_clusters": {"type": "list", "elements": "str", "default": []},
             "max_age_s": {"type": "int", "default": 93_600},
             "wait_s": {"type": "int", "default": 3600},
             "read_newest": {"type": "int", "default": 1},

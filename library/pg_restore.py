@@ -37,6 +37,22 @@ options:
       - Name of the database that was backed up.
     type: str
     required: true
+  system_identifier:
+    description:
+      - The cluster that the backup must be of. By default the one that is restored to; with O(scratch=true) it is not
+        compared then, since a proof has a server of its own.
+    type: str
+  previous_clusters:
+    description:
+      - Clusters in whose place this one is, by their C(system_identifier). Their backups are this database's too.
+    type: list
+    elements: str
+    default: []
+  from_cluster:
+    description:
+      - Restore another cluster's backup on purpose, for this run, by its C(system_identifier). The backup must be of
+        it, whatever O(system_identifier) says.
+    type: str
   backup:
     description:
       - Name of the backup, as V(2026-11-23T03-00-00Z), or V(latest).
@@ -300,6 +316,7 @@ from ansible.module_utils.runbook.drivers import proof as proof_driver
 from ansible.module_utils.runbook.drivers import restore as driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules import backup_origin as origins
 from ansible.module_utils.runbook.rules import managed, moment
 from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules import proof as proofs
@@ -328,6 +345,9 @@ def argument_spec() -> dict[str, dict[str, Any]]:
         | {
             "prefix": {"type": "str", "default": ""},
             "database": {"type": "str", "required": True},
+            "system_identifier": {"type": "str"},
+            "previous_clusters": {"type": "list", "elements": "str", "default": []},
+            "from_cluster": {"type": "str"},
             "backup": {"type": "str", "default": rules.LATEST},
             "before": {"type": "str"},
             "target_database": {"type": "str"},
@@ -360,11 +380,14 @@ def check_options(params: dict[str, Any]) -> datetime | None:
     return moment.read("before", params["before"])
 
 
-def choose(context: Context, store: s3.Store, before: datetime | None) -> tuple[Manifest, str, str]:
+def choose(
+    context: Context, store: s3.Store, before: datetime | None, clusters: frozenset[str]
+) -> tuple[Manifest, str, str]:
     """Find the backup that is meant: its manifest, its folder, the digest that the manifest bears.
 
     Newer ones that have no manifest are not complete; a warning names them.
 
+    :param clusters: those whose backup it may be; empty if that is not compared
     :raises RunbookError: there is none, or its manifest is not to be trusted
     """
     params = context.params
@@ -379,6 +402,9 @@ def choose(context: Context, store: s3.Store, before: datetime | None) -> tuple[
         text = store.read(key, most_bytes=manifests.MAX_MANIFEST_BYTES)
         manifest = manifests.parse(text, where=store.url(key))
         rules.check_manifest(manifest, folder=folder, database=params["database"], backup_id=name)
+        origins.check_restoring(
+            manifest.source.system_identifier, clusters, params["from_cluster"] or "", where=store.url(folder)
+        )
         if before is None or datetime.fromisoformat(manifest.source.snapshot_at) < before:
             return manifest, folder, json.loads(text)["sha256"]
     raise RunbookError(
@@ -958,14 +984,17 @@ def core(context: Context) -> dict[str, Any]:
     store = s3.Store.from_params(params, connections=params["jobs"] + 2)
     if params["record_proof"]:
         store.require_environment(params["environment"])
-    manifest, folder, digest = choose(context, store, before)
-    name = rules.target_name(
-        params["target_database"],
-        database=params["database"],
-        backup_id=manifest.backup_id,
-        scratch=params["scratch"],
-    )
     with driver.connect(target, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
+        # A proof has a server of its own, so that one says nothing about the backup.
+        own = params["system_identifier"] or ("" if params["scratch"] else session.system_identifier())
+        clusters = origins.accepted(own, params["previous_clusters"] if own else [])
+        manifest, folder, digest = choose(context, store, before, clusters)
+        name = rules.target_name(
+            params["target_database"],
+            database=params["database"],
+            backup_id=manifest.backup_id,
+            scratch=params["scratch"],
+        )
         server = driver.look(session)
         if server.is_project and managed.is_platform(manifest.roles):
             return into_project(context, store, manifest, folder, server=server, digest=digest, watch=watch)

@@ -80,6 +80,12 @@ options:
       - Folder in the bucket below which the backups lie.
     type: str
     default: ''
+  previous_clusters:
+    description:
+      - Clusters in whose place this one is, by their C(system_identifier). Their backups are this database's too.
+    type: list
+    elements: str
+    default: []
   environment:
     description:
       - The environment of this run. The bucket must carry the tag C(runbook-environment) with the same value before
@@ -279,6 +285,7 @@ from ansible.module_utils.runbook.drivers import rollback as driver
 from ansible.module_utils.runbook.drivers import swap as swap_driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules import backup_origin as origins
 from ansible.module_utils.runbook.rules import content_hash as hashes
 from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules import restore as restores
@@ -321,6 +328,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
             "path_is_here": {"type": "bool", "default": True},
             "maintenance_db": {"type": "str", "default": "postgres"},
             "timestamp_columns": {"type": "list", "elements": "str", "default": []},
+            "previous_clusters": {"type": "list", "elements": "str", "default": []},
             "prefix": text,
             "environment": {"type": "str", "required": True},
             "replacement": text,
@@ -341,7 +349,7 @@ def connect(target: postgres.Target, *, statement_timeout_ms: int = STATEMENT_TI
 # Plan -----------------------------------------------------------------------------------------------------------------
 
 
-def find_backup(context: Context, database: str, request: rules.Request) -> Manifest:
+def find_backup(context: Context, database: str, request: rules.Request, clusters: frozenset[str]) -> Manifest:
     """The backup that was asked for; ones without a manifest are passed over, as a restore does.
 
     :raises RunbookError: there is none, or its manifest is not to be trusted
@@ -356,6 +364,7 @@ def find_backup(context: Context, database: str, request: rules.Request) -> Mani
             continue
         manifest = manifests.parse(store.read(key, most_bytes=manifests.MAX_MANIFEST_BYTES), where=store.url(key))
         restores.check_manifest(manifest, folder=f"{home}{name}/", database=database, backup_id=name)
+        origins.check_restoring(manifest.source.system_identifier, clusters, "", where=store.url(f"{home}{name}/"))
         if request.before is None or rules.snapshot_at(manifest) < request.before:
             return manifest
     raise RunbookError(f"backup: none of {len(names)} in {store.url(home)} that could be meant is complete.")
@@ -425,7 +434,8 @@ def make_plan(context: Context) -> dict[str, Any]:
         replaces = rules.check_replace(
             params["replace"], method=method, database=target.database, project_ref=params["project_ref"]
         )
-        manifest = find_backup(context, target.database, request) if method == "backup" else None
+        clusters = origins.accepted(facts.system_identifier, params["previous_clusters"])
+        manifest = find_backup(context, target.database, request, clusters) if method == "backup" else None
         point = rules.snapshot_at(manifest) if manifest else request.target_time
         path = rules.restore_folder(
             params["restore_path"], system_identifier=facts.system_identifier, database=target.database

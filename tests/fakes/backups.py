@@ -37,7 +37,7 @@ def packed(content: bytes) -> bytes:
 def make(
     s3: S3, bucket: str, at: datetime, *, database: str = DATABASE, proof: str | None = None, manifest: bool = True,
     encryption: str = "none", data: tuple[bytes, ...] = (b"stream zero " * 5000, b"stream one " * 3000),
-    cut_bytes: int = 1 << 30,
+    cut_bytes: int = 1 << 30, system_identifier: str = SYSTEM_IDENTIFIER,
 ) -> manifests.Manifest:  # fmt: skip
     """Write a backup; ``proof`` adds one of that status, ``manifest=False`` stops before the last step.
 
@@ -63,7 +63,7 @@ def make(
         schema_version=1, backup_id=manifests.backup_id(at), kind="logical", started_at=begun, finished_at=begun,
         duration_s=1.0,
         source=manifests.Source(
-            SYSTEM_IDENTIFIER, database, "18.6", 180006, "UTF8", "C", "C", "libc", None, "postgres", begun, None, 1000
+            system_identifier, database, "18.6", 180006, "UTF8", "C", "C", "libc", None, "postgres", begun, None, 1000
         ),
         tools=manifests.Tools("18.6", "0.1.0", "zstd:3", encryption), roles=(), extensions=(), objects=tuple(objects),
         tables=(manifests.TableEntry("public", "messages", 3, "17", 8192),),

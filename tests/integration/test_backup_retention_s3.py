@@ -314,6 +314,30 @@ def test_refusals_delete_nothing(s3, options, says):
     assert everything(s3, bucket) == before
 
 
+def test_another_clusters_backups_in_the_same_folder_are_kept_and_not_counted(s3):
+    """Two servers with a database of one name and one prefix, as it was before a folder had an owner."""
+    bucket = s3.bucket()
+    for number, night in enumerate(NIGHTS):
+        mine = number % 2 == 0
+        backups.make(
+            s3, bucket, night, proof="ok" if number < 2 else None, data=(b"x",),
+            system_identifier=backups.SYSTEM_IDENTIFIER if mine else "7000000000000000002",
+        )  # fmt: skip
+    before = everything(s3, bucket)
+    unsaid = retention(s3, bucket, keep_daily=1)
+    assert "holds backups of 2 clusters" in unsaid.result["msg"]
+    assert everything(s3, bucket) == before
+    own = retention(s3, bucket, keep_daily=1, system_identifier=backups.SYSTEM_IDENTIFIER)
+    assert set(own.result["deleted"]) == named(2, 4)
+    assert own.result["newest_proven"] == backup_id(NIGHTS[0])
+    reasons = {each["backup_id"]: each["reason"] for each in own.result["plan"]}
+    assert "on cluster 7000000000000000002, which is another one" in reasons[backup_id(NIGHTS[3])]
+    both: dict[str, Any] = {
+        "system_identifier": backups.SYSTEM_IDENTIFIER, "previous_clusters": ["7000000000000000002"],
+    }  # fmt: skip
+    assert set(retention(s3, bucket, keep_daily=1, **both).result["deleted"]) == named(1, 3, 5)
+
+
 def test_another_databases_backups_are_not_touched(s3):
     bucket = s3.bucket()
     for night in NIGHTS:

@@ -20,6 +20,7 @@ from ansible.module_utils.runbook.drivers.backup import find_client
 from ansible.module_utils.runbook.rules import content_hash as hashes
 from ansible.module_utils.runbook.rules import manifest as manifests
 from conftest import ROOT, S3, Database, module_process, run_module
+from fakes import backups
 
 from playbooks import Project
 
@@ -385,6 +386,26 @@ def test_a_folder_that_is_taken_is_left_alone(application, s3, bucket):
     for name in taken:
         assert [key for key in keys(s3, bucket) if f"/{name}/" in key] == [f"{home}{name}/started.json"]
         assert fetch(s3, bucket, f"{home}{name}/started.json") == b"theirs"
+
+
+def test_another_servers_folder_is_not_written_to(application, s3, bucket):
+    """One prefix, and a database of one name on two servers: the second one is told so, and nothing is written."""
+    theirs = backups.make(s3, bucket, datetime.now(UTC), database=application.name, manifest=False)
+    folder = f"logical/{application.name}/{theirs.backup_id}/"
+    claim = manifests.Claim(system_identifier=backups.SYSTEM_IDENTIFIER, database=application.name).to_bytes()
+    s3.client().put_object(Bucket=bucket, Key=f"{folder}started.json", Body=claim)
+    before = keys(s3, bucket)
+    given = options(application, s3, bucket, prefix="logical")
+    for check in (True, False):
+        refused = run_module("pg_backup", given, check=check)
+        assert refused.failed
+        assert f"holds backups of cluster {backups.SYSTEM_IDENTIFIER}" in refused.result["msg"]
+        assert "backup_previous_clusters" in refused.result["msg"]
+    assert keys(s3, bucket) == before
+    result = backup(application, s3, bucket, prefix="logical", previous_clusters=[backups.SYSTEM_IDENTIFIER])
+    # From now on the folder is this server's.
+    assert not run_module("pg_backup", given).failed
+    assert result["backup_id"] > theirs.backup_id
 
 
 def test_contradictions_are_refused(application, s3, bucket):

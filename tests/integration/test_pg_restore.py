@@ -354,6 +354,20 @@ def test_a_foreign_backup_is_refused(shared: Backup):
     assert not outcome.result["changed"]
 
 
+def test_another_clusters_backup_needs_its_number(shared: Backup, sound_cluster):
+    """The same prefix, bucket and name; the server is another one."""
+    there = Database("127.0.0.1", sound_cluster.port, "postgres", sound_cluster.superuser)
+    own = shared.database.one("SELECT system_identifier FROM pg_control_system()")
+    refused = shared.restore(**there.login, prove=False)
+    assert f"is of cluster {own}, and this database is on cluster" in refused.result["msg"]
+    assert f"db_restore_from_cluster={own}" in refused.result["msg"]
+    wrong = shared.restore(**there.login, prove=False, from_cluster="7")
+    assert f"is a backup of cluster {own}, not of 7" in wrong.result["msg"]
+    asked = shared.restore(**there.login, prove=False, from_cluster=str(own))
+    assert not asked.failed, asked.result
+    there.run(f'DROP DATABASE "{asked.result["target_database"]}" WITH (FORCE)')
+
+
 def test_roles_and_extensions_are_said_before_the_first_byte(database, s3):
     statements = (
         "CREATE ROLE restore_owner",

@@ -152,9 +152,7 @@ def test_strangers_are_left_out():
 )
 def test_manifest(changed, says):
     made = manifest(**changed)
-    check = rules.judge_manifest(
-        made, backup_id=name(hours=1), root=ROOT, database="mental_scribe", system_identifier="7"
-    )
+    check = rules.judge_manifest(made, backup_id=name(hours=1), root=ROOT, database="mental_scribe", clusters=["7"])
     assert check.status == ("breach" if says else "ok")
     assert says in check.msg
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -10,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.runbook.drivers.s3 import ERRORS, code, explained
 from ansible.module_utils.runbook.rules.backup_retention import DELETION_NAME, MAX_DELETION_BYTES, Folder, Version
 from ansible.module_utils.runbook.rules.bucket_check import Setting
+from ansible.module_utils.runbook.rules.manifest import CLAIM_NAME, MANIFEST_NAME, MAX_CLAIM_BYTES, MAX_MANIFEST_BYTES
 from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ansible.module_utils.runbook.drivers.s3 import Store
+    from ansible.module_utils.runbook.rules.backup_origin import Origin
 
+#: Small objects that are read at the same time.
+_AT_ONCE = 8
 #: Codes that mean the setting was never made.
 _ABSENT = frozenset({
     "NoSuchBucketPolicy", "NoSuchLifecycleConfiguration", "NoSuchPublicAccessBlockConfiguration",
@@ -180,3 +185,28 @@ def deletion_documents(store: Store, root: str, folders: Iterable[Folder]) -> di
         for folder in folders
         if not folder.is_complete and folder.deletion is not None
     }
+
+
+def origin(store: Store, folder: str, read: Callable[[str, bytes], Origin | None]) -> Origin | None:
+    """Whose backup it is, by its claim, or by its manifest where the claim is older than that; None if neither tells.
+
+    :param folder: the backup's folder, with its slash
+    :param read: takes the name and the text of one of the two
+    :raises RunbookError: they cannot be read, which does not mean that they say nothing
+    """
+    for name, most_bytes in ((CLAIM_NAME, MAX_CLAIM_BYTES), (MANIFEST_NAME, MAX_MANIFEST_BYTES)):
+        if store.head(folder + name) is None:
+            continue
+        found = read(name, store.read(folder + name, most_bytes=most_bytes))
+        if found:
+            return found
+    return None
+
+
+def origins(
+    store: Store, root: str, backup_ids: Sequence[str], read: Callable[[str, bytes], Origin | None]
+) -> dict[str, Origin | None]:
+    """Whose backups they are, by their names."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        found = pool.map(lambda name: origin(store, f"{root}{name}/", read), backup_ids)
+        return dict(zip(backup_ids, found, strict=True))

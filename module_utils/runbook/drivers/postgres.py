@@ -238,6 +238,10 @@ class Session:
             cursor.execute(statement, values)
             return int(cursor.rowcount)
 
+    def system_identifier(self) -> str:
+        """The number that initdb gave the cluster."""
+        return str(self.query("SELECT system_identifier::text AS id FROM pg_control_system()")[0]["id"])
+
     def render(self, statement: str | sql.Composable) -> str:
         """The statement's text with quoted identifiers; bound values stay placeholders."""
         text = statement if isinstance(statement, str) else statement.as_string(self.connection)

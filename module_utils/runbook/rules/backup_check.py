@@ -18,7 +18,7 @@ from ansible.module_utils.runbook.rules.manifest import MANIFEST_NAME, is_backup
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from ansible.module_utils.runbook.rules.manifest import Manifest
     from ansible.module_utils.runbook.rules.proof import Document
@@ -214,18 +214,18 @@ def parse_since(text: str) -> datetime | None:
 # What one backup says and holds ---------------------------------------------------------------------------------------
 
 
-def judge_manifest(manifest: Manifest, *, backup_id: str, root: str, database: str, system_identifier: str) -> Check:
+def judge_manifest(manifest: Manifest, *, backup_id: str, root: str, database: str, clusters: Collection[str]) -> Check:
     """A manifest, which is well-formed, is that of this backup of this database.
 
-    :param system_identifier: the cluster that is meant; empty if that is not compared
+    :param clusters: those whose backups these may be; empty if that is not compared
     """
     wrong = ""
     if manifest.backup_id != backup_id:
         wrong = f"is that of {manifest.backup_id}"
     elif manifest.source.database != database:
         wrong = f"is of database {manifest.source.database!r}, not of {database!r}"
-    elif system_identifier and manifest.source.system_identifier != system_identifier:
-        wrong = f"is of cluster {manifest.source.system_identifier}, not of {system_identifier}"
+    elif clusters and manifest.source.system_identifier not in clusters:
+        wrong = f"is of cluster {manifest.source.system_identifier}, not of {', '.join(sorted(clusters))}"
     elif any(not each.key.startswith(f"{root}{backup_id}/") for each in manifest.objects):
         wrong = "names objects of another backup"
     if wrong:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup_check import MAX_SKEW_S, span
-from ansible.module_utils.runbook.rules.manifest import MANIFEST_NAME, is_backup_id, started_at
+from ansible.module_utils.runbook.rules.manifest import CLAIM_NAME, MANIFEST_NAME, is_backup_id, started_at
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
@@ -79,6 +79,11 @@ class Folder:
     def has_manifest(self) -> bool:
         """A version of its manifest is there, be it hidden."""
         return any(each.name == MANIFEST_NAME and not each.is_delete_marker for each in self.versions)
+
+    @property
+    def has_claim(self) -> bool:
+        """The object that says who makes it is there."""
+        return any(each.name == CLAIM_NAME and each.is_latest and not each.is_delete_marker for each in self.versions)
 
     @property
     def is_empty(self) -> bool:
@@ -250,6 +255,7 @@ def plan(
     now: datetime,
     decided: Mapping[str, Deletion] = MappingProxyType({}),
     busy_until: Mapping[str, datetime] = MappingProxyType({}),
+    foreign: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Decision]:
     """Decide on every backup, the newest first. Locks of S3 are not known yet; see :func:`locked`.
 
@@ -257,14 +263,17 @@ def plan(
     :param newest_proven: the newest backup whose proof is ok; None if none is proven
     :param now: the S3 server's clock
     :param decided: what earlier runs wrote down, by the backup's name
+    :param foreign: why a backup is not this database's, by its name; it is kept and not counted
     :param busy_until: until when the run that makes a backup may still be at work, by the backup's name
     """
-    present = [folder for folder in found if not is_ahead(folder, now)]
+    present = [folder for folder in found if folder.backup_id not in foreign and not is_ahead(folder, now)]
     reasons = _kept([folder for folder in present if folder.is_complete], policy)
     decisions = []
     for folder in found:
         name = folder.backup_id
-        if is_ahead(folder, now):
+        if name in foreign:
+            action, reason = "keep", foreign[name]
+        elif is_ahead(folder, now):
             action, reason = "keep", "its name lies in the future, so a clock was wrong when it was made"
         elif folder.is_complete:
             action, reason = _of_complete(folder, reasons.get(name), newest_proven, policy)

@@ -280,10 +280,16 @@ class Claim:
     token: str = ""
     #: Seconds after which the run has ended, one way or the other.
     deadline_s: int = 0
+    #: The database that is backed up.
+    system_identifier: str = ""
+    database: str = ""
 
     def to_bytes(self) -> bytes:
         """As it is stored."""
         return (json.dumps(dataclasses.asdict(self)) + "\n").encode()
+
+
+_CLAIM_WORDS = ("run_id", "token", "system_identifier", "database")
 
 
 def parse_claim(text: bytes | str) -> Claim:
@@ -294,7 +300,7 @@ def parse_claim(text: bytes | str) -> Claim:
         said = None
     if not isinstance(said, dict):
         return Claim()
-    words = {name: said[name] for name in ("run_id", "token") if isinstance(said.get(name), str)}
+    words = {name: said[name] for name in _CLAIM_WORDS if isinstance(said.get(name), str)}
     deadline_s = said.get("deadline_s")
     return Claim(**words, deadline_s=deadline_s if isinstance(deadline_s, int) and deadline_s > 0 else 0)
 
