@@ -37,7 +37,7 @@ options:
       - Name of the database that was backed up.
     type: str
     required: true
-  system_identifier:
+  source_cluster:
     description:
       - The cluster that the backup must be of. By default the one that is restored to; with O(scratch=true) it is not
         compared then, since a proof has a server of its own.
@@ -51,7 +51,7 @@ options:
   from_cluster:
     description:
       - Restore another cluster's backup on purpose, for this run, by its C(system_identifier). The backup must be of
-        it, whatever O(system_identifier) says.
+        it, whatever O(source_cluster) says.
     type: str
   backup:
     description:
@@ -345,7 +345,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
         | {
             "prefix": {"type": "str", "default": ""},
             "database": {"type": "str", "required": True},
-            "system_identifier": {"type": "str"},
+            "source_cluster": {"type": "str"},
             "previous_clusters": {"type": "list", "elements": "str", "default": []},
             "from_cluster": {"type": "str"},
             "backup": {"type": "str", "default": rules.LATEST},
@@ -986,7 +986,7 @@ def core(context: Context) -> dict[str, Any]:
         store.require_environment(params["environment"])
     with driver.connect(target, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
         # A proof has a server of its own, so that one says nothing about the backup.
-        own = params["system_identifier"] or ("" if params["scratch"] else session.system_identifier())
+        own = params["source_cluster"] or ("" if params["scratch"] else session.system_identifier())
         clusters = origins.accepted(own, params["previous_clusters"] if own else [])
         manifest, folder, digest = choose(context, store, before, clusters)
         name = rules.target_name(

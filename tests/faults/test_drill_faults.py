@@ -425,7 +425,7 @@ def test_clocks_that_differ_are_measured_and_change_no_figure(
     there = {name: value for name, value in staging.options["target"].items() if name != "system_identifier"}
     more = {
         "login_db": "postgres", "database": database.name, "prefix": "logical", "backup": said["backup_id"],
-        "target_database": said["target_database"], "system_identifier": said["system_identifier"],
+        "target_database": said["target_database"], "source_cluster": said["system_identifier"],
     }  # fmt: skip
     restored = run_module("pg_restore", there | bucket | more)
     assert not restored.failed, restored.result["msg"]
