@@ -42,7 +42,7 @@ from ansible.module_utils.runbook.rules import variables
 PROFILE = "legacy"
 
 
-def _load(name: str) -> ModuleType | None:
+def load(name: str) -> ModuleType | None:
     """Import a module of ``library/``; None where there is none of that name."""
     spec = importlib.util.spec_from_file_location(f"runbook_library_{name}", PROJECT / "library" / f"{name}.py")
     if spec is None or spec.loader is None or not Path(str(spec.origin)).exists():
@@ -65,7 +65,7 @@ def _known_variables() -> Known:
 
 
 # Ansible imports a plugin before it forks its workers.
-MODULE = _load(Path(__file__).stem)
+MODULE = load(Path(__file__).stem)
 KNOWN = _known_variables()
 
 
@@ -74,6 +74,8 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
 
     Every module of ours passes here, in every playbook. So here a misspelt variable is refused, wherever it was set.
     """
+
+    module = MODULE
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Refuse variables that do not exist, then run the module."""
@@ -85,7 +87,7 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
         return dict(super().run(tmp, task_vars))
 
     def _execute_module(self, *args: Any, task_vars: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
-        if MODULE is None or args or not self._is_here(task_vars or {}) or options.get("wrap_async"):
+        if self.module is None or args or not self._is_here(task_vars or {}) or options.get("wrap_async"):
             return dict(super()._execute_module(*args, task_vars=task_vars, **options))
         parameters = self._task.args
         self._update_module_args(self._task.action, parameters, task_vars or {})
@@ -93,7 +95,7 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
         environ: dict[str, Any] = {}
         self._compute_environment_string(environ)
         done = _in_fork(
-            MODULE,
+            self.module,
             json.dumps({"ANSIBLE_MODULE_ARGS": parameters}, cls=encoder).encode(),
             {str(name): str(value) for name, value in environ.items()},
         )

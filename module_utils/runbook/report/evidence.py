@@ -37,6 +37,7 @@ _SHOWN: dict[str, tuple[str, tuple[str, ...]]] = {
         "timeline", "fetch_s", "replay_s", "duration_s", "removed", "restart_required",
     )),
     "s3_bucket_check": ("The bucket of the backups", ()),
+    "runbook_doctor": ("What was looked over", ()),
     "supabase_backup_info": ("Supabase's own backups", (
         "project_status", "pitr_enabled", "earliest", "latest", "age_s",
     )),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible.module_utils.runbook.report import charts, drill, evidence, findings, monthly, wording
+from ansible.module_utils.runbook.report import charts, doctor, drill, evidence, findings, monthly, wording
 from ansible.module_utils.runbook.rules.record import short_name
 from ansible.module_utils.runbook.rules.words import count
 
@@ -316,6 +316,7 @@ def summary_lines(record: Mapping[str, Any], width: int | None) -> list[str]:
     for name, of_host in record["hosts"].items():
         text = f"{names[name]:<{longest}}  {of_host['status']:<7}  {', '.join(_did(record, name, of_host))}"
         lines.append(text if width is None or len(text) <= width else f"{text[: width - 1]}…")
+        lines += doctor.table(of_host["steps"], width or 79)
     return lines
 
 

@@ -1,0 +1,594 @@
+#!/usr/bin/python
+"""Ansible module: see DOCUMENTATION."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: runbook_doctor
+short_description: Looks an inventory over before its first night
+description:
+  - Looks at everything that the scheduled playbooks will need, and says of each thing whether it is there. Nothing is
+    written anywhere, no lease is taken.
+  - One bad thing hides no other. What could not be looked at is V(unknown). The module fails where a check is not
+    V(ok).
+  - On this machine it looks at C(record), C(inventory), C(environment), C(jobs), C(variables), C(settings),
+    C(examples), C(files) and C(vault). Of each server it looks at certificates, connection, identity, mark of the
+    environment, clock, versions, extensions, and at the rights of each user through a connection of that user. Of each
+    bucket it looks at what M(s3_bucket_check) looks at. Of Supabase it asks for the project.
+  - Each server, bucket and service is asked at the same time as the others, and given up after O(timeout_s).
+options:
+  settings:
+    description:
+      - What is to be looked at. In a task each value is the name of a variable, or a list of names of which the first
+        that is set counts. The action plugin of this module puts the values in their place, one by one, so that one
+        that cannot be read hides no other.
+    type: dict
+    required: true
+    suboptions:
+      environment:
+        description: [What the inventory is.]
+        type: str
+      scheduled_jobs:
+        description: [The jobs that may run unattended, each with the file name of its playbook.]
+        type: dict
+      archives:
+        description: [The two tables between which rows are moved.]
+        type: dict
+        suboptions:
+          source: {description: [Where rows are.], type: str}
+          archive: {description: [Where they go.], type: str}
+      database:
+        description: [The database; its users stand in O(settings.users).]
+        type: dict
+        suboptions: &server
+          login_host: {description: [Host.], type: str}
+          login_port: {description: [Port.], type: int, default: 5432}
+          login_db: {description: [Database.], type: str, default: postgres}
+          ssl_mode: {description: [libpq's C(sslmode).], type: str, default: verify-full}
+          ca_cert: {description: [File with the authorities' certificates.], type: path}
+          system_identifier: {description: [The cluster that is meant.], type: str}
+      proof:
+        description: [The server on which backups are proven.]
+        type: dict
+        suboptions: *server
+      users:
+        description: [Who works on them.]
+        type: dict
+        suboptions:
+          maintain:
+            description: [Who maintains.]
+            type: dict
+            suboptions: &user
+              login_user: {description: [Name.], type: str}
+              login_password: {description: [Password.], type: str}
+          backup: {description: [Who reads everything for a backup.], type: dict, suboptions: *user}
+          review: {description: [Who looks for what is slow.], type: dict, suboptions: *user}
+          admin: {description: [Who makes databases and roles.], type: dict, suboptions: *user}
+          proof: {description: [Who restores on the server of proofs.], type: dict, suboptions: *user}
+      bucket:
+        description: [The bucket of the backups.]
+        type: dict
+        suboptions: &bucket
+          bucket: {description: [Name.], type: str}
+          region: {description: [Region.], type: str}
+          endpoint_url: {description: [Address of an S3 server other than AWS.], type: str}
+          profile: {description: [Profile of the AWS configuration files.], type: str}
+          access_key: {description: [Key.], type: str}
+          secret_key: {description: [Its secret.], type: str}
+          session_token: {description: [Token of a session.], type: str}
+          aws_ca_bundle: {description: [File with the authorities' certificates.], type: path}
+      replica: {description: [Its copy in a second region.], type: dict, suboptions: *bucket}
+      files: {description: [The bucket of the copies of uploaded files.], type: dict, suboptions: *bucket}
+      demands:
+        description: [What the bucket of the backups must be, by the names of the options of M(s3_bucket_check).]
+        type: dict
+      supabase:
+        description: [The project at Supabase.]
+        type: dict
+        suboptions:
+          project_ref: {description: [Its reference.], type: str}
+          project_name: {description: [Its name.], type: str}
+          access_token: {description: [Token of the Management API.], type: str}
+          api_url: {description: [Address of the API.], type: str}
+      bindir: {description: [Folder of pg_dump.], type: path}
+  found:
+    description:
+      - What only Ansible itself can see of the inventory. The action plugin fills it in.
+    type: dict
+    default: {}
+    suboptions:
+      inventory_sources: {description: [The inventories of this run.], type: list, elements: str, default: []}
+      playbooks: {description: [Playbooks that there are.], type: list, elements: str, default: []}
+      unknown: {description: [Variables that do not exist, each with the nearest.], type: dict, default: {}}
+      unread: {description: [Variables that cannot be read, each with the reason.], type: dict, default: {}}
+      examples: {description: [Variables with a value of the examples.], type: list, elements: str, default: []}
+      strays: {description: [Files of variables of nobody.], type: list, elements: str, default: []}
+      encrypted: {description: [How many values are encrypted.], type: int, default: 0}
+      locked: {description: [Those that no password opens.], type: list, elements: str, default: []}
+      published: {description: [Those that the examples' password opens.], type: list, elements: str, default: []}
+      plain: {description: [Secrets that are not encrypted.], type: list, elements: str, default: []}
+  certificate_days:
+    description:
+      - A certificate that ends within so many days is a breach.
+    type: int
+    default: 30
+  max_clock_skew_s:
+    description:
+      - Largest difference between the clocks of server and bastion that is accepted, in seconds.
+    type: int
+    default: 300
+  timeout_s:
+    description:
+      - How long a server, bucket or service may take to answer everything, in seconds, 5 to 600.
+    type: int
+    default: 60
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is written anyway.
+  diff_mode:
+    support: none
+    description: Nothing is written.
+author:
+  - Mental Scribe operations
+"""
+
+EXAMPLES = r"""
+- name: Look over how the database is reached, and by whom
+  runbook_doctor:
+    settings:
+      environment: runbook_environment
+      scheduled_jobs: preflight_scheduled_jobs
+      database:
+        login_host: db_login_host
+        login_db: db_login_db
+        system_identifier: preflight_system_identifier
+      users:
+        maintain: {login_user: db_login_user, login_password: db_login_password}
+        backup: {login_user: [db_backup_login_user, db_login_user]}
+"""
+
+RETURN = r"""
+changed:
+  description: Always false.
+  type: bool
+  returned: always
+msg:
+  description: One sentence on all checks.
+  type: str
+  returned: always
+status:
+  description: The worst of all checks, V(ok), V(breach) or V(unknown).
+  type: str
+  returned: always
+checks:
+  description: Each check with C(name), C(status) and C(msg), which says what to do where the status is not V(ok).
+  type: list
+  elements: dict
+  returned: always
+"""
+
+import threading
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.runbook.drivers import (
+    backup,
+    bloat,
+    bucket,
+    compact,
+    journal,
+    postgres,
+    queries,
+    s3,
+    tls_probe,
+)
+from ansible.module_utils.runbook.drivers import doctor as driver
+from ansible.module_utils.runbook.drivers import supabase as supabase_driver
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules import bucket_check, identity, preflight, variables
+from ansible.module_utils.runbook.rules import doctor as rules
+from ansible.module_utils.runbook.rules import supabase as supabase_rules
+from ansible.module_utils.runbook.rules.backup_check import BREACH, OK, UNKNOWN, Check, as_results, overall
+from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+#: What a bucket of backups must be, where the inventory does not say otherwise: as M(s3_bucket_check) has it.
+DEMANDS = {
+    "versioning": True, "encryption": "AES256", "kms_key_id": "", "block_public_access": True, "object_lock": "none",
+    "object_lock_days": 0, "replicate_to": "", "abort_multipart_days": 7, "tls_only": True, "prefix": "",
+}  # fmt: skip
+#: What a copy must be: its tag, and versions.
+COPY = DEMANDS | {"encryption": "none", "block_public_access": False, "abort_multipart_days": 0, "tls_only": False}
+#: Of each service, what is said of its checks where it did not answer.
+LATE = "it did not answer within timeout_s; see that this machine may reach it"
+
+
+@contextmanager
+def looking(found: list[Check], name: str) -> Iterator[None]:
+    """One look; what goes wrong becomes its check, and the next look follows."""
+    try:
+        yield
+    except RunbookError as error:
+        status = str(error.context.get("status", BREACH))
+        found.append(Check(name, status if status in (BREACH, UNKNOWN) else BREACH, error.message))
+    except Exception as error:  # a server's text may hold the content of a row, so only the kind is told
+        found.append(Check(name, UNKNOWN, f"Could not be looked at ({type(error).__name__}); please report this line."))
+
+
+def at_once(works: Mapping[str, Callable[[list[Check]], None]], timeout_s: float) -> list[Check]:
+    """Do all works at the same time; those that take too long are given up, with what they have found so far."""
+    found: dict[str, list[Check]] = {name: [] for name in works}
+
+    def do(name: str) -> None:
+        with looking(found[name], name):
+            works[name](found[name])
+
+    threads = {name: threading.Thread(target=do, args=(name,), daemon=True) for name in works}
+    for thread in threads.values():
+        thread.start()
+    until = time.monotonic() + timeout_s
+    checks = []
+    for name, thread in threads.items():
+        thread.join(max(0.0, until - time.monotonic()))
+        checks += list(found[name])
+        if thread.is_alive():
+            checks.append(rules.not_asked(name, LATE))
+    return checks
+
+
+class Doctor:
+    """The looks, in the order of the table."""
+
+    def __init__(self, context: Context) -> None:
+        self.params = context.params
+        self.settings: dict[str, Any] = context.params["settings"]
+        self.seen: dict[str, Any] = context.params["found"]
+        self.jobs: dict[str, str] = self.settings.get("scheduled_jobs") or {}
+        self.users = rules.users(rules.wanted(self.jobs))
+        self.now = datetime.now(UTC)
+        #: PostgreSQL's ``server_version_num`` of each server that let us in.
+        self.versions: dict[str, int] = {}
+
+    def part(self, name: str) -> dict[str, Any]:
+        """A part of the settings; empty where the inventory says nothing of it."""
+        return self.settings.get(name) or {}
+
+    # This machine ----------------------------------------------------------------------------------------------------
+
+    def machine(self) -> list[Check]:
+        """What lies on this machine."""
+        found: list[Check] = []
+        sources, environment = self.seen["inventory_sources"], self.settings.get("environment")
+        sayings: dict[str, Callable[[], str]] = {
+            "record": lambda: preflight.check_record(journal.inspect()),
+            "inventory": lambda: preflight.check_inventory(sources),
+            "environment": lambda: preflight.check_environment(environment, sources[0] if sources else ""),
+        }
+        for name, say in sayings.items():
+            with looking(found, name):
+                found.append(Check(name, OK, say()))
+        unknown = self.seen["unknown"]
+        found.append(
+            Check("variables", BREACH, variables.refusal(unknown))
+            if unknown
+            else Check("variables", OK, "Every variable exists.")
+        )
+        found += [
+            rules.judge_jobs(self.jobs, self.seen["playbooks"]),
+            rules.judge_unread(self.seen["unread"]),
+            rules.judge_examples(self.seen["examples"]),
+            rules.judge_strays(self.seen["strays"]),
+            rules.judge_vault(
+                locked=self.seen["locked"], examples=self.seen["published"], plain=self.seen["plain"],
+                count=self.seen["encrypted"],
+            ),
+        ]  # fmt: skip
+        return found
+
+    # Servers ---------------------------------------------------------------------------------------------------------
+
+    def target(self, server: str, user: str) -> postgres.Target:
+        """A server as one of the users reaches it; without its pin, which is a check of its own."""
+        login = self.part("users").get(user) or {}
+        empty = {"login_user": None, "login_password": None}
+        return postgres.Target.from_params(empty | self.part(server) | login | {"system_identifier": None})
+
+    def session(self, target: postgres.Target) -> postgres.Session:
+        """A session that waits for nothing."""
+        return postgres.Session(target, lock_timeout_ms=2_000, statement_timeout_ms=20_000, purpose="doctor")
+
+    def certificates(self, found: list[Check], server: str, target: postgres.Target) -> None:
+        """How long the certificates last that libpq will look at."""
+        days, name = self.params["certificate_days"], f"{server} ca_cert"
+        root = tls_probe.root_file(target.ssl_mode, target.ca_cert)
+        if root is None or target.host.startswith("/"):
+            found.append(Check(name, OK, f"ssl_mode is {target.ssl_mode}, and no file of authorities is looked at."))
+            return
+        with looking(found, name):
+            ends = tls_probe.authority_ends(root)
+            what, cure = f"The first of the authorities in {root}", "get the new file from whoever runs the server"
+            found.append(
+                rules.judge_end(name, what, min(ends), self.now, least_days=days, cure=cure)
+                if ends
+                else Check(name, UNKNOWN, f"{root} holds no authority, so nobody can say when it ends.")
+            )
+        name, full = f"{server} certificate", target.ssl_mode == "verify-full"
+        with looking(found, name):
+            end = tls_probe.server_end(
+                target.host, target.port, root, check_hostname=full, timeout_s=postgres.CONNECT_TIMEOUT_S
+            )
+            what = f"The certificate of {target.host}"
+            found.append(rules.judge_end(name, what, end, self.now, least_days=days, cure="have it renewed"))
+
+    def proves(self, found: list[Check], server: str, session: postgres.Session) -> bool:
+        """Whether the cluster is the one that is meant, or nobody has said yet which is."""
+        pinned, name = self.part(server).get("system_identifier") or "", f"{server} identity"
+        with looking(found, name):
+            cluster, database = postgres.cluster_and_database(session)
+            says = identity.check(cluster, database, system_identifier=pinned, database=session.target.database)
+            found.append(Check(name, OK, says))
+            return True
+        return not pinned
+
+    def database(self, found: list[Check]) -> None:
+        """The database, and what each user may do there."""
+        target = self.target("database", "maintain")
+        self.certificates(found, "database", target)
+        rest = ["database identity", "database clock", *(f"rights {user}" for user in self.users)]
+        try:
+            session = self.session(target)
+        except RunbookError as error:
+            found.append(Check("database", BREACH, error.message))
+            if error.context.get("connection") == "away":
+                found += [rules.not_asked(name, "the server cannot be reached") for name in rest]
+                return
+        else:
+            with session:
+                found.append(Check("database", OK, f"{target}: PostgreSQL {session.server_version // 10_000}."))
+                if not self.proves(found, "database", session):
+                    found += [rules.not_asked(name, "another cluster answered") for name in rest[1:]]
+                    return
+                self.versions["database"] = session.server_version
+                self.server(found, session)
+                self.extensions(found, session)
+        for user in self.users:
+            self.rights(found, user)
+
+    def server(self, found: list[Check], session: postgres.Session) -> None:
+        """Clock and role of the server, and the programs that talk to it."""
+        with looking(found, "database clock"):
+            sent = datetime.now(UTC)
+            row = session.query("SELECT clock_timestamp() AS now, pg_is_in_recovery() AS standby")[0]
+            received = datetime.now(UTC)
+            skew = preflight.clock_skew_s(row["now"], sent_at=sent, received_at=received)
+            says = preflight.check_clock(
+                skew, server_clock=row["now"], bastion_clock=received, max_skew_s=self.params["max_clock_skew_s"]
+            )
+            found.append(Check("database clock", OK, says))
+            if row["standby"]:
+                says = "This server is a standby, and maintenance writes; name the primary in db_login_host."
+                found.append(Check("database primary", BREACH, says))
+        if "backup.yml" in rules.wanted(self.jobs):
+            with looking(found, "client pg_dump"):
+                client = backup.find_client(self.settings.get("bindir"), session.server_version)
+                found.append(rules.judge_client(client.version, client.major, session.server_version))
+
+    def extensions(self, found: list[Check], session: postgres.Session) -> None:
+        """What the scheduled playbooks use of extensions."""
+        if "monthly_db.yml" in rules.wanted(self.jobs):
+            with looking(found, "pg_repack"):
+                client, reason = compact.repack_client(session)
+                says = f"Program and extension of version {client.version}." if client else (
+                    f"monthly_db.yml leaves bloated tables: {reason}; docs/howto/monthly.md."
+                )  # fmt: skip
+                found.append(Check("pg_repack", OK if client else BREACH, says))
+            with looking(found, "pgstattuple"):
+                schema = bloat.pgstattuple(session)
+                says = "Bloat is measured." if schema else (
+                    "Bloat is only estimated: CREATE EXTENSION pgstattuple, and grant EXECUTE on its functions "
+                    "(pg_stat_scan_tables), to have it measured."
+                )  # fmt: skip
+                found.append(Check("pgstattuple", OK, says))
+
+    def rights(self, found: list[Check], user: str) -> None:
+        """What a user's playbooks need, asked through a connection of that user."""
+        playbooks, name = self.users[user], f"rights {user}"
+        with looking(found, name), self.session(self.target("database", user)) as session:
+            if not self.is_meant(session):
+                raise RunbookError("Another cluster answered this user; see the check of the identity.", status=UNKNOWN)
+            lacks, cure = {
+                "maintain": self.maintain, "backup": self.back_up, "review": self.review, "admin": self.administer,
+            }[user](session, playbooks)  # fmt: skip
+            found.append(rules.judge_rights(user, session.target.user, playbooks, lacks, cure))
+
+    def is_meant(self, session: postgres.Session) -> bool:
+        """Whether this session is with the pinned cluster, too."""
+        pinned = self.part("database").get("system_identifier")
+        return not pinned or postgres.cluster_and_database(session)[0] == pinned
+
+    def maintain(self, session: postgres.Session, playbooks: list[str]) -> tuple[list[str], str]:
+        """Lease, vacuum, archive and heartbeat."""
+        lacks, tables = driver.may_maintain(session)
+        if tables:
+            lacks.append(f"VACUUM of {rules.some(tables)}")
+        named = self.part("archives")
+        if named.get("source") and named.get("archive"):
+            pair = [parse_qualified(named[key], option=f"db_maintenance_audit_{key}") for key in ("source", "archive")]
+            lacks += driver.may_archive(session, *pair)
+        if "heartbeat.yml" in playbooks:
+            lacks += driver.may_beat(session, QualifiedName("runbook", "heartbeat"))
+        return lacks, "Run playbooks/db_roles.yml, and log in as a member of runbook_maintain."
+
+    def back_up(self, session: postgres.Session, _playbooks: list[str]) -> tuple[list[str], str]:
+        """Lease, and every row of every table."""
+        lacks, unread, hidden = driver.may_back_up(session)
+        if unread:
+            lacks.append(f"SELECT on {rules.some(unread)}")
+        if hidden:
+            lacks.append(f"BYPASSRLS for {rules.some(hidden)}")
+        return lacks, "Run playbooks/db_roles.yml, and log in as a member of runbook_backup."
+
+    def review(self, session: postgres.Session, _playbooks: list[str]) -> tuple[list[str], str]:
+        """Statistics of everybody."""
+        lacks = [] if driver.may_see_all(session) else ["pg_read_all_stats"]
+        reason = queries.read(session).reason
+        if reason:
+            lacks.append(f"pg_stat_statements ({reason.rstrip('.')})")
+        return lacks, "docs/howto/performance.md says how to set it up."
+
+    def administer(self, session: postgres.Session, _playbooks: list[str]) -> tuple[list[str], str]:
+        """Databases and roles."""
+        return driver.may_administer(session), "Name a superuser or the database's owner in db_roles_admin_user."
+
+    def proof(self, found: list[Check]) -> None:
+        """The server on which backups are proven."""
+        target = self.target("proof", "proof")
+        self.certificates(found, "proof", target)
+        with looking(found, "proof"), self.session(target) as session:
+            found.append(Check("proof", OK, f"{target}: PostgreSQL {session.server_version // 10_000}."))
+            if not self.proves(found, "proof", session):
+                return
+            row = session.query("SELECT rolsuper OR rolcreatedb AS may FROM pg_roles WHERE rolname = current_user")[0]
+            lacks = [] if row["may"] else ["CREATEDB"]
+            cure = "Give it CREATEDB there."
+            found.append(rules.judge_rights("proof", target.user, ["backup_verify.yml"], lacks, cure))
+            self.versions["proof"] = session.server_version
+
+    # Services --------------------------------------------------------------------------------------------------------
+
+    def bucket(self, found: list[Check], name: str, demands: dict[str, Any]) -> None:
+        """A bucket, as :mod:`s3_bucket_check` looks at it."""
+        empty = dict.fromkeys(s3.argument_spec())
+        store = s3.Store.from_params(empty | self.part(name))
+        environment = str(self.settings.get("environment") or "")
+        wanted = bucket_check.Demands(**demands)
+        bucket_check.check_demands(wanted)
+        found += rules.bucket(name, bucket_check.judge(bucket.read_settings(store), store.tags(), wanted, environment))
+
+    def supabase(self, found: list[Check]) -> None:
+        """The project at Supabase."""
+        part = self.part("supabase")
+        api = supabase_driver.Supabase(
+            api_url=supabase_rules.check_api_url(part.get("api_url") or supabase_driver.API_URL),
+            project_ref=supabase_rules.check_ref(part["project_ref"]),
+            access_token=part.get("access_token") or "",
+            ca_cert=None,
+            timeout_s=10,
+        )
+        name = str((api.project() or {}).get("name"))
+        if name != part.get("project_name"):
+            says = f"The project is called {name!r}; pin that in supabase_project_name if it is the one that is meant."
+            found.append(Check("supabase", BREACH, says))
+        else:
+            found.append(Check("supabase", OK, f"Project {name}."))
+
+    def services(self) -> list[Check]:
+        """Servers, buckets and services, all at once."""
+        works: dict[str, Callable[[list[Check]], None]] = {"database": self.database}
+        if self.part("proof").get("login_host"):
+            works["proof"] = self.proof
+        demands = DEMANDS | {key: value for key, value in self.part("demands").items() if value is not None}
+        for name, wanted in (("bucket", demands), ("replica", COPY), ("files", COPY)):
+            if self.part(name).get("bucket"):
+                works[name] = partial(self.bucket, name=name, demands=wanted)
+        if self.part("supabase").get("project_ref"):
+            works["supabase"] = self.supabase
+        checks = at_once(works, self.params["timeout_s"])
+        if len(self.versions) > 1:
+            checks.append(rules.judge_proof_server(self.versions["database"], self.versions["proof"]))
+        return checks
+
+
+def core(context: Context) -> dict[str, Any]:
+    """Look at everything, and fail where something is not ok."""
+    context.require_bounds({"timeout_s": (5, 600), "certificate_days": (0, 3650), "max_clock_skew_s": (0, 86_400)})
+    doctor = Doctor(context)
+    checks = [*doctor.machine(), *doctor.services()]
+    bad = [check for check in checks if check.status != OK]
+    facts = {"changed": False, "status": overall(checks), "checks": as_results(checks)}
+    if bad:
+        names = rules.some(check.name for check in bad)
+        raise RunbookError(
+            f"{len(bad)} of {len(checks)} checks are not ok: {names}; the table at the end has all.", **facts
+        )
+    return facts | {"msg": f"All {len(checks)} checks are ok."}
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    text = {"type": "str"}
+    server = {
+        "type": "dict",
+        "options": {
+            "login_host": text,
+            "login_port": {"type": "int", "default": 5432},
+            "login_db": {"type": "str", "default": "postgres"},
+            "ssl_mode": {"type": "str", "default": "verify-full"},
+            "ca_cert": {"type": "path"},
+            "system_identifier": text,
+        },
+    }
+    user = {"type": "dict", "options": {"login_user": text, "login_password": {"type": "str", "no_log": True}}}
+    store = {"type": "dict", "options": s3.argument_spec() | {"bucket": text}}
+    names = {"type": "list", "elements": "str", "default": []}
+    settings = {
+        "environment": text,
+        "scheduled_jobs": {"type": "dict"},
+        "archives": {"type": "dict", "options": {"source": text, "archive": text}},
+        "database": server,
+        "proof": server,
+        "users": {
+            "type": "dict",
+            "options": dict.fromkeys(("maintain", "backup", "review", "admin", "proof"), user),
+        },
+        "bucket": store,
+        "replica": store,
+        "files": store,
+        "demands": {"type": "dict"},
+        "supabase": {
+            "type": "dict",
+            "options": {
+                "project_ref": text,
+                "project_name": text,
+                "access_token": {"type": "str", "no_log": True},
+                "api_url": text,
+            },
+        },
+        "bindir": {"type": "path"},
+    }
+    found = {
+        "inventory_sources": names,
+        "playbooks": names,
+        "unknown": {"type": "dict", "default": {}},
+        "unread": {"type": "dict", "default": {}},
+        "examples": names,
+        "strays": names,
+        "encrypted": {"type": "int", "default": 0},
+        "locked": names,
+        "published": names,
+        "plain": names,
+    }
+    run_module(
+        core,
+        name="runbook_doctor",
+        # It looks at the record itself, as one of its checks.
+        needs_record=False,
+        argument_spec={
+            "settings": {"type": "dict", "required": True, "options": settings},
+            "found": {"type": "dict", "default": {}, "options": found, "apply_defaults": True},
+            "certificate_days": {"type": "int", "default": 30},
+            "max_clock_skew_s": {"type": "int", "default": 300},
+            "timeout_s": {"type": "int", "default": 60},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

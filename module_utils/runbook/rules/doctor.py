@@ -1,0 +1,204 @@
+"""What an inventory must be before its first night: each thing looked at is one check, and none hides another.
+
+Nothing here reads a file, a server or a clock. What could not be looked at is ``unknown``, never ``ok``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.runbook.rules.backup_check import BREACH, OK, UNKNOWN, Check
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+#: Which user each playbook works as; of the others the bastion's own.
+USER_OF = {
+    "weekly_db.yml": "maintain",
+    "monthly_db.yml": "maintain",
+    "heartbeat.yml": "maintain",
+    "backup.yml": "backup",
+    "performance.yml": "review",
+    "restore.yml": "admin",
+    "restore_swap.yml": "admin",
+    "rollback.yml": "admin",
+    "db_roles.yml": "admin",
+}
+#: Playbooks that a person runs, so that no inventory schedules them.
+BY_HAND = ("performance.yml", "restore.yml", "restore_swap.yml", "rollback.yml", "db_roles.yml")
+
+#: Values that the examples hold until somebody fills them in.
+_EXAMPLE = re.compile(
+    r"\bexample\.(?:com|org|net)\b|<[a-z][a-z -]*>|^(?:xxx+|todo|tbd|fixme|change[ _-]?me|your[ _-].*)$", re.IGNORECASE
+)
+#: Names that a sentence tells; the rest are counted.
+_TOLD = 5
+
+
+def some(names: Iterable[str]) -> str:
+    """The first few names, and how many more.
+
+    >>> some(["a", "b"]), some("abcdefg")
+    ('a, b', 'a, b, c, d, e and 2 more')
+    """
+    found = list(names)
+    more = f" and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
+    return ", ".join(found[:_TOLD]) + more
+
+
+def wanted(scheduled_jobs: Mapping[str, str]) -> frozenset[str]:
+    """Playbooks whose needs are looked at: those that are scheduled, and those that a person may run any day.
+
+    Where nothing is scheduled, as in the sandbox, all are.
+    """
+    return frozenset({*BY_HAND, *scheduled_jobs.values()} if scheduled_jobs else USER_OF)
+
+
+def users(playbooks: Iterable[str]) -> dict[str, list[str]]:
+    """The users by what they are for, each with its playbooks."""
+    found: dict[str, list[str]] = {}
+    for playbook in sorted(playbooks):
+        if playbook in USER_OF:
+            found.setdefault(USER_OF[playbook], []).append(playbook)
+    return found
+
+
+def judge_jobs(scheduled_jobs: Mapping[str, str], playbooks: Sequence[str]) -> Check:
+    """Every scheduled job names a playbook that there is."""
+    gone = [f"{job} ({playbook})" for job, playbook in scheduled_jobs.items() if playbook not in playbooks]
+    if gone:
+        return Check(
+            "jobs",
+            BREACH,
+            f"preflight_scheduled_jobs names playbooks that do not exist: {some(gone)}; correct them, or these jobs "
+            "are refused at night.",
+        )
+    if not scheduled_jobs:
+        return Check("jobs", OK, "Nothing is scheduled.")
+    return Check("jobs", OK, f"{len(scheduled_jobs)} scheduled jobs, and each playbook is there.")
+
+
+def is_example(value: Any) -> bool:
+    """Whether a value, at any depth, is one that the examples hold.
+
+    >>> is_example("db.example.com"), is_example({"ref": ["<project-ref>"]}), is_example("db.clinic.eu")
+    (True, True, False)
+    """
+    if isinstance(value, str):
+        return bool(_EXAMPLE.search(value.strip()))
+    if isinstance(value, dict):
+        return any(is_example(each) for each in value.values())
+    return isinstance(value, (list, tuple)) and any(is_example(each) for each in value)
+
+
+def judge_examples(names: Sequence[str]) -> Check:
+    """Every value that the examples leave open is filled in."""
+    if names:
+        return Check("examples", BREACH, f"Not filled in yet: {some(names)}; put your own values there.")
+    return Check("examples", OK, "No value of the examples is left.")
+
+
+def judge_unread(reasons: Mapping[str, str]) -> Check:
+    """Every variable can be read."""
+    if reasons:
+        told = some(f"{name} ({reason})" for name, reason in reasons.items())
+        return Check("settings", BREACH, f"Cannot be read: {told}; set what they refer to.")
+    return Check("settings", OK, "Every variable can be read.")
+
+
+def judge_strays(strays: Sequence[str]) -> Check:
+    """Every file of variables belongs to a group or host that there is."""
+    if strays:
+        return Check(
+            "files",
+            BREACH,
+            f"No host or group is called like {some(strays)}, so Ansible never reads them; rename them, or add the "
+            "group to hosts.yml.",
+        )
+    return Check("files", OK, "Every file of variables belongs to a host or a group.")
+
+
+def judge_vault(*, locked: Sequence[str], examples: Sequence[str], plain: Sequence[str], count: int) -> Check:
+    """Every secret can be decrypted, is no example's, and is encrypted at all.
+
+    :param locked: names that this run's vault passwords do not open
+    :param examples: names that the published password of the examples opens
+    :param plain: names of secrets that stand in the inventory as they are
+    :param count: encrypted values in all
+    """
+    found = []
+    if locked:
+        found.append(f"this run's vault passwords do not open {some(locked)}; name the right one with --vault-id")
+    if examples:
+        found.append(
+            f"everybody knows the password of {some(examples)}: examples; encrypt secrets of your own "
+            "(inventories/README.md)"
+        )
+    if plain:
+        found.append(f"not encrypted: {some(plain)}; use ansible-vault encrypt_string")
+    if found:
+        text = ". ".join(each[0].upper() + each[1:] for each in found)
+        return Check("vault", BREACH, f"{text}.")
+    return Check("vault", OK, f"{count} encrypted values, each readable." if count else "No encrypted values.")
+
+
+def judge_end(name: str, what: str, ends_at: datetime, now: datetime, *, least_days: int, cure: str) -> Check:
+    """A certificate lasts long enough.
+
+    :param what: such as ``The server's certificate``
+    :param least_days: a certificate that ends earlier is a breach
+    """
+    left = (ends_at - now).total_seconds() / 86_400
+    when = f"{ends_at:%Y-%m-%d}"
+    if left < 0:
+        return Check(name, BREACH, f"{what} ended on {when}; {cure}.")
+    if left < least_days:
+        return Check(name, BREACH, f"{what} ends on {when}, in {left:.0f} days; {cure}.")
+    return Check(name, OK, f"{what} lasts until {when}.")
+
+
+def judge_rights(user: str, login: str, playbooks: Sequence[str], lacks: Sequence[str], cure: str) -> Check:
+    """A user may do what its playbooks do."""
+    name, named = f"rights {user}", ", ".join(playbooks)
+    if lacks:
+        return Check(name, BREACH, f"{login} lacks for {named}: {'; '.join(lacks)}. {cure}")
+    return Check(name, OK, f"{login} may do what {named} need{'s' if len(playbooks) == 1 else ''}.")
+
+
+def judge_client(client_version: str, client_major: int, server_version: int) -> Check:
+    """pg_dump refuses a server that is newer than itself."""
+    major = server_version // 10_000
+    if client_major < major:
+        return Check(
+            "client pg_dump",
+            BREACH,
+            f"pg_dump {client_version} cannot dump PostgreSQL {major}; install the client programs of {major}, or "
+            "name their folder in db_backup_bindir.",
+        )
+    return Check("client pg_dump", OK, f"pg_dump {client_version} for PostgreSQL {major}.")
+
+
+def judge_proof_server(server_version: int, proof_version: int) -> Check:
+    """A backup is proven on a server as new as its own, or newer."""
+    own, other = server_version // 10_000, proof_version // 10_000
+    if other < own:
+        return Check(
+            "proof version",
+            BREACH,
+            f"The server of the proof is PostgreSQL {other}, and the database's is {own}; a dump is not restored into "
+            "an older one: upgrade it.",
+        )
+    return Check("proof version", OK, f"PostgreSQL {other}, for backups of {own}.")
+
+
+def bucket(name: str, checks: Sequence[Check]) -> list[Check]:
+    """A bucket's checks: one line where all is well, else each that is not."""
+    bad = [Check(f"{name} {each.name}", each.status, each.msg) for each in checks if each.status != OK]
+    return bad or [Check(name, OK, f"Reachable, and all {len(checks)} checks are ok.")]
+
+
+def not_asked(name: str, why: str) -> Check:
+    """What could not be looked at."""
+    return Check(name, UNKNOWN, f"Not looked at: {why}; cure that first, then look again.")

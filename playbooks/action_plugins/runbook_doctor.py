@@ -1,0 +1,136 @@
+"""Hands the module runbook_doctor what only Ansible can see of an inventory, one variable at a time.
+
+A template that cannot be filled in, or a secret that no password opens, ends a task before its module begins. Here each
+variable is read by itself, so that such a one is a line of the doctor's table and hides no other.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ansible.errors import AnsibleError
+from ansible.parsing.vault import EncryptedString, VaultLib, VaultSecret
+from ansible.plugins.action.normal import ActionModule as NormalAction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_SPEC = importlib.util.spec_from_file_location(
+    "runbook_forked_module", Path(__file__).resolve().with_name("forked_module.py")
+)
+if _SPEC is None or _SPEC.loader is None:
+    raise ImportError("forked_module.py is not beside this file.")
+forked: Any = importlib.util.module_from_spec(_SPEC)
+sys.modules[_SPEC.name] = forked
+_SPEC.loader.exec_module(forked)
+
+# Found under this name once forked_module.py has put the project's module_utils in its place.
+from ansible.module_utils.runbook.rules import doctor, record, variables
+
+#: The password that inventories/README.md publishes.
+PUBLISHED = "example-only"
+#: Longest reason that is told; Ansible's own may be pages.
+_REASON = 160
+#: Endings of files that Ansible reads variables from.
+_READ = {".yml", ".yaml", ".json", ""}
+
+
+class ActionModule(forked.ActionModule):  # type: ignore[misc] # loaded by its path
+    """Reads the variables that the task names, and looks at all others of the project."""
+
+    module = forked.load("runbook_doctor")
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Fill in what the task names, then run the module."""
+        given = task_vars or {}
+        raw = self._defaults() | given
+        self._templar.available_variables = raw
+        self._values: dict[str, Any] = {}
+        unread: dict[str, str] = {}
+        for name in sorted(name for name in raw if name in forked.KNOWN.names or name.startswith(variables.FREE)):
+            try:
+                value = self._templar.template(raw[name])
+            except AnsibleError as error:
+                unread[name] = _reason(error)
+            except Exception as error:  # one variable hides no other, whatever is wrong with it
+                unread[name] = type(error).__name__
+            else:
+                if value is not given.get("omit"):
+                    self._values[name] = value
+        encrypted = {name: value for name, value in given.items() if isinstance(value, EncryptedString)}
+        arguments = self._task.args
+        arguments["settings"] = self._filled(arguments.get("settings") or {})
+        arguments["found"] = {
+            "inventory_sources": [str(source) for source in given.get("ansible_inventory_sources") or ()],
+            "playbooks": sorted(path.name for path in (forked.PROJECT / "playbooks").glob("*.yml")),
+            "unknown": variables.unknown(given, forked.KNOWN),
+            # A default of a role that the inventory does not use may well refer to nothing; and what a locked secret
+            # leads to is told once, with the secret.
+            "unread": {name: why for name, why in unread.items() if name in given and "decrypt" not in why.lower()},
+            "examples": [name for name, value in self._values.items() if name in given and doctor.is_example(value)],
+            "strays": sorted(_strays(given)),
+            "encrypted": len(encrypted),
+            "locked": sorted(encrypted.keys() & unread.keys()),
+            "published": sorted(name for name, value in encrypted.items() if _is_published(value)),
+            "plain": sorted(_plain(given)),
+        }
+        # Not the parent's: it would refuse an unknown variable before anything else was looked at.
+        return dict(NormalAction.run(self, tmp, given))
+
+    def _defaults(self) -> dict[str, Any]:
+        """What the roles say where an inventory says nothing, as it was written."""
+        found: dict[str, Any] = {}
+        for path in sorted(forked.PROJECT.glob("roles/*/defaults/main.yml")):
+            found |= self._loader.load_from_file(str(path), trusted_as_template=True) or {}
+        return found
+
+    def _filled(self, named: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings with values instead of names; what is not set, or cannot be read, is left out."""
+        filled: dict[str, Any] = {}
+        for key, leaf in named.items():
+            if isinstance(leaf, dict):
+                filled[key] = self._filled(leaf)
+                continue
+            names = [leaf] if isinstance(leaf, str) else leaf
+            found = next((self._values[name] for name in names if self._values.get(name) is not None), None)
+            if found is not None:
+                filled[key] = found
+        return filled
+
+
+def _reason(error: Exception) -> str:
+    """Why a variable cannot be read, in few words; the text of a template is Ansible's own, and holds no value."""
+    text = " ".join(str(error).split()).removeprefix("Error rendering template: ").rstrip(".")
+    return text if len(text) <= _REASON else f"{text[:_REASON]}…"
+
+
+def _is_published(value: EncryptedString) -> bool:
+    """Whether everybody can decrypt it, because it is an example."""
+    try:
+        VaultLib([("default", VaultSecret(PUBLISHED.encode()))]).decrypt(value._ciphertext)  # noqa: SLF001 - no public name
+    except AnsibleError:
+        return False
+    return True
+
+
+def _plain(given: Mapping[str, Any]) -> Iterator[str]:
+    """Secrets that were written down as they are: neither encrypted nor taken from elsewhere."""
+    for name, raw in given.items():
+        ours = name in forked.KNOWN.names or name.startswith(variables.FREE)
+        if ours and isinstance(raw, str) and "{{" not in raw and record.secret_values({name: raw}):
+            yield name
+
+
+def _strays(given: Mapping[str, Any]) -> Iterator[str]:
+    """Files beside the inventory that bear the name of no group or host, so that nobody reads them."""
+    base, groups = given.get("inventory_dir"), given.get("groups") or {}
+    hosts = {str(host) for members in groups.values() for host in members}
+    for folder, names in (("group_vars", set(groups)), ("host_vars", hosts)):
+        for path in sorted(Path(str(base), folder).glob("*")) if base else ():
+            name = path.name if path.is_dir() else path.stem
+            if name not in names and not re.match(r"[.~]", path.name) and (path.is_dir() or path.suffix in _READ):
+                yield f"{folder}/{path.name}"

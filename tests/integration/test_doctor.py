@@ -1,0 +1,179 @@
+"""playbooks/doctor.yml with users of least privilege: green where all is well, and all faults at once where not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import S3, Database, free_port, run_module
+
+from playbooks import Ended, Project
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CANARY = "c4n4ry-s3cr3t"
+GROUPS = ["runbook_read", "runbook_maintain", "runbook_backup", "runbook_restore"]
+USERS = {"doctor_m": "maintain", "doctor_b": "backup"}
+TABLES = (
+    "CREATE TABLE public.audit_log (id bigint PRIMARY KEY, created_at timestamptz NOT NULL)",
+    "CREATE TABLE public.audit_log_archive (LIKE public.audit_log INCLUDING INDEXES, archived_at timestamptz)",
+    "CREATE TABLE public.messages (id bigint PRIMARY KEY, content text)",
+    "ALTER TABLE public.messages ENABLE ROW LEVEL SECURITY",
+    "CREATE EXTENSION pg_stat_statements",
+)
+
+
+@pytest.fixture
+def inventory(tmp_path: Path, sound_database: Database, s3: S3) -> Iterator[Project]:
+    """An inventory in which everything is as it should be."""
+    database = sound_database
+    database.run(*TABLES)
+    made = run_module(
+        "pg_roles",
+        database.login
+        | {
+            "archives": [{"source": "public.audit_log", "archive": "public.audit_log_archive"}],
+            "users": [{"name": name, "role": role, "password": CANARY} for name, role in USERS.items()],
+        },
+    )
+    assert not made.failed, made.result
+    bucket = s3.options(s3.bucket())
+    project = Project.for_database(
+        tmp_path,
+        database,
+        db_login_password=CANARY,
+        db_backup_login_user="doctor_b",
+        db_backup_login_password=CANARY,
+        db_roles_admin_user=database.user,
+        db_roles_admin_password=CANARY,
+        preflight_scheduled_jobs={"night": "backup.yml", "week": "weekly_db.yml", "beat": "heartbeat.yml"},
+        **{f"backup_{key}": value for key, value in bucket.items()},
+        backup_bucket_tls_only=False,
+        backup_bucket_block_public_access=False,
+        backup_bucket_encryption="none",
+        backup_bucket_abort_multipart_days=0,
+    )
+    project.hosts["db"]["db_login_user"] = "doctor_m"
+    # As a test writes them; a person would have them encrypted.
+    for name in [name for name in project.all_vars if "password" in name or "_key" in name]:
+        project.all_vars[f"vault_{name}"] = ["", project.all_vars[name]]
+        project.all_vars[name] = f"{{{{ vault_{name}[1] }}}}"
+    yield project
+    for role in [*USERS, *GROUPS]:
+        database.run(f"DROP OWNED BY {role} CASCADE")
+    for role in [*USERS, *GROUPS]:
+        database.run(f"DROP ROLE {role}")
+
+
+def lines(ended: Ended) -> dict[str, dict[str, Any]]:
+    return {check["name"]: check for check in ended.last("runbook_doctor")["checks"]}
+
+
+def test_where_all_is_well_it_is_green_and_writes_nothing(inventory: Project, sound_database: Database):
+    looked = "SELECT xact_commit >= 0, tup_inserted + tup_updated + tup_deleted FROM pg_stat_database"
+    before = sound_database.run("SELECT count(*) FROM runbook.lease", f"{looked} WHERE datname = current_database()")
+    ended = inventory.run("doctor.yml")
+    found = lines(ended)
+    assert {name: check["msg"] for name, check in found.items() if check["status"] != "ok"} == {}
+    assert ended.code == 0
+    expected = {"rights maintain", "rights backup", "rights review", "rights admin", "database identity", "bucket"}
+    assert expected <= found.keys()
+    assert sound_database.run(f"{looked} WHERE datname = current_database()") == before
+    assert CANARY not in ended.output
+    shown = ended.output[ended.output.index("PLAY RECAP") :]
+    assert all(f"  {name} " in shown for name in found)
+    assert max(len(line) for line in shown.splitlines() if line.startswith("  ")) < 80
+
+
+def test_one_fault_hides_no_other(inventory: Project, sound_database: Database):
+    sound_database.run(
+        "REVOKE pg_read_all_data FROM runbook_backup",
+        "ALTER ROLE doctor_b NOBYPASSRLS",
+        "REVOKE pg_read_all_stats FROM runbook_read",
+        "REVOKE pg_maintain FROM runbook_maintain"
+        if sound_database.one("SELECT current_setting('server_version_num')::int >= 170000")
+        else "SELECT 1",
+        "REVOKE DELETE ON public.audit_log FROM runbook_maintain",
+        "DROP TABLE public.audit_log_archive, runbook.heartbeat",
+    )
+    folder = inventory.folder / "group_vars"
+    folder.mkdir()
+    (folder / "databses.yml").write_text("db_backup_jobs: 3\n")
+    secret = subprocess.run(
+        ["ansible-vault", "encrypt_string", "--name", "vault_of_mine", "--vault-password-file", "/dev/stdin", CANARY],
+        input="example-only",
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ,
+    ).stdout
+    (folder / "all.yml").write_text(secret)
+    inventory.all_vars |= {
+        "backup_prefx": "elsewhere",
+        "supabase_access_token": "{{ vault_of_mine }}",
+        "pitr_bindir": "{{ nobody_said_this }}",
+        "db_restore_bindir": "<folder>",
+        "backup_replica_bucket": "nowhere",
+        "backup_replica_access_key": "{{ backup_access_key }}",
+        "backup_replica_secret_key": "{{ backup_secret_key }}",
+        "backup_replica_endpoint_url": f"http://127.0.0.1:{free_port()}",
+        "backup_proof_login_host": "127.0.0.1",
+        "backup_proof_login_port": free_port(),
+        "backup_proof_login_user": "nobody",
+        "backup_bucket_object_lock": "COMPLIANCE",
+        "preflight_system_identifier": "",
+        "preflight_scheduled_jobs": inventory.all_vars["preflight_scheduled_jobs"] | {"typo": "weekly.yml"},
+        "db_ssl_mode": "verify-full",
+        "db_ca_cert": "/nowhere/ca.pem",
+    }
+    inventory.all_vars["db_roles_admin_password"] = CANARY
+    del inventory.hosts["db"]["preflight_system_identifier"]
+    ended = inventory.run("doctor.yml")
+    found = lines(ended)
+    assert ended.code != 0
+    expected = {
+        "variables": "'backup_prefx' (did you mean backup_prefix?)",
+        "jobs": "typo (weekly.yml)",
+        "settings": "pitr_bindir",
+        "examples": "db_restore_bindir",
+        "files": "group_vars/databses.yml",
+        "vault": "do not open vault_of_mine",
+        "database ca_cert": "/nowhere/ca.pem cannot be read",
+        "replica": "no server answers there",
+        "proof": "no server answers there",
+        "bucket object_lock": "",
+    }
+    for name, says in expected.items():
+        assert found[name]["status"] == "breach", (name, found.get(name))
+        assert says in found[name]["msg"]
+    assert "db_roles_admin_password" in found["vault"]["msg"]
+    assert "Everybody knows the password of vault_of_mine" in found["vault"]["msg"]
+    assert CANARY not in ended.output
+
+    # What a server without TLS hides behind it.
+    inventory.all_vars["db_ssl_mode"] = "disable"
+    ended = inventory.run("doctor.yml")
+    found = lines(ended)
+    assert "pin it: preflight_system_identifier: '" in found["database identity"]["msg"]
+    lacking = {
+        "rights backup": "SELECT on public.audit_log, public.messages",
+        "rights review": "pg_read_all_stats",
+        "rights maintain": "DELETE on public.audit_log; the archive public.audit_log_archive, which the owner of"
+        " public.audit_log has to make; the table runbook.heartbeat",
+    }
+    for name, says in lacking.items():
+        assert found[name]["status"] == "breach", found[name]
+        assert says in found[name]["msg"]
+
+
+def test_another_cluster_is_asked_nothing(inventory: Project):
+    inventory.hosts["db"]["preflight_system_identifier"] = "42"
+    found = lines(inventory.run("doctor.yml", "--check"))
+    assert "the inventory means cluster 42" in found["database identity"]["msg"]
+    for user in ("maintain", "backup", "review", "admin"):
+        assert found[f"rights {user}"]["status"] == "unknown"
+    assert found["bucket"]["status"] == "ok"

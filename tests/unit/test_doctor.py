@@ -1,0 +1,90 @@
+"""What the doctor makes of what it finds, and its table."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from ansible.module_utils.runbook.report import doctor as report
+from ansible.module_utils.runbook.rules import doctor as rules
+from ansible.module_utils.runbook.rules.backup_check import Check
+from conftest import ROOT
+
+NOW = datetime(2026, 1, 4, 2, tzinfo=UTC)
+
+
+def test_every_playbook_that_needs_a_user_is_there():
+    assert {*rules.USER_OF, *rules.BY_HAND} <= {path.name for path in (ROOT / "playbooks").glob("*.yml")}
+
+
+def test_only_what_is_scheduled_or_done_by_hand_is_looked_at():
+    assert "backup" in rules.users(rules.wanted({"night": "backup.yml"}))
+    assert "maintain" not in rules.users(rules.wanted({"night": "backup.yml"}))
+    assert rules.users(rules.wanted({"night": "backup.yml"}))["review"] == ["performance.yml"]
+    # Where nothing is scheduled, anything may be run.
+    assert set(rules.users(rules.wanted({}))) == {"maintain", "backup", "review", "admin"}
+
+
+@pytest.mark.parametrize(
+    ("value", "is_example"),
+    [
+        ("db.example.com", True),
+        ("https://s3.Example.org/x", True),
+        ("<project-ref>", True),
+        ("db.<project-ref>.supabase.co", True),
+        ("changeme", True),
+        ("TODO", True),
+        ({"a": ["b", {"c": "x.example.net"}]}, True),
+        ("db.clinic.eu", False),
+        ("counterexample.community", False),
+        ("SELECT 1 WHERE a < 3 AND b > 2", False),
+        ("", False),
+        (5432, False),
+        (None, False),
+    ],
+)
+def test_values_of_the_examples_are_known(value, is_example):
+    assert rules.is_example(value) is is_example
+
+
+@pytest.mark.parametrize(
+    ("left", "status"),
+    [(timedelta(days=31), "ok"), (timedelta(days=30), "ok"), (timedelta(days=29), "breach"), (-timedelta(1), "breach")],
+)
+def test_a_certificate_that_ends_soon_is_not_ok(left, status):
+    found = rules.judge_end("c", "It", NOW + left, NOW, least_days=30, cure="renew it")
+    assert found.status == status
+    assert f"{NOW + left:%Y-%m-%d}" in found.msg
+    assert ("renew it" in found.msg) is (status != "ok")
+
+
+def test_all_that_is_wrong_with_secrets_is_one_line():
+    found = rules.judge_vault(locked=["a"], examples=["b"], plain=["c"], count=3)
+    assert found.status == "breach"
+    assert all(word in found.msg for word in ("do not open a", "password of b", "Not encrypted: c"))
+    assert rules.judge_vault(locked=[], examples=[], plain=[], count=3).status == "ok"
+
+
+def test_versions():
+    assert rules.judge_client("16.4", 16, 170002).status == "breach"
+    assert rules.judge_client("17.0", 17, 170002).status == "ok"
+    assert rules.judge_proof_server(170002, 160004).status == "breach"
+    assert rules.judge_proof_server(160004, 170002).status == "ok"
+
+
+def test_of_a_bucket_each_bad_line_is_shown():
+    good, bad = Check("environment", "ok", "x"), Check("versioning", "unknown", "y")
+    assert rules.bucket("bucket", [good, good]) == [Check("bucket", "ok", "Reachable, and all 2 checks are ok.")]
+    assert rules.bucket("bucket", [good, bad]) == [Check("bucket versioning", "unknown", "y")]
+
+
+def test_the_table_is_as_wide_as_a_terminal_and_what_is_bad_comes_last():
+    checks = [
+        {"name": "vault", "status": "breach", "msg": "word " * 40},
+        {"name": "record", "status": "ok", "msg": "Well."},
+        {"name": "a name that is longer than its column", "status": "unknown", "msg": "x" * 100},
+    ]
+    lines = report.table([{"module": "runbook_doctor", "figures": {"checks": checks}}], 79)
+    assert max(map(len, lines)) <= 79
+    assert [line.split()[0] for line in lines if line[2] != " "] == ["record", "vault", "a"]
+    assert report.table([{"module": "pg_vacuum", "figures": {"checks": checks}}], 79) == []
