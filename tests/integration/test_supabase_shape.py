@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
+from ansible.module_utils.runbook.drivers import postgres
+from ansible.module_utils.runbook.drivers import project as driver
 from conftest import ROOT, S3, Database, Outcome, disposable, module_process, run_module
 from supabase_shape import MAJORS, Shape, shape
 
@@ -342,3 +344,76 @@ def test_12_nothing_of_ours_deletes_rows_of_the_platform(backup: Backup) -> None
     assert len(texts) > 100
     assert not any("allow_delete_query" in text for text in texts)
     assert not any(re.search(r"(DELETE FROM|TRUNCATE)\s+(storage|auth|realtime)\.", text) for text in texts)
+
+
+def test_1_a_user_may_be_called_as_the_pooler_calls_it(supabase: Shape, backup: Backup) -> None:
+    """Role and project, with a dot between them; test_pooler.py has the refusal of transaction mode."""
+    user = "postgres.abcdefghijklmnopqrst"
+    supabase.platform.run(
+        f'CREATE ROLE "{user}" LOGIN BYPASSRLS IN ROLE postgres, pg_read_all_data',
+        f'ALTER ROLE "{user}" SET role = postgres',
+    )
+    try:
+        outcome = run_module("pg_backup", replace(backup.project, user=user).login | backup.options)
+        assert not outcome.failed, outcome.result["msg"]
+    finally:
+        supabase.platform.run(f'DROP ROLE "{user}"')
+
+
+def test_2_timeouts_of_a_role_do_not_end_our_work(supabase: Shape, backup: Backup) -> None:
+    """They are set by SET once the session stands, since poolers drop what a client asks for at the start."""
+    params = {name: spec.get("default") for name, spec in postgres.argument_spec().items()} | backup.project.login
+    supabase.platform.run("ALTER ROLE postgres SET statement_timeout = '2min'")
+    try:
+        with postgres.Session(
+            postgres.Target.from_params(params), lock_timeout_ms=5000, statement_timeout_ms=0, purpose="test"
+        ) as session:
+            assert session.query("SHOW statement_timeout") == [{"statement_timeout": "0"}]
+            assert session.query("SHOW lock_timeout") == [{"lock_timeout": "5s"}]
+    finally:
+        supabase.platform.run("ALTER ROLE postgres RESET statement_timeout")
+    assert driver.before()[0] == "SET statement_timeout = 0;"
+
+
+def test_13_maintenance_does_what_this_version_lets_the_owner_do(supabase: Shape) -> None:
+    """Vacuum everywhere, and indexes of the platform's tables where the owner was given MAINTAIN, from 17 on."""
+    with supabase.project(filled=True) as project:
+        supabase.run_as_platform(
+            project,
+            "INSERT INTO auth.audit_log_entries (id, payload)"
+            " SELECT gen_random_uuid(), '{}' FROM generate_series(1, 9000)",
+            "DELETE FROM auth.audit_log_entries",
+        )
+        vacuumed = run_module("pg_vacuum", project.login | {"mode": "all"})
+        assert not vacuumed.failed, vacuumed.result["msg"]
+        states = {each["table"]: each["state"] for each in vacuumed.result["tables"]}
+        assert states["auth.audit_log_entries"] == states["storage.migrations"] == "done"
+        rebuilt = run_module("pg_reindex", project.login | {"mode": "all"})
+        assert not rebuilt.failed, rebuilt.result["msg"]
+        assert not rebuilt.result.get("warnings")
+        states = {each["index"]: each["state"] for each in rebuilt.result["indexes"]}
+        assert states["public.notes_pkey"] == "done"
+        assert states["auth.users_pkey"] == ("done" if supabase.major >= 17 else "not_permitted")
+        assert states["vault.secrets_pkey"] == "not_permitted"
+
+
+def test_14_pg_repack_that_is_too_old_is_not_run(supabase: Shape) -> None:
+    """It works for superusers only; nothing of it is left behind."""
+    with supabase.project(filled=True) as project:
+        if not project.run("SELECT 1 FROM pg_available_extensions WHERE name = 'pg_repack'"):
+            pytest.skip("pg_repack is not installed for this server")
+        supabase.run_as_platform(project, "CREATE EXTENSION pg_repack", "GRANT ALL ON SCHEMA repack TO postgres")
+        project.run(
+            "ALTER TABLE public.notes DISABLE TRIGGER tell",
+            "INSERT INTO public.notes (body) SELECT repeat('x', 500) FROM generate_series(1, 20000)",
+            "DELETE FROM public.notes WHERE id % 10 <> 0",
+            "VACUUM ANALYZE public.notes",
+        )
+        outcome = run_module("pg_compact", project.login)
+        (notes,) = [each for each in outcome.result["tables"] if each["table"] == "public.notes"]
+        assert notes["state"] == "needs_outage"
+        assert "pg_repack 1.4.8" in notes["error"]
+        assert "superuser" in notes["error"]
+        left = "SELECT count(*) FROM pg_class WHERE relnamespace = 'repack'::regnamespace AND relkind = 'r'"
+        assert project.one(left) == 0
+        assert project.one("SELECT count(*) FROM pg_replication_slots") == 0
