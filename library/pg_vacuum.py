@@ -285,9 +285,7 @@ def _pass(context: Context, session: postgres.Session, wanted: list[Any]) -> dic
     )
     if context.diff:
         result["diff"] = {"prepared": rule.describe(works)}
-    in_need = [
-        str(report.work.table.name) for report in reports if report.state == "not_permitted" and report.work.needed
-    ]
+    in_need = [str(report.work.table.name) for report in reports if report.in_vain]
     if in_need:
         context.warn(
             f"{session.target} may not vacuum {rule.some(in_need)}, though there is need; connect as their owner, or "

@@ -472,6 +472,16 @@ class Report:
     duration_s: float | None = None
     error: str | None = None
 
+    @property
+    def in_vain(self) -> bool:
+        """Whether there is need, and this user may not.
+
+        Of the server's own catalogs only what is overdue counts: autovacuum keeps them, and where only a superuser may,
+        whom a platform keeps for itself, a warning each week is noise.
+        """
+        needed = self.work.overdue if self.work.table.is_catalog else self.work.needed
+        return self.state == "not_permitted" and needed
+
 
 def describe(works: Iterable[Work]) -> str:
     """The plan, a line a table."""
@@ -523,7 +533,7 @@ def message(reports: Sequence[Report], *, tables: int, duration_s: float, check_
     :param stopped: why the pass ended early
     """
     permitted = [report for report in reports if report.state != "not_permitted"]
-    if not permitted and any(report.work.needed for report in reports):
+    if not permitted and any(report.in_vain for report in reports):
         text = "Nothing done: this user may vacuum none of the tables in need"
     elif not permitted:
         text = f"Nothing to do: none of {tables:,} tables needs vacuum or analyze"
@@ -552,7 +562,7 @@ def message(reports: Sequence[Report], *, tables: int, duration_s: float, check_
         names = [
             _reason(report)
             for report in reports
-            if report.state == state and (state != "not_permitted" or report.work.needed)
+            if report.state == state and (state != "not_permitted" or report.in_vain)
         ]
         if names:
             text += f"; {len(names):,} {'table' if len(names) == 1 else 'tables'} {said}: {some(names)}"
