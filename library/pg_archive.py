@@ -110,7 +110,8 @@ notes:
   - Needs SELECT and DELETE on the source, SELECT and INSERT on the archive, and USAGE on both schemas. UPDATE on the
     source lets rows that others hold be left out one by one instead of batch by batch. To make the archive, CREATE on
     its schema and membership in the source's owner; to move whole partitions, ownership of both tables.
-  - Refuses a source that foreign keys point at, and an archive with other columns.
+  - Refuses a source that foreign keys point at, an archive with other columns, and both in what a managed platform
+    keeps for itself (Supabase's C(auth), C(storage) and others).
 author:
   - Mental Scribe operations
 """

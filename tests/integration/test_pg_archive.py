@@ -894,6 +894,21 @@ def test_an_owner_who_cannot_read_its_own_history_is_told(table, people):
     assert f"belongs to postgres, and {app}" in warnings(outcome)
 
 
+def test_what_a_platform_keeps_for_itself_is_left_to_it(table):
+    roles = ("supabase_admin", "supabase_auth_admin")
+    table.run(
+        *(f"CREATE ROLE {name}" for name in roles),
+        "CREATE SCHEMA auth",
+        "CREATE TABLE auth.audit_log_entries (LIKE public.audit_log INCLUDING ALL)",
+        "ALTER TABLE auth.audit_log_entries OWNER TO supabase_auth_admin",
+    )
+    try:
+        refused(archive(table, source="auth.audit_log_entries"), "is the platform's", "supabase_auth_admin")
+        refused(archive(table, archive="auth.a"), "'auth' for itself", "archive.a")
+    finally:
+        table.run("DROP SCHEMA auth CASCADE", *(f"DROP ROLE {name}" for name in roles))
+
+
 # --- locks and time ---------------------------------------------------------------------------------------------------
 
 

@@ -179,6 +179,19 @@ def test_archive_in_a_schema_that_is_missing_is_refused():
     assert "create it" in refused(archive=None, schema=rules.Schema(exists=False))
 
 
+def test_what_a_platform_keeps_for_itself_is_left_to_it():
+    there = replace(THERE, platform_roles=("supabase_admin", "supabase_auth_admin"))
+    entries = replace(PLAIN, name=QualifiedName("auth", "audit_log_entries"), owner="supabase_auth_admin")
+    assert "is the platform's (supabase_auth_admin owns it)" in refused(source=entries, archive=None, schema=there)
+    assert "is the platform's" in refused(source=replace(PLAIN, name=QualifiedName("cron", "job")), schema=there)
+    inside = QualifiedName("storage", "audit_log_archive")
+    assert "archive.audit_log_archive" in refused(archive=None, schema=there, name=inside)
+    rules.refuse(PLAIN, KEPT, there, ARCHIVE, "created_at")
+    # A schema auth of one's own, on a server of one's own.
+    own = replace(PLAIN, name=QualifiedName("auth", "log"), owner="app")
+    rules.refuse(own, None, THERE, QualifiedName("auth", "log_archive"), "created_at")
+
+
 def test_key_prefers_the_primary_key():
     unique = rules.Index("a_unique", ("code",), is_key=True)
     assert replace(PLAIN, indexes=(unique, KEY)).key == ("id",)

@@ -19,6 +19,7 @@ from ansible.module_utils.runbook.rules.archive import (
     Trigger,
 )
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+from ansible.module_utils.runbook.rules.managed import PLATFORM_OWNERS
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -273,9 +274,11 @@ def _indexes(session: Session, oid: int) -> tuple[Index, ...]:
 
 
 def read_schema(session: Session, name: str) -> Schema:
-    """Whether a schema is there, and who would be told of the rows of its tables."""
+    """Whether a schema is there, whose server it is, and who would be told of the rows of its tables."""
     rows = session.query("SELECT oid FROM pg_namespace WHERE nspname = %s", (name,))
-    return Schema(exists=bool(rows), publications=_publications(session, [], schema=name))
+    roles = session.query("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s) ORDER BY 1", (sorted(PLATFORM_OWNERS),))
+    platform = tuple(row["rolname"] for row in roles)
+    return Schema(exists=bool(rows), platform_roles=platform, publications=_publications(session, [], schema=name))
 
 
 def read_partitions(session: Session, source: Table, column: Column, cutoff: datetime) -> tuple[Partition, ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import managed
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import count
 
@@ -213,6 +214,8 @@ class Schema:
     """The schema in which the archive is to be made."""
 
     exists: bool
+    #: Those of a managed platform's roles that the server has.
+    platform_roles: tuple[str, ...] = ()
     #: Publications of all its tables.
     publications: tuple[Publication, ...] = ()
 
@@ -234,7 +237,7 @@ def refuse(
     :param allow_triggers: names of triggers that somebody has looked at, and that may fire
     :raises RunbookError: one sentence that names what was found, and the cure
     """
-    found = _refuse_source(source, column)
+    found = _refuse_managed(source, schema, archive_name) or _refuse_source(source, column)
     if found is None and archive is None:
         found = _refuse_making(source, schema, archive_name)
     elif found is None and archive is not None:
@@ -259,6 +262,22 @@ def _refuse_triggers(source: Table, archive: Table | None, allowed: Sequence[str
             f"archive: rows put into {archive.name} fire triggers ({_names(unseen)}) once they "
             "are stored, and what they do then is not seen here; look at them, then name them in allow_triggers or "
             "disable them."
+        )
+    return None
+
+
+def _refuse_managed(source: Table, schema: Schema, archive: QualifiedName) -> str | None:
+    if not managed.is_platform(schema.platform_roles):
+        return None
+    if source.owner in managed.PLATFORM_OWNERS or source.name.schema in managed.SCHEMAS:
+        return (
+            f"source: {source.name} is the platform's ({source.owner} owns it), which alters and empties its own "
+            "tables; name a table of your own, and keep what you need of this one by a job that copies it there."
+        )
+    if archive.schema in managed.SCHEMAS:
+        return (
+            f"archive: the platform keeps schema {archive.schema!r} for itself; put the archive into a schema of your "
+            f"own, as archive.{archive.name} after CREATE SCHEMA archive."
         )
     return None
 
