@@ -81,7 +81,8 @@ options:
     default: true
   record_proof:
     description:
-      - Whether to write the outcome of the proof beside the backup, as C(proof-<time>.json). Needs O(environment).
+      - Whether to write the outcome of the proof beside the backup, as C(proof-<time>.json), a failure as well. Needs
+        O(environment).
     type: bool
     default: false
   environment:
@@ -91,13 +92,15 @@ options:
     type: str
   keep_failed:
     description:
-      - Whether a database that could not be restored, or differs, is kept to be looked at. The next restore does not
-        drop it.
+      - Whether a database that could not be restored, or differs, is kept under its name, to be looked at. The next
+        restore does not drop it.
+      - One that was restored to its end and differs is kept in any case, as C(<database>_failed_<backup>), closed to
+        others, for seven days or until another one differs.
     type: bool
     default: false
   scratch:
     description:
-      - Whether the new database is dropped at the end in any case. What remains is the proof.
+      - Whether the new database is dropped at the end, unless it differs. What remains is the proof.
     type: bool
     default: false
   identity_file:
@@ -309,7 +312,7 @@ import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.drivers import postgres, project, s3
 from ansible.module_utils.runbook.drivers import proof as proof_driver
@@ -427,11 +430,51 @@ def look_around(session: postgres.Session, server: rules.Server, database: str) 
     return sorted(marked - busy), busy
 
 
+class Evidence:
+    """Writes beside the backup what became of its proof; :attr:`key` is the object that was written."""
+
+    def __init__(
+        self, context: Context, store: s3.Store, manifest: Manifest, *, folder: str, digest: str,
+        server_version: int, watch: driver.Watch,
+    ) -> None:  # fmt: skip
+        self.store, self.manifest, self.folder, self.watch = store, manifest, folder, watch
+        self.run_id, self.digest, self.server_version = context.run.id or "", digest, server_version
+        self.key: str | None = None
+
+    def circumstances(self) -> dict[str, Any]:
+        """What each proof says of the run that made it."""
+        return {
+            "now": datetime.now(UTC),
+            "run_id": self.run_id,
+            "server_version_num": self.server_version,
+            "duration_s": self.watch.passed_s(),
+            "manifest_sha256": self.digest,
+        }
+
+    def write(self, document: proofs.Document) -> str:
+        """Write a proof; a sentence where that failed."""
+        key = self.folder + proofs.name(datetime.fromisoformat(document.proven_at))
+        try:
+            self.store.put(key, document.to_bytes(), if_absent=True)
+        except RunbookError as error:
+            return f" The proof could not be written beside the backup: {error.message}"
+        self.key = key
+        return ""
+
+    def write_failure(self, msg: str, *, is_damaged: bool) -> str:
+        """Write that the proof came to no comparison; a sentence where that failed.
+
+        :param is_damaged: whether that is the backup's fault, as far as can be told
+        """
+        status: Literal["breach", "unknown"] = "breach" if is_damaged else "unknown"
+        return self.write(proofs.failed(self.manifest, msg, status=status, **self.circumstances()))
+
+
 class Restore:
     """One restore, from the plan to the proof."""
 
     def __init__(
-        self, context: Context, store: s3.Store, plan: rules.Plan, *, server: rules.Server, digest: str,
+        self, context: Context, store: s3.Store, plan: rules.Plan, *, server: rules.Server, evidence: Evidence,
         watch: driver.Watch,
     ) -> None:  # fmt: skip
         self.context = context
@@ -442,7 +485,7 @@ class Restore:
         #: Tables whose rows the new database gets.
         self.wanted = [each for each in self.manifest.tables if self.gets(each.schema, each.name)]
         self.server = server
-        self.digest = digest
+        self.evidence = evidence
         self.watch = watch
         self.jobs = self.params["jobs"]
         self.target = postgres.Target.from_params(self.params)
@@ -467,7 +510,6 @@ class Restore:
         self.step = ""
         self.loaded = self.temporary = 0
         self.proof: proofs.Proof | None = None
-        self.proof_key: str | None = None
         self.removed: list[str] = []
         #: What the new database does without, in words.
         self.left_out: list[str] = [f"extension {name}" for name in plan.without]
@@ -539,7 +581,10 @@ class Restore:
             self.judge()
         except driver.Failed as error:
             raise self.failure(
-                RunbookError(rules.explain(error.said, step=self.step, target=self.plan.target))
+                RunbookError(
+                    rules.explain(error.said, step=self.step, target=self.plan.target),
+                    is_damaged=rules.is_of_backup(error.said),
+                )
             ) from None
         except BaseException as error:
             raise self.failure(error) from None
@@ -586,7 +631,9 @@ class Restore:
 
     def compare(self, found: proofs.Found) -> proofs.Proof:
         """Compare what was found with the manifest, but for what this database does not get."""
-        return proofs.judge(*managed.narrowed(self.manifest, found, self.gets))
+        proof = proofs.judge(*managed.narrowed(self.manifest, found, self.gets))
+        left_out = [f"the extension {name}, which acts by itself" for name in self.plan.without]
+        return replace(proof, missing=(*proof.missing, *left_out))
 
     def disarm(self) -> None:
         """Switch off what would reach other servers from a copy."""
@@ -629,28 +676,20 @@ class Restore:
         """Write the proof beside the backup, if that was asked for; a sentence where it could not be written."""
         if not self.params["record_proof"]:
             return ""
-        now = datetime.now(UTC)
-        document = proofs.document(
-            proof,
-            self.manifest,
-            now=now,
-            run_id=self.context.run.id or "",
-            server_version_num=self.server.version,
-            duration_s=self.watch.passed_s(),
-            manifest_sha256=self.digest,
-        )
-        key = self.plan.folder + proofs.name(now)
-        try:
-            self.store.put(key, document.to_bytes(), if_absent=True)
-        except RunbookError as error:
-            return f" The proof could not be written beside the backup: {error.message}"
-        self.proof_key = key
-        return ""
+        return self.evidence.write(proofs.document(proof, self.manifest, **self.evidence.circumstances()))
 
     def failure(self, error: BaseException) -> BaseException:
         """End what runs and drop the unfinished database; the error with what became of it."""
         self.filler.programs.kill()
-        if self.params["keep_failed"]:
+        kept = ""
+        if self.proof is not None and self.proof.status == "breach" and not self.params["keep_failed"]:
+            kept = self.keep()
+        if kept:
+            left = (
+                f"The copy is kept as {kept!r} for {rules.FAILED_DAYS} days, or until another one fails its proof; "
+                "look at it, and drop it when you have seen enough."
+            )
+        elif self.params["keep_failed"]:
             left = f"Database {self.plan.target!r} is kept, marked as failed."
             try:
                 self.remark("failed")
@@ -662,9 +701,26 @@ class Restore:
             left = left or f"The unfinished database {self.plan.target!r} was dropped."
             self.drop_roles()
         if isinstance(error, RunbookError):
-            changed = bool(self.removed or self.params["keep_failed"] or self.proof_key)
+            is_damaged = bool(error.context.pop("is_damaged", False))
+            if self.params["record_proof"] and not self.evidence.key:
+                left += self.evidence.write_failure(error.message, is_damaged=is_damaged)
+            changed = bool(self.removed or kept or self.params["keep_failed"] or self.evidence.key)
             return RunbookError(f"{error.message} {left}", **(self.figures() | {"changed": changed} | error.context))
         return error
+
+    def keep(self) -> str:
+        """Keep a copy that differs, under a name that says so, in place of an earlier one.
+
+        :returns: the name; empty where that was not possible
+        """
+        name = rules.failed_name(self.params["database"], self.manifest.backup_id)
+        marker = replace(self.marker, state="failed", at=self.now())
+        earlier = rules.failed_copies(self.server.databases, self.params["database"])
+        gone = driver.keep(self.target, self.plan.target, name, marker, earlier)
+        if gone is None:
+            return ""
+        self.removed += gone
+        return name
 
     def drop_roles(self) -> None:
         """Drop the roles that this database, which is gone, needed; what cannot be dropped now, the next run drops."""
@@ -726,7 +782,7 @@ class Restore:
             "rate_bytes_s": round(self.loaded / duration_s, 1),
             "phases": self.watch.phases,
             "proof": said,
-            "proof_key": self.proof_key,
+            "proof_key": self.evidence.key,
             "removed_databases": self.removed,
             "left_out": self.left_out,
             "to_arm": self.to_arm,
@@ -938,7 +994,7 @@ class Finish:
 
 
 def into_project(
-    context: Context, store: s3.Store, manifest: Manifest, folder: str, *, server: rules.Server, digest: str,
+    context: Context, store: s3.Store, manifest: Manifest, folder: str, *, server: rules.Server, evidence: Evidence,
     watch: driver.Watch,
 ) -> dict[str, Any]:  # fmt: skip
     """Restore the backup of a project into a fresh project, whose database is there and stays.
@@ -967,7 +1023,7 @@ def into_project(
         wrong = rules.wrong_objects(manifest, driver.sizes(store, manifest))
         if wrong:
             raise RunbookError(f"The backup {store.url(folder)} is damaged: {'; '.join(wrong)}; take another one.")
-        restore = IntoProject(context, store, plan, server=server, digest=digest, watch=watch, project_found=found)
+        restore = IntoProject(context, store, plan, server=server, evidence=evidence, watch=watch, project_found=found)
         watch.lap("check")
         if context.check_mode or plan.done_at:
             return restore.tell(session)
@@ -996,18 +1052,31 @@ def core(context: Context) -> dict[str, Any]:
             scratch=params["scratch"],
         )
         server = driver.look(session)
-        if server.is_project and managed.is_platform(manifest.roles):
-            return into_project(context, store, manifest, folder, server=server, digest=digest, watch=watch)
-        leftovers, busy = look_around(session, server, params["database"])
-        plan = rules.plan(
-            manifest, server, folder=folder, target=name, leftovers=leftovers, busy=busy, scratch=params["scratch"]
+        evidence = Evidence(
+            context, store, manifest, folder=folder, digest=digest, server_version=server.version, watch=watch
         )
-        for warning in plan.warnings:
-            context.warn(warning)
-        wrong = rules.wrong_objects(manifest, driver.sizes(store, manifest))
-        if wrong:
-            raise RunbookError(f"The backup {store.url(folder)} is damaged: {'; '.join(wrong)}; take another one.")
-        restore = Restore(context, store, plan, server=server, digest=digest, watch=watch)
+        if server.is_project and managed.is_platform(manifest.roles):
+            return into_project(context, store, manifest, folder, server=server, evidence=evidence, watch=watch)
+        leftovers, busy = look_around(session, server, params["database"])
+        leftovers += rules.failed_copies(server.databases, params["database"], now=datetime.now(UTC))
+        try:
+            plan = rules.plan(
+                manifest, server, folder=folder, target=name, leftovers=leftovers, busy=busy, scratch=params["scratch"]
+            )
+            for warning in plan.warnings:
+                context.warn(warning)
+            wrong = rules.wrong_objects(manifest, driver.sizes(store, manifest))
+            if wrong:
+                raise RunbookError(
+                    f"The backup {store.url(folder)} is damaged: {'; '.join(wrong)}; take another one.", is_damaged=True
+                )
+        except RunbookError as error:
+            is_damaged = bool(error.context.pop("is_damaged", False))
+            if params["record_proof"] and not context.check_mode:
+                error.message += evidence.write_failure(error.message, is_damaged=is_damaged)
+                error.context |= {"changed": evidence.key is not None, "proof_key": evidence.key}
+            raise
+        restore = Restore(context, store, plan, server=server, evidence=evidence, watch=watch)
         watch.lap("check")
         if context.check_mode or plan.done_at:
             return restore.tell(session)

@@ -235,7 +235,7 @@ def test_rows_that_changed_places_are_found(database, s3):
         assert prove_again(backup, restored).named("differs") == ["public.t"]
 
 
-def test_a_backup_whose_data_is_not_what_was_hashed_is_red_and_dropped(simple: Backup):
+def test_a_backup_whose_data_is_not_what_was_hashed_is_red_and_its_copy_kept(simple: Backup):
     simple.make()
     row = simple.database.one("SELECT name FROM public.people WHERE id = 5")
     simple.forge(row.encode(), row.replace(row[0], "Q", 1).encode())
@@ -247,8 +247,49 @@ def test_a_backup_whose_data_is_not_what_was_hashed_is_red_and_dropped(simple: B
     assert "public.people" in result["msg"]
     assert row not in json.dumps(result)
     assert "Q" + row[1:] not in json.dumps(result)
-    assert not simple.others()
     assert json.loads(simple.read(result["proof_key"]))["status"] == "breach"
+    name = f"{simple.database.name}_failed_{result['backup_id']}"
+    assert list(simple.others()) == [name]
+    assert name in result["msg"]
+    assert marker(simple, name).state == "failed"
+    assert not simple.admin().one(f"SELECT has_database_privilege('pg_monitor', '{name}', 'CONNECT')")
+    # The next one takes its place; a scratch one is kept as well.
+    again = simple.restore(record_proof=True, environment="sandbox", scratch=True)
+    assert again.result["removed_databases"] == [name]
+    assert list(simple.others()) == [name]
+
+
+def test_a_proof_that_came_to_no_end_is_remembered_as_failed(simple: Backup):
+    """As red, where the backup is the reason, and as unknown, where the server is."""
+    simple.database.run(
+        "CREATE FUNCTION public.plain(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)'",
+        "CREATE FUNCTION public.nested(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT plain($1)'",
+        "ALTER TABLE public.people ADD CHECK (public.nested(name) IS NOT NULL)",
+    )
+    simple.make()
+    user = f"small_{simple.database.name}"
+    simple.admin().run(f"CREATE ROLE {user} LOGIN")
+
+    def remembered(words: str, status: str, **options: Any) -> None:
+        outcome = simple.restore(record_proof=True, environment="sandbox", scratch=True, **options)
+        assert outcome.failed
+        assert words in outcome.result["msg"]
+        kept = json.loads(simple.read(outcome.result["proof_key"]))
+        assert (kept["status"], kept["compared"]) == (status, 0)
+        assert words in kept["msg"]
+        assert not simple.others()
+
+    try:
+        remembered("CREATEDB", "unknown", login_user=user)
+        time.sleep(1.1)  # a proof is named by its second
+        remembered("function plain(text) does not exist", "breach")
+        key, client = simple.key("data-00.dump.zst"), simple.s3.client()
+        for each in client.list_object_versions(Bucket=simple.bucket, Prefix=key)["Versions"]:
+            client.delete_object(Bucket=simple.bucket, Key=key, VersionId=each["VersionId"])
+        time.sleep(1.1)
+        remembered("is damaged", "breach")
+    finally:
+        simple.admin().run(f"DROP ROLE {user}")
 
 
 def test_without_hashes_nothing_is_proven(simple: Backup):

@@ -305,3 +305,26 @@ def test_a_globals_object_is_named_where_roles_are_missing():
     with_globals = manifest(objects=(*good.objects, Object(folder + "globals.sql.zst", "globals", 0, 0, 1, "2", None)))
     with pytest.raises(RunbookError, match=r"globals\.sql\.zst"):
         planned(of=with_globals, roles=set())
+
+
+def test_copies_that_failed_their_proof_go_after_a_week_and_no_others():
+    now = datetime(2026, 11, 23, 3, tzinfo=UTC)
+    old, young = "2026-11-15T03:00:00Z", "2026-11-17T03:00:00Z"
+    databases = {
+        "app_failed_a": str(swap.Marker("failed", "app", old, backup_id="a")),
+        "app_failed_b": str(swap.Marker("failed", "app", young, backup_id="b")),
+        "app_failed_c": str(swap.Marker("failed", "app", "some day", backup_id="c")),
+        # Kept because somebody asked, of another database, of another state, of nobody.
+        "app_restore_a": str(swap.Marker("failed", "app", old, backup_id="a")),
+        "other_failed_a": str(swap.Marker("failed", "other", old, backup_id="a")),
+        "app_failed_d": str(swap.Marker("proven", "app", old, backup_id="d")),
+        "app_failed_e": None,
+    }
+    assert set(restore.failed_copies(databases, "app")) == {"app_failed_a", "app_failed_b", "app_failed_c"}
+    assert set(restore.failed_copies(databases, "app", now=now)) == {"app_failed_a", "app_failed_c"}
+
+
+def test_what_the_server_did_is_no_fault_of_the_backup():
+    assert restore.is_of_backup(["pg_restore: error: could not execute query: ERROR:  function f() does not exist"])
+    assert not restore.is_of_backup(["pg_restore: error: COPY failed: ERROR:  could not extend file: No space left"])
+    assert not restore.is_of_backup(["pg_restore: error: it was ended by signal 9"])

@@ -254,6 +254,34 @@ def drop(session: Session, name: str, comment: str) -> bool:
     return True
 
 
+def keep(target: Target, name: str, to: str, marker: Marker, instead_of: Mapping[str, str]) -> list[str] | None:
+    """Keep a copy that failed its proof under another name.
+
+    :param instead_of: earlier ones that go, with the comments by which they were known
+    :returns: those that went; None where it could not be kept
+    """
+    end = time.monotonic() + _CLEANUP_PATIENCE_S
+    try:
+        with connect(target, statement_timeout_ms=_CLEANUP_PATIENCE_S * 1000) as session:
+            gone = [earlier for earlier, comment in instead_of.items() if drop(session, earlier, comment)]
+            renaming = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(to))
+            while True:
+                try:
+                    session.execute(renaming)
+                    break
+                except psycopg2.errors.ObjectInUse:
+                    # Server processes of programs that were ended go within a moment.
+                    if time.monotonic() > end:
+                        raise
+                    time.sleep(0.5)
+            # Until then it bears the mark of an unfinished one, which the next restore drops.
+            session.execute(marking(to, marker))
+            return gone
+    except (psycopg2.Error, RunbookError):
+        # The reason why it failed its proof is the one that counts.
+        return None
+
+
 def drop_patiently(target: Target, name: str, comment: str) -> str:
     """Drop the unfinished database over a connection of its own; the server may just be restarting.
 
@@ -492,7 +520,8 @@ class Verified:
                 if body.size_bytes != each.size_bytes:
                     raise RunbookError(
                         f"{store.url(each.key)} has {body.size_bytes:,} bytes and the manifest says "
-                        f"{each.size_bytes:,}; it was cut or replaced: take another backup."
+                        f"{each.size_bytes:,}; it was cut or replaced: take another backup.",
+                        is_damaged=True,
                     )
                 while piece := body.read(PIPE_BYTES):
                     digest.update(piece)
@@ -501,7 +530,8 @@ class Verified:
             if size != each.size_bytes or digest.hexdigest() != each.sha256:
                 raise RunbookError(
                     f"{store.url(each.key)} does not have the SHA-256 of its manifest; it was damaged or replaced: "
-                    "take another backup, or an earlier version of the object."
+                    "take another backup, or an earlier version of the object.",
+                    is_damaged=True,
                 )
 
     def read(self, size: int = -1, /) -> bytes:  # noqa: ARG002 - a reader may get less than it asked for
@@ -538,7 +568,8 @@ class Unpacked:
         except zstandard.ZstdError:
             raise RunbookError(
                 f"{self._name} cannot be decompressed, so it is damaged; take another backup, or an earlier version of "
-                "the object."
+                "the object.",
+                is_damaged=True,
             ) from None
         self.bytes_read += len(piece)
         if not piece:

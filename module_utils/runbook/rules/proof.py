@@ -10,7 +10,7 @@ ends. It holds names and figures, no row.
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ansible.module_utils.runbook.errors import RunbookError
@@ -225,6 +225,30 @@ def document(
         tables=tuple(asdict(each) for each in proof.tables if each.status != "ok"),
         missing=proof.missing,
     )
+
+
+def failed(
+    manifest: Manifest,
+    msg: str,
+    *,
+    status: Literal["breach", "unknown"],
+    now: datetime,
+    run_id: str,
+    server_version_num: int,
+    duration_s: float,
+    manifest_sha256: str,
+) -> Document:
+    """A proof that came to no comparison, as it is written beside the backup.
+
+    :param msg: what happened instead
+    :param status: ``breach`` where it is the backup's fault, or may be; ``unknown`` where it is not
+    :param now: the server's clock, UTC
+    """
+    made = document(
+        Proof(), manifest, now=now, run_id=run_id, server_version_num=server_version_num, duration_s=duration_s,
+        manifest_sha256=manifest_sha256,
+    )  # fmt: skip
+    return replace(made, status=status, msg=msg)
 
 
 def name(now: datetime) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.errors import RunbookError
@@ -24,10 +25,11 @@ from ansible.module_utils.runbook.rules.words import count, size
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
-    from datetime import datetime
 
     from ansible.module_utils.runbook.rules.manifest import Manifest, Object
 
+#: Days that a copy which failed its proof is kept, unless another one takes its place.
+FAILED_DAYS = 7
 #: What ``backup`` says when no particular one is meant.
 LATEST = "latest"
 #: Room that a database takes beyond its size: WAL, and files that sort the rows of an index.
@@ -170,6 +172,35 @@ def target_name(wanted: str | None, *, database: str, backup_id: str, scratch: b
             f"target_database: {wanted!r} is longer than PostgreSQL's {MAX_IDENTIFIER_BYTES} bytes; shorten it."
         )
     return wanted
+
+
+def failed_name(database: str, backup_id: str) -> str:
+    """Name under which a copy is kept that was restored to its end and differs from the backup."""
+    return dated_name(database, "failed", backup_id)
+
+
+def failed_copies(databases: Mapping[str, str | None], database: str, *, now: datetime | None = None) -> dict[str, str]:
+    """Copies of a database that failed their proof, with their comments.
+
+    :param databases: comments of all databases, by name
+    :param now: only those that are older than :data:`FAILED_DAYS` then, or do not say how old they are
+    """
+    found = {}
+    for name, comment in databases.items():
+        marker = Marker.read(comment)
+        # One that somebody asked to keep has another name, and is nobody's to drop.
+        if marker is None or marker.state != "failed" or marker.database != database:
+            continue
+        if name == failed_name(database, marker.backup_id) and (now is None or _is_old(marker.at, now)):
+            found[name] = comment or ""
+    return found
+
+
+def _is_old(at: str, now: datetime) -> bool:
+    try:
+        return now - datetime.fromisoformat(at) > timedelta(days=FAILED_DAYS)
+    except (ValueError, TypeError):
+        return True
 
 
 def plan(
@@ -379,6 +410,16 @@ def said_errors(lines: Sequence[str], *, has_rows: bool = True) -> list[str]:
         text = text or f"its text stays in the server's log{f', at {entry}' if entry else ''}"
         found.append(f"{server['head']}ERROR: {text}")
     return found
+
+
+def is_of_backup(program_said: Sequence[str]) -> bool:
+    """Whether pg_restore failed for what is in the backup, and not for the server or the way to it."""
+    text = " ".join(program_said)
+    return not re.search(
+        r"No space left|could not extend file|could not write|server closed the connection|terminating connection|"
+        r"connection to server|could not connect|no connection to|ended by signal",
+        text,
+    )
 
 
 def explain(program_said: Sequence[str], *, step: str, target: str) -> str:
