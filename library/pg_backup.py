@@ -551,6 +551,7 @@ class Backup:
     def watch(self, snapshot: driver.Snapshot, guard: lease.Guard) -> None:
         """Between two looks: progress, the lease, the snapshot, the deadline."""
         self.progress()
+        driver.check(self.session, "held the lock that keeps other runs out")
         guard.renew()
         snapshot.check()
         if time.monotonic() - self.begun > self.params["deadline_s"]:
@@ -680,6 +681,10 @@ def core(context: Context) -> dict[str, Any]:
             raise RunbookError(
                 f"No backup of {target.database} was made. {error.message}", **(backup.result() | error.context)
             ) from error
+        except Exception:
+            # Whatever it is: a folder that stays behind looks like a backup that is still being made.
+            backup.give_up()
+            raise
         for caution in backup.warnings:
             context.warn(caution)
         message = rules.sentence(target.database, store.url(f"{backup.home}{backup.id}/"), backup.figures())

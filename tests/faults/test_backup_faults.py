@@ -297,6 +297,22 @@ def test_ten_thousand_tables_and_a_server_that_restarts(own_cluster, s3, bucket)
     assert len(manifest.tables) == 10_000
 
 
+def test_the_session_that_keeps_others_out_is_ended(application, s3, bucket, proxy):
+    """No folder stays behind that looks like a backup which is still being made."""
+    proxy.add(s3_faults.slow(bytes_per_s=4_000_000, upload=True, path="partNumber", times=4))
+    process = module_process("pg_backup", options(application, s3, bucket, endpoint_url=proxy.endpoint_url))
+    eventually(lambda: proxy.hits > 0)
+    ended = application.run(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database d ON d.oid = database"
+        " WHERE locktype = 'advisory' AND datname = current_database()"
+    )
+    assert ended
+    out, err = process.communicate(timeout=60)
+    red(Outcome(json.loads(out.splitlines()[-1]), err), "keeps other runs out", "start again")
+    assert is_clean(s3, bucket)
+    eventually(lambda: ours(application) == [])
+
+
 def test_tables_cannot_be_dropped_while_they_are_dumped(application, s3, bucket, proxy):
     """A slow upload keeps the dump open; who wants to drop or truncate a table waits."""
     proxy.add(s3_faults.slow(bytes_per_s=4_000_000, upload=True, path="partNumber", times=2))

@@ -201,6 +201,21 @@ def server_now(session: Session) -> Any:
     return session.query("SELECT clock_timestamp() AS now")[0]["now"].astimezone(UTC)
 
 
+def check(session: Session, what: str) -> None:
+    """See that a session still lives.
+
+    :param what: what it did, for the sentence
+    :raises RunbookError: it has ended
+    """
+    try:
+        session.query("SELECT 1")
+    except psycopg2.Error:
+        raise RunbookError(
+            f"{session.target}: the session that {what} has ended (the server was stopped, or somebody ended it); "
+            "start again."
+        ) from None
+
+
 # Snapshot -----------------------------------------------------------------------------------------------------------
 
 
@@ -296,13 +311,7 @@ class Snapshot:
 
         :raises RunbookError: its session has ended
         """
-        try:
-            self.session.query("SELECT 1")
-        except psycopg2.Error:
-            raise RunbookError(
-                f"{self.session.target}: the session that held the snapshot has ended (the server was stopped, or "
-                "somebody ended it); start again."
-            ) from None
+        check(self.session, "held the snapshot")
 
     def close(self) -> None:
         """Let the snapshot and the locks go."""
