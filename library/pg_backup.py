@@ -253,16 +253,19 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ansible.module_utils.runbook.drivers import backup as driver
 from ansible.module_utils.runbook.drivers import backup_gaps as gaps
 from ansible.module_utils.runbook.drivers import bucket, lease, postgres, s3, stream
+from ansible.module_utils.runbook.drivers import restorable as restorable_driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import backup as rules
 from ansible.module_utils.runbook.rules import backup_origin as origins
 from ansible.module_utils.runbook.rules import content_hash as hashes
 from ansible.module_utils.runbook.rules import manifest as manifests
+from ansible.module_utils.runbook.rules import restorable
 from ansible.module_utils.runbook.rules.backup_gaps import Gap, sentences, without
 from ansible.module_utils.runbook.rules.tool_warnings import said_warnings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
 #: Length of an object, in bytes: far below the 10,000 parts of a multipart upload.
@@ -475,6 +478,7 @@ class Backup:
                 roles = rules.roles_of(driver.read_roles(snapshot.session))
                 extensions = driver.read_extensions(snapshot.session)
                 self.gaps = gaps.read(snapshot.session)
+                self.foresee(snapshot.session, extensions)
                 probe = driver.probe(self.target, self.method)
                 self.phase("snapshot_s")
                 self.run(snapshot, guard)
@@ -512,6 +516,10 @@ class Backup:
             self.written = key
             self.phase("manifest_s")
         return manifest
+
+    def foresee(self, session: postgres.Session, extensions: Sequence[manifests.Extension]) -> None:
+        """Warn of what will keep this backup from being restored as it is."""
+        self.warnings += [*restorable.unqualified(*restorable_driver.read(session)), *restorable.tied(extensions)]
 
     def counted(self, contents: dict[Any, hashes.Content], table: hashes.Table) -> tuple[int | None, str | None]:
         """Rows and digest of a table as the manifest keeps them."""
@@ -671,6 +679,9 @@ def core(context: Context) -> dict[str, Any]:
         if context.check_mode:
             session.executed_queries += driver.Snapshot.preview(backup.tables)
             backup.gaps = gaps.read(session)
+            backup.foresee(session, driver.read_extensions(session))
+            for caution in backup.warnings:
+                context.warn(caution)
             message = rules.promise(target.database, where, backup.tables, backup.streams)
             message += without(sentences(backup.gaps))
             return backup.result() | {"changed": True, "status": "ok", "msg": message}

@@ -103,6 +103,13 @@ options:
       - Whether the new database is dropped at the end, unless it differs. What remains is the proof.
     type: bool
     default: false
+  without_extensions:
+    description:
+      - Extensions that the new database does without, with all that is theirs, such as V(pg_cron), which can be made in
+        one database of a server only. A proof, and a copy of a Supabase project, does without them anyway.
+    type: list
+    elements: str
+    default: []
   identity_file:
     description:
       - File with the secret key of C(age), for a backup that is encrypted with it. C(gpg) looks into its own key ring.
@@ -360,6 +367,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
             "environment": {"type": "str"},
             "keep_failed": {"type": "bool", "default": False},
             "scratch": {"type": "bool", "default": False},
+            "without_extensions": {"type": "list", "elements": "str", "default": []},
             "identity_file": {"type": "path"},
             "bindir": {"type": "path"},
             "deadline_s": {"type": "int", "default": 14400},
@@ -1061,8 +1069,9 @@ def core(context: Context) -> dict[str, Any]:
         leftovers += rules.failed_copies(server.databases, params["database"], now=datetime.now(UTC))
         try:
             plan = rules.plan(
-                manifest, server, folder=folder, target=name, leftovers=leftovers, busy=busy, scratch=params["scratch"]
-            )
+                manifest, server, folder=folder, target=name, leftovers=leftovers, busy=busy, scratch=params["scratch"],
+                without_extensions=params["without_extensions"],
+            )  # fmt: skip
             for warning in plan.warnings:
                 context.warn(warning)
             wrong = rules.wrong_objects(manifest, driver.sizes(store, manifest))

@@ -122,6 +122,24 @@ def test_what_pg_dump_leaves_out_is_said_and_kept(application: Database, s3: S3,
         )  # fmt: skip
 
 
+def test_what_a_restore_will_stumble_over_is_said_in_the_plan(database: Database, s3: S3, bucket: str):
+    database.run(
+        "CREATE FUNCTION public.plain(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)'",
+        "CREATE FUNCTION public.nested(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN plain($1); END'",
+        "CREATE FUNCTION public.sound(text) RETURNS text LANGUAGE plpgsql IMMUTABLE SET search_path = public"
+        " AS 'BEGIN RETURN plain($1); END'",
+        "CREATE DOMAIN public.low AS text CHECK (public.nested(VALUE) = VALUE)",
+        "CREATE TABLE public.a (t text CONSTRAINT c CHECK (public.nested(t) <> ''), g text GENERATED ALWAYS AS"
+        " (public.nested(t)) STORED, s text CHECK (public.sound(s) <> ''), d text DEFAULT public.nested('x'))",
+        "CREATE TABLE public.b (t text, CHECK (public.plain(t) <> ''))",
+        "CREATE INDEX i ON public.b (public.sound(t))",
+    )  # fmt: skip
+    said = str(backup(database, s3, bucket, check=True)["warnings"])
+    for use in ("the check c of public.a", "the generated column g of public.a", "the check low_check of the domain"):
+        assert f"{use}" in said
+    assert said.count("A restore of this backup will fail") == 3
+
+
 def fetch(s3: S3, bucket: str, key: str) -> bytes:
     return bytes(s3.client().get_object(Bucket=bucket, Key=key)["Body"].read())
 

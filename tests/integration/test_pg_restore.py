@@ -266,7 +266,9 @@ def test_a_proof_that_came_to_no_end_is_remembered_as_failed(simple: Backup):
         "CREATE FUNCTION public.nested(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT plain($1)'",
         "ALTER TABLE public.people ADD CHECK (public.nested(name) IS NOT NULL)",
     )
-    simple.make()
+    taken = simple.make()
+    # It was said when the backup was made.
+    assert "the check people_name_check of public.people runs public.nested()" in str(taken["warnings"])
     user = f"small_{simple.database.name}"
     simple.admin().run(f"CREATE ROLE {user} LOGIN")
 

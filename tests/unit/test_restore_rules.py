@@ -86,11 +86,25 @@ def server(**changes: Any) -> restore.Server:
     return restore.Server(**(said | changes))
 
 
-def planned(*, of: Any = None, leftovers: Any = (), busy: Any = (), **changes: Any) -> restore.Plan:
+def planned(
+    *, of: Any = None, leftovers: Any = (), busy: Any = (), without: Any = (), scratch: bool = False, **changes: Any
+) -> restore.Plan:
     """The plan for a server that is changed in some way."""
     return restore.plan(
-        of or manifest(), server(**changes), folder="f/", target="app_restore", leftovers=leftovers, busy=busy
-    )
+        of or manifest(), server(**changes), folder="f/", target="app_restore", leftovers=leftovers, busy=busy,
+        without_extensions=without, scratch=scratch,
+    )  # fmt: skip
+
+
+def test_an_extension_that_is_tied_to_one_database_is_left_out_of_a_proof_or_if_somebody_says_so():
+    of = manifest(extensions=(Extension("pg_cron", "1.6", "pg_catalog"),))
+    with pytest.raises(RunbookError, match=r"pg_cron 1\.6 is not installed"):
+        planned(of=of)
+    assert planned(of=of, scratch=True).without == ("pg_cron",)
+    assert planned(of=of, without=["pg_cron"]).without == ("pg_cron",)
+    assert planned(of=of, extensions={"pg_cron": "1.6"}).without == ()
+    with pytest.raises(RunbookError, match="without_extensions: citext cannot be left out"):
+        planned(of=of, without=["citext"])
 
 
 def test_a_server_that_has_everything():

@@ -212,6 +212,7 @@ def plan(
     leftovers: Sequence[str],
     busy: Collection[str],
     scratch: bool = False,
+    without_extensions: Sequence[str] = (),
 ) -> Plan:
     """Decide whether this server can take the backup.
 
@@ -219,6 +220,7 @@ def plan(
     :param leftovers: databases marked as being restored in which nobody is at work any more
     :param busy: databases marked as being restored in which a run is at work
     :param scratch: the database is to be dropped at the end, so one that is there already is never taken for it
+    :param without_extensions: extensions that are left out because somebody said so
     :raises RunbookError: something is missing, with all that is; nothing was changed
     """
     marker = Marker.read(server.databases.get(target))
@@ -230,7 +232,15 @@ def plan(
     makeable = managed.makeable(manifest, scratch=scratch) if server.is_superuser else frozenset()
     roles = tuple(sorted(makeable - set(server.roles)))
     is_platform = managed.is_platform(manifest.roles)
-    without = managed.left_out(manifest.extensions) if is_platform or scratch else ()
+    strange = sorted(set(without_extensions) - set(managed.EXTENSIONS))
+    if strange:
+        raise RunbookError(
+            f"without_extensions: {', '.join(strange)} cannot be left out, because others' objects may need it; "
+            f"{', '.join(sorted(managed.EXTENSIONS))} can."
+        )
+    without = managed.left_out(manifest.extensions)
+    if not (is_platform or scratch):
+        without = tuple(name for name in without if name in without_extensions)
     problems = list(_problems(manifest, server, roles=roles, without=without))
     if problems:
         raise RunbookError(f"This backup cannot be restored here: {'; '.join(problems)}.", problems=problems)
@@ -432,6 +442,9 @@ def explain(program_said: Sequence[str], *, step: str, target: str) -> str:
     cure = "look at the server's log"
     for pattern, better in (
         (r"No space left|could not extend file|could not write", "make room on the server"),
+        (r"can only create extension in database", "restore without it: db_restore_without_extensions"),
+        (r"(?:function|relation|type|operator) .* does not exist",
+         "where a function calls it without a schema, ALTER FUNCTION … SET search_path and make a new backup"),
         (r"role .* does not exist", "create the role"),
         (r"tablespace .* does not exist", "create the tablespace"),
         (r"extension .* is not available", "install the extension on the server"),
