@@ -866,6 +866,7 @@ class IntoProject(Restore):
 
     def untouched(self, error: RunbookError) -> RunbookError:
         """The error of a transaction that was rolled back."""
+        error.context.pop("is_damaged", None)
         return RunbookError(
             f"{error.message} {self.plan.target!r} is as it was before.",
             **(self.figures() | {"changed": False} | error.context),
