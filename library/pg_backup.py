@@ -343,6 +343,7 @@ class Backup:
         self.objects: list[manifests.Object] = []
         self.warnings: list[str] = []
         self.gaps: list[Gap] = []
+        self.remarks: list[str] = []
         self.dumped: dict[tuple[str, int], stream.Output] = {}
         self.programs = stream.Programs()
         self.hasher: driver.Hasher | None = None
@@ -518,8 +519,10 @@ class Backup:
         return manifest
 
     def foresee(self, session: postgres.Session, extensions: Sequence[manifests.Extension]) -> None:
-        """Warn of what will keep this backup from being restored as it is."""
-        self.warnings += [*restorable.unqualified(*restorable_driver.read(session)), *restorable.tied(extensions)]
+        """Warn of what will keep this backup from being restored as it is, and remark what a restore does without."""
+        self.warnings += restorable.unqualified(*restorable_driver.read(session))
+        # Nobody can change that, so it is no warning.
+        self.remarks = list(restorable.tied(extensions))
 
     def counted(self, contents: dict[Any, hashes.Content], table: hashes.Table) -> tuple[int | None, str | None]:
         """Rows and digest of a table as the manifest keeps them."""
@@ -683,7 +686,7 @@ def core(context: Context) -> dict[str, Any]:
             for caution in backup.warnings:
                 context.warn(caution)
             message = rules.promise(target.database, where, backup.tables, backup.streams)
-            message += without(sentences(backup.gaps))
+            message = " ".join([message + without(sentences(backup.gaps)), *backup.remarks])
             return backup.result() | {"changed": True, "status": "ok", "msg": message}
         try:
             backup.act()
@@ -699,6 +702,7 @@ def core(context: Context) -> dict[str, Any]:
         for caution in backup.warnings:
             context.warn(caution)
         message = rules.sentence(target.database, store.url(f"{backup.home}{backup.id}/"), backup.figures())
+        message = " ".join([message, *backup.remarks])
         return backup.result() | {"changed": True, "status": "ok", "msg": message}
 
 
