@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import itertools
 import json
 import math
 import re
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import drill_samples
 import pytest
 import record_samples
-from ansible.module_utils.runbook.report import drill, metrics, render, view
+from ansible.module_utils.runbook.report import drill, metrics, render, view, wording
 from ansible.module_utils.runbook.rules import record as rules
 from conftest import ROOT
 
@@ -387,3 +388,15 @@ def test_alerts_on_drills_use_metrics_that_there_are():
 def test_a_record_with_a_drill_is_a_record():
     record = json.loads(json.dumps(folded(drill_samples.drill())))
     record_samples.VALIDATOR.validate(record)
+
+
+@pytest.mark.parametrize("span", [1, 52, 59, 61, 75, 3600, 4510, 5400, 14_400, 100_000, 10**6])
+def test_the_texts_of_an_axis_do_not_touch_on_a_telephone(span):
+    letter = 100 * 6.2 / 330
+    texts = [(mark["x"], mark["text"]) for mark in drill.ticks(span)]
+    # The first begins at its mark, the others stand in the middle of theirs, and the last one ends at the end.
+    edges = [
+        (x if not x else x - letter * len(text) / 2, x + letter * len(text) / (2 if x else 1)) for x, text in texts
+    ]
+    edges.append((100 - letter * len(wording.duration(span)), 100.0))
+    assert all(right < left for (_, right), (left, _) in itertools.pairwise(edges))

@@ -20,14 +20,20 @@ TOP = 15
 _LABEL = 34
 
 
-def ceiling(largest: float) -> float:
+def ceiling(largest: float, *, binary: bool = False) -> float:
     """The next round number above ``largest``: the top of an axis.
 
-    >>> ceiling(117_000), ceiling(0.7), ceiling(0)
-    (120000.0, 0.8, 1.0)
+    :param binary: it counts bytes, which are written in steps of 1024
+
+    >>> ceiling(117_000), ceiling(0.7), ceiling(0), ceiling(51 * 1024**2, binary=True) / 1024**2
+    (120000.0, 0.8, 1.0, 60.0)
     """
     if largest <= 0:
         return 1.0
+    # Sizes are written in steps of 1024.
+    unit = 1024.0 ** math.floor(math.log(largest, 1024)) if binary and largest >= 1024 else 1.0
+    if unit > 1:
+        return unit * ceiling(largest / unit)
     power = 10.0 ** math.floor(math.log10(largest))
     for step in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10):
         if largest <= step * power * 1.0000001:
@@ -103,11 +109,16 @@ def pairs(items: Sequence[tuple[str, float, float]], text: Callable[[float], str
     return rows
 
 
-def line(points: Sequence[tuple[float, float]], text: Callable[[float], str]) -> dict[str, Any]:
-    """A line over time with the area below it, in a field of 1000 × 100, and the marks of its axis."""
+def line(
+    points: Sequence[tuple[float, float]], text: Callable[[float], str], *, binary: bool = False
+) -> dict[str, Any]:
+    """A line over time with the area below it, in a field of 1000 × 100, and the marks of its axis.
+
+    :param binary: its values count bytes
+    """
     first, last = points[0][0], points[-1][0]
     span = (last - first) or 1.0
-    top = ceiling(max(value for _, value in points))
+    top = ceiling(max(value for _, value in points), binary=binary)
     drawn = [(round(1000 * (at - first) / span, 1), round(100 - 100 * value / top, 2)) for at, value in points]
     path = " ".join(f"{'L' if index else 'M'}{x:g} {y:g}" for index, (x, y) in enumerate(drawn))
     return {
@@ -138,7 +149,7 @@ def trend(runs: Sequence[Mapping[str, Any]], key: str, text: Callable[[float], s
     known = [run for run in runs if run.get(key) is not None]
     if len(known) < 2:
         return None
-    top = ceiling(max(run[key] for run in known))
+    top = ceiling(max(run[key] for run in known), binary=key.endswith(("bytes", "bytes_s")))
     dots = [
         {
             "x": round(2 + 96 * index / (len(known) - 1), 2),

@@ -30,6 +30,10 @@ _PHASES = {
     "switch": "Switch the clients over",
 }
 #: Marks of an axis of time, in seconds.
+#: A letter of an axis, and what a telephone of 400 pixels leaves of them to a chart.
+_LETTER_PX, _SCREEN_PX = 6.2, 330
+#: Between two texts of an axis, in per cent.
+_GAP = 3.0
 _STEPS = (
     0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400,
     172_800, 604_800,
@@ -342,14 +346,24 @@ def timeline(document: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def ticks(span: float, most: int = 5) -> list[dict[str, Any]]:
-    """Marks of an axis of ``span`` seconds, in per cent; none so near the end that it would run into it.
+    """Marks of an axis of ``span`` seconds, in per cent, whose texts do not touch each other, nor that of the end.
 
-    >>> [tick["text"] for tick in ticks(52)]
-    ['0 s', '15 s', '30 s', '45 s']
+    >>> [tick["text"] for tick in ticks(52)], [tick["text"] for tick in ticks(4510)]
+    (['0 s', '15 s', '30 s'], ['0 s', '30 min'])
     """
-    step = next((each for each in _STEPS if span / each <= most), span / most)
-    marks = [index * step for index in range(math.floor(span / step) + 1)]
-    return [{"x": round(100 * at / span, 2), "text": _mark(at)} for at in marks if at / span <= 0.95]
+    for step in (*(each for each in _STEPS if span / each <= most), span):
+        marks = [index * step for index in range(math.floor(span / step) + 1)]
+        width = max(_width(_mark(at)) for at in marks)
+        if 100 * step / span >= width + _GAP:
+            break
+    end = 100 - _width(wording.duration(span)) - _GAP
+    shown = [(round(100 * at / span, 2), _mark(at)) for at in marks]
+    return [{"x": x, "text": text} for x, text in shown if x + (_width(text) / 2 if x else _width(text)) <= end]
+
+
+def _width(text: str) -> float:
+    """Of a text on an axis, in per cent of the narrowest screen."""
+    return 100 * _LETTER_PX * len(text) / _SCREEN_PX
 
 
 def _mark(seconds: float) -> str:

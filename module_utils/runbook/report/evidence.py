@@ -83,8 +83,10 @@ def course(step: Mapping[str, Any]) -> dict[str, Any] | None:
     speeds = charts.rates(points)
     return {
         "label": str(label),
-        "done": charts.line(points, wording.size),
-        "speed": charts.line(speeds, lambda value: f"{wording.size(value)}/s") if len(speeds) > 2 else None,
+        "done": charts.line(points, wording.size, binary=True),
+        "speed": charts.line(speeds, lambda value: f"{wording.size(value)}/s", binary=True)
+        if len(speeds) > 2
+        else None,
         "points": [(wording.duration(at), wording.size(done)) for at, done in points],
     }
 

@@ -87,7 +87,7 @@ def headline(hosts: Sequence[Mapping[str, Any] | None]) -> list[tuple[str, str]]
     }
     return [
         ("Findings", wording.number(sum(found["count"] for found in looked))),
-        *((severity.capitalize(), wording.number(count)) for severity, count in counts.items()),
+        *((severity.capitalize(), wording.number(count)) for severity, count in counts.items() if count),
     ]
 
 
@@ -100,7 +100,7 @@ def verdict(said: str, status: str, hosts: Sequence[Mapping[str, Any] | None]) -
     looked = [found for found in hosts if found is not None and found["count"]]
     if not looked:
         return said
-    counts = ", ".join(f"{count} {severity.lower()}" for severity, count in headline(looked)[1:] if count != "0")
+    counts = ", ".join(f"{count} {severity.lower()}" for severity, count in headline(looked)[1:])
     count = sum(found["count"] for found in looked)
     found = f"{count:,} finding{'' if count == 1 else 's'} ({counts})."
     if status == "ok":

@@ -273,7 +273,8 @@ def report(
         headline.append(("Files copied", wording.number(totals.get("copied_objects"))))
         headline.append(("Bytes copied", wording.size(totals["copied_bytes"])))
     headline += monthly.headline(totals)
-    if "database_size_bytes" in totals:
+    # Where a backup was restored, the database that was connected to is another one.
+    if "database_size_bytes" in totals and "restored_bytes" not in totals:
         headline.append(("Database size", wording.size(totals["database_size_bytes"])))
     shown_hosts = [
         host(name, of_host, is_open=name in opened, command=findings.command(record, name))

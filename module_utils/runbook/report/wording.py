@@ -55,6 +55,8 @@ def duration(value: float | None) -> str:
     """Seconds: ``87 ms``, ``0.4 s``, ``34 s``, ``1 min 15 s``, ``2 h 5 min``."""
     if value is None:
         return NONE
+    if value == 0:
+        return "0 s"
     if 0 < value < 0.0995:
         return f"{value * 1000:.0f} ms"
     if value < 9.95:
