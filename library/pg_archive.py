@@ -109,7 +109,8 @@ attributes:
 notes:
   - Needs SELECT and DELETE on the source, SELECT and INSERT on the archive, and USAGE on both schemas. UPDATE on the
     source lets rows that others hold be left out one by one instead of batch by batch. To make the archive, CREATE on
-    its schema and membership in the source's owner; to move whole partitions, ownership of both tables.
+    its schema and membership in the source's owner; to move whole partitions, ownership of both tables. Where
+    row-level security is on, a policy that opens every row, or BYPASSRLS.
   - Refuses a source that foreign keys point at, an archive with other columns, and both in what a managed platform
     keeps for itself (Supabase's C(auth), C(storage) and others).
 author:
@@ -381,6 +382,8 @@ def prepare(context: Context, session: postgres.Session, cutoff: datetime) -> Jo
         caution = archive_access.unreadable(require_closed(session, source_name, archive_name))
         if caution:
             context.warn(caution)
+    if source.by_policy or (archive is not None and archive.by_policy):
+        driver.follow_policies(session)
     column = source.named(column_name)
     if params["max_replication_lag_bytes"]:
         # Refuses now, and not in the middle, a role that may not see the lag.

@@ -10,14 +10,16 @@ description:
   - Bloat is what a relation takes beyond what it would take if it were written anew, with the fill factor that it has.
   - All tables, TOAST tables, materialised views and B-tree indexes are estimated from the planner's statistics, which
     reads nothing but catalogs. Where the extension C(pgstattuple) is installed and this user may execute it, the
-    relations that matter most are measured.
+    relations that matter most are measured, and all those whose statistics this user may not read.
   - Each figure says how it was got, and how far it may be off. What cannot be told is V(null), with the reason.
   - Changes nothing, and waits for no lock of others.
-  - An estimate needs statistics that are up to date, and rights to read them (SELECT on the table, or ownership).
+  - An estimate needs statistics that are up to date, and rights to read them (SELECT on the table, and no row-level
+    security that is active for this user). A measurement needs no right on the table, only membership in
+    C(pg_stat_scan_tables), which M(pg_roles) gives.
 options:
   top:
     description:
-      - How many tables and how many indexes are measured, and how many lines the lists have.
+      - How many tables and how many indexes are measured that are estimated too, and how many lines the lists have.
     type: int
     default: 20
   min_size_bytes:
@@ -254,7 +256,8 @@ def core(context: Context) -> dict[str, Any]:
             for relation in catalog.relations
             if relation.size_bytes is None or relation.size_bytes >= params["min_size_bytes"]
         ]
-        schema = bloat.pgstattuple(session) if params["measure"] else None
+        measuring = bloat.measuring(session) if params["measure"] else bloat.Measuring(None, "set measure to true")
+        schema = measuring.schema
         if schema is not None:
             chosen = rule.worth_measuring(bloats, min_size_bytes=params["min_size_bytes"], top=params["top"])
             total = sum(one.size_bytes or 0 for one in chosen)
@@ -303,7 +306,9 @@ def core(context: Context) -> dict[str, Any]:
         "tables": rule.by_table(bloats, catalog.parents)[: params["top"]],
         "duration_s": round(time.monotonic() - started, 3),
     }
-    result["msg"] = rule.message(result, relations=len(bloats))
+    big = [one for one in bloats if one.size_bytes is None or one.size_bytes >= params["min_size_bytes"]]
+    because = rule.unknown_because(big, measuring=measuring.cure)
+    result["msg"] = rule.message(result, relations=len(bloats), unknown=because)
     return result
 
 

@@ -195,7 +195,7 @@ executed_queries:
 import time
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import bloat, compact, lease, postgres, reindex, vacuum
+from ansible.module_utils.runbook.drivers import bloat, compact, lease, postgres, reindex, rights, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import bloat as bloat_rule
@@ -232,19 +232,20 @@ def _session(target: postgres.Target, lock_timeout_ms: int) -> postgres.Session:
     )
 
 
-def _tables(session: postgres.Session, params: dict[str, Any], *, deadline: float) -> list[rule.Table]:
+def _tables(
+    session: postgres.Session, params: dict[str, Any], measuring: bloat.Measuring, *, deadline: float
+) -> list[rule.Table]:
     """Every table, measured where the estimate alone would have it compacted."""
     catalog = bloat.read(session, min_size_bytes=params["min_size_bytes"])
     bloats = {relation.oid: bloat_rule.estimate(relation) for relation in catalog.relations}
     tables = compact.read(session, bloats)
-    schema = bloat.pgstattuple(session)
-    if schema is None:
+    if measuring.schema is None:
         return tables
     limits = {name: params[name] for name in ("min_bloat_percent", "min_size_bytes")}
     doubtful = [
         part for table in rule.candidates(tables, **limits) for part in (table.heap, table.toast) if part is not None
     ]
-    for oid, pages in bloat.measure(session, schema, doubtful, deadline=deadline).items():
+    for oid, pages in bloat.measure(session, measuring.schema, doubtful, deadline=deadline).items():
         bloats[oid] = bloat_rule.measured(bloats[oid].relation, pages)
     return compact.read(session, bloats)
 
@@ -254,7 +255,8 @@ def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
     reindex.require_primary(session)
     now = session.query("SELECT clock_timestamp() AS now")[0]["now"]
     outage_s = rule.outage(allow=params["allow_exclusive_lock"], until=params["maintenance_until"], now=now)
-    tables = _tables(session, params, deadline=started + params["deadline_s"])
+    measuring = bloat.measuring(session)
+    tables = _tables(session, params, measuring, deadline=started + params["deadline_s"])
     needed = rule.needed(tables, min_bloat_percent=params["min_bloat_percent"], min_size_bytes=params["min_size_bytes"])
     client, refusal = compact.repack_client(session)
     superuser = compact.is_superuser(session)
@@ -299,10 +301,11 @@ def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
 
     summary = rule.Summary(reports, len(tables), context.check_mode, stopped)
     unknown = [
-        str(table.name)
+        part
         for table in tables
         if table.size_bytes >= params["min_size_bytes"]
-        and any(part.curable for part in (table.heap, table.toast) if part is not None)
+        for part in (table.heap, table.toast)
+        if part is not None and part.curable
     ]
     result = summary.result()
     if result["status"] == "ok" and unknown:
@@ -310,7 +313,7 @@ def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
     result |= {
         "pg_repack": client.version if client else None,
         "pg_repack_refusal": refusal,
-        "unknown": unknown,
+        "unknown": list(dict.fromkeys(str(part.relation.table) for part in unknown)),
         "free_disk_bytes": free,
         "duration_s": round(time.monotonic() - started, 3),
         "executed_queries": work.executed_queries if todo else [],
@@ -318,7 +321,7 @@ def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
     result["msg"] = summary.message(result)
     if context.diff:
         result["diff"] = {"prepared": diff}
-    _warn(context, session, reports, unknown)
+    _warn(context, session, reports, bloat_rule.unknown_because(unknown, measuring=measuring.cure))
     for program, said in work.said if todo else ():
         for warning in said_warnings(said):
             context.warn(f"{program}: {warning}")
@@ -327,17 +330,20 @@ def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
     return result
 
 
-def _warn(context: Context, session: postgres.Session, reports: list[rule.Report], unknown: list[str]) -> None:
+def _warn(context: Context, session: postgres.Session, reports: list[rule.Report], unknown: str) -> None:
     if unknown:
-        context.warn(f"The bloat of {some(unknown)} is unknown; ANALYZE them, or grant SELECT on them.")
-    for state, cure in (
-        ("no_key", "give them a primary key, so that pg_repack can compact them while everybody works"),
-        ("needs_outage", "make pg_repack of one version available here and in the database, or allow an outage"),
-        ("not_permitted", f"they are bloated, and {session.target} does not own them; connect as their owner"),
-    ):
-        names = [report.label for report in reports if report.state == state]
-        if names:
-            context.warn(f"Not compacted: {some(names)}; {cure}.")
+        context.warn(f"The bloat is unknown {unknown}.")
+    left = [report.label for report in reports if report.state == "not_permitted" and report.action == "clean_up"]
+    if left:
+        context.warn(f"Not cleaned up after a pg_repack that was killed: {some(left)}; connect as their owner.")
+    refused = [report for report in reports if report.state == "not_permitted" and report.action != "clean_up"]
+    if refused:
+        how = rights.to_maintain(session, [report.oid for report in refused])
+        context.warn(f"Not compacted: {some([report.label for report in refused])}, which this user may not; {how}.")
+    # The reason says what would help; tables with the same one are told together.
+    for error in dict.fromkeys(report.error for report in reports if report.state in ("no_key", "needs_outage")):
+        names = [report.label for report in reports if report.error == error]
+        context.warn(f"Not compacted: {some(names)}: {error}.")
 
 
 def _work(context: Context, session: postgres.Session, work: compact.Compaction) -> str | None:

@@ -264,7 +264,7 @@ def _bloated(
         for relation in bloat.read(session, min_size_bytes=params["min_bloat_bytes"]).relations
         if relation.is_index
     ]
-    schema = bloat.pgstattuple(session)
+    schema = bloat.measuring(session).schema
     meant = [one for one in bloats if bloat_findings.identify(one) == params["finding"]]
     if schema is not None and meant:
         measured = bloat.measure(session, schema, meant, deadline=deadline)

@@ -211,7 +211,7 @@ executed_queries:
 import time
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import bloat, lease, postgres, reindex, vacuum
+from ansible.module_utils.runbook.drivers import bloat, lease, postgres, reindex, rights, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import bloat as bloat_rule
@@ -244,16 +244,17 @@ def _session(target: postgres.Target, lock_timeout_ms: int) -> postgres.Session:
     )
 
 
-def _bloats(session: postgres.Session, params: dict[str, Any], *, deadline: float) -> dict[int, bloat_rule.Bloat]:
+def _bloats(
+    session: postgres.Session, params: dict[str, Any], measuring: bloat.Measuring, *, deadline: float
+) -> dict[int, bloat_rule.Bloat]:
     """Bloat of every index, measured where the estimate alone would have it rebuilt."""
     catalog = bloat.read(session, min_size_bytes=params["min_size_bytes"])
     bloats = {relation.oid: bloat_rule.estimate(relation) for relation in catalog.relations if relation.is_index}
-    schema = bloat.pgstattuple(session)
-    if schema is not None:
+    if measuring.schema is not None:
         doubtful = rule.candidates(
             bloats.values(), min_bloat_percent=params["min_bloat_percent"], min_size_bytes=params["min_size_bytes"]
         )
-        for oid, pages in bloat.measure(session, schema, doubtful, deadline=deadline).items():
+        for oid, pages in bloat.measure(session, measuring.schema, doubtful, deadline=deadline).items():
             bloats[oid] = bloat_rule.measured(bloats[oid].relation, pages)
     return bloats
 
@@ -261,7 +262,8 @@ def _bloats(session: postgres.Session, params: dict[str, Any], *, deadline: floa
 def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
     params, started = context.params, time.monotonic()
     reindex.require_primary(session)
-    bloats = _bloats(session, params, deadline=started + params["deadline_s"])
+    measuring = bloat.measuring(session)
+    bloats = _bloats(session, params, measuring, deadline=started + params["deadline_s"])
     outdated = reindex.outdated_collations(session)
     indexes = reindex.read(session, bloats, outdated)
     works = rule.plan(
@@ -290,7 +292,7 @@ def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
 
     summary = rule.Summary(reports, len(indexes), context.check_mode, stopped, refreshed)
     unknown = [
-        str(one.relation.name)
+        one
         for one in bloats.values()
         if one.curable and (one.size_bytes is None or one.size_bytes >= params["min_size_bytes"])
     ]
@@ -300,7 +302,7 @@ def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
     result |= {
         "mode": params["mode"],
         "jobs": min(params["jobs"], max(len(todo), 1)),
-        "unknown": unknown,
+        "unknown": [str(one.relation.name) for one in unknown],
         "free_disk_bytes": free,
         "structure_checked": check_schema is not None,
         "duration_s": round(time.monotonic() - started, 3),
@@ -309,24 +311,24 @@ def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
     result["msg"] = summary.message(result)
     if context.diff:
         result["diff"] = {"prepared": diff}
-    _warn(context, session, reports, unknown)
+    _warn(context, session, reports, bloat_rule.unknown_because(unknown, measuring=measuring.cure))
     if result["status"] == "breach":
         raise RunbookError(result.pop("msg"), **result)
     return result
 
 
-def _warn(context: Context, session: postgres.Session, reports: list[rule.Report], unknown: list[str]) -> None:
+def _warn(context: Context, session: postgres.Session, reports: list[rule.Report], unknown: str) -> None:
     if unknown:
-        context.warn(f"The bloat of {some(unknown)} is unknown; ANALYZE their tables, or grant SELECT on them.")
+        context.warn(f"The bloat is unknown {unknown}.")
     refused = [
-        str(report.work.index.name)
+        report.work.index
         for report in reports
         if report.state == "not_permitted" and report.work.priority is not rule.Priority.REST
     ]
     if refused:
         context.warn(
-            f"{session.target} may not rebuild {some(refused)}, though there is need; connect as the tables' owner, or "
-            "grant MAINTAIN (PostgreSQL 17 and later)."
+            f"{session.target} may not rebuild {some([str(index.name) for index in refused])}, though there is need; "
+            f"{rights.to_maintain(session, [index.table_oid for index in refused])}."
         )
 
 

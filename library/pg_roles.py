@@ -9,15 +9,31 @@ short_description: Makes the least-privilege SQL roles of the project
 description:
   - Makes the groups C(runbook_read), C(runbook_maintain), C(runbook_backup) and C(runbook_restore), gives them the
     rights that they need and no more, and makes login users that are members of them.
-  - C(runbook_read) sees statistics and the lease. C(runbook_maintain) also moves rows between the tables of
-    O(archives), vacuums and analyzes every table, holds the lease, and writes the heartbeat of M(pg_heartbeat), whose
-    table is made. C(runbook_backup) reads every table (from PostgreSQL 14 on) and holds the lease; its users get
-    C(BYPASSRLS), since a backup that leaves rows out is none. C(runbook_restore) makes databases and ends sessions.
-  - On PostgreSQL 17 and later C(runbook_maintain) vacuums as a member of C(pg_maintain). Before, only owners may
-    vacuum, so it becomes a member of the tables' owners, with a warning. It never becomes a member of a superuser.
+  - C(runbook_read) sees statistics, how full pages are, the last number of each sequence, and the lease.
+    C(runbook_maintain) also moves rows between the tables of O(archives), vacuums, analyzes and reindexes every table,
+    holds the lease, and writes the heartbeat of
+    M(pg_heartbeat), whose table is made. C(runbook_backup) reads every table (from PostgreSQL 14 on) and holds the
+    lease; its users get C(BYPASSRLS), since a backup that leaves rows out is none. C(runbook_restore) makes databases
+    and ends sessions.
+  - On PostgreSQL 17 and later C(runbook_maintain) vacuums as a member of C(pg_maintain), or with C(MAINTAIN) on each
+    table where this user may not grant that role. Before, only owners may vacuum, so it becomes a member of the
+    tables' owners, with a warning. It never becomes a member of a superuser.
+  - Where row-level security is on for a table of O(archives), a policy named C(runbook_maintain) opens its rows to that
+    role. An archive that one of the project's own users made goes to the owner of its source.
+  - Default privileges of the tables' owners give C(runbook_read) their later sequences and C(runbook_maintain) their
+    later schemas, where this user may set them.
+  - The extension C(pgstattuple) is made in the schema C(runbook), unless it is there. It shows no row, and tells how
+    full the pages are of tables that C(runbook_maintain) may not read.
+  - The database is marked with its environment, C(ALTER DATABASE … SET runbook.environment); another mark is refused.
+    Where only a superuser may do so, and this user is none, the comment of the schema C(runbook) bears the mark.
   - It adds what is missing, in one transaction. Rights that were granted otherwise are left alone.
 extends_documentation_fragment: runbook_postgresql
 options:
+  environment:
+    description:
+      - The environment that the database belongs to.
+    type: str
+    required: true
   archives:
     description:
       - The tables between which rows are moved, as M(pg_archive) takes them. An archive that does not exist yet is left
@@ -58,7 +74,7 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Nothing is changed; the plan is the same.
+    description: All statements are run in a transaction that is taken back, so that every refusal is met.
   diff_mode:
     support: full
     description: The diff shows the statements.
@@ -69,6 +85,7 @@ author:
 EXAMPLES = r"""
 - name: Make the roles, and the user that the bastion logs in as
   pg_roles:
+    environment: production
     archives:
       - source: public.audit_log
         archive: public.audit_log_archive
@@ -115,14 +132,19 @@ from typing import Any
 
 from ansible.module_utils.runbook.drivers import heartbeat, lease, postgres
 from ansible.module_utils.runbook.drivers import roles as driver
+from ansible.module_utils.runbook.drivers.roles import Step
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules import environment_mark
 from ansible.module_utils.runbook.rules import roles as rules
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
 from ansible.module_utils.runbook.rules.text import as_lines
+from ansible.module_utils.runbook.rules.vacuum import some
 
 LOCK_TIMEOUT_MS = 10_000
 STATEMENT_TIMEOUT_MS = 30_000
+#: What measures how full pages are, and shows no row.
+MEASURES = "pgstattuple"
 
 
 def find_archives(session: postgres.Session, context: Context) -> list[tuple[QualifiedName, QualifiedName]]:
@@ -145,51 +167,142 @@ def find_archives(session: postgres.Session, context: Context) -> list[tuple[Qua
     return found
 
 
-def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[tuple[Any, tuple[str, ...]]]]:
-    """Roles to make, and all statements with their values, in order."""
-    users = context.params["users"]
+def check_users(context: Context, existing: dict[str, rules.User]) -> None:
+    """Refuse names that cannot be what they are meant for."""
+    for name, user in existing.items():
+        if user.superuser:
+            raise RunbookError(
+                f"users: role {name} is a superuser, so limits mean nothing to it; ALTER ROLE it NOSUPERUSER first."
+            )
+    for position, user in enumerate(context.params["users"]):
+        if user["name"] in rules.GROUPS or user["name"].startswith("pg_"):
+            raise RunbookError(
+                f"users[{position}].name: {user['name']} is a group's name, and nobody logs in as a group; name "
+                "another one."
+            )
+
+
+def user_steps(session: postgres.Session, context: Context, existing: dict[str, rules.User]) -> list[Step]:
+    """What makes the login users, and gives those that are there what they lack."""
+    steps, seen = [], set(existing)
+    for user in context.params["users"]:
+        name, role = user["name"], user["role"]
+        if name not in seen:
+            seen.add(name)
+            values = (driver.verifier(session, name, user["password"]),) if user["password"] else ()
+            statement = driver.create_statement(name, login=True, createdb=role == "restore", password=bool(values))
+            steps.append(Step(statement, values))
+        elif name in existing:
+            lacks = rules.attributes(existing[name], role=role)
+            steps += [Step(driver.alter_statement(name, *lacks))] if lacks else []
+            for text in rules.oddities(existing[name], role=role):
+                context.warn(text)
+        if role == "backup" and not (name in existing and existing[name].bypassrls):
+            why = (
+                f'{session.target.user} may not ALTER ROLE "{name}" BYPASSRLS (before PostgreSQL 16 only a superuser '
+                "may, since then who has it and CREATEROLE), so a backup stops at the first table with row-level "
+                "security; let somebody run that who may."
+            )
+            steps.append(Step(driver.alter_statement(name, "BYPASSRLS"), otherwise=why))
+    return steps
+
+
+def archive_steps(
+    session: postgres.Session, context: Context, archives: list[tuple[QualifiedName, QualifiedName]]
+) -> list[Step]:
+    """Archives to those who own their source, and policies for the rows that are moved."""
+    steps = []
+    for source, archive in archives:
+        keeper, own = driver.owner(session, source), driver.owner(session, archive)
+        if own.ours and own.name != keeper.name:
+            context.warn(f"{archive} belongs to {own.name}, who made it; it goes to {keeper.name}, as {source} does.")
+            steps.append(Step(driver.owner_statement(archive, keeper.name)))
+        steps += [
+            Step(driver.policy_statement(name))
+            for name in (source, archive)
+            if driver.closed_to_maintain(session, name)
+        ]
+    return steps
+
+
+def measuring_steps(session: postgres.Session) -> list[Step]:
+    """The extension by which the bloat of tables is known that this project's users may not read."""
+    if driver.extension_schema(session, MEASURES) is not None:
+        return []
+    how = f"CREATE EXTENSION {MEASURES} SCHEMA runbook"
+    if not driver.offers_extension(session, MEASURES):
+        how = f"install the server's contrib package, then {how}"
+    why = (
+        f"The extension {MEASURES} is missing, so {rules.MAINTAIN} cannot know the bloat of tables that it may not "
+        f"read, and monthly_db.yml says so; as a superuser: {how}."
+    )
+    return [Step(driver.extension_statement(MEASURES), otherwise=why)]
+
+
+def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[Step]]:
+    """Roles to make, and all that is missing, in order."""
+    users, version = context.params["users"], session.server_version
     existing = driver.existing(session, [*rules.GROUPS, *(user["name"] for user in users)])
-    for name in (name for name, superuser in existing.items() if superuser):
+    check_users(context, existing)
+    found = environment_mark.parse(driver.settings(session))
+    environment = context.params["environment"]
+    if found is not None and found != environment:
         raise RunbookError(
-            f"users: role {name} is a superuser, so limits mean nothing to it; ALTER ROLE it NOSUPERUSER first."
+            f"environment: the inventory says {environment}, and {session.target} carries the mark {found}; use the "
+            "inventory of that environment, or, where the mark itself is wrong, set "
+            f"{environment_mark.SETTING} anew as a superuser."
         )
-    statements: list[tuple[Any, tuple[str, ...]]] = []
-    created = [name for name in rules.GROUPS if name not in existing]
-    for name in created:
-        statements.append(
-            (driver.create_statement(name, login=False, createdb=name == rules.RESTORE, password=False), ())
-        )
-    owners = driver.owners(session)
-    for text in rules.warnings(session.server_version, owners):
+    admin, owners, archives = driver.admin(session), driver.owners(session), find_archives(session, context)
+    for text in rules.warnings(version, owners, admin):
         context.warn(text)
-    memberships = rules.memberships(session.server_version, owners)
-    for user in users:
-        restores = user["role"] == "restore"
-        if user["name"] not in existing:
-            values = (driver.verifier(session, user["name"], user["password"]),) if user["password"] else ()
-            statement = driver.create_statement(user["name"], login=True, createdb=restores, password=bool(values))
-            statements.append((statement, values))
-            created.append(user["name"])
-        memberships.append(rules.Membership(f"runbook_{user['role']}", user["name"]))
-    reading = [user["name"] for user in users if user["role"] == "backup"]
-    blind = set(reading) - driver.see_all_rows(session, reading)
-    statements += [(driver.bypass_statement(name), ()) for name in reading if name in blind]
-    statements += [(driver.membership_statement(m), ()) for m in memberships if not driver.is_member(session, m)]
+    created = [name for name in [*rules.GROUPS, *dict.fromkeys(user["name"] for user in users)] if name not in existing]
+    steps = [
+        Step(driver.create_statement(name, login=False, createdb=name == rules.RESTORE, password=False))
+        for name in created
+        if name in rules.GROUPS
+    ]
+    steps += user_steps(session, context, existing)
+    memberships = rules.memberships(version, owners, admin)
+    memberships += [rules.Membership(f"runbook_{user['role']}", user["name"]) for user in users]
+    steps += [
+        Step(statement)
+        for membership in memberships
+        if not driver.has_rights_of(session, membership)
+        for statement in driver.membership_statements(session, membership, existing.get(membership.member))
+    ]
     if not driver.table_exists(session, QualifiedName("runbook", "heartbeat")):
         # Who is granted the rights on it need not make it.
-        statements.append((heartbeat.TABLE[1], ()))
-    wanted = rules.grants(
-        database=session.target.database, schemas=driver.schemas(session), archives=find_archives(session, context)
-    )
-    statements += [
-        (driver.grant_statement(g), ()) for g in wanted if g.grantee in created or not driver.is_granted(session, g)
+        steps.append(Step(heartbeat.TABLE[1]))
+    steps += [] if found else [Step(driver.mark_statement(session, environment))]
+    steps += measuring_steps(session)
+    steps += archive_steps(session, context, archives)
+    wanted = rules.grants(database=session.target.database, schemas=driver.schemas(session), archives=archives)
+    tables, foreign = rules.maintained(version, driver.tables(session), admin)
+    if foreign:
+        context.warn(
+            f"{session.target.user} may grant neither pg_maintain nor MAINTAIN on {some(foreign)}, so "
+            f"{rules.MAINTAIN} does not vacuum them; let their owner GRANT MAINTAIN ON them TO {rules.MAINTAIN}."
+        )
+    schema = driver.extension_schema(session, MEASURES)
+    if schema is not None:
+        wanted.append(rules.Grant(("USAGE",), "SCHEMA", (schema,), rules.READ))
+    steps += [
+        Step(driver.grant_statement(g))
+        for g in [*wanted, *tables]
+        if g.grantee in created or not driver.is_granted(session, g)
     ]
-    statements += [
-        (driver.hand_over_statement(name, rules.MAINTAIN), ())
-        for name in rules.TABLES
-        if rules.hands_over(session.server_version, driver.own_table_owner(session, name))
+    steps += [Step(driver.sequences_statement(schema)) for schema in driver.unread_sequences(session)]
+    steps += [
+        Step(driver.default_statement(default))
+        for default in rules.defaults(version, owners, admin)
+        if not driver.is_default(session, default)
     ]
-    return created, statements
+    steps += [
+        Step(driver.owner_statement(name, rules.MAINTAIN))
+        for name in (QualifiedName("runbook", each) for each in rules.TABLES)
+        if rules.hands_over(version, driver.owner(session, name))
+    ]
+    return created, steps
 
 
 def core(context: Context) -> dict[str, Any]:
@@ -197,11 +310,12 @@ def core(context: Context) -> dict[str, Any]:
     target = postgres.Target.from_params(context.params)
     timeouts = {"lock_timeout_ms": LOCK_TIMEOUT_MS, "statement_timeout_ms": STATEMENT_TIMEOUT_MS}
     with postgres.Session(target, **timeouts, purpose="roles") as session:
-        made = lease.prepare(session, check_mode=context.check_mode)
-        created, statements = plan(session, context)
-        queries = made + [session.render(statement) for statement, _ in statements]
-        if not context.check_mode:
-            driver.apply(session, statements)
+        # In one transaction with the rest, so that a dry run can take it back.
+        tables = [Step(statement) for statement in lease.prepare(session, check_mode=True)]
+        created, steps = plan(session, context)
+        queries, said = driver.apply(session, tables + steps, keep=not context.check_mode)
+    for text in said:
+        context.warn(text)
     could = "would be" if context.check_mode else "were"
     done = f"{len(created)} roles {could} made, {len(queries) - len(created)} other statements {could} run"
     result = {
@@ -221,6 +335,7 @@ def main() -> None:
         name="pg_roles",
         argument_spec=postgres.argument_spec()
         | {
+            "environment": {"type": "str", "required": True},
             "archives": {
                 "type": "list",
                 "elements": "dict",

@@ -201,7 +201,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import lease, postgres, vacuum
+from ansible.module_utils.runbook.drivers import lease, postgres, rights, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import vacuum as rule
@@ -285,11 +285,11 @@ def _pass(context: Context, session: postgres.Session, wanted: list[Any]) -> dic
     )
     if context.diff:
         result["diff"] = {"prepared": rule.describe(works)}
-    in_need = [str(report.work.table.name) for report in reports if report.in_vain]
+    in_need = [report.work.table for report in reports if report.in_vain]
     if in_need:
         context.warn(
-            f"{session.target} may not vacuum {rule.some(in_need)}, though there is need; connect as their owner, or "
-            "grant MAINTAIN (PostgreSQL 17 and later)."
+            f"{session.target} may not vacuum {rule.some([str(table.name) for table in in_need])}, though there is "
+            f"need; {rights.to_maintain(session, [table.oid for table in in_need])}."
         )
     if result["status"] != "ok":
         raise RunbookError(result.pop("msg"), **result)

@@ -390,10 +390,9 @@ class Doctor:
                 )  # fmt: skip
                 found.append(Check("pg_repack", OK if client else BREACH, says))
             with looking(found, "pgstattuple"):
-                schema = bloat.pgstattuple(session)
-                says = "Bloat is measured." if schema else (
-                    "Bloat is only estimated: CREATE EXTENSION pgstattuple, and grant EXECUTE on its functions "
-                    "(pg_stat_scan_tables), to have it measured."
+                measuring = bloat.measuring(session)
+                says = "Bloat is measured." if measuring.schema else (
+                    f"Bloat is only estimated, and unknown where this user may not read: {measuring.cure}."
                 )  # fmt: skip
                 found.append(Check("pgstattuple", OK, says))
 

@@ -27,6 +27,11 @@ options:
       - Another seed gives other rows; the same seed gives the same ones.
     type: int
     default: 1
+  migrations_password:
+    description:
+      - Password of the role C(mental_scribe_migrations), which may do what the owner of all tables may. Set when the
+        database is made. Without it that role cannot log in.
+    type: str
 extends_documentation_fragment: runbook_postgresql
 attributes:
   check_mode:
@@ -129,7 +134,11 @@ def core(context: Context) -> dict[str, Any]:
         def show(label: str, done: int, total: int) -> None:
             context.progress.update(label, done, total, "steps", final=done == total)
 
-        driver.make(session, name, mark=mark, steps=rules.steps(scale=scale, seed=seed), on_step=show)
+        password = params["migrations_password"]
+        driver.make(
+            session, name, mark=mark, steps=rules.steps(scale=scale, seed=seed), traffic=rules.traffic(),
+            migrations=(rules.MIGRATIONS, password) if password else None, on_step=show,
+        )  # fmt: skip
         duration = round(time.monotonic() - started, 1)
         return result | {
             "msg": f"Made database {name!r}{why} with {size} in {duration} s.",
@@ -148,6 +157,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "scale": {"type": "float", "default": 1},
             "seed": {"type": "int", "default": 1},
+            "migrations_password": {"type": "str", "no_log": True},
         },
     )
 

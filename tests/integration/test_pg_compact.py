@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -78,7 +79,9 @@ def test_without_an_online_way_the_table_is_left_and_said(bloated: Database) -> 
     done = compact(bloated, diff=True)
     assert not done.failed, done.result["msg"]
     assert done.result["status"] == "ok"
-    assert done.result["diff"] == planned.result["diff"]
+    # The share of bloat moves while clients write.
+    shown = [re.sub(r"[\d.]+ % of", "% of", one.result["diff"]["prepared"]) for one in (done, planned)]
+    assert shown[0] == shown[1]
     assert done.result["executed_queries"] == planned.result["executed_queries"]
     assert states(done) == {"public.holes": ("none", "needs_outage"), "public.tail": ("truncate", "done")}
     assert "1 table not possible without an outage: public.holes (the extension pg_repack is not" in done.result["msg"]
@@ -171,7 +174,7 @@ def test_rights_are_told(bloated: Database) -> None:
             "public.tail": ("none", "not_permitted"),
         }
         assert outcome.result["changed"] is False
-        assert "connect as their owner" in str(outcome.result["warnings"])
+        assert "which this user may not; run playbooks/db_roles.yml" in str(outcome.result["warnings"])
     finally:
         bloated.run("DROP OWNED BY compact_stranger", "DROP ROLE compact_stranger")
 
@@ -234,7 +237,9 @@ def test_pg_repack_while_clients_write(repacked: Database) -> None:
     assert done.result["status"] == "ok"
     assert failed == []
     assert written[0] > 0
-    assert done.result["diff"] == planned.result["diff"]
+    # The share of bloat moves while clients write.
+    shown = [re.sub(r"[\d.]+ % of", "% of", one.result["diff"]["prepared"]) for one in (done, planned)]
+    assert shown[0] == shown[1]
     assert done.result["executed_queries"] == planned.result["executed_queries"]
     assert states(done) == {"public.tail": ("truncate", "done"), "public.holes": ("pg_repack", "done")}
     assert done.result["size_after_bytes"] < 0.7 * done.result["size_before_bytes"]
@@ -252,7 +257,7 @@ def test_a_table_without_a_key_is_named(repacked: Database) -> None:
     outcome = compact(repacked, check=True)
     assert not outcome.failed
     assert states(outcome)["public.holes"] == ("none", "no_key")
-    assert "give them a primary key" in str(outcome.result["warnings"])
+    assert "needs a primary key" in str(outcome.result["warnings"])
     assert states(compact(repacked, check=True, **outage()))["public.holes"] == ("vacuum_full", "planned")
 
 
@@ -290,7 +295,7 @@ def test_who_is_no_superuser_needs_a_newer_pg_repack(repacked: Database) -> None
         (holes,) = (one for one in outcome.result["tables"] if one["table"] == "public.holes")
         if repacked.one("SELECT repack.version_sql()") < "pg_repack 1.5.2":
             assert holes["state"] == "needs_outage"
-            assert "needs a superuser" in holes["error"]
+            assert "works for superusers only" in holes["error"]
         else:
             assert holes["state"] == "planned"
     finally:

@@ -390,7 +390,7 @@ def test_who_may_touch_nothing_is_told(roles: Database) -> None:
     assert outcome.result["msg"].startswith("Nothing done: this user may vacuum none of the tables in need; ")
     refused = vacuum(roles, login_user="vacuum_nobody", tables=["public.idle"])
     assert refused.failed
-    assert refused.result["msg"].startswith("tables: this user may not vacuum public.idle; connect as the owner")
+    assert refused.result["msg"].startswith("tables: this user may not vacuum public.idle; run playbooks/db_roles.yml")
 
 
 def test_the_owner_of_the_database_may_do_all_but_shared_catalogs(roles: Database) -> None:

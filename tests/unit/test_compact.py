@@ -20,14 +20,19 @@ NOW = datetime(2026, 11, 1, 2, 0, tzinfo=UTC)
 
 def bloat(size: int | None, expected: int | None, *, oid: int = 1, kind: str = "r") -> Bloat:
     relation = Relation(oid, QualifiedName("public", f"t{oid}"), kind, "heap", size, 1, 1, 0, True, None)
-    return Bloat(relation, "estimated" if expected is not None else "none", expected, curable=expected is None)
+    return Bloat(
+        relation,
+        "estimated" if expected is not None else "none",
+        expected,
+        cure="" if expected is not None else "right",
+    )
 
 
 def table(oid: int = 1, size: int = 100 * MIB, expected: int | None = 50 * MIB, **changed: Any) -> rule.Table:
     given: dict[str, Any] = {
         "oid": oid, "name": QualifiedName("public", f"t{oid}"), "heap": bloat(size, expected, oid=oid), "toast": None,
         "index_bytes": 20 * MIB, "expected_index_bytes": 10 * MIB, "is_ordinary": True, "has_key": True,
-        "is_owner": True, "permitted": True,
+        "owner": "app", "is_owner": True, "permitted": True,
     }  # fmt: skip
     return rule.Table(**(given | changed))
 
@@ -99,11 +104,11 @@ def test_the_way(changed: dict[str, Any], given: dict[str, Any], found: tuple[st
 def test_what_cannot_be_done_says_why() -> None:
     (report,) = plan(table(), **NO_REPACK)
     assert report.error == (
-        "there is no program pg_repack on this machine, and VACUUM FULL needs allow_exclusive_lock and "
+        "there is no program pg_repack on this machine. Or allow VACUUM FULL with allow_exclusive_lock and "
         "maintenance_until"
     )
     (report,) = plan(table(), repack="1.4.8", repack_needs_superuser=True, is_superuser=False)
-    assert str(report.error).startswith("pg_repack 1.4.8 needs a superuser")
+    assert str(report.error).startswith("pg_repack 1.4.8 works for superusers only; install 1.5.2 or newer")
 
 
 def test_an_empty_end_is_given_back_where_that_is_enough() -> None:

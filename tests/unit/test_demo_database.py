@@ -38,7 +38,8 @@ def test_every_placeholder_is_filled():
 
 def test_each_step_is_one_statement_with_a_label():
     made = steps(scale=1, seed=1)
-    assert all(step.label and ";" not in step.sql.rstrip(";") for step in made)
+    # A block that goes on where a role is there already is one statement too.
+    assert all(step.label and (";" not in step.sql.rstrip(";") or step.sql.startswith("DO '")) for step in made)
 
 
 def test_every_name_is_qualified():

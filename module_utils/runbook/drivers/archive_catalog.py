@@ -32,6 +32,18 @@ if TYPE_CHECKING:
 PUBLISHES_SCHEMAS = 150000
 
 
+# Whether a policy opens every row to this role, and none that restricts takes a row away again.
+_OPENED = """
+    EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polpermissive AND p.polcmd = '*' AND {applies}
+              AND pg_get_expr(p.polqual, c.oid) = 'true'
+              AND coalesce(pg_get_expr(p.polwithcheck, c.oid), 'true') = 'true')
+    AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND NOT p.polpermissive AND {applies})
+""".replace(
+    "{applies}",
+    "(SELECT bool_or(CASE WHEN r = 0 THEN true ELSE pg_has_role(r, 'USAGE') END) FROM unnest(p.polroles) AS r)",
+)
+
+
 def read_table(session: Session, name: QualifiedName, *, event: Literal["INSERT", "DELETE"]) -> Table | None:
     """What the catalog says about a table and its tree; None where there is none of that name.
 
@@ -40,9 +52,10 @@ def read_table(session: Session, name: QualifiedName, *, event: Literal["INSERT"
     :param event: what will be done to its rows; triggers of other events do not matter
     """
     found = session.query(
-        """
+        f"""
         SELECT c.oid, c.relkind, c.relpersistence, pg_get_userbyid(c.relowner) AS owner,
                pg_has_role(c.relowner, 'USAGE') AS owned, row_security_active(c.oid) AS row_security,
+               {_OPENED} AS opened,
                coalesce(p.partstrat, '') AS strategy, coalesce(p.partdefid, 0) <> 0 AS has_default,
                (SELECT array_agg(coalesce(a.attname::text, '') ORDER BY k.place)
                   FROM unnest(p.partattrs::int2[]) WITH ORDINALITY AS k (number, place)
@@ -53,7 +66,7 @@ def read_table(session: Session, name: QualifiedName, *, event: Literal["INSERT"
           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
           LEFT JOIN pg_partitioned_table p ON p.partrelid = c.oid
          WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-        """,
+        """,  # noqa: S608 - a constant of this file is put in
         tuple(name),
     )
     if not found:
@@ -82,7 +95,8 @@ def read_table(session: Session, name: QualifiedName, *, event: Literal["INSERT"
         columns=_columns(session, oid),
         indexes=_indexes(session, oid),
         rights=frozenset(rights),
-        row_security=row["row_security"],
+        row_security=row["row_security"] and not row["opened"],
+        by_policy=row["row_security"] and row["opened"],
         triggers=_triggers(session, oid, below, event),
         rules=tuple(each["rulename"] for each in rules),
         referrers=_referrers(session, [*below, *above]),

@@ -25,6 +25,9 @@ SELECT c.oid::bigint AS oid, n.nspname, c.relname, c.relkind::text AS relkind, m
   c.reltuples, c.relpages, substring(array_to_string(c.reloptions, ' ') FROM 'fillfactor=(\\d+)')::int AS fillfactor,
   o.oid::bigint AS table_oid, o.relname AS table_name, p.nspname AS table_schema,
   h.inhparent::bigint AS parent_oid, o.oid < 16384 AS is_catalog,
+  -- As the view pg_stats does; statistics of an expression belong to the index, and only its owner sees them.
+  NOT has_table_privilege(r.oid, 'SELECT') OR row_security_active(r.oid)
+    OR i.indexprs IS NOT NULL AND NOT pg_has_role(r.relowner, 'USAGE') AS hidden,
   coalesce(i.indisunique, false) AS is_unique, i.indpred IS NOT NULL AS is_partial,
   pg_stat_get_live_tuples(r.oid) AS live_rows, pg_stat_get_dead_tuples(r.oid) AS dead_rows, r.reltuples AS table_rows,
   coalesce(pg_stat_get_last_vacuum_time(r.oid), pg_stat_get_last_autovacuum_time(r.oid),
@@ -154,6 +157,7 @@ def _relation(row: dict[str, Any], size_bytes: int | None) -> Relation:
         table=QualifiedName(row["table_schema"], row["table_name"]),
         parent_oid=row["parent_oid"],
         is_catalog=row["is_catalog"],
+        hidden=bool(row["hidden"]),
         is_unique=row["is_unique"],
         is_partial=row["is_partial"],
         deduplicates=bool(row["deduplicates"]),
@@ -198,17 +202,41 @@ def _columns(session: Session, statement: str, oids: Sequence[int]) -> dict[int,
     return {oid: tuple(columns) for oid, columns in found.items()}
 
 
-def pgstattuple(session: Session) -> str | None:
-    """Schema of the extension pgstattuple; None where it is missing or this user may not execute its functions."""
+@dataclass(frozen=True)
+class Measuring:
+    """Whether this user can have pages measured."""
+
+    #: Where the extension pgstattuple is; None: it cannot be used.
+    schema: str | None
+    #: What is missing, and the statement that mends it; empty where nothing is.
+    cure: str = ""
+
+
+def measuring(session: Session) -> Measuring:
+    """Look for the extension pgstattuple, and for the rights on it."""
+    user = session.render(sql.Identifier(session.target.user))
     rows = session.query(
-        "SELECT n.nspname FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace"
-        " WHERE e.extname = 'pgstattuple' AND has_schema_privilege(n.oid, 'USAGE') AND 2 = ("
+        "SELECT n.nspname AS schema, has_schema_privilege(n.oid, 'USAGE') AS usable, 2 = ("
         "SELECT count(DISTINCT p.proname) FROM pg_proc AS p JOIN pg_depend AS d ON d.objid = p.oid"
         " AND d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid"
         " WHERE p.proname IN ('pgstattuple_approx', 'pgstatindex') AND p.proargtypes[0] = 'regclass'::regtype"
-        " AND has_function_privilege(p.oid, 'EXECUTE'))"
+        " AND has_function_privilege(p.oid, 'EXECUTE')) AS executable"
+        " FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace WHERE e.extname = 'pgstattuple'"
     )
-    return rows[0]["nspname"] if rows else None
+    grants = []
+    if not rows:
+        offered = session.query("SELECT 1 FROM pg_available_extensions WHERE name = 'pgstattuple'")
+        install = "" if offered else "install the server's contrib package, then "
+        grants = ["CREATE EXTENSION pgstattuple SCHEMA public", f"GRANT pg_stat_scan_tables TO {user}"]
+        return Measuring(None, f"{install}run playbooks/db_roles.yml, or as a superuser {'; '.join(grants)}")
+    row = rows[0]
+    if not row["usable"]:
+        grants.append(f"GRANT USAGE ON SCHEMA {session.render(sql.Identifier(row['schema']))} TO {user}")
+    if not row["executable"]:
+        grants.append(f"GRANT pg_stat_scan_tables TO {user}")
+    if grants:
+        return Measuring(None, f"run playbooks/db_roles.yml, or as a superuser {'; '.join(grants)}")
+    return Measuring(row["schema"])
 
 
 def measure(

@@ -58,7 +58,8 @@ REPACK_LOCK = 16185446
 
 _FACTS = """
 SELECT c.oid::bigint AS oid, c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= 16384 AS is_ordinary,
-  pg_has_role(c.relowner, 'USAGE') AS is_owner, {permitted} AS permitted,
+  pg_has_role(c.relowner, 'USAGE') AS is_owner, pg_get_userbyid(c.relowner) AS owner,
+  {permitted} AND has_schema_privilege(n.oid, 'USAGE') AS permitted,
   EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
     AND 0 <> ALL (i.indkey) AND NOT EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid
       AND a.attnum = ANY (i.indkey) AND NOT a.attnotnull)) AS has_key
@@ -184,6 +185,7 @@ def read(session: Session, bloats: Mapping[int, Bloat]) -> list[Table]:
                 ),
                 is_ordinary=row["is_ordinary"],
                 has_key=row["has_key"],
+                owner=row["owner"],
                 is_owner=row["is_owner"],
                 permitted=row["permitted"],
             )
@@ -207,7 +209,8 @@ def repack_client(session: Session) -> tuple[Client | None, str | None]:
         more = "; CREATE EXTENSION pg_repack would install it" if offered else ""
         return None, f"the extension pg_repack is not installed{more}"
     if not rows[0]["usable"]:
-        return None, "this user lacks USAGE and CREATE on the schema repack"
+        user = session.render(sql.Identifier(session.target.user))
+        return None, f"pg_repack needs more rights; as a superuser GRANT USAGE, CREATE ON SCHEMA repack TO {user}"
     try:
         wanted = {
             text.rpartition(" ")[2]

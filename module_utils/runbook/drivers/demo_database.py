@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
+import psycopg2.extensions
 from ansible.module_utils.runbook.drivers.postgres import Session
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.server_error import ServerError
@@ -51,12 +52,16 @@ def make(
     *,
     mark: dict[str, Any],
     steps: Sequence[Step],
+    traffic: Sequence[Step],
+    migrations: tuple[str, str] | None,
     on_step: Callable[[str, int, int], None],
 ) -> None:
     """Make database ``name`` anew and fill it. A build that was cut short bears no ``ready`` and is made again.
 
     :param session: connected to another database of the same server, as a role that may create databases
     :param mark: kept in the database's comment
+    :param traffic: what people ask of it once it is filled
+    :param migrations: the role that may do what the owner may, and the password with which it logs in
     :param on_step: called with label, steps done, steps in all
     :raises RunbookError: the server refused a step
     """
@@ -73,13 +78,27 @@ def make(
             purpose="demo database",
         ) as filling:
             # For the review of its performance, where the server has loaded the library and shows that it has.
-            if filling.query(_COUNTS_QUERIES):
+            counts = bool(filling.query(_COUNTS_QUERIES))
+            if counts:
                 filling.execute("CREATE EXTENSION pg_stat_statements SCHEMA public")
             fill(filling.connection, steps, on_step)
+            filling.query("RESET ROLE")
+            if migrations:
+                filling.query(*_with_login(filling, *migrations))
+            if counts:
+                # The making of the rows is nobody's query.
+                filling.query("SELECT public.pg_stat_statements_reset()")
+            fill(filling.connection, traffic, on_step)
         session.execute(comment.format(identifier, sql.Literal(json.dumps({MARK: mark | {"ready": True}}))))
     except psycopg2.Error as error:
         why = ServerError.of(error).reason
         raise RunbookError(f"Database {name!r} on {session.target} could not be made: {why}.", changed=True) from None
+
+
+def _with_login(session: Session, role: str, password: str) -> tuple[sql.Composed, tuple[str]]:
+    """The statement that lets ``role`` log in; the server gets no more than the password's verifier."""
+    verifier = psycopg2.extensions.encrypt_password(password, role, scope=session.connection, algorithm="scram-sha-256")
+    return sql.SQL("ALTER ROLE {} LOGIN PASSWORD %s").format(sql.Identifier(role)), (str(verifier),)
 
 
 def fill(connection: Any, steps: Sequence[Step], on_step: Callable[[str, int, int], None] = lambda *_: None) -> None:

@@ -133,6 +133,8 @@ def read_tables(session: Session, oids: Collection[int] | None = None) -> list[T
     :param oids: only these; None: all
     """
     permitted = _MAY_MAINTAIN if session.server_version >= 170000 else _IS_OWNER
+    # Without USAGE its name cannot be looked up.
+    permitted += " AND has_schema_privilege(n.oid, 'USAGE')"
     statement = sql.SQL(_TABLES.replace("{permitted}", permitted))
     tables = [_table(row) for row in session.query(statement, {"oids": None if oids is None else list(oids)})]
     # Where VACUUM and ANALYZE never ran, the catalog holds no size, and the biggest tables would seem the smallest.

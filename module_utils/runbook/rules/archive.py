@@ -161,7 +161,10 @@ class Table:
     #: The connected role may alter it.
     owned: bool = True
     rights: frozenset[str] = frozenset({"USAGE", "SELECT", "INSERT", "UPDATE", "DELETE"})
+    #: Row-level security hides rows from the connected role, or may.
     row_security: bool = False
+    #: Row-level security is active for it, and a policy opens every row.
+    by_policy: bool = False
     #: Enabled triggers that fire when rows are moved, those of partitions too.
     triggers: tuple[Trigger, ...] = ()
     rules: tuple[str, ...] = ()
@@ -301,7 +304,8 @@ def _refuse_source(source: Table, column: str) -> str | None:
     if source.row_security:
         return (
             f"source: row security hides rows of {source.name} from this role, so old rows would be left out unseen; "
-            "connect as a role with BYPASSRLS."
+            "run playbooks/db_roles.yml, which gives runbook_maintain a policy of its own there (one that restricts "
+            "has to go first), or connect as a role with BYPASSRLS."
         )
     missing = sorted({"USAGE", "SELECT", "DELETE"} - source.rights)
     if missing:
@@ -402,7 +406,10 @@ def _refuse_ties(archive: Table) -> str | None:
 
 def _refuse_rights(source: Table, archive: Table) -> str | None:
     if archive.row_security:
-        return f"archive: row security is active on {archive.name} for this role; connect as a role with BYPASSRLS."
+        return (
+            f"archive: row security is active on {archive.name} for this role; run playbooks/db_roles.yml, which gives "
+            "runbook_maintain a policy of its own there, or connect as a role with BYPASSRLS."
+        )
     missing = sorted({"USAGE", "SELECT", "INSERT"} - archive.rights)
     if missing:
         return _missing_right("archive", archive.name, missing)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 Method = Literal["measured", "estimated", "at_least", "none"]
+#: What would make an unknown bloat known: nothing, statistics, a right of this user, the end of somebody's lock.
+Cure = Literal["", "analyze", "right", "wait"]
 
 #: Of a standard build; the driver refuses a server whose pages are of another size.
 PAGE_BYTES = 8192
@@ -112,6 +114,8 @@ class Relation:
     #: The partitioned table that its table is a partition of.
     parent_oid: int | None = None
     is_catalog: bool = False
+    #: The server does not show its statistics to this user: no SELECT, or row-level security.
+    hidden: bool = False
     #: Of an index.
     is_unique: bool = False
     is_partial: bool = False
@@ -155,8 +159,12 @@ class Bloat:
     expected_bytes: int | None
     #: Why it is unknown; None where it is not.
     reason: str | None = None
-    #: Whether rights or statistics would make it known.
-    curable: bool = False
+    cure: Cure = ""
+
+    @property
+    def curable(self) -> bool:
+        """Whether a person can make it known."""
+        return bool(self.cure)
 
     @property
     def size_bytes(self) -> int | None:
@@ -291,24 +299,23 @@ def estimate(relation: Relation) -> Bloat:
     """From the planner's statistics."""
     rows = rows_of(relation)
     if relation.size_bytes is None:
-        return Bloat(relation, "none", None, "somebody holds it locked", curable=True)
+        return Bloat(relation, "none", None, "somebody holds it locked", "wait")
     if relation.is_index and relation.access_method != "btree":
         return Bloat(relation, "none", None, f"no method tells for an index of type {relation.access_method}")
     if relation.size_bytes == 0:
         return Bloat(relation, "estimated", 0)
     if rows is None:
-        return Bloat(relation, "none", None, "never vacuumed nor analysed", curable=True)
+        return Bloat(relation, "none", None, "never vacuumed nor analysed", "analyze")
     if relation.kind == "t":
         return Bloat(relation, "at_least", math.ceil(rows / TOAST_CHUNKS_PER_PAGE) * PAGE_BYTES)
     if rows and not all(column.known for column in relation.columns):
-        return Bloat(
-            relation,
-            "none",
-            None,
-            "no statistics of its columns: never analysed, or this user may not read them",
-            # ANALYZE leaves pg_statistic itself out.
-            curable=not relation.is_catalog,
-        )
+        if relation.hidden:
+            reason = "this user may not read its statistics (no SELECT, or row-level security)"
+        else:
+            reason = "no statistics of its columns: never analysed"
+        # ANALYZE leaves pg_statistic itself out.
+        cure: Cure = "" if relation.is_catalog else "right" if relation.hidden else "analyze"
+        return Bloat(relation, "none", None, reason, cure)
     if relation.is_index:
         return Bloat(relation, "estimated", _btree_pages(rows, relation) * PAGE_BYTES)
     row, same = row_bytes(relation.columns)
@@ -351,7 +358,10 @@ def _resized(relation: Relation, size_bytes: int) -> Relation:
 
 
 def worth_measuring(bloats: Iterable[Bloat], *, min_size_bytes: int, top: int) -> list[Bloat]:
-    """The relations that matter most: those of unknown bloat by size, then by estimated bloat; ``top`` of each kind."""
+    """The relations that matter most: by bloat, as far as it is estimated, ``top`` of each kind.
+
+    And all that no statistics tell of: where a user may not read tables, that is all that can be known of them.
+    """
     big = [
         bloat
         for bloat in bloats
@@ -360,8 +370,11 @@ def worth_measuring(bloats: Iterable[Bloat], *, min_size_bytes: int, top: int) -
         and bloat.relation.access_method in ("heap", "btree")
     ]
     big.sort(key=order)
-    tables = [bloat for bloat in big if not bloat.relation.is_index][:top]
-    return tables + [bloat for bloat in big if bloat.relation.is_index][:top]
+    chosen = []
+    for index in (False, True):
+        of_kind = [bloat for bloat in big if bloat.relation.is_index is index]
+        chosen += of_kind[:top] + [bloat for bloat in of_kind[top:] if bloat.bloat_bytes is None]
+    return chosen
 
 
 def order(bloat: Bloat) -> tuple[int, int, QualifiedName]:
@@ -453,8 +466,33 @@ def by_table(bloats: Iterable[Bloat], parents: Mapping[int, tuple[QualifiedName,
     return sorted(rows, key=lambda row: (-(row["bloat_bytes"] or 0), -row["total_bytes"], row["table"]))
 
 
-def message(result: Mapping[str, Any], *, relations: int) -> str:
-    """One sentence with the figures."""
+def unknown_because(bloats: Iterable[Bloat], *, measuring: str) -> str:
+    """Which bloat is unknown, why, and what makes it known; empty where nothing can be done, or need be.
+
+    :param bloats: those that count
+    :param measuring: what this user lacks to measure pages, as :func:`drivers.bloat.measuring` says it; empty: nothing
+    """
+    right = measuring or "they were not measured before deadline_s ended; raise it"
+    cures: dict[Cure, str] = {
+        "right": f"this user may not read their statistics; {right}",
+        "analyze": "they have no statistics; ANALYZE them",
+        "wait": "somebody holds them locked; run again",
+    }
+    found = []
+    curable = sorted((bloat for bloat in bloats if bloat.curable), key=order)
+    for cure, text in cures.items():
+        names = [str(bloat.relation.name) for bloat in curable if bloat.cure == cure]
+        if names:
+            more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+            found.append(f"of {', '.join(names[:3])}{more}, because {text}")
+    return "; ".join(found)
+
+
+def message(result: Mapping[str, Any], *, relations: int, unknown: str) -> str:
+    """One sentence with the figures.
+
+    :param unknown: of :func:`unknown_because`
+    """
     methods = result["methods"]
     if result["bloat_bytes"] is None:
         text = f"The bloat of all {relations:,} relations is unknown"
@@ -466,8 +504,4 @@ def message(result: Mapping[str, Any], *, relations: int) -> str:
         )
     if result["unknown_bytes"]:
         text += f"; unknown for {size(result['unknown_bytes'])}"
-    names = result["unknown"]
-    if names:
-        text += f" ({', '.join(names[:3])}{f' and {len(names) - 3:,} more' if len(names) > 3 else ''})"
-        text += "; ANALYZE them, or grant SELECT on them"
-    return text + "."
+    return f"{text}; unknown {unknown}." if unknown else f"{text}."

@@ -79,6 +79,8 @@ class Table:
     is_ordinary: bool
     #: It has a primary key, or a unique index over columns that are NOT NULL.
     has_key: bool
+    owner: str
+    #: Has the owner's rights.
     is_owner: bool
     #: May VACUUM FULL it: the owner, and since PostgreSQL 17 who has MAINTAIN.
     permitted: bool
@@ -93,6 +95,11 @@ class Table:
         """What a rewrite would win of them, as far as it is known; None where nothing is."""
         known = [part.bloat_bytes for part in (self.heap, self.toast) if part and part.bloat_bytes is not None]
         return sum(known) if known else None
+
+    @property
+    def has_unknown(self) -> bool:
+        """Whether the bloat of the table or of its TOAST table is unknown."""
+        return any(part.bloat_bytes is None for part in (self.heap, self.toast) if part)
 
     @property
     def expected_bytes(self) -> int:
@@ -243,7 +250,7 @@ def candidates(tables: Iterable[Table], *, min_bloat_percent: float, min_size_by
         table
         for table in tables
         if table.size_bytes >= min_size_bytes
-        and (table.bloat_bytes is None or (table.bloat_percent() or 0) >= min_bloat_percent)
+        and (table.has_unknown or (table.bloat_percent() or 0) >= min_bloat_percent)
     ]
 
 
@@ -324,7 +331,7 @@ def _way(table: Table, sample: Sample, ways: Ways, *, min_bloat_percent: float) 
     if truncates:
         return "truncate", "planned", None
     state: State = "no_key" if ways.repack is not None and table.is_ordinary and not table.has_key else "needs_outage"
-    return "none", state, f"{refusal}, and VACUUM FULL needs allow_exclusive_lock and maintenance_until"
+    return "none", state, f"{refusal}. Or allow VACUUM FULL with allow_exclusive_lock and maintenance_until"
 
 
 def _repack_refusal(table: Table, ways: Ways) -> str | None:
@@ -334,9 +341,22 @@ def _repack_refusal(table: Table, ways: Ways) -> str | None:
     if not table.is_ordinary:
         return "pg_repack takes only permanent tables that are no system catalogs"
     if not table.has_key:
-        return "pg_repack needs a primary key, or a unique index over columns that are NOT NULL"
-    if not ways.is_superuser and (ways.repack_needs_superuser or not table.is_owner):
-        return f"pg_repack {ways.repack} needs {'a superuser' if ways.repack_needs_superuser else 'the owner'}"
+        return (
+            "pg_repack needs a primary key, or a unique index over columns that are NOT NULL; give it one, so that it "
+            "can be compacted while everybody works"
+        )
+    if ways.is_superuser:
+        return None
+    if ways.repack_needs_superuser:
+        return (
+            f"pg_repack {ways.repack} works for superusers only; install {'.'.join(map(str, OWNER_VERSION))} or newer "
+            "here and in the database, which works for the owner of the table too"
+        )
+    if not table.is_owner:
+        return (
+            f'pg_repack works for the owner of the table only; GRANT "{table.owner}" TO this user, who may then do '
+            "all that the owner may"
+        )
     return None
 
 

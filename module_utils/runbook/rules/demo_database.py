@@ -11,6 +11,13 @@ What it is made to look like:
 - Rows were updated and deleted all over the tables and vacuumed once in between, so there is free space in the middle
   of tables and indexes (bloat), and dead rows on top of it. Statistics are older than the last changes.
 - ``job_queue`` is the table that everybody has: thousands of rows went through it and hardly any is left.
+- Rights are as in production. ``mental_scribe_owner`` owns the database and all that is in it, and is no superuser;
+  ``mental_scribe_app`` is what the application works as. Row-level security keeps the patients' tables, some of them
+  from their owner too (FORCE). Default privileges open new tables to the application. ``mental_scribe_migrations``
+  may do what the owner may; it logs in where a password for it is given.
+- It has something to find: a foreign key without an index (``conversations.template_id``), an index that nobody uses
+  (``audit_log_ip_idx``), one that another makes superfluous (``sessions_user_id_idx``), and, after :func:`traffic`, a
+  query that is slow for want of the first.
 
 The same scale and seed give the same rows on the same version of PostgreSQL, counted back from the server's clock.
 """
@@ -37,6 +44,21 @@ class Step(NamedTuple):
     label: str
     sql: str
 
+
+#: Who owns everything, and what the application works as. They belong to the whole server, so they may be there.
+OWNER, APPLICATION, MIGRATIONS = "mental_scribe_owner", "mental_scribe_app", "mental_scribe_migrations"
+_ROLES = """
+DO 'BEGIN CREATE ROLE $owner NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END';
+DO 'BEGIN CREATE ROLE $application NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END';
+DO 'BEGIN CREATE ROLE $migrations NOLOGIN IN ROLE $owner; EXCEPTION WHEN duplicate_object THEN NULL; END';
+DO 'BEGIN EXECUTE format(''ALTER DATABASE %I OWNER TO $owner'', current_database()); END';
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+GRANT CREATE ON SCHEMA public TO $owner;
+GRANT USAGE ON SCHEMA public TO $application;
+SET ROLE $owner;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO $application;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO $application;
+"""
 
 _SCHEMA = """
 CREATE TABLE public.plans (
@@ -164,6 +186,8 @@ CREATE INDEX conversations_user_idx ON public.conversations (user_id, updated_at
 CREATE INDEX conversations_updated_at_idx ON public.conversations (updated_at);
 CREATE INDEX conversation_tags_tag_idx ON public.conversation_tags (tag_id);
 CREATE INDEX sessions_user_idx ON public.sessions (user_id);
+CREATE INDEX sessions_user_id_idx ON public.sessions (user_id);
+CREATE INDEX audit_log_ip_idx ON public.audit_log (ip);
 CREATE INDEX sessions_last_seen_at_idx ON public.sessions (last_seen_at);
 CREATE INDEX notes_conversation_idx ON public.notes (conversation_id);
 CREATE INDEX attachments_message_idx ON public.attachments (message_id);
@@ -362,6 +386,32 @@ DROP TABLE pg_temp.clock, pg_temp.hours, pg_temp.prose, pg_temp.noise CASCADE;
 """
 
 
+# The application says in a setting for whom it works. Last of all, because FORCE would hide the rows from their owner,
+# who fills the tables.
+_ME = "current_setting('app.user_id', true)::uuid"
+_MINE = f"conversation_id IN (SELECT id FROM public.conversations WHERE user_id = {_ME})"  # noqa: S608 - words of ours
+_RIGHTS = """
+REVOKE INSERT, UPDATE, DELETE ON public.plans, public.feature_flags, public.audit_log_archive FROM $application;
+REVOKE UPDATE, DELETE ON public.audit_log FROM $application;
+ALTER TABLE public.audit_log ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON public.audit_log FOR SELECT TO $application USING (actor = $me);
+CREATE POLICY write ON public.audit_log FOR INSERT TO $application WITH CHECK (true);
+ALTER TABLE public.audit_log_archive ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON public.audit_log_archive FOR SELECT TO $application USING (actor = $me);
+ALTER TABLE public.profiles ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON public.profiles TO $application USING (user_id = $me);
+ALTER TABLE public.conversations ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON public.conversations TO $application USING (user_id = $me);
+ALTER TABLE public.messages ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON public.messages TO $application USING ($mine);
+ALTER TABLE public.notes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON public.notes TO $application USING ($mine);
+ALTER TABLE public.note_versions ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON public.note_versions TO $application
+  USING (note_id IN (SELECT id FROM public.notes WHERE $mine));
+"""
+
+
 def sizes(scale: float) -> dict[str, int]:
     """Rows to make, by what they are.
 
@@ -400,8 +450,14 @@ def steps(*, scale: float, seed: int) -> list[Step]:
         "fraction": int.from_bytes(digest[:4], "big") / 2**32,
         "days": HISTORY_DAYS,
         "words": _WORDS,
+        "owner": OWNER,
+        "application": APPLICATION,
+        "migrations": MIGRATIONS,
+        "me": _ME,
+        "mine": _MINE,
     }
     sections = {
+        "owner and application": _ROLES,
         "tables": _SCHEMA,
         "texts to draw from": _TOOLS,
         "organisations and users": _PEOPLE,
@@ -411,6 +467,7 @@ def steps(*, scale: float, seed: int) -> list[Step]:
         "keys and indexes": _KEYS,
         "older changes, vacuumed": _EARLIER_CHANGES,
         "newer changes": _LATER_CHANGES,
+        "row-level security": _RIGHTS,
     }
     return [
         Step(label, statement.strip())
@@ -420,6 +477,34 @@ def steps(*, scale: float, seed: int) -> list[Step]:
     ]
 
 
+#: How often the slow query is asked; fewer calls are no habit, and no finding.
+_ASKED = 12
+# Each index that an application needs is used, so that the one which nobody needs stands out.
+_USED = """
+SELECT count(*) FROM public.messages WHERE created_at > now() - interval '1 hour';
+SELECT count(*) FROM public.messages WHERE conversation_id = 7 AND created_at > now() - interval '90 days';
+SELECT count(*) FROM public.audit_log WHERE created_at > now() - interval '1 hour';
+SELECT count(*) FROM public.audit_log
+  WHERE actor = '00000000-0000-0000-0000-000000000000' AND created_at > now() - interval '1 hour';
+SELECT count(*) FROM public.audit_log_archive WHERE created_at > now() - interval '1 hour';
+SELECT count(*) FROM public.conversations WHERE updated_at > now() - interval '1 hour';
+SELECT count(*) FROM public.sessions WHERE last_seen_at > now() - interval '1 hour';
+SELECT count(*) FROM public.notifications WHERE user_id = '00000000-0000-0000-0000-000000000000';
+SELECT count(*) FROM public.webhook_deliveries WHERE webhook_id = 7 AND delivered_at > now() - interval '1 hour'
+"""
+_SLOW = """
+SELECT title, (SELECT max(messages.created_at) FROM public.conversations
+    JOIN public.messages ON messages.conversation_id = conversations.id WHERE conversations.template_id = templates.id)
+  FROM public.templates WHERE id <= 12
+"""
+
+
+def traffic() -> list[Step]:
+    """A day's questions of an application, for the server's counters of queries and indexes."""
+    asked = ["SET enable_seqscan = off", *_USED.strip().split(";\n"), "RESET enable_seqscan", *[_SLOW.strip()] * _ASKED]
+    return [Step("people at work", statement) for statement in asked]
+
+
 def statements(*, scale: float = 1, seed: int = 1) -> list[str]:
     """The SQL of :func:`steps` alone, to be run one after the other on one connection with autocommit."""
     return [step.sql for step in steps(scale=scale, seed=seed)]
@@ -427,4 +512,5 @@ def statements(*, scale: float = 1, seed: int = 1) -> list[str]:
 
 def fingerprint(*, scale: float, seed: int) -> str:
     """Names these very contents: another scale, seed or version of this file gives another."""
-    return hashlib.sha256("\n".join(statements(scale=scale, seed=seed)).encode()).hexdigest()[:16]
+    every = [*statements(scale=scale, seed=seed), *(step.sql for step in traffic())]
+    return hashlib.sha256("\n".join(every).encode()).hexdigest()[:16]

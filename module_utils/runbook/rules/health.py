@@ -260,7 +260,13 @@ def hidden_keys(found_keys: Iterable[Key]) -> list[Unknown]:
     names = [str(key.sequence or f"{key.table}.{key.column}") for key in found_keys if not key.readable]
     if not names:
         return []
-    return [Unknown("key_near_end", f"Their last value is hidden: {some(names)}. GRANT SELECT on them to this user.")]
+    return [
+        Unknown(
+            "key_near_end",
+            f"Their last value is hidden: {some(names)}. Run playbooks/db_roles.yml again, or GRANT SELECT on them to "
+            "this user.",
+        )
+    ]
 
 
 def sessions(server: Server, limits: Limits) -> tuple[list[Finding], list[Unknown]]:

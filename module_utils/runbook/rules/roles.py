@@ -1,10 +1,12 @@
 """Which rights the project's SQL roles have, and no more.
 
 ``runbook_read``
-    Figures: statistics, sizes, the lease. No row of any other table.
+    Figures: statistics, sizes, how full pages are, the last number of each sequence, the lease. No row of any other
+    table.
 ``runbook_maintain``
-    Weekly maintenance: moves audit records to their archive, vacuums and analyzes every table, holds the lease, writes
-    the heartbeat. It reads no table but those it moves rows between, and the project's own.
+    The weekly and monthly work: moves audit records to their archive, vacuums, analyzes and reindexes every table,
+    holds the lease, writes the heartbeat. It reads no table but those it moves rows between, and the project's own.
+    Where row-level security keeps those, a policy of its own opens them to it; it never gets BYPASSRLS.
 ``runbook_backup``
     Reads every table, past row-level security, and holds the lease. It writes to no other table.
 ``runbook_restore``
@@ -12,8 +14,15 @@
 
 They are groups without login; people and bastions log in as members of them.
 
+How full pages are is asked of the extension pgstattuple, which shows no row. The planner's statistics would do too, but
+the server shows them only to those who may read the table, and for whom no row-level security is active.
+
+What is made later is covered too: default privileges of those who own tables give ``runbook_read`` their sequences,
+and ``runbook_maintain`` their schemas.
+
 Before PostgreSQL 17 only the owner of a table may vacuum it. So there ``runbook_maintain`` becomes a member of the
-owners, and may do all that they may: the reason to upgrade. It never becomes a member of a superuser.
+owners, and may do all that they may: the reason to upgrade. It never becomes a member of a superuser. From 17 on it is
+a member of pg_maintain; where nobody may grant that, as on a managed platform, it gets MAINTAIN on each table.
 """
 
 from __future__ import annotations
@@ -33,6 +42,8 @@ GROUPS = (READ, MAINTAIN, BACKUP, RESTORE)
 HAS_MAINTAIN = 170000
 #: First server version with the role pg_read_all_data.
 HAS_READ_ALL = 140000
+#: First server version where who makes a role becomes a member of it, unless he is a superuser.
+MAKER_JOINS = 160000
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,16 @@ class Grant:
     kind: Literal["DATABASE", "SCHEMA", "TABLE"]
     #: One part for a database or schema, two for a table.
     name: tuple[str, ...]
+    grantee: str
+
+
+@dataclass(frozen=True)
+class Default:
+    """What one role's later objects of one kind grant, as ALTER DEFAULT PRIVILEGES takes it."""
+
+    owner: str
+    privilege: str
+    kind: Literal["TABLES", "SEQUENCES", "SCHEMAS"]
     grantee: str
 
 
@@ -60,22 +81,63 @@ class Owner:
 
     name: str
     superuser: bool
+    #: It is ``runbook_maintain`` or a member of it, so ``runbook_maintain`` cannot become a member of it.
+    ours: bool = False
+    #: Who makes the roles may set its default privileges.
+    obeys: bool = True
 
 
-def memberships(server_version: int, owners: Iterable[Owner]) -> list[Membership]:
+@dataclass(frozen=True)
+class Admin:
+    """Who makes the roles."""
+
+    name: str
+    superuser: bool
+    #: May grant pg_maintain.
+    grants_maintain: bool = True
+
+
+@dataclass(frozen=True)
+class User:
+    """A role that is there already."""
+
+    name: str
+    superuser: bool
+    login: bool
+    createdb: bool
+    inherit: bool
+    bypassrls: bool
+    #: Attributes that no user of the project needs.
+    extra: tuple[str, ...] = ()
+    #: Why nobody can log in as it, though it may; empty where one can.
+    shut: str = ""
+
+
+def joins(owner: Owner, *, server_version: int, admin: Admin) -> bool:
+    """Whether ``runbook_maintain`` can become a member of an owner of tables.
+
+    A superuser's rights are no limits. A role cannot become a member of its own member: neither of a user of the
+    project that owns tables, nor, from 16 on, of the owner that makes ``runbook_maintain`` itself.
+    """
+    makes_it = owner.name == admin.name and server_version >= MAKER_JOINS
+    return not owner.superuser and not owner.ours and not makes_it
+
+
+def memberships(server_version: int, owners: Iterable[Owner], admin: Admin) -> list[Membership]:
     """Who belongs to what, without the login users."""
     wanted = [
-        # Replication lag and the progress of others are shown to members of this role only.
-        Membership("pg_read_all_stats", READ),
+        # Replication lag and the progress of others are shown to its members only; it may measure pages, too.
+        Membership("pg_monitor", READ),
         Membership(READ, MAINTAIN),
         Membership(READ, BACKUP),
         Membership("pg_signal_backend", RESTORE),
     ]
     if server_version >= HAS_READ_ALL:
         wanted.append(Membership("pg_read_all_data", BACKUP))
-    if server_version >= HAS_MAINTAIN:
-        return [*wanted, Membership("pg_maintain", MAINTAIN)]
-    return wanted + [Membership(owner.name, MAINTAIN) for owner in owners if not owner.superuser]
+    if server_version < HAS_MAINTAIN:
+        joined = (owner for owner in owners if joins(owner, server_version=server_version, admin=admin))
+        return wanted + [Membership(owner.name, MAINTAIN) for owner in joined]
+    return [*wanted, Membership("pg_maintain", MAINTAIN)] if admin.grants_maintain else wanted
 
 
 #: The project's own tables, in schema ``runbook``.
@@ -109,7 +171,33 @@ def grants(
     return wanted
 
 
-def warnings(server_version: int, owners: Iterable[Owner]) -> list[str]:
+def defaults(server_version: int, owners: Iterable[Owner], admin: Admin) -> list[Default]:
+    """Rights on what the owners of tables make later."""
+    wanted = []
+    for owner in owners:
+        if not owner.obeys or owner.ours:
+            continue
+        wanted += [Default(owner.name, "SELECT", "SEQUENCES", READ), Default(owner.name, "USAGE", "SCHEMAS", MAINTAIN)]
+        if server_version >= HAS_MAINTAIN and not admin.grants_maintain:
+            wanted.append(Default(owner.name, "MAINTAIN", "TABLES", MAINTAIN))
+    return wanted
+
+
+def maintained(
+    server_version: int, tables: Iterable[tuple[QualifiedName, bool]], admin: Admin
+) -> tuple[list[Grant], list[str]]:
+    """MAINTAIN on each table, where pg_maintain cannot be granted; and the tables on which this user may not grant it.
+
+    :param tables: name, and whether this user has the owner's rights
+    """
+    if server_version < HAS_MAINTAIN or admin.grants_maintain:
+        return [], []
+    known = list(tables)
+    given = [Grant(("MAINTAIN",), "TABLE", tuple(name), MAINTAIN) for name, owned in known if owned]
+    return given, [str(name) for name, owned in known if not owned]
+
+
+def warnings(server_version: int, owners: Iterable[Owner], admin: Admin) -> list[str]:
     """What the person who sets up the roles should know."""
     if server_version >= HAS_MAINTAIN:
         return []
@@ -126,9 +214,52 @@ def warnings(server_version: int, owners: Iterable[Owner]) -> list[str]:
                 f"PostgreSQL {major} lets only owners vacuum, and {owner.name} is a superuser, so {MAINTAIN} does not "
                 "join it and cannot vacuum its tables; give them to a role that is none, or upgrade to 17."
             )
+        elif owner.ours:
+            found.append(
+                f"PostgreSQL {major} lets only owners vacuum, and tables belong to {owner.name}, which is a member of "
+                f"{MAINTAIN}, so only that user itself can vacuum them; give them to the application's owner with "
+                "ALTER TABLE … OWNER TO, or upgrade to 17."
+            )
+        elif not joins(owner, server_version=server_version, admin=admin):
+            found.append(
+                f"PostgreSQL {major} lets only owners vacuum, and {owner.name}, who makes {MAINTAIN}, is by that a "
+                f"member of it, so that {MAINTAIN} cannot join it and cannot vacuum its tables; run this playbook as a "
+                "superuser or as another role with CREATEROLE, or upgrade to 17."
+            )
         else:
             found.append(
                 f"PostgreSQL {major} lets only owners vacuum, so {MAINTAIN} is now a member of {owner.name} and may do "
                 "all that this role may; from 17 on it needs no more than pg_maintain."
             )
+    return found
+
+
+def attributes(user: User, *, role: str) -> list[str]:
+    """Attributes that a login user lacks, as ALTER ROLE takes them; not BYPASSRLS, which not everybody may give.
+
+    >>> attributes(User("x", superuser=False, login=False, createdb=False, inherit=True, bypassrls=False), role="read")
+    ['LOGIN']
+    """
+    return [
+        *([] if user.login else ["LOGIN"]),
+        *(["CREATEDB"] if role == "restore" and not user.createdb else []),
+    ]
+
+
+def oddities(user: User, *, role: str) -> list[str]:
+    """What a user who was there already has beyond what its group needs, or cannot log in for."""
+    extra = [
+        *user.extra,
+        *(["CREATEDB"] if user.createdb and role != "restore" else []),
+        *(["BYPASSRLS"] if user.bypassrls and role != "backup" else []),
+    ]
+    found = []
+    if extra:
+        undone = " ".join(f"NO{each}" for each in extra)
+        found.append(
+            f"User {user.name} was there before, with {' and '.join(extra)}, which the project does not need; "
+            f'ALTER ROLE "{user.name}" {undone} takes that away.'
+        )
+    if user.shut:
+        found.append(f"Nobody can log in as {user.name}: {user.shut}.")
     return found

@@ -258,8 +258,8 @@ def _demanded(
     refused = sorted(str(by_oid[oid].name) for oid in found if not by_oid[oid].permitted)
     if refused:
         raise RunbookError(
-            f"tables: this user may not vacuum {some(refused)}; connect as the owner of the table or of the database, "
-            "or grant MAINTAIN (PostgreSQL 17 and later)."
+            f"tables: this user may not vacuum {some(refused)}; run playbooks/db_roles.yml again, which gives "
+            "runbook_maintain that right, or connect as the owner of the table."
         )
     return found
 
