@@ -13,6 +13,11 @@ options:
       - Reference of the project, twenty lower-case letters.
     type: str
     required: true
+  project_name:
+    description:
+      - Name of the project that is meant. Another project that answers is refused, and an empty name with the name that
+        was found. Left out, nobody looks which project it is.
+    type: str
   access_token:
     description:
       - Token of the Management API. Keep it in Ansible Vault.

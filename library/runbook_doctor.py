@@ -423,7 +423,10 @@ class Doctor:
             lacks += driver.may_archive(session, *pair)
         if "heartbeat.yml" in playbooks:
             lacks += driver.may_beat(session, QualifiedName("runbook", "heartbeat"))
-        return lacks, "Run playbooks/db_roles.yml, and log in as a member of runbook_maintain."
+        cure = "Run playbooks/db_roles.yml, and log in as a member of runbook_maintain."
+        if tables and driver.only_superusers_vacuum(session):
+            cure += " Before PostgreSQL 17 nobody else vacuums a superuser's tables: give them to another role."
+        return lacks, cure
 
     def back_up(self, session: postgres.Session, _playbooks: list[str]) -> tuple[list[str], str]:
         """Lease, and every row of every table."""
@@ -481,12 +484,9 @@ class Doctor:
             ca_cert=None,
             timeout_s=10,
         )
-        name = str((api.project() or {}).get("name"))
-        if name != part.get("project_name"):
-            says = f"The project is called {name!r}; pin that in supabase_project_name if it is the one that is meant."
-            found.append(Check("supabase", BREACH, says))
-        else:
-            found.append(Check("supabase", OK, f"Project {name}."))
+        project = supabase_rules.parse_project(api.project())
+        says = supabase_rules.check_identity(project, ref=part["project_ref"], name=part.get("project_name") or "")
+        found.append(Check("supabase", OK, says))
 
     def services(self) -> list[Check]:
         """Servers, buckets and services, all at once."""

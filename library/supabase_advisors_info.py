@@ -125,6 +125,8 @@ def core(context: Context) -> dict[str, Any]:
         ca_cert=params["ca_cert"],
         timeout_s=params["timeout_s"],
     )
+    if params["project_name"] is not None:
+        rules.check_identity(rules.parse_project(api.project()), ref=params["project_ref"], name=params["project_name"])
     lints = [
         lint
         for category in dict.fromkeys(params["categories"])

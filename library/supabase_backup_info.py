@@ -120,6 +120,8 @@ def core(context: Context) -> dict[str, Any]:
         timeout_s=params["timeout_s"],
     )
     project = rules.parse_project(api.project())
+    if params["project_name"] is not None:
+        rules.check_identity(project, ref=params["project_ref"], name=params["project_name"])
     backups = rules.parse_backups(api.backups())
     now = datetime.now(UTC)
     checks = rules.judge(

@@ -185,7 +185,12 @@ def test_supabase_s_advisors_are_merged_in_and_what_is_missing_is_red(database: 
     with FakeSupabase() as api:
         api.lints = [lint("no_primary_key", table="letters")]
         project = Project.for_database(
-            tmp_path, database, supabase_project_ref=REF, supabase_access_token=TOKEN, supabase_api_url=api.url
+            tmp_path,
+            database,
+            supabase_project_ref=REF,
+            supabase_project_name="mental-scribe",
+            supabase_access_token=TOKEN,
+            supabase_api_url=api.url,
         )
         ended = review(project)
     assert "supabase:no_primary_key_public_letters" in found(ended)

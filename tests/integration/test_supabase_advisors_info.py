@@ -27,6 +27,13 @@ def ask(api: FakeSupabase, *, check: bool = False, **options: Any) -> Outcome:
     return run_module("supabase_advisors_info", common | options, check=check)
 
 
+def test_another_project_is_asked_nothing(api):
+    outcome = ask(api, project_name="another")
+    assert outcome.failed
+    assert "the inventory means project 'another'" in outcome.result["msg"]
+    assert not ask(api, project_name="mental-scribe").failed
+
+
 def test_lints_are_findings_the_worst_first(api):
     api.lints = [
         lint("unused_index", level="INFO"),

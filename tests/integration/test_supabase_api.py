@@ -29,6 +29,14 @@ def info(api: FakeSupabase, **options: Any) -> Outcome:
     )
 
 
+def test_backups_of_another_project_are_not_judged(api):
+    assert "pin it: supabase_project_name: 'mental-scribe'" in info(api, project_name="").result["msg"]
+    other = info(api, project_name="another")
+    assert other.failed
+    assert "the inventory means project 'another'" in other.result["msg"]
+    assert "checks" not in other.result
+
+
 def restore(api: FakeSupabase, *, check: bool = False, **options: Any) -> Outcome:
     """Restore to ten minutes ago, unless the options say otherwise."""
     common = {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.drivers import lease, roles, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.roles import HAS_MAINTAIN
 
 if TYPE_CHECKING:
     from ansible.module_utils.runbook.drivers.postgres import Session
@@ -44,6 +45,11 @@ def may_maintain(session: Session) -> tuple[list[str], list[str]]:
         if not table.permitted and not table.name.schema.startswith("pg_") and table.name.schema != "information_schema"
     ]
     return _lease(session), tables
+
+
+def only_superusers_vacuum(session: Session) -> bool:
+    """Whether there are tables that no right lets anybody else vacuum."""
+    return session.server_version < HAS_MAINTAIN and any(owner.superuser for owner in roles.owners(session))
 
 
 def may_archive(session: Session, source: QualifiedName, archive: QualifiedName) -> list[str]:

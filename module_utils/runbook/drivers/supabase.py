@@ -18,6 +18,7 @@ def argument_spec() -> dict[str, Any]:
     """Options that every Supabase module shares; documented in ``doc_fragments/runbook_supabase.py``."""
     return {
         "project_ref": {"type": "str", "required": True},
+        "project_name": {"type": "str"},
         "access_token": {"type": "str", "required": True, "no_log": True},
         "api_url": {"type": "str", "default": API_URL},
         "ca_cert": {"type": "path"},
