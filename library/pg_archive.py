@@ -377,7 +377,7 @@ def prepare(context: Context, session: postgres.Session, cutoff: datetime) -> Jo
         raise RunbookError(f"source: there is no table {source_name} in database {database!r}; check its name.")
     archive = catalog.read_table(session, archive_name, event="INSERT")
     schema = catalog.read_schema(session, archive_name.schema)
-    rules.refuse(source, archive, schema, archive_name, column_name, params["allow_triggers"])
+    rules.refuse(source, archive, schema, archive_name, column_name)
     if archive is not None:
         caution = archive_access.unreadable(require_closed(session, source_name, archive_name))
         if caution:
@@ -392,6 +392,7 @@ def prepare(context: Context, session: postgres.Session, cutoff: datetime) -> Jo
         source = replace(source, partitions=catalog.read_partitions(session, source, column, cutoff))
     way = rules.route(source, archive, column_name, session.server_version)
     if way.strategy == "rows":
+        rules.refuse_triggers(source, archive, params["allow_triggers"])
         driver.require_deletable(session, source)
     else:
         beside = source_name if archive is None else archive_name

@@ -402,6 +402,13 @@ def test_archive_without_key_gets_one(table):
     assert counts(table) == (500, 3000)
 
 
+def test_an_archive_whose_key_may_be_null_gets_one_index(table):
+    table.run(KEPT.replace("id bigint PRIMARY KEY", "id bigint"))
+    assert done(archive(table))["plan"]["make_key"]
+    table.run(rows(10, days=95))
+    assert not done(archive(table))["plan"]["make_key"]
+
+
 def test_archive_that_holds_doubles_is_refused(table):
     table.run("CREATE TABLE public.audit_log_archive (LIKE public.audit_log)")
     table.run(*["INSERT INTO public.audit_log_archive SELECT * FROM public.audit_log WHERE id = 1"] * 2)
@@ -659,7 +666,10 @@ def test_what_is_tied_to_the_table_above_is_refused(database):
 
 def test_a_trigger_of_a_partition_is_refused(database):
     parted(database)
-    database.run("CREATE TABLE public.evidence AS SELECT id FROM public.audit_log")
+    database.run(
+        "CREATE TABLE public.audit_log_archive (LIKE public.audit_log, PRIMARY KEY (id, created_at))",
+        "CREATE TABLE public.evidence AS SELECT id FROM public.audit_log",
+    )
     purge = "DELETE FROM public.evidence WHERE id = OLD.id; RETURN OLD;"
     database.run(trigger("purge", purge, "AFTER DELETE", table="public.audit_log_p0"))
     refused(archive(database), "purge of public.audit_log_p0", "allow_triggers")
@@ -673,6 +683,10 @@ def test_a_trigger_of_a_partition_is_refused(database):
     assert not archive(database, check=True).failed
     database.run("CREATE TRIGGER whole AFTER DELETE ON public.audit_log EXECUTE FUNCTION public.purge()")
     refused(archive(database), "triggers (whole)")
+    # A partition that is moved whole fires none.
+    database.run("DROP TABLE public.audit_log_archive")
+    assert len(done(archive(database))["detached_partitions"]) == 3
+    assert database.one("SELECT count(*) FROM public.evidence") == 4320
 
 
 def test_what_is_tied_to_the_archive_is_refused(table):

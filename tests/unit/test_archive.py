@@ -23,7 +23,7 @@ def column(name, type_="bigint", **more: Any):
 
 
 COLUMNS = (column("id", not_null=True), column("created_at", TIME, not_null=True), column("body", "jsonb"))
-KEY = rules.Index("audit_log_pkey", ("id",), is_key=True, primary=True, ordered=True, signature="pk")
+KEY = rules.Index("audit_log_pkey", ("id",), unique=True, is_key=True, primary=True, ordered=True, signature="pk")
 TIME_INDEX = rules.Index("audit_log_created_at_idx", ("created_at",), ordered=True, signature="time")
 PLAIN = rules.Table(SOURCE, "r", COLUMNS, (KEY, TIME_INDEX))
 KEPT = rules.Table(ARCHIVE, "r", (*COLUMNS, column("archived_at", TIME)), (KEY,))
@@ -91,7 +91,6 @@ def test_source_is_refused(change, word):
         ({"foreign_partitions": ("public.far",)}, "public.far"),
         ({"vanishing": (rules.ForeignKey("fk", "public.users", "CASCADE"),)}, "fk to public.users ON DELETE CASCADE"),
         ({"publications": (rules.Publication("out", inserts=True, deletes=False),)}, "out would publish"),
-        ({"triggers": (rules.Trigger("t", "public.leaf"),)}, "(t of public.leaf)"),
         ({"persistence": "u"}, "SET LOGGED"),
         ({"rules": ("hush",)}, "(hush)"),
         ({"row_security": True}, "BYPASSRLS"),
@@ -110,13 +109,19 @@ def test_archive_is_refused(change, word):
 
 
 def test_triggers_that_somebody_looked_at_may_fire():
-    source = replace(PLAIN, triggers=(rules.Trigger("t1", before_row=True),))
-    assert "(t1)" in refused(source=source)
-    rules.refuse(source, KEPT, THERE, ARCHIVE, "created_at", ["t1"])
-    rules.refuse(source, None, THERE, ARCHIVE, "created_at", ["t1"])
+    source = replace(PLAIN, triggers=(rules.Trigger("t1", "public.leaf", before_row=True),))
+    with pytest.raises(RunbookError, match=r"source: .*\(t1 of public\.leaf\).*allow_triggers"):
+        rules.refuse_triggers(source, None)
+    rules.refuse_triggers(source, KEPT, ["t1"])
     archive = replace(KEPT, triggers=(rules.Trigger("t2"), rules.Trigger("t3", before_row=True)))
-    assert "(t2)" in refused(archive=archive)
-    rules.refuse(PLAIN, archive, THERE, ARCHIVE, "created_at", ["t2"])
+    with pytest.raises(RunbookError, match=r"archive: .*\(t2\).*allow_triggers"):
+        rules.refuse_triggers(PLAIN, archive)
+    rules.refuse_triggers(PLAIN, archive, ["t2"])
+
+
+def test_a_unique_index_that_lets_nulls_in_is_key_enough_for_an_archive():
+    archive = replace(KEPT, indexes=(replace(KEY, is_key=False),))
+    assert not make(archive=archive).make_key
 
 
 def test_an_archive_is_published_no_further_than_its_source():
@@ -130,7 +135,13 @@ def test_an_archive_is_published_no_further_than_its_source():
     source = replace(PLAIN, publications=published())
     rules.refuse(source, archive, THERE, ARCHIVE, "created_at")
     rules.refuse(source, None, schema, ARCHIVE, "created_at")
-    assert "subscribers are told of every row" in make(source).warnings[0]
+    plan = make(source)
+    assert "subscribers are told of every row" in plan.warnings[0]
+    assert "subscribers of out delete the same rows" in rules.describe(plan, source, ARCHIVE)
+    tally = rules.Tally(moved=5, batches=1, remaining=0)
+    assert "subscribers of out were told to delete them too; 0 remain" in rules.sentence(
+        tally, plan, source, ARCHIVE, 1.0
+    )
 
 
 def test_a_difference_names_columns_and_the_cure():
@@ -193,7 +204,7 @@ def test_what_a_platform_keeps_for_itself_is_left_to_it():
 
 
 def test_key_prefers_the_primary_key():
-    unique = rules.Index("a_unique", ("code",), is_key=True)
+    unique = rules.Index("a_unique", ("code",), unique=True, is_key=True)
     assert replace(PLAIN, indexes=(unique, KEY)).key == ("id",)
     assert replace(PLAIN, indexes=(unique,)).key == ("code",)
     assert replace(PLAIN, indexes=(TIME_INDEX,)).key == ()

@@ -260,10 +260,10 @@ def _indexes(session: Session, oid: int) -> tuple[Index, ...]:
     rows = session.query(
         f"""
         SELECT c.relname, i.indisprimary, am.amname = 'btree' AND i.indpred IS NULL AS ordered,
-               i.indisunique AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
-                 AND NOT EXISTS (SELECT FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (number, place)
+               i.indisunique AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL AS is_unique,
+               NOT EXISTS (SELECT FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (number, place)
                      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
-                    WHERE k.place <= i.indnkeyatts AND NOT a.attnotnull) AS is_key,
+                    WHERE k.place <= i.indnkeyatts AND NOT a.attnotnull) AS never_null,
                (SELECT array_agg(coalesce(a.attname::text, '') ORDER BY k.place)
                   FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (number, place)
                   LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number AND a.attnum > 0
@@ -278,7 +278,8 @@ def _indexes(session: Session, oid: int) -> tuple[Index, ...]:
         Index(
             name=row["relname"],
             columns=tuple(row["columns"]),
-            is_key=row["is_key"],
+            unique=row["is_unique"],
+            is_key=row["is_unique"] and row["never_null"],
             primary=row["indisprimary"],
             ordered=row["ordered"],
             signature=row["signature"],

@@ -53,7 +53,9 @@ class Index:
 
     name: str
     columns: tuple[str, ...]
-    #: Identifies a row for certain: unique, at once, of all rows, over columns that are never null.
+    #: Unique, at once, of all rows.
+    unique: bool = False
+    #: Identifies a row for certain: unique, over columns that are never null.
     is_key: bool = False
     primary: bool = False
     #: A btree over all rows, so rows can be read in its order.
@@ -204,8 +206,8 @@ class Table:
         return keys[0].columns if keys else ()
 
     def has_key_on(self, columns: Sequence[str]) -> bool:
-        """Whether a unique index stands over just these columns, in any order."""
-        return any(index.is_key and sorted(index.columns) == sorted(columns) for index in self.indexes)
+        """Whether a unique index stands over just these columns, in any order; that of an archive may let nulls in."""
+        return any(index.unique and sorted(index.columns) == sorted(columns) for index in self.indexes)
 
     def ordered_by(self, column: str) -> bool:
         """Whether an index gives the rows in the order of ``column``."""
@@ -233,11 +235,9 @@ def refuse(
     schema: Schema,
     archive_name: QualifiedName,
     column: str,
-    allow_triggers: Sequence[str] = (),
 ) -> None:
     """Refuse what must not be moved, before anything is.
 
-    :param allow_triggers: names of triggers that somebody has looked at, and that may fire
     :raises RunbookError: one sentence that names what was found, and the cure
     """
     found = _refuse_managed(source, schema, archive_name) or _refuse_source(source, column)
@@ -245,28 +245,31 @@ def refuse(
         found = _refuse_making(source, schema, archive_name)
     elif found is None and archive is not None:
         found = _refuse_archive(source, archive) or _refuse_drift(source, archive)
-    found = found or _refuse_triggers(source, archive, allow_triggers)
     if found is not None:
         raise RunbookError(found)
 
 
-def _refuse_triggers(source: Table, archive: Table | None, allowed: Sequence[str]) -> str | None:
-    """Refuse triggers whose work is not seen by comparing rows: they may do anything to anything."""
+def refuse_triggers(source: Table, archive: Table | None, allowed: Sequence[str] = ()) -> None:
+    """Refuse triggers whose work is not seen by comparing rows: they may do anything to anything.
+
+    They fire where rows are moved one by one; a partition that is moved whole fires none.
+
+    :param allowed: names of triggers that somebody has looked at, and that may fire
+    :raises RunbookError: others would fire
+    """
     unseen = [each for each in source.triggers if each.name not in allowed]
     if unseen:
-        return (
-            f"source: taking rows out of {source.name} fires triggers ({_names(unseen)}), and "
-            "what they do elsewhere is not seen here; look at them, then name them in allow_triggers or disable them."
+        raise RunbookError(
+            f"source: taking rows out of {source.name} fires triggers ({_names(unseen)}), and what they do elsewhere "
+            "is not seen here; look at them, then name them in allow_triggers or disable them."
         )
     after = [each for each in archive.triggers if not each.before_row] if archive else []
     unseen = [each for each in after if each.name not in allowed]
     if archive and unseen:
-        return (
-            f"archive: rows put into {archive.name} fire triggers ({_names(unseen)}) once they "
-            "are stored, and what they do then is not seen here; look at them, then name them in allow_triggers or "
-            "disable them."
+        raise RunbookError(
+            f"archive: rows put into {archive.name} fire triggers ({_names(unseen)}) once they are stored, and what "
+            "they do then is not seen here; look at them, then name them in allow_triggers or disable them."
         )
-    return None
 
 
 def _refuse_managed(source: Table, schema: Schema, archive: QualifiedName) -> str | None:
@@ -458,20 +461,25 @@ def _typed(column: Column, other: Column) -> str:
     return column.type
 
 
-def cautions(source: Table, archive: Table | None, column: str, null_rows: int) -> list[str]:
+def told_of_deletes(source: Table) -> list[str]:
+    """Publications whose subscribers are told of each row that is deleted from the source, and delete it too."""
+    return [each.name for each in source.publications if each.deletes]
+
+
+def cautions(source: Table, archive: Table | None, way: Route, null_rows: int) -> list[str]:
     """What is allowed, and what the person on duty should still know."""
     said: list[str] = []
-    if source.triggers:
+    if way.walk and source.triggers:
         said.append(
             f"{source.name} has triggers ({_names(source.triggers)}) that fire on the rows taken "
             "out of it; a row that they keep is left where it is."
         )
-    if archive and archive.triggers:
+    if way.walk and archive and archive.triggers:
         said.append(
             f"{archive.name} has triggers ({_names(archive.triggers)}) that fire on the rows put "
             "into it; a batch of which they drop or change a row is rolled back."
         )
-    telling = _names([each.name for each in source.publications if each.deletes])
+    telling = _names(told_of_deletes(source))
     if telling:
         said.append(
             f"{source.name} is published by {telling}: subscribers are told of every row that is deleted from it, and "
@@ -484,7 +492,7 @@ def cautions(source: Table, archive: Table | None, column: str, null_rows: int) 
             "so rows that the archive already holds cannot be told; moves themselves neither lose nor double a row."
         )
     if null_rows:
-        said.append(f"{count(null_rows, 'row')} of {source.name} have no {column}; they are never moved.")
+        said.append(f"{count(null_rows, 'row')} of {source.name} have no {way.column}; they are never moved.")
     return said
 
 
@@ -637,7 +645,7 @@ def plan(
             "allowed; check older_than_days, and raise max_rows if so many are meant."
         )
     work = bool(partitions) if way.strategy == "partitions" else rows > 0
-    said = cautions(source, archive, way.column, counted.null_rows)
+    said = cautions(source, archive, way, counted.null_rows)
     return Plan(
         strategy=way.strategy if work else "nothing",
         walk=way.walk if work else "",
@@ -670,6 +678,8 @@ def describe(plan: Plan, source: Table, archive: QualifiedName) -> str:
             "": "as whole partitions:",
         }
         lines.append(way[plan.walk])
+        if plan.walk and told_of_deletes(source):
+            lines.append(f"subscribers of {_names(told_of_deletes(source))} delete the same rows")
         for partition in plan.partitions:
             left = f", without its {partition.brought}" if str(partition.brought or "") else ""
             lines.append(f"  {partition.name}: {count(partition.rows, 'row')}{left}")
@@ -753,6 +763,8 @@ def sentence(tally: Tally, plan: Plan, source: Table, archive: QualifiedName, se
         said += f", as {len(tally.partitions)} whole partitions"
     if tally.already:
         said += f"; {tally.already:,} more were in the archive already"
+    if tally.batches and not tally.partitions and told_of_deletes(source):
+        said += f"; subscribers of {_names(told_of_deletes(source))} were told to delete them too"
     left = "how many remain could not be counted" if tally.remaining is None else f"{tally.remaining:,} remain"
     if tally.remaining and tally.remaining == plan.staying_rows:
         left += " until their whole partition is old"
