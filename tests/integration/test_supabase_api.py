@@ -184,7 +184,7 @@ def test_restore_of_a_backup(api):
         ({"backup_id": 3}, "name exactly one of them"),
         ({"recovery_time": "2020-01-01T00:00:00Z"}, "name one between"),
         ({"recovery_time": "2036-01-01T00:00:00Z"}, "is still to come"),
-        ({"recovery_time": "2026-01-01T00:00:00"}, "add Z for UTC"),
+        ({"recovery_time": "2026-01-01T00:00:00"}, "in which time zone"),
         ({"poll_s": 0}, "poll_s: 0"),
         ({"project_ref": "../x"}, "twenty lower-case letters"),
     ],

@@ -145,9 +145,11 @@ def test_a_partitioned_index_is_unused_if_all_of_its_parts_are():
 # --- duplicate and redundant ------------------------------------------------------------------------------------------
 
 
-def test_of_two_equal_ones_the_later_name_is_a_duplicate():
+def test_of_two_equal_ones_the_longer_or_later_name_is_a_duplicate():
     found, _ = judged(catalog(index(2, "i", "1 2", **USED), index(3, "j", "1 2")))
     assert found == {"duplicate_index:public.t.j": ('DROP INDEX CONCURRENTLY "public"."j"',)}
+    found, _ = judged(catalog(index(2, "i_copy", "1 2", **USED), index(3, "i_key", "1 2", **USED)))
+    assert list(found) == ["duplicate_index:public.t.i_copy"]
 
 
 def test_ids_depend_on_names_alone():

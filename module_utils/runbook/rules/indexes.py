@@ -266,7 +266,8 @@ def duplicates(indexes: Indexes, quote: Quote) -> list[Finding]:
                     not one.is_replica_identity,
                     one.constraint is None,
                     not one.is_unique,
-                    # Not by OID, which a restore changes.
+                    # Not by OID, which a restore changes; a copy often bears the longer name.
+                    len(one.name.name),
                     one.name,
                 ),
             )
