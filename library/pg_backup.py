@@ -335,6 +335,7 @@ class Backup:
         self.id = ""
         self.home = manifests.database_folder(self.params["prefix"], self.target.database)
         self.client = driver.find_client(self.params["bindir"], session.server_version)
+        self.environ = driver.environment(session.target, session.tool_options())
         rules.check_client(self.client.major, session.server_version, bindir=str(self.client.bindir))
         self.method = hashes.method(session.server_version)
         self.encryption = s3.server_side_encryption(self.params["server_side_encryption"], self.params["kms_key_id"])
@@ -397,7 +398,7 @@ class Backup:
         def explain(_first_word: str, code: int | None, said: str) -> str:
             return rules.explain_tool("pg_dumpall" if part.what == "globals" else "pg_dump", code, said)
 
-        output = stream.Output(self.programs, part.words, explain=explain, env=driver.environment(self.target))
+        output = stream.Output(self.programs, part.words, explain=explain, env=self.environ)
         self.dumped[part.what, part.stream] = output
         source = stream.compressed(output, self.settings.compression_level)
         if self.settings.encryption != "none":

@@ -556,6 +556,7 @@ def backup(context: Context, engine: driver.Engine) -> dict[str, Any]:
         engine.store.require_environment(params["environment"])
         require_identity(engine, facts["system_identifier"])
         archiver = driver.read_archiver(session)
+        options = session.tool_options(search_path="pg_catalog")
     if archiver.archive_mode == "off" or archiver.failing():
         found = rules.judge_archiver(archiver, limits(params))
         raise RunbookError(f"A base backup needs the WAL that is written meanwhile. {found.msg}")
@@ -567,7 +568,9 @@ def backup(context: Context, engine: driver.Engine) -> dict[str, Any]:
             "msg": f"Would make a base backup of {facts['system_identifier']} in {engine.store.url(engine.root)}.",
         }  # fmt: skip
     begun = time.monotonic()
-    engine.make_backup(postgres.Target.from_params(params), jobs=params["jobs"], deadline_s=params["deadline_s"])
+    engine.make_backup(
+        postgres.Target.from_params(params), options, jobs=params["jobs"], deadline_s=params["deadline_s"]
+    )
     took_s = time.monotonic() - begun
     before = {str(each["backup_id"]) for each in listed}
     made = [backup for backup in map(rules.parse_backup, engine.backups()) if backup and backup.backup_id not in before]

@@ -483,7 +483,7 @@ class Restore:
 
     def __init__(
         self, context: Context, store: s3.Store, plan: rules.Plan, *, server: rules.Server, evidence: Evidence,
-        watch: driver.Watch,
+        watch: driver.Watch, options: str,
     ) -> None:  # fmt: skip
         self.context = context
         self.params = context.params
@@ -508,7 +508,7 @@ class Restore:
             folder=self.client,
             client_version=clients[self.client],
             server_version=server.version,
-            memory_mb=driver.MAINTENANCE_MEMORY_MB,
+            options=options,
             errors=lambda said: rules.said_errors(said) or managed.said_errors(said),
         )
         self.marker = Marker(
@@ -1032,7 +1032,10 @@ def into_project(
         wrong = rules.wrong_objects(manifest, driver.sizes(store, manifest))
         if wrong:
             raise RunbookError(f"The backup {store.url(folder)} is damaged: {'; '.join(wrong)}; take another one.")
-        restore = IntoProject(context, store, plan, server=server, evidence=evidence, watch=watch, project_found=found)
+        restore = IntoProject(
+            context, store, plan, server=server, evidence=evidence, watch=watch, project_found=found,
+            options=session.tool_options(**driver.FILLING),
+        )  # fmt: skip
         watch.lap("check")
         if context.check_mode or plan.done_at:
             return restore.tell(session)
@@ -1086,7 +1089,10 @@ def core(context: Context) -> dict[str, Any]:
                 error.message += evidence.write_failure(error.message, is_damaged=is_damaged)
                 error.context |= {"changed": evidence.key is not None, "proof_key": evidence.key}
             raise
-        restore = Restore(context, store, plan, server=server, evidence=evidence, watch=watch)
+        restore = Restore(
+            context, store, plan, server=server, evidence=evidence, watch=watch,
+            options=session.tool_options(**driver.FILLING),
+        )  # fmt: skip
         watch.lap("check")
         if context.check_mode or plan.done_at:
             return restore.tell(session)

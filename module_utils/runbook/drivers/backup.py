@@ -119,16 +119,19 @@ def connection_words(target: Target) -> list[str]:
         "keepalives_count": 3,
         "application_name": f"{postgres.APPLICATION_NAME} pg_dump",
     }
-    more = {name: value for name, value in target.extra if name != "sslpassword"}
+    more = {name: value for name, value in target.extra if name not in {"sslpassword", "options"}}
     given = {name: value for name, value in (parameters | more).items() if value is not None}
     return ["--dbname", str(psycopg2.extensions.make_dsn(**given)), "--no-password"]
 
 
-def environment(target: Target) -> dict[str, str]:
-    """The environment of pg_dump: this process's without PostgreSQL's variables, and the password."""
+def environment(target: Target, options: str) -> dict[str, str]:
+    """The environment of pg_dump: this process's without PostgreSQL's variables, and the password.
+
+    :param options: the settings of its session, of :meth:`Session.tool_options`
+    """
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    secret = {"PGPASSWORD": target.password} if target.password else {}
-    return environ | secret | {"LC_ALL": "C", "LC_MESSAGES": "C"}
+    more = {"PGPASSWORD": target.password, "PGOPTIONS": options}
+    return environ | {name: value for name, value in more.items() if value} | {"LC_ALL": "C", "LC_MESSAGES": "C"}
 
 
 # Facts --------------------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from psycopg2 import sql
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from ansible.module_utils.runbook.drivers.postgres import Session, Target
+    from ansible.module_utils.runbook.drivers.postgres import Session
     from ansible.module_utils.runbook.rules.compact import State
 
 #: Between two looks at what runs.
@@ -358,18 +358,14 @@ def repack_words(report: Report, *, lock_timeout_ms: int, jobs: int, superuser: 
     ]  # fmt: skip
 
 
-def _environment(target: Target, server_version: int) -> dict[str, str]:
+def _environment(session: Session) -> dict[str, str]:
     """Where pg_repack connects, as libpq's variables: its command line can be read by anybody on the machine."""
-    settings = {"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0"}
-    if server_version >= 140000:
-        # What a killed pg_repack was doing in the server ends with it.
-        settings["client_connection_check_interval"] = "2s"
-    extra = dict(target.extra)
-    options = " ".join([extra.pop("options", ""), *(f"-c {key}={value}" for key, value in settings.items())])
+    target = session.target
+    extra = {key: value for key, value in target.extra if key != "options"}
     named = {
         "PGHOST": target.host, "PGPORT": str(target.port), "PGUSER": target.user, "PGDATABASE": target.database,
         "PGPASSWORD": target.password, "PGSSLMODE": target.ssl_mode, "PGSSLROOTCERT": target.ca_cert,
-        "PGCONNECT_TIMEOUT": str(postgres.CONNECT_TIMEOUT_S), "PGOPTIONS": options.strip(), "LC_ALL": "C",
+        "PGCONNECT_TIMEOUT": str(postgres.CONNECT_TIMEOUT_S), "PGOPTIONS": session.tool_options(), "LC_ALL": "C",
     }  # fmt: skip
     more = {f"PG{key.replace('_', '').upper()}": value for key, value in extra.items()}
     return (
@@ -680,7 +676,7 @@ class Compaction:
             # Into a file, so that it outlives this process without a broken pipe in the middle of its work.
             process = subprocess.Popen(
                 [str(self._client.path), *words[1:]],
-                env=_environment(session.target, session.server_version),
+                env=_environment(session),
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,

@@ -285,8 +285,11 @@ class Engine:
 
     # What changes something.
 
-    def make_backup(self, target: postgres.Target, *, jobs: int, deadline_s: float) -> None:
-        """Make a base backup of the server at ``target``, whose data folder lies on this machine."""
+    def make_backup(self, target: postgres.Target, tool_options: str, *, jobs: int, deadline_s: float) -> None:
+        """Make a base backup of the server at ``target``, whose data folder lies on this machine.
+
+        :param tool_options: the settings of its session, of :meth:`Session.tool_options`
+        """
         options = ["--lz4", f"--jobs={jobs}", "--immediate-checkpoint"]
         options += [
             f"--host={target.host}",
@@ -295,6 +298,7 @@ class Engine:
             f"--dbname={target.database}",
         ]
         with password_file(target) as environ:
+            environ |= {"PGOPTIONS": tool_options}
             self.run(self.words("barman-cloud-backup", *options), deadline_s=deadline_s, environ=environ)
 
     def delete_backup(self, backup_id: str) -> None:

@@ -15,7 +15,7 @@ import psycopg2.extensions
 import psycopg2.extras
 from ansible.module_utils.runbook.drivers import pooler, tls_probe
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules import identity
+from ansible.module_utils.runbook.rules import identity, session_settings
 from ansible.module_utils.runbook.rules.connection_failure import ConnectionFailure
 from psycopg2 import sql
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 10
 APPLICATION_NAME = "runbook"
+#: Where ``pg_settings.source`` says so, a value is that of the role or the database, not of the server.
+FROM_ROLE_OR_DATABASE = frozenset({"database", "user", "database user"})
 
 
 def argument_spec() -> dict[str, dict[str, Any]]:
@@ -151,11 +153,26 @@ def cluster_and_database(session: Session) -> tuple[str, str]:
     return str(row["identifier"]), str(row["name"])
 
 
+#: One message, sent after the connection stands: poolers refuse unknown start-up options. The path comes first, so that
+#: no function of a user stands for a built-in one in the rest. What we commit must outlive a crash of the server; no
+#: standby is waited for, because it may be away.
+_PIN = """
+    SET search_path TO pg_catalog;
+    SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off';
+    SELECT pinned.name, s.source, s.setting <> pinned.value AS differs,
+      CASE WHEN s.context = 'user' OR current_setting('is_superuser') = 'on' THEN
+        set_config(s.name, pinned.value, false) IS NOT NULL ELSE false END AS is_set
+    FROM unnest(%s::text[], %s::text[]) AS pinned(name, value)
+    JOIN pg_settings s ON lower(s.name) = lower(pinned.name)
+"""
+
+
 class Session:
     """One connection, and the list of what it executed.
 
     Autocommit is on: a transaction is what :meth:`transaction` wraps. ``search_path`` is ``pg_catalog`` alone, so that
-    no object of a user shadows a built-in one; every other name must be qualified.
+    no object of a user shadows a built-in one; every other name must be qualified. Every setting that we rely on is
+    set, whatever role and database have (``rules/session_settings.py``).
     """
 
     def __init__(self, target: Target, *, lock_timeout_ms: int, statement_timeout_ms: int, purpose: str = "") -> None:
@@ -191,32 +208,89 @@ class Session:
 
         try:
             self.connection = connect()
+            if self.connection.get_parameter_status("standard_conforming_strings") == "off":
+                # psycopg2 chooses how it quotes when a connection begins, so this one cannot be set afterwards.
+                self.connection.close()
+                given = parameters | dict(target.extra)
+                options = f"{given.get('options', '')} -c standard_conforming_strings=on".strip()
+                self.connection = psycopg2.connect(**(given | {"options": options}))
             self.connection.autocommit = True
             # Before anything is set: a transaction pooler would hand our settings on to an application.
             pooler.require_session(self.connection, connect, str(target))
         except psycopg2.Error as error:
             raise explain(error, target) from None
-        # One statement, sent after the connection stands: poolers refuse unknown start-up options.
-        self.query(
-            "SELECT set_config('search_path', 'pg_catalog', false), set_config('lock_timeout', %s, false),"
-            " set_config('statement_timeout', %s, false),"
-            " set_config('idle_in_transaction_session_timeout', '60s', false)",
-            (str(lock_timeout_ms), str(statement_timeout_ms)),
-        )
-        if target.system_identifier is not None:
-            self._prove(target.system_identifier)
+        self._tool_settings: dict[str, str] = {}
+        self._overridden: list[str] = []
+        try:
+            self._pin(lock_timeout_ms, statement_timeout_ms)
+            if target.system_identifier is not None:
+                self._prove(target.system_identifier)
+        except BaseException:
+            self.close()
+            raise
+
+    def _pin(self, lock_timeout_ms: int, statement_timeout_ms: int) -> None:
+        """Set what we rely on.
+
+        :raises RunbookError: this user may not set a setting that loses data in silence
+        """
+        tools = session_settings.PINNED | session_settings.GUARDED | session_settings.WISHED
+        pinned = tools | {
+            "lock_timeout": str(lock_timeout_ms),
+            "statement_timeout": str(statement_timeout_ms),
+            "idle_in_transaction_session_timeout": "60s",
+        }
+        values = [list(pinned), list(pinned.values())]
+        for row in self.query(_PIN, values):
+            name = row["name"]
+            if row["is_set"]:
+                if name in tools:
+                    self._tool_settings[name] = tools[name]
+            elif row["differs"] and name in session_settings.GUARDED:
+                raise RunbookError(
+                    f"login_user: {name} is not {tools[name]!r} for {self.target.user!r} in {self.target.database!r}, "
+                    f"and only a superuser may set it; take it back with ALTER ROLE … RESET {name} or ALTER DATABASE "
+                    f"… RESET {name}, whichever set it."
+                )
+            if row["differs"] and name in session_settings.DECISIVE and row["source"] in FROM_ROLE_OR_DATABASE:
+                self._overridden.append(name)
 
     def _prove(self, system_identifier: str) -> None:
         """See that this is the cluster and the database that are meant, before anything is asked of them.
 
         :raises RunbookError: it is another one, or this user may not ask
         """
-        try:
-            found = cluster_and_database(self)
-            identity.check(*found, system_identifier=system_identifier, database=self.target.database)
-        except BaseException:
-            self.close()
-            raise
+        found = cluster_and_database(self)
+        identity.check(*found, system_identifier=system_identifier, database=self.target.database)
+
+    def tool_options(self, **settings: str) -> str:
+        """What a program that we start on this target finds in ``PGOPTIONS``; empty through a pooler.
+
+        The server sets it no bounds: whoever starts it does, and ends it. What it was doing in the server ends with it.
+
+        :param settings: further ones, which the server must know and this user may set
+        :raises RunbookError: it goes through a pooler, which passes none on, and the role's or the database's own would
+            change what the program does
+        """
+        if pooler.is_pooled(self.connection):
+            if self._overridden:
+                raise RunbookError(
+                    f"login_host: {self.target} is a connection pooler, which passes no settings on, and "
+                    f"{', '.join(sorted(self._overridden))} of this user or database would change what is written; "
+                    "use the server's own address."
+                )
+            return ""
+        more = {
+            "lock_timeout": "0",
+            "statement_timeout": "0",
+            "idle_in_transaction_session_timeout": "0",
+            # Of the role's, pg_dump would make the encoding of its dump.
+            "client_encoding": self.connection.get_parameter_status("server_encoding"),
+        }
+        if self.server_version >= 140000:
+            more["client_connection_check_interval"] = "2s"
+        own = dict(self.target.extra).get("options", "")
+        return f"{own} {session_settings.command_line_options(self._tool_settings | more | settings)}".strip()
 
     @property
     def server_version(self) -> int:

@@ -227,10 +227,7 @@ def drop_roles(target: Target) -> None:
 
 def hold(target: Target) -> Session:
     """A session in the new database that shows others that a run is at work there, however long it takes."""
-    session = connect(target)
-    if session.server_version >= 140000:
-        session.query("SELECT set_config('idle_session_timeout', '0', false)")
-    return session
+    return connect(target)
 
 
 def drop(session: Session, name: str, comment: str) -> bool:
@@ -350,24 +347,16 @@ def _conninfo(target: Target) -> str:
     return str(psycopg2.extensions.make_dsn(**named))
 
 
-def _environment(target: Target, server_version: int, memory_mb: int) -> dict[str, str]:
-    """The environment of a program that writes to the new database, with settings that suit a first filling."""
-    settings = {
-        # Lost in a crash of the server is only what a new restore brings back.
-        "synchronous_commit": "off",
-        "maintenance_work_mem": f"{memory_mb}MB",
-        "statement_timeout": "0",
-        "idle_in_transaction_session_timeout": "0",
-    }
-    if server_version >= 140000:
-        # A server process whose client was killed ends, and does not finish an index for nobody.
-        settings["client_connection_check_interval"] = "2s"
-    extra = dict(target.extra)
-    options = " ".join([extra.get("options", ""), *(f"-c {key}={value}" for key, value in settings.items())])
-    secrets = {"PGPASSWORD": target.password, "PGPASSFILE": extra.get("passfile")}
+#: Of the sessions of pg_restore. Lost in a crash of the server is only what a new restore brings back.
+FILLING = {"synchronous_commit": "off", "maintenance_work_mem": f"{MAINTENANCE_MEMORY_MB}MB"}
+
+
+def _environment(target: Target, options: str) -> dict[str, str]:
+    """The environment of a program that writes to the new database."""
+    secrets = {"PGPASSWORD": target.password, "PGPASSFILE": dict(target.extra).get("passfile")}
     return (
         {key: value for key, value in os.environ.items() if not key.startswith("PG")}
-        | {"PGAPPNAME": "runbook restoring", "PGOPTIONS": options.strip(), "LC_ALL": "C"}
+        | {"PGAPPNAME": "runbook restoring", "PGOPTIONS": options, "LC_ALL": "C"}
         | {key: value for key, value in secrets.items() if value}
     )
 
@@ -421,13 +410,14 @@ class Filler:
     """Starts pg_restore for one new database, and ends all that was started when something goes wrong."""
 
     def __init__(
-        self, target: Target, *, folder: str, client_version: int, server_version: int, memory_mb: int,
+        self, target: Target, *, folder: str, client_version: int, server_version: int, options: str,
         errors: Callable[[Sequence[str]], list[str]],
     ) -> None:  # fmt: skip
         """Remember what every pg_restore needs.
 
         :param target: the new database
         :param folder: where pg_restore is
+        :param options: the settings of its sessions, of :meth:`Session.tool_options`
         :param errors: picks the errors that matter out of what a program said
         """
         self.programs = Programs()
@@ -436,7 +426,7 @@ class Filler:
         self._errors = errors
         # A client from 17 on sets a parameter that older servers do not know, and would stop at that.
         self._stop_at_errors = [] if client_version >= 17 and server_version < 170000 else ["--exit-on-error"]
-        self._environment = _environment(target, server_version, memory_mb)
+        self._environment = _environment(target, options)
         # A killed module takes along what does not read from it.
         setpriv = shutil.which("setpriv")
         self._leash = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
