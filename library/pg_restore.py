@@ -16,8 +16,11 @@ description:
     last.
   - The proof counts and hashes every table of the new database, while indexes are being made, and compares it with the
     manifest. One changed byte in one row is found.
-  - While it is being filled the new database is marked in its comment, and closed to all but its owner and superusers.
-    If anything fails it is dropped. If the run is killed, the next one finds it by its mark and drops it.
+  - Until the new database is marked in its comment, nobody can connect to it; while it is being filled it is closed to
+    all but its owner and superusers. If anything fails it is dropped. If the run is killed, at whatever moment, the
+    next one finds it and drops it. What cannot be dropped is told with the way out, and the work goes on under another
+    name.
+  - Its subscriptions are disabled, and an unfinished copy is dropped without touching the slots that they name.
   - A second run finds the proven database and changes nothing.
   - Into a fresh Supabase project, by its user C(postgres), a backup of another one is restored in one transaction. Its
     database is there, so O(target_database) is its name. What the platform made is left alone; its rows, and
@@ -435,7 +438,7 @@ def look_around(session: postgres.Session, server: rules.Server, database: str) 
         # Between the making of a database and the first session in it pass milliseconds.
         time.sleep(SECOND_LOOK_S)
         busy = marked & driver.busy(session)
-    return sorted(marked - busy), busy
+    return sorted(marked - busy) + driver.abandoned(session), busy
 
 
 class Evidence:
@@ -577,14 +580,13 @@ class Restore:
     def act(self) -> dict[str, Any]:
         """Make the database, fill it, prove it."""
         with driver.connect(self.target) as session:
-            for name in self.plan.leftovers:
-                if driver.drop(session, name, self.server.databases[name] or ""):
-                    self.removed.append(name)
+            self.clear(session)
             driver.make_roles(session, self.plan.roles)
             driver.create(session, self.plan.target, self.manifest.source, self.marker)
             self.queries = session.executed_queries
         try:
-            with driver.hold(self.new), driver.workspace() as folder:
+            # The session in it shows others that a run is at work there, however long that takes.
+            with driver.connect(self.new), driver.workspace() as folder:
                 self.fill(folder / "schema.dump")
             self.judge()
         except driver.Failed as error:
@@ -600,6 +602,34 @@ class Restore:
             for warning in said_warnings("\n".join(self.filler.programs.said)):
                 self.context.warn(warning)
         return self.succeed()
+
+    def clear(self, session: postgres.Session) -> None:
+        """Drop what killed restores left behind; what cannot be dropped is said, and keeps nobody from restoring.
+
+        :raises RunbookError: it has the very name that was asked for, or they have all names that are tried
+        """
+        for name in self.plan.leftovers:
+            try:
+                if driver.drop(session, name, self.server.databases.get(name) or ""):
+                    self.removed.append(name)
+            except RunbookError as error:
+                if name == self.params["target_database"]:
+                    raise
+                self.context.warn(error.message)
+        if self.plan.target in set(self.plan.leftovers) - set(self.removed):
+            taken = driver.look(session).databases
+            free = [name for name in rules.alternatives(self.plan.target) if name not in taken]
+            if not free:
+                raise RunbookError(
+                    f"target_database: {self.plan.target!r} and its like are all there still; drop them."
+                )
+            self.aim(free[0])
+
+    def aim(self, name: str) -> None:
+        """Restore into a database of another name."""
+        self.plan = replace(self.plan, target=name)
+        self.new = replace(self.target, database=name)
+        self.filler.aim(self.new)
 
     def fill(self, schema: Path) -> None:
         """Definitions, data, indexes; the proof runs beside the last data and the indexes."""
@@ -679,6 +709,12 @@ class Restore:
         with driver.connect(self.target, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
             session.execute(driver.marking(self.plan.target, self.marker))
             self.queries += session.executed_queries
+            if copies := driver.subscriptions(session, self.plan.target):
+                self.context.warn(
+                    f"{self.plan.target} has the subscription(s) {', '.join(copies)}, disabled. Their slots are those "
+                    "of the database that it is a copy of: before one is dropped here, run ALTER SUBSCRIPTION … SET "
+                    "(slot_name = NONE)."
+                )
 
     def record(self, proof: proofs.Proof) -> str:
         """Write the proof beside the backup, if that was asked for; a sentence where it could not be written."""
@@ -813,8 +849,8 @@ class Restore:
             )
             return self.figures() | {"changed": False, "status": "ok", "msg": message}
         self.removed = list(self.plan.leftovers)
-        statements = driver.creation(self.plan.target, self.manifest.source, self.marker)
-        self.queries = [session.render(each) for each in statements]
+        first, rest = driver.creation(session, self.plan.target, self.manifest.source, self.marker)
+        self.queries = [session.render(each) for each in [first, *rest]]
         message = (
             f"Would restore {self.params['database']} as of {self.manifest.source.snapshot_at} into "
             f"{self.plan.target}: "
@@ -1074,7 +1110,7 @@ def core(context: Context) -> dict[str, Any]:
         try:
             plan = rules.plan(
                 manifest, server, folder=folder, target=name, leftovers=leftovers, busy=busy, scratch=params["scratch"],
-                without_extensions=params["without_extensions"],
+                without_extensions=params["without_extensions"], is_named=bool(params["target_database"]),
             )  # fmt: skip
             for warning in plan.warnings:
                 context.warn(warning)

@@ -282,6 +282,84 @@ def test_killed_at_random_moments_the_next_run_clears_up(backup: Backup, proxy, 
     backup.cleanup()
 
 
+def unmarked(backup: Backup) -> list[tuple[str, bool]]:
+    """Databases of the server without a mark, and whether they are closed; but for those of other tests."""
+    rows = backup.admin().run(
+        "SELECT datname, NOT datallowconn FROM pg_database WHERE shobj_description(oid, 'pg_database') IS NULL"
+    )
+    return [row for row in rows if row[0].startswith(("runbook_making_", f"{backup.database.name}_"))]
+
+
+@pytest.mark.parametrize(
+    ("blocked", "number"),
+    [
+        # The server goes on with CREATE DATABASE, though nobody waits for it any more.
+        ("pg_database", signal.SIGKILL),
+        ("pg_shdescription", signal.SIGKILL),
+        ("pg_shdescription", signal.SIGTERM),
+    ],
+)
+def test_stopped_while_the_database_is_made_nothing_is_open_or_unknown(backup: Backup, blocked: str, number: int):
+    connection = backup.admin().connect()
+    connection.autocommit = False
+    with connection.cursor() as cursor:
+        cursor.execute(f"LOCK TABLE {blocked} IN SHARE MODE")
+        process = module_process("pg_restore", backup.options)
+        wait_for(lambda: backup.admin().one("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+        process.send_signal(number)
+        if number == signal.SIGKILL:
+            process.wait()
+        connection.rollback()
+    connection.close()
+    process.communicate()
+    wait_for(lambda: not sessions(backup))
+    assert all(closed for _name, closed in unmarked(backup))
+    assert {state_of(backup, name) for name in backup.others()} <= {"restoring"}
+    left = [*backup.others(), *(name for name, _closed in unmarked(backup))]
+    assert bool(left) == (number == signal.SIGKILL)
+    outcome = backup.restore(scratch=True)
+    assert not outcome.failed, outcome.result["msg"]
+    assert outcome.result["removed_databases"] == left
+    assert not unmarked(backup)
+
+
+def test_a_leftover_that_cannot_be_dropped_stops_nobody(backup: Backup):
+    """It is said, with the way out, and the work goes on under another name."""
+    stuck = backup.restore(check=True).result["target_database"]
+    mark = Marker("restoring", backup.database.name, "2026-01-01T00:00:00Z")
+    backup.admin().run(f'CREATE DATABASE "{stuck}" IS_TEMPLATE true', f"""COMMENT ON DATABASE "{stuck}" IS '{mark}'""")
+    try:
+        for changed in (True, False):
+            outcome = backup.restore()
+            assert not outcome.failed, outcome.result["msg"]
+            assert outcome.result["changed"] == changed
+            assert outcome.result["target_database"] == f"{stuck}_2"
+            assert outcome.result["removed_databases"] == []
+            if changed:
+                assert "could not be dropped" in str(outcome.result["warnings"])
+                assert "IS_TEMPLATE false" in str(outcome.result["warnings"])
+        asked = backup.restore(target_database=stuck)
+        assert asked.failed
+        assert "IS_TEMPLATE false" in asked.result["msg"]
+    finally:
+        backup.admin().run(f'ALTER DATABASE "{stuck}" IS_TEMPLATE false')
+        backup.cleanup()
+
+
+def test_a_leftover_with_a_subscription_is_dropped_and_the_living_ones_slot_is_left(backup: Backup):
+    left = Database(backup.database.host, backup.database.port, f"{backup.database.name}_left", backup.database.user)
+    mark = Marker("restoring", backup.database.name, "2026-01-01T00:00:00Z")
+    backup.admin().run(f"CREATE DATABASE {left.name}", f"COMMENT ON DATABASE {left.name} IS '{mark}'")
+    # Dropping it as it stands would ask a server that nobody reaches to drop its slot.
+    left.run(
+        "CREATE SUBSCRIPTION news CONNECTION 'host=127.0.0.1 port=1' PUBLICATION p"
+        " WITH (connect = false, slot_name = 'of_the_living_one')"
+    )
+    outcome = backup.restore(scratch=True)
+    assert not outcome.failed, outcome.result["msg"]
+    assert outcome.result["removed_databases"] == [left.name]
+
+
 def test_a_restore_at_work_is_left_alone_and_clears_up_itself_when_it_is_stopped(backup: Backup, proxy):
     proxy.add(s3_faults.slow(path="/data-", method="GET", bytes_per_s=30_000, times=0))
     process = module_process("pg_restore", backup.options | {"endpoint_url": proxy.endpoint_url})

@@ -15,8 +15,9 @@ import psycopg2.extensions
 import psycopg2.extras
 from ansible.module_utils.runbook.drivers import pooler, tls_probe
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules import identity, session_settings
+from ansible.module_utils.runbook.rules import identity
 from ansible.module_utils.runbook.rules.connection_failure import ConnectionFailure
+from ansible.module_utils.runbook.rules.session_settings import DECISIVE, GUARDED, PINNED, WISHED
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -167,6 +168,16 @@ _PIN = """
 """
 
 
+def command_line_options(settings: Mapping[str, str]) -> str:
+    r"""Settings as libpq's ``options``, which a program finds in ``PGOPTIONS``.
+
+    >>> command_line_options({"DateStyle": "ISO, YMD", "jit": "off"})
+    '-c DateStyle=ISO,\\ YMD -c jit=off'
+    """
+    quoted = {name: value.replace("\\", r"\\").replace(" ", r"\ ") for name, value in settings.items()}
+    return " ".join(f"-c {name}={value}" for name, value in quoted.items())
+
+
 class Session:
     """One connection, and the list of what it executed.
 
@@ -234,7 +245,7 @@ class Session:
 
         :raises RunbookError: this user may not set a setting that loses data in silence
         """
-        tools = session_settings.PINNED | session_settings.GUARDED | session_settings.WISHED
+        tools = PINNED | GUARDED | WISHED
         pinned = tools | {
             "lock_timeout": str(lock_timeout_ms),
             "statement_timeout": str(statement_timeout_ms),
@@ -246,13 +257,13 @@ class Session:
             if row["is_set"]:
                 if name in tools:
                     self._tool_settings[name] = tools[name]
-            elif row["differs"] and name in session_settings.GUARDED:
+            elif row["differs"] and name in GUARDED:
                 raise RunbookError(
                     f"login_user: {name} is not {tools[name]!r} for {self.target.user!r} in {self.target.database!r}, "
                     f"and only a superuser may set it; take it back with ALTER ROLE … RESET {name} or ALTER DATABASE "
                     f"… RESET {name}, whichever set it."
                 )
-            if row["differs"] and name in session_settings.DECISIVE and row["source"] in FROM_ROLE_OR_DATABASE:
+            if row["differs"] and name in DECISIVE and row["source"] in FROM_ROLE_OR_DATABASE:
                 self._overridden.append(name)
 
     def _prove(self, system_identifier: str) -> None:
@@ -290,7 +301,7 @@ class Session:
         if self.server_version >= 140000:
             more["client_connection_check_interval"] = "2s"
         own = dict(self.target.extra).get("options", "")
-        return f"{own} {session_settings.command_line_options(self._tool_settings | more | settings)}".strip()
+        return f"{own} {command_line_options(self._tool_settings | more | settings)}".strip()
 
     @property
     def server_version(self) -> int:

@@ -17,6 +17,8 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -25,11 +27,11 @@ import psycopg2.errors
 import psycopg2.extensions
 import zstandard
 from ansible.module_utils.runbook.drivers import pgtools
-from ansible.module_utils.runbook.drivers.postgres import Session
+from ansible.module_utils.runbook.drivers.postgres import APPLICATION_NAME, Session
 from ansible.module_utils.runbook.drivers.stream import PIPE_BYTES, Output, Programs
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.managed import SUPERUSER
-from ansible.module_utils.runbook.rules.restore import Server
+from ansible.module_utils.runbook.rules.restore import Making, Server
 from ansible.module_utils.runbook.rules.server_error import ServerError
 from psycopg2 import sql
 
@@ -95,6 +97,10 @@ def connect(target: Target, *, statement_timeout_ms: int = 0) -> Session:
     )
 
 
+#: That name.
+_PURPOSE = f"{APPLICATION_NAME} pg_restore"
+
+
 def look(session: Session) -> Server:
     """What the server has and may."""
     who = session.query(
@@ -143,16 +149,36 @@ def _free_bytes(session: Session) -> int | None:
 def busy(session: Session) -> set[str]:
     """Databases in which a run of pg_restore is at work."""
     rows = session.query(
-        "SELECT DISTINCT datname FROM pg_stat_activity WHERE application_name = 'runbook pg_restore' AND datname <>"
-        " current_database()"
+        "SELECT DISTINCT datname FROM pg_stat_activity WHERE application_name = %s AND datname <> current_database()",
+        (_PURPOSE,),
     )
     return {row["datname"] for row in rows}
 
 
-def creation(name: str, source: Source, marker: Marker) -> list[sql.Composable]:
-    """Statements that make the new database as the old one was (encoding, locale), marked, closed to other users."""
+def abandoned(session: Session) -> list[str]:
+    """Databases that a run was killed in making, before they had their name and their mark."""
+    at_work = {
+        row["pid"] for row in session.query("SELECT pid FROM pg_stat_activity WHERE application_name = %s", (_PURPOSE,))
+    }
+    rows = session.query(
+        "SELECT datname FROM pg_database WHERE NOT datallowconn AND shobj_description(oid, 'pg_database') IS NULL"
+    )
+    found = {row["datname"]: Making.read(row["datname"]) for row in rows}
+    return sorted(name for name, made in found.items() if made and made.pid not in at_work)
+
+
+def creation(
+    session: Session, name: str, source: Source, marker: Marker
+) -> tuple[sql.Composable, list[sql.Composable]]:
+    """The statement that makes the new database as the old one was (encoding, locale), and those of one transaction.
+
+    Until that is committed nobody can connect to it, and it bears a name that says whose it is. Then it has its own
+    name and its mark, and is closed to other users: at no moment is it unknown or open, wherever a run is killed.
+    """
+    made = sql.Identifier(str(Making(f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}", session.connection.get_backend_pid())))
     options = [
         sql.SQL("TEMPLATE template0"),
+        sql.SQL("ALLOW_CONNECTIONS false"),
         sql.SQL("ENCODING {}").format(sql.Literal(source.encoding)),
         sql.SQL("LC_COLLATE {}").format(sql.Literal(source.collate)),
         sql.SQL("LC_CTYPE {}").format(sql.Literal(source.ctype)),
@@ -161,11 +187,11 @@ def creation(name: str, source: Source, marker: Marker) -> list[sql.Composable]:
         options.append(sql.SQL("LOCALE_PROVIDER {}").format(sql.SQL(source.locale_provider)))
         keyword = "ICU_LOCALE {}" if source.locale_provider == "icu" else "BUILTIN_LOCALE {}"
         options.append(sql.SQL(keyword).format(sql.Literal(source.icu_locale)))
-    made = sql.Identifier(name)
-    return [
-        sql.SQL("CREATE DATABASE {} {}").format(made, sql.SQL(" ").join(options)),
-        marking(name, marker),
+    return sql.SQL("CREATE DATABASE {} {}").format(made, sql.SQL(" ").join(options)), [
         sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC").format(made),
+        sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(made),
+        sql.SQL("ALTER DATABASE {} RENAME TO {}").format(made, sql.Identifier(name)),
+        marking(name, marker),
     ]
 
 
@@ -179,23 +205,31 @@ def create(session: Session, name: str, source: Source, marker: Marker) -> None:
 
     :raises RunbookError: the server refuses it; nothing was changed
     """
-    first, *rest = creation(name, source, marker)
+    first, rest = creation(session, name, source, marker)
     try:
         session.execute(first)
-    except psycopg2.errors.DuplicateDatabase:
-        raise RunbookError(f"target_database: {name!r} was made by somebody else this moment; run again.") from None
-    except psycopg2.Error as error:
-        raise RunbookError(
-            f"target_database: {name!r} could not be made: {ServerError.of(error).reason}; nothing was changed."
-        ) from None
-    try:
-        for statement in rest:
-            session.execute(statement)
-    except BaseException:
-        # It is ours and empty; without the comment no later run would know that.
+        with session.transaction():
+            for statement in rest:
+                session.execute(statement)
+    except BaseException as error:
+        # What is left under the name of one that is being made, the next run drops.
         with suppress(psycopg2.Error):
-            session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+            for unfinished in _making_of(session):
+                session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(unfinished)))
+        if isinstance(error, psycopg2.errors.DuplicateDatabase):
+            raise RunbookError(f"target_database: {name!r} was made by somebody else this moment; run again.") from None
+        if isinstance(error, psycopg2.Error):
+            raise RunbookError(
+                f"target_database: {name!r} could not be made: {ServerError.of(error).reason}; nothing was changed."
+            ) from None
         raise
+
+
+def _making_of(session: Session) -> list[str]:
+    """What this very session is making."""
+    rows = session.query("SELECT datname FROM pg_database WHERE NOT datallowconn")
+    found = {row["datname"]: Making.read(row["datname"]) for row in rows}
+    return [name for name, made in found.items() if made and made.pid == session.connection.get_backend_pid()]
 
 
 #: The comment of a role that was made so that an object could be given to it.
@@ -207,7 +241,7 @@ def make_roles(session: Session, names: Sequence[str]) -> None:
     for name in names:
         role = sql.Identifier(name)
         # One that somebody made this moment is not ours to drop.
-        with suppress(psycopg2.errors.DuplicateObject):
+        with suppress(psycopg2.errors.DuplicateObject), session.transaction():
             session.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
             session.execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(role, sql.Literal(_ROLE_MARK)))
 
@@ -225,28 +259,32 @@ def drop_roles(target: Target) -> None:
                 session.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(row["rolname"])))
 
 
-def hold(target: Target) -> Session:
-    """A session in the new database that shows others that a run is at work there, however long it takes."""
-    return connect(target)
-
-
 def drop(session: Session, name: str, comment: str) -> bool:
     """Drop a database if it still bears the comment by which it was known as unfinished; whether it is gone.
 
-    :raises RunbookError: this user may not
+    :raises RunbookError: the server refuses it; the sentence names what is in the way
     """
     found = session.query(
-        "SELECT shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname = %s", (name,)
+        "SELECT oid::bigint AS oid, coalesce(shobj_description(oid, 'pg_database'), '') AS comment FROM pg_database"
+        " WHERE datname = %s",
+        (name,),
     )
     if not found:
         return True
     if found[0]["comment"] != comment:
         return False
     try:
+        if subscriptions(session, name):
+            with connect(
+                replace(session.target, database=name), statement_timeout_ms=_CLEANUP_PATIENCE_S * 1000
+            ) as own:
+                _drop_subscriptions(own)
         session.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-    except psycopg2.errors.InsufficientPrivilege:
+    except (psycopg2.Error, RunbookError) as error:
+        why = error.message if isinstance(error, RunbookError) else ServerError.of(error).reason
         raise RunbookError(
-            f"Database {name!r}, which a restore left unfinished, belongs to somebody else; drop it as its owner."
+            f"Database {name!r}, which a restore left unfinished, could not be dropped ({why.rstrip('.')}); "
+            f"{_way_out(session, name)}."
         ) from None
     return True
 
@@ -277,6 +315,49 @@ def keep(target: Target, name: str, to: str, marker: Marker, instead_of: Mapping
     except (psycopg2.Error, RunbookError):
         # The reason why it failed its proof is the one that counts.
         return None
+
+
+def subscriptions(session: Session, name: str) -> list[str]:
+    """Subscriptions of a database; their slots are those of the database that it is a copy of."""
+    rows = session.query(
+        "SELECT s.subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = %s"
+        " ORDER BY s.subname",
+        (name,),
+    )
+    return [row["subname"] for row in rows]
+
+
+def _drop_subscriptions(session: Session) -> None:
+    """Drop the subscriptions of an unfinished copy; one that named its slot would take the living one's along."""
+    for name in subscriptions(session, session.target.database):
+        for act in ("ALTER SUBSCRIPTION {} DISABLE", "ALTER SUBSCRIPTION {} SET (slot_name = NONE)",
+                    "DROP SUBSCRIPTION {}"):  # fmt: skip
+            session.execute(sql.SQL(act).format(sql.Identifier(name)))
+
+
+def _way_out(session: Session, name: str) -> str:
+    """What has to be done before a database can be dropped."""
+    try:
+        (found,) = session.query(
+            "SELECT (SELECT min(gid) FROM pg_prepared_xacts WHERE database = d.datname) AS prepared,"
+            " (SELECT min(slot_name) FROM pg_replication_slots WHERE datoid = d.oid AND active) AS slot,"
+            " d.datistemplate AS is_template, pg_get_userbyid(d.datdba) AS owner FROM pg_database d WHERE datname = %s",
+            (name,),
+        )
+    except (psycopg2.Error, ValueError):
+        return "the next restore tries again"
+    if found["prepared"]:
+        return f"end the prepared transaction {found['prepared']!r} there with ROLLBACK PREPARED"
+    if found["slot"]:
+        return f"end whoever reads from its replication slot {found['slot']!r}"
+    if left := subscriptions(session, name):
+        return (
+            f"there, as a superuser, run ALTER SUBSCRIPTION … DISABLE, ALTER SUBSCRIPTION … SET (slot_name = NONE), "
+            f"then DROP SUBSCRIPTION, for {', '.join(left)}"
+        )
+    if found["is_template"]:
+        return f'it is a template: ALTER DATABASE "{name}" IS_TEMPLATE false'
+    return f"drop it as its owner {found['owner']!r} or as a superuser"
 
 
 def drop_patiently(target: Target, name: str, comment: str) -> str:
@@ -430,6 +511,10 @@ class Filler:
         # A killed module takes along what does not read from it.
         setpriv = shutil.which("setpriv")
         self._leash = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+
+    def aim(self, target: Target) -> None:
+        """Fill another database of the same server."""
+        self._target = target
 
     def start(self, section: str, *words: str, fed: bool = False) -> Program:
         """Start pg_restore for one section of an archive; from the main thread, whose end it does not survive.

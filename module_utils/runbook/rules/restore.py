@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import managed
@@ -203,6 +203,44 @@ def _is_old(at: str, now: datetime) -> bool:
         return True
 
 
+_MAKING = re.compile(r"runbook_making_(?P<at>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ)_(?P<pid>\d+)")
+
+
+class Making(NamedTuple):
+    """The name of a database until it is marked; nobody can connect to it then."""
+
+    #: When its making began, in UTC.
+    at: str
+    #: The server's process that makes it.
+    pid: int
+
+    def __str__(self) -> str:
+        return f"runbook_making_{self.at}_{self.pid}"
+
+    @classmethod
+    def read(cls, name: str) -> Making | None:
+        """What such a name says; None where it is none.
+
+        >>> str(Making.read("runbook_making_2026-11-23T03-00-00Z_4711"))
+        'runbook_making_2026-11-23T03-00-00Z_4711'
+        >>> Making.read("app")
+        """
+        found = _MAKING.fullmatch(name)
+        return cls(found["at"], int(found["pid"])) if found else None
+
+
+def alternatives(target: str) -> Iterator[str]:
+    """Names for the new database: its own, and others where a leftover keeps that and cannot be dropped.
+
+    >>> list(alternatives("app_restore"))[:2]
+    ['app_restore', 'app_restore_2']
+    """
+    yield target
+    for number in range(2, 10):
+        tail = f"_{number}"
+        yield target.encode()[: MAX_IDENTIFIER_BYTES - len(tail)].decode(errors="ignore") + tail
+
+
 def plan(
     manifest: Manifest,
     server: Server,
@@ -213,6 +251,7 @@ def plan(
     busy: Collection[str],
     scratch: bool = False,
     without_extensions: Sequence[str] = (),
+    is_named: bool = False,
 ) -> Plan:
     """Decide whether this server can take the backup.
 
@@ -221,12 +260,15 @@ def plan(
     :param busy: databases marked as being restored in which a run is at work
     :param scratch: the database is to be dropped at the end, so one that is there already is never taken for it
     :param without_extensions: extensions that are left out because somebody said so
+    :param is_named: the name was asked for, so that no other one will do
     :raises RunbookError: something is missing, with all that is; nothing was changed
     """
-    marker = Marker.read(server.databases.get(target))
+    done = () if scratch or target not in server.databases else (target,) if is_named else alternatives(target)
+    for name in done:
+        marker = Marker.read(server.databases.get(name))
+        if marker and marker.state == "proven" and marker.backup_id == manifest.backup_id:
+            return Plan(manifest, folder, name, marker.at, (), ())
     if target in server.databases and target not in leftovers:
-        if not scratch and marker and marker.state == "proven" and marker.backup_id == manifest.backup_id:
-            return Plan(manifest, folder, target, marker.at, (), ())
         what = "is being restored by another run" if target in busy else "exists, and is never overwritten"
         raise RunbookError(f"target_database: {target!r} {what}; drop it first, or name another one.")
     makeable = managed.makeable(manifest, scratch=scratch) if server.is_superuser else frozenset()

@@ -8,11 +8,6 @@ statistics, tablespaces, what the server logs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 #: What every session and every program needs. A server that does not know a name is not told it.
 PINNED: dict[str, str] = {
     # How a literal is read: in ours, and in the text of a dump.
@@ -70,16 +65,3 @@ DECISIVE = frozenset({
     "array_nulls", "default_transaction_read_only", "exit_on_error", "idle_session_timeout", "IntervalStyle",
     "lc_monetary", "standard_conforming_strings", "transaction_timeout", "transform_null_equals", "xmloption", *GUARDED,
 })  # fmt: skip
-
-
-def command_line_options(settings: Mapping[str, str]) -> str:
-    r"""Settings as libpq's ``options``, which a program finds in ``PGOPTIONS``.
-
-    >>> command_line_options({"DateStyle": "ISO, YMD", "jit": "off"})
-    '-c DateStyle=ISO,\\ YMD -c jit=off'
-    """
-    return " ".join(f"-c {name}={_quoted(value)}" for name, value in settings.items())
-
-
-def _quoted(value: str) -> str:
-    return value.replace("\\", "\\\\").replace(" ", "\\ ")
