@@ -333,7 +333,7 @@ class Backup:
         self.phases: dict[str, float] = {}
         self.started: datetime = driver.server_now(session)
         self.id = ""
-        self.home = manifests.database_folder(self.params["prefix"], self.target.database)
+        self.home = bucket.home(store, manifests.database_folders(self.params["prefix"], self.target.database))
         self.client = driver.find_client(self.params["bindir"], session.server_version)
         self.environ = driver.environment(session.target, session.tool_options())
         rules.check_client(self.client.major, session.server_version, bindir=str(self.client.bindir))

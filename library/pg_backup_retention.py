@@ -231,7 +231,7 @@ class Retention:
             raise RunbookError("database: it is empty; name the database whose backups these are.")
         self.clusters = origins.accepted(params["system_identifier"], params["previous_clusters"])
         self.store = s3.Store.from_params(params)
-        self.root = manifests.database_folder(params["prefix"], params["database"])
+        self.root = driver.home(self.store, manifests.database_folders(params["prefix"], params["database"]))
 
     def run(self) -> dict[str, Any]:
         """Plan, then delete; the result of the module."""

@@ -126,7 +126,7 @@ class Undelete:
         if not params["database"]:
             raise RunbookError("database: it is empty; name the database whose backups these are.")
         self.store = s3.Store.from_params(params)
-        self.root = manifests.database_folder(params["prefix"], params["database"])
+        self.root = driver.home(self.store, manifests.database_folders(params["prefix"], params["database"]))
 
     def run(self) -> dict[str, Any]:
         """Plan, then bring back; the result of the module."""

@@ -238,8 +238,8 @@ class Verify:
             raise RunbookError("database: it is empty; name the database whose backups these are.")
         self.clusters = origins.accepted(params["system_identifier"], params["previous_clusters"])
         self.since = rules.parse_since(params["since"])
-        self.root = manifests.database_folder(params["prefix"], params["database"])
         self.store = s3.Store.from_params(params, connections=params["jobs"] + 2)
+        self.root = driver.home(self.store, manifests.database_folders(params["prefix"], params["database"]))
         self.replica = self._replica()
         self.checks: list[Check] = []
         self.read_bytes = 0

@@ -324,7 +324,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from ansible.module_utils.runbook.drivers import postgres, project, s3
+from ansible.module_utils.runbook.drivers import bucket, postgres, project, s3
 from ansible.module_utils.runbook.drivers import proof as proof_driver
 from ansible.module_utils.runbook.drivers import restore as driver
 from ansible.module_utils.runbook.errors import RunbookError
@@ -405,7 +405,7 @@ def choose(
     :raises RunbookError: there is none, or its manifest is not to be trusted
     """
     params = context.params
-    database_folder = manifests.database_folder(params["prefix"], params["database"])
+    database_folder = bucket.home(store, manifests.database_folders(params["prefix"], params["database"]))
     names = rules.candidates(store.folders(database_folder), backup=params["backup"], before=before)
     for name in names:
         folder = f"{database_folder}{name}/"

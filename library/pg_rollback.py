@@ -278,7 +278,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import content_hash, lease, postgres, s3
+from ansible.module_utils.runbook.drivers import bucket, content_hash, lease, postgres, s3
 from ansible.module_utils.runbook.drivers import proof as proof_driver
 from ansible.module_utils.runbook.drivers import restore as restore_driver
 from ansible.module_utils.runbook.drivers import rollback as driver
@@ -356,7 +356,7 @@ def find_backup(context: Context, database: str, request: rules.Request, cluster
     """
     params = context.params
     store = s3.Store.from_params(params)
-    home = manifests.database_folder(params["prefix"], database)
+    home = bucket.home(store, manifests.database_folders(params["prefix"], database))
     names = restores.candidates(store.folders(home), backup=request.backup or restores.LATEST, before=request.before)
     for name in names:
         key = f"{home}{name}/{manifests.MANIFEST_NAME}"

@@ -318,7 +318,7 @@ from ansible.module_utils.runbook.rules import mirror as rules
 S3_OPTIONS = tuple(s3.argument_spec())
 BOUNDS = {"jobs": (1, 64), "deadline_s": (1, 604_800), "max_delete": (0, 2**63 - 1)}
 BOUNDS |= dict.fromkeys(("max_objects", "max_bytes"), (0, 2**63 - 1))
-#: After so many failures in a row the server, and not the objects, is at fault.
+#: After so many failures in a row the server, and not the objects, is at fault. What is an object's own is not counted.
 FAILURES_IN_A_ROW = 20
 #: Differences from storage.objects that are looked at again, because files came and went meanwhile.
 DOUBTS = 1000
@@ -521,7 +521,7 @@ class Run:
     def act(self, entry: rules.Entry) -> driver.Outcome:
         """Copy one object, in a thread of its own."""
         if rules.too_long(entry.key, self.params["prefix"]):
-            return driver.Outcome(entry.key, "failed", error="KeyTooLongError")
+            return driver.Outcome(entry.key, "failed", error="KeyTooLongError", own=True)
         return self.copier.copy(entry)
 
     def done(self, entry: rules.Entry, outcome: driver.Outcome) -> bool:
@@ -531,6 +531,8 @@ class Run:
             self.failures_in_a_row = 0
             return True
         self.fail(entry.key, outcome.error)
+        if outcome.own:
+            return not self.hopeless
         self.failures_in_a_row += 1
         if outcome.hopeless or self.failures_in_a_row >= FAILURES_IN_A_ROW:
             self.hopeless = self.hopeless or outcome.error

@@ -176,15 +176,42 @@ def test_a_file_that_is_listed_and_not_there_is_no_deleted_one(s3: S3, proxy: Fa
     assert done.result["gone_objects"] == 0
 
 
-def test_a_destination_that_refuses_everything_is_not_asked_for_each_file(s3: S3, proxy: FaultyS3) -> None:
+OWN = {
+    "archived": ("source_endpoint_url", "GET", (403, "InvalidObjectState")),
+    "a key of KMS that is disabled": ("source_endpoint_url", "GET", (400, "KMS.DisabledException")),
+    "a name that is not taken": ("endpoint_url", "PUT", (400, "InvalidURI")),
+}
+
+
+@pytest.mark.parametrize(("side", "method", "answer"), OWN.values(), ids=OWN)
+def test_many_files_in_a_row_that_cannot_be_copied_keep_no_other_back(
+    s3: S3, proxy: FaultyS3, side: str, method: str, answer: tuple[int, str]
+) -> None:
+    """Thirty in the middle, more than any number of failures in a row; the rest is copied, and the run is red."""
+    source, target = s3.bucket(), s3.bucket()
+    for name in ("a/0", *(f"cold/{number:02}" for number in range(30)), "d/0", "d/1"):
+        s3.client().put_object(Bucket=source, Key=name, Body=b"x")
+    proxy.add(status(*answer, method=method, path="cold/", times=0))
+    done = run_module("s3_mirror", options(s3, source, target, **{side: proxy.endpoint_url}))
+    assert done.failed
+    assert set(contents(s3, target)) == {"a/0", "d/0", "d/1"}
+    assert done.result["errors"] == {answer[1]: 30}
+    assert f"30 objects could not be copied ({answer[1]} 30" in done.result["msg"]
+    assert len(done.result["named"]) == 20
+    # What is new is copied the next time too.
+    s3.client().put_object(Bucket=source, Key="e", Body=b"x")
+    again = run_module("s3_mirror", options(s3, source, target, **{side: proxy.endpoint_url}))
+    assert again.result["copied_objects"] == 1
+
+
+def test_a_server_that_fails_every_time_is_not_asked_for_each_file(s3: S3, proxy: FaultyS3) -> None:
     source, target = s3.bucket(), s3.bucket()
     for number in range(60):
         s3.client().put_object(Bucket=source, Key=f"{number:02}", Body=b"x")
-    proxy.add(status(403, "AccessDenied", method="PUT", times=0))
+    proxy.add(status(503, "QuotaExceeded", method="PUT", times=0))
     done = run_module("s3_mirror", options(s3, source, target, endpoint_url=proxy.endpoint_url))
     assert done.failed
-    assert "Stopped after AccessDenied" in done.result["msg"]
-    assert proxy.hits < 40
+    assert "Stopped after QuotaExceeded" in done.result["msg"]
     assert done.result["remaining_objects"] == 60
 
 

@@ -416,6 +416,29 @@ def test_another_clusters_backup_needs_its_number(shared: Backup, sound_cluster)
     there.run(f'DROP DATABASE "{asked.result["target_database"]}" WITH (FORCE)')
 
 
+@pytest.mark.parametrize("name", ["..", " a\\\\b/%'\u0308 "])
+def test_a_database_of_any_name_is_backed_up_verified_and_restored(shared: Backup, name):
+    admin = shared.admin()
+    admin.run(f'CREATE DATABASE "{name}"')
+    odd = replace(shared, database=replace(shared.database, name=name))
+    target = ""
+    try:
+        odd.database.run("CREATE TABLE public.t (id int PRIMARY KEY)", "INSERT INTO public.t VALUES (1)")
+        made_now = odd.make()
+        where = shared.s3.options(shared.bucket) | {"database": name}
+        seen = run_module("pg_backup_verify", where | {"retention_days": 0, "max_proof_age_s": 0, "wait_s": 0})
+        assert seen.result.get("backups") == [made_now["backup_id"]], seen.result
+        plan = run_module("pg_backup_retention", where | {"environment": "sandbox"}, check=True).result["plan"]
+        assert [each["backup_id"] for each in plan] == [made_now["backup_id"]]
+        restored = odd.restore()
+        assert not restored.failed, restored.result
+        target = restored.result["target_database"]
+        assert replace(odd.database, name=target).one("SELECT count(*) FROM public.t") == 1
+    finally:
+        for each in filter(None, (name, target)):
+            admin.run(f'DROP DATABASE IF EXISTS "{each}" WITH (FORCE)')
+
+
 def test_roles_and_extensions_are_said_before_the_first_byte(database, s3):
     statements = (
         "CREATE ROLE restore_owner",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import unicodedata
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
@@ -112,3 +114,24 @@ def test_names():
         assert not rules.is_backup_id(no)
     assert rules.folder("/here/", "shop", BACKUP) == HOME
     assert rules.folder("", "a/b%", BACKUP) == f"a%2Fb%25/{BACKUP}/"
+
+
+ODD_NAMES = [
+    ".", "..", "...", "a.b", ".a", "a/b", "a\\b", "a%b", "a%2Fb", " a", "a ", " ", "a b", "a\tb", "a\nb", "a\u202eb",
+    "\u00e4", "a\u0308", "a\u00a0", "a?b", "a#b", "a&b", "a+b", "a:b", '"', "'", "a//b", "A", "a", "%2E",
+]  # fmt: skip
+
+
+def test_every_name_of_a_database_is_one_part_of_a_key_and_can_be_read_back():
+    written = [rules.folder_name(name) for name in ODD_NAMES]
+    assert [unquote(each) for each in written] == ODD_NAMES
+    assert len({unicodedata.normalize("NFC", each).strip() for each in written}) == len(ODD_NAMES)
+    for each in written:
+        assert not set(each) & set("/\\\n\t")
+        assert each.strip(".")
+
+
+def test_where_earlier_versions_put_it_is_looked_at_too():
+    assert rules.database_folders("", "shop") == ["shop/"]
+    assert rules.database_folders("p", "a\\b") == ["p/a%5Cb/", "p/a\\b/"]
+    assert rules.database_folders("p", "..") == ["p/%2E%2E/"]

@@ -167,7 +167,7 @@ def test_what_is_undone_says_why_and_how_it_goes_on() -> None:
     figures = {"remaining_objects": 3, "failed_objects": 2, "errors": {"AccessDenied": 1, "SlowDown": 1}}
     (failed,) = mirror.undone(figures, hopeless="", late=False, deadline_s=9)
     assert "2 objects" in failed
-    assert "AccessDenied 1, SlowDown 1" in failed
+    assert "AccessDenied 1: let the credentials read the source and write the destination; SlowDown 1)" in failed
     assert "3 objects still to copy" in failed
     (expired,) = mirror.undone(figures, hopeless="ExpiredToken", late=False, deadline_s=9)
     assert "credentials that outlive it" in expired

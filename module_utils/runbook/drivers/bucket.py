@@ -210,3 +210,13 @@ def origins(
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         found = pool.map(lambda name: origin(store, f"{root}{name}/", read), backup_ids)
         return dict(zip(backup_ids, found, strict=True))
+
+
+def home(store: Store, folders: Sequence[str]) -> str:
+    """The folder of a database's backups: the first that holds something, or else the first.
+
+    :param folders: where they may lie, the right place first
+    """
+    if len(folders) == 1:
+        return folders[0]
+    return next((each for each in folders if any(True for _ in store.versions(each))), folders[0])

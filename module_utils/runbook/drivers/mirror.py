@@ -56,6 +56,8 @@ _HOPELESS = {
     "SignatureDoesNotMatch", "TokenRefreshRequired", "XMinioStorageFull",
     "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError",
 }  # fmt: skip
+#: Answers about one object that a HEAD gives; its other codes are the server's.
+_REFUSED = {"403", "AccessDenied", "400", "405", "MethodNotAllowed"}
 _GONE = {"404", "NoSuchKey", "NoSuchVersion"}
 _CHANGED = {"412", "PreconditionFailed"}
 #: Answers with a status of 4xx that may be others the next time.
@@ -290,7 +292,11 @@ class Outcome:
     made: Entry | None = None
     #: S3's code, or the name of what happened; never the object's name.
     error: str = ""
+    #: No other object will do better.
     hopeless: bool = False
+    #: The error is this object's own: archived, encrypted with a key that refuses, not for these credentials, vanished,
+    #: with a name that the destination does not take. It says nothing of the server.
+    own: bool = False
 
 
 @dataclass
@@ -327,28 +333,34 @@ class Copier:
         self._parts.shutdown(cancel_futures=True)
 
     def same(self, entry: Entry) -> bool:
-        """Ask the copy whether it was made from this very object.
+        """Ask the copy whether it was made from this very object; one that may not be asked is made anew.
 
-        :raises RunbookError: it cannot be asked
+        :raises RunbookError: the server cannot be asked
         """
-        head = look(self.target, self.prefix + entry.key)
+        try:
+            head = look(self.target, self.prefix + entry.key)
+        except RunbookError as error:
+            if error.context.get("s3_code") in _REFUSED:
+                return False
+            raise
         return head is not None and head.get("Metadata", {}).get(SOURCE_ETAG) == entry.etag
 
     def copy(self, entry: Entry) -> Outcome:
         """Copy one object, trying again what may pass. It raises for no error of S3's."""
-        why = ""
+        why, own = "", False
         for turn in range(TRIES):
             if turn and self.stopped.wait(_pause_s(turn)):
                 break
             try:
                 made = self._by_server(entry) if self.server_side else self._by_stream(entry)
             except ChangedError:
-                why = "ChangedMeanwhile"
+                why, own = "ChangedMeanwhile", True
             except StoppedError:
                 why = why or "Stopped"
                 break
             except (DamagedError, OSError, *s3.ERRORS) as error:
                 why = s3.code(error) if isinstance(error, ClientError) else type(error).__name__
+                own = isinstance(error, DamagedError) or not _passes(error, why)
                 if why in _HOPELESS:
                     return Outcome(entry.key, "failed", error=why, hopeless=True)
                 if why not in _GONE and not _passes(error, why):
@@ -364,7 +376,7 @@ class Copier:
                     why = "ListedButNotFound"
                 else:
                     return Outcome(entry.key, "gone")
-        return Outcome(entry.key, "failed", error=why)
+        return Outcome(entry.key, "failed", error=why, own=own)
 
     def _now(self, entry: Entry) -> Entry | None:
         """The object as it is now; as it was where nothing can be learned."""

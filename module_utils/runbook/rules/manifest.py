@@ -13,6 +13,7 @@ import json
 import re
 import types
 import typing
+import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -333,10 +334,51 @@ def started_at(text: str) -> datetime | None:
         return None
 
 
+def folder_name(database: str) -> str:
+    """A database's name as a part of a key; ``urllib.parse.unquote`` gives the name back.
+
+    Encoded as in a URL is what an S3 server, a proxy or a client may take for something else: the slash and the percent
+    sign, a backslash, what cannot be seen, blanks at the ends, names of dots alone (which are folders of a path), and
+    letters in a form that some file systems write in another one (``e`` and a combining accent).
+
+    >>> folder_name("mental_scribe"), folder_name(".."), folder_name("a/b "), folder_name("100%")
+    ('mental_scribe', '%2E%2E', 'a%2Fb%20', '100%25')
+    """
+    composed = unicodedata.is_normalized("NFC", database)
+    inner = database.strip()
+    first = database.find(inner)
+    dots = not database.strip(".")
+
+    def encoded(position: int, letter: str) -> bool:
+        if letter.isascii() and letter.isprintable():
+            at_end = not first <= position < first + len(inner)
+            return letter in "%/\\" or at_end or dots
+        return not (composed and letter.isprintable())
+
+    return "".join(
+        "".join(f"%{byte:02X}" for byte in letter.encode(errors="surrogateescape")) if encoded(position, letter)
+        else letter
+        for position, letter in enumerate(database)
+    )  # fmt: skip
+
+
 def database_folder(prefix: str, database: str) -> str:
-    """Where all backups of a database lie: ``<prefix>/<database>/``; a slash in the name is escaped."""
-    parts = [prefix.strip("/"), database.replace("%", "%25").replace("/", "%2F")]
-    return "/".join(part for part in parts if part) + "/"
+    """Where all backups of a database lie: ``<prefix>/<database>/``, the name as :func:`folder_name` writes it."""
+    return "/".join(part for part in (prefix.strip("/"), folder_name(database)) if part) + "/"
+
+
+def database_folders(prefix: str, database: str) -> list[str]:
+    r"""Where they may lie, the right place first; then where earlier versions of this project put them.
+
+    >>> database_folders("p", "shop"), database_folders("p", "a\\b")[0]
+    (['p/shop/'], 'p/a%5Cb/')
+    """
+    right = database_folder(prefix, database)
+    earlier = "/".join(
+        part for part in (prefix.strip("/"), database.replace("%", "%25").replace("/", "%2F")) if part
+    ) + "/"  # fmt: skip
+    # A folder that was called . or .. lay wherever the server's path led.
+    return [right] if earlier == right or not database.strip(".") else [right, earlier]
 
 
 def folder(prefix: str, database: str, backup: str) -> str:

@@ -294,7 +294,10 @@ def undone(figures: Mapping[str, Any], *, hopeless: str, late: bool, deadline_s:
     remaining, failed = figures["remaining_objects"], figures["failed_objects"]
     if not remaining:
         return []
-    reasons = ", ".join(f"{error} {count:,}" for error, count in sorted(figures["errors"].items()))
+    reasons = "; ".join(
+        f"{error} {count:,}{': ' + OWN_CURES[error] if error in OWN_CURES else ''}"
+        for error, count in sorted(figures["errors"].items())
+    )
     if hopeless:
         said = f"Stopped after {hopeless}, because others would fail too: {CURES.get(hopeless, 'look at the server')}."
     elif late:
@@ -304,6 +307,14 @@ def undone(figures: Mapping[str, Any], *, hopeless: str, late: bool, deadline_s:
     return [f"{said} {count(remaining, 'object')} still to copy; run again, and the next run goes on."]
 
 
+#: What to do about an answer that concerns one object.
+OWN_CURES = {
+    "InvalidObjectState": "they are archived, so bring them back with aws s3api restore-object first",
+    "AccessDenied": "let the credentials read the source and write the destination",
+    "KMS.DisabledException": "their KMS key is disabled",
+    "KMS.AccessDeniedException": "let the credentials use the KMS key",
+    "KeyTooLongError": "shorten the destination's prefix, or their names",
+}
 #: What to do about an answer that ends a run.
 CURES = {
     "ExpiredToken": "give the run credentials that outlive it",
