@@ -917,9 +917,9 @@ class IntoProject(Restore):
         script = project.Script(self.filler, server_version=self.server.version)
         for statement in (*roles.made, *project.before()):
             script.run(statement)
-        tried = {script.try_(statement): statement for statement in roles.tried}
         self.step = "the definitions"
-        script.write(script.definitions("pre-data", schema, chosen.kept))
+        definitions = script.definitions("pre-data", schema, chosen.kept)
+        script.write(definitions)
         self.watch.lap("schema")
         self.step = "the data"
         script.run(project.LOADING)
@@ -935,14 +935,23 @@ class IntoProject(Restore):
         self.step = "the indexes and constraints"
         script.run(project.LOADED)
         script.write(script.definitions("post-data", schema, chosen.kept))
+        tried: dict[str, str] = {}
         for each in chosen.added:
-            tried[script.try_(script.definitions("post-data", schema, [each]))] = each.name
+            definition = script.definitions("post-data", schema, [each])
+            if managed.calls_out(definition.decode(), definitions.decode()):
+                self.left_out.append(f"{each.name}, a webhook, which could not be switched off there")
+            else:
+                tried[script.try_(definition)] = each.name
         if ("cron", "job") in self.sieve.held:
             tried[script.try_(project.JOBS)] = "jobs of pg_cron"
         for statement in (*project.after(), *roles.undone):
             script.run(statement)
+        of_database = script.definitions("pre-data", schema, []).decode()
         self.marker = replace(self.marker, state="unproven", at=self.now())
         with driver.connect(self.new, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
+            own = managed.settings(of_database, database=project.quoted(session, self.plan.target))
+            for name, statement in [*roles.tried, *own]:
+                tried[script.try_(statement)] = name
             script.run(f"{session.render(driver.marking(self.plan.target, self.marker))};")
         said = script.finish()
         self.watch.lap("indexes")
@@ -950,6 +959,7 @@ class IntoProject(Restore):
         self.left_out += [
             *(f"{tried[label]} ({why})" for label, why in managed.refused(said).items()),
             *(each.name for each in chosen.left_out),
+            *managed.not_brought(said),
             *roles.listed,
             *managed.missing(self.manifest, self.found, self.sieve.held),
         ]

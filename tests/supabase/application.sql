@@ -1,5 +1,7 @@
 -- What an application's owners put into their project, as its user postgres. Synthetic.
 
+ALTER ROLE authenticator SET statement_timeout = '20s';
+
 CREATE ROLE app_reader LOGIN PASSWORD 'canary-role-password';
 ALTER ROLE app_reader SET statement_timeout = '30s';
 GRANT app_reader TO postgres;
@@ -32,6 +34,9 @@ REVOKE ALL ON public.totals FROM anon, authenticated;
 CREATE FUNCTION public.new_profile() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS
   $$ BEGIN INSERT INTO public.profiles (id, name) VALUES (NEW.id, NEW.email); RETURN NEW; END $$;
 CREATE TRIGGER on_auth_user_created AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.new_profile();
+CREATE FUNCTION public.call_out() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+  $$ BEGIN PERFORM net.http_post('https://hooks.invalid/y'); RETURN NEW; END $$;
+CREATE TRIGGER call_out AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.call_out();
 CREATE TRIGGER tell AFTER INSERT ON public.notes FOR EACH ROW
   EXECUTE FUNCTION supabase_functions.http_request('https://hooks.invalid/x', 'POST');
 

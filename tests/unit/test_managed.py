@@ -186,10 +186,47 @@ def test_roles_of_ones_own_are_made_and_what_cannot_be_is_named() -> None:
     ]  # fmt: skip
     assert found.undone == ['REVOKE "odd ""role"" x" FROM CURRENT_USER;']
     assert found.tried == [
-        'GRANT anon TO "odd ""role"" x";', "ALTER ROLE anon SET statement_timeout TO '3s';",
-        'ALTER ROLE "odd ""role"" x" SET work_mem TO \'1GB\';',
-    ]  # fmt: skip
+        ('GRANT anon TO "odd ""role"" x"', 'GRANT anon TO "odd ""role"" x";'),
+        ("role anon: its setting statement_timeout", "ALTER ROLE anon SET statement_timeout TO '3s';"),
+        ('role "odd ""role"" x": its setting work_mem', 'ALTER ROLE "odd ""role"" x" SET work_mem TO \'1GB\';'),
+    ]
     assert found.listed == ['role "odd ""role"" x": BYPASSRLS', 'role "odd ""role"" x": its password']
+
+
+def test_settings_of_a_database_go_to_the_new_one_but_for_its_mark() -> None:
+    """Their names are told where they are refused, never their values."""
+    script = """ALTER DATABASE old OWNER TO postgres;
+ALTER DATABASE old SET "app.settings.key" TO 'canary';
+ALTER DATABASE old SET "runbook.environment" TO 'production';
+ALTER ROLE anon IN DATABASE old SET statement_timeout TO '9s';
+ALTER ROLE anon IN DATABASE old SET work_mem TO '5MB';
+ALTER ROLE app IN DATABASE old SET work_mem TO '5MB';
+"""
+    assert managed.settings(script, database='"new one"') == [
+        (
+            'the database\'s setting "app.settings.key"',
+            'ALTER DATABASE "new one" SET "app.settings.key" TO \'canary\';',
+        ),
+        (
+            "role anon: its setting statement_timeout here",
+            "ALTER ROLE anon IN DATABASE \"new one\" SET statement_timeout TO '9s';",
+        ),
+        ("role app: its setting work_mem here", "ALTER ROLE app IN DATABASE \"new one\" SET work_mem TO '5MB';"),
+    ]
+
+
+def test_a_trigger_that_calls_another_server_is_known_by_its_function() -> None:
+    definitions = """
+-- Name: quiet(); Type: FUNCTION
+CREATE FUNCTION public.quiet() RETURNS trigger AS 'BEGIN RETURN NEW; END';
+-- Name: loud(); Type: FUNCTION
+CREATE FUNCTION public.loud() RETURNS trigger AS 'BEGIN PERFORM net.http_post(''x''); RETURN NEW; END';
+"""
+    trigger = "CREATE TRIGGER t AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION {}();"
+    assert not managed.calls_out(trigger.format("public.quiet"), definitions)
+    assert managed.calls_out(trigger.format("public.loud"), definitions)
+    assert managed.calls_out(trigger.format("supabase_functions.http_request"), definitions)
+    assert not managed.calls_out("CREATE POLICY mine ON storage.objects;", definitions)
 
 
 @pytest.mark.parametrize(

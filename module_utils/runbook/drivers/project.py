@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2.errors
 from ansible.module_utils.runbook.drivers.restore import LOCK_TIMEOUT_MS, Failed
 from ansible.module_utils.runbook.drivers.stream import Output
-from ansible.module_utils.runbook.rules.managed import MARK, OFF, OURS, PLATFORM_OWNERS, SCHEMAS, Project
+from ansible.module_utils.runbook.rules.managed import LEFT, MARK, OFF, OURS, PLATFORM_OWNERS, SCHEMAS, Project
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -144,6 +144,11 @@ DECLARE
   made bigint;
 BEGIN
   FOR job IN SELECT * FROM pg_temp.runbook_jobs ORDER BY jobid::bigint LOOP
+    -- Under another name it would run with other rights.
+    IF job.username <> current_user THEN
+      RAISE WARNING '{LEFT} job % of pg_cron, which is of role %', job.jobid, job.username;
+      CONTINUE;
+    END IF;
     IF job.jobname IS NULL THEN
       made := cron.schedule(job.schedule, job.command);
     ELSE
@@ -222,6 +227,11 @@ def _may_replicate(session: Session) -> bool:
         return False
     session.query("SELECT set_config('session_replication_role', 'origin', false)")
     return True
+
+
+def quoted(session: Session, name: str) -> str:
+    """An identifier as SQL."""
+    return session.render(sql.Identifier(name))
 
 
 def before() -> tuple[str, ...]:
@@ -339,16 +349,16 @@ class Script:
         return label
 
     def definitions(self, section: str, archive: Path, entries: Sequence[Entry]) -> bytes:
-        """What pg_restore makes of some entries of an archive.
+        """What pg_restore makes of some entries of an archive; of none, the database's own definition.
 
         :raises Failed: the archive cannot be read
         """
         listed = archive.with_suffix(".list")
         listed.write_text("".join(f"{each.line}\n" for each in entries))
+        words = [f"--section={section}", "--file=-", f"--use-list={listed}", *(["--create"] if not entries else [])]
         done = subprocess.run(
-            [self._pg_restore, f"--section={section}", "--file=-", f"--use-list={listed}", str(archive)],
-            capture_output=True, check=False, env=_environment(),
-        )  # fmt: skip
+            [self._pg_restore, *words, str(archive)], capture_output=True, check=False, env=_environment()
+        )
         if done.returncode != 0:
             raise Failed(done.stderr.decode(errors="replace").splitlines())
         return done.stdout.replace(self._unknown, b"", 1) if self._unknown else done.stdout

@@ -316,6 +316,26 @@ def problems(manifest: Manifest, project: Project, *, user: str) -> Iterator[str
         yield "this user may not set session_replication_role, so the platform's triggers would fire on every row"
 
 
+_CALLS = re.compile(r"EXECUTE (?:FUNCTION|PROCEDURE) (?P<name>.*?)\(")
+
+
+def calls_out(trigger: str, definitions: str) -> bool:
+    """Whether a trigger calls another server: a webhook, or a function of one's own that uses pg_net.
+
+    On the platform's tables it could not be switched off, once it is there.
+
+    :param trigger: its definition
+    :param definitions: those of all functions, as pg_restore writes them
+    """
+    calls = _CALLS.search(trigger)
+    if not calls:
+        return False
+    if calls["name"].startswith("supabase_functions."):
+        return True
+    _, _, function = definitions.partition(f"CREATE FUNCTION {calls['name']}(")
+    return bool(re.search(r"\bnet\.http_", function.partition("\n-- Name: ")[0]))
+
+
 # The rows -------------------------------------------------------------------------------------------------------------
 
 _NAME = rb'(?:"(?:[^"\n]|"")+"|[a-z_\x80-\xff][a-z0-9_$\x80-\xff]*)'
@@ -435,8 +455,8 @@ class Roles:
 
     #: Statements that must succeed: roles without which nothing can be restored.
     made: list[str] = field(default_factory=list)
-    #: Statements that may be refused; then they are named.
-    tried: list[str] = field(default_factory=list)
+    #: Statements that may be refused, each with how it is called then: values of settings may be secret.
+    tried: list[tuple[str, str]] = field(default_factory=list)
     #: Statements at the end, which take back what only the restore needed.
     undone: list[str] = field(default_factory=list)
     #: What is left for a person.
@@ -474,7 +494,7 @@ def roles(script: str, project: Project) -> Roles:
         if (name, OWNER) not in members:
             found.undone.append(f"REVOKE {name} FROM CURRENT_USER;")
     found.tried += [
-        f"{grant};"
+        (grant, f"{grant};")
         for (role, member), grant in members.items()
         if (member in custom or role in custom) and member != OWNER
     ]
@@ -482,9 +502,40 @@ def roles(script: str, project: Project) -> Roles:
         setting = _SET.fullmatch(line)
         if not setting:
             continue
-        allowed = _plain(setting["role"]) in API_ROLES | {OWNER} and _SETTINGS.fullmatch(setting["name"].strip('"'))
-        if setting["role"] in custom or allowed:
-            found.tried.append(line)
+        if setting["role"] in custom or _is_owners(setting["role"], setting["name"]):
+            found.tried.append((f"role {setting['role']}: its setting {setting['name']}", line))
+    return found
+
+
+def _is_owners(role: str, setting: str) -> bool:
+    """Whether a project's owner made this setting of one of the platform's roles."""
+    return _plain(role) in API_ROLES | {OWNER} and bool(_SETTINGS.fullmatch(setting.strip('"')))
+
+
+_OF_DATABASE = re.compile(
+    rf"ALTER (?:DATABASE {_IDENTIFIER}|(?P<who>ROLE (?P<role>{_IDENTIFIER}) IN DATABASE) {_IDENTIFIER})"
+    r" SET (?P<name>\S+) (?P<value>TO .*);"
+)
+
+
+def settings(script: str, *, database: str) -> list[tuple[str, str]]:
+    """Settings of a database, and of roles in it, from what ``pg_restore --create`` writes.
+
+    The mark of an environment is not among them: it belongs to the database that was backed up.
+
+    :param database: the one that they are for, quoted
+    :returns: how each is called, and its statement
+    """
+    found = []
+    for line in script.splitlines():
+        read = _OF_DATABASE.fullmatch(line)
+        if not read or read["name"].strip('"').startswith(f"{OURS}."):
+            continue
+        role = read["role"]
+        if role and _plain(role) in PLATFORM_ROLES and not _is_owners(role, read["name"]):
+            continue
+        called = f"role {role}: its setting {read['name']} here" if role else f"the database's setting {read['name']}"
+        found.append((called, f"ALTER {read['who'] or 'DATABASE'} {database} SET {read['name']} {read['value']};"))
     return found
 
 
@@ -498,6 +549,8 @@ def _plain(name: str) -> str:
 MARK = "runbook-"
 #: Stands in the server's warnings before a statement that switches on what was switched off.
 OFF = "runbook switched off:"
+#: Stands there before what was not brought back.
+LEFT = "runbook left out:"
 _PSQL = re.compile(r"psql:[^:]*:\d+: (?:ERROR|FATAL|PANIC): +(?P<text>.*)|psql: error: (?P<own>.*)")
 
 
@@ -535,6 +588,11 @@ def refused(lines: Sequence[str]) -> dict[str, str]:
 def switched_off(lines: Sequence[str]) -> list[str]:
     """Statements that switch on what was switched off."""
     return [line.partition(OFF)[2].strip() for line in lines if OFF in line]
+
+
+def not_brought(lines: Sequence[str]) -> list[str]:
+    """What the server was asked to leave out, and said so."""
+    return [line.partition(LEFT)[2].strip() for line in lines if LEFT in line]
 
 
 def _nameless(text: str) -> str:
