@@ -910,18 +910,17 @@ class IntoProject(Restore):
 
     def fill(self, schema: Path) -> None:
         """Roles, definitions, rows, what was added to the platform's tables, jobs."""
-        self.step = "the roles"
+        # What is handed to psql is run some time later, so a failure cannot be told to be of one part of it.
+        self.step = "the definitions and rows"
         self.temporary = driver.fetch(self.unpack([self.plan.schema]), schema, self.check)
         chosen = managed.for_project(self.entries(schema), self.found)
         roles = self.roles()
         script = project.Script(self.filler, server_version=self.server.version)
         for statement in (*roles.made, *project.before()):
             script.run(statement)
-        self.step = "the definitions"
         definitions = script.definitions("pre-data", schema, chosen.kept)
         script.write(definitions)
         self.watch.lap("schema")
-        self.step = "the data"
         script.run(project.LOADING)
         for objects in (found for _, found in sorted(self.manifest.data_streams().items())):
             source = self.sieved(self.unpack(objects), self.sieve, objects)
@@ -932,14 +931,14 @@ class IntoProject(Restore):
                 self.tell_bytes(self.loaded)
                 self.check()
         self.watch.lap("data")
-        self.step = "the indexes and constraints"
         script.run(project.LOADED)
         script.write(script.definitions("post-data", schema, chosen.kept))
         tried: dict[str, str] = {}
+        webhooks = []
         for each in chosen.added:
             definition = script.definitions("post-data", schema, [each])
             if managed.calls_out(definition.decode(), definitions.decode()):
-                self.left_out.append(f"{each.name}, a webhook, which could not be switched off there")
+                webhooks.append(f"{each.name}, a webhook, which could not be switched off there")
             else:
                 tried[script.try_(definition)] = each.name
         if ("cron", "job") in self.sieve.held:
@@ -959,6 +958,7 @@ class IntoProject(Restore):
         self.left_out += [
             *(f"{tried[label]} ({why})" for label, why in managed.refused(said).items()),
             *(each.name for each in chosen.left_out),
+            *webhooks,
             *managed.not_brought(said),
             *roles.listed,
             *managed.missing(self.manifest, self.found, self.sieve.held),

@@ -50,12 +50,16 @@ class Backup:
         self.project = project
         self.options = s3.options(s3.bucket()) | {"environment": "sandbox"}
         self.made = run_module("pg_backup", project.login | self.options)
+        self.cluster = project.one("SELECT system_identifier::text FROM pg_control_system()")
+
+    def restoring(self, into: Database) -> dict[str, Any]:
+        """Options of pg_restore, on the server of ``into``."""
+        return into.login | self.options | {"database": self.project.name, "from_cluster": self.cluster}
 
     def restore(self, into: Database, **options: Any) -> Outcome:
         """Run pg_restore on the server of ``into``."""
-        given = into.login | self.options | {"database": self.project.name}
         check = options.pop("check", False)
-        return run_module("pg_restore", given | options, check=check, diff=check)
+        return run_module("pg_restore", self.restoring(into) | options, check=check, diff=check)
 
 
 @pytest.fixture(scope="module")
@@ -291,7 +295,7 @@ def test_a_kill_in_the_middle_leaves_the_project_as_it_was(elsewhere: Shape, bac
     """A kill -9 while rows are loaded; the next run begins anew."""
     with elsewhere.project() as fresh:
         server = replace(fresh, name="postgres")
-        options = server.login | backup.options | {"database": backup.project.name, "target_database": fresh.name}
+        options = backup.restoring(server) | {"target_database": fresh.name}
         before = fresh.run(PLATFORM_OBJECTS)
         blocker = replace(fresh, user="supabase_admin").connect()
         blocker.autocommit = False

@@ -133,7 +133,10 @@ _KIND = (
 #: to have nothing but names in them.
 _TOLD = re.compile(
     "|".join((
-        rf"{_KIND} {_NAME}(?:\([^()]*\))?(?: for encoding {_NAME})? (?:does not exist|already exists|is not available)",
+        (
+            rf"{_KIND} {_NAME}(?:\([^()]*\))?(?: for encoding {_NAME}| (?:of|for) {_KIND} {_NAME})?"
+            r" (?:does not exist|already exists|is not available)"
+        ),
         rf"permission denied (?:for|to) {_KIND} {_NAME}",
         rf"permission denied to (?:create|alter|set|drop|change|rename)[a-z ]*(?:{_NAME})?",
         rf"must be (?:superuser|owner|member|able)[a-z ]*(?:{_NAME})?(?: or [a-z ]+(?:{_NAME})?)?",
@@ -172,6 +175,8 @@ def told(message: str) -> str:
 
     >>> told('role "app" does not exist')
     'role "app" does not exist'
+    >>> told('column "version" of relation "objects" does not exist')
+    'column "version" of relation "objects" does not exist'
     >>> told('invalid input syntax for type json: "secret"')
     'invalid input syntax for type json'
     >>> told("patient 4711 is not of age")
