@@ -17,7 +17,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo monthly backup verify restore drill sandbox sandbox-stop sandbox-reset test lint unit molecule matrix bench lock clean
+.PHONY: help setup setup-test demo monthly backup verify restore drill doctor sandbox sandbox-stop sandbox-reset test lint unit molecule matrix bench lock clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -59,6 +59,9 @@ drill: sandbox ## Kill a server of the drill's own while clients write to it, re
 
 review: sandbox ## What slows the sandbox's database down, each finding with its cure
 	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/performance.yml
+
+doctor: sandbox ## Look the sandbox's inventory over: what is misspelt, not filled in, missing or not permitted
+	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/doctor.yml
 
 test: setup-test ## Lint, unit, integration and fault tests, Molecule; ends with what could not be run and why
 	@$(BIN)/python -m tools.run_tests

@@ -385,10 +385,8 @@ class Doctor:
         if "monthly_db.yml" in rules.wanted(self.jobs):
             with looking(found, "pg_repack"):
                 client, reason = compact.repack_client(session)
-                says = f"Program and extension of version {client.version}." if client else (
-                    f"monthly_db.yml leaves bloated tables: {reason}; docs/howto/monthly.md."
-                )  # fmt: skip
-                found.append(Check("pg_repack", OK if client else BREACH, says))
+                version, reason = client.version if client else None, reason or ""
+                found.append(rules.judge_repack(version, reason, offered=driver.offers(session, "pg_repack")))
             with looking(found, "pgstattuple"):
                 measuring = bloat.measuring(session)
                 says = "Bloat is measured." if measuring.schema else (
@@ -514,9 +512,7 @@ def core(context: Context) -> dict[str, Any]:
     facts = {"changed": False, "status": overall(checks), "checks": as_results(checks)}
     if bad:
         names = rules.some(check.name for check in bad)
-        raise RunbookError(
-            f"{len(bad)} of {len(checks)} checks are not ok: {names}; the table at the end has all.", **facts
-        )
+        raise RunbookError(f"{len(bad)} of {len(checks)} checks are not ok: {names}; the table has all.", **facts)
     return facts | {"msg": f"All {len(checks)} checks are ok."}
 
 

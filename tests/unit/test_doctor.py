@@ -72,6 +72,13 @@ def test_versions():
     assert rules.judge_proof_server(160004, 170002).status == "ok"
 
 
+def test_a_server_that_has_no_pg_repack_is_not_red_for_ever():
+    assert rules.judge_repack(None, "it is not installed", offered=False).status == "ok"
+    assert rules.judge_repack("1.5.2", "", offered=True).status == "ok"
+    refused = rules.judge_repack(None, "there is no program pg_repack", offered=True)
+    assert (refused.status, "no program" in refused.msg) == ("breach", True)
+
+
 def test_of_a_bucket_each_bad_line_is_shown():
     good, bad = Check("environment", "ok", "x"), Check("versioning", "unknown", "y")
     assert rules.bucket("bucket", [good, good]) == [Check("bucket", "ok", "Reachable, and all 2 checks are ok.")]

@@ -180,6 +180,20 @@ def judge_client(client_version: str, client_major: int, server_version: int) ->
     return Check("client pg_dump", OK, f"pg_dump {client_version} for PostgreSQL {major}.")
 
 
+def judge_repack(version: str | None, reason: str, *, offered: bool) -> Check:
+    """pg_repack can be used, or the server has none: then bloated tables wait for an outage.
+
+    :param version: of program and extension; None where they cannot be used, for ``reason``
+    """
+    if version:
+        return Check("pg_repack", OK, f"Program and extension of version {version}.")
+    if not offered:
+        says = "This server offers none, so monthly_db.yml leaves bloated tables to an outage (docs/howto/monthly.md)."
+        return Check("pg_repack", OK, says)
+    says = f"monthly_db.yml leaves bloated tables, because {reason}; docs/howto/monthly.md says how to set it up."
+    return Check("pg_repack", BREACH, says)
+
+
 def judge_proof_server(server_version: int, proof_version: int) -> Check:
     """A backup is proven on a server as new as its own, or newer."""
     own, other = server_version // 10_000, proof_version // 10_000
