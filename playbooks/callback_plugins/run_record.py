@@ -140,13 +140,14 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         if record is None or recorder.directory is None:
             self._display.error(recorder.error or "The run has no record.")
             raise SystemExit(1)
-        for line in summary_lines(record, shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else None):
+        width = shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else None
+        for line in summary_lines(record, width):
             self._display.display(line)
         for name in ("report.html", "drill.html"):
             if (recorder.directory / name).exists():
                 self._display.display(f"{name.partition('.')[0].title()}: {_shortened(recorder.directory / name)}")
         failed = any(host["failures"] or host["unreachable"] for host in counts.values())
-        for line in last_words(record):
+        for line in last_words(record, width):
             self._display.error(line)
         if record["status"] != "ok" and not failed:
             raise SystemExit(1)

@@ -474,9 +474,10 @@ def test_small_tables_are_summed_up():
 
 def test_terminal_summary_fits():
     record = rules.fold(samples.weekly(("db1", "a-host-with-a-very-long-name.eu-central-1.example.org")).events)
-    lines = view.summary_lines(record, 79)
-    assert all(len(line) <= 79 for line in lines)
-    assert "117,000 rows moved, 19 tables treated" in lines[1]
+    lines = view.summary_lines(record, 60)
+    assert all(len(line) <= 60 for line in lines)
+    assert " ".join(line.strip() for line in lines).count("117,000 rows moved, 19 tables treated") == 2
+    assert lines[1].startswith(" " * 41)
 
 
 @pytest.mark.parametrize("name", ["rules.record", "report.wording", "report.charts", "report.metrics", "report.places"])
@@ -549,6 +550,15 @@ def test_the_last_words_are_the_reason():
     assert view.last_words(a_run()) == []
     failed = a_run("failed", msg="The disk is full; make room.", stats={"failures": 1})
     assert view.last_words(failed) == ["db1, Do it, failed: The disk is full; make room."]
+
+
+def test_on_a_terminal_no_word_of_the_reason_is_cut():
+    text = "Cannot connect to app@db.example.com:5432/mental_scribe: no server answers there; check login_host."
+    (wrapped,) = view.last_words(a_run("failed", msg=text, stats={"failures": 1}), 79)
+    lines = f"[ERROR]: {wrapped}".splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 79
+    assert " ".join(map(str.strip, lines)) == f"[ERROR]: db1, Do it, failed: {text}"
 
 
 def test_of_what_is_unknown_the_last_words_say_what_would_make_it_known():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -307,16 +308,17 @@ def report(
 
 
 def summary_lines(record: Mapping[str, Any], width: int | None) -> list[str]:
-    """One line per host for the end of the terminal's output.
+    """One line per host for the end of the terminal's output, more where one is too narrow for it.
 
-    :param width: columns of the terminal; None for a file or a pipe, where nothing is cut
+    :param width: columns of the terminal; None for a file or a pipe
     """
     names = {name: wording.shortened(name, 30) if width else name for name in record["hosts"]}
     longest = max(map(len, names.values()), default=0)
     lines = []
     for name, of_host in record["hosts"].items():
         text = f"{names[name]:<{longest}}  {of_host['status']:<7}  {', '.join(_did(record, name, of_host))}"
-        lines.append(text if width is None or len(text) <= width else f"{text[: width - 1]}…")
+        hanging = " " * (longest + 11)
+        lines += [text] if width is None else textwrap.wrap(text, width, subsequent_indent=hanging)
         lines += doctor.table(of_host["steps"], width or 79)
     return lines
 
@@ -345,15 +347,18 @@ def _did(record: Mapping[str, Any], name: str, of_host: Mapping[str, Any]) -> li
     if totals.get("freed_bytes") and not planned:
         parts.append(f"{wording.size(totals['freed_bytes'])} given back")
     found = findings.of_host(of_host["steps"], host=name)
-    if found is not None:
+    reviewed = any(short_name(step["module"]) == "pg_index_info" for step in of_host["steps"])
+    if found is not None and (found["count"] or reviewed):
         parts.append(count(found["count"], "finding") if found["count"] else "no findings")
     return [*parts, *rehearsed, wording.duration(of_host["duration_s"])]
 
 
-def last_words(record: Mapping[str, Any]) -> list[str]:
+def last_words(record: Mapping[str, Any], width: int | None = None) -> list[str]:
     """Why a run is red or unknown, with the cure, for the very end of the terminal's output; nothing where it is not.
 
     Each sentence once, with the hosts that it is true of before it.
+
+    :param width: columns of the terminal, of which Ansible takes some for ``[ERROR]:``; no word is cut there
     """
     if record["status"] == "ok":
         return []
@@ -370,7 +375,11 @@ def last_words(record: Mapping[str, Any]) -> list[str]:
         lines[MAX_REASONS:] = [f"{count(len(lines) - MAX_REASONS, 'more reason')}; the report has them all."]
     # Of one host that failed, the reason says it all.
     said_by_reason = len(record["hosts"]) == 1 and not record["interrupted"]
-    return lines if lines and said_by_reason else [record["verdict"], *lines]
+    told = lines if lines and said_by_reason else [record["verdict"], *lines]
+    if width is None:
+        return told
+    mark = " " * len("[ERROR]: ")
+    return ["\n".join(textwrap.wrap(text, width, initial_indent=mark))[len(mark) :] for text in told]
 
 
 def _reason(step: Mapping[str, Any]) -> str:
