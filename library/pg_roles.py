@@ -36,8 +36,10 @@ options:
     required: true
   archives:
     description:
-      - The tables between which rows are moved, as M(pg_archive) takes them. An archive that does not exist yet is left
-        out, with a warning.
+      - The tables between which rows are moved, as M(pg_archive) takes them. An archive that does not exist yet is made
+        as that module makes it, no more open than its source, because C(runbook_maintain) may not make one for the
+        source's owner. Where this user may not either, it is left out, with a warning that says what the owner has to
+        run.
     type: list
     elements: dict
     default: []
@@ -50,6 +52,10 @@ options:
         description: The table that they are moved to, as C(schema.table).
         type: str
         required: true
+      timestamp_column:
+        description: The column that says how old a row is. An archive that is made is indexed by it.
+        type: str
+        default: created_at
   users:
     description:
       - The users who log in.
@@ -130,6 +136,8 @@ executed_queries:
 
 from typing import Any
 
+from ansible.module_utils.runbook.drivers import archive_access as access
+from ansible.module_utils.runbook.drivers import archive_catalog as catalog
 from ansible.module_utils.runbook.drivers import heartbeat, lease, postgres
 from ansible.module_utils.runbook.drivers import roles as driver
 from ansible.module_utils.runbook.drivers.roles import Step
@@ -147,24 +155,55 @@ STATEMENT_TIMEOUT_MS = 30_000
 MEASURES = "pgstattuple"
 
 
-def find_archives(session: postgres.Session, context: Context) -> list[tuple[QualifiedName, QualifiedName]]:
-    """The pairs of tables that are there."""
-    found = []
+def find_archives(
+    session: postgres.Session, context: Context
+) -> tuple[list[tuple[QualifiedName, QualifiedName]], list[QualifiedName], list[Step]]:
+    """The pairs of tables; the archives among them that are not there yet; and what makes those."""
+    pairs, made, steps = [], [], []
     for position, pair in enumerate(context.params["archives"]):
-        source = parse_qualified(pair["source"], option=f"archives[{position}].source")
-        archive = parse_qualified(pair["archive"], option=f"archives[{position}].archive")
+        option = f"archives[{position}]"
+        source = parse_qualified(pair["source"], option=f"{option}.source")
+        archive = parse_qualified(pair["archive"], option=f"{option}.archive")
         if not driver.table_exists(session, source):
-            raise RunbookError(
-                f"archives[{position}].source: there is no table {source} in {session.target}; correct it."
-            )
-        if driver.table_exists(session, archive):
-            found.append((source, archive))
-        else:
-            context.warn(
-                f"There is no archive {archive} yet, so {rules.MAINTAIN} gets no right to move rows out of {source}; "
-                "let the owner run weekly_db.yml once, which makes the archive, and then this playbook again."
-            )
-    return found
+            raise RunbookError(f"{option}.source: there is no table {source} in {session.target}; correct it.")
+        if not driver.table_exists(session, archive):
+            making = archive_making(session, context, source, archive, (option, pair["timestamp_column"]))
+            if not making:
+                continue
+            steps += making
+            made.append(archive)
+        pairs.append((source, archive))
+    return pairs, made, steps
+
+
+def archive_making(
+    session: postgres.Session,
+    context: Context,
+    source: QualifiedName,
+    archive: QualifiedName,
+    named: tuple[str, str],
+) -> list[Step]:
+    """What makes an archive, no more open than its source; nothing, and a warning, where this user may not.
+
+    :param named: the option, for an error's sentence, and its column of time
+    """
+    option, column = named
+    table = catalog.read_table(session, source, event="DELETE")
+    if table is None or table.column(column) is None:
+        raise RunbookError(f"{option}.timestamp_column: {source} has no column {column!r}; name the one that it has.")
+    if not catalog.read_schema(session, archive.schema).exists:
+        raise RunbookError(f"{option}.archive: there is no schema {archive.schema!r}; create it, or name another.")
+    parted = table.partitioned_by == "r" and table.partition_columns == (column,)
+    statements = access.statements(session, table, archive, column, partitioned=parted)
+    if not access.may_make(session, table.owner, archive.schema):
+        texts = [session.render(statement) for statement in statements]
+        context.warn(
+            f"There is no archive {archive} yet, {session.target.user} may not make it for {table.owner}, and "
+            f"{rules.MAINTAIN} gets no right to move rows out of {source} without it; have {table.owner} run this, and "
+            f"run this playbook again: {'; '.join(texts)}."
+        )
+        return []
+    return [Step(statement) for statement in statements]
 
 
 def check_users(context: Context, existing: dict[str, rules.User]) -> None:
@@ -208,11 +247,19 @@ def user_steps(session: postgres.Session, context: Context, existing: dict[str, 
 
 
 def archive_steps(
-    session: postgres.Session, context: Context, archives: list[tuple[QualifiedName, QualifiedName]]
+    session: postgres.Session,
+    context: Context,
+    archives: list[tuple[QualifiedName, QualifiedName]],
+    made: list[QualifiedName],
 ) -> list[Step]:
     """Archives to those who own their source, and policies for the rows that are moved."""
     steps = []
     for source, archive in archives:
+        if archive in made:
+            # It has its source's owner, row security, and the policies that the source has by now.
+            both = (source, archive) if driver.closed_to_maintain(session, source) else ()
+            steps += [Step(driver.policy_statement(name)) for name in both]
+            continue
         keeper, own = driver.owner(session, source), driver.owner(session, archive)
         if own.ours and own.name != keeper.name:
             context.warn(f"{archive} belongs to {own.name}, who made it; it goes to {keeper.name}, as {source} does.")
@@ -252,7 +299,8 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[S
             "inventory of that environment, or, where the mark itself is wrong, set "
             f"{environment_mark.SETTING} anew as a superuser."
         )
-    admin, owners, archives = driver.admin(session), driver.owners(session), find_archives(session, context)
+    admin, owners = driver.admin(session), driver.owners(session)
+    archives, missing, making = find_archives(session, context)
     for text in rules.warnings(version, owners, admin):
         context.warn(text)
     created = [name for name in [*rules.GROUPS, *dict.fromkeys(user["name"] for user in users)] if name not in existing]
@@ -275,9 +323,11 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[S
         steps.append(Step(heartbeat.TABLE[1]))
     steps += [] if found else [Step(driver.mark_statement(session, environment))]
     steps += measuring_steps(session)
-    steps += archive_steps(session, context, archives)
+    steps += making + archive_steps(session, context, archives, missing)
     wanted = rules.grants(database=session.target.database, schemas=driver.schemas(session), archives=archives)
-    tables, foreign = rules.maintained(version, driver.tables(session), admin)
+    tables, foreign = rules.maintained(
+        version, [*driver.tables(session), *((archive, True) for archive in missing)], admin
+    )
     if foreign:
         context.warn(
             f"{session.target.user} may grant neither pg_maintain nor MAINTAIN on {some(foreign)}, so "
@@ -343,6 +393,7 @@ def main() -> None:
                 "options": {
                     "source": {"type": "str", "required": True},
                     "archive": {"type": "str", "required": True},
+                    "timestamp_column": {"type": "str", "default": "created_at"},
                 },
             },
             "users": {

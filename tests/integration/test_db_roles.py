@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import psycopg2
 import psycopg2.errors
 import pytest
@@ -306,12 +308,47 @@ def test_who_is_no_superuser_marks_the_database_too(application):
         assert may(database, "bastion_m", "VACUUM public.messages")
 
 
-def test_an_archive_that_is_missing_is_told(application):
-    application.run("DROP TABLE audit_log_archive")
-    outcome = run_module("pg_roles", SANDBOX | application.login | {"archives": ARCHIVES}, check=True)
-    assert not outcome.failed
-    assert any("There is no archive public.audit_log_archive yet" in str(text) for text in outcome.result["warnings"])
-    assert not any('"audit_log"' in query for query in outcome.result["executed_queries"])
+def test_an_archive_that_is_missing_is_made_for_its_sources_owner(application):
+    """With row security as the source, and nothing for those whom default privileges would give all."""
+    database = application
+    database.run(
+        "DROP TABLE audit_log_archive",
+        "CREATE POLICY own ON public.audit_log TO app USING (audit_log.id < 100)",
+        "ALTER TABLE public.audit_log ENABLE ROW LEVEL SECURITY",
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO PUBLIC",
+    )
+    options = SANDBOX | database.login | {"archives": ARCHIVES, "users": [{"name": "bastion_m", "role": "maintain"}]}
+    wrong = run_module("pg_roles", options | {"archives": [ARCHIVES[0] | {"timestamp_column": "at"}]})
+    assert "archives[0].timestamp_column: public.audit_log has no column 'at'" in wrong.result["msg"]
+    dry = run_module("pg_roles", options, check=True)
+    made = run_module("pg_roles", options)
+    assert not made.failed, made.result["msg"]
+    assert made.result["executed_queries"] == dry.result["executed_queries"]
+    assert run_module("pg_roles", options).result["changed"] is False
+    kept = "'public.audit_log_archive'::regclass"
+    assert database.one(f"SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = {kept}") == "app"
+    assert database.one(f"SELECT relrowsecurity FROM pg_class WHERE oid = {kept}")
+    assert database.run(f"SELECT polname FROM pg_policy WHERE polrelid = {kept} ORDER BY 1") == [
+        ("own",),
+        ("runbook_maintain",),
+    ]
+    assert not database.one(f"SELECT has_table_privilege('public'::name, {kept}, 'SELECT')")
+    move = {"source": "public.audit_log", "archive": "public.audit_log_archive", "older_than_days": 90}
+    moved = run_module("pg_archive", database.login | move | {"login_user": "bastion_m"})
+    assert not moved.failed, moved.result["msg"]
+    assert moved.result["moved_rows"] == 90
+
+
+def test_an_archive_that_this_user_may_not_make_is_told(application):
+    """Its owner's own statements are named; nothing else stops."""
+    application.run(
+        "DROP TABLE audit_log_archive", "CREATE ROLE bastion_x LOGIN CREATEROLE",
+        f"ALTER DATABASE {application.name} OWNER TO bastion_x",
+    )  # fmt: skip
+    options = SANDBOX | application.login | {"archives": ARCHIVES, "login_user": "bastion_x"}
+    said = json.dumps(run_module("pg_roles", options, check=True).result.get("warnings", []))
+    assert "bastion_x may not make it for app" in said
+    assert "CREATE TABLE" in said
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ COMMANDS = {"r": "SELECT", "a": "INSERT", "w": "UPDATE", "d": "DELETE", "*": "AL
 
 def statements(
     session: Session, source: Table, archive: QualifiedName, column: str | None, *, partitioned: bool
-) -> list[sql.Composable]:
+) -> list[sql.Composed]:
     """Statements that make the archive of a table, to be run in one transaction.
 
     The same columns with the same storage, and the time of the move. Defaults, identities and foreign keys stay
@@ -82,13 +82,13 @@ def may_make(session: Session, owner: str, schema: str) -> bool:
 
 def _creation(
     source: Table, archive: QualifiedName, column: str | None, *, partitioned: bool, server_version: int
-) -> list[sql.Composable]:
+) -> list[sql.Composed]:
     options = [sql.SQL("INCLUDING STORAGE")]
     if server_version >= 140000:
         options.append(sql.SQL("INCLUDING COMPRESSION"))
     if partitioned:
         options += [sql.SQL("INCLUDING GENERATED"), sql.SQL("INCLUDING INDEXES")]
-    parts: list[sql.Composable] = [sql.SQL("LIKE {} {}").format(identifier(source.name), sql.SQL(" ").join(options))]
+    parts: list[sql.Composed] = [sql.SQL("LIKE {} {}").format(identifier(source.name), sql.SQL(" ").join(options))]
     if source.column(STAMP) is None:
         parts.append(sql.SQL("{} timestamptz NOT NULL DEFAULT now()").format(sql.Identifier(STAMP)))
     if source.key and not partitioned:
@@ -96,7 +96,7 @@ def _creation(
     ranges = (
         sql.SQL(" PARTITION BY RANGE ({})").format(sql.Identifier(column)) if partitioned and column else sql.SQL("")
     )
-    made: list[sql.Composable] = [
+    made: list[sql.Composed] = [
         sql.SQL("CREATE TABLE {} ({}){}").format(identifier(archive), sql.SQL(", ").join(parts), ranges)
     ]
     if column and not partitioned:
