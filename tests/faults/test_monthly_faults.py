@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import psycopg2.errors
 import pytest
 from conftest import Database, Outcome, module_process, run_module
@@ -315,10 +316,13 @@ def test_kill_9_of_everything_leaves_what_the_next_run_drops(repacked: Database)
     with brake(repacked):
         process = compacting(repacked)
         (pid,) = wait_for(repacked, REPACKING)
-        found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+        started = psutil.Process(process.pid).children(recursive=True)
         process.kill()
-        subprocess.run(["kill", "-9", *found.stdout.split()], check=True)
         process.communicate(timeout=10)
+        # What it started ends with it.
+        _gone, alive = psutil.wait_procs(started, timeout=30)
+        assert started
+        assert not alive
         # The server notices that its client is gone, or is told so.
         repacked.run(f"SELECT pg_terminate_backend({pid})")
         wait_for(
@@ -345,8 +349,12 @@ def test_the_next_run_leaves_a_pg_repack_alone_that_still_works(repacked: Databa
     with brake(repacked):
         process = compacting(repacked)
         wait_for(repacked, REPACKING)
-        process.kill()
-        process.communicate(timeout=10)
+        (program,) = psutil.Process(process.pid).children(recursive=True)
+        words, environ = program.cmdline(), program.environ()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        by_hand = subprocess.Popen(words, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(repacked, REPACKING)
         # Its transactions are some that every other pg_repack of this database has to wait for.
         outcome = compact_again(repacked, lock_timeout_ms=1000)
         assert outcome.failed
@@ -354,11 +362,7 @@ def test_the_next_run_leaves_a_pg_repack_alone_that_still_works(repacked: Databa
         assert "another pg_repack works on it" in outcome.result["msg"]
         assert outcome.result["cleaned_tables"] == 0
         assert "repack_trigger" in made_by_repack(repacked)
-    wait_for(
-        repacked,
-        "SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'pg_repack'"
-        " AND datname = current_database())",
-    )
+    assert by_hand.wait(timeout=60) == 0
     assert not compact_again(repacked).failed
     assert made_by_repack(repacked) == []
     all_rows_are_there(repacked)

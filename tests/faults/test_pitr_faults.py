@@ -169,12 +169,12 @@ def test_an_interrupted_base_backup_is_none(primary):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         time.sleep(random.uniform(0.5, 2))  # noqa: S311 - chance, not a secret
+        begun = [*engines, *(child for each in engines for child in each.children(recursive=True))]
         process.kill()
-        for each in engines:
-            for child in each.children(recursive=True):
-                child.kill()
-            each.kill()
         process.wait()
+        # What it started ends with it.
+        _gone, alive = psutil.wait_procs(begun, timeout=30)
+        assert not alive
     listed = primary.pitr("check").result["windows"]
     assert {each["backup_id"] for each in listed} == before
     after = primary.pitr("backup")

@@ -86,6 +86,7 @@ def test_what_belongs_to_the_name_goes_along_and_undo_brings_everything_back(pai
         f"ALTER DATABASE {name} CONNECTION LIMIT 7",
         f"""ALTER DATABASE {name} SET search_path = app, "We ird", public""",
         f"ALTER DATABASE {name} SET work_mem = '7MB'",
+        f"ALTER DATABASE {name} SET runbook.environment = 'production'",
         f"ALTER DATABASE {name} SET app.tenant = 'it''s, \"one\"'",
         f'ALTER ROLE "swap ""app""" IN DATABASE {name} SET statement_timeout = \'5s\'',
         f"REVOKE ALL ON DATABASE {name} FROM PUBLIC",
@@ -104,6 +105,8 @@ def test_what_belongs_to_the_name_goes_along_and_undo_brings_everything_back(pai
     aside = Marker.read(pair.names()[previous])
     assert aside
     assert aside == Marker("previous", name, aside.at, replaced_by=pair.new.name)
+    # The one that steps aside is production's too.
+    assert replace(pair.living, name=previous).one("SHOW runbook.environment") == "production"
     again = pair.swap()
     assert not again.failed, again.result["msg"]
     assert not again.result["changed"]
@@ -230,3 +233,14 @@ def test_a_lease_of_another_run_is_respected_and_our_own_is_given_back(pair: Pai
     assert not outcome.failed, outcome.result["msg"]
     assert pair.living.one("SELECT count(*) FROM runbook.lease") == 0
     assert replace(pair.living, name=outcome.result["previous"]).one("SELECT count(*) FROM runbook.lease") == 0
+
+
+def test_a_copy_that_is_another_environments_takes_nobodys_place(pair: Pair):
+    pair.admin.run(
+        f"ALTER DATABASE {pair.living.name} SET runbook.environment = 'production'",
+        f"ALTER DATABASE {pair.new.name} SET runbook.environment = 'sandbox'",
+    )
+    outcome = pair.swap()
+    assert outcome.failed
+    assert "marked as 'sandbox'" in outcome.result["msg"]
+    assert pair.said() == "living"

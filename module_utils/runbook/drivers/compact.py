@@ -23,6 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 import psycopg2
 import psycopg2.errors
 from ansible.module_utils.runbook.drivers import pgtools, postgres
+from ansible.module_utils.runbook.drivers.leash import leashed
 from ansible.module_utils.runbook.drivers.vacuum import cause
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.bloat import PAGE_BYTES, Bloat
@@ -673,9 +674,9 @@ class Compaction:
         before = self._files(session, report)
         self.executed_queries.append(" ".join(words))
         with tempfile.TemporaryFile("w+", errors="replace") as said:
-            # Into a file, so that it outlives this process without a broken pipe in the middle of its work.
+            # It ends with this process: nobody would bound its last lock, or keep the next run from its table.
             process = subprocess.Popen(
-                [str(self._client.path), *words[1:]],
+                leashed([str(self._client.path), *words[1:]]),
                 env=_environment(session),
                 stdin=subprocess.DEVNULL,
                 stdout=said,

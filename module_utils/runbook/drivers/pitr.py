@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 import psycopg2
 import zstandard
 from ansible.module_utils.runbook.drivers import postgres
+from ansible.module_utils.runbook.drivers.leash import leashed_group
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, command_line, pids_naming, unprivileged
 from ansible.module_utils.runbook.drivers.sandbox import end_process
 from ansible.module_utils.runbook.errors import RunbookError
@@ -197,7 +198,7 @@ class Engine:
             keys.flush()
             chosen = self.environ() | ({"AWS_SHARED_CREDENTIALS_FILE": keys.name} if own else {}) | dict(environ or {})
             process = subprocess.Popen(
-                [*before, *words], env=clean | chosen, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                leashed_group([*before, *words]), env=clean | chosen, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                 start_new_session=True,
             )  # fmt: skip
             try:

@@ -508,9 +508,6 @@ class Filler:
         # A client from 17 on sets a parameter that older servers do not know, and would stop at that.
         self._stop_at_errors = [] if client_version >= 17 and server_version < 170000 else ["--exit-on-error"]
         self._environment = _environment(target, options)
-        # A killed module takes along what does not read from it.
-        setpriv = shutil.which("setpriv")
-        self._leash = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
     def aim(self, target: Target) -> None:
         """Fill another database of the same server."""
@@ -531,7 +528,7 @@ class Filler:
     def _start(self, program: str, *words: str, fed: bool) -> Program:
         stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process's object
         command = [
-            *self._leash, self.path(program), "--no-password", f"--dbname={_conninfo(self._target)}", *words,
+            self.path(program), "--no-password", f"--dbname={_conninfo(self._target)}", *words,
         ]  # fmt: skip
         stdin = subprocess.PIPE if fed else subprocess.DEVNULL
         process = self.programs.start(command, stdin=stdin, stderr=stderr, env=self._environment)

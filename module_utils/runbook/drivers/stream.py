@@ -1,8 +1,7 @@
 """From a program's output into a bucket, through compression and encryption, without a file in between.
 
 Data is pulled: the uploading thread asks for the next part, and everything before it gives as much as is asked for. So
-memory holds a few parts, however long the stream is. When this process dies, the pipes break and the programs with
-them.
+memory holds a few parts, however long the stream is. When this process dies, the programs die with it.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import zstandard
+from ansible.module_utils.runbook.drivers.leash import leashed
 from ansible.module_utils.runbook.errors import RunbookError
 
 if TYPE_CHECKING:
@@ -44,20 +44,19 @@ class Programs:
         self.said: list[str] = []
 
     def start(self, words: Sequence[str], *, stdin: int, stderr: IO[bytes], env: Mapping[str, str] | None) -> Any:
-        """Start a program whose output is read through a pipe.
+        """Start a program whose output is read through a pipe; the calling thread waits for its end.
 
         :raises RunbookError: it is not there, or all were told to end
         """
         with self._lock:
             if self._stopped:
                 raise RunbookError("The backup was stopped.")
-            try:
-                process = subprocess.Popen(
-                    list(words), stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=env, bufsize=0,
-                    pipesize=PIPE_BYTES,
-                )  # fmt: skip
-            except FileNotFoundError:
-                raise RunbookError(f"{words[0]} is not there; install it on this machine.") from None
+            if shutil.which(words[0]) is None:
+                raise RunbookError(f"{words[0]} is not there; install it on this machine.")
+            process = subprocess.Popen(
+                leashed(words), stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=env, bufsize=0,
+                pipesize=PIPE_BYTES,
+            )  # fmt: skip
             self._running.append(process)
         return process
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 #: complete, never compared. ``proven``: equals what was backed up. ``previous``: it was the living one.
 State = Literal["restoring", "failed", "unproven", "proven", "previous"]
 
+#: Parameter by which a database says which environment it belongs to.
+ENVIRONMENT = "runbook.environment"
 _MARKER = re.compile(r"runbook, [a-z]+: (\{.*\})", re.DOTALL)
 
 
@@ -116,6 +118,11 @@ class Database:
     slots: tuple[str, ...] = ()
 
     @property
+    def environment(self) -> str | None:
+        """The environment that the database says it belongs to."""
+        return next((each.value for each in self.settings if (each.role, each.name) == (None, ENVIRONMENT)), None)
+
+    @property
     def marker(self) -> Marker | None:
         """What the runbook said about it."""
         return Marker.read(self.comment)
@@ -185,6 +192,12 @@ def plan(
     for option, each in (("database", found), ("replacement", new)):
         _refuse_unmovable(option, each, connected)
     _refuse_unproven(new, living)
+    if new.environment not in {None, found.environment}:
+        raise RunbookError(
+            f"replacement: {replacement!r} is marked as {new.environment!r}, and {living!r} as "
+            f"{found.environment or 'nothing'!r}; what may have been worked on as another environment's takes nobody's "
+            "place. Restore a new one."
+        )
     previous = replacement
     while previous in databases:
         # Taken only where a swap is undone within its second.
