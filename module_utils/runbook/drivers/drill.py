@@ -29,6 +29,7 @@ import psycopg2
 from ansible.module_utils.runbook.drivers import heartbeat, integrity, pitr, postgres, proof, s3
 from ansible.module_utils.runbook.drivers.demo_database import fill
 from ansible.module_utils.runbook.drivers.drill_clients import Clients
+from ansible.module_utils.runbook.drivers.folders import closed
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, command_line
 from ansible.module_utils.runbook.drivers.sandbox import choose_port, end_process
 from ansible.module_utils.runbook.errors import RunbookError
@@ -85,7 +86,7 @@ class Folder:
         :raises RunbookError: another drill's module is at work in it, or it cannot be made
         """
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            closed(self.path)
             with (self.path / "lock").open("w") as lock:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -160,7 +161,7 @@ class Folder:
 
 def write(path: Path, text: str) -> None:
     """Write a file in one move, readable by its owner alone."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    closed(path.parent)
     draft = path.with_name(path.name + ".tmp")
     draft.unlink(missing_ok=True)
     draft.touch(mode=0o600)
@@ -234,7 +235,7 @@ def kill(cluster: Cluster, admin: postgres.Target, lost: Path) -> None:
         if time.monotonic() > deadline:
             raise RunbookError(f"The server in {cluster.data} does not end, not even by SIGKILL.")
         time.sleep(0.01)
-    lost.mkdir(mode=0o700, parents=True, exist_ok=True)
+    closed(lost)
     cluster.data.rename(lost / "data")
 
 

@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 import psycopg2
 import zstandard
 from ansible.module_utils.runbook.drivers import postgres
+from ansible.module_utils.runbook.drivers.folders import closed
 from ansible.module_utils.runbook.drivers.leash import leashed_group
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, command_line, pids_naming, unprivileged
 from ansible.module_utils.runbook.drivers.sandbox import end_process
@@ -120,7 +121,8 @@ class Engine:
         """Write the file for the user who owns ``like``, the data folder, in one move."""
         text = self.credentials_text()
         try:
-            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # The server's user enters it too; nobody else may put another file there.
+            closed(self.state, 0o755)
             if not text:
                 return
             draft = self.credentials.with_suffix(".tmp")
@@ -496,7 +498,7 @@ class Workshop:
         :raises RunbookError: another restore is at work in it, or it cannot be made
         """
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            closed(self.path)
             with (self.path / "lock").open("w") as lock:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.runbook.drivers.folders import closed
 from ansible.module_utils.runbook.errors import RunbookError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Home:
             if not write:
                 yield
                 return
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            closed(self.path)
             with (self.path / "lock").open("w") as lock:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,6 +83,7 @@ class Home:
     def write(self, state: dict[str, Any]) -> None:
         """Write ``state`` down for the next run and for the inventory, in one move, readable by the owner alone."""
         draft = self.path / f"{STATE_FILE}.tmp"
+        draft.unlink(missing_ok=True)
         draft.unlink(missing_ok=True)
         draft.touch(mode=0o600)
         draft.write_text(json.dumps(state, indent=1) + "\n")

@@ -30,7 +30,7 @@ class Journal:
         self.secrets: frozenset[str] = frozenset()
         self._clock = clock
         self._lock = threading.Lock()
-        self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with contextlib.suppress(OSError):  # some network file systems know no locks
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

@@ -29,11 +29,14 @@ def make_directory(base: Path, name: str) -> Path:
     """
     if base.exists() and not base.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(base))
-    base.mkdir(parents=True, exist_ok=True)
+    base.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if base.stat().st_mode & 0o022 and base.stat().st_uid == os.geteuid():
+        # Whoever may write there could put a record in the place of ours.
+        base.chmod(base.stat().st_mode & 0o7755)
     for number in range(1, 1000):
         path = base / (name if number == 1 else f"{name}-{number}")
         with suppress(FileExistsError):
-            path.mkdir()
+            path.mkdir(mode=0o700)
             return path
     raise FileExistsError(f"{base / name} and 998 more exist already")
 

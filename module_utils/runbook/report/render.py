@@ -30,7 +30,7 @@ HISTORY = 30
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|#~"} | {"\n": " ", "\r": " "})
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str, *, mode: int = 0o600) -> None:
     """Write ``text`` to ``path`` so that a reader sees the old file or the new one, never half of it."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -38,7 +38,7 @@ def write_whole(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
+        Path(temporary).chmod(mode)
         Path(temporary).replace(path)
     except BaseException:
         with suppress(OSError):
@@ -179,8 +179,9 @@ def render_run(directory: Path, *, publish: bool = False) -> dict[str, Any]:
     write_whole(directory / "metrics.prom", samples)
     if publish and not record["check_mode"]:
         latest = directory.parent / "metrics"
-        latest.mkdir(exist_ok=True)
-        write_whole(latest / f"{record['playbook']}.prom", samples)
+        # node_exporter is another user.
+        latest.mkdir(mode=0o755, exist_ok=True)
+        write_whole(latest / f"{record['playbook']}.prom", samples, mode=0o644)
     notes += drill.documents(record)[1]
     for name, text in drill_page(record, history).items():
         write_whole(directory / name, text)
