@@ -419,6 +419,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.runbook.drivers import demo_database as demo_driver
 from ansible.module_utils.runbook.drivers import drill as driver
 from ansible.module_utils.runbook.drivers import mirror, postgres, s3
 from ansible.module_utils.runbook.drivers import pitr as engine_driver
@@ -1055,6 +1056,8 @@ def provision(drill: Drill) -> None:
         made = driver.make_server(drill.folder.path / "target", Path(state["bindir"]), drill.params["login_password"])
         with driver.connect(drill.login(made.port, "postgres")) as session:
             state |= {"target_port": made.port, "target_system_identifier": driver.identity(session)}
+            # A database's dump does not hold the roles that own what is in it.
+            demo_driver.fill(session.connection, demo_database.roles())
         drill.phase("provision", begun, msg="A new server for the dump.")
     else:
         driver.drop_database(drill.admin(), drill.database)

@@ -82,7 +82,6 @@ def make(
             if counts:
                 filling.execute("CREATE EXTENSION pg_stat_statements SCHEMA public")
             fill(filling.connection, steps, on_step)
-            filling.query("RESET ROLE")
             if migrations:
                 filling.query(*_with_login(filling, *migrations))
             if counts:

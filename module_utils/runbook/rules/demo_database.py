@@ -51,6 +51,8 @@ _ROLES = """
 DO 'BEGIN CREATE ROLE $owner NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END';
 DO 'BEGIN CREATE ROLE $application NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END';
 DO 'BEGIN CREATE ROLE $migrations NOLOGIN IN ROLE $owner; EXCEPTION WHEN duplicate_object THEN NULL; END';
+"""
+_OWNERSHIP = """
 DO 'BEGIN EXECUTE format(''ALTER DATABASE %I OWNER TO $owner'', current_database()); END';
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 GRANT CREATE ON SCHEMA public TO $owner;
@@ -409,6 +411,7 @@ CREATE POLICY own ON public.notes TO $application USING ($mine);
 ALTER TABLE public.note_versions ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY own ON public.note_versions TO $application
   USING (note_id IN (SELECT id FROM public.notes WHERE $mine));
+RESET ROLE;
 """
 
 
@@ -435,6 +438,12 @@ def sizes(scale: float) -> dict[str, int]:
     }
 
 
+def roles() -> list[Step]:
+    """The roles alone, which a server needs before a backup of the database can be restored on it."""
+    text = Template(_ROLES).substitute(owner=OWNER, application=APPLICATION, migrations=MIGRATIONS)
+    return [Step("owner and application", statement) for statement in text.strip().split(";\n")]
+
+
 def steps(*, scale: float, seed: int) -> list[Step]:
     """Everything that fills an empty database, in order, for one session with autocommit (VACUUM is among it).
 
@@ -457,7 +466,7 @@ def steps(*, scale: float, seed: int) -> list[Step]:
         "mine": _MINE,
     }
     sections = {
-        "owner and application": _ROLES,
+        "owner and application": _ROLES + _OWNERSHIP.lstrip(),
         "tables": _SCHEMA,
         "texts to draw from": _TOOLS,
         "organisations and users": _PEOPLE,
