@@ -183,6 +183,7 @@ from ansible.module_utils.runbook.drivers import (
     journal,
     postgres,
     queries,
+    roles,
     s3,
     tls_probe,
 )
@@ -190,7 +191,7 @@ from ansible.module_utils.runbook.drivers import doctor as driver
 from ansible.module_utils.runbook.drivers import supabase as supabase_driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import bucket_check, identity, preflight, variables
+from ansible.module_utils.runbook.rules import bucket_check, environment_mark, identity, preflight, variables
 from ansible.module_utils.runbook.rules import doctor as rules
 from ansible.module_utils.runbook.rules import supabase as supabase_rules
 from ansible.module_utils.runbook.rules.backup_check import BREACH, OK, UNKNOWN, Check, as_results, overall
@@ -362,7 +363,15 @@ class Doctor:
             self.rights(found, user)
 
     def server(self, found: list[Check], session: postgres.Session) -> None:
-        """Clock and role of the server, and the programs that talk to it."""
+        """Mark of the database, clock and role of the server, and the programs that talk to it."""
+        with looking(found, "database mark"):
+            says = environment_mark.check(
+                environment_mark.parse(roles.settings(session)),
+                environment=str(self.settings.get("environment") or ""),
+                database=session.target.database,
+                playbook="doctor.yml",
+            )
+            found.append(Check("database mark", OK, says))
         with looking(found, "database clock"):
             sent = datetime.now(UTC)
             row = session.query("SELECT clock_timestamp() AS now, pg_is_in_recovery() AS standby")[0]

@@ -41,6 +41,7 @@ def inventory(tmp_path: Path, sound_database: Database, s3: S3) -> Iterator[Proj
         "pg_roles",
         database.login
         | {
+            "environment": "sandbox",
             "archives": [{"source": "public.audit_log", "archive": "public.audit_log_archive"}],
             "users": [{"name": name, "role": role, "password": CANARY} for name, role in USERS.items()],
         },
@@ -98,12 +99,13 @@ def test_one_fault_hides_no_other(inventory: Project, sound_database: Database):
     sound_database.run(
         "REVOKE pg_read_all_data FROM runbook_backup",
         "ALTER ROLE doctor_b NOBYPASSRLS",
-        "REVOKE pg_read_all_stats FROM runbook_read",
+        "DROP EXTENSION pg_stat_statements",
         "REVOKE pg_maintain FROM runbook_maintain"
         if sound_database.one("SELECT current_setting('server_version_num')::int >= 170000")
         else "REVOKE doctor_app FROM runbook_maintain",
         "REVOKE DELETE ON public.audit_log FROM runbook_maintain",
         "DROP TABLE public.audit_log_archive, runbook.heartbeat",
+        f"ALTER DATABASE {sound_database.name} RESET runbook.environment",
     )
     folder = inventory.folder / "group_vars"
     folder.mkdir()
@@ -165,8 +167,9 @@ def test_one_fault_hides_no_other(inventory: Project, sound_database: Database):
     found = lines(ended)
     assert "pin it: preflight_system_identifier: '" in found["database identity"]["msg"]
     lacking = {
+        "database mark": "carries no mark of its environment",
         "rights backup": "SELECT on public.audit_log, public.messages",
-        "rights review": "pg_read_all_stats",
+        "rights review": "pg_stat_statements (The extension is missing",
         "rights maintain": "DELETE on public.audit_log; the archive public.audit_log_archive, which the owner of"
         " public.audit_log has to make; the table runbook.heartbeat",
     }

@@ -30,7 +30,7 @@ MODULES: dict[str, dict[str, Any]] = {
     "pg_lease": {},
     "pg_query_info": {},
     "pg_reindex": {},
-    "pg_roles": {},
+    "pg_roles": {"environment": "sandbox"},
     "pg_swap": {"database": "a", "replacement": "b"},
     "pg_vacuum": {},
     "pg_rollback": {"action": "compare", "replacement": "b", "environment": "sandbox", **BUCKET},
