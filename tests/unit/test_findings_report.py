@@ -206,3 +206,12 @@ def test_the_report_shows_it_and_escapes_it(tmp_path: Path):
     assert 'href="findings.sql"' in page
     assert (folder / "findings.sql").read_text() == findings.script(json.loads((folder / "record.json").read_text()))
     assert DROP["msg"].replace("_", "\\_") in (folder / "report.md").read_text()
+
+
+def test_who_only_measured_bloat_does_not_say_that_nothing_was_found():
+    quiet = {"findings": [], "unknown": [], "bloat_bytes": 5, "status": "ok"}
+    step = {"module": "pg_bloat_info", "figures": quiet}
+    assert findings.of_host([step], host="db1") is None
+    reviewed = findings.of_host([step, {"module": "pg_index_info", "figures": quiet}], host="db1")
+    assert reviewed is not None
+    assert reviewed["count"] == 0

@@ -347,8 +347,7 @@ def _did(record: Mapping[str, Any], name: str, of_host: Mapping[str, Any]) -> li
     if totals.get("freed_bytes") and not planned:
         parts.append(f"{wording.size(totals['freed_bytes'])} given back")
     found = findings.of_host(of_host["steps"], host=name)
-    reviewed = any(short_name(step["module"]) == "pg_index_info" for step in of_host["steps"])
-    if found is not None and (found["count"] or reviewed):
+    if found is not None:
         parts.append(count(found["count"], "finding") if found["count"] else "no findings")
     return [*parts, *rehearsed, wording.duration(of_host["duration_s"])]
 
