@@ -89,6 +89,8 @@ def read_tables(session: Session) -> list[Table]:
             owner=row["owner"],
         )
         for row in session.query(_TABLES)
+        # The size of one that was dropped this moment is NULL.
+        if row["size_bytes"] is not None
     ]
 
 
