@@ -333,6 +333,8 @@ def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
 def _warn(context: Context, session: postgres.Session, reports: list[rule.Report], unknown: str) -> None:
     if unknown:
         context.warn(f"The bloat is unknown {unknown}.")
+    # Of what a managed platform made the result tells; a warning could be followed by nobody.
+    reports = [report for report in reports if not (report.table and report.table.is_platforms)]
     left = [report.label for report in reports if report.state == "not_permitted" and report.action == "clean_up"]
     if left:
         context.warn(f"Not cleaned up after a pg_repack that was killed: {some(left)}; connect as their owner.")

@@ -323,7 +323,10 @@ def _warn(context: Context, session: postgres.Session, reports: list[rule.Report
     refused = [
         report.work.index
         for report in reports
-        if report.state == "not_permitted" and report.work.priority is not rule.Priority.REST
+        if report.state == "not_permitted"
+        and report.work.priority is not rule.Priority.REST
+        # Of what a managed platform made the result tells; a warning could be followed by nobody.
+        and not report.work.index.is_platforms
     ]
     if refused:
         context.warn(

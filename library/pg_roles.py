@@ -303,6 +303,11 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[S
     archives, missing, making = find_archives(session, context)
     for text in rules.warnings(version, owners, admin):
         context.warn(text)
+    if driver.has_vault(session) and any(user["role"] == "backup" for user in users):
+        context.warn(
+            f"{rules.BACKUP} reads everything, and so do its users: hashes of passwords in auth.users and pg_authid, "
+            "and the ciphertext of vault.secrets; guard their passwords as you guard the owner's."
+        )
     created = [name for name in [*rules.GROUPS, *dict.fromkeys(user["name"] for user in users)] if name not in existing]
     steps = [
         Step(driver.create_statement(name, login=False, createdb=name == rules.RESTORE, password=False))

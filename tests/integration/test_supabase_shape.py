@@ -334,6 +334,30 @@ def test_3_who_lacks_bypassrls_is_told_so(supabase: Shape, backup: Backup) -> No
         supabase.run_as_platform(backup.project, "DROP OWNED BY dumper", "DROP ROLE dumper")
 
 
+def test_4_the_roles_of_least_privilege_are_made_by_the_owner(supabase: Shape, s3: S3) -> None:
+    """They join none of the platform's roles. From 16 on the owner may let a user of theirs back everything up."""
+    users = [{"name": "p_dumper", "role": "backup"}, {"name": "p_keeper", "role": "maintain"}]
+    with supabase.project(filled=True) as project:
+        try:
+            made = run_module("pg_roles", project.login | {"environment": "sandbox", "users": users})
+            assert not made.failed, made.result["msg"]
+            assert "hashes of passwords in auth.users and pg_authid" in str(made.result["warnings"])
+            joined = project.run(
+                "SELECT r.rolname FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid"
+                " JOIN pg_roles u ON u.oid = m.member WHERE u.rolname ~ '^(runbook|p)_' AND r.rolname ~ '^supabase'"
+            )
+            assert joined == []
+            vacuumed = run_module("pg_vacuum", replace(project, user="p_keeper").login)
+            assert not vacuumed.failed, vacuumed.result["msg"]
+            options = s3.options(s3.bucket()) | {"environment": "sandbox"}
+            dumped = run_module("pg_backup", replace(project, user="p_dumper").login | options)
+            assert dumped.failed == (supabase.major < 16)
+            assert not dumped.failed or "BYPASSRLS" in dumped.result["msg"]
+        finally:
+            names = "p_dumper, p_keeper, runbook_read, runbook_maintain, runbook_backup, runbook_restore"
+            supabase.run_as_platform(project, f"DROP OWNED BY {names}", f"DROP ROLE {names}")
+
+
 def test_5_a_backup_outlives_the_end_of_a_partition(supabase: Shape, backup: Backup) -> None:
     """The platform drops partitions of realtime.messages whenever it likes: before, or after they were dumped."""
     with supabase.project(filled=True) as project:
@@ -430,6 +454,8 @@ def test_13_maintenance_does_what_this_version_lets_the_owner_do(supabase: Shape
         assert states["public.notes_pkey"] == "done"
         assert states["auth.users_pkey"] == ("done" if supabase.major >= 17 else "not_permitted")
         assert states["vault.secrets_pkey"] == "not_permitted"
+        (theirs,) = [each for each in rebuilt.result["indexes"] if each["index"] == "vault.secrets_pkey"]
+        assert theirs["error"] == "owned by supabase_admin"
 
 
 def test_14_pg_repack_that_is_too_old_is_not_run(supabase: Shape) -> None:

@@ -55,6 +55,7 @@ SELECT c.oid::bigint AS oid, n.nspname, c.relname, r.oid::bigint AS table_oid, s
   i.indisvalid AND i.indisready AND i.indislive AS is_valid, i.indisunique, i.indisexclusion,
   array_to_string(i.indcollation, ',') AS collations,
   {permitted} AND has_schema_privilege(n.oid, 'USAGE') AS permitted, pg_has_role(c.relowner, 'USAGE') AS is_owner,
+  pg_get_userbyid(r.relowner) AS owner,
   NOT i.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$'
     AND NOT EXISTS (SELECT FROM pg_constraint AS k WHERE k.conindid = c.oid)
     AND EXISTS (SELECT FROM pg_index AS t JOIN pg_class AS tc ON tc.oid = t.indexrelid
@@ -147,6 +148,7 @@ def read(session: Session, bloats: Mapping[int, Bloat], outdated: Mapping[int, Q
                 outdated_collations=tuple(
                     dict.fromkeys(collation_label(outdated[oid]) for oid in collations if oid in outdated)
                 ),
+                owner=row["owner"],
                 permitted=row["is_owner"] if row["is_leftover"] else row["permitted"],
                 bloat=bloat,
             )

@@ -11,6 +11,7 @@ import psycopg2.extensions
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.environment_mark import QUERY, SETTING
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+from ansible.module_utils.runbook.rules.managed import PLATFORM_OWNERS
 from ansible.module_utils.runbook.rules.roles import MAINTAIN, READ, Admin, Default, Grant, Membership, Owner, User
 from psycopg2 import sql
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 _TABLES = (
     " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.oid = c.relowner"
     " WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't'"
-    " AND n.nspname NOT IN ('information_schema', 'runbook') AND n.nspname NOT LIKE 'pg\\_%' ORDER BY 1"
+    " AND n.nspname NOT IN ('information_schema', 'runbook') AND n.nspname NOT LIKE 'pg\\_%'"
+    # What a managed platform made it keeps in order itself, and nobody can become a member of its roles.
+    f" AND r.rolname NOT IN ({', '.join(map(repr, sorted(PLATFORM_OWNERS)))}) ORDER BY 1"
 )
 # Whether a role is runbook_maintain or becomes one of its members' members; false where that is not there yet.
 _OURS = (
@@ -90,6 +93,16 @@ def tables(session: Session) -> list[tuple[QualifiedName, bool]]:
     """Every table that can be vacuumed, and whether this user has its owner's rights."""
     rows = session.query("SELECT n.nspname, c.relname, pg_has_role(c.relowner, 'USAGE') AS owned" + _TABLES)
     return [(QualifiedName(row["nspname"], row["relname"]), row["owned"]) for row in rows]
+
+
+def has_vault(session: Session) -> bool:
+    """Whether a managed platform keeps secrets in a table of this database."""
+    return bool(
+        session.query(
+            "SELECT 1 AS found FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = 'vault' AND c.relname = 'secrets'"
+        )
+    )
 
 
 def schemas(session: Session) -> list[str]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.bloat import PAGE_BYTES
+from ansible.module_utils.runbook.rules.managed import PLATFORM_OWNERS
 from ansible.module_utils.runbook.rules.reindex import (
     FIRST_RATE_BYTES_S,
     SPACE_FACTOR,
@@ -84,6 +85,11 @@ class Table:
     is_owner: bool
     #: May VACUUM FULL it: the owner, and since PostgreSQL 17 who has MAINTAIN.
     permitted: bool
+
+    @property
+    def is_platforms(self) -> bool:
+        """Whether a managed platform made it, which nobody else can compact while everybody works."""
+        return self.owner in PLATFORM_OWNERS
 
     @property
     def size_bytes(self) -> int:
@@ -319,7 +325,7 @@ def _report(table: Table, sample: Sample, ways: Ways, *, min_bloat_percent: floa
 
 def _way(table: Table, sample: Sample, ways: Ways, *, min_bloat_percent: float) -> tuple[Action, State, str | None]:
     if not table.permitted:
-        return "none", "not_permitted", None
+        return "none", "not_permitted", f"owned by {table.owner}"
     truncates = worth_truncating(table.heap.size_bytes or 0, sample.trailing_bytes)
     if truncates and (table.bloat_percent(sample.trailing_bytes) or 0) < min_bloat_percent:
         return "truncate", "planned", None
@@ -352,6 +358,8 @@ def _repack_refusal(table: Table, ways: Ways) -> str | None:
             f"pg_repack {ways.repack} works for superusers only; install {'.'.join(map(str, OWNER_VERSION))} or newer "
             "here and in the database, which works for the owner of the table too"
         )
+    if not table.is_owner and table.is_platforms:
+        return f"owned by {table.owner}, and pg_repack works for the owner only"
     if not table.is_owner:
         return (
             f'pg_repack works for the owner of the table only; GRANT "{table.owner}" TO this user, who may then do '

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal
 
+from ansible.module_utils.runbook.rules.managed import PLATFORM_OWNERS
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.vacuum import some
 from ansible.module_utils.runbook.rules.words import size
@@ -83,6 +84,13 @@ class Index:
     outdated_collations: tuple[str, ...]
     permitted: bool
     bloat: Bloat | None
+    #: Of its table.
+    owner: str = ""
+
+    @property
+    def is_platforms(self) -> bool:
+        """Whether a managed platform made it."""
+        return self.owner in PLATFORM_OWNERS
 
 
 @dataclass(frozen=True)
@@ -195,7 +203,7 @@ def first_state(
     """
     index = work.index
     if not index.permitted:
-        return "not_permitted", None
+        return "not_permitted", f"owned by {index.owner}" if index.owner else None
     if work.action == "rebuild" and index.is_exclusion:
         return "not_concurrent", "PostgreSQL rebuilds the index of an exclusion constraint only under a lock"
     if work.action == "rebuild" and index.is_catalog:
