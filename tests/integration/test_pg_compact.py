@@ -158,7 +158,7 @@ def test_the_disk_is_looked_at_first(bloated: Database) -> None:
     full = compact(bloated, **outage(), free_disk_bytes=1000)
     assert full.failed
     assert states(full) == {"public.holes": ("vacuum_full", "no_space"), "public.tail": ("truncate", "done")}
-    assert "1000 B of disk are free" in full.result["msg"]
+    assert "1,000 B of disk are free" in full.result["msg"]
 
 
 def test_rights_are_told(bloated: Database) -> None:
