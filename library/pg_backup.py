@@ -55,6 +55,13 @@ options:
     type: str
     default: all
     choices: [all, sampled, none]
+  without_rows:
+    description:
+      - Tables, as C(schema.table), of which the definition alone is backed up. For what no dump can carry, such as a
+        value of more than 512 MiB in a C(bytea). Manifest and proofs say so.
+    type: list
+    elements: str
+    default: []
   encryption:
     description:
       - Encrypt the objects on this machine with C(age) or C(gpg), for O(recipients). The manifest stays readable.
@@ -262,6 +269,7 @@ from ansible.module_utils.runbook.rules import content_hash as hashes
 from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules import restorable
 from ansible.module_utils.runbook.rules.backup_gaps import Gap, sentences, without
+from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
 from ansible.module_utils.runbook.rules.tool_warnings import said_warnings
 
 if TYPE_CHECKING:
@@ -300,6 +308,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
             "jobs": {"type": "int", "default": 2},
             "compression_level": {"type": "int", "default": 3},
             "hash": {"type": "str", "default": "all", "choices": ["all", "sampled", "none"]},
+            "without_rows": {"type": "list", "elements": "str", "default": []},
             "encryption": {"type": "str", "default": "none", "choices": ["none", "age", "gpg"]},
             "recipients": {"type": "list", "elements": "str", "default": []},
             "server_side_encryption": {"type": "str", "default": "AES256", "choices": ["AES256", "aws:kms", "none"]},
@@ -344,6 +353,8 @@ class Backup:
         self.objects: list[manifests.Object] = []
         self.warnings: list[str] = []
         self.gaps: list[Gap] = []
+        #: Tables whose rows are not backed up.
+        self.without_rows: frozenset[QualifiedName] = frozenset()
         self.remarks: list[str] = []
         self.dumped: dict[tuple[str, int], stream.Output] = {}
         self.programs = stream.Programs()
@@ -357,7 +368,11 @@ class Backup:
 
     def plan(self) -> None:
         """Look at the tables and at the bucket; nothing is written."""
-        self.divide(driver.read_tables(self.session))
+        tables = driver.read_tables(self.session)
+        wanted = [parse_qualified(each, option="without_rows") for each in self.params["without_rows"]]
+        if wanted:
+            self.without_rows = rules.check_without_rows(wanted, tables, driver.read_references(self.session))
+        self.divide(tables)
         self.store.require_environment(self.params["environment"])
         own = origins.Origin(self.session.system_identifier(), self.target.database)
         clusters = origins.accepted(own.system_identifier, self.params["previous_clusters"])
@@ -370,7 +385,12 @@ class Backup:
     def divide(self, tables: list[hashes.Table]) -> None:
         """Spread tables over the streams."""
         self.tables = tables
-        self.streams = rules.divide(tables, self.params["jobs"])
+        self.streams = rules.divide(self.filled, self.params["jobs"])
+
+    @property
+    def filled(self) -> list[hashes.Table]:
+        """Tables whose rows are backed up."""
+        return [table for table in self.tables if table.name not in self.without_rows]
 
     def phase(self, name: str) -> None:
         """A phase is over."""
@@ -385,7 +405,14 @@ class Backup:
         options = {"snapshot": snapshot, "lock_timeout_ms": self.params["lock_timeout_ms"]}
         words = [*self.client.dumping(), *driver.connection_words(self.target)]
         parts = [
-            Part("data", number, words + rules.dump_options("data", stream=number, streams=self.streams, **options))
+            Part(
+                "data",
+                number,
+                words
+                + rules.dump_options(
+                    "data", stream=number, streams=self.streams, without_rows=sorted(self.without_rows), **options
+                ),
+            )
             for number in range(len(self.streams) + 1)
         ]
         parts.append(Part("schema", 0, words + rules.dump_options("schema", **options)))
@@ -479,7 +506,7 @@ class Backup:
                 self.snapshot_at = source.snapshot_at
                 roles = rules.roles_of(driver.read_roles(snapshot.session))
                 extensions = driver.read_extensions(snapshot.session)
-                self.gaps = gaps.read(snapshot.session)
+                self.gaps = self.known_gaps(snapshot.session)
                 self.foresee(snapshot.session, extensions)
                 probe = driver.probe(self.target, self.method)
                 self.phase("snapshot_s")
@@ -519,6 +546,10 @@ class Backup:
             self.phase("manifest_s")
         return manifest
 
+    def known_gaps(self, session: postgres.Session) -> list[Gap]:
+        """What this backup will be without."""
+        return [*(Gap("chosen", str(name)) for name in sorted(self.without_rows)), *gaps.read(session)]
+
     def foresee(self, session: postgres.Session, extensions: Sequence[manifests.Extension]) -> None:
         """Warn of what will keep this backup from being restored as it is, and remark what a restore does without."""
         self.warnings += restorable.unqualified(*restorable_driver.read(session))
@@ -529,16 +560,19 @@ class Backup:
         """Rows and digest of a table as the manifest keeps them."""
         if self.params["hash"] == "none":
             return None, None
-        content = contents[table.name]
+        # A restored one is empty, and equal to that.
+        content = hashes.Content(0, "0") if table.name in self.without_rows else contents[table.name]
         return content.rows, content.digest
 
     def run(self, snapshot: driver.Snapshot, guard: lease.Guard) -> None:
         """Dump and hash side by side until both are through."""
-        hasher = self.hasher = driver.Hasher(self.target, snapshot.id, method=self.method, coverage=self.params["hash"])
+        hasher = self.hasher = driver.Hasher(
+            self.target, snapshot.id, method=self.method, coverage=self.params["hash"], too_large=rules.too_large
+        )
         parts = self.parts(snapshot.id)
         workers = self.params["jobs"]
         if self.params["hash"] != "none":
-            hasher.queue(self.tables)
+            hasher.queue(self.filled)
         else:
             workers = 1
         pool = concurrent.futures.ThreadPoolExecutor(max_workers=len(parts) + workers)
@@ -599,7 +633,7 @@ class Backup:
     def progress(self, *, final: bool = False) -> None:
         """Tell how far the dump is; the size on the server stands for the size of the dump, which nobody knows."""
         done = self.dump_bytes()
-        total = done if final else max(done, sum(table.size_bytes for table in self.tables))
+        total = done if final else max(done, sum(table.size_bytes for table in self.filled))
         self.context.progress.update(f"back up {self.target.database}", done, total, "bytes", final=final)
 
     def figures(self) -> rules.Figures:
@@ -620,8 +654,8 @@ class Backup:
         """The result, but for its sentence."""
         figures = self.figures()
         named = {table.name for each in self.streams for table in each}
-        rest = [table for table in self.tables if table.name not in named]
-        diff = rules.describe(self.target.database, self.tables, self.streams)
+        rest = [table for table in self.filled if table.name not in named]
+        diff = rules.describe(self.target.database, self.filled, self.streams)
         return ({"diff": {"prepared": diff}} if self.context.diff else {}) | {
             "backup_id": self.id,
             "folder": f"{self.home}{self.id}/" if self.id else self.home,
@@ -682,7 +716,7 @@ def core(context: Context) -> dict[str, Any]:
         backup.plan()
         if context.check_mode:
             session.executed_queries += driver.Snapshot.preview(backup.tables)
-            backup.gaps = gaps.read(session)
+            backup.gaps = backup.known_gaps(session)
             backup.foresee(session, driver.read_extensions(session))
             for caution in backup.warnings:
                 context.warn(caution)

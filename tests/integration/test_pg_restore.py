@@ -130,6 +130,25 @@ def test_tables_that_a_restore_lays_out_otherwise_are_equal(database, s3):
         assert outcome.result["proof"]["status"] == "ok"
 
 
+def test_rows_that_were_left_out_are_proven_to_be_and_said(simple: Backup):
+    taken = simple.make(without_rows=["public.notes"])
+    assert taken["missing"][0] == "the rows of public.notes, which it was told to leave out"
+    outcome = simple.restore()
+    assert not outcome.failed, outcome.result["msg"]
+    assert outcome.result["proof"]["status"] == "ok"
+    assert "without the rows of public.notes" in outcome.result["msg"]
+    restored = new(simple, outcome.result)
+    assert restored.one("SELECT count(*) FROM public.notes") == 0
+    assert restored.one("SELECT count(*) FROM public.people") == 3000
+    refused = run_module(
+        "pg_backup",
+        simple.database.login | simple.s3.options(simple.bucket)
+        | {"environment": "sandbox", "without_rows": ["public.people"]},
+    )  # fmt: skip
+    assert refused.failed
+    assert "rows of public.notes refer to public.people" in refused.result["msg"]
+
+
 def test_the_proof_is_written_beside_the_backup(simple: Backup):
     simple.make()
     outcome = simple.restore(record_proof=True, environment="sandbox", scratch=True)

@@ -132,3 +132,33 @@ def test_sentences():
     assert "in 1 stream." in rules.promise("shop", "s3://b/x/", tables(5), [])
     lines = rules.describe("shop", tables(5, 3), [tables(5)]).splitlines()
     assert lines[2] == "stream 1: 1 table, 5.0 MiB: public.t0"
+
+
+def test_a_row_that_is_too_large_for_any_dump_has_its_ways_out():
+    said = (
+        'pg_dump: error: Dumping the contents of table "big" failed: PQgetResult() failed.\n'
+        "pg_dump: detail: Error message from server: ERROR:  {}\n"
+        "pg_dump: detail: Command was: COPY public.big (b) TO stdout;\n"
+    )
+    for server in (
+        "invalid memory alloc request size 1200000003",
+        "out of memory\nDETAIL:  Cannot enlarge string buffer containing 600000000 bytes by 600000000 more bytes.",
+        "string buffer exceeds maximum allowed length (1073741823 bytes)",
+    ):
+        sentence = rules.explain_tool("pg_dump", 1, said.format(server))
+        for words in ('A row of "big"', "1 GiB", "db_backup_without_rows", "pitr.yml"):
+            assert words in sentence
+    assert "db_backup_without_rows" not in rules.explain_tool("pg_dump", 1, said.format("out of memory"))
+
+
+def test_rows_are_left_out_only_where_a_restore_can_do_without():
+    a, b, c = (QualifiedName("public", name) for name in "abc")
+    tables = [Table(number, name, 0, ()) for number, name in enumerate((a, b, c))]
+    assert rules.check_without_rows([a], tables, [(a, b), (a, a)]) == {a}
+    assert rules.check_without_rows([a, b], tables, [(b, a)]) == {a, b}
+    with pytest.raises(RunbookError, match=r"rows of public\.b refer to public\.a"):
+        rules.check_without_rows([a], tables, [(b, a)])
+    with pytest.raises(RunbookError, match=r"there is no table public\.x"):
+        rules.check_without_rows([QualifiedName("public", "x")], tables, [])
+    options = rules.dump_options("data", snapshot="s", lock_timeout_ms=1, without_rows=[a])
+    assert '--exclude-table-data="public"."a"' in options

@@ -27,7 +27,7 @@ from ansible.module_utils.runbook.rules.server_error import ServerError
 from psycopg2 import sql
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ansible.module_utils.runbook.drivers.postgres import Session, Target
     from ansible.module_utils.runbook.rules.content_hash import Coverage, Method, Table
@@ -197,6 +197,19 @@ def read_tables(session: Session) -> list[Table]:
         raise RunbookError(
             f"lock_timeout_ms: {blocked} in that time; look at pg_locks, and start again when that session is through."
         ) from None
+
+
+def read_references(session: Session) -> list[tuple[QualifiedName, QualifiedName]]:
+    """Foreign keys: the table that has one, and the table that it refers to."""
+    return [
+        (QualifiedName(row["schema"], row["name"]), QualifiedName(row["to_schema"], row["to_name"]))
+        for row in session.query(
+            "SELECT n.nspname AS schema, c.relname AS name, pn.nspname AS to_schema, p.relname AS to_name"
+            " FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " JOIN pg_class p ON p.oid = k.confrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace"
+            " WHERE k.contype = 'f' ORDER BY 1, 2"
+        )
+    ]
 
 
 def server_now(session: Session) -> Any:
@@ -369,8 +382,15 @@ def _lockable(session: Session) -> list[QualifiedName]:
 class Hasher:
     """Sessions that hash tables of one snapshot, the biggest first."""
 
-    def __init__(self, target: Target, snapshot: str, *, method: Method, coverage: Coverage) -> None:
+    def __init__(
+        self, target: Target, snapshot: str, *, method: Method, coverage: Coverage, too_large: Callable[[str], str]
+    ) -> None:
+        """Remember how to hash.
+
+        :param too_large: says of a table that one of its rows is too large to be hashed, and what is to be done
+        """
         self._target = target
+        self._too_large = too_large
         self._snapshot = snapshot
         self._method: Method = method
         self._coverage: Coverage = coverage
@@ -399,6 +419,7 @@ class Hasher:
             session = postgres.Session(self._target, lock_timeout_ms=60_000, statement_timeout_ms=0, purpose="pg_hash")
             self._sessions.append(session)
         begun = time.monotonic()
+        table = None
         try:
             self._join(session)
             if large_objects:
@@ -412,6 +433,9 @@ class Hasher:
                 with self._lock:
                     self.contents[table.name] = content
         except psycopg2.Error as error:
+            is_limit = isinstance(error, psycopg2.errors.ProgramLimitExceeded) or "memory alloc" in str(error)
+            if table is not None and is_limit:
+                raise RunbookError(f"{self._target}: {self._too_large(str(table.name))}.") from None
             if isinstance(error, psycopg2.errors.OutOfMemory):
                 cure = "raise max_locks_per_transaction on the server and restart it"
             else:

@@ -20,7 +20,7 @@ from ansible.module_utils.runbook.rules.words import count
 from ansible.module_utils.runbook.rules.words import size as size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from ansible.module_utils.runbook.rules.content_hash import Table
@@ -69,10 +69,12 @@ def dump_options(
     lock_timeout_ms: int,
     stream: int = 0,
     streams: Sequence[Sequence[Table]] = (),
+    without_rows: Iterable[QualifiedName] = (),
 ) -> list[str]:
     """Options of pg_dump for the schema, or for one data stream.
 
     :param streams: what :func:`divide` gave
+    :param without_rows: tables that no stream takes rows of
     """
     options = ["--format=custom", "--compress=0", f"--snapshot={snapshot}", f"--lock-wait-timeout={lock_timeout_ms}"]
     if what == "schema":
@@ -81,7 +83,48 @@ def dump_options(
     options.append("--section=data")
     if stream:
         return options + [f"--table={pattern(table.name)}" for table in streams[stream - 1]]
-    return options + [f"--exclude-table-data={pattern(table.name)}" for each in streams for table in each]
+    elsewhere = [*(table.name for each in streams for table in each), *without_rows]
+    return options + [f"--exclude-table-data={pattern(name)}" for name in elsewhere]
+
+
+def check_without_rows(
+    wanted: Sequence[QualifiedName],
+    tables: Sequence[Table],
+    references: Iterable[tuple[QualifiedName, QualifiedName]],
+) -> frozenset[QualifiedName]:
+    """Tables that are backed up without their rows.
+
+    :param references: foreign keys: the table that has one, and the table that it refers to
+    :raises RunbookError: one is not there, or others' rows refer to its rows, so that no restore could end well
+    """
+    chosen = frozenset(wanted)
+    for name in wanted:
+        if name not in {table.name for table in tables}:
+            raise RunbookError(
+                f"without_rows: there is no table {name} with rows of its own; correct it, or take it out."
+            )
+    for child, parent in references:
+        if parent in chosen and child not in chosen:
+            raise RunbookError(
+                f"without_rows: rows of {child} refer to {parent}, and could not be restored without it; name {child} "
+                f"too, or take {parent} out."
+            )
+    return chosen
+
+
+#: What the server says of a value, or a row, that is too large to be written as text.
+_TOO_LARGE = re.compile(
+    r"invalid memory alloc request size \d{10,}|Cannot enlarge string buffer|string buffer exceeds maximum allowed"
+)
+
+
+def too_large(table: str) -> str:
+    """What is to be done about a row that no dump can carry."""
+    return (
+        f"A row of {table} takes more than 1 GiB as text (bytea doubles), and PostgreSQL cannot write it; keep the "
+        "value in pieces or as a large object, name the table in db_backup_without_rows, or make base backups "
+        "(playbooks/pitr.yml), which take it as it is"
+    )
 
 
 def key(what: Literal["globals", "schema", "data"], encryption: Encryption, *, stream: int = 0, part: int = 0) -> str:
@@ -189,6 +232,9 @@ def explain_tool(program: str, code: int | None, stderr: str) -> str:
     failure = ConnectionFailure.of_program(stderr)
     if failure is not None:
         return f"{program} cannot connect: {failure}."
+    if _TOO_LARGE.search(stderr):
+        table = re.search(r'[Cc]ontents of table ("[^"\n]+") failed', stderr)
+        return f"{program} failed: {too_large(table.group(1) if table else 'a table')}."
     # What the server said is taken apart first; the program's own words quote no row.
     servers = _SERVER.findall(stderr)
     text = " ".join(told(said) for said in servers) if servers else " ".join(stderr.split())

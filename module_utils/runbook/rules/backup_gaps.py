@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 Kind = Literal[
-    "subscription", "mapping", "foreign", "extension", "unread", "system", "prepared", "setting", "grant", "globals"
-]
+    "chosen", "subscription", "mapping", "foreign", "extension", "unread", "system", "prepared", "setting", "grant",
+    "globals",
+]  # fmt: skip
 
 #: Names in a sentence.
 _NAMED = 5
@@ -23,6 +24,7 @@ MOST_ROWS = 100_000
 
 #: One and several of each kind, with ``{}`` for the names.
 _SAID: dict[Kind, tuple[str, str]] = {
+    "chosen": ("the rows of {}, which it was told to leave out",) * 2,
     "subscription": (
         "the subscription {}, which pg_dump takes for a superuser only",
         "the subscriptions {}, which pg_dump takes for a superuser only",
