@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import psycopg2.errors
-import psycopg2.extensions
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.content_hash import SAMPLE_ONE_IN, Column, Content, Table
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
@@ -60,14 +59,10 @@ _TABLES = """
 
 def settle(session: Session) -> None:
     """Pin every setting that a hash depends on, for the life of the session."""
-    # Text goes in as its bytes are in the database, as pg_dump takes it.
-    encoding = session.query("SELECT current_setting('server_encoding') AS name")[0]["name"]
-    if encoding == "SQL_ASCII":
-        # It may hold what is no text in any encoding. The server converts nothing then, and lets any byte pass as
-        # Latin 1; the driver is not told, so that it goes on to read names as UTF-8.
+    if session.query("SELECT current_setting('server_encoding') AS name")[0]["name"] == "SQL_ASCII":
+        # It may hold what is no text in any encoding. The server converts nothing there, and lets any byte pass as
+        # Latin 1; the driver is not told, so that it goes on to read and write names as UTF-8.
         session.query("SELECT set_config('client_encoding', 'LATIN1', false)")
-    elif encoding in psycopg2.extensions.encodings:
-        session.connection.set_client_encoding(encoding)
     session.query(
         "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS pinned(name, value)",
         (list(_PINNED), list(_PINNED.values())),
