@@ -777,7 +777,9 @@ class Restore:
         """
         self.context.progress.update(f"restore {self.plan.target}", self.loaded, self.loaded, "bytes", final=True)
         words = "It was not compared with the backup." if self.proof is None else self.proof.sentence()
-        words += managed.sentence(self.left_out, self.to_arm)
+        # A proof that is ok has named the extensions, which come first.
+        named = len(self.plan.without) if self.proof is not None and self.proof.status == "ok" else 0
+        words += managed.sentence(self.left_out[named:], self.to_arm)
         unwritten = self.record(self.proof) if self.proof is not None else ""
         words += unwritten
         figures = self.figures()

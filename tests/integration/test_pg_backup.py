@@ -91,20 +91,17 @@ def test_what_pg_dump_leaves_out_is_said_and_kept(application: Database, s3: S3,
     user = f"least_{application.name}"
     application.run(
         *GAPS, f"CREATE ROLE {user} LOGIN", f"GRANT pg_read_all_data TO {user}",
-        f"ALTER DATABASE {application.name} SET app.timeout = '5s'",
-        f"GRANT CREATE ON DATABASE {application.name} TO {user}",
     )  # fmt: skip
     try:
         result = backup(application, s3, bucket, login_user=user)
         said = " | ".join(result["missing"])
         for words in (
             "subscription incoming", "user mapping far for public", "foreign table public.elsewhere",
-            "public.owned (1,000 rows), public.partly (3 rows)", "information_schema.hidden", "setting app.timeout",
-            "grants on the database itself",
+            "public.owned (1,000 rows), public.partly (3 rows)", "information_schema.hidden",
         ):  # fmt: skip
             assert words in said, words
         assert "wholly" not in said
-        assert "without the subscription incoming" in result["msg"]
+        assert "Without the subscription incoming" in result["msg"]
         assert "pg_dump: subscriptions not dumped" in str(result["warnings"])
         kept = manifest_of(s3, bucket, result)
         assert list(kept.missing) == result["missing"]

@@ -136,7 +136,7 @@ def test_rows_that_were_left_out_are_proven_to_be_and_said(simple: Backup):
     outcome = simple.restore()
     assert not outcome.failed, outcome.result["msg"]
     assert outcome.result["proof"]["status"] == "ok"
-    assert "without the rows of public.notes" in outcome.result["msg"]
+    assert "Without the rows of public.notes" in outcome.result["msg"]
     restored = new(simple, outcome.result)
     assert restored.one("SELECT count(*) FROM public.notes") == 0
     assert restored.one("SELECT count(*) FROM public.people") == 3000

@@ -77,7 +77,7 @@ def test_what_the_backup_is_known_to_be_without_stands_in_the_sentence_and_the_d
     partly = manifest(missing=("the subscription s", "rows of ext.t"))
     judged = proof.judge(partly, found())
     assert judged.status == "ok"
-    assert judged.sentence().endswith("The backup is without the subscription s; without rows of ext.t.")
+    assert judged.sentence().endswith("Without the subscription s; without rows of ext.t.")
     written = proof.document(
         judged, partly, now=datetime(2026, 11, 24, tzinfo=UTC), run_id="r", server_version_num=150004, duration_s=1,
         manifest_sha256="00",

@@ -21,7 +21,7 @@ _FIRST_OWN_OID = 16384
 
 _CATALOGUE = """
     WITH me AS (SELECT rolsuper AS is_superuser FROM pg_roles WHERE rolname = current_user),
-         here AS (SELECT oid, datname, datacl, datdba FROM pg_database WHERE datname = current_database())
+         here AS (SELECT oid FROM pg_database WHERE datname = current_database())
     SELECT 'subscription' AS kind, subname::text AS name FROM pg_subscription, here, me
     WHERE subdbid = here.oid AND NOT is_superuser
     UNION ALL
@@ -43,14 +43,6 @@ _CATALOGUE = """
                       AND d.objid = c.oid)
     UNION ALL
     SELECT 'prepared', count(*)::text FROM pg_prepared_xacts WHERE database = current_database() HAVING count(*) > 0
-    UNION ALL
-    SELECT DISTINCT 'setting', split_part(setting, '=', 1) || coalesce(' of the role ' || r.rolname, '')
-    FROM here JOIN pg_db_role_setting s ON s.setdatabase = here.oid
-    LEFT JOIN pg_roles r ON r.oid = s.setrole, unnest(s.setconfig) AS setting
-    -- Marks of this project are of the living database, and not of its copies.
-    WHERE setting NOT LIKE 'runbook.%'
-    UNION ALL
-    SELECT 'grant', 'grants' FROM here WHERE datacl IS NOT NULL AND datacl <> acldefault('d', datdba)
     ORDER BY 1, 2
 """
 

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 Kind = Literal[
-    "chosen", "subscription", "mapping", "foreign", "extension", "unread", "system", "prepared", "setting", "grant",
-    "globals",
+    "chosen", "subscription", "mapping", "foreign", "extension", "unread", "system", "prepared", "globals",
 ]  # fmt: skip
 
 #: Names in a sentence.
@@ -50,11 +49,6 @@ _SAID: dict[Kind, tuple[str, str]] = {
         "the tables {}, which lie in a schema of the system",
     ),
     "prepared": ("prepared transactions, which are not committed ({})",) * 2,
-    "setting": (
-        "the setting {} of the database itself (ALTER DATABASE … SET)",
-        "the settings {} of the database itself (ALTER DATABASE … SET)",
-    ),
-    "grant": ("{} on the database itself",) * 2,
     "globals": ("{}, which this user may not read",) * 2,
 }  # fmt: skip
 
@@ -101,6 +95,6 @@ def without(missing: Sequence[str]) -> str:
     """A sentence to put behind another; empty where nothing is known to be missing.
 
     >>> without(["the subscription s"])
-    ' The backup is without the subscription s.'
+    ' Without the subscription s.'
     """
-    return f" The backup is without {'; without '.join(missing)}." if missing else ""
+    return f" Without {'; without '.join(missing)}." if missing else ""
