@@ -32,6 +32,8 @@ _MAX_BODY_BYTES = 8 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
 _FIRST_WAIT_S = 1.0
 _MAX_WAIT_S = 60.0
+#: Longest time for a call that nobody answers, in seconds. A service that answers and asks for patience gets more.
+_SILENCE_S = 60.0
 #: What a service says of itself may be long, or a whole page.
 _MAX_SAID = 300
 
@@ -117,12 +119,16 @@ class ApiClient:
         return self._call("POST", path, json.dumps(body).encode(), repeat=repeat)
 
     def _call(self, method: str, path: str, body: bytes | None, *, repeat: bool) -> Any:
-        deadline = time.monotonic() + self._patience_s
+        begun = time.monotonic()
+        deadline = begun + self._patience_s
+        silent_until = begun + _SILENCE_S
         wait_s = _FIRST_WAIT_S
         while True:
             try:
                 answer: _Answer | None = self._send(method, path, body, deadline)
                 reason = ""
+                # Silence is measured from the last answer.
+                silent_until = time.monotonic() + _SILENCE_S
             except _NoAnswerError as error:
                 answer, reason = None, error.reason
             if answer is not None and answer.status < 300:
@@ -131,8 +137,9 @@ class ApiClient:
             # The jitter keeps a fleet from coming back all at once.
             pause_s = asked_s if asked_s is not None else wait_s * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
             patient = answer is None or answer.status in _PATIENCE
-            if not (repeat and patient) or time.monotonic() + pause_s > deadline:
-                raise self._error(method, path, answer, reason, asked_s)
+            until = deadline if answer is not None else min(deadline, silent_until)
+            if not (repeat and patient) or time.monotonic() + pause_s > until:
+                raise self._error(method, path, answer, reason, asked_s, time.monotonic() - begun)
             self._sleep(pause_s)
             wait_s = min(wait_s * 2, _MAX_WAIT_S)
 
@@ -201,10 +208,17 @@ class ApiClient:
                 uncertain=True,
             ) from None
 
-    def _error(self, method: str, path: str, answer: _Answer | None, reason: str, asked_s: float | None) -> ApiError:
+    def _error(
+        self, method: str, path: str, answer: _Answer | None, reason: str, asked_s: float | None, took_s: float
+    ) -> ApiError:
         asked = f"{method} {path.partition('?')[0]}"
         if answer is None:
-            return ApiError(f"{self._service} did not answer {asked}: {reason}.", http_status=None, uncertain=True)
+            return ApiError(
+                f"{self._service} did not answer {asked}: {reason}; given up after {took_s:.0f} s. See that this "
+                "machine may reach it.",
+                http_status=None,
+                uncertain=True,
+            )
         said = f": {_vendor_message(answer.body)}" if _vendor_message(answer.body) else ""
         cure = {
             401: "; check the access token",

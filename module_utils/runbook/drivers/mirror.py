@@ -456,7 +456,7 @@ class Copier:
         digest = Digest()
         tags = self._tags(entry, head.get("TagCount", 1))
         upload = self.target.client.create_multipart_upload(
-            **where, ChecksumAlgorithm="CRC32", **_carried(head, entry), **tags
+            **where, **s3.checksum(self.target.client), **_carried(head, entry), **tags
         )
         where["UploadId"] = upload["UploadId"]
         under_way: list[Future[tuple[dict[str, Any], bytes]]] = []
@@ -510,7 +510,7 @@ class Copier:
                 raise
             sum_ = md5(data, usedforsecurity=False).digest()
             answer = self.target.client.upload_part(
-                **where, PartNumber=number, Body=data, ChecksumAlgorithm="CRC32",
+                **where, PartNumber=number, Body=data, **s3.checksum(self.target.client),
                 ContentMD5=b64encode(sum_).decode(),
             )  # fmt: skip
         self._count(last - first + 1)

@@ -26,6 +26,7 @@ from botocore.exceptions import (
     NoRegionError,
     PartialCredentialsError,
     ProfileNotFound,
+    ReadTimeoutError,
     SSLError,
 )
 from s3transfer.manager import TransferConfig, TransferManager
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 MAX_ATTEMPTS = 5
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60
+#: A call that got no answer at all is not repeated once it has lasted so long, in seconds. With its last attempt it
+#: ends READ_TIMEOUT_S later at most.
+SILENCE_S = 30
 #: A part of a multipart upload, in bytes: 10,000 of them are the largest object that can be made.
 PART_BYTES = 8 << 20
 MAX_STREAM_BYTES = 10_000 * PART_BYTES
@@ -108,7 +112,7 @@ def connect(
         proxies={} if loopback else None,
     )
     try:
-        return boto3.Session(profile_name=profile).client(
+        client = boto3.Session(profile_name=profile).client(
             "s3",
             endpoint_url=endpoint_url,
             region_name=region,
@@ -118,6 +122,10 @@ def connect(
             verify=aws_ca_bundle,
             config=config,
         )
+        _bound(client)
+        if endpoint_url:
+            client.meta.events.register("before-call.s3", _checksum_in_header)
+        return client
     except ProfileNotFound:
         raise RunbookError(f"profile: there is no {profile!r} in the AWS configuration; check its name.") from None
     except NoRegionError:
@@ -126,6 +134,38 @@ def connect(
         raise RunbookError(
             f"endpoint_url: {endpoint_url!r} is no address; write it as https://host or http://host:port."
         ) from None
+
+
+def _bound(client: Any) -> None:
+    """End a call that nobody answers: boto3 bounds each attempt, not the whole."""
+
+    def begin(params: dict[str, Any], **_more: object) -> None:
+        params["context"]["runbook_begun"] = time.monotonic()
+
+    def give_up(request_dict: dict[str, Any], caught_exception: object = None, **_more: object) -> bool | None:
+        begun = request_dict["context"].get("runbook_begun", time.monotonic())
+        # An answer, be it an error, is boto3's to judge.
+        return False if caught_exception is not None and time.monotonic() - begun > SILENCE_S else None
+
+    client.meta.events.register("before-call.s3", begin)
+    client.meta.events.register_first("needs-retry.s3", give_up)
+
+
+def _checksum_in_header(params: dict[str, Any], **_more: object) -> None:
+    """Send a body's checksum before it, not behind it.
+
+    Behind it (``aws-chunked`` with a trailer, boto3's way over TLS) only AWS surely knows it; other S3 servers answer
+    with 501 or 400.
+    """
+    algorithm = params["context"].get("checksum", {}).get("request_algorithm")
+    if isinstance(algorithm, dict) and algorithm.get("in") == "trailer":
+        algorithm["in"] = "header"
+
+
+def checksum(client: Any) -> dict[str, str]:
+    """Parameter of an upload in parts that asks for checksums; empty where the AWS configuration switched them off."""
+    wanted = client.meta.config.request_checksum_calculation == "when_supported"
+    return {"ChecksumAlgorithm": "CRC32"} if wanted else {}
 
 
 #: What S3 answers, and what to do about it.
@@ -161,7 +201,8 @@ _CURES = {
     "BadDigest": "the data was damaged on its way; start again",
     "XAmzContentSHA256Mismatch": "the data was damaged on its way; start again",
     "XAmzContentChecksumMismatch": "the data was damaged on its way; start again",
-    "NotImplemented": "this S3 server does not know that; check the option",
+    "NotImplemented": "this S3 server does not know that; check the option, and if it is an upload, set "
+    "request_checksum_calculation = when_required in the profile of the AWS configuration",
 }
 
 
@@ -182,7 +223,12 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return "no complete credentials were found; set access_key and secret_key, or profile"
     if isinstance(error, EndpointConnectionError | ConnectTimeoutError):
-        return "no server answers there; check endpoint_url, the network and the firewall"
+        return f"no server answers there (tried for {SILENCE_S} s); check endpoint_url, the network and the firewall"
+    if isinstance(error, ReadTimeoutError):
+        return (
+            f"the server took the request and did not answer within {READ_TIMEOUT_S} s; check endpoint_url, the "
+            "network and the server"
+        )
     if isinstance(error, SSLError):
         return "TLS could not be agreed on; check endpoint_url and aws_ca_bundle"
     return f"the connection broke ({type(error).__name__}); start again"
