@@ -11,7 +11,8 @@ description:
     have one, and always the newest O(min_keep) and the newest one that is proven. The rest is deleted.
   - A backup is deleted only if a newer one is proven, which means restored and found equal (M(pg_restore) with
     C(prove)). Otherwise it is kept, and the module says so.
-  - What a legal hold or a retention of S3 Object Lock protects is kept, and so is what O(hold) names.
+  - What a legal hold or a retention of S3 Object Lock protects is kept, and so is what O(hold) names, and what
+    M(pg_restore) holds for a copy that waits to be swapped in.
   - A deletion is written down first, in C(deletion.json) beside the backup. Then the objects are hidden by delete
     markers, the manifest first, because it makes the backup. Their versions stay for O(keep_deleted_days), in which
     M(pg_backup_undelete) brings the backup back; then they are purged. In a bucket without versions a deletion is for
@@ -335,6 +336,7 @@ class Retention:
             decided=decided,
             busy_until={each.backup_id: until for each in unfinished if (until := self._busy_until(each))},
             foreign=foreign,
+            holds={each.backup_id: why for each in found if each.is_complete and (why := self._held(each))},
         )
         by_name = {folder.backup_id: folder for folder in found}
         lockable = any(each.action != "keep" for each in planned) and driver.has_object_lock(self.store)
@@ -342,6 +344,15 @@ class Retention:
             rules.locked(each, self._locks(by_name[each.backup_id])) if lockable and each.action != "keep" else each
             for each in planned
         ]
+
+    def _held(self, folder: rules.Folder) -> str:
+        """Why a run holds a backup; empty where none does."""
+        for name in folder.holds:
+            text = self.store.read(f"{self.root}{folder.backup_id}/{name}", most_bytes=rules.MAX_DELETION_BYTES)
+            why = rules.held(text, self.now)
+            if why:
+                return why
+        return ""
 
     def _busy_until(self, folder: rules.Folder) -> datetime | None:
         """Until when the run that makes a backup may be at work, as it said itself; None where it did not say."""

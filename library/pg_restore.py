@@ -93,6 +93,13 @@ options:
       - What the inventory is. The bucket must carry it in its tag C(runbook-environment) before anything is written to
         it.
     type: str
+  hold_days:
+    description:
+      - Days for which M(pg_backup_retention) keeps the backup of a database that was restored and waits to be swapped
+        in, 0 to 3650; C(hold-<database>.json) beside the backup says so. Needs O(environment) and the right to
+        write there; without them a warning says that the backup is not held.
+    type: int
+    default: 0
   keep_failed:
     description:
       - Whether a database that could not be restored, or differs, is kept under its name, to be looked at. The next
@@ -321,7 +328,7 @@ import json
 import threading
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.drivers import bucket, postgres, project, s3
@@ -330,6 +337,7 @@ from ansible.module_utils.runbook.drivers import restore as driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import backup_origin as origins
+from ansible.module_utils.runbook.rules import backup_retention as retention
 from ansible.module_utils.runbook.rules import managed, moment
 from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules import proof as proofs
@@ -344,7 +352,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.rules.manifest import Manifest
 
 #: Options whose value must lie between two bounds.
-BOUNDS = {"jobs": (1, 64), "deadline_s": (1, 604_800)}
+BOUNDS = {"jobs": (1, 64), "hold_days": (0, 3650), "deadline_s": (1, 604_800)}
 #: Seconds between two looks at a database that a killed run may have left behind.
 SECOND_LOOK_S = 1.0
 CHECK_TIMEOUT_MS = 60_000
@@ -368,6 +376,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
             "prove": {"type": "bool", "default": True},
             "record_proof": {"type": "bool", "default": False},
             "environment": {"type": "str"},
+            "hold_days": {"type": "int", "default": 0},
             "keep_failed": {"type": "bool", "default": False},
             "scratch": {"type": "bool", "default": False},
             "without_extensions": {"type": "list", "elements": "str", "default": []},
@@ -1144,7 +1153,26 @@ def core(context: Context) -> dict[str, Any]:
         watch.lap("check")
         if context.check_mode or plan.done_at:
             return restore.tell(session)
+    hold(context, store, folder, name)
     return restore.act()
+
+
+def hold(context: Context, store: s3.Store, folder: str, target: str) -> None:
+    """Keep the backup until the new database may have been swapped in; before the restore, which may last for hours."""
+    params = context.params
+    if not params["hold_days"] or params["scratch"]:
+        return
+    try:
+        if not params["environment"]:
+            raise RunbookError("environment: it is empty.")
+        store.require_environment(params["environment"])
+        until = bucket.clock(store) + timedelta(days=params["hold_days"])
+        made = retention.Hold(f"{target} was restored from it", until.isoformat(), context.run.id or "")
+        store.put(folder + retention.hold_name(target), made.to_bytes())
+    except RunbookError as error:
+        context.warn(
+            f"The backup is not held, so retention may delete it before {target} is swapped in. {error.message}"
+        )
 
 
 def main() -> None:

@@ -73,13 +73,24 @@ options:
       - Whether the bucket's policy must refuse requests without TLS.
     type: bool
     default: true
+  plan:
+    description:
+      - Tell what C(playbooks/backup_bucket.yml) would set, and do not fail on it. The result is changed if it would set
+        something.
+    type: bool
+    default: false
+  write_policy:
+    description:
+      - With O(plan), whether the bucket's policy would be replaced.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
     description: Nothing is written anyway.
   diff_mode:
-    support: none
-    description: Nothing is written.
+    support: full
+    description: With O(plan), shows what would be set.
 author:
   - Mental Scribe operations
 """
@@ -98,7 +109,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changed:
-  description: Always false.
+  description: False, but with O(plan) where something would be set.
   type: bool
   returned: always
 msg:
@@ -109,6 +120,11 @@ status:
   description: The worst of all checks, V(ok), V(breach) or V(unknown).
   type: str
   returned: always
+plan:
+  description: With O(plan), what would be set, with C(setting), C(now) and C(wanted).
+  type: list
+  elements: dict
+  returned: with O(plan)
 checks:
   description: Each check with C(name), C(status) and C(msg).
   type: list
@@ -116,6 +132,7 @@ checks:
   returned: when the bucket could be read
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.runbook.drivers import bucket as driver
@@ -143,10 +160,20 @@ def core(context: Context) -> dict[str, Any]:
     )
     rules.check_demands(demands)
     store = s3.Store.from_params(params)
-    checks = rules.judge(driver.read_settings(store), store.tags(), demands, params["environment"])
+    found = driver.read_settings(store)
+    checks = rules.judge(found, store.tags(), demands, params["environment"])
     status = backup_check.overall(checks)
     facts = {"changed": False, "status": status, "checks": backup_check.as_results(checks)}
     msg = backup_check.sentence(f"Bucket {store.bucket}", checks)
+    if params["plan"]:
+        changes = rules.plan(found, checks, demands, write_policy=params["write_policy"])
+        shown = {"diff": rules.as_diff(changes)} if context.diff else {}
+        named = ", ".join(each.setting for each in changes) or "nothing"
+        return facts | shown | {
+            "changed": bool(changes),
+            "plan": [asdict(each) for each in changes],
+            "msg": f"Would set {named}. {msg}",
+        }  # fmt: skip
     if status != backup_check.OK:
         raise RunbookError(msg, **facts)
     return facts | {"msg": msg}
@@ -170,6 +197,8 @@ def main() -> None:
             "replicate_to": {"type": "str", "default": ""},
             "abort_multipart_days": {"type": "int", "default": 7},
             "tls_only": {"type": "bool", "default": True},
+            "plan": {"type": "bool", "default": False},
+            "write_policy": {"type": "bool", "default": False},
         },
     )
 

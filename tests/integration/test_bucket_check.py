@@ -222,3 +222,19 @@ def test_the_playbook_does_not_touch_a_bucket_of_another_environment(moto: S3, d
     assert refused.code != 0
     assert "is tagged as one of 'production'" in refused.output
     assert "Status" not in moto.client().get_bucket_versioning(Bucket=bucket)
+
+
+def test_a_plan_says_what_would_be_set_and_sets_nothing(moto, protected):
+    bare = moto.bucket(versioned=False)
+    before = moto.client().get_bucket_versioning(Bucket=bare).get("Status")
+    options = {"environment": "sandbox", **FULL, "plan": True, "write_policy": True}
+    outcome = run_module("s3_bucket_check", moto.options(bare) | options, check=True, diff=True)
+    assert (outcome.failed, outcome.result["changed"]) == (False, True)
+    named = ["versioning", "encryption", "public_access_block", "object_lock", "tls_only"]
+    assert [each["setting"] for each in outcome.result["plan"]] == named
+    assert "versioning: never set" in outcome.result["diff"]["before"]
+    assert "versioning: Enabled" in outcome.result["diff"]["after"]
+    assert "REPLACED" in outcome.result["diff"]["after"]
+    assert moto.client().get_bucket_versioning(Bucket=bare).get("Status") == before
+    nothing = run_module("s3_bucket_check", moto.options(protected) | options, check=True, diff=True)
+    assert (nothing.result["changed"], nothing.result["plan"]) == (False, [])

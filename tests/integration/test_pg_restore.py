@@ -459,6 +459,21 @@ def test_a_database_of_any_name_is_backed_up_verified_and_restored(shared: Backu
             admin.run(f'DROP DATABASE IF EXISTS "{each}" WITH (FORCE)')
 
 
+def test_a_copy_that_waits_for_its_swap_holds_its_backup(simple: Backup):
+    made_now = simple.make()
+    given: dict[str, Any] = {"environment": "sandbox", "hold_days": 14, "prove": False}
+    assert simple.restore(check=True, **given).result["changed"]
+    assert not any("hold-" in key for key in simple.objects())
+    copy = simple.restore(**given).result["target_database"]
+    assert f"{made_now['folder']}hold-{copy}.json" in simple.objects()
+    where = simple.s3.options(simple.bucket) | {"database": simple.database.name, "environment": "sandbox"}
+    (plan,) = run_module("pg_backup_retention", where, check=True).result["plan"]
+    assert (plan["action"], f"{copy} was restored from it" in plan["reason"]) == ("keep", True)
+    warned = simple.restore(**given | {"environment": "production", "target_database": f"{copy}_2"})
+    assert not warned.failed
+    assert "The backup is not held" in str(warned.result["warnings"])
+
+
 def test_roles_and_extensions_are_said_before_the_first_byte(database, s3):
     statements = (
         "CREATE ROLE restore_owner",

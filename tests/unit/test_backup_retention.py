@@ -264,3 +264,26 @@ def test_too_many_at_once_are_refused():
 def test_policies_that_make_no_sense(policy, says):
     with pytest.raises(RunbookError, match=says):
         rules.check_policy(policy, 10, 50)
+
+
+def test_a_pending_copy_holds_its_backup_until_its_time_is_over():
+    found = nightly(5)
+    held = {
+        found[3].backup_id: rules.held(rules.Hold("x was restored from it", "2026-11-24T00:00:00Z").to_bytes(), NOW)
+    }
+    policy = rules.Policy(1, 0, 0, 1, 86_400)
+    decisions = rules.plan(found, policy, newest_proven=found[0].backup_id, now=NOW, holds=held)
+    assert [each.action for each in decisions] == ["keep", "delete", "delete", "keep", "delete"]
+    assert decisions[3].reason == "it is held until 2026-11-24 00:00 UTC: x was restored from it"
+    assert rules.held(rules.Hold("x", "2026-11-23T03:00:00Z").to_bytes(), NOW) == ""
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"{}", b'{"reason": "x", "until": "tomorrow"}', b'{"until": 1, "reason": ""}']
+)
+def test_a_hold_that_cannot_be_read_holds(text):
+    assert "cannot be read" in rules.held(text, NOW)
+
+
+def test_the_name_of_a_hold_is_one_part_of_a_key():
+    assert rules.hold_name("a/b") == "hold-a%2Fb.json"

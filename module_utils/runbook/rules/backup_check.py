@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.manifest import MANIFEST_NAME, is_backup_id, started_at
+from ansible.module_utils.runbook.rules.manifest import HOLD_PREFIX, MANIFEST_NAME, is_backup_id, started_at
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
@@ -292,8 +292,12 @@ def judge_replica(here: Stored, there: Stored, now: datetime, max_lag_s: int, ma
     for name in here.complete:
         begun = started_at(name)
         copied = there.backups.get(name, {})
-        # A proof is written later than its backup, and may be on its way for itself.
-        own = {each: size for each, size in here.backups[name].items() if not is_proof(each)}
+        # A proof or a hold is written later than its backup, and may be on its way for itself.
+        own = {
+            each: size
+            for each, size in here.backups[name].items()
+            if not is_proof(each) and not each.startswith(HOLD_PREFIX)
+        }
         lacking = [each for each, size in own.items() if copied.get(each) != size]
         if not lacking:
             continue

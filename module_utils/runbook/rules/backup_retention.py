@@ -20,18 +20,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup_check import MAX_SKEW_S, span
-from ansible.module_utils.runbook.rules.manifest import CLAIM_NAME, MANIFEST_NAME, is_backup_id, started_at
+from ansible.module_utils.runbook.rules.manifest import (
+    CLAIM_NAME,
+    HOLD_PREFIX,
+    MANIFEST_NAME,
+    folder_name,
+    is_backup_id,
+    started_at,
+)
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
-    from datetime import datetime
 
 #: Object of a backup's folder in which a retention wrote down that it deletes it.
 DELETION_NAME = "deletion.json"
@@ -106,6 +112,15 @@ class Folder:
         return None
 
     @property
+    def holds(self) -> list[str]:
+        """Names of the objects by which runs hold it."""
+        return [
+            each.name
+            for each in self.versions
+            if each.name.startswith(HOLD_PREFIX) and each.is_latest and not each.is_delete_marker
+        ]
+
+    @property
     def documents(self) -> list[Version]:
         """All versions of the document of a deletion."""
         return [each for each in self.versions if each.name == DELETION_NAME and not each.is_delete_marker]
@@ -164,6 +179,37 @@ def parse_deletion(text: bytes, *, backup_id: str, database: str) -> Deletion | 
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return found if (found.backup_id, found.database) == (backup_id, database) else None
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Why a backup is kept until when: a copy that was made from it waits to be swapped in."""
+
+    reason: str
+    #: ISO 8601.
+    until: str
+    run_id: str = ""
+
+    def to_bytes(self) -> bytes:
+        """As it is stored."""
+        return (json.dumps(asdict(self), indent=1) + "\n").encode()
+
+
+def hold_name(what_for: str) -> str:
+    """Name of the hold's object within the backup's folder."""
+    return f"{HOLD_PREFIX}{folder_name(what_for)}.json"
+
+
+def held(text: bytes, now: datetime) -> str:
+    """Why a hold keeps its backup; empty where its time is over. One that cannot be read keeps it."""
+    try:
+        said = Hold(**json.loads(text))
+        until = datetime.fromisoformat(said.until)
+        if until.tzinfo is None:
+            raise ValueError
+    except (ValueError, TypeError, RecursionError):
+        return "it is held by an object that cannot be read"
+    return f"it is held until {until:%Y-%m-%d %H:%M} UTC: {said.reason}" if until > now else ""
 
 
 def deletions(texts: Mapping[str, bytes], *, database: str) -> dict[str, Deletion]:
@@ -256,6 +302,7 @@ def plan(
     decided: Mapping[str, Deletion] = MappingProxyType({}),
     busy_until: Mapping[str, datetime] = MappingProxyType({}),
     foreign: Mapping[str, str] = MappingProxyType({}),
+    holds: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Decision]:
     """Decide on every backup, the newest first. Locks of S3 are not known yet; see :func:`locked`.
 
@@ -264,6 +311,7 @@ def plan(
     :param now: the S3 server's clock
     :param decided: what earlier runs wrote down, by the backup's name
     :param foreign: why a backup is not this database's, by its name; it is kept and not counted
+    :param holds: why runs keep a backup, by its name
     :param busy_until: until when the run that makes a backup may still be at work, by the backup's name
     """
     present = [folder for folder in found if folder.backup_id not in foreign and not is_ahead(folder, now)]
@@ -275,6 +323,8 @@ def plan(
             action, reason = "keep", foreign[name]
         elif is_ahead(folder, now):
             action, reason = "keep", "its name lies in the future, so a clock was wrong when it was made"
+        elif folder.is_complete and name in holds:
+            action, reason = "keep", holds[name]
         elif folder.is_complete:
             action, reason = _of_complete(folder, reasons.get(name), newest_proven, policy)
         elif name in decided:

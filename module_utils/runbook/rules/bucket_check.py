@@ -14,7 +14,7 @@ from ansible.module_utils.runbook.rules.backup_check import BREACH, OK, UNKNOWN,
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 #: Whoever is one of these is everybody.
 _EVERYBODY = ("AllUsers", "AuthenticatedUsers")
@@ -49,6 +49,55 @@ class Demands:
     tls_only: bool
     #: Folder of the backups, which rules of lifecycle and replication must cover.
     prefix: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """A setting that ``playbooks/backup_bucket.yml`` makes: what it is now and what it becomes, in words."""
+
+    setting: str
+    now: str
+    wanted: str
+
+
+def plan(
+    found: Mapping[str, Setting], checks: Sequence[Check], demands: Demands, *, write_policy: bool
+) -> list[Change]:
+    """What would be set, of what is not as it should be; what cannot be read would be set too.
+
+    :param checks: as :func:`judge` gives them
+    :param write_policy: the bucket's policy may be replaced
+    """
+    lock = f"{demands.object_lock} for {demands.object_lock_days} days" if demands.object_lock_days else "on"
+    kind = f"{demands.encryption}{' with ' + demands.kms_key_id if demands.kms_key_id else ''}"
+    wanted = {
+        "versioning": "Enabled",
+        "encryption": kind,
+        "public_access_block": "all four blocks on",
+        "object_lock": lock,
+    } | ({"tls_only": "the policy is REPLACED by one that refuses requests without TLS"} if write_policy else {})
+    return [
+        Change(check.name, _now(found, check), wanted[check.name])
+        for check in checks
+        if check.status != OK and check.name in wanted
+    ]
+
+
+def _now(found: Mapping[str, Setting], check: Check) -> str:
+    setting = found["policy" if check.name == "tls_only" else check.name]
+    if setting.error:
+        return f"not known ({setting.error})"
+    if setting.value is None:
+        return "never set"
+    return setting.value if isinstance(setting.value, str) else json.dumps(setting.value, sort_keys=True, default=str)
+
+
+def as_diff(changes: Sequence[Change]) -> dict[str, str]:
+    """The plan as ``--diff`` shows it."""
+    return {
+        "before": "".join(f"{each.setting}: {each.now}\n" for each in changes),
+        "after": "".join(f"{each.setting}: {each.wanted}\n" for each in changes),
+    }
 
 
 def check_demands(demands: Demands) -> None:

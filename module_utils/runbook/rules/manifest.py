@@ -25,6 +25,8 @@ MANIFEST_NAME = "manifest.json"
 #: Object that says whose a folder is; written first, and only if it is not there.
 CLAIM_NAME = "started.json"
 MAX_CLAIM_BYTES = 1 << 16
+#: Objects of a backup's folder by which a run keeps it: ``hold-<what for>.json``.
+HOLD_PREFIX = "hold-"
 #: A larger one is refused before it is read: a table costs some 200 bytes.
 MAX_MANIFEST_BYTES = 256 << 20
 
