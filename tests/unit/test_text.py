@@ -69,7 +69,7 @@ def test_ordinary_options_and_secrets_pass():
     fine = {
         "login_host": "/var/run/postgresql", "endpoint_url": "https://s3.example.com:9000", "prefix": "a:b@c", "n": 5,
         "login_user": "app@server", "dsn": "postgresql://app:hunter2@db/x", "roles": [{"password": "a://b:c@d"}],
-        "none": None,
+        "none": None, "smoke_queries": [{"query": "SELECT count(*) = 0 FROM app.users WHERE password = ''"}],
     }  # fmt: skip
     assert text.refusal(fine, secret={"dsn", "password"}) is None
 

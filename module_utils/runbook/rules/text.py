@@ -25,8 +25,9 @@ _BLANK = frozenset(
 #: Most text has nothing to hide.
 _PLAIN = re.compile(r"[ -~]*")
 
-#: A password inside of an address, and inside of libpq's key=value form.
-_PASSWORD = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s/?#]*:[^\s/?#]*@|\bpassword\s*=", re.IGNORECASE)
+#: A password inside of an address; and inside of libpq's key=value form, where people paste that.
+_PASSWORD = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s/?#]*:[^\s/?#]*@", re.IGNORECASE)
+_KEYWORDS = re.compile(r"\bpassword\s*=", re.IGNORECASE)
 
 
 def visible(text: str, *, keep: str = "") -> str:
@@ -85,8 +86,12 @@ def refusal(options: Mapping[str, Any], *, secret: Iterable[str]) -> tuple[str, 
                 return text, f"{name}: it holds a NUL character, which no name, path or password may; take it out."
             if any("\ud800" <= char <= "\udfff" for char in text):
                 return text, f"{name}: it holds bytes that are no UTF-8; save the file that it comes from as UTF-8."
-            is_address = name.endswith(("host", "url"))
-            if name not in hidden and (_PASSWORD.search(text) or (is_address and "@" in text)):
+            if name in hidden:
+                continue
+            is_pasted = (name.startswith("login_") and _KEYWORDS.search(text)) or (
+                name.endswith(("host", "url")) and "@" in text
+            )
+            if is_pasted or _PASSWORD.search(text):
                 return text, (
                     f"{name}: it holds a password (not repeated here), and this option is printed; give the address "
                     "without it, and the password in the option made for it, from Ansible Vault."
