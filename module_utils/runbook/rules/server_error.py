@@ -17,11 +17,12 @@ from typing import Any
 
 #: By the beginning of their SQLSTATE: connections, transactions, logins, databases, resources, administration, files,
 #: damaged data, missing rights.
-_NAMES_ONLY = ("08", "25", "28", "3D", "40", "53", "55", "57", "58", "XX001", "XX002", "42501")
+_NAMES_ONLY = ("08", "25", "28", "3D", "40", "53", "55", "57", "58", "XX001", "XX002", "42501", "0L", "2BP01")
 #: Of definitions (class 42) only what is said while a statement is read: a cast to regclass quotes its value.
 _READING = frozenset({
-    "aclchk.c", "dbcommands.c", "extension.c", "heap.c", "index.c", "indexcmds.c", "parse_coerce.c", "parse_func.c",
-    "parse_oper.c", "parse_relation.c", "partbounds.c", "parse_target.c", "schemacmds.c", "tablecmds.c", "user.c",
+    "aclchk.c", "dbcommands.c", "execReplication.c", "extension.c", "heap.c", "index.c", "indexcmds.c",
+    "parse_coerce.c", "parse_func.c", "parse_oper.c", "parse_relation.c", "parse_target.c", "partbounds.c",
+    "schemacmds.c", "tablecmds.c", "user.c",
 })  # fmt: skip
 #: Files of the server; those of procedural languages begin with ``pl``, and say what a function made up.
 _CORE = re.compile(r"(?!pl)[A-Za-z0-9_]+\.[cly]")
