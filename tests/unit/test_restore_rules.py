@@ -87,12 +87,19 @@ def server(**changes: Any) -> restore.Server:
 
 
 def planned(
-    *, of: Any = None, leftovers: Any = (), busy: Any = (), without: Any = (), scratch: bool = False, **changes: Any
+    *,
+    of: Any = None,
+    leftovers: Any = (),
+    busy: Any = (),
+    without: Any = (),
+    scratch: bool = False,
+    is_named: bool = False,
+    **changes: Any,
 ) -> restore.Plan:
     """The plan for a server that is changed in some way."""
     return restore.plan(
         of or manifest(), server(**changes), folder="f/", target="app_restore", leftovers=leftovers, busy=busy,
-        without_extensions=without, scratch=scratch,
+        without_extensions=without, scratch=scratch, is_named=is_named,
     )  # fmt: skip
 
 
@@ -170,6 +177,19 @@ def test_a_database_that_exists_is_never_overwritten():
 
 def test_what_was_done_before_is_not_done_again():
     assert planned(databases={"app_restore": marked("proven")}).done_at == "2026-11-23T04:00:00Z"
+
+
+def test_what_was_done_under_another_name_is_found_unless_this_name_was_asked_for():
+    databases = {"app_restore": marked("restoring"), "app_restore_2": marked("proven")}
+    assert planned(databases=databases, leftovers=["app_restore"]).target == "app_restore_2"
+    asked = planned(databases=databases, leftovers=["app_restore"], is_named=True)
+    assert (asked.target, asked.done_at) == ("app_restore", None)
+
+
+def test_another_name_fits_into_what_postgresql_takes():
+    for name in restore.alternatives("ä" * 31 + "b"):
+        assert len(name.encode()) <= 63
+    assert restore.Making.read("runbook_making_2026-11-23T03-00-00Z_x") is None
 
 
 def test_what_a_killed_run_left_is_dropped_first():
