@@ -6,13 +6,14 @@ import json
 import os
 import signal
 import subprocess
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from conftest import ROOT, Database
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 
@@ -59,6 +60,30 @@ class Project:
             "ansible_python_interpreter": "{{ ansible_playbook_python }}",
         }
         return cls(folder, {"db": host}, common | variables)
+
+    @contextmanager
+    def least_privilege(self, database: Database) -> Iterator[Ended]:
+        """Let db_roles.yml make the project's users, and every playbook in the block log in as them; what it said.
+
+        The roles belong to the whole server, so they are gone afterwards, with their rights on this database.
+        """
+        users = {"runbook_bastion": "maintain", "runbook_dumper": "backup"}
+        self.all_vars |= {
+            "db_roles_admin_user": database.user,
+            "db_roles_users": [{"name": name, "role": role} for name, role in users.items()],
+        }
+        try:
+            made = self.run("db_roles.yml")
+            assert made.code == 0, made.output
+            for host in self.hosts.values():
+                host["db_login_user"] = "runbook_bastion"
+            self.all_vars["db_backup_login_user"] = "runbook_dumper"
+            yield made
+        finally:
+            roles = [*users, "runbook_read", "runbook_maintain", "runbook_backup", "runbook_restore"]
+            there = {row[0] for row in database.run("SELECT rolname FROM pg_roles")}
+            for statement in ("DROP OWNED BY {} CASCADE", "DROP ROLE {}"):
+                database.run(*(statement.format(role) for role in roles if role in there))
 
     @property
     def inventory(self) -> Path:

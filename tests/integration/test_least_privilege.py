@@ -1,0 +1,89 @@
+"""The README's playbooks in a row, on a database as production is, with users that may do their work and no more.
+
+The tables belong to an owner that is no superuser, row-level security keeps the patients', from the owner too. Only
+db_roles.yml and what restores log in as a superuser.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from ansible.module_utils.runbook.drivers.demo_database import fill
+from ansible.module_utils.runbook.rules import demo_database
+
+from playbooks import Project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import S3, Database
+
+#: What a small database reaches, as in inventories/sandbox.
+SMALL = {
+    "db_optimization_compact_min_size_bytes": 65_536, "db_optimization_reindex_min_size_bytes": 65_536,
+    "db_performance_unused_after_days": 0, "db_performance_min_size_bytes": 65_536,
+    "db_performance_min_bloat_bytes": 65_536, "backup_bucket_tls_only": False,
+    "backup_bucket_block_public_access": False, "backup_verify_retention_days": 0,
+}  # fmt: skip
+MISSING_INDEX = "missing_foreign_key_index:public.conversations.template_id"
+
+
+def test_every_playbook_of_the_readme(sound_database: Database, s3: S3, tmp_path: Path) -> None:
+    database = sound_database
+    if not database.one("SELECT count(*) FROM pg_available_extensions WHERE name = 'pgstattuple'"):
+        pytest.skip("this server has no pgstattuple, so the bloat of what may not be read is unknown")
+    database.run("CREATE EXTENSION pg_stat_statements")
+    connection = database.connect()
+    fill(connection, [*demo_database.steps(scale=0.2, seed=1), *demo_database.traffic()])
+    connection.close()
+    bucket = s3.bucket()
+    s3.client().put_bucket_encryption(
+        Bucket=bucket,
+        ServerSideEncryptionConfiguration={
+            "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
+        },
+    )
+    abort = {
+        "ID": "abort",
+        "Status": "Enabled",
+        "Filter": {},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
+    }
+    s3.client().put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [abort]})
+    proof = {"login_host": database.host, "login_port": database.port, "login_user": database.user}
+    options = {f"backup_{name}": value for name, value in s3.options(bucket).items()}
+    options |= {f"backup_proof_{name}": value for name, value in proof.items()}
+    project = Project.for_database(tmp_path, database, **SMALL, **options, backup_prefix="least")
+    cluster = project.hosts["db"]["preflight_system_identifier"]
+    project.all_vars |= {"backup_proof_system_identifier": cluster, "backup_proof_ssl_mode": "prefer"}
+    copy = f"{database.name}_copy"
+    with project.least_privilege(database):
+        try:
+            assert project.run("db_roles.yml").last("pg_roles")["changed"] is False
+            for playbook, variables in (
+                ("weekly_db.yml", {}), ("monthly_db.yml", {}), ("backup.yml", {}),
+                ("backup_verify.yml", {"backup_verify_proof": True}), ("heartbeat.yml", {}), ("performance.yml", {}),
+                ("restore.yml", {"db_restore_target_database": copy}),
+                ("rollback.yml", {"db_rollback_backup": "latest"}),
+            ):  # fmt: skip
+                ended = project.run(playbook, **variables)
+                assert ended.code == 0, f"{playbook}\n{ended.output}"
+                assert "should have foreseen" not in ended.output
+                if playbook == "weekly_db.yml":
+                    assert ended.last("pg_archive")["moved_rows"] > 5000
+                elif playbook == "monthly_db.yml":
+                    assert [one["status"] for one in ended.results["pg_bloat_info"]] == ["ok", "ok"]
+                    assert ended.results["pg_bloat_info"][-1]["methods"]["measured"] > 0
+                elif playbook == "performance.yml":
+                    ids = {one["id"] for one in ended.last("pg_index_info")["findings"]}
+                    assert {MISSING_INDEX, "duplicate_index:public.sessions.sessions_user_id_idx"} <= ids
+                    assert ended.last("pg_index_info")["unknown"] == []
+            # Nothing of it opened the patients' tables, or made its users more than they were.
+            for table in ("messages", "notes", "profiles"):
+                assert not database.one(f"SELECT has_table_privilege('runbook_bastion', 'public.{table}', 'SELECT')")
+            assert not database.one("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = 'runbook_bastion'")
+        finally:
+            # They hold rights of the roles, which are dropped next.
+            for (name,) in database.run(f"SELECT datname FROM pg_database WHERE datname ~ '^{database.name}_'"):
+                database.run(f'DROP DATABASE "{name}" WITH (FORCE)')
