@@ -210,7 +210,7 @@ def test_a_table_is_read_early_once_nobody_writes_to_it_any_more(database):
     def connect() -> postgres.Session:
         return postgres.Session(target, lock_timeout_ms=1000, statement_timeout_ms=60_000)
 
-    method: Any = "record_send-hash64-sum"
+    method: Any = "dumped-hash64-sum"
     whole = proof_driver.read(connect, method=method, coverage="all", jobs=1, check=lambda: None)
     with proof_driver.Early(connect, method=method, coverage="all") as early, connect() as writer:
         with writer.transaction():
