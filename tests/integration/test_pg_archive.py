@@ -127,6 +127,24 @@ def test_moves_old_rows_once(table):
     assert counts(table) == (500, 3000)
 
 
+def test_the_archive_is_looked_up_by_its_key_and_never_read_as_a_whole(database):
+    """Whatever the statistics say: of an archive that was made just now there are none."""
+    database.run(TABLE, INDEX, KEPT)
+    for grow in ([rows(20000)], ["ANALYZE public.audit_log"]):
+        database.run(*grow)
+        *_, copy, delete = done(archive(database, check=True))["executed_queries"]
+        assert copy.startswith("INSERT")
+        lines = database.run(
+            "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off",
+            "SET plan_cache_mode = force_generic_plan",
+            f"PREPARE p (timestamptz, timestamptz) AS {delete}",
+            "EXPLAIN EXECUTE p (now(), now())",
+        )
+        plan = "\n".join(line for (line,) in lines)
+        assert "Index Cond: (id = s.id)" in plan
+        assert "Nested Loop" not in plan
+
+
 def test_made_archive_has_key_and_time_index(table):
     done(archive(table))
     indexes = [row[0] for row in table.run("SELECT indexdef FROM pg_indexes WHERE tablename = 'audit_log_archive'")]

@@ -140,7 +140,8 @@ class Mover:
     @classmethod
     def _delete(cls, source: Table, archive: Table, column: Column) -> sql.Composed:
         """Deletes the rows of which the archive holds the same bytes, and no others."""
-        text = "DELETE FROM {source} AS s USING {archive} AS a WHERE {scope} AND {join} AND {same}"
+        # No join: the planner knows nothing of an archive that was made just now, and might read all of it each time.
+        text = "DELETE FROM {source} AS s WHERE {scope} AND (SELECT {same} FROM {archive} AS a WHERE {join})"
         return sql.SQL(text).format(**cls._fields(source, archive, column), scope=_scope("span", column, "s"))
 
     @classmethod
@@ -236,7 +237,7 @@ class Mover:
         }
         text = "SELECT p.tableoid AS table_id, p.ctid AS row_id FROM {source} AS p"
         if choice == "same":
-            text += " JOIN {archive} AS a ON {join} WHERE {scope} AND {same}"
+            text += " WHERE {scope} AND (SELECT {same} FROM {archive} AS a WHERE {join})"
         elif choice == "fresh":
             text += " WHERE {scope} AND NOT EXISTS (SELECT FROM {archive} AS a WHERE {join})"
         else:
