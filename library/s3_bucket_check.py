@@ -11,7 +11,8 @@ description:
     C(playbooks/backup_bucket.yml).
   - The checks are C(environment) (its tag C(runbook-environment)), C(versioning), C(encryption),
     C(public_access_block), C(policy_status) and C(acl) (nobody unknown can read it), C(object_lock), C(replication),
-    C(lifecycle) (unfinished uploads are given up) and C(tls_only). What is switched off is not checked.
+    C(lifecycle) (unfinished uploads are given up), C(expiration) (only where a rule of lifecycle expires backups) and
+    C(tls_only). What is switched off is not checked.
   - The module fails when a check is not V(ok). What the server does not answer is V(unknown), and fails too. An S3
     server other than AWS may not know everything; switch off there what it cannot answer.
 extends_documentation_fragment: runbook_s3
@@ -169,10 +170,13 @@ def core(context: Context) -> dict[str, Any]:
         changes = rules.plan(found, checks, demands, write_policy=params["write_policy"])
         shown = {"diff": rules.as_diff(changes)} if context.diff else {}
         named = ", ".join(each.setting for each in changes) or "nothing"
+        # What it would set is no fault of a dry run; what it cannot set stays one.
+        rest = [check for check in checks if check.name not in {each.setting for each in changes}]
         return facts | shown | {
             "changed": bool(changes),
+            "status": backup_check.overall(rest),
             "plan": [asdict(each) for each in changes],
-            "msg": f"Would set {named}. {msg}",
+            "msg": f"Would set {named}. {backup_check.sentence('The rest of it', rest)}",
         }  # fmt: skip
     if status != backup_check.OK:
         raise RunbookError(msg, **facts)

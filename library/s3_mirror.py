@@ -86,6 +86,11 @@ options:
       - If more objects than this would be deleted, nothing is changed, and the task fails.
     type: int
     default: 1000
+  max_delete_percent:
+    description:
+      - If a larger share of the files than this would be deleted, nothing is changed, and the task fails.
+    type: int
+    default: 50
   max_objects:
     description:
       - If more objects than this are to be copied, nothing is changed, and the task fails. No limit if unset.
@@ -316,7 +321,7 @@ from ansible.module_utils.runbook.rules import mirror as rules
 
 #: Options of the destination that the source has too.
 S3_OPTIONS = tuple(s3.argument_spec())
-BOUNDS = {"jobs": (1, 64), "deadline_s": (1, 604_800), "max_delete": (0, 2**63 - 1)}
+BOUNDS = {"jobs": (1, 64), "deadline_s": (1, 604_800), "max_delete": (0, 2**63 - 1), "max_delete_percent": (0, 100)}
 BOUNDS |= dict.fromkeys(("max_objects", "max_bytes"), (0, 2**63 - 1))
 #: After so many failures in a row the server, and not the objects, is at fault. What is an object's own is not counted.
 FAILURES_IN_A_ROW = 20
@@ -340,6 +345,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
             "jobs": {"type": "int", "default": 16},
             "delete": {"type": "bool", "default": False},
             "max_delete": {"type": "int", "default": 1000},
+            "max_delete_percent": {"type": "int", "default": 50},
             "max_objects": {"type": "int"},
             "max_bytes": {"type": "int"},
             "deadline_s": {"type": "int", "default": 14400},
@@ -435,7 +441,11 @@ class Run:
         (plan.extra_objects,) = table.one(f"SELECT count(*) {driver.EXTRA}")
         plan.delete_objects = plan.extra_objects if params["delete"] else 0
         rules.refuse(
-            plan, max_objects=params["max_objects"], max_bytes=params["max_bytes"], max_delete=params["max_delete"]
+            plan,
+            max_objects=params["max_objects"],
+            max_bytes=params["max_bytes"],
+            max_delete=params["max_delete"],
+            max_delete_percent=params["max_delete_percent"],
         )
 
     def ask(self) -> None:

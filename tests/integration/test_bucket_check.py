@@ -136,6 +136,8 @@ def spoil(moto: S3, bucket: str, what: str) -> None:
         give_up(moto, bucket, 8)
     elif what == "lifecycle prefix":
         give_up(moto, bucket, 7, Filter={"Prefix": "photos/"})
+    elif what == "expiration":
+        give_up(moto, bucket, 7, Expiration={"Days": 30})
     elif what == "tls_only":
         client.put_bucket_policy(Bucket=bucket, Policy=policy(bucket, Effect="Allow", Principal={"AWS": "arn:x:root"}))
     else:
@@ -146,8 +148,8 @@ def spoil(moto: S3, bucket: str, what: str) -> None:
 @pytest.mark.parametrize(
     "what",
     [
-        "encryption", "public_access_block", "acl", "replication", "lifecycle", "lifecycle prefix", "tls_only",
-        "tls_only for some",
+        "encryption", "public_access_block", "acl", "replication", "lifecycle", "lifecycle prefix", "expiration",
+        "tls_only", "tls_only for some",
     ],
 )  # fmt: skip
 def test_each_setting_that_is_wrong_is_found(moto, protected, what):
@@ -209,6 +211,7 @@ def test_the_playbook_sets_what_the_check_wants(moto: S3, database: Database, tm
     project = Project.for_database(tmp_path, database, **variables(moto, bucket), backup_bucket_write_policy=True)
     dry = project.run("backup_bucket.yml", "--check", "--diff")
     assert dry.code == 0, dry.output
+    assert "+versioning: Enabled" in dry.output
     assert wrong(check(moto, bucket)).keys() == {"versioning", "encryption", "public_access_block", "tls_only"}
     real = project.run("backup_bucket.yml")
     assert real.code == 0, real.output

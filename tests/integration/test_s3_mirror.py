@@ -186,7 +186,8 @@ def test_deletions_are_followed_only_if_asked_and_only_hide(s3: S3) -> None:
     assert "max_delete: 2" in refused(wanted | {"delete": True, "max_delete": 1}).result["msg"]
     assert len(etags(s3, target)) == 3
 
-    gone = mirror(wanted | {"delete": True, "max_delete": 2})
+    assert "max_delete_percent: 2 of 3" in refused(wanted | {"delete": True}).result["msg"]
+    gone = mirror(wanted | {"delete": True, "max_delete": 2, "max_delete_percent": 70})
     assert gone["deleted_objects"] == 2
     assert set(etags(s3, target)) == {"stays"}
     found = s3.client().list_object_versions(Bucket=target, Prefix="goes")

@@ -68,19 +68,20 @@ def test_small_objects_go_in_one_piece_unless_they_came_in_parts() -> None:
         (Plan(source_objects=11, copy_objects=11), "max_objects: 11"),
         (Plan(source_objects=1, copy_objects=1, copy_bytes=101), "max_bytes: 101"),
         (Plan(source_objects=1, extra_objects=3, delete_objects=3), "max_delete: 3"),
+        (Plan(source_objects=1, extra_objects=2, delete_objects=2), "max_delete_percent: 2 of 3"),
         (Plan(source_objects=0, extra_objects=1), "source_bucket"),
     ],
 )
 def test_a_plan_beyond_its_caps_is_refused(plan: Plan, word: str) -> None:
     with pytest.raises(RunbookError, match=word):
-        mirror.refuse(plan, max_objects=10, max_bytes=100, max_delete=2)
+        mirror.refuse(plan, max_objects=10, max_bytes=100, max_delete=2, max_delete_percent=50)
 
 
 def test_a_plan_at_its_caps_and_an_empty_one_pass() -> None:
     full = Plan(source_objects=10, copy_objects=10, copy_bytes=100, extra_objects=2, delete_objects=2)
     for plan in (full, Plan()):
-        mirror.refuse(plan, max_objects=10, max_bytes=100, max_delete=2)
-    mirror.refuse(full, max_objects=None, max_bytes=None, max_delete=2)
+        mirror.refuse(plan, max_objects=10, max_bytes=100, max_delete=2, max_delete_percent=50)
+    mirror.refuse(full, max_objects=None, max_bytes=None, max_delete=2, max_delete_percent=50)
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,7 @@ def judge(found: Mapping[str, Setting], tags: Mapping[str, str], demands: Demand
         checks.append(_judge_replication(found["replication"], demands))
     if demands.abort_multipart_days:
         checks.append(_judge_lifecycle(found["lifecycle"], demands))
+    checks += _judge_expiration(found["lifecycle"], demands)
     if demands.tls_only:
         checks.append(_judge_tls(found["policy"]))
     return checks
@@ -253,6 +254,26 @@ def _judge_replication(setting: Setting, demands: Demands) -> Check:
         BREACH,
         f"No rule that is on replicates the backups to {demands.replicate_to}; make one (docs/howto/verify.md).",
     )
+
+
+def _judge_expiration(setting: Setting, demands: Demands) -> list[Check]:
+    """A rule that expires objects deletes backups without knowing which is proven; nothing where there is none."""
+    prefix = demands.prefix.strip("/")
+    for rule in setting.value or []:
+        given = rule.get("Filter", rule)
+        reach = str(given.get("Prefix", given.get("And", {}).get("Prefix", ""))).strip("/")
+        expires = rule.get("Expiration", {})
+        touches = prefix.startswith(reach) or reach.startswith(prefix)
+        if rule.get("Status") == "Enabled" and touches and ("Days" in expires or "Date" in expires):
+            return [
+                Check(
+                    "expiration",
+                    BREACH,
+                    f"Lifecycle rule {rule.get('ID', '?')!r} expires backups, and does not know which is proven; take "
+                    "its Expiration out, and leave old backups to retention.",
+                )
+            ]
+    return []
 
 
 def _judge_lifecycle(setting: Setting, demands: Demands) -> Check:

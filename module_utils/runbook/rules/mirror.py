@@ -133,7 +133,9 @@ class Plan:
         return not (self.copy_objects or self.delete_objects)
 
 
-def refuse(plan: Plan, *, max_objects: int | None, max_bytes: int | None, max_delete: int) -> None:
+def refuse(
+    plan: Plan, *, max_objects: int | None, max_bytes: int | None, max_delete: int, max_delete_percent: int
+) -> None:
     """Refuse a plan that is larger than its caps, or that looks like a wrong source.
 
     :raises RunbookError: before anything is written
@@ -158,6 +160,13 @@ def refuse(plan: Plan, *, max_objects: int | None, max_bytes: int | None, max_de
         raise RunbookError(
             f"max_delete: {plan.delete_objects:,} objects are gone from the source, and {max_delete:,} may be deleted "
             "from the mirror; nothing was changed. See why they are gone, or raise max_delete."
+        )
+    held = plan.extra_objects + plan.source_objects
+    if plan.delete_objects * 100 > held * max_delete_percent:
+        raise RunbookError(
+            f"max_delete_percent: {plan.delete_objects:,} of {held:,} objects are gone from the source, and at most "
+            f"{max_delete_percent} % may be deleted from the mirror at once; nothing was changed. See why they are "
+            "gone, or raise max_delete_percent."
         )
 
 
