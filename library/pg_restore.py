@@ -788,7 +788,7 @@ class Restore:
         words = "It was not compared with the backup." if self.proof is None else self.proof.sentence()
         # A proof that is ok has named the extensions, which come first.
         named = len(self.plan.without) if self.proof is not None and self.proof.status == "ok" else 0
-        words += managed.sentence(self.left_out[named:], self.to_arm)
+        words += managed.sentence(self.left_out[named:], [] if self.params["scratch"] else self.to_arm)
         unwritten = self.record(self.proof) if self.proof is not None else ""
         words += unwritten
         figures = self.figures()
@@ -865,7 +865,7 @@ class Restore:
         message = (
             f"Would restore {self.params['database']} as of {self.manifest.source.snapshot_at} into "
             f"{self.plan.target}: "
-            f"{count(len(self.manifest.tables), 'table')}, {size(self.manifest.size_bytes)} as stored."
+            f"{count(len(self.wanted), 'table')}, {size(self.manifest.size_bytes)} as stored."
         )
         return self.figures() | {"changed": True, "status": "ok", "msg": message}
 
@@ -968,11 +968,11 @@ class IntoProject(Restore):
         self.to_arm = managed.switched_off(said)
         self.left_out += [
             *(f"{tried[label]} ({why})" for label, why in managed.refused(said).items()),
-            *(each.name for each in chosen.left_out),
+            *managed.missing(self.manifest, self.found, self.sieve.held),
             *webhooks,
+            *(each.name for each in chosen.left_out),
             *managed.not_brought(said),
             *roles.listed,
-            *managed.missing(self.manifest, self.found, self.sieve.held),
         ]
 
     def roles(self) -> managed.Roles:

@@ -633,12 +633,16 @@ def narrowed(manifest: Manifest, found: Found, is_wanted: Callable[[str, str], b
     )
 
 
+#: So many things are named in a sentence; the result has them all.
+_NAMED = 8
+
+
 def sentence(without: Sequence[str], to_arm: Sequence[str]) -> str:
     """What a restored database does without, and what is switched off in it; empty where it is whole."""
     words = ""
     if without:
-        more = f" and {len(without) - 5} more" if len(without) > 5 else ""
-        words += f" Without {', '.join(without[:5])}{more}."
+        more = f" and {len(without) - _NAMED} more" if len(without) > _NAMED else ""
+        words += f" Without {', '.join(without[:_NAMED])}{more}."
     if to_arm:
         count = f"{len(to_arm)} jobs or webhooks are" if len(to_arm) > 1 else "One job or webhook is"
         words += f" {count} switched off; to_arm holds what switches them on."
