@@ -421,7 +421,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import demo_database as demo_driver
 from ansible.module_utils.runbook.drivers import drill as driver
-from ansible.module_utils.runbook.drivers import mirror, postgres, s3
+from ansible.module_utils.runbook.drivers import mirror, permits, postgres, s3
 from ansible.module_utils.runbook.drivers import pitr as engine_driver
 from ansible.module_utils.runbook.drivers import restore as restore_driver
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir
@@ -1379,6 +1379,7 @@ def core(context: Context) -> dict[str, Any]:
     acts = {
         "begin": begin, "outage": outage, "decide": decide, "verify": verify, "tear_down": tear_down, "judge": judge,
     }  # fmt: skip
+    permits.require_environment(context.run, params["environment"])
     drill = Drill(context, driver.Folder(Path(params["state_dir"]).resolve()))
     if context.check_mode:
         result = begin(drill) if params["action"] == "begin" else {

@@ -277,7 +277,7 @@ from ansible.module_utils.runbook.drivers import archive as driver
 from ansible.module_utils.runbook.drivers import archive_access as access
 from ansible.module_utils.runbook.drivers import archive_catalog as catalog
 from ansible.module_utils.runbook.drivers import archive_rows as rows
-from ansible.module_utils.runbook.drivers import lease, postgres
+from ansible.module_utils.runbook.drivers import lease, permits, postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import archive as rules
@@ -613,7 +613,7 @@ class Run:
     def act(self) -> dict[str, Any]:
         """Carry the plan out."""
         try:
-            with lease.writing(self.session, run_id=self.context.run.id) as guard:
+            with lease.writing(self.session, self.context.run) as guard:
                 self.session.executed_queries += self.preview()
                 archive = self.make_archive()
                 if self.plan.strategy == "partitions":
@@ -644,6 +644,7 @@ def core(context: Context) -> dict[str, Any]:
         ) as session,
         driver.told_apart(),
     ):
+        permits.require_database(context.run, session)
         driver.settle(session, read_only=context.check_mode)
         cutoff = retention.cutoff(driver.server_now(session), params["older_than_days"])
         job = clock.patiently(lambda: prepare(context, session, cutoff), params["source"])

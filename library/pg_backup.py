@@ -259,7 +259,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ansible.module_utils.runbook.drivers import backup as driver
 from ansible.module_utils.runbook.drivers import backup_gaps as gaps
-from ansible.module_utils.runbook.drivers import bucket, lease, postgres, s3, stream
+from ansible.module_utils.runbook.drivers import bucket, lease, permits, postgres, s3, stream
 from ansible.module_utils.runbook.drivers import restorable as restorable_driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
@@ -492,7 +492,7 @@ class Backup:
 
     def act(self) -> manifests.Manifest:
         """Carry the plan out."""
-        with lease.writing(self.session, run_id=self.context.run.id) as guard:
+        with lease.writing(self.session, self.context.run) as guard:
             self.started = rules.began(driver.server_now(self.session), bucket.clock(self.store))
             self.claim()
             self.phase("prepare_s")
@@ -711,6 +711,7 @@ def core(context: Context) -> dict[str, Any]:
         target, lock_timeout_ms=params["lock_timeout_ms"], statement_timeout_ms=STATEMENT_TIMEOUT_MS,
         purpose="pg_backup",
     ) as session:  # fmt: skip
+        permits.require_database(context.run, session)
         backup = Backup(context, session, store, settings)
         where = store.url(backup.home)
         backup.plan()

@@ -196,7 +196,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import bucket as driver
-from ansible.module_utils.runbook.drivers import s3
+from ansible.module_utils.runbook.drivers import permits, s3
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import backup_origin as origins
@@ -236,6 +236,7 @@ class Retention:
 
     def run(self) -> dict[str, Any]:
         """Plan, then delete; the result of the module."""
+        permits.require_environment(self.context.run, self.params["environment"])
         self.store.require_environment(self.params["environment"])
         self.now = driver.clock(self.store)
         found = rules.folders(driver.listed(self.store, self.root))

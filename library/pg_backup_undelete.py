@@ -104,7 +104,7 @@ removed_markers:
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import bucket as driver
-from ansible.module_utils.runbook.drivers import s3
+from ansible.module_utils.runbook.drivers import permits, s3
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import backup_check
@@ -130,6 +130,7 @@ class Undelete:
 
     def run(self) -> dict[str, Any]:
         """Plan, then bring back; the result of the module."""
+        permits.require_environment(self.context.run, self.params["environment"])
         self.store.require_environment(self.params["environment"])
         found = retention.folders(driver.listed(self.store, self.root))
         decided = retention.deletions(

@@ -195,7 +195,7 @@ executed_queries:
 import time
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import bloat, compact, lease, postgres, reindex, rights, vacuum
+from ansible.module_utils.runbook.drivers import bloat, compact, lease, permits, postgres, reindex, rights, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import bloat as bloat_rule
@@ -252,6 +252,7 @@ def _tables(
 
 def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
     params, started = context.params, time.monotonic()
+    permits.require_database(context.run, session)
     reindex.require_primary(session)
     now = session.query("SELECT clock_timestamp() AS now")[0]["now"]
     outage_s = rule.outage(allow=params["allow_exclusive_lock"], until=params["maintenance_until"], now=now)
@@ -350,7 +351,7 @@ def _warn(context: Context, session: postgres.Session, reports: list[rule.Report
 
 def _work(context: Context, session: postgres.Session, work: compact.Compaction) -> str | None:
     """Hold the writer's lock and do the work; why it ended early."""
-    with lease.writing(session, run_id=context.run.id) as guard:
+    with lease.writing(session, context.run) as guard:
 
         def tick() -> None:
             guard.renew()

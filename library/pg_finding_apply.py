@@ -145,7 +145,7 @@ executed_queries:
 import time
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import bloat, indexes, lease, postgres, reindex, vacuum
+from ansible.module_utils.runbook.drivers import bloat, indexes, lease, permits, postgres, reindex, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import bloat as bloat_rule
@@ -192,6 +192,7 @@ def _session(target: postgres.Target, lock_timeout_ms: int) -> postgres.Session:
 
 def _apply(context: Context, session: postgres.Session, kind: str) -> dict[str, Any]:
     params, started = context.params, time.monotonic()
+    permits.require_database(context.run, session)
     if kind == bloat_findings.INDEX:
         found, unknown = _bloated(session, params, deadline=started + params["deadline_s"])
         tables: list[index_rule.Table] = []
@@ -303,7 +304,7 @@ def _run(context: Context, session: postgres.Session, report: rule.Report, *, de
         deadline_s=deadline - time.monotonic(),
         check_schema=reindex.amcheck(session),
     )
-    with lease.writing(session, run_id=context.run.id) as guard:
+    with lease.writing(session, context.run) as guard:
 
         def tick() -> None:
             guard.renew()

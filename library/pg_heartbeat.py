@@ -87,7 +87,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ansible.module_utils.runbook.drivers import heartbeat as driver
-from ansible.module_utils.runbook.drivers import postgres
+from ansible.module_utils.runbook.drivers import permits, postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import heartbeat as rules
@@ -108,10 +108,11 @@ def core(context: Context) -> dict[str, Any]:
         "changed": True, "status": "ok", "beats": wanted, "removed_rows": 0, "last_beat_at": None, "duration_s": 0.0,
         "executed_queries": list(driver.STATEMENTS),
     }  # fmt: skip
-    if context.check_mode:
-        result["msg"] = f"Would write {wanted} heartbeats to {target}."
-        return _shown(context, result)
     with postgres.Session(target, lock_timeout_ms=5_000, statement_timeout_ms=10_000, purpose="heartbeat") as session:
+        permits.require_database(context.run, session)
+        if context.check_mode:
+            result["msg"] = f"Would write {wanted} heartbeats to {target}."
+            return _shown(context, result)
         trouble = driver.ensure(session)
         if trouble:
             raise RunbookError(rules.refused(target.user, is_missing=trouble == "missing"))

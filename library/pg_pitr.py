@@ -346,8 +346,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.runbook.drivers import permits, postgres, s3
 from ansible.module_utils.runbook.drivers import pitr as driver
-from ansible.module_utils.runbook.drivers import postgres, s3
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir
 from ansible.module_utils.runbook.drivers.sandbox import choose_port
 from ansible.module_utils.runbook.errors import RunbookError
@@ -948,6 +948,8 @@ def core(context: Context) -> dict[str, Any]:
     """Do what ``action`` says."""
     params = context.params
     context.require_bounds(BOUNDS)
+    if params["action"] != "check":
+        permits.require_environment(context.run, params["environment"])
     begun = time.monotonic()
     acts = {"setup": setup, "backup": backup, "check": check, "restore": restore, "retention": retention}
     result = (

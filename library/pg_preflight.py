@@ -13,8 +13,10 @@ description:
     written, with room for it), C(inventory) (exactly one), C(environment) (the inventory says what it is), C(approval)
     (production was confirmed, or this is one of its scheduled jobs), C(target) (the database is named in full),
     C(connection) (it answers, and no transaction pooler stands in between), C(identity) (the server proves that it is
-    the cluster and database which the inventory means), C(primary) (not a standby), C(clock) (server and bastion agree
-    on the time), C(lease).
+    the cluster and database which the inventory means), C(mark) (the database says itself that it belongs to this
+    environment), C(primary) (not a standby), C(clock) (server and bastion agree on the time), C(lease).
+  - What passed is written down in the run's folder. Modules that write look for it, and refuse a target that has not
+    passed in this very run; so no order of tasks, tag or option of the command line leads around these checks.
   - A mistake on the command line never reaches a server, because the checks that need no connection stand first.
   - The lease is a row in the table C(runbook.lease) of the database. It ends by itself after 15 minutes; modules renew
     it while they work. M(pg_lease) gives it back.
@@ -39,14 +41,14 @@ options:
     required: true
   confirm:
     description:
-      - The environment that a person confirmed on the command line. Production needs it; another environment's name is
-        refused everywhere.
+      - The environment that a person confirmed. Production needs it; another environment's name is refused everywhere.
+      - It counts only where C(-e confirm=) said it in this run. A value from an inventory is refused.
     type: str
     default: ''
   job:
     description:
       - Name of the scheduled job that this run is. It stands in for O(confirm) if O(scheduled_jobs) lists it for this
-        playbook.
+        playbook. It counts only where C(-e preflight_job=) said it in this run.
     type: str
     default: ''
   scheduled_jobs:
@@ -59,7 +61,7 @@ options:
       - The cluster that the inventory means, as C(pg_control_system()) tells it. Empty is refused, with the value that
         was found.
     type: str
-    required: true
+    default: ''
   max_clock_skew_s:
     description:
       - Largest difference between the clocks of server and bastion that is accepted, in seconds.
@@ -72,9 +74,17 @@ options:
     default: 0
   take_lease:
     description:
-      - Whether to take the lease after all checks. Only a playbook that looks after the lease itself sets V(false).
+      - Whether to take the lease after all checks. A playbook sets V(false) that writes nothing to the database, or
+        looks after the lease itself. Modules that write under the lease refuse without it.
     type: bool
     default: true
+  target:
+    description:
+      - V(database) checks the database and takes its lease. V(none) ends after C(approval), for playbooks whose
+        database may be gone, or that work on something else, which proves itself to its own module.
+    type: str
+    choices: [database, none]
+    default: database
 attributes:
   check_mode:
     support: full
@@ -127,11 +137,11 @@ environment:
 database:
   description: Name of the database.
   type: str
-  returned: success
+  returned: success and O(target) is V(database)
 system_identifier:
   description: Identifier of the cluster.
   type: str
-  returned: success
+  returned: success and O(target) is V(database)
 server_version:
   description: PostgreSQL's C(server_version_num).
   type: int
@@ -163,10 +173,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import journal, lease, postgres
+from ansible.module_utils.runbook.drivers import environment_mark as marks
+from ansible.module_utils.runbook.drivers import journal, lease, permits, postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules import environment_mark
 from ansible.module_utils.runbook.rules import preflight as rules
+from ansible.module_utils.runbook.rules.run import Permit
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
@@ -235,12 +248,32 @@ def take_lease(session: postgres.Session, context: Context) -> tuple[dict[str, A
     if context.check_mode:
         decision = lease.stand(session, run_id=run_id).decision
         return {"run_id": run_id, "decision": decision, "expires_at": None}, made
-    # Not this module's own process: it is gone in a moment, and a dead holder may be taken over at once.
-    holder = context.run.controller or "unknown"
-    decision = lease.acquire(session, run_id=run_id, holder=holder, purpose=context.params["playbook"])
+    decision = lease.acquire(session, context.run, purpose=context.params["playbook"])
     held = lease.read(session)
     expires_at = held.expires_at.astimezone(UTC).isoformat() if held else None
     return {"run_id": run_id, "decision": decision, "expires_at": expires_at}, made
+
+
+def permit(context: Context, server: rules.Server | None = None) -> None:
+    """Let this run's modules write to what passed."""
+    run_id = context.run.id
+    if run_id is None:
+        raise RunbookError("RUNBOOK_RUN_ID is not set, so no run could be permitted anything; start ansible-playbook.")
+    proven = {"system_identifier": server.system_identifier, "database": server.database} if server else {}
+    permits.grant(context.run, Permit(run_id, context.run.host, context.params["environment"], **proven))
+
+
+def without_database(context: Context, checks: Checks) -> dict[str, Any]:
+    """The end of the checks where there is no database to look at."""
+    permit(context)
+    return {
+        "changed": False,
+        "msg": f"{len(checks.done)} checks passed ({context.params['environment']}); no database was asked.",
+        "status": "ok",
+        "environment": context.params["environment"],
+        "checks": checks.done,
+        "executed_queries": [],
+    }
 
 
 def core(context: Context) -> dict[str, Any]:
@@ -254,8 +287,10 @@ def core(context: Context) -> dict[str, Any]:
     with checks.named("environment") as check:
         check["msg"] = rules.check_environment(params["environment"], params["inventory_sources"][0])
     with checks.named("approval") as check:
-        said = {key: params[key] for key in ("environment", "confirm", "job", "scheduled_jobs", "playbook")}
-        check["msg"] = rules.check_approval(**said)
+        asked = {key: params[key] for key in ("environment", "confirm", "job", "scheduled_jobs", "playbook")}
+        check["msg"] = rules.check_approval(**asked, said=dict(context.run.said))
+    if params["target"] == "none":
+        return without_database(context, checks)
     # The maintenance window and the freeze calendar belong here; until they come, no check claims to have seen them.
     with checks.named("target") as check:
         # Without the pin: who answered is a check of its own, below.
@@ -274,6 +309,13 @@ def core(context: Context) -> dict[str, Any]:
             check["msg"] = rules.check_identity(
                 server, system_identifier=params["system_identifier"], database=target.database
             )
+        with checks.named("mark") as check:
+            check["msg"] = environment_mark.check(
+                environment_mark.parse(marks.settings(session, server.database)),
+                environment=params["environment"],
+                database=server.database,
+                playbook=params["playbook"],
+            )
         with checks.named("primary") as check:
             check["msg"] = rules.check_primary(server)
         with checks.named("clock") as check:
@@ -284,6 +326,7 @@ def core(context: Context) -> dict[str, Any]:
             with checks.named("lease") as check:
                 held, made = wait_for_lease(session, context)
                 check["msg"] = f"Run {held['run_id']} {'may take' if context.check_mode else 'holds'} the lease."
+        permit(context, server)
     return {
         "changed": bool(made),
         "msg": f"{count(len(checks.done), 'check')} passed for {target} ({params['environment']}).",
@@ -315,10 +358,11 @@ def main() -> None:
             "confirm": {"type": "str", "default": ""},
             "job": {"type": "str", "default": ""},
             "scheduled_jobs": {"type": "dict", "default": {}},
-            "system_identifier": {"type": "str", "required": True},
+            "system_identifier": {"type": "str", "default": ""},
             "max_clock_skew_s": {"type": "int", "default": 300},
             "lease_wait_s": {"type": "int", "default": 0},
             "take_lease": {"type": "bool", "default": True},
+            "target": {"type": "str", "default": "database", "choices": ["database", "none"]},
         },
     )
 

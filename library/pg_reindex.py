@@ -211,7 +211,7 @@ executed_queries:
 import time
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import bloat, lease, postgres, reindex, rights, vacuum
+from ansible.module_utils.runbook.drivers import bloat, lease, permits, postgres, reindex, rights, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import bloat as bloat_rule
@@ -261,6 +261,7 @@ def _bloats(
 
 def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
     params, started = context.params, time.monotonic()
+    permits.require_database(context.run, session)
     reindex.require_primary(session)
     measuring = bloat.measuring(session)
     bloats = _bloats(session, params, measuring, deadline=started + params["deadline_s"])
@@ -357,7 +358,7 @@ def _work(
         check_schema=check_schema,
     )
     refreshed: list[str] = []
-    with lease.writing(session, run_id=context.run.id) as guard:
+    with lease.writing(session, context.run) as guard:
 
         def tick() -> None:
             guard.renew()

@@ -331,7 +331,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from ansible.module_utils.runbook.drivers import bucket, postgres, project, s3
+from ansible.module_utils.runbook.drivers import bucket, permits, postgres, project, s3
 from ansible.module_utils.runbook.drivers import proof as proof_driver
 from ansible.module_utils.runbook.drivers import restore as driver
 from ansible.module_utils.runbook.errors import RunbookError
@@ -1110,6 +1110,7 @@ def core(context: Context) -> dict[str, Any]:
     if params["record_proof"]:
         store.require_environment(params["environment"])
     with driver.connect(target, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
+        permits.require_database(context.run, session, database="")
         # A proof has a server of its own, so that one says nothing about the backup.
         own = params["source_cluster"] or ("" if params["scratch"] else session.system_identifier())
         clusters = origins.accepted(own, params["previous_clusters"] if own else [])

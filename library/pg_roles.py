@@ -138,7 +138,7 @@ from typing import Any
 
 from ansible.module_utils.runbook.drivers import archive_access as access
 from ansible.module_utils.runbook.drivers import archive_catalog as catalog
-from ansible.module_utils.runbook.drivers import heartbeat, lease, postgres
+from ansible.module_utils.runbook.drivers import heartbeat, lease, permits, postgres
 from ansible.module_utils.runbook.drivers import roles as driver
 from ansible.module_utils.runbook.drivers.roles import Step
 from ansible.module_utils.runbook.errors import RunbookError
@@ -365,6 +365,7 @@ def core(context: Context) -> dict[str, Any]:
     target = postgres.Target.from_params(context.params)
     timeouts = {"lock_timeout_ms": LOCK_TIMEOUT_MS, "statement_timeout_ms": STATEMENT_TIMEOUT_MS}
     with postgres.Session(target, **timeouts, purpose="roles") as session:
+        permits.require_database(context.run, session)
         # In one transaction with the rest, so that a dry run can take it back.
         tables = [Step(statement) for statement in lease.prepare(session, check_mode=True)]
         created, steps = plan(session, context)

@@ -17,12 +17,12 @@ options:
       - V(plan) decides, and counts the rows that are newer than the point. For recovery to a point in time it also ends
         the WAL segment and waits until that is archived, so that the archive reaches up to now.
       - V(compare) counts and hashes every table of the living database and of O(replacement), and says which differ.
-      - V(release_lease) sees that the server that answers is the one that was restored to O(target_time), and removes
+      - V(take_lease) sees that the server that answers is the one that was restored to O(target_time), and removes
         its lease, which belonged to a run of that time.
       - V(remove_copies) removes from the bucket what was put there on the way from a restored server to the living one.
     type: str
     required: true
-    choices: [plan, compare, release_lease, remove_copies]
+    choices: [plan, compare, take_lease, remove_copies]
   target_time:
     description:
       - Go back to this moment, in ISO 8601 with its offset, by recovery to a point in time or by Supabase.
@@ -99,7 +99,7 @@ options:
     default: ''
   data_dir:
     description:
-      - With V(release_lease), data folder of the restored server. Another server is refused.
+      - With V(take_lease), data folder of the restored server. Another server is refused.
     type: str
     default: ''
   jobs:
@@ -124,7 +124,7 @@ attributes:
     description: Shows the plan.
     support: full
 notes:
-  - O(login_db) is the living database, but for V(release_lease), which connects to the restored one.
+  - O(login_db) is the living database, but for V(take_lease), which connects to the restored one.
   - Reading every table needs a superuser, or C(pg_read_all_data) and BYPASSRLS.
 author:
   - Mental Scribe operations
@@ -278,7 +278,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import bucket, content_hash, lease, postgres, s3
+from ansible.module_utils.runbook.drivers import bucket, content_hash, lease, permits, postgres, s3
 from ansible.module_utils.runbook.drivers import proof as proof_driver
 from ansible.module_utils.runbook.drivers import restore as restore_driver
 from ansible.module_utils.runbook.drivers import rollback as driver
@@ -316,7 +316,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
         | s3.argument_spec()
         | {
             "action": {
-                "type": "str", "required": True, "choices": ["plan", "compare", "release_lease", "remove_copies"],
+                "type": "str", "required": True, "choices": ["plan", "compare", "take_lease", "remove_copies"],
             },
             "target_time": text,
             "backup": text,
@@ -535,8 +535,8 @@ def compare(context: Context) -> dict[str, Any]:
 # On the way -----------------------------------------------------------------------------------------------------------
 
 
-def release_lease(context: Context) -> dict[str, Any]:
-    """Remove the lease that a restored server holds for a run of its time.
+def take_lease(context: Context) -> dict[str, Any]:
+    """Take the lease of a restored server, which may hold one for a run of its time.
 
     :raises RunbookError: the server that answers is another one, or its database would go to where backups lie
     """
@@ -546,15 +546,16 @@ def release_lease(context: Context) -> dict[str, Any]:
             driver.read_restored(session), data_dir=params["data_dir"], target_time=params["target_time"]
         )
         rules.check_copies_prefix(params["prefix"])
+        permits.require_database(context.run, session)
         left = lease.read(session)
-        if left is None:
-            return {"changed": False, "status": "ok", "msg": "Nobody held a lease then.", "executed_queries": []}
         if not context.check_mode:
-            lease.release(session, run_id=left.run_id)
-        return {
-            "changed": True, "status": "ok", "executed_queries": session.executed_queries,
-            "msg": f"The lease of {left.run_id}, which worked on the database then, is removed from the restored one.",
-        }  # fmt: skip
+            if left is not None:
+                lease.release(session, run_id=left.run_id)
+            lease.acquire(session, context.run, purpose="rollback.yml")
+        msg = "This run holds the lease of the restored server."
+        if left is not None:
+            msg += f" The one of {left.run_id}, which worked on the database at that moment, is removed."
+        return {"changed": True, "status": "ok", "executed_queries": session.executed_queries, "msg": msg}
 
 
 def remove_copies(context: Context) -> dict[str, Any]:
@@ -563,6 +564,7 @@ def remove_copies(context: Context) -> dict[str, Any]:
     target = postgres.Target.from_params(params)
     store = s3.Store.from_params(params)
     home = manifests.database_folder(rules.copies_prefix(params["prefix"]), target.database)
+    permits.require_environment(context.run, params["environment"])
     store.require_environment(params["environment"])
     found, status, queries = list(store.versions(home)), "ok", []  # type: ignore[var-annotated] # no SQL here
     removed = len(found)
@@ -586,7 +588,7 @@ def core(context: Context) -> dict[str, Any]:
     """Do what ``action`` says."""
     context.require_bounds(BOUNDS)
     begun = time.monotonic()
-    acts = {"plan": make_plan, "compare": compare, "release_lease": release_lease, "remove_copies": remove_copies}
+    acts = {"plan": make_plan, "compare": compare, "take_lease": take_lease, "remove_copies": remove_copies}
     result = acts[context.params["action"]](context)
     return result | {"duration_s": round(time.monotonic() - begun, 3)}
 

@@ -111,7 +111,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import lease, postgres
+from ansible.module_utils.runbook.drivers import lease, permits, postgres
 from ansible.module_utils.runbook.drivers import swap as driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
@@ -119,6 +119,8 @@ from ansible.module_utils.runbook.rules import swap as rules
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from ansible.module_utils.runbook.rules.run import Run
 
 LOCK_TIMEOUT_MS = 5_000
 #: The server itself waits 5 s for sessions that were told to end.
@@ -146,16 +148,15 @@ def statements(plan: rules.Plan, now: datetime, run_id: str) -> list[Any]:
     ]
 
 
-def leave_leases(target: postgres.Target, plan: rules.Plan, run_id: str | None) -> None:
+def leave_leases(target: postgres.Target, plan: rules.Plan, run: Run) -> None:
     """Give back the lease of this run, which no connection to that database could give back afterwards.
 
-    :raises RunbookError: another run holds it
+    :raises RunbookError: this run does not hold it
     """
     with session(replace(target, database=plan.living.name)) as living:
-        with lease.writing(living, run_id=run_id):
+        with lease.writing(living, run):
             pass
-        if run_id:
-            lease.release(living, run_id=run_id)
+        lease.release(living, run_id=str(run.id))
     with session(replace(target, database=plan.replacement.name)) as new:
         left = lease.read(new)
         if left is not None:
@@ -174,6 +175,7 @@ def core(context: Context) -> dict[str, Any]:
             )
     target = postgres.Target.from_params(params)
     with session(target) as connection, driver.explained():
+        permits.require_database(context.run, connection, database=params["database"])
         databases = driver.databases(connection)
         previous = rules.done_before(databases, params["database"], params["replacement"])
         if previous:
@@ -200,7 +202,7 @@ def core(context: Context) -> dict[str, Any]:
                 f"{plan.previous_name}."
             )
             return {"changed": True, "status": "ok", "msg": message, "ended_sessions": 0, "closed_s": 0.0} | said
-        leave_leases(target, plan, run_id)
+        leave_leases(target, plan, context.run)
         until = time.monotonic() + params["grace_s"]
         while driver.is_busy(connection, plan.living.oid) and time.monotonic() < until:
             time.sleep(0.1)

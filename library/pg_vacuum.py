@@ -201,7 +201,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import lease, postgres, rights, vacuum
+from ansible.module_utils.runbook.drivers import lease, permits, postgres, rights, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import vacuum as rule
@@ -237,6 +237,7 @@ def _session(target: postgres.Target, params: dict[str, Any]) -> postgres.Sessio
 
 def _pass(context: Context, session: postgres.Session, wanted: list[Any]) -> dict[str, Any]:
     params, started = context.params, time.monotonic()
+    permits.require_database(context.run, session)
     settings = vacuum.read_settings(
         session,
         vacuum_scale_factor=params["vacuum_scale_factor"],
@@ -309,7 +310,7 @@ def _work(
         lock_timeout_ms=params["lock_timeout_ms"],
         deadline_s=deadline - time.monotonic(),
     )
-    with lease.writing(session, run_id=context.run.id) as guard:
+    with lease.writing(session, context.run) as guard:
 
         def tick() -> None:
             guard.renew()

@@ -314,7 +314,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.runbook.drivers import mirror as driver
-from ansible.module_utils.runbook.drivers import postgres, s3
+from ansible.module_utils.runbook.drivers import permits, postgres, s3
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import mirror as rules
@@ -408,6 +408,7 @@ class Run:
             source_bucket=self.source.bucket, source_prefix=params["source_prefix"],
             bucket=self.target.bucket, prefix=params["prefix"],
         )  # fmt: skip
+        permits.require_environment(self.context.run, params["environment"])
         self.target.require_environment(params["environment"])
         rules.require_versions(self.target.bucket, driver.versioning(self.target))
         self.finding.versioning = driver.versioning(self.source)

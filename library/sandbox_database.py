@@ -83,11 +83,23 @@ import time
 from typing import Any
 
 from ansible.module_utils.runbook.drivers import demo_database as driver
+from ansible.module_utils.runbook.drivers import environment_mark
 from ansible.module_utils.runbook.drivers.postgres import Session, Target, argument_spec
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import demo_database as rules
+from ansible.module_utils.runbook.rules.environment_mark import parse
 from ansible.module_utils.runbook.rules.text import as_lines
+
+ENVIRONMENT = "sandbox"
+
+
+def mark_environment(session: Session, names: list[str]) -> bool:
+    """Let each of the server's databases say that it belongs to the sandbox; whether that had to be said."""
+    missing = [name for name in names if parse(environment_mark.settings(session, name)) != ENVIRONMENT]
+    for name in missing:
+        session.execute(environment_mark.statement(name, ENVIRONMENT))
+    return bool(missing)
 
 
 def core(context: Context) -> dict[str, Any]:
@@ -116,9 +128,17 @@ def core(context: Context) -> dict[str, Any]:
             "msg": f"Would make database {name!r} with {size}, as far as can be told: {error}",
         }
     with session:
+        owner = parse(environment_mark.settings(session, target.database))
+        if owner not in (None, ENVIRONMENT):
+            raise RunbookError(
+                f"login_host: the server's database {target.database!r} carries the mark of environment {owner!r}; a "
+                "sandbox is made on no server of another environment, name the sandbox's own."
+            )
         mark = {"fingerprint": rules.fingerprint(scale=scale, seed=seed), "scale": scale, "seed": seed}
         found = driver.look(session, name)
         if found == mark | {"ready": True}:
+            if not context.check_mode:
+                result["changed"] = mark_environment(session, [target.database, name])
             return result | {"msg": f"Database {name!r} is there, made with {size}."}
         if found is None:
             why = ""
@@ -139,6 +159,7 @@ def core(context: Context) -> dict[str, Any]:
             session, name, mark=mark, steps=rules.steps(scale=scale, seed=seed), traffic=rules.traffic(),
             migrations=(rules.MIGRATIONS, password) if password else None, on_step=show,
         )  # fmt: skip
+        mark_environment(session, [target.database, name])
         duration = round(time.monotonic() - started, 1)
         return result | {
             "msg": f"Made database {name!r}{why} with {size} in {duration} s.",

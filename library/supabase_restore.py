@@ -44,20 +44,10 @@ options:
     default: ''
   environment:
     description:
-      - What the inventory is, V(sandbox), V(staging) or V(production).
+      - What the inventory is, V(sandbox), V(staging) or V(production). O(action=restore) wants this run to have passed
+        M(pg_preflight) for it.
     type: str
     required: true
-  inventory_sources:
-    description:
-      - The inventories of this run, as Ansible's variable C(ansible_inventory_sources). More than one is refused.
-    type: list
-    elements: str
-    required: true
-  confirm:
-    description:
-      - The environment that a person confirmed on the command line. O(action=restore) on production needs it.
-    type: str
-    default: ''
   wait_timeout_s:
     description:
       - Longest wait for the end of a restore, in seconds.
@@ -91,19 +81,16 @@ EXAMPLES = r"""
     access_token: "{{ supabase_access_token }}"
     project_name: mental-scribe
     environment: "{{ runbook_environment }}"
-    inventory_sources: "{{ ansible_inventory_sources }}"
 
 - name: Go back to the minute before the accident
   supabase_restore:
     action: restore
     recovery_time: "2026-11-23T02:59:00Z"
     overwrite: abcdefghijklmnopqrst
-    confirm: production
     project_ref: abcdefghijklmnopqrst
     access_token: "{{ supabase_access_token }}"
     project_name: mental-scribe
     environment: production
-    inventory_sources: "{{ ansible_inventory_sources }}"
 """
 
 RETURN = r"""
@@ -155,15 +142,14 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from ansible.module_utils.runbook.drivers import permits
 from ansible.module_utils.runbook.drivers.api_client import ApiError
 from ansible.module_utils.runbook.drivers.supabase import Supabase, argument_spec
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import backup_check, moment, preflight
+from ansible.module_utils.runbook.rules import backup_check, moment
 from ansible.module_utils.runbook.rules import supabase as rules
 from ansible.module_utils.runbook.rules.words import count
-
-PLAYBOOK = "supabase_restore.yml"
 
 
 class Restore:
@@ -175,16 +161,8 @@ class Restore:
         for name in ("wait_timeout_s", "start_timeout_s", "poll_s", "timeout_s"):
             if params[name] <= 0:
                 raise RunbookError(f"{name}: {params[name]} is not possible; give a number of seconds above 0.")
-        preflight.check_inventory(params["inventory_sources"])
-        preflight.check_environment(params["environment"], params["inventory_sources"][0])
         if params["action"] == "restore":
-            preflight.check_approval(
-                environment=params["environment"],
-                confirm=params["confirm"],
-                job="",
-                scheduled_jobs={},
-                playbook=PLAYBOOK,
-            )
+            permits.require_environment(context.run, params["environment"])
             rules.check_overwrite(params["overwrite"], params["project_ref"])
         self.api = Supabase(
             api_url=rules.check_api_url(params["api_url"]),
@@ -351,8 +329,6 @@ def main() -> None:
             "backup_id": {"type": "int"},
             "overwrite": {"type": "str", "default": ""},
             "environment": {"type": "str", "required": True},
-            "inventory_sources": {"type": "list", "elements": "str", "required": True},
-            "confirm": {"type": "str", "default": ""},
             "wait_timeout_s": {"type": "int", "default": 7200},
             "start_timeout_s": {"type": "int", "default": 180},
             "poll_s": {"type": "float", "default": 15.0},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import os
@@ -25,8 +26,11 @@ os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PAT
 
 import boto3  # noqa: E402 - the path above comes first
 import psycopg2  # noqa: E402
+from ansible.module_utils.runbook.drivers import environment_mark, lease, permits, postgres, process  # noqa: E402
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir  # noqa: E402
 from ansible.module_utils.runbook.drivers.s3_server import S3Server  # noqa: E402
+from ansible.module_utils.runbook.errors import RunbookError  # noqa: E402
+from ansible.module_utils.runbook.rules.run import Permit, Run  # noqa: E402
 from botocore.config import Config  # noqa: E402
 from psycopg2 import sql  # noqa: E402
 
@@ -76,6 +80,13 @@ class Database:
         """The single value that a query gives."""
         return self.run(statement)[0][0]
 
+    def mark(self, environment: str) -> None:
+        """Let it say to which environment it belongs."""
+        connection = self.connect()
+        with connection.cursor() as cursor:
+            cursor.execute(environment_mark.statement(self.name, environment))
+        connection.close()
+
 
 @contextlib.contextmanager
 def disposable(bindir: Path | None = None, *, superuser: str = "postgres", **settings: object) -> Iterator[Cluster]:
@@ -85,6 +96,7 @@ def disposable(bindir: Path | None = None, *, superuser: str = "postgres", **set
     made.init()
     try:
         made.start(max_connections=60, **settings)
+        Database("127.0.0.1", made.port, "postgres", made.superuser).mark("sandbox")
         yield made
     finally:
         made.stop("immediate")
@@ -117,6 +129,7 @@ def _database(cluster: Cluster) -> Iterator[Database]:
     connection = admin.connect()
     with connection.cursor() as cursor:
         cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(made.name)))
+    made.mark("sandbox")
     yield made
     with connection.cursor() as cursor:
         cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(made.name)))
@@ -208,15 +221,105 @@ def moto() -> Iterator[S3]:
     server.stop()
 
 
-def module_process(name: str, options: dict[str, Any], **environ: str) -> subprocess.Popen[str]:
-    """Start ``library/<name>.py`` in a process of its own, fed as Ansible feeds a module."""
+#: Modules that write under the lease; a run holds it from preflight on.
+UNDER_LEASE = frozenset(
+    {"pg_archive", "pg_backup", "pg_compact", "pg_finding_apply", "pg_reindex", "pg_swap", "pg_vacuum"}
+)
+ENVIRONMENTS = ("sandbox", "staging", "production")
+_run: list[Run] = []
+
+
+def a_run(run_id: str = "20260104T020000Z-test-000000", *, directory: Path | None = None) -> Run:
+    """A run that is under way: its folder is there, and its process, this one, lives."""
+    if directory is None:
+        directory = Path(tempfile.mkdtemp(prefix="runbook-run-"))
+    (directory / "permits.jsonl").touch()
+    (directory / "journal.jsonl").touch()
+    own = process.own()
+    return Run(run_id, str(directory), f"{socket.gethostname()}/{os.getpid()}", str(own or ""))
+
+
+def this_run() -> Run:
+    """The one run of which all modules of this process are part that are not told otherwise."""
+    if not _run:
+        _run.append(a_run())
+    return _run[0]
+
+
+def as_environ(run: Run) -> dict[str, str]:
+    """The run as the callback announces it."""
+    return {
+        "RUNBOOK_RUN_ID": run.id or "",
+        "RUNBOOK_RUN_DIR": run.directory or "",
+        "RUNBOOK_CONTROLLER": run.controller or "",
+        "RUNBOOK_PROCESS": run.process or "",
+    }
+
+
+def permit(run: Run, options: dict[str, Any], *, take_lease: bool) -> None:
+    """What preflight would leave behind for a module with these options: a permit for each environment and database."""
+    known = permits.of(run)
+    cluster = name = ""
+    if options.get("login_host") or options.get("dsn"):
+        params = {key: spec.get("default") for key, spec in postgres.argument_spec().items()} | options
+        try:
+            with postgres.Session(
+                postgres.Target.from_params(params), lock_timeout_ms=1000, statement_timeout_ms=30_000
+            ) as session:
+                cluster = session.query("SELECT system_identifier::text AS id FROM pg_control_system()")[0]["id"]
+                name = options.get("database") or session.target.database
+            if take_lease:
+                target = postgres.Target.from_params(params)
+                hold_lease(run, Database(target.host, target.port, name, target.user))
+        except (RunbookError, psycopg2.Error):  # what is wrong with the target is the module's to say
+            pass
+    for environment in ENVIRONMENTS:
+        for database in {name, str(options.get("login_db") or name)}:
+            wanted = Permit(str(run.id), "", environment, cluster, database)
+            if wanted not in known:
+                permits.grant(run, wanted)
+
+
+def hold_lease(run: Run, database: Database) -> None:
+    """Take the lease as preflight does, once db_roles.yml gave this user the rights for it."""
+    admin = dataclasses.replace(database, user="postgres")
+    params = {key: spec.get("default") for key, spec in postgres.argument_spec().items()} | admin.login
+    with postgres.Session(
+        postgres.Target.from_params(params), lock_timeout_ms=1000, statement_timeout_ms=30_000
+    ) as session:
+        held = lease.read(session)
+        if held is None or held.run_id != run.id:
+            lease.acquire(session, run, purpose="test.yml")
+        if database.user != admin.user:
+            for statement in ("GRANT USAGE ON SCHEMA runbook TO {}", "GRANT ALL ON runbook.lease TO {}"):
+                session.execute(sql.SQL(statement).format(sql.Identifier(database.user)))
+
+
+def module_process(
+    name: str, options: dict[str, Any], *, permitted: bool = True, **environ: Any
+) -> subprocess.Popen[str]:
+    """Start ``library/<name>.py`` in a process of its own, fed as Ansible feeds a module.
+
+    :param permitted: it is part of a run that passed preflight for whatever it works on, and holds the lease
+    """
+    if permitted and "RUNBOOK_PROCESS" not in environ:
+        run = this_run()
+        if "RUNBOOK_RUN_ID" in environ:
+            run = dataclasses.replace(run, id=environ["RUNBOOK_RUN_ID"])
+        if "RUNBOOK_RUN_DIR" in environ:
+            run = dataclasses.replace(run, directory=environ["RUNBOOK_RUN_DIR"])
+        if "RUNBOOK_CONTROLLER" in environ:
+            run = dataclasses.replace(run, controller=environ["RUNBOOK_CONTROLLER"])
+        wants_lease = name in UNDER_LEASE and not options.get("_ansible_check_mode")
+        permit(run, options, take_lease=wants_lease)
+        environ = as_environ(run) | environ
     code = (
         "import sys, json, runpy; import ansible.module_utils as m; m.__path__.append(sys.argv[1]);"
         "import ansible.module_utils.basic as b; b._ANSIBLE_ARGS = sys.stdin.buffer.read();"
         "b._ANSIBLE_PROFILE = 'legacy';"
         "runpy.run_path(sys.argv[2], run_name='__main__')"
     )
-    process = subprocess.Popen(
+    started = subprocess.Popen(
         [sys.executable, "-c", code, str(ROOT / "module_utils"), str(ROOT / "library" / f"{name}.py")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -224,11 +327,11 @@ def module_process(name: str, options: dict[str, Any], **environ: str) -> subpro
         text=True,
         env=os.environ | environ,
     )
-    assert process.stdin is not None
-    process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": options}))
-    process.stdin.close()
-    process.stdin = None
-    return process
+    assert started.stdin is not None
+    started.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": options}))
+    started.stdin.close()
+    started.stdin = None
+    return started
 
 
 @dataclass(frozen=True)
@@ -245,11 +348,17 @@ class Outcome:
 
 
 def run_module(
-    name: str, options: dict[str, Any], *, check: bool = False, diff: bool = False, **environ: str
+    name: str,
+    options: dict[str, Any],
+    *,
+    check: bool = False,
+    diff: bool = False,
+    permitted: bool = True,
+    **environ: Any,
 ) -> Outcome:
     """Run ``library/<name>.py`` to its end and read its result."""
     flags = {"_ansible_check_mode": check, "_ansible_diff": diff}
-    out, err = module_process(name, options | flags, **environ).communicate(timeout=300)
+    out, err = module_process(name, options | flags, permitted=permitted, **environ).communicate(timeout=300)
     lines = [line for line in out.splitlines() if line.startswith("{")]
     assert lines, f"{name} printed no result: {out}\n{err}"
     return Outcome(json.loads(lines[-1]), err)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.module import Context, Progress, Run
-from conftest import S3, Outcome, run_module
+from ansible.module_utils.runbook.module import Context, Progress
+from conftest import S3, Outcome, permit, run_module, this_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,8 +51,9 @@ class DrillRun:
         for name, each in spec.items():
             inner = {part: one.get("default") for part, one in each.get("options", {}).items()}
             params[name] = inner | params[name] if inner and name in params else params.get(name, each.get("default"))
+        permit(this_run(), params, take_lease=False)
         context = Context(
-            params, check_mode=False, diff=False, run=Run(None, None, None),
+            params, check_mode=False, diff=False, run=this_run(),
             progress=Progress("dr_drill", {}), warn=print, hide=print,
         )  # fmt: skip
         try:

@@ -45,7 +45,8 @@ class Project:
 
     @classmethod
     def for_database(cls, folder: Path, database: Database, **variables: object) -> Project:
-        """An inventory with the one host ``db``, its identity pinned."""
+        """An inventory with the one host ``db``, its identity pinned, and the database's mark that belongs to it."""
+        database.mark("sandbox")
         host = {
             "db_login_host": database.host,
             "db_login_port": database.port,

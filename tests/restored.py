@@ -108,7 +108,7 @@ class Backup:
         assert not outcome.failed, outcome.result["msg"]
         return outcome.result
 
-    def restore(self, *, check: bool = False, environ: dict[str, str] | None = None, **options: Any) -> Outcome:
+    def restore(self, *, check: bool = False, environ: dict[str, Any] | None = None, **options: Any) -> Outcome:
         """Run pg_restore."""
         return run_module("pg_restore", self.options | options, check=check, diff=check, **(environ or {}))
 

@@ -4,7 +4,7 @@ A module of this project is one function that takes a :class:`Context` and retur
 :class:`~ansible.module_utils.runbook.errors.RunbookError`. :func:`run_module` does the rest: options, check mode,
 errors, signals, progress.
 
-The callback ``run_record`` hands four facts about the run to its modules, through the environment, since a module
+The callback ``run_record`` hands some facts about the run to its modules, through the environment, since a module
 that runs on the bastion inherits it:
 
 ``RUNBOOK_RUN_ID``
@@ -14,7 +14,11 @@ that runs on the bastion inherits it:
 ``RUNBOOK_JOURNAL_ERROR``
     Why the record can no longer be written, in one sentence: nothing is written to a target from then on.
 ``RUNBOOK_CONTROLLER``
-    ``<host>/<pid>`` of the ``ansible-playbook`` process.
+    ``<host>/<pid>`` of the ``ansible-playbook`` process, for people.
+``RUNBOOK_PROCESS``
+    The same process, named so that no other is taken for it (``drivers/process.py``).
+``RUNBOOK_COMMAND_LINE``
+    What a person said with ``-e`` and nobody else may say: a JSON object with ``confirm`` and ``preflight_job``.
 ``RUNBOOK_PROGRESS_FILE``
     Where modules append their progress, one JSON object a line.
 
@@ -23,16 +27,21 @@ that runs on the bastion inherits it:
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.runbook.drivers import process, stopping
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import failure, text
+from ansible.module_utils.runbook.rules.run import LAST_WORDS, PERMITS, Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,24 +49,6 @@ if TYPE_CHECKING:
 
 #: Seconds between two progress events of one module; the display refreshes four times a second.
 PROGRESS_INTERVAL_S = 0.2
-
-
-@dataclass(frozen=True)
-class Run:
-    """The run that this module is part of, as the callback ``run_record`` announced it."""
-
-    id: str | None
-    directory: str | None
-    controller: str | None
-
-    @classmethod
-    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Run:
-        """Read the run from ``environ``; every field is None where no callback announced it."""
-        return cls(
-            id=environ.get("RUNBOOK_RUN_ID") or None,
-            directory=environ.get("RUNBOOK_RUN_DIR") or None,
-            controller=environ.get("RUNBOOK_CONTROLLER") or None,
-        )
 
 
 class Progress:
@@ -132,7 +123,34 @@ class Context:
 
 
 def _raise_on_signal(signum: int, _frame: FrameType | None) -> NoReturn:
+    # A second one would break the rolling back.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    stopping.told.set()
     raise RunbookError(f"Stopped by {signal.Signals(signum).name}; the next run goes on from the last finished step.")
+
+
+def _join(run: Run) -> int | None:
+    """Hold a lock in the run's folder while this module works: the callback waits for it before it tells the end."""
+    if run.directory is None:
+        return None
+    try:
+        handle = os.open(Path(run.directory) / PERMITS, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(handle, fcntl.LOCK_SH)
+    except OSError:  # no such file, or a file system without locks
+        return None
+    return handle
+
+
+def _leave_last_words(run: Run, name: str, message: str) -> None:
+    """Write down what became of the work: Ansible does not read a result any more once it was told to stop."""
+    if run.directory is None:
+        return
+    line = json.dumps({"host": run.host, "module": name, "msg": message}).encode() + b"\n"
+    with suppress(OSError):
+        handle = os.open(Path(run.directory) / LAST_WORDS, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.write(handle, line)
+        os.close(handle)
 
 
 def run_module(
@@ -155,17 +173,21 @@ def run_module(
         if secret:
             module.no_log_values.add(secret)
 
+    run = Run.from_environ(os.environ)
     context = Context(
         params=module.params,
         check_mode=module.check_mode,
         diff=module._diff,  # noqa: SLF001 - AnsibleModule offers the flag under no public name
-        run=Run.from_environ(),
+        run=run,
         progress=Progress(name),
         warn=lambda said: module.warn(text.visible(said)),
         hide=hide,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _raise_on_signal)
+    # Held until this process ends.
+    _joined = _join(run)
+    stopping.watch(process.parse(run.process or ""))
     try:
         lost = os.environ.get("RUNBOOK_JOURNAL_ERROR")
         if lost and needs_record and not module.check_mode:
@@ -176,6 +198,8 @@ def run_module(
             raise RunbookError(refused[1])
         result = core(context)
     except RunbookError as error:
+        if stopping.told.is_set():
+            _leave_last_words(run, name, error.message)
         said = {"status": "breach", "changed": False} | error.context | {"msg": error.message}
         module.fail_json(**text.outgoing(said))
     except Exception as error:

@@ -40,8 +40,11 @@ options:
 # Ansible wants its documentation before the imports.
 import atexit
 import getpass
+import importlib.util
+import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -52,20 +55,24 @@ import ansible.context as cli
 import ansible.module_utils
 from ansible.plugins.callback import CallbackBase
 from ansible.release import __version__ as ansible_version
+from ansible.utils.vars import load_extra_vars
 
 PROJECT = Path(__file__).resolve().parents[2]
 if str(PROJECT / "module_utils") not in ansible.module_utils.__path__:
     # Under this name alone: a second one would load the exception classes twice.
     ansible.module_utils.__path__.append(str(PROJECT / "module_utils"))
 
+from ansible.module_utils.runbook.drivers import process
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report.progress import Watch
 from ansible.module_utils.runbook.report.recorder import Recorder
 from ansible.module_utils.runbook.report.view import last_words, summary_lines
 from ansible.module_utils.runbook.rules import record as rules
+from ansible.module_utils.runbook.rules.run import command_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from types import FrameType
 
     from ansible.executor.stats import AggregateStats
     from ansible.executor.task_result import CallbackTaskResult
@@ -76,6 +83,10 @@ if TYPE_CHECKING:
 
 #: Includes have no result of their own: what they bring in has.
 _NO_STEP = frozenset(settings._ACTION_ALL_INCLUDES)  # noqa: SLF001 - the list has no public name
+
+
+#: Options of pg_preflight by which a database is reached.
+_LOGIN = ("dsn", "login_host", "login_port", "login_user", "login_password", "login_db", "ssl_mode", "ca_cert")
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
@@ -92,6 +103,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         self._watch: Watch | None = None
         self._play = ""
         self._told_error = False
+        self._stopped_by = ""
+        #: How the databases are reached whose lease this run holds, by host; in memory alone.
+        self._leases: dict[str, dict[str, Any]] = {}
         atexit.register(self._abandon)
 
     # --- the run ---
@@ -116,7 +130,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                 "tags": [tag for tag in options.get("tags") or () if tag != "all"],
                 "skip_tags": list(options.get("skip_tags") or ()),
             },
+            process=str(process.own() or ""),
+            said=command_line(load_extra_vars(playbook._loader)),  # noqa: SLF001 - as above
         )
+        self._take_signals()
         self._watch = Watch(
             Path(progress_file),
             self.get_option("progress"),
@@ -140,17 +157,28 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         if record is None or recorder.directory is None:
             self._display.error(recorder.error or "The run has no record.")
             raise SystemExit(1)
-        width = shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else None
-        for line in summary_lines(record, width):
-            self._display.display(line)
-        for name in ("report.html", "drill.html"):
-            if (recorder.directory / name).exists():
-                self._display.display(f"{name.partition('.')[0].title()}: {_shortened(recorder.directory / name)}")
+        self._show(record, recorder.directory)
         failed = any(host["failures"] or host["unreachable"] for host in counts.values())
-        for line in last_words(record, width):
+        for line in last_words(record, _width()):
             self._display.error(line)
         if record["status"] != "ok" and not failed:
             raise SystemExit(1)
+
+    def _take_signals(self) -> None:
+        """Let SIGTERM end the run as Ctrl-C does: modules roll back, and there is a report.
+
+        Ansible's own way with SIGTERM is to die at once.
+        """
+        self._stopped_by = "Ctrl-C"
+        on_interrupt = signal.getsignal(signal.SIGINT)
+        if callable(on_interrupt):
+
+            def on_terminate(_number: int, frame: FrameType | None) -> None:
+                self._stopped_by = "SIGTERM"
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                on_interrupt(signal.SIGINT, frame)
+
+            signal.signal(signal.SIGTERM, on_terminate)
 
     def _over(self) -> Recorder | None:
         """Take the terminal back, and the recorder of the run that is over."""
@@ -164,10 +192,28 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         """Ansible ends without its statistics: after Ctrl-C, or an error of its own."""
         recorder = self._over()
         if recorder is not None:
+            recorder.wait_for_modules()
+            for host, login in self._leases.items():
+                recorder.append("note", text=f"{host}: {_give_lease_back(login)}")
             try:
-                recorder.stop("The run was stopped before its end")
+                record = recorder.stop(f"The run was stopped by {self._stopped_by} before its end")
             except (OSError, RunbookError) as error:
                 self._display.error(f"The run's report could not be written in {recorder.directory}: {error}")
+                return
+            if record is not None and recorder.directory is not None:
+                self._show(record, recorder.directory)
+                for note in record["notes"]:
+                    self._display.display(note)
+                for line in last_words(record, _width()):
+                    self._display.error(line)
+
+    def _show(self, record: dict[str, Any], directory: Path) -> None:
+        """What the run did, and where its reports are."""
+        for line in summary_lines(record, _width()):
+            self._display.display(line)
+        for name in ("report.html", "drill.html"):
+            if (directory / name).exists():
+                self._display.display(f"{name.partition('.')[0].title()}: {_shortened(directory / name)}")
 
     # --- plays and tasks ---
 
@@ -175,7 +221,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         """A play begins; its hosts are not known yet."""
         self._play = str(play._uuid)  # noqa: SLF001
         hosts = play.hosts if isinstance(play.hosts, str) else ", ".join(map(str, play.hosts))
-        self._append("play_start", play=self._play, name=play.get_name().strip(), hosts=hosts)
+        self._append("play_start", play=self._play, name=play.get_name().strip(), hosts=hosts, tags=_tags(play))
 
     def v2_playbook_on_no_hosts_matched(self) -> None:
         """The play that has just begun has no host."""
@@ -232,8 +278,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         own = rules.short_name(str(result.task.action)) in self._own_modules
         failed = state in ("failed", "unreachable")
         said = result.result
+        self._remember_lease(result, failed=failed)
         self._append(
             "result",
+            own=own,
             task=str(result.task._uuid),  # noqa: SLF001
             host=result.host.get_name(),
             state=state,
@@ -243,6 +291,15 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             warnings=[str(warning) for warning in said.get("warnings") or ()],
             figures=rules.figures(said, own=own),
         )
+
+    def _remember_lease(self, result: CallbackTaskResult, *, failed: bool) -> None:
+        module, host = rules.short_name(str(result.task.action)), result.host.get_name()
+        if module == "pg_preflight" and not failed:
+            if (result.result.get("lease") or {}).get("decision", "none") != "none":
+                given = _fields(result).get("args") or {}
+                self._leases[host] = {name: given[name] for name in _LOGIN if given.get(name) is not None}
+        elif module == "pg_lease" and not failed:
+            self._leases.pop(host, None)
 
     def _sample(self, host: str, task: str, event: dict[str, Any]) -> None:
         """Of a running module's progress, what the report's charts need; called by the watching thread."""
@@ -270,6 +327,42 @@ def _fields(result: CallbackTaskResult) -> Mapping[str, Any]:
     """The task as it was run, its templates filled in; core 2.21 deprecates the public name, and has no other yet."""
     fields: Mapping[str, Any] = result._task_fields  # noqa: SLF001
     return fields
+
+
+def _width() -> int | None:
+    """Columns of the terminal; None where the output goes into a file or a pipe."""
+    return shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else None
+
+
+def _give_lease_back(login: Mapping[str, Any]) -> str:
+    """Run pg_lease once Ansible runs nothing any more; what it said."""
+    spec = importlib.util.spec_from_file_location(
+        "runbook_forked_module", PROJECT / "playbooks" / "action_plugins" / "forked_module.py"
+    )
+    if spec is None or spec.loader is None:
+        return "its lease ends by itself within 15 minutes."
+    forked = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(forked)
+    options = json.dumps({"ANSIBLE_MODULE_ARGS": dict(login)}, default=str).encode()
+    try:
+        said = json.loads(forked._in_fork(forked._load("pg_lease"), options, {})["stdout"])  # noqa: SLF001 - our own
+    except ValueError:
+        return "its lease ends by itself within 15 minutes."
+    return str(said.get("msg"))
+
+
+def _tags(play: Play) -> list[str]:
+    """The tags that the tasks of a play bear."""
+    found: set[str] = set()
+
+    def collect(items: Iterable[Any]) -> None:
+        for item in items:
+            found.update(map(str, item.tags))
+            for part in ("block", "rescue", "always"):
+                collect(getattr(item, part, None) or ())
+
+    collect([*play.pre_tasks, *play.tasks, *play.post_tasks])
+    return sorted(found - {"always", "never"})
 
 
 def _user() -> str:

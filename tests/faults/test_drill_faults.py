@@ -24,10 +24,10 @@ from ansible.module_utils.runbook.drivers.drill_clients import Clients
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, command_line, find_bindir, pids_naming
 from ansible.module_utils.runbook.drivers.postgres import Target
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.module import Context, Progress, Run
+from ansible.module_utils.runbook.module import Context, Progress
 from ansible.module_utils.runbook.rules import drill as judging
 from ansible.module_utils.runbook.rules.drill_plan import Candidate, names_fault
-from conftest import ROOT, Database, free_port, module_process, run_module
+from conftest import ROOT, Database, free_port, module_process, permit, run_module, this_run
 from drill_run import DATABASE, PASSWORD, DrillRun
 
 if TYPE_CHECKING:
@@ -79,8 +79,9 @@ def too_full(monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
     """pg_pitr itself refuses a folder without room, before anything is written."""
     module = runpy.run_path(str(ROOT / "library" / "pg_pitr.py"))
     defaults = {name: each.get("default") for name, each in module["argument_spec"]().items()}
+    permit(this_run(), options, take_lease=False)
     context = Context(
-        defaults | options, check_mode=False, diff=False, run=Run(None, None, None),
+        defaults | options, check_mode=False, diff=False, run=this_run(),
         progress=Progress("pg_pitr", {}), warn=print, hide=print,
     )  # fmt: skip
     with monkeypatch.context() as patched:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
-from ansible.module_utils.runbook.drivers import lease, postgres
+from ansible.module_utils.runbook.drivers import lease, permits, postgres, stopping
+from ansible.module_utils.runbook.drivers.process import find, own
 from ansible.module_utils.runbook.errors import RunbookError
-from conftest import ROOT, Database, module_process, run_module
+from ansible.module_utils.runbook.rules.run import Permit, Run
+from conftest import ROOT, Database, module_process, run_module, this_run
 
 from playbooks import Project
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 RACERS = 6
 
@@ -42,8 +45,23 @@ def connect(database: Database) -> Iterator[Callable[[], postgres.Session]]:
         one.close()
 
 
-def take(session: postgres.Session, run_id: str, holder: str = "far/1") -> str:
-    return lease.acquire(session, run_id=run_id, holder=holder, purpose="weekly_db.yml")
+def run_of(run_id: str, process: str | None = None, folder: Path | None = None) -> Run:
+    """A run that is under way here; with ``process``, one of that process, which need not live."""
+    run = dataclasses.replace(this_run(), id=run_id, controller="far/1")
+    if folder is not None:
+        run = dataclasses.replace(run, directory=str(folder))
+    return run if process is None else dataclasses.replace(run, process=process)
+
+
+def permitted(run_id: str) -> Run:
+    """A run that lives and passed preflight."""
+    run = run_of(run_id)
+    permits.grant(run, Permit(run_id, "", "sandbox"))
+    return run
+
+
+def take(session: postgres.Session, run_id: str, process: str = "") -> str:
+    return lease.acquire(session, run_of(run_id, process), purpose="weekly_db.yml")
 
 
 def let_it_end(database: Database) -> None:
@@ -52,10 +70,11 @@ def let_it_end(database: Database) -> None:
 
 @pytest.fixture
 def dead_controller() -> str:
-    """``<host>/<pid>`` of a process that ended."""
-    process = subprocess.Popen(["true"])
-    process.wait()
-    return f"{socket.gethostname()}/{process.pid}"
+    """A process that ended, as the lease names it."""
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    named = str(find(process.pid))
+    process.communicate()
+    return named
 
 
 def holder_of(database: Database) -> str | None:
@@ -163,7 +182,7 @@ def test_a_run_whose_process_is_gone_is_not_waited_for(connect, dead_controller)
 
 def test_a_process_number_of_another_machine_says_nothing(database, connect, dead_controller):
     take(connect(), "run-1", dead_controller)
-    database.run("UPDATE runbook.lease SET machine = 'elsewhere'")
+    database.run("UPDATE runbook.lease SET machine = 'elsewhere pid:[1] 1 1'")
     with pytest.raises(RunbookError, match="holds the lease until"):
         take(connect(), "run-2")
     database.run("UPDATE runbook.lease SET machine = ''")
@@ -174,8 +193,9 @@ def test_a_process_number_of_another_machine_says_nothing(database, connect, dea
 def test_a_module_that_outlives_its_run_keeps_the_next_one_out(database, connect, dead_controller):
     """Its ansible-playbook was killed, the module goes on: nobody may write beside it."""
     outlived, next_run = connect(), connect()
-    take(outlived, "run-1", dead_controller)
-    with lease.writing(outlived, run_id="run-1") as guard:
+    take(outlived, "run-1", str(own()))
+    with lease.writing(outlived, permitted("run-1")) as guard:
+        database.run(f"UPDATE runbook.lease SET machine = '{dead_controller}'")
         pid = outlived.query("SELECT pg_backend_pid() AS pid")[0]["pid"]
         with pytest.raises(
             RunbookError, match=rf"still writes \(server process {pid}\).*pg_terminate_backend\({pid}\)"
@@ -184,7 +204,10 @@ def test_a_module_that_outlives_its_run_keeps_the_next_one_out(database, connect
         let_it_end(database)
         with pytest.raises(RunbookError, match="still writes"):
             take(next_run, "run-2")
-        with pytest.raises(RunbookError, match="which has ended, still writes"), lease.writing(next_run, run_id=None):
+        with (
+            pytest.raises(RunbookError, match="which has ended, still writes"),
+            lease.writing(next_run, permitted("run-2")),
+        ):
             pass
         guard.renew()
     assert take(next_run, "run-2") == "take_over"
@@ -196,7 +219,7 @@ def test_the_server_frees_the_lock_of_a_writer_that_is_gone(database, connect, d
     next_run = connect()
 
     def write() -> None:
-        with lease.writing(outlived, run_id="run-1"):
+        with lease.writing(outlived, permitted("run-1")):
             database.run(f"SELECT pg_terminate_backend({lease.writer(next_run)}, 5000)")
             outlived.query("SELECT 1")
 
@@ -207,17 +230,46 @@ def test_the_server_frees_the_lock_of_a_writer_that_is_gone(database, connect, d
 
 def test_a_writer_of_another_run_is_refused(connect):
     take(connect(), "run-1")
-    for run_id in ("run-2", None):
-        with pytest.raises(RunbookError, match="run run-1"), lease.writing(connect(), run_id=run_id):
+    for run in (permitted("run-2"), Run(None, None, None)):
+        with pytest.raises(RunbookError, match="run run-1"), lease.writing(connect(), run):
             pass
-    with lease.writing(connect(), run_id="run-1"):
+    with lease.writing(connect(), permitted("run-1")):
         pass
+
+
+def test_without_preflight_and_a_lease_nobody_writes(connect, dead_controller, tmp_path):
+    """Not without a lease, not with the name of a run that holds one, not after a run that is gone."""
+    lease.prepare(connect())
+    refused = "has not passed preflight and holds no lease; start the playbook from its beginning"
+    for run in (Run(None, None, None), permitted("run-1")):
+        with pytest.raises(RunbookError, match=refused), lease.writing(connect(), run):
+            pass
+    # Variables that are left in somebody's shell: the lease bears this run's name, and its folder is there.
+    take(connect(), "run-1", dead_controller)
+    with pytest.raises(RunbookError, match=refused), lease.writing(connect(), run_of("run-1", dead_controller)):
+        pass
+    # A run that lives and was never permitted anything.
+    (tmp_path / "permits.jsonl").touch()
+    with pytest.raises(RunbookError, match=refused), lease.writing(connect(), run_of("run-1", None, tmp_path)):
+        pass
+
+
+def test_a_module_that_was_told_to_stop_gives_the_lease_back(database, connect, monkeypatch):
+    take(connect(), "run-1", str(own()))
+    with lease.writing(connect(), permitted("run-1")):
+        pass
+    assert holder_of(database) == "run-1"
+    monkeypatch.setattr(stopping, "told", threading.Event())
+    stopping.told.set()
+    with lease.writing(connect(), permitted("run-1")):
+        pass
+    assert holder_of(database) is None
 
 
 def test_two_modules_of_one_run_do_not_write_side_by_side(connect):
     take(connect(), "run-1")
-    second = lease.writing(connect(), run_id="run-1")
-    with lease.writing(connect(), run_id="run-1"), pytest.raises(RunbookError, match="another module"), second:
+    second = lease.writing(connect(), permitted("run-1"))
+    with lease.writing(connect(), permitted("run-1")), pytest.raises(RunbookError, match="another module"), second:
         pass
 
 
@@ -225,7 +277,7 @@ def test_work_renews_the_lease_and_stops_when_it_is_lost(database, connect):
     session = connect()
     take(session, "run-1")
     let_it_end(database)
-    with lease.writing(session, run_id="run-1", ttl_s=0) as guard:
+    with lease.writing(session, permitted("run-1"), ttl_s=0) as guard:
         guard.renew()
         assert database.one("SELECT expires_at > clock_timestamp() - interval '1 second' FROM runbook.lease")
         database.run("UPDATE runbook.lease SET run_id = 'run-2'")
@@ -278,11 +330,11 @@ def named(database: Database, run_id: str, **flags: Any) -> dict[str, Any]:
 
 def test_whoever_releases_another_run_names_it_and_it_is_dead(database, connect, dead_controller):
     session = connect()
-    take(session, "run-1", f"{socket.gethostname()}/{os.getpid()}")
+    take(session, "run-1", str(own()))
     assert "'run-2' does not hold the lease, run-1" in named(database, "run-2")["msg"]
     assert "alive on this machine" in named(database, "run-1")["msg"]
     take(session, "run-1", dead_controller)
-    with lease.writing(session, run_id="run-1"):
+    with lease.writing(session, permitted("run-1")):
         assert "still writes in the name of run run-1" in named(database, "run-1")["msg"]
     assert holder_of(database) == "run-1"
     assert named(database, "run-1", check=True)["changed"] is True

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Database, Outcome, run_module
+from conftest import Database, Outcome, hold_lease, run_module, this_run
 from repack import repack_cluster, repack_database
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def fill(database: Database) -> None:
 
 @pytest.fixture
 def bloated(database: Database) -> Database:
+    hold_lease(this_run(), database)
     fill(database)
     return database
 
@@ -201,6 +202,7 @@ def test_odd_names(database: Database) -> None:
 
 @pytest.fixture
 def repacked(repack_database: Database) -> Database:
+    hold_lease(this_run(), repack_database)
     fill(repack_database)
     return repack_database
 

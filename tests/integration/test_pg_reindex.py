@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible.module_utils.runbook.drivers import lease
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir
-from conftest import Database, Outcome, free_port, run_module
+from conftest import Database, Outcome, free_port, hold_lease, run_module, this_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +62,7 @@ def has(database: Database, extension: str) -> bool:
 @pytest.fixture
 def bloated(database: Database) -> Database:
     """Table ``t``: indexes of which 80 % is bloat; table ``clean``: none."""
+    hold_lease(this_run(), database)
     for table in ("t", "clean"):
         database.run(
             f"CREATE TABLE {table} AS SELECT i AS id, i % 100 AS a, 'n' || i AS n FROM generate_series(1, {ROWS}) AS i",

@@ -13,7 +13,8 @@ import pytest
 from ansible.module_utils.runbook.drivers import lease
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir
 from ansible.module_utils.runbook.drivers.postgres import Session, Target
-from conftest import Database, Outcome, free_port, module_process, run_module
+from ansible.module_utils.runbook.rules.run import Run
+from conftest import Database, Outcome, free_port, hold_lease, module_process, run_module, this_run
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ WAITING = WORKING + " AND wait_event_type = 'Lock'"
 @pytest.fixture
 def lively(database: Database) -> Database:
     """A database in which every need occurs."""
+    hold_lease(this_run(), database)
     settle(
         database,
         f"CREATE TABLE dead AS {BIG}",
@@ -328,7 +330,7 @@ def test_odd_names(database: Database) -> None:
     connection.close()
     outcome = vacuum(database, tables=['"odd ""schema""; x"."say ""hi"""', '"odd ""schema""; x"."dot.ted"'])
     assert not outcome.failed, outcome.result["msg"]
-    assert len(outcome.result["tables"]) == len(ODD_NAMES)
+    assert len(outcome.result["tables"]) == len([*ODD_NAMES, "runbook.lease"])
     assert set(state(outcome).values()) == {"done"}
     assert (
         database.one("SELECT count(*) FROM pg_stat_user_tables WHERE last_vacuum IS NULL OR last_analyze IS NULL") == 0
@@ -447,7 +449,7 @@ def test_foreign_and_temporary_tables_are_left_alone(database: Database) -> None
         connection.commit()
         outcome = vacuum(database)
     assert not outcome.failed, outcome.result["msg"]
-    assert state(outcome) == {"public.quick": "done"}
+    assert state(outcome) == {"public.quick": "done", "runbook.lease": "done"}
 
 
 def test_the_deadline_ends_what_runs_and_names_what_it_did_not_reach(lively: Database) -> None:
@@ -661,7 +663,8 @@ def test_a_read_only_standby_is_refused(tmp_path: Path) -> None:
 def test_the_own_lease_is_no_obstacle(lively: Database) -> None:
     target = Target(lively.host, lively.port, lively.name, lively.user, None, "disable")
     with Session(target, lock_timeout_ms=1000, statement_timeout_ms=1000) as session:
-        lease.acquire(session, run_id="this", holder="elsewhere/1", purpose="weekly_db")
+        lease.release(session, run_id=str(this_run().id))
+        lease.acquire(session, Run("this", None, "elsewhere/1"), purpose="weekly_db")
     outcome = run_module("pg_vacuum", lively.login, RUNBOOK_RUN_ID="this")
     assert not outcome.failed, outcome.result["msg"]
     assert state(outcome)["runbook.lease"] == "done"
@@ -670,7 +673,8 @@ def test_the_own_lease_is_no_obstacle(lively: Database) -> None:
 def test_the_lease_of_another_run_is_respected(lively: Database) -> None:
     target = Target(lively.host, lively.port, lively.name, lively.user, None, "disable")
     with Session(target, lock_timeout_ms=1000, statement_timeout_ms=1000) as session:
-        lease.acquire(session, run_id="other", holder="elsewhere/1", purpose="weekly_db")
+        lease.release(session, run_id=str(this_run().id))
+        lease.acquire(session, Run("other", None, "elsewhere/1"), purpose="weekly_db")
     before = snapshot(lively)
     outcome = vacuum(lively)
     assert outcome.failed

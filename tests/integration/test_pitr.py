@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.module import Context, Progress, Run
-from conftest import ROOT, Database
+from ansible.module_utils.runbook.module import Context, Progress
+from conftest import ROOT, Database, permit, this_run
 from pitr_primary import PASSWORD, Primary, end, make_primary
 
 from playbooks import Project
@@ -200,11 +200,12 @@ def test_bad_input_is_refused_first(primary, options, sentence):
     module = runpy.run_path(str(ROOT / "library" / "pg_pitr.py"))
     defaults = {name: each.get("default") for name, each in module["argument_spec"]().items()}
     params = defaults | primary.options("setup") | options
+    permit(this_run(), params, take_lease=False)
     context = Context(
         params,
         check_mode=False,
         diff=False,
-        run=Run(None, None, None),
+        run=this_run(),
         progress=Progress("pg_pitr", {}),
         warn=print,
         hide=print,

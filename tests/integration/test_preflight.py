@@ -25,6 +25,7 @@ RUN = "20260104T020000Z-weekly_db-1"
 @pytest.fixture
 def options(database: Database) -> dict[str, Any]:
     """Options with which every check passes."""
+    database.mark("staging")
     return database.login | {
         "environment": "staging",
         "inventory_sources": ["/srv/inventories/staging"],
@@ -44,9 +45,11 @@ def preflight(options: dict[str, Any], run_dir: Path) -> Callable[..., Outcome]:
     """Run the module with some options changed."""
 
     def run(*, check: bool = False, environ: dict[str, Any] | None = None, **changed: Any) -> Outcome:
-        environ = {"RUNBOOK_RUN_DIR": str(run_dir), "RUNBOOK_RUN_ID": RUN, "RUNBOOK_CONTROLLER": "far/1"} | (
-            environ or {}
-        )
+        said = {"confirm": changed.get("confirm", ""), "preflight_job": changed.get("job", "")}
+        environ = {
+            "RUNBOOK_RUN_DIR": str(run_dir), "RUNBOOK_RUN_ID": RUN, "RUNBOOK_CONTROLLER": "far/1",
+            "RUNBOOK_PROCESS": "elsewhere pid:[1] 1 1", "RUNBOOK_COMMAND_LINE": json.dumps(said),
+        } | (environ or {})  # fmt: skip
         return run_module("pg_preflight", options | changed, check=check, **environ)
 
     return run
@@ -76,7 +79,18 @@ def test_all_checks_pass_and_the_lease_is_held(database, preflight):
     assert database.one("SELECT to_regnamespace('runbook')") is None
     real = preflight()
     assert leases(database) == [(RUN, "far/1", "weekly_db.yml")]
-    names = ["record", "inventory", "environment", "approval", "target", "connection", "identity", "primary", "clock"]
+    names = [
+        "record",
+        "inventory",
+        "environment",
+        "approval",
+        "target",
+        "connection",
+        "identity",
+        "mark",
+        "primary",
+        "clock",
+    ]
     assert [one["name"] for one in real.result["checks"]] == [*names, "lease"]
     assert dry.result["executed_queries"] == real.result["executed_queries"]
     assert dry.result["changed"] is real.result["changed"] is True
@@ -138,6 +152,7 @@ def test_production_wants_a_confirmation_or_a_scheduled_job(database, preflight)
     assert "add -e confirm=production" in refused(preflight(**production), database, "approval")
     other = preflight(**production, job="daily-cleanup")
     assert "schedules daily-cleanup for the playbook daily_cleanup.yml" in refused(other, database, "approval")
+    database.mark("production")
     for approved in ({"confirm": "production"}, {"job": "weekly-maintenance"}):
         assert not preflight(**production, **approved).failed
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansible.module_utils.runbook.drivers import lease, postgres
+from ansible.module_utils.runbook.rules.run import Run
 from conftest import Database, run_module
 from pitr_primary import PASSWORD, Primary, end, make_primary
 
@@ -78,7 +79,7 @@ def test_to_a_moment_after_a_kill(primary: Primary, app: Database, project: Proj
     # Another machine's run was at work at that moment, and its lease is not over yet.
     target = postgres.Target(app.host, app.port, app.name, app.user, PASSWORD)
     with postgres.Session(target, lock_timeout_ms=5000, statement_timeout_ms=5000) as session:
-        lease.acquire(session, run_id="weekly", holder="elsewhere/1", purpose="weekly_db.yml")
+        lease.acquire(session, Run("weekly", None, "elsewhere/1"), purpose="weekly_db.yml")
         moment = app.one("SELECT clock_timestamp()::text")
         lease.release(session, run_id="weekly")
     app.run(

@@ -311,7 +311,7 @@ def test_stopped_by_ctrl_c(project):
     record = json.loads((project.folders[0] / "record.json").read_text())
     VALIDATOR.validate(record)
     assert record["status"] in ("unknown", "failed")
-    assert record["verdict"].startswith("The run was stopped before its end; the journal ends at")
+    assert record["verdict"].startswith("The run was stopped by Ctrl-C before its end; the journal ends at")
 
 
 def test_no_secret_in_the_record(project):

@@ -41,7 +41,7 @@ def restore(api: FakeSupabase, *, check: bool = False, **options: Any) -> Outcom
     """Restore to ten minutes ago, unless the options say otherwise."""
     common = {
         "action": "restore", "project_ref": REF, "project_name": "mental-scribe", "access_token": TOKEN,
-        "api_url": api.url, "environment": "staging", "inventory_sources": ["/srv/staging"], "overwrite": REF,
+        "api_url": api.url, "environment": "staging", "overwrite": REF,
         "recovery_time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(time.time() - 600))}Z",
         "poll_s": 0.1, "start_timeout_s": 1, "wait_timeout_s": 30,
     }  # fmt: skip
@@ -128,7 +128,6 @@ def test_an_unencrypted_address_is_refused():
         "supabase_restore",
         {
             "project_ref": REF, "access_token": TOKEN, "api_url": "http://api.example.com", "environment": "staging",
-            "inventory_sources": ["x"],
         },
     )  # fmt: skip
     assert "would send the access token unencrypted" in outcome.result["msg"]
@@ -177,9 +176,6 @@ def test_restore_of_a_backup(api):
         ({"overwrite": "tsrqponmlkjihgfedcba"}, "was said"),
         ({"project_name": ""}, "pin it: supabase_project_name: 'mental-scribe'"),
         ({"project_name": "other"}, "the inventory means project 'other'"),
-        ({"environment": "production", "inventory_sources": ["/srv/production"]}, "add -e confirm=production"),
-        ({"confirm": "production"}, "this inventory is staging"),
-        ({"inventory_sources": ["a", "b"]}, "2 inventories were named"),
         ({"recovery_time": None}, "name exactly one of them"),
         ({"backup_id": 3}, "name exactly one of them"),
         ({"recovery_time": "2020-01-01T00:00:00Z"}, "name one between"),

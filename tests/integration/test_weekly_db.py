@@ -222,6 +222,7 @@ def test_a_journal_that_cannot_be_written_stops_the_run(application, project, tm
 
 def test_production_by_hand_and_by_schedule(application, project):
     project.all_vars["runbook_environment"] = "production"
+    application.mark("production")
     project.all_vars["preflight_scheduled_jobs"] = {"weekly-maintenance": "weekly_db.yml"}
     red(project.run("weekly_db.yml"), "add -e confirm=production")
     assert application.one("SELECT count(*) FROM audit_log") == ROWS
@@ -268,7 +269,7 @@ def guarded(cluster: Cluster, tmp_path: Path) -> Iterator[Project]:
     connection = psycopg2.connect(**target)
     connection.autocommit = True
     with connection.cursor() as cursor:
-        for statement in APPLICATION:
+        for statement in (*APPLICATION, "ALTER DATABASE postgres SET runbook.environment = 'sandbox'"):
             cursor.execute(statement)
         cursor.execute("SELECT system_identifier::text FROM pg_control_system()")
         host = {"db_login_host": "127.0.0.1", "db_login_port": made.port, "db_login_user": made.superuser}

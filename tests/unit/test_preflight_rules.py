@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import environment_mark as mark
 from ansible.module_utils.runbook.rules import lease, preflight
 from ansible.module_utils.runbook.rules.lease import Lease
 from ansible.module_utils.runbook.rules.preflight import Journal, Server
@@ -67,9 +68,11 @@ def test_environment_without_contradiction(source):
 JOBS = {"weekly-maintenance": "weekly_db.yml"}
 
 
-def approve(environment, *, confirm="", job="", playbook="weekly_db.yml"):
+def approve(environment, *, confirm="", job="", playbook="weekly_db.yml", said=None):
+    """As it is where the command line said it."""
+    said = {"confirm": confirm, "preflight_job": job} if said is None else said
     return preflight.check_approval(
-        environment=environment, confirm=confirm, job=job, scheduled_jobs=JOBS, playbook=playbook
+        environment=environment, confirm=confirm, job=job, scheduled_jobs=JOBS, playbook=playbook, said=said
     )
 
 
@@ -89,6 +92,40 @@ def approve(environment, *, confirm="", job="", playbook="weekly_db.yml"):
 def test_not_approved(environment, said, says):
     with pytest.raises(RunbookError, match=says):
         approve(environment, **said)
+
+
+@pytest.mark.parametrize(
+    ("variables", "said", "says"),
+    [
+        ({"confirm": "production"}, {}, "confirm: 'production' comes from an inventory.* say -e confirm=production"),
+        ({"job": "weekly-maintenance"}, {}, "preflight_job: 'weekly-maintenance' comes from an inventory"),
+        ({"confirm": "production"}, {"confirm": "staging"}, "confirm: 'production' comes from an inventory"),
+        ({"confirm": "production"}, {"preflight_confirm": ""}, "confirm: 'production' comes from an inventory"),
+        ({}, {"runbook_environment": ""}, "runbook_environment: it was set with -e"),
+        ({}, {"preflight_system_identifier": ""}, "preflight_system_identifier: it was set with -e"),
+        ({}, {"preflight_scheduled_jobs": ""}, "preflight_scheduled_jobs: it was set with -e"),
+        ({}, {"preflight_take_lease": ""}, "preflight_take_lease: it was set with -e"),
+    ],
+)
+def test_what_counts_only_from_the_command_line_and_what_never_does(variables, said, says):
+    for environment in ("sandbox", "staging", "production"):
+        with pytest.raises(RunbookError, match=says):
+            approve(environment, **variables, said=said)
+
+
+def test_a_database_says_to_which_environment_it_belongs():
+    def check(found, environment="production", playbook="weekly_db.yml"):
+        return mark.check(found, environment=environment, database='the "one"', playbook=playbook)
+
+    assert mark.parse(["work_mem=4MB", "runbook.environment=production"]) == "production"
+    assert mark.parse([]) is None
+    assert "carries the mark production" in check("production")
+    assert "sets it to production" in check(None, playbook="db_roles.yml")
+    with pytest.raises(RunbookError, match=r'ALTER DATABASE "the ""one""" SET runbook\.environment'):
+        check(None)
+    for playbook in ("weekly_db.yml", "db_roles.yml"):
+        with pytest.raises(RunbookError, match=r"says staging, and database .* carries the mark 'production'"):
+            check("production", environment="staging", playbook=playbook)
 
 
 @pytest.mark.parametrize(
@@ -172,21 +209,6 @@ AFTER = NOW + timedelta(minutes=15)
 def test_who_gets_the_lease(*, current, run_id, now, holder, is_written_to, decision):
     found = lease.decide(current, run_id=run_id, now=now, holder=holder, is_written_to=is_written_to)
     assert found == decision
-
-
-@pytest.mark.parametrize(
-    ("current", "run_id", "now", "holder", "may"),
-    [
-        (None, None, NOW, "unknown", True),
-        (HELD, "run-1", NOW, "alive", True),
-        (HELD, "run-2", NOW, "unknown", False),
-        (HELD, None, NOW, "alive", False),
-        (HELD, None, NOW, "dead", True),
-        (HELD, "run-2", AFTER, "unknown", True),
-    ],
-)
-def test_who_may_write(*, current, run_id, now, holder, may):
-    assert lease.may_write(current, run_id=run_id, now=now, holder=holder) is may
 
 
 @pytest.mark.parametrize(

@@ -7,19 +7,17 @@ connection, so a module that outlives its killed run still keeps the next run ou
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg2
 import psycopg2.errors
+from ansible.module_utils.runbook.drivers import permits, process, stopping
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.lease import Lease, decide, may_write
+from ansible.module_utils.runbook.rules.lease import Lease, decide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
 
     from ansible.module_utils.runbook.drivers.postgres import Session
     from ansible.module_utils.runbook.rules.lease import Decision, Life
+    from ansible.module_utils.runbook.rules.run import Run
 
 #: Advisory lock of whoever writes: the bytes of "runbook", read as a number.
 WRITER_LOCK = int.from_bytes(b"runbook", "big")
@@ -48,33 +47,10 @@ DDL = (
 RELEASE = "DELETE FROM runbook.lease WHERE run_id = %s"
 
 
-def machine() -> str:
-    """Where this process's number means something; empty where that cannot be said.
-
-    A host name is not enough: two containers may share it, and would take each other's process numbers for their own.
-    """
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return f"host {socket.gethostname()}" if os.uname().sysname == "Darwin" else ""
-
-
 def life(lease: Lease) -> Life:
-    """What is known of the process that holds ``lease``.
-
-    A number that was given to a new process makes the holder look alive: then its expiry is waited for.
-    """
-    host, _, pid = lease.controller.rpartition("/")
-    if not lease.machine or lease.machine != machine() or host != socket.gethostname() or not pid.isdigit():
-        return "unknown"
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return "dead"
-    except (PermissionError, OverflowError):
-        pass
-    return "alive"
+    """What is known of the process that holds ``lease``."""
+    holder = process.parse(lease.machine)
+    return holder.life() if holder else "unknown"
 
 
 def read(session: Session) -> Lease | None:
@@ -167,17 +143,19 @@ def stand(session: Session, *, run_id: str) -> Standing:
     return Standing(decision, current, now)
 
 
-def acquire(session: Session, *, run_id: str, holder: str, purpose: str, ttl_s: int = LEASE_TTL_S) -> Decision:
+def acquire(session: Session, run: Run, *, purpose: str, ttl_s: int = LEASE_TTL_S) -> Decision:
     """Take the lease, or renew it if this run holds it.
 
-    :param holder: ``<host>/<pid>`` of the run's controller
+    :param run: whose ``ansible-playbook`` is the holder: a module's own process is gone in a moment
     :param ttl_s: seconds until it ends by itself
     :raises RunbookError: another run holds it, or a module of a killed run still writes
     """
+    if run.id is None:
+        raise RunbookError("RUNBOOK_RUN_ID is not set, so no run could hold the lease; start ansible-playbook.")
     prepare(session)
     with _bounded(session), session.transaction():
         session.execute("LOCK TABLE runbook.lease IN SHARE ROW EXCLUSIVE MODE")
-        standing = stand(session, run_id=run_id)
+        standing = stand(session, run_id=run.id)
         session.execute(
             "INSERT INTO runbook.lease AS held (run_id, controller, machine, purpose, acquired_at, expires_at)"
             " VALUES (%(run)s, %(holder)s, %(machine)s, %(purpose)s, %(now)s, %(now)s + make_interval(secs => %(ttl)s))"
@@ -185,9 +163,9 @@ def acquire(session: Session, *, run_id: str, holder: str, purpose: str, ttl_s: 
             " machine = excluded.machine, purpose = excluded.purpose, expires_at = excluded.expires_at,"
             " acquired_at = CASE held.run_id WHEN excluded.run_id THEN held.acquired_at ELSE excluded.acquired_at END",
             {
-                "run": run_id,
-                "holder": holder,
-                "machine": machine(),
+                "run": run.id,
+                "holder": run.controller or "unknown",
+                "machine": run.process or "",
                 "purpose": purpose,
                 "now": standing.now,
                 "ttl": ttl_s,
@@ -291,25 +269,38 @@ class Guard:
 
 
 @contextmanager
-def writing(session: Session, *, run_id: str | None, ttl_s: int = LEASE_TTL_S) -> Iterator[Guard]:
-    """Hold the writer's lock on ``session`` for the block.
+def writing(session: Session, run: Run, *, ttl_s: int = LEASE_TTL_S) -> Iterator[Guard]:
+    """Hold the writer's lock on ``session`` for the block: the guard of every module that writes under the lease.
 
-    ``session`` must stay open meanwhile and must not go through a transaction pooler. A run that holds the lease
-    renews it through the guard; without a run (``run_id`` None: an ad-hoc call) only a foreign lease is looked for.
+    ``session`` must stay open meanwhile and must not go through a transaction pooler. The lease is renewed through the
+    guard. A module that was told to stop gives the lease back as well: nothing of its run comes after it.
 
-    :raises RunbookError: another run holds the lease, or another module holds the writer's lock
+    :raises RunbookError: this run has not passed preflight here or holds no lease, or another module holds the
+        writer's lock
     """
     locked = session.query("SELECT pg_try_advisory_lock(%s) AS locked", (WRITER_LOCK,))[0]["locked"]
     try:
         current = read(session)
-        now = session.query("SELECT clock_timestamp() AS now")[0]["now"]
-        holder = "unknown" if current is None else life(current)
-        if not locked or not may_write(current, run_id=run_id, now=now, holder=holder):
-            own = current is not None and current.run_id == run_id
+        own = current is not None and current.run_id == run.id and bool(permits.of(run))
+        if not locked:
+            now = session.query("SELECT clock_timestamp() AS now")[0]["now"]
             raise _refusal(session, None if own else current, now, writer(session))
-        yield Guard(session, run_id if current is not None and current.run_id == run_id else None, ttl_s)
+        if not own:
+            raise _without_lease(session, current)
+        yield Guard(session, run.id, ttl_s)
     finally:
+        if stopping.told.is_set():
+            with suppress(psycopg2.Error, RunbookError):
+                release(session, run_id=str(run.id))
         if locked:
             # Of a connection that was lost the server has freed the lock, and the reason is on its way already.
             with suppress(psycopg2.Error):
                 session.query("SELECT pg_advisory_unlock(%s)", (WRITER_LOCK,))
+
+
+def _without_lease(session: Session, current: Lease | None) -> RunbookError:
+    """Why a module may not write though no other one does."""
+    now = session.query("SELECT clock_timestamp() AS now")[0]["now"]
+    if current is not None and current.expires_at > now and life(current) != "dead":
+        return _refusal(session, current, now, None)
+    return RunbookError(f"{session.target}: this run has not passed preflight and holds no lease; {permits.AGAIN}.")

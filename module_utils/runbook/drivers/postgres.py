@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import psycopg2.extensions
 import psycopg2.extras
-from ansible.module_utils.runbook.drivers import pooler, tls_probe
+from ansible.module_utils.runbook.drivers import pooler, stopping, tls_probe
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import identity
 from ansible.module_utils.runbook.rules.connection_failure import ConnectionFailure
@@ -230,6 +230,7 @@ class Session:
             pooler.require_session(self.connection, connect, str(target))
         except psycopg2.Error as error:
             raise explain(error, target) from None
+        stopping.register(self)
         self._tool_settings: dict[str, str] = {}
         self._overridden: list[str] = []
         try:
@@ -346,6 +347,11 @@ class Session:
         finally:
             if not self.connection.closed:
                 self.connection.autocommit = True
+
+    def interrupt(self) -> None:
+        """Cancel what the server does for this session just now; may be called from another thread."""
+        if not self.connection.closed:
+            self.connection.cancel()
 
     def close(self) -> None:
         """Close the connection; a second call does nothing."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import secrets
 import socket
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +16,7 @@ from ansible.module_utils.runbook.report import journal as journals
 from ansible.module_utils.runbook.report.places import earlier_runs, git_commit, make_directory, slug
 from ansible.module_utils.runbook.report.render import render_run
 from ansible.module_utils.runbook.rules.record import secret_values
+from ansible.module_utils.runbook.rules.run import LAST_WORDS, PERMITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,11 +26,15 @@ _EXPORTED = (
     "RUNBOOK_RUN_ID",
     "RUNBOOK_RUN_DIR",
     "RUNBOOK_CONTROLLER",
+    "RUNBOOK_PROCESS",
+    "RUNBOOK_COMMAND_LINE",
     "RUNBOOK_PROGRESS_FILE",
     "RUNBOOK_JOURNAL_ERROR",
 )
 #: How many earlier runs are looked at for one that was cut off.
 _LOOK_BACK = 5
+#: Seconds that modules have to roll back after Ctrl-C before the report is made without their last words.
+_PATIENCE_S = 30.0
 
 
 class Recorder:
@@ -43,8 +51,20 @@ class Recorder:
         self.directory: Path | None = None
         self.playbook = ""
 
-    def begin(self, playbook: str, progress_file: Path | None, facts: Mapping[str, Any]) -> None:
-        """Open the journal and announce the run in the environment that modules inherit."""
+    def begin(
+        self,
+        playbook: str,
+        progress_file: Path | None,
+        facts: Mapping[str, Any],
+        *,
+        process: str = "",
+        said: Mapping[str, str] | None = None,
+    ) -> None:
+        """Open the journal and announce the run in the environment that modules inherit.
+
+        :param process: this process, as ``drivers/process.py`` names it
+        :param said: the variables that the command line set, as ``rules.run.command_line`` gives them
+        """
         started = self._clock()
         self.playbook = slug(playbook)
         stamp = datetime.fromtimestamp(started, UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -54,6 +74,8 @@ class Recorder:
             os.environ.pop(name, None)
         os.environ["RUNBOOK_RUN_ID"] = run_id
         os.environ["RUNBOOK_CONTROLLER"] = controller
+        os.environ["RUNBOOK_PROCESS"] = process
+        os.environ["RUNBOOK_COMMAND_LINE"] = json.dumps(said or {})
         if progress_file is not None:
             os.environ["RUNBOOK_PROGRESS_FILE"] = str(progress_file)
         try:
@@ -70,6 +92,8 @@ class Recorder:
                 commit=git_commit(self._project),
                 **facts,
             )
+            # Permits are appended, and a lock on it tells which modules are at work.
+            (self.directory / PERMITS).touch(0o600)
         except OSError as error:
             self._lose_journal(error)
             return
@@ -128,8 +152,38 @@ class Recorder:
 
     def stop(self, reason: str) -> dict[str, Any] | None:
         """The run ends before its time: say why, and make the record of what was done."""
+        for words in self._last_words():
+            self.append("note", text=words)
         self.append("run_stopped", sync=True, text=reason)
         return self._close()
+
+    def wait_for_modules(self) -> None:
+        """Wait until each module that was told to stop has rolled back and ended, for a bounded time."""
+        if self.directory is None:
+            return
+        with suppress(OSError):
+            handle = os.open(self.directory / PERMITS, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                until = self._clock() + _PATIENCE_S
+                while self._clock() < until:
+                    with suppress(BlockingIOError):
+                        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        return
+                    time.sleep(0.05)
+            finally:
+                os.close(handle)
+            self.append("note", text="A module was still at work when this report was made; it ends by itself.")
+
+    def _last_words(self) -> list[str]:
+        """What the modules said that were stopped."""
+        if self.directory is None:
+            return []
+        try:
+            lines = (self.directory / LAST_WORDS).read_text().splitlines()
+        except OSError:
+            return []
+        said = [json.loads(line) for line in lines if line.endswith("}")]
+        return [": ".join(filter(None, (each["host"], each["module"], each["msg"]))) for each in said]
 
     def _close(self) -> dict[str, Any] | None:
         for name in _EXPORTED:
@@ -138,4 +192,6 @@ class Recorder:
             return None
         self._journal.close()
         self._journal = None
+        for name in (PERMITS, LAST_WORDS):
+            (self.directory / name).unlink(missing_ok=True)
         return render_run(self.directory, publish=True)

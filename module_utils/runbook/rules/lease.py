@@ -27,7 +27,7 @@ class Lease:
     run_id: str
     #: ``<host>/<pid>`` of the run's ansible-playbook.
     controller: str
-    #: Where that process number means something: kernel and PID namespace; empty where that is not known.
+    #: The same process, as ``drivers/process.py`` names it; empty where that is not known.
     machine: str
     purpose: str
     acquired_at: datetime
@@ -57,14 +57,6 @@ def decide(current: Lease | None, *, run_id: str, now: datetime, holder: Life, i
     if current.expires_at <= now or holder == "dead":
         return "take_over"
     return "refuse"
-
-
-def may_write(current: Lease | None, *, run_id: str | None, now: datetime, holder: Life) -> bool:
-    """Whether a module that already holds the writer's lock may go on.
-
-    :param run_id: the module's run; None for a module that was called by itself
-    """
-    return current is None or current.run_id == run_id or current.expires_at <= now or holder == "dead"
 
 
 def check_release(current: Lease, *, run_id: str, holder: Life, writer_pid: int | None) -> None:

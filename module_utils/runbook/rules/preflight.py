@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import identity
+from ansible.module_utils.runbook.rules.run import COMMAND_LINE_ONLY, NEVER_ON_COMMAND_LINE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -116,16 +117,34 @@ def check_environment(environment: str | None, source: str) -> str:
 
 
 def check_approval(
-    *, environment: str, confirm: str, job: str, scheduled_jobs: Mapping[str, str], playbook: str
+    *,
+    environment: str,
+    confirm: str,
+    job: str,
+    scheduled_jobs: Mapping[str, str],
+    playbook: str,
+    said: Mapping[str, str],
 ) -> str:
     """Production is touched by a job that its inventory lists, or by a person who says the word.
 
-    :param confirm: what ``-e confirm=`` said; empty if nothing
-    :param job: what ``-e preflight_job=`` said; empty if nothing
+    :param confirm: the variable ``confirm``; empty if it is not set
+    :param job: the variable ``preflight_job``; empty if it is not set
+    :param said: the variables that the command line set, as ``rules.run.command_line`` gives them
     :param scheduled_jobs: the jobs that may run unattended, each with the file name of its playbook
     :param playbook: file name of the playbook that runs
     :raises RunbookError: nobody approved, or what was said names something else
     """
+    for name, home in NEVER_ON_COMMAND_LINE.items():
+        if name in said:
+            raise RunbookError(
+                f"{name}: it was set with -e, where it would lead around a check; leave it out, it belongs into {home}."
+            )
+    for name, value in zip(COMMAND_LINE_ONLY, (confirm, job), strict=True):
+        if value and said.get(name) != value:
+            raise RunbookError(
+                f"{name}: {value!r} comes from an inventory or a playbook, where it would approve every run; take it "
+                f"out there, and say -e {name}={value} on the command line of each run that is meant."
+            )
     if confirm and confirm != environment:
         raise RunbookError(
             f"confirm: {confirm!r} was confirmed, but this inventory is {environment}; check -i, and confirm the "

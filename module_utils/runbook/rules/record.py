@@ -252,7 +252,35 @@ def fold(events: Sequence[Mapping[str, Any]], *, torn_lines: int = 0) -> dict[st
         ],
     }  # fmt: skip
     record["status"], record["verdict"] = _verdict(record, stopped["text"] if stopped else None)
+    if record["status"] == "ok" and not _did_work(events, str(start.get("playbook"))):
+        record["status"], record["verdict"] = "failed", _nothing_done(record, events)
     return record
+
+
+#: Modules that only prepare a run or close it, with the one playbook whose work they are.
+_AROUND_THE_WORK = {"pg_preflight": "", "pg_lease": "lease"}
+
+
+def _did_work(events: Sequence[Mapping[str, Any]], playbook: str) -> bool:
+    """Whether a module of this project did what the playbook is for; checks of arguments and leases are no work."""
+    modules = {event["task"]: short_name(event["module"]) for event in events if event["event"] == "task_start"}
+    return any(
+        event.get("own", True)
+        and event["state"] != "skipped"
+        and _AROUND_THE_WORK.get(modules.get(event["task"], ""), playbook) == playbook
+        for event in events
+        if event["event"] == "result"
+    )
+
+
+def _nothing_done(record: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> str:
+    """Why a run in which nothing failed is red all the same."""
+    tags = sorted({tag for event in events if event["event"] == "play_start" for tag in event.get("tags") or ()})
+    said = [f"--tags {','.join(record['tags'])}"] if record["tags"] else []
+    said += [f"--skip-tags {','.join(record['skip_tags'])}"] if record["skip_tags"] else []
+    chosen = f" with {' '.join(said)}" if said else ""
+    cure = (f"; the tags that exist are {', '.join(tags)}" if tags else "; this playbook has no tags") if said else ""
+    return f"Nothing was done: no step of the operation ran{chosen}{cure}."
 
 
 def _steps(

@@ -1,0 +1,107 @@
+"""What this run has been permitted: the guard that stands where a module writes.
+
+``pg_preflight`` writes a line into the run's folder for each target that passed its checks. A module that writes asks
+for that line before it does anything. So no order of tasks is needed for the protection: a playbook that was started in
+its middle, a role that was called by itself and a module on the command line all find nothing, and are refused.
+
+A line counts only for the run that wrote it, and only while that run's ansible-playbook lives: neither an old folder
+nor a variable that is left in somebody's shell is a permit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ansible.module_utils.runbook.drivers import process
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.run import PERMITS, Permit
+
+if TYPE_CHECKING:
+    from ansible.module_utils.runbook.drivers.postgres import Session
+    from ansible.module_utils.runbook.rules.run import Run
+
+#: The way to go on for whoever was refused.
+AGAIN = (
+    "start the playbook from its beginning, without --start-at-task and --step; after a red run that goes on where it "
+    "stopped"
+)
+
+
+def grant(run: Run, permit: Permit) -> None:
+    """Write ``permit`` down for the modules of this run.
+
+    :raises RunbookError: the run's folder cannot be written to
+    """
+    try:
+        handle = os.open(_path(run), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(handle, json.dumps(asdict(permit)).encode() + b"\n")
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise RunbookError(
+            f"The run's record cannot be written: {run.directory}/{PERMITS}: {error.strerror}; give this user the "
+            "right to write there."
+        ) from None
+
+
+def of(run: Run) -> list[Permit]:
+    """What this run has been permitted so far; nothing where no run of ours is under way."""
+    if run.id is None or run.directory is None:
+        return []
+    controller = process.parse(run.process or "")
+    if controller is None or controller.life() != "alive":
+        return []
+    try:
+        lines = _path(run).read_text().splitlines()
+    except OSError:
+        return []
+    found = [Permit(**json.loads(line)) for line in lines if line.endswith("}")]
+    return [permit for permit in found if permit.run_id == run.id]
+
+
+def require_environment(run: Run, environment: str) -> Permit:
+    """Refuse unless preflight passed in this run for an inventory of ``environment``.
+
+    For what is no database: a bucket, a folder, a service, each of which proves by itself whose it is.
+
+    :raises RunbookError: it did not
+    """
+    for permit in of(run):
+        if permit.environment == environment and permit.host == run.host:
+            return permit
+    raise RunbookError(f"This run has not passed preflight for {_where(run, environment)}; {AGAIN}.")
+
+
+def require_database(run: Run, session: Session, *, database: str | None = None) -> Permit:
+    """Refuse unless preflight passed in this run for the very cluster that ``session`` reaches.
+
+    :param database: the database that must have been checked; the session's own where it is not given, any one of the
+        cluster where it is empty
+    :raises RunbookError: it did not
+    """
+    if not session.query("SELECT has_function_privilege('pg_control_system()', 'EXECUTE') AS may")[0]["may"]:
+        raise RunbookError(
+            f"{session.target}: user {session.target.user!r} may not ask which cluster this is; as a superuser run "
+            "GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() to that user."
+        )
+    found = session.query(
+        "SELECT current_database() AS database, system_identifier::text AS cluster FROM pg_control_system()"
+    )[0]
+    wanted = found["database"] if database is None else database
+    for permit in of(run):
+        if permit.system_identifier == found["cluster"] and wanted in ("", permit.database):
+            return permit
+    raise RunbookError(f"This run has not passed preflight for {session.target}; {AGAIN}.")
+
+
+def _where(run: Run, environment: str) -> str:
+    return f"{run.host} ({environment})" if run.host else environment
+
+
+def _path(run: Run) -> Path:
+    return Path(run.directory or "") / PERMITS
