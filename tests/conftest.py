@@ -295,6 +295,14 @@ def hold_lease(run: Run, database: Database) -> None:
                 session.execute(sql.SQL(statement).format(sql.Identifier(database.user)))
 
 
+def give_lease_back(database: Database) -> None:
+    """Let a playbook take the lease that a module of this process's run had."""
+    with contextlib.suppress(psycopg2.Error):
+        dataclasses.replace(database, user="postgres").run(
+            f"DELETE FROM runbook.lease WHERE run_id = '{this_run().id}'"
+        )
+
+
 def module_process(
     name: str, options: dict[str, Any], *, permitted: bool = True, **environ: Any
 ) -> subprocess.Popen[str]:

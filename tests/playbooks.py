@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from conftest import ROOT, Database
+from conftest import ROOT, Database, give_lease_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -115,6 +115,10 @@ class Project:
         self, playbook: str, *arguments: str, environ: Mapping[str, str] | None = None, **variables: object
     ) -> subprocess.Popen[str]:
         """Start a playbook and do not wait for it."""
+        for host in self.hosts.values():
+            port = host.get("db_login_port")
+            if isinstance(port, int):
+                give_lease_back(Database("127.0.0.1", port, str(host.get("db_login_db")), "postgres"))
         return subprocess.Popen(
             self.command(playbook, *arguments, **variables),
             cwd=ROOT,
