@@ -1351,10 +1351,11 @@ def standby(cluster, tmp_path_factory):
     folder = tmp_path_factory.mktemp("standby")
     copy = Cluster(cluster.bindir, folder / "data", free_port())
     source = ["--host=127.0.0.1", f"--port={cluster.port}", f"--username={cluster.superuser}"]
-    copy._run(
-        "pg_basebackup", *source, f"--pgdata={copy.data}", "--write-recovery-conf", "--checkpoint=fast", "--no-sync"
-    )
-    copy.start(fsync="off", max_connections=60)
+    copy._run("pg_basebackup", *source, f"--pgdata={copy.data}", "--checkpoint=fast", "--no-sync")
+    # By hand, for a newer pg_basebackup writes parameters that an older server does not know.
+    (copy.data / "standby.signal").touch()
+    primary = f"host=127.0.0.1 port={cluster.port} user={cluster.superuser}"
+    copy.start(primary_conninfo=primary, fsync="off", max_connections=60)
     yield copy
     copy.stop("immediate")
 
