@@ -207,7 +207,7 @@ def repack_client(session: Session) -> tuple[Client | None, str | None]:
     rows = session.query(_EXTENSION)
     if not rows:
         offered = session.query("SELECT 1 FROM pg_available_extensions WHERE name = 'pg_repack'")
-        more = "; CREATE EXTENSION pg_repack would install it" if offered else ""
+        more = "; as a superuser CREATE EXTENSION pg_repack" if offered else ""
         return None, f"the extension pg_repack is not installed{more}"
     if not rows[0]["usable"]:
         user = session.render(sql.Identifier(session.target.user))
