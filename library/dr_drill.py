@@ -687,8 +687,8 @@ def begin(drill: Drill) -> dict[str, Any]:
     judging.Objectives(params["rto_s"], params["rpo_s"])
     announced = rules.check_announcement(params["announcement"], min_days=params["announce_days"], now=now())
     left = folder.read()
-    own = drill.context.run.controller or ""
-    if left.get("controller") and left["controller"] != own and driver.is_alive(left["controller"]):
+    own = drill.context.run.process or ""
+    if left.get("process") and left["process"] != own and driver.may_live(left["process"]):
         raise RunbookError(
             f"state_dir: drill {left['drill_id']} is under way in {folder.path} ({left['controller']}); wait until it "
             "is through."
@@ -699,7 +699,8 @@ def begin(drill: Drill) -> dict[str, Any]:
         )
     at = now()
     drill.state = {
-        "drill_id": manifests.backup_id(at), "controller": own, "environment": params["environment"],
+        "drill_id": manifests.backup_id(at), "controller": drill.context.run.controller or "", "process": own,
+        "environment": params["environment"],
         "host": params["host"], "scenario": params["scenario"], "way": params["way"], "planted": params["plant"],
         "restore_path": str(drill.restore_path), "started_at": at.isoformat(),
         "phases": [], "checks": [], "failed": {}, "system_identifier": "", "port": 0,

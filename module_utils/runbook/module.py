@@ -143,9 +143,12 @@ def _join(run: Run) -> int | None:
 
 
 def _leave_last_words(run: Run, name: str, message: str) -> None:
-    """Write down what became of the work: Ansible does not read a result any more once it was told to stop."""
-    if run.directory is None:
+    """Write down what became of work that was stopped: Ansible does not read its result any more."""
+    if run.directory is None or not stopping.told.is_set():
         return
+    if not message.startswith("Stopped"):
+        # The stop came as another error was on its way, or the work was done already.
+        message = f"Stopped. {message}"
     line = json.dumps({"host": run.host, "module": name, "msg": message}).encode() + b"\n"
     with suppress(OSError):
         handle = os.open(Path(run.directory) / LAST_WORDS, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -198,12 +201,13 @@ def run_module(
             raise RunbookError(refused[1])
         result = core(context)
     except RunbookError as error:
-        if stopping.told.is_set():
-            _leave_last_words(run, name, error.message)
+        _leave_last_words(run, name, error.message)
         said = {"status": "breach", "changed": False} | error.context | {"msg": error.message}
         module.fail_json(**text.outgoing(said))
     except Exception as error:
+        _leave_last_words(run, name, failure.sentence(name, error))
         module.fail_json(msg=text.visible(failure.sentence(name, error)), status="unknown")
+    _leave_last_words(run, name, str(result.get("msg", "")))
     module.exit_json(**text.outgoing(result))
 
 

@@ -94,7 +94,7 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
         encoder = get_module_encoder(PROFILE, Direction.CONTROLLER_TO_MODULE)
         environ: dict[str, Any] = {}
         self._compute_environment_string(environ)
-        done = _in_fork(
+        done = in_fork(
             self.module,
             json.dumps({"ANSIBLE_MODULE_ARGS": parameters}, cls=encoder).encode(),
             {str(name): str(value) for name, value in environ.items()},
@@ -114,7 +114,7 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
         )
 
 
-def _in_fork(module: ModuleType, parameters: bytes, environ: dict[str, str]) -> dict[str, Any]:
+def in_fork(module: ModuleType, parameters: bytes, environ: dict[str, str]) -> dict[str, Any]:
     """Run a module in a child of this process; its output and exit code as a connection of Ansible's gives them."""
     reader, writer = os.pipe()
     with tempfile.TemporaryFile() as stderr:

@@ -1,1 +1,168 @@
-forked_module.py
+"""Runs a module of this project in a fork of Ansible's worker; the other names in this folder are links to this file.
+
+Ansible packs a module and all that it imports into an archive, starts a Python, and compiles every line anew: half a
+second of CPU before the module does anything. Modules of this project run on the machine that Ansible runs on. So what
+they need is imported here once, before Ansible forks its workers, and a module is one more fork: a process of its own,
+which ends as ever with its result on its standard output, and leaves nothing behind.
+
+Where that does not fit (another connection, user or Python, and ``async``) the module is run as Ansible runs any other.
+docs/adr/0017 has the reasons and the figures.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import ansible.module_utils
+from ansible.module_utils import _internal, basic
+from ansible.module_utils.common.json import Direction, get_module_encoder
+from ansible.plugins.action.normal import ActionModule as NormalAction
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from ansible.module_utils.runbook.rules.variables import Known
+
+PROJECT = Path(__file__).resolve().parents[2]
+if str(PROJECT / "module_utils") not in ansible.module_utils.__path__:
+    # As in callback_plugins/run_record.py: under this name alone.
+    ansible.module_utils.__path__.append(str(PROJECT / "module_utils"))
+
+from ansible.module_utils.runbook.rules import variables
+
+#: How options and results are written down: as plain JSON.
+PROFILE = "legacy"
+
+
+def load(name: str) -> ModuleType | None:
+    """Import a module of ``library/``; None where there is none of that name."""
+    spec = importlib.util.spec_from_file_location(f"runbook_library_{name}", PROJECT / "library" / f"{name}.py")
+    if spec is None or spec.loader is None or not Path(str(spec.origin)).exists():
+        return None
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up by its name.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _known_variables() -> Known:
+    """The variables that the project has: what it declares and reads is the only list of them."""
+    specs = sorted(PROJECT.glob("roles/*/meta/argument_specs.yml"))
+    folders = ("roles/*/defaults", "roles/*/tasks", "playbooks", "playbooks/tasks")
+    texts = [path for folder in folders for path in sorted(PROJECT.glob(f"{folder}/*.yml"))]
+    return variables.known(
+        tuple((path.parents[1].name, path.read_text()) for path in specs), tuple(path.read_text() for path in texts)
+    )
+
+
+# Ansible imports a plugin before it forks its workers.
+MODULE = load(Path(__file__).stem)
+KNOWN = _known_variables()
+
+
+class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
+    """Runs :data:`MODULE` in a fork where it can, and as Ansible would where it cannot.
+
+    Every module of ours passes here, in every playbook. So here a misspelt variable is refused, wherever it was set.
+    """
+
+    module = MODULE
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Refuse variables that do not exist, then run the module."""
+        unknown = variables.unknown(task_vars or {}, KNOWN)
+        if unknown:
+            msg = variables.refusal(unknown)
+            checks = [{"name": "variables", "status": "breach", "msg": msg}]
+            return {"failed": True, "changed": False, "status": "breach", "msg": msg, "checks": checks}
+        return dict(super().run(tmp, task_vars))
+
+    def _execute_module(self, *args: Any, task_vars: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+        if self.module is None or args or not self._is_here(task_vars or {}) or options.get("wrap_async"):
+            return dict(super()._execute_module(*args, task_vars=task_vars, **options))
+        parameters = self._task.args
+        self._update_module_args(self._task.action, parameters, task_vars or {})
+        encoder = get_module_encoder(PROFILE, Direction.CONTROLLER_TO_MODULE)
+        environ: dict[str, Any] = {}
+        self._compute_environment_string(environ)
+        done = in_fork(
+            self.module,
+            json.dumps({"ANSIBLE_MODULE_ARGS": parameters}, cls=encoder).encode(),
+            {str(name): str(value) for name, value in environ.items()},
+        )
+        result = self._parse_returned_data(done, PROFILE)
+        # Since core 2.21 it is an object that knows how to travel to Ansible's main process.
+        return dict(result.as_result_dict(for_round_trip=True) if hasattr(result, "as_result_dict") else result)
+
+    def _is_here(self, task_vars: dict[str, Any]) -> bool:
+        """Whether the module is to run on this machine, as this user, with this Python."""
+        python = self._templar.template(task_vars.get("ansible_python_interpreter"))
+        return (
+            self._connection.transport == "local"
+            and self._connection.become is None
+            and not self._task.async_val
+            and python == sys.executable
+        )
+
+
+def in_fork(module: ModuleType, parameters: bytes, environ: dict[str, str]) -> dict[str, Any]:
+    """Run a module in a child of this process; its output and exit code as a connection of Ansible's gives them."""
+    reader, writer = os.pipe()
+    with tempfile.TemporaryFile() as stderr:
+        child = os.fork()
+        if child == 0:
+            os.close(reader)
+            _be_module(module, parameters, environ, stdout=writer, stderr=stderr.fileno())
+        try:
+            os.close(writer)
+            with os.fdopen(reader, "rb") as stdout:
+                said = stdout.read()
+            _, status = os.waitpid(child, 0)
+        except BaseException:
+            # The task's own timeout, or Ctrl-C: what a module does then is to roll back.
+            os.kill(child, signal.SIGTERM)
+            raise
+        stderr.seek(0)
+        return {
+            "rc": os.waitstatus_to_exitcode(status),
+            "stdout": said.decode(errors="surrogateescape"),
+            "stderr": stderr.read().decode(errors="replace"),
+        }
+
+
+def _be_module(module: ModuleType, parameters: bytes, environ: dict[str, str], *, stdout: int, stderr: int) -> NoReturn:
+    """Become the module's process; it never returns into Ansible."""
+    code = 1
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+            signal.signal(number, signal.SIG_DFL)
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="replace", closefd=False)
+        os.environ.update(environ)
+        # From here on this process is not Ansible's any more: warnings belong into the result.
+        _internal.is_controller = False
+        basic._ANSIBLE_ARGS = parameters  # noqa: SLF001 - where Ansible's own wrapper puts them
+        basic._ANSIBLE_PROFILE = PROFILE  # noqa: SLF001 - likewise
+        module.main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            # No handler of Ansible's may run here.
+            os._exit(code)

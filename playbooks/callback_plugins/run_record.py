@@ -345,7 +345,7 @@ def _give_lease_back(login: Mapping[str, Any]) -> str:
     spec.loader.exec_module(forked)
     options = json.dumps({"ANSIBLE_MODULE_ARGS": dict(login)}, default=str).encode()
     try:
-        said = json.loads(forked._in_fork(forked._load("pg_lease"), options, {})["stdout"])  # noqa: SLF001 - our own
+        said = json.loads(forked.in_fork(forked.load("pg_lease"), options, {})["stdout"])
     except ValueError:
         return "its lease ends by itself within 15 minutes."
     return str(said.get("msg"))

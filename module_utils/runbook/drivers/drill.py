@@ -7,14 +7,11 @@ killed or removed.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import io
 import json
-import os
 import shutil
 import signal
-import socket
 import tarfile
 import threading
 import time
@@ -26,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg2
-from ansible.module_utils.runbook.drivers import heartbeat, integrity, pitr, postgres, proof, s3
+from ansible.module_utils.runbook.drivers import heartbeat, integrity, pitr, postgres, process, proof, s3
 from ansible.module_utils.runbook.drivers.demo_database import fill
 from ansible.module_utils.runbook.drivers.drill_clients import Clients
 from ansible.module_utils.runbook.drivers.folders import closed
@@ -169,10 +166,10 @@ def write(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def is_alive(controller: str) -> bool:
-    """Whether the ansible-playbook that ``<host>/<pid>`` names still runs on this machine."""
-    host, _, pid = controller.rpartition("/")
-    return host == socket.gethostname() and pid.isdigit() and "ansible" in command_line(int(pid))
+def may_live(controller: str) -> bool:
+    """Whether the ansible-playbook that ``drivers/process.py`` named so still runs, as far as can be told from here."""
+    found = process.parse(controller)
+    return found is not None and found.life() != "dead"
 
 
 # --- servers ----------------------------------------------------------------------------------------------------------
@@ -224,14 +221,19 @@ def kill(cluster: Cluster, admin: postgres.Target, lost: Path) -> None:
 
     :raises RunbookError: a process is still there
     """
+    pid = cluster.pid()
+    if pid is None:
+        raise RunbookError(f"The server in {cluster.data} has no process here; it may run in another container.")
     with connect(admin) as session:
-        pids = [int(row["pid"]) for row in session.query("SELECT pid FROM pg_stat_activity")]
-    postmaster = cluster.pid()
-    for pid in [*([postmaster] if postmaster else []), *pids]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        pids = {int(row["pid"]) for row in session.query("SELECT pid FROM pg_stat_activity")}
+    # What the server says of itself may be the numbers of another container.
+    here = [each for each in map(process.find, sorted(pids)) if each and "postgres" in command_line(each.pid)]
+    family = process.children(pid) or here
+    postmaster = process.find(pid)
+    for each in [*([postmaster] if postmaster else []), *family]:
+        each.send(signal.SIGKILL)
     deadline = time.monotonic() + 30
-    while any("postgres" in command_line(pid) for pid in pids) or cluster.is_running():
+    while any(each.life() == "alive" for each in family) or cluster.is_running():
         if time.monotonic() > deadline:
             raise RunbookError(f"The server in {cluster.data} does not end, not even by SIGKILL.")
         time.sleep(0.01)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 from ansible.module_utils.runbook.drivers import heartbeat
+from ansible.module_utils.runbook.drivers.process import own, parse
 from ansible.module_utils.runbook.drivers.sandbox import end_process
 from ansible.module_utils.runbook.errors import RunbookError
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ansible.module_utils.runbook.drivers.postgres import Target
+    from ansible.module_utils.runbook.drivers.process import Process
 
 #: Numbers of one client's rows; another client's begin behind them.
 _NUMBERS = 1_000_000_000
@@ -61,24 +63,38 @@ class Clients:
         draft.write_text(json.dumps({"service": service, "where": where}))
         draft.replace(self._place)
 
-    def pid(self) -> int | None:
-        """The process; None where it does not run."""
+    def process(self) -> Process | None:
+        """The process; None where it does not run.
+
+        :raises RunbookError: it runs, and its file does not say where
+        """
         try:
             with self._lock.open("r+") as lock:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    return int(lock.read() or 0) or None
+                    found = parse(lock.read())
+                    if found is None:
+                        raise RunbookError(f"The drill's clients run, and {self._lock} does not name them.") from None
+                    return found
         except FileNotFoundError:
             pass
         return None
 
     def end(self) -> bool:
-        """End the process; whether it ran."""
-        pid = self.pid()
-        if pid is None:
+        """End the process; whether it ran.
+
+        :raises RunbookError: it runs on another machine, or in another container
+        """
+        found = self.process()
+        if found is None:
             return False
-        end_process(pid, signal.SIGKILL, still_there=lambda: self.pid() is not None)
+        if found.life() == "unknown":
+            raise RunbookError(
+                f"state_dir: the clients of a drill that began in another container or machine are at work in "
+                f"{self._lock.parent}; end that drill there, or name another state_dir."
+            )
+        end_process(found.pid, signal.SIGKILL, still_there=lambda: found.life() == "alive")
         return True
 
     def acknowledged(self) -> list[Acknowledged]:
@@ -134,7 +150,7 @@ class Clients:
         os.closerange(3, 65_536)
         with self._lock.open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            lock.write(str(os.getpid()))
+            lock.write(str(own() or ""))
             lock.flush()
             ledger = os.open(self._ledger, os.O_WRONLY | os.O_APPEND)
             until = time.monotonic() + most_s

@@ -62,6 +62,18 @@ def own() -> Process | None:
     return find(os.getpid())
 
 
+def children(parent: int) -> list[Process]:
+    """The processes that ``parent`` started, as far as they live; empty where the system does not tell."""
+    found = []
+    for entry in _PROC.glob("[0-9]*"):
+        with suppress(OSError):
+            fields = _stat(int(entry.name))
+            if fields and int(fields[1]) == parent:
+                each = find(int(entry.name))
+                found += [each] if each else []
+    return found
+
+
 def parse(text: str) -> Process | None:
     """Read what ``str()`` of a process gave; None where that is not in ``text``."""
     words = text.split()
@@ -83,14 +95,23 @@ def _machine() -> str:
 def _started(pid: int) -> str:
     """When the process started; empty where there is none, or where it has ended and only waits to be noticed."""
     try:
-        stat = (_PROC / str(pid) / "stat").read_bytes()
+        fields = _stat(pid)
     except OSError:
         if (_PROC / "self").exists():
             return ""
         return _said("ps", "-o", "lstart=", "-p", str(pid))
-    # proc(5): behind the name in brackets, which may hold anything, stand the state (3) and, as field 22, the start.
+    return fields[19].decode() if fields else ""
+
+
+def _stat(pid: int) -> list[bytes]:
+    """What the kernel tells of a process, from its state on; empty where it has ended.
+
+    proc(5): behind the name in brackets, which may hold anything, stand the state (field 3), the parent (4) and the
+    start (22).
+    """
+    stat = (_PROC / str(pid) / "stat").read_bytes()
     fields = stat[stat.rindex(b")") + 2 :].split()
-    return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
+    return [] if fields[0] in (b"Z", b"X") else fields
 
 
 def _said(program: str, *arguments: str) -> str:

@@ -252,7 +252,10 @@ def fold(events: Sequence[Mapping[str, Any]], *, torn_lines: int = 0) -> dict[st
         ],
     }  # fmt: skip
     record["status"], record["verdict"] = _verdict(record, stopped["text"] if stopped else None)
-    if record["status"] == "ok" and not _did_work(events, str(start.get("playbook"))):
+    reached_nobody = (
+        not hosts and all(play["matched"] for play in plays) and (start.get("tags") or start.get("skip_tags"))
+    )
+    if reached_nobody or (record["status"] == "ok" and not _did_work(events, str(start.get("playbook")))):
         record["status"], record["verdict"] = "failed", _nothing_done(record, events)
     return record
 

@@ -1,0 +1,275 @@
+"""Nobody gets around preflight: not by a task to start at, a module by itself, a copy, a variable, a shell's past."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible.module_utils.runbook.drivers import permits, process
+from ansible.module_utils.runbook.rules.run import Permit
+from conftest import ROOT, S3, Database, a_run, as_environ, give_lease_back, run_module, this_run
+
+from playbooks import Ended, Project
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ROWS = 300
+GO_ON = "start the playbook from its beginning"
+
+
+@pytest.fixture
+def application(database: Database) -> Database:
+    """Audit rows of which all are due."""
+    database.run(
+        "CREATE TABLE public.audit_log (id int PRIMARY KEY, created_at timestamptz NOT NULL)",
+        f"INSERT INTO public.audit_log SELECT n, now() - interval '1 year' FROM generate_series(1, {ROWS}) n",
+    )
+    return database
+
+
+@pytest.fixture
+def project(application: Database, tmp_path: Path) -> Project:
+    return Project.for_database(tmp_path, application)
+
+
+def untouched(database: Database) -> bool:
+    """Whether nothing was moved, made or taken."""
+    return bool(
+        database.one("SELECT count(*) FROM public.audit_log") == ROWS
+        and database.one("SELECT to_regclass('public.audit_log_archive') IS NULL")
+    )
+
+
+def refused(ended: Ended, database: Database, *sentences: str) -> None:
+    assert ended.code != 0, ended.output
+    text = " ".join(ended.output.split())
+    for sentence in sentences:
+        assert sentence in text, ended.output
+    assert untouched(database)
+
+
+def test_a_task_to_start_at_leads_nowhere(application, project):
+    started = project.run("weekly_db.yml", "--start-at-task", "Archive old records")
+    refused(started, application, "has not passed preflight", GO_ON)
+    dry = project.run("weekly_db.yml", "--start-at-task", "Archive old records", "--check")
+    refused(dry, application, "has not passed preflight", GO_ON)
+
+
+def test_tags_that_lead_to_no_work_are_red(application, project):
+    refused(project.run("weekly_db.yml", "--tags", "vacum"), application, "Nothing was done", "--tags vacum")
+    ended = project.run("rollback.yml", "--skip-tags", "db")
+    assert ended.code != 0
+    assert "the tags that exist are db" in " ".join(ended.output.split()), ended.output
+    (metrics,) = (project.folder / "runs").glob("*rollback*/metrics.prom")
+    assert re.search(r"^runbook_run_success\S* 0", metrics.read_text(), re.MULTILINE), metrics.read_text()
+
+
+def test_a_module_called_by_itself_leads_nowhere(application, project):
+    command = ["ansible", "-i", str(project.inventory), "databases"]
+    options = " ".join(f"{name}={value}" for name, value in application.login.items())
+    archive = f"{options} source=public.audit_log archive=public.audit_log_archive older_than_days=90"
+    for words in (
+        [*command, "-m", "pg_archive", "-a", archive],
+        [*command, "-m", "ansible.builtin.include_role", "-a", "name=db_maintenance"],
+    ):
+        done = subprocess.run(
+            words, cwd=ROOT, env=project.environ(), capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode != 0, done.stdout
+        assert GO_ON in " ".join(done.stdout.split() + done.stderr.split()), done.stdout
+        assert untouched(application)
+
+
+def test_a_playbook_of_ones_own_leads_nowhere_without_preflight(application, project):
+    own = project.folder / "own.yml"
+    own.write_text(
+        "- hosts: databases\n  gather_facts: false\n  roles: [db_maintenance]\n"
+        "- hosts: databases\n  gather_facts: false\n  roles: [db_maintenance]\n  strategy: free\n"
+    )
+    done = subprocess.run(
+        ["ansible-playbook", "-i", str(project.inventory), str(own)],
+        cwd=ROOT, env=project.environ(ANSIBLE_ROLES_PATH=str(ROOT / "roles")), capture_output=True, text=True,
+        check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert GO_ON in " ".join(done.stdout.split() + done.stderr.split()), done.stdout
+    assert untouched(application)
+
+
+@pytest.mark.parametrize(
+    ("common", "arguments", "says"),
+    [
+        ({"runbook_environment": "staging"}, [], "carries the mark 'production'"),
+        ({}, ["-e", "runbook_environment=sandbox"], "runbook_environment: it was set with -e"),
+        ({"runbook_environment": "production", "confirm": "production"}, [], "comes from an inventory or a playbook"),
+        ({"runbook_environment": "production", "preflight_confirm": "production"}, [], "comes from an inventory"),
+        ({"runbook_environment": "production"}, ["-e", "preflight_take_lease=false"], "it was set with -e"),
+        ({"runbook_environment": "production"}, ["-e", "preflight_system_identifier=1"], "it was set with -e"),
+    ],
+)
+def test_a_copied_inventory_and_a_standing_confirmation_are_refused(application, project, common, arguments, says):
+    application.mark("production")
+    project.all_vars |= common
+    refused(project.run("weekly_db.yml", *arguments), application, says)
+
+
+def test_a_database_without_a_mark_is_refused_and_the_cure_cures(application, project):
+    application.run(f"ALTER DATABASE {application.name} RESET runbook.environment")
+    ended = project.run("weekly_db.yml")
+    refused(ended, application, "carries no mark of its environment")
+    cure = re.search(r"ALTER DATABASE .*? SET runbook.environment = 'sandbox'", " ".join(ended.output.split()))
+    assert cure is not None, ended.output
+    application.run(cure.group(0).replace("\\", ""))
+    assert project.run("weekly_db.yml").code == 0
+
+
+def archive_options(database: Database) -> dict[str, Any]:
+    tables = {"source": "public.audit_log", "archive": "public.audit_log_archive", "older_than_days": 90}
+    return database.login | tables
+
+
+def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any]]:
+    """Each module that writes, with options that would let it."""
+    bucket, server = s3.options(s3.bucket()), database.login
+    where = {"environment": "sandbox"}
+    return {
+        "pg_archive": archive_options(database),
+        "pg_backup": server | bucket | where,
+        "pg_backup_retention": bucket | where | {"database": database.name},
+        "pg_backup_undelete": bucket | where | {"database": database.name},
+        "pg_compact": server,
+        "pg_finding_apply": server | {"finding": "unused_index:public.messages.messages_old_idx"},
+        "pg_heartbeat": server,
+        "pg_pitr": server | bucket | where | {"action": "discard", "restore_path": str(folder), "server": "x"},
+        "pg_reindex": server,
+        "pg_restore": server | bucket | {"database": database.name},
+        "pg_roles": server | where,
+        "pg_rollback": server | bucket | where | {"action": "remove_copies"},
+        "pg_swap": server | {"database": database.name, "replacement": "other"},
+        "pg_vacuum": server,
+        "s3_mirror": bucket | where | {"source_bucket": "a"},
+        "dr_drill": server | bucket | where | {"action": "begin", "state_dir": str(folder), "host": "x", "server": "x"},
+    }
+
+
+def test_each_module_that_writes_asks_for_a_permit_of_its_run(application, s3, tmp_path):
+    """In check mode too: it shows what the real run would do, which is nothing."""
+    dead = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    gone = str(process.find(dead.pid))
+    dead.communicate()
+    past = a_run("past", directory=tmp_path)
+    permits.grant(past, Permit("past", "", "sandbox", application.one(
+        "SELECT system_identifier::text FROM pg_control_system()"), application.name))  # fmt: skip
+    left_in_a_shell = as_environ(past) | {"RUNBOOK_PROCESS": gone}
+    for name, options in writers(application, s3, tmp_path / "folder").items():
+        nothing: dict[str, Any] = {}
+        for environ, check in ((nothing, False), (nothing | left_in_a_shell, False), (nothing | left_in_a_shell, True)):
+            outcome = run_module(name, options, check=check, permitted=False, **environ)
+            assert outcome.failed, (name, check, outcome.result)
+            assert "has not passed preflight" in outcome.result["msg"], (name, check, outcome.result["msg"])
+            assert outcome.result["status"] == "breach"
+    assert untouched(application)
+
+
+def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
+    """A module is known to write by what its documentation says of check mode: it would change nothing otherwise."""
+    reads = {
+        "pg_backup_verify", "pg_bloat_info", "pg_index_info", "pg_integrity", "pg_query_info", "s3_bucket_check",
+        "supabase_advisors_info", "supabase_backup_info", "runbook_doctor",
+    }  # fmt: skip
+    other = {
+        "pg_preflight",  # it is what gives permits
+        "pg_lease",  # it gives back what its run holds, or what a dead run held
+        "supabase_restore",  # its action restore asks; test_supabase_api.py
+        "sandbox_database", "sandbox_postgres", "sandbox_s3",  # what they make bears a mark of theirs
+    }  # fmt: skip
+    known = {path.stem for path in (ROOT / "library").glob("*.py")}
+    assert known - reads - other == set(writers(application, s3, tmp_path))
+
+
+# --- the end before its time ------------------------------------------------------------------------------------------
+
+
+def stopped(project: Project, database: Database, how: Callable[[subprocess.Popen[str]], None]) -> tuple[str, int]:
+    """Stop a run while it archives; its output and its code."""
+    blocker = database.connect()
+    blocker.autocommit = False
+    with blocker.cursor() as cursor:
+        cursor.execute("LOCK TABLE public.audit_log IN ACCESS EXCLUSIVE MODE")
+    running = project.start("weekly_db.yml")
+    # It waits for the lock, a little while each time, as long as its deadline allows.
+    waits = (
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'runbook pg_archive'"
+        " AND datname = current_database()"
+    )
+    until = time.monotonic() + 90
+    while not database.one(waits):
+        assert running.poll() is None, running.communicate()[0]
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    how(running)
+    output, _ = running.communicate(timeout=90)
+    while database.one(waits):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    blocker.close()
+    return " ".join(output.split()), running.returncode
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_says_what_was_done_and_gives_its_lease_back(application, project, number):
+    output, code = stopped(project, application, lambda running: running.send_signal(number))
+    assert code not in (0, None)
+    assert "Report:" in output
+    assert "pg_archive: Stopped" in output
+    assert f"was stopped by {'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'} before its end" in output
+    assert application.run("SELECT run_id FROM runbook.lease") == []
+    (record,) = (project.folder / "runs").glob("*/record.json")
+    assert json.loads(record.read_text())["status"] == "unknown"
+    assert not list((project.folder / "runs").glob("*/permits.jsonl"))
+
+
+def test_a_module_ends_when_its_ansible_playbook_was_killed(application, project):
+    _, code = stopped(project, application, lambda running: os.kill(running.pid, signal.SIGKILL))
+    assert code == -signal.SIGKILL
+    # And the next run goes on at once.
+    assert project.run("weekly_db.yml").code == 0
+    assert application.one("SELECT count(*) FROM public.audit_log") == 0
+
+
+def test_a_process_is_known_by_more_than_its_number():
+    child = subprocess.Popen([sys.executable, "-c", "import time; print(1, flush=True); time.sleep(60)"], stdout=-1)
+    assert child.stdout is not None
+    child.stdout.readline()
+    found = process.find(child.pid)
+    assert found is not None
+    assert found.life() == "alive"
+    assert process.parse(str(found)) == found
+    # The number is there, and was given to another process, or to one of another container.
+    assert process.Process(found.machine, found.pid, "1").life() == "dead"
+    elsewhere = process.Process("other pid:[1]", found.pid, found.started)
+    assert elsewhere.life() == "unknown"
+    assert not elsewhere.send(signal.SIGKILL)
+    assert child.poll() is None
+    assert [each.pid for each in process.children(os.getpid()) if each.pid == child.pid] == [child.pid]
+    assert found.send(signal.SIGKILL)
+    child.wait()
+    assert found.life() == "dead"
+    assert process.parse("host/123") is None
+
+
+def test_the_lease_of_the_tests_own_run_is_given_back(application):
+    """What stands in for preflight in the other tests does what preflight does, and no more."""
+    assert not run_module("pg_archive", archive_options(application)).failed
+    assert application.run("SELECT run_id FROM runbook.lease") == [(this_run().id,)]
+    give_lease_back(application)
+    assert application.run("SELECT run_id FROM runbook.lease") == []
