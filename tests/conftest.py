@@ -318,8 +318,10 @@ def module_process(
             run = dataclasses.replace(run, directory=environ["RUNBOOK_RUN_DIR"])
         if "RUNBOOK_CONTROLLER" in environ:
             run = dataclasses.replace(run, controller=environ["RUNBOOK_CONTROLLER"])
+        is_there = run.directory is None or Path(run.directory).is_dir()
         wants_lease = name in UNDER_LEASE and not options.get("_ansible_check_mode")
-        permit(run, options, take_lease=wants_lease)
+        if is_there:
+            permit(run, options, take_lease=wants_lease)
         environ = as_environ(run) | environ
     code = (
         "import sys, json, runpy; import ansible.module_utils as m; m.__path__.append(sys.argv[1]);"

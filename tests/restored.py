@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import zstandard
 from ansible.module_utils.runbook.drivers.pgtools import find_bindir
 from ansible.module_utils.runbook.rules.manifest import self_digest
-from conftest import S3, Database, Outcome, run_module
+from conftest import S3, Database, Outcome, hold_lease, run_module, this_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,6 +89,11 @@ class Backup:
     database: Database
     s3: S3
     bucket: str
+
+    @property
+    def cluster(self) -> str:
+        """The cluster's identifier, for a restore on another one."""
+        return str(self.database.one("SELECT system_identifier::text FROM pg_control_system()"))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -176,6 +181,7 @@ class Backup:
 
 def made(database: Database, s3: S3, statements: tuple[str, ...]) -> Iterator[Backup]:
     """A filled database with an empty bucket; what restores made of it is dropped afterwards."""
+    hold_lease(this_run(), database)
     database.run(*statements)
     backup = Backup(database, s3, s3.bucket())
     yield backup

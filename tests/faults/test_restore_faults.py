@@ -426,7 +426,7 @@ def other_server():
 def test_the_server_restarts_in_the_middle(backup: Backup, proxy, other_server: Cluster):
     there = Database("127.0.0.1", other_server.port, "postgres", other_server.superuser)
     proxy.add(s3_faults.slow(path="/data-", method="GET", bytes_per_s=100_000, times=0))
-    options = backup.options | there.login | {"endpoint_url": proxy.endpoint_url}
+    options = backup.options | there.login | {"endpoint_url": proxy.endpoint_url, "source_cluster": backup.cluster}
     process = module_process("pg_restore", options)
     query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'runbook restoring'"
     wait_for(lambda: there.one(query))
@@ -462,13 +462,14 @@ def test_the_servers_disk_is_full(backup: Backup, proxy, small_disk: Path):
         # Too little room is said before anything is made.
         ballast = small_disk / "ballast"
         ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - 2_000_000))
-        refused = backup.restore(**there.login)
+        elsewhere = there.login | {"source_cluster": backup.cluster}
+        refused = backup.restore(**elsewhere)
         assert refused.failed
         assert "make room" in refused.result["msg"]
         ballast.unlink()
         # Somebody else fills the disk while the data comes.
         proxy.add(s3_faults.slow(path="/data-", method="GET", bytes_per_s=100_000, times=0))
-        process = module_process("pg_restore", backup.options | there.login | {"endpoint_url": proxy.endpoint_url})
+        process = module_process("pg_restore", backup.options | elsewhere | {"endpoint_url": proxy.endpoint_url})
         wait_for(
             lambda: there.one("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'runbook restoring'")
         )
@@ -491,7 +492,7 @@ def test_the_servers_disk_is_full(backup: Backup, proxy, small_disk: Path):
             assert "the next restore drops it" in result["msg"]
             wait_for(lambda: revived(cluster, there))
             proxy.clear()
-            again = backup.restore(**there.login)
+            again = backup.restore(**elsewhere)
             assert not again.failed, again.result["msg"]
             assert len(again.result["removed_databases"]) == 1
             there.run(f'DROP DATABASE "{again.result["target_database"]}"')
@@ -513,7 +514,7 @@ def test_an_older_server_takes_no_newer_backup_but_a_newer_one_an_older(backup: 
     older.start(fsync="off", max_connections=30, autovacuum="off")
     try:
         there = Database("127.0.0.1", older.port, "postgres", older.superuser)
-        outcome = backup.restore(**there.login)
+        outcome = backup.restore(**there.login, source_cluster=backup.cluster)
         assert outcome.failed
         assert "newer" in outcome.result["msg"]
         there.run("CREATE DATABASE test_restore_faults")
@@ -527,7 +528,9 @@ def test_an_older_server_takes_no_newer_backup_but_a_newer_one_an_older(backup: 
         assert same.result["proof"]["status"] == "ok"
         time.sleep(1.1)
         each.make()
-        up = each.restore(**backup.admin().login, target_database="other_upgraded", scratch=True)
+        up = each.restore(
+            **backup.admin().login, target_database="other_upgraded", scratch=True, source_cluster=each.cluster
+        )
         assert not up.failed, up.result["msg"]
         assert up.result["proof"]["status"] == "ok"
     finally:

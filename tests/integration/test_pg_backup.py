@@ -19,7 +19,7 @@ from ansible.module_utils.runbook.drivers import content_hash, lease, postgres
 from ansible.module_utils.runbook.drivers.backup import find_client
 from ansible.module_utils.runbook.rules import content_hash as hashes
 from ansible.module_utils.runbook.rules import manifest as manifests
-from conftest import ROOT, S3, Database, module_process, run_module
+from conftest import ROOT, S3, Database, hold_lease, module_process, run_module, this_run
 from fakes import backups
 
 from playbooks import Project
@@ -209,7 +209,7 @@ def test_backup_holds_what_the_database_held(application, s3, bucket, scratch, t
         assert head["VersionId"] == each.version_id
         assert head["ServerSideEncryption"] == "AES256"
     assert promised(manifest) == contents(application)
-    assert (result["tables"], result["rows"]) == (3, 35100)
+    assert (result["tables"], result["rows"]) == (4, 35101)
     assert result["size_bytes"] == manifest.size_bytes < result["dump_bytes"] == manifest.dump_bytes
     assert manifest.source.system_identifier == application.one(
         "SELECT system_identifier::text FROM pg_control_system()"
@@ -278,7 +278,7 @@ def test_everything_that_a_database_may_hold(database, s3, bucket, scratch, tmp_
     names = {(each.schema, each.name) for each in manifest.tables}
     assert ('o"dd schema', ODD) in names
     public = {"empty", "parent", "child", "unlogged", "parted_1", "parted_2x"}
-    assert names == {('o"dd schema', ODD)} | {("public", name) for name in public}
+    assert names == {('o"dd schema', ODD)} | {("public", name) for name in public} | {("runbook", "lease")}
     assert promised(manifest)["public", "parent"].rows == 1
     assert manifest.large_objects.count == 2
     database.run("DELETE FROM public.child")  # a later change is not in it
@@ -293,7 +293,7 @@ def test_everything_that_a_database_may_hold(database, s3, bucket, scratch, tmp_
 
 def test_an_empty_database(database, s3, bucket, scratch, tmp_path):
     manifest = manifest_of(s3, bucket, backup(database, s3, bucket))
-    assert manifest.tables == ()
+    assert [each.name for each in manifest.tables] == ["lease"]
     restore(s3, bucket, manifest, scratch, tmp_path)
 
 
@@ -385,7 +385,7 @@ def test_hash_options_are_said_in_the_manifest(application, s3, bucket):
         assert manifest.hash.coverage == coverage
         assert {each.rows is None for each in manifest.tables} == {coverage == "none"}
         assert {each.hash is None for each in manifest.tables} == {coverage == "none"}
-        assert result["rows"] == (None if coverage == "none" else 35100)
+        assert result["rows"] == (None if coverage == "none" else 35101)
 
 
 def test_a_folder_that_is_taken_is_left_alone(application, s3, bucket):
@@ -481,10 +481,11 @@ def test_the_password_is_shown_nowhere(application, s3, bucket):
         assert not any(CANARY in word or s3.secret_key in word for word in seen)
         assert any("--section=data" in word for word in seen)
     finally:
-        application.run(f"DROP ROLE {user}")
+        application.run(f"DROP OWNED BY {user}", f"DROP ROLE {user}")
 
 
 def test_check_mode_writes_nothing_and_promises_the_same_plan(application, s3, bucket):
+    hold_lease(this_run(), application)
     planned = backup(application, s3, bucket, check=True)
     assert keys(s3, bucket) == []
     assert (planned["backup_id"], planned["manifest"], planned["changed"]) == ("", "", True)

@@ -404,6 +404,7 @@ def test_1_a_user_may_be_called_as_the_pooler_calls_it(supabase: Shape, backup: 
         outcome = run_module("pg_backup", replace(backup.project, user=user).login | backup.options)
         assert not outcome.failed, outcome.result["msg"]
     finally:
+        replace(backup.project, user="supabase_admin").run(f'DROP OWNED BY "{user}"')
         supabase.platform.run(f'DROP ROLE "{user}"')
 
 
