@@ -108,7 +108,7 @@ class DrillRun:
             )  # fmt: skip
         given = self.login(
             login_db="postgres", database=DATABASE, prefix="logical", backup=said["backup_id"],
-            target_database=said["target_database"],
+            target_database=said["target_database"], source_cluster=said["system_identifier"],
         )  # fmt: skip
         return run_module("pg_restore", given)
 

@@ -375,7 +375,7 @@ def test_a_target_that_is_production_is_refused_before_anything(staging: DrillRu
     assert "never restores onto production" in refused.result["msg"]
     # Even where the inventory pins another cluster: the living one is asked.
     refused = staging.act("begin", target=own, system_identifier="4711")
-    assert "never restores onto production" in refused.result["msg"]
+    assert "the inventory means cluster 4711" in refused.result["msg"]
     planted = staging.act("begin", plant="flipped_byte")
     assert "in the sandbox alone" in planted.result["msg"]
     late = staging.act("begin", announce_days=7, announcement={"announced_at": "2026-01-31"})

@@ -54,7 +54,7 @@ def brake(application: Database) -> Callable[[], None]:
 
 @pytest.fixture
 def project(application: Database, tmp_path: Path) -> Project:
-    return Project.for_database(tmp_path, application)
+    return Project.for_database(tmp_path, application, db_maintenance_archive_allow_triggers=["brake"])
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -126,16 +126,22 @@ def test_after_kill_9_the_next_run_takes_over_and_goes_on(application, project, 
 
 
 def test_a_module_that_outlives_its_killed_run_keeps_the_next_one_out(application, project, brake):
-    """Only ansible-playbook is killed; its module goes on writing. The next run must not write beside it."""
+    """Only ansible-playbook is killed, and its module cannot notice it yet: the next run must not write beside it."""
     first = project.start("weekly_db.yml")
     until(lambda: writing(application))
+    frozen = psutil.Process(first.pid).children(recursive=True)
+    for child in frozen:
+        child.suspend()
     kill(first, group=False)
     refused = project.run("weekly_db.yml")
     assert refused.code != 0
     assert "which has ended, still writes (server process" in " ".join(refused.output.split()), refused.output
     assert "pg_archive" not in refused.results
-    brake()
+    for child in frozen:
+        child.resume()
+    # It ends by itself, in the middle of its batch.
     until(lambda: not application.run("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"))
+    brake()
     ended = project.run("weekly_db.yml")
     assert ended.code == 0, ended.output
     assert application.one("SELECT count(*) FROM audit_log_archive") == OLD

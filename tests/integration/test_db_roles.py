@@ -273,6 +273,7 @@ def test_a_dry_run_meets_the_refusals_of_the_real_one(application):
 def test_a_database_bears_the_mark_of_its_environment(application):
     database = application
     options = SANDBOX | database.login
+    database.run(f"ALTER DATABASE {database.name} RESET runbook.environment")
     statement = f"ALTER DATABASE \"{database.name}\" SET runbook.environment = 'sandbox'"
     assert statement in run_module("pg_roles", options, check=True, diff=True).result["diff"]["prepared"]
     assert statement in run_module("pg_roles", options).result["executed_queries"]
@@ -285,6 +286,7 @@ def test_a_database_bears_the_mark_of_its_environment(application):
 def test_who_is_no_superuser_marks_the_database_too(application):
     """On a managed platform nobody may set the parameter; the schema's comment says it there."""
     database = application
+    database.run(f"ALTER DATABASE {database.name} RESET runbook.environment")
     database.run(f"ALTER DATABASE {database.name} OWNER TO app", "ALTER ROLE app LOGIN CREATEROLE CREATEDB")
     for role in ("pg_monitor", "pg_signal_backend", "pg_read_all_data"):
         database.run(f"GRANT {role} TO app WITH ADMIN OPTION")

@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 from ansible.module_utils.runbook.drivers import lease
 from ansible.module_utils.runbook.rules.swap import Marker, State
-from conftest import Database, Outcome, module_process, run_module
+from conftest import Database, Outcome, module_process, run_module, this_run
 
 
 class Pair:
@@ -104,7 +104,7 @@ def test_what_belongs_to_the_name_goes_along_and_undo_brings_everything_back(pai
     assert pair.names().keys() == {name, previous}
     aside = Marker.read(pair.names()[previous])
     assert aside
-    assert aside == Marker("previous", name, aside.at, replaced_by=pair.new.name)
+    assert aside == Marker("previous", name, aside.at, run=str(this_run().id), replaced_by=pair.new.name)
     # The one that steps aside is production's too.
     assert replace(pair.living, name=previous).one("SHOW runbook.environment") == "production"
     again = pair.swap()
@@ -212,6 +212,7 @@ def test_what_must_not_be_swapped_is_refused(pair: Pair):
     try:
         refused("may not rename", login_user="swap_nobody")
     finally:
+        pair.living.run("DROP OWNED BY swap_nobody")
         pair.admin.run("DROP ROLE swap_nobody")
     assert pair.said() == "living"
 
