@@ -145,6 +145,7 @@ def test_stagings_backup_is_restored_elsewhere_from_the_second_region(
         dr_drill_way="dump",
     )
     project.all_vars["runbook_environment"] = "staging"
+    database.mark("staging")
     project.patience_s = PATIENCE_S
     before = set(database.run("SELECT datname FROM pg_database"))
 
