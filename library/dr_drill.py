@@ -421,7 +421,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import demo_database as demo_driver
 from ansible.module_utils.runbook.drivers import drill as driver
-from ansible.module_utils.runbook.drivers import mirror, permits, postgres, s3
+from ansible.module_utils.runbook.drivers import lease, mirror, permits, postgres, s3
 from ansible.module_utils.runbook.drivers import pitr as engine_driver
 from ansible.module_utils.runbook.drivers import restore as restore_driver
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir
@@ -437,6 +437,7 @@ from ansible.module_utils.runbook.rules import pitr as pitr_rules
 from ansible.module_utils.runbook.rules import restore as restore_rules
 from ansible.module_utils.runbook.rules.backup_check import Check
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+from ansible.module_utils.runbook.rules.run import Permit
 from ansible.module_utils.runbook.rules.swap import Marker, dated_name
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.tool_warnings import said_warnings
@@ -768,6 +769,14 @@ def refuse_production(drill: Drill) -> None:
             found=driver.identity(session), pinned=params["target"]["system_identifier"], production=production,
             database=name, databases={row["datname"] for row in session.query("SELECT datname FROM pg_database")},
         )  # fmt: skip
+        permit(drill, session)
+
+
+def permit(drill: Drill, session: postgres.Session) -> None:
+    """A server that the drill made, or that proved to be its target, may be written to by the rest of this run."""
+    run = drill.context.run
+    own = Permit(str(run.id), run.host, drill.params["environment"], driver.identity(session), drill.database)
+    permits.grant(run, own)
 
 
 def make_sandbox(drill: Drill) -> None:
@@ -786,6 +795,9 @@ def make_sandbox(drill: Drill) -> None:
     living = driver.fill_primary(drill.login(cluster.port, "postgres"), drill.database, steps, show)
     driver.begin_archiving(cluster)
     with driver.connect(living) as session:
+        permit(drill, session)
+        # It is backed up under a lease, as a living database is.
+        lease.acquire(session, drill.context.run, purpose="dr_drill.yml")
         method = content_hash.method(session.server_version)
         drill.save(system_identifier=driver.identity(session), columns=driver.columns(session))
     if params["way"] != "dump":
@@ -1056,6 +1068,7 @@ def provision(drill: Drill) -> None:
     if "target_port" not in state:
         made = driver.make_server(drill.folder.path / "target", Path(state["bindir"]), drill.params["login_password"])
         with driver.connect(drill.login(made.port, "postgres")) as session:
+            permit(drill, session)
             state |= {"target_port": made.port, "target_system_identifier": driver.identity(session)}
             # A database's dump does not hold the roles that own what is in it.
             demo_driver.fill(session.connection, demo_database.roles())
