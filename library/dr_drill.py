@@ -775,7 +775,8 @@ def refuse_production(drill: Drill) -> None:
 def permit(drill: Drill, session: postgres.Session) -> None:
     """A server that the drill made, or that proved to be its target, may be written to by the rest of this run."""
     run = drill.context.run
-    own = Permit(str(run.id), run.host, drill.params["environment"], driver.identity(session), drill.database)
+    own = Permit(str(run.id), run.host, drill.params["environment"], driver.identity(session), drill.database,
+                 check_mode=drill.context.check_mode)  # fmt: skip
     permits.grant(run, own)
 
 

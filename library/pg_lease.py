@@ -84,7 +84,7 @@ executed_queries:
 from datetime import UTC
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import lease, postgres
+from ansible.module_utils.runbook.drivers import lease, permits, postgres
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.lease import check_release
 
@@ -101,6 +101,7 @@ def core(context: Context) -> dict[str, Any]:
         current, writer_pid = lease.read(session), lease.writer(session)
         now = session.query("SELECT clock_timestamp() AS now")[0]["now"]
         if wanted and current is not None:
+            permits.require_database(context.run, session)
             check_release(current, run_id=wanted, holder=lease.life(current), writer_pid=writer_pid)
         run_id = wanted or own or ""
         released = current is not None and current.run_id == run_id

@@ -948,7 +948,7 @@ def core(context: Context) -> dict[str, Any]:
     """Do what ``action`` says."""
     params = context.params
     context.require_bounds(BOUNDS)
-    if params["action"] != "check":
+    if params["action"] != "check" or params["switch_wal"]:
         permits.require_environment(context.run, params["environment"])
     begun = time.monotonic()
     acts = {"setup": setup, "backup": backup, "check": check, "restore": restore, "retention": retention}

@@ -260,7 +260,8 @@ def permit(context: Context, server: rules.Server | None = None) -> None:
     if run_id is None:
         raise RunbookError("RUNBOOK_RUN_ID is not set, so no run could be permitted anything; start ansible-playbook.")
     proven = {"system_identifier": server.system_identifier, "database": server.database} if server else {}
-    permits.grant(context.run, Permit(run_id, context.run.host, context.params["environment"], **proven))
+    environment = context.params["environment"]
+    permits.grant(context.run, Permit(run_id, context.run.host, environment, **proven, check_mode=context.check_mode))
 
 
 def without_database(context: Context, checks: Checks) -> dict[str, Any]:

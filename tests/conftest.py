@@ -318,7 +318,7 @@ def module_process(
             run = dataclasses.replace(run, directory=environ["RUNBOOK_RUN_DIR"])
         if "RUNBOOK_CONTROLLER" in environ:
             run = dataclasses.replace(run, controller=environ["RUNBOOK_CONTROLLER"])
-        is_there = run.directory is None or Path(run.directory).is_dir()
+        is_there = bool(run.directory) and Path(str(run.directory)).is_dir()
         wants_lease = name in UNDER_LEASE and not options.get("_ansible_check_mode")
         if is_there:
             permit(run, options, take_lease=wants_lease)

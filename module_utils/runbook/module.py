@@ -33,7 +33,7 @@ import os
 import signal
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -176,7 +176,7 @@ def run_module(
         if secret:
             module.no_log_values.add(secret)
 
-    run = Run.from_environ(os.environ)
+    run = replace(Run.from_environ(os.environ), check_mode=module.check_mode)
     context = Context(
         params=module.params,
         check_mode=module.check_mode,

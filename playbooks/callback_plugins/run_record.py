@@ -149,6 +149,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         if recorder is None:
             return
         counts = {host: dict(stats.summarize(host)) for host in sorted(stats.processed)}
+        self._give_leases_back(recorder)
         try:
             record = recorder.end(counts)
         except Exception as error:  # Ansible would only warn of it, and end a run without its report green
@@ -193,8 +194,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         recorder = self._over()
         if recorder is not None:
             recorder.wait_for_modules()
-            for host, login in self._leases.items():
-                recorder.append("note", text=f"{host}: {_give_lease_back(login)}")
+            self._give_leases_back(recorder)
             try:
                 record = recorder.stop(f"The run was stopped by {self._stopped_by} before its end")
             except (OSError, RunbookError) as error:
@@ -202,10 +202,20 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                 return
             if record is not None and recorder.directory is not None:
                 self._show(record, recorder.directory)
-                for note in record["notes"]:
-                    self._display.display(note)
                 for line in last_words(record, _width()):
                     self._display.error(line)
+                # What the modules said at the end is the last thing, with the cure.
+                for note in record["notes"]:
+                    self._display.display(note)
+                self._display.display("Run the same command again: it goes on from what is done.")
+
+    def _give_leases_back(self, recorder: Recorder) -> None:
+        """Give back the leases that no task gave back, so that nobody waits for their end."""
+        for host, login in self._leases.items():
+            said = _give_lease_back(login)
+            if "nobody holds" not in said:
+                recorder.append("note", text=f"{host}: {said}")
+        self._leases.clear()
 
     def _show(self, record: dict[str, Any], directory: Path) -> None:
         """What the run did, and where its reports are."""

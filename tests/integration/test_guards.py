@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible.module_utils.runbook.drivers import permits, process
+from ansible.module_utils.runbook.drivers import lease, permits, process
 from ansible.module_utils.runbook.rules.run import Permit
 from conftest import ROOT, S3, Database, a_run, as_environ, give_lease_back, run_module, this_run
 
@@ -194,6 +194,38 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
     }  # fmt: skip
     known = {path.stem for path in (ROOT / "library").glob("*.py")}
     assert known - reads - other == set(writers(application, s3, tmp_path))
+
+
+def test_what_passed_in_check_mode_permits_no_write(application, tmp_path):
+    run = a_run("dry", directory=tmp_path)
+    cluster = application.one("SELECT system_identifier::text FROM pg_control_system()")
+    permits.grant(run, Permit("dry", "", "sandbox", cluster, application.name, check_mode=True))
+    environ: dict[str, Any] = as_environ(run)
+    assert not run_module("pg_heartbeat", application.login, check=True, permitted=False, **environ).failed
+    real = run_module("pg_heartbeat", application.login, permitted=False, **environ)
+    assert "has not passed preflight" in real.result["msg"]
+
+
+def test_the_lease_of_another_run_is_released_under_preflight_alone(application):
+    application.run(*lease.DDL, "INSERT INTO runbook.lease VALUES (true, 'dead', 'x/1', '', 'x', now(), now())")
+    released = run_module("pg_lease", application.login | {"run_id": "dead"}, permitted=False)
+    assert "has not passed preflight" in released.result["msg"]
+    assert application.one("SELECT count(*) FROM runbook.lease") == 1
+    assert run_module("pg_lease", application.login | {"run_id": "dead"}).result["released"] is True
+
+
+def test_a_run_that_forgot_its_lease_gives_it_back(application, project):
+    own = ROOT / "playbooks" / f"own-{os.getpid()}.yml"
+    own.write_text(
+        "- hosts: databases\n  gather_facts: false\n  vars: {preflight_playbook: weekly_db.yml}\n"
+        "  roles: [preflight, db_maintenance]\n"
+    )
+    try:
+        ended = project.run(own.name)
+    finally:
+        own.unlink()
+    assert ended.code == 0, ended.output
+    assert application.run("SELECT run_id FROM runbook.lease") == []
 
 
 # --- the end before its time ------------------------------------------------------------------------------------------

@@ -36,6 +36,8 @@ def grant(run: Run, permit: Permit) -> None:
 
     :raises RunbookError: the run's folder cannot be written to
     """
+    if run.directory is None:
+        raise RunbookError("RUNBOOK_RUN_DIR is not set, so nothing can be permitted; start ansible-playbook.")
     try:
         handle = os.open(_path(run), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -61,7 +63,8 @@ def of(run: Run) -> list[Permit]:
     except OSError:
         return []
     found = [Permit(**json.loads(line)) for line in lines if line.endswith("}")]
-    return [permit for permit in found if permit.run_id == run.id]
+    # What passed in check mode was told that nothing would be written.
+    return [permit for permit in found if permit.run_id == run.id and (run.check_mode or not permit.check_mode)]
 
 
 def require_environment(run: Run, environment: str) -> Permit:

@@ -40,6 +40,8 @@ class Run:
     host: str = ""
     #: Variables that ``-e`` set: those of :data:`COMMAND_LINE_ONLY` with their values, others with an empty one.
     said: tuple[tuple[str, str], ...] = ()
+    #: Whether the module only shows what it would do.
+    check_mode: bool = False
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Run:
@@ -65,6 +67,8 @@ class Permit:
     #: The cluster and the database that proved themselves; empty where the playbook needs none.
     system_identifier: str = ""
     database: str = ""
+    #: Preflight ran in check mode, took no lease, and permits nothing but a look.
+    check_mode: bool = False
 
 
 def command_line(extra: Mapping[str, object]) -> dict[str, str]:
