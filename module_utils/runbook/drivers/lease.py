@@ -229,12 +229,12 @@ def _bounded(session: Session) -> Iterator[None]:
             f"{session.target}: another session keeps runbook.lease locked; look for it in pg_stat_activity, "
             "and start again."
         ) from None
-    except psycopg2.OperationalError as error:
+    except psycopg2.OperationalError:
         if not session.connection.closed:
             raise
         raise RunbookError(
-            f"{session.target}: the connection was lost while the lease was taken or given back "
-            f"({type(error).__name__}); the lease ends by itself, start again when the server answers."
+            f"{session.target}: the connection was lost while the lease was taken or given back; the lease ends by "
+            "itself, start again when the server answers."
         ) from None
 
 
