@@ -321,7 +321,8 @@ def module_process(
         is_there = bool(run.directory) and Path(str(run.directory)).is_dir()
         wants_lease = name in UNDER_LEASE and not options.get("_ansible_check_mode")
         if is_there:
-            permit(run, options, take_lease=wants_lease)
+            # Who only looks needs no permit, and counts the statements of others.
+            permit(run, {} if name.endswith("_info") else options, take_lease=wants_lease)
         environ = as_environ(run) | environ
     code = (
         "import sys, json, runpy; import ansible.module_utils as m; m.__path__.append(sys.argv[1]);"
