@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
+from ansible.module_utils.runbook.drivers import environment_mark
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.environment_mark import QUERY, SETTING
+from ansible.module_utils.runbook.rules.environment_mark import SETTING
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.managed import PLATFORM_OWNERS
 from ansible.module_utils.runbook.rules.roles import MAINTAIN, READ, Admin, Default, Grant, Membership, Owner, User
@@ -211,7 +212,7 @@ def offers_extension(session: Session, name: str) -> bool:
 
 def settings(session: Session) -> list[str]:
     """Where the database says to which environment it belongs, as ``name=value``."""
-    return [row["setting"] for row in session.query(QUERY)]
+    return environment_mark.settings(session, session.target.database)
 
 
 def mark_statement(session: Session, environment: str) -> sql.Composed:

@@ -20,13 +20,6 @@ if TYPE_CHECKING:
 
 #: The setting's name.
 SETTING = "runbook.environment"
-#: The settings of the connected database that hold for every role, as ``name=value``, and last the schema's comment.
-QUERY = (
-    "SELECT unnest(setconfig) AS setting FROM pg_db_role_setting WHERE setrole = 0"
-    " AND setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    " UNION ALL SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace"
-    " WHERE nspname = 'runbook' AND obj_description(oid, 'pg_namespace') IS NOT NULL"
-)
 #: The playbooks that set the mark, and so meet databases without one.
 MARKING_PLAYBOOKS = frozenset({"db_roles.yml"})
 
