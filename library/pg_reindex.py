@@ -216,7 +216,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import bloat as bloat_rule
 from ansible.module_utils.runbook.rules import reindex as rule
-from ansible.module_utils.runbook.rules.vacuum import some
+from ansible.module_utils.runbook.rules.words import some
 
 #: Longest look into the catalogs, and longest wait of such a look for a lock.
 STATEMENT_TIMEOUT_MS = 120_000

@@ -147,7 +147,7 @@ from ansible.module_utils.runbook.rules import environment_mark
 from ansible.module_utils.runbook.rules import roles as rules
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
 from ansible.module_utils.runbook.rules.text import as_lines
-from ansible.module_utils.runbook.rules.vacuum import some
+from ansible.module_utils.runbook.rules.words import some
 
 LOCK_TIMEOUT_MS = 10_000
 STATEMENT_TIMEOUT_MS = 30_000

@@ -206,6 +206,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import vacuum as rule
 from ansible.module_utils.runbook.rules.identifiers import parse_qualified
+from ansible.module_utils.runbook.rules.words import some
 
 #: Longest single look into the catalogs.
 STATEMENT_TIMEOUT_MS = 120_000
@@ -289,7 +290,7 @@ def _pass(context: Context, session: postgres.Session, wanted: list[Any]) -> dic
     in_need = [report.work.table for report in reports if report.in_vain]
     if in_need:
         context.warn(
-            f"{session.target} may not vacuum {rule.some([str(table.name) for table in in_need])}, though there is "
+            f"{session.target} may not vacuum {some([str(table.name) for table in in_need])}, though there is "
             f"need; {rights.to_maintain(session, [table.oid for table in in_need])}."
         )
     if result["status"] != "ok":

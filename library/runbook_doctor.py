@@ -196,6 +196,7 @@ from ansible.module_utils.runbook.rules import doctor as rules
 from ansible.module_utils.runbook.rules import supabase as supabase_rules
 from ansible.module_utils.runbook.rules.backup_check import BREACH, OK, UNKNOWN, Check, as_results, overall
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
+from ansible.module_utils.runbook.rules.words import some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -423,7 +424,7 @@ class Doctor:
         """Lease, vacuum, archive and heartbeat."""
         lacks, tables = driver.may_maintain(session)
         if tables:
-            lacks.append(f"VACUUM of {rules.some(tables)}")
+            lacks.append(f"VACUUM of {some(tables)}")
         named = self.part("archives")
         if named.get("source") and named.get("archive"):
             pair = [parse_qualified(named[key], option=f"db_maintenance_audit_{key}") for key in ("source", "archive")]
@@ -439,9 +440,9 @@ class Doctor:
         """Lease, and every row of every table."""
         lacks, unread, hidden = driver.may_back_up(session)
         if unread:
-            lacks.append(f"SELECT on {rules.some(unread)}")
+            lacks.append(f"SELECT on {some(unread)}")
         if hidden:
-            lacks.append(f"BYPASSRLS for {rules.some(hidden)}")
+            lacks.append(f"BYPASSRLS for {some(hidden)}")
         return lacks, "Run playbooks/db_roles.yml, and log in as a member of runbook_backup."
 
     def review(self, session: postgres.Session, _playbooks: list[str]) -> tuple[list[str], str]:
@@ -520,7 +521,7 @@ def core(context: Context) -> dict[str, Any]:
     bad = [check for check in checks if check.status != OK]
     facts = {"changed": False, "status": overall(checks), "checks": as_results(checks)}
     if bad:
-        names = rules.some(check.name for check in bad)
+        names = some(check.name for check in bad)
         raise RunbookError(f"{len(bad)} of {len(checks)} checks are not ok: {names}; the table has all.", **facts)
     return facts | {"msg": f"All {len(checks)} checks are ok."}
 

@@ -568,6 +568,15 @@ def check_runbook_map(root: Path) -> Iterator[str]:
             yield f"docs/runbook.md: does not mention playbooks/{playbook.name}."
 
 
+def check_test_names(root: Path) -> Iterator[str]:
+    """No two test files share a name: pytest imports them by name alone, and runs only one of the two."""
+    seen: dict[str, Path] = {}
+    for path in sorted((root / "tests").rglob("test_*.py")):
+        if path.name in seen:
+            yield f"{_where(root, path, 1)}: {seen[path.name].relative_to(root)} has the same name."
+        seen.setdefault(path.name, path)
+
+
 CHECKS = (
     check_rules_are_pure,
     check_drivers_do_not_decide,
@@ -581,5 +590,6 @@ CHECKS = (
     check_role_names,
     check_text,
     check_silenced,
+    check_test_names,
     check_runbook_map,
 )

@@ -118,6 +118,7 @@ BAD: list[tuple[str, str, dict[str, str]]] = [
     ("check_silenced", "why", {"a.py": "x = 1  # noqa: S101\n"}),
     ("check_silenced", "why", {"a.py": "x = 1  # type: ignore[misc]\n"}),
     ("check_silenced", "without a comment", {"a.yml": "a: b  # noqa: yaml\n"}),
+    ("check_test_names", "same name", {"tests/unit/test_a.py": "", "tests/faults/test_a.py": ""}),
     ("check_runbook_map", "missing", {}),
     ("check_runbook_map", "Log Archival", {"docs/runbook.md": "### Log Archival\n| 1 | a | human | - | - | look |\n"}),
     ("check_runbook_map", "gone.yml", {"docs/runbook.md": f"## X\n| 1 | a {BUILT}\n"}),

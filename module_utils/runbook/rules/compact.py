@@ -25,8 +25,7 @@ from ansible.module_utils.runbook.rules.reindex import (
     UNPROVEN_SHARE,
 )
 from ansible.module_utils.runbook.rules.text import as_lines
-from ansible.module_utils.runbook.rules.vacuum import some
-from ansible.module_utils.runbook.rules.words import size
+from ansible.module_utils.runbook.rules.words import size, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.rules.backup_check import BREACH, OK, UNKNOWN, Check
+from ansible.module_utils.runbook.rules.words import some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -34,18 +35,6 @@ _EXAMPLE = re.compile(
     r"\bexample\.(?:com|org|net)\b|<[a-z][a-z -]*>|^(?:xxx+|todo|tbd|fixme|change[ _-]?me|your[ _-].*)$", re.IGNORECASE
 )
 #: Names that a sentence tells; the rest are counted.
-_TOLD = 5
-
-
-def some(names: Iterable[str]) -> str:
-    """The first few names, and how many more.
-
-    >>> some(["a", "b"]), some("abcdefg")
-    ('a, b', 'a, b, c, d, e and 2 more')
-    """
-    found = list(names)
-    more = f" and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
-    return ", ".join(found[:_TOLD]) + more
 
 
 def wanted(scheduled_jobs: Mapping[str, str]) -> frozenset[str]:

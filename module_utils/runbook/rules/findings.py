@@ -17,7 +17,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ansible.module_utils.runbook.rules.vacuum import some
+from ansible.module_utils.runbook.rules.words import some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

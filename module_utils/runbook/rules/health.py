@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.rules.findings import Finding, Unknown, finding_id
-from ansible.module_utils.runbook.rules.vacuum import some
-from ansible.module_utils.runbook.rules.words import size
+from ansible.module_utils.runbook.rules.words import size, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 from ansible.module_utils.runbook.rules.findings import Finding, Unknown, finding_id
 from ansible.module_utils.runbook.rules.identifiers import MAX_IDENTIFIER_BYTES, QualifiedName
 from ansible.module_utils.runbook.rules.managed import PLATFORM_OWNERS
-from ansible.module_utils.runbook.rules.vacuum import some
-from ansible.module_utils.runbook.rules.words import count, size
+from ansible.module_utils.runbook.rules.words import count, size, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

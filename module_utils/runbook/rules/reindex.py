@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.rules.managed import PLATFORM_OWNERS
 from ansible.module_utils.runbook.rules.text import as_lines
-from ansible.module_utils.runbook.rules.vacuum import some
-from ansible.module_utils.runbook.rules.words import size
+from ansible.module_utils.runbook.rules.words import size, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.text import as_lines
-from ansible.module_utils.runbook.rules.words import count, size
+from ansible.module_utils.runbook.rules.words import count, size, some
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -576,9 +576,3 @@ def _counts(reports: Sequence[Report]) -> tuple[int, int]:
 def _reason(report: Report) -> str:
     name = str(report.work.table.name)
     return f"{name} ({report.error})" if report.error else name
-
-
-def some(names: Sequence[str], most: int = 5) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

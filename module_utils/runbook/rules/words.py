@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -29,3 +34,16 @@ def count(number: float, noun: str, plural: str = "") -> str:
     ('1 row', '0 rows', '1,200 indexes')
     """
     return f"{number:,.0f} {noun if number == 1 else plural or noun + 's'}"
+
+
+def some(names: Iterable[str], most: int = 5) -> str:
+    """The first names, and how many more there are; those of PostgreSQL's own schemas come last.
+
+    >>> some(["a", "b"]), some("abcdefg")
+    ('a, b', 'a, b, c, d, e and 2 more')
+    >>> some(["pg_catalog.pg_class", "public.notes"], most=1)
+    'public.notes and 1 more'
+    """
+    found = sorted(names, key=lambda name: name.startswith(("pg_catalog.", "pg_toast.")))
+    more = f" and {len(found) - most:,} more" if len(found) > most else ""
+    return ", ".join(found[:most]) + more
