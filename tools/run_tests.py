@@ -21,6 +21,8 @@ from tools.system_packages import missing_packages
 
 ROOT = Path(__file__).resolve().parent.parent
 JUNIT = ROOT / ".cache" / "pytest.xml"
+#: Most tests wait for a server: a file to each core, up to four, each with servers of its own.
+SPREAD = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
 LINT = {
     "ruff": ["ruff", "check", "."],
     "ruff format": ["ruff", "format", "--check", "."],
@@ -73,9 +75,7 @@ def pytest(report: Report) -> None:
     report.not_run += missing_packages()
     JUNIT.parent.mkdir(parents=True, exist_ok=True)
     JUNIT.unlink(missing_ok=True)
-    # Most tests wait for a server: a file to each core, up to four, each with servers of its own.
-    spread = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
-    report.step("pytest", [sys.executable, "-m", "pytest", "tests", *spread, f"--junitxml={JUNIT}"])
+    report.step("pytest", [sys.executable, "-m", "pytest", "tests", *SPREAD, f"--junitxml={JUNIT}"])
     report.not_run += skipped(JUNIT)
 
 
