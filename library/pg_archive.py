@@ -25,8 +25,9 @@ description:
     taken back in the same transaction. Where this role may not make it so, the task fails and says what the source's
     owner has to run once.
   - An archive that is more open than its source is a breach, and nothing is moved into it - rights of more people or
-    to do more (C(PUBLIC), columns and partitions included), row security that is off or not forced, policies that show
-    other rows, an owner from whom the source hides rows. The sentence says who may do what, and the SQL that ends it.
+    to do more (C(PUBLIC), columns, partitions and grant options included), row security that is off or not forced,
+    policies that show other rows, an owner from whom the source hides rows. The sentence says who may do what, and the
+    SQL that ends it.
   - A row that the archive already holds, with the same key and the same content, is deleted from the source and not
     doubled. A row whose key the archive holds with other content stays, and the task fails with the number of them.
 options:
@@ -111,7 +112,8 @@ notes:
     source lets rows that others hold be left out one by one instead of batch by batch. To make the archive, CREATE on
     its schema and membership in the source's owner; to move whole partitions, ownership of both tables. Where
     row-level security is on, a policy that opens every row, or BYPASSRLS.
-  - Refuses a source that foreign keys point at, an archive with other columns, and both in what a managed platform
+  - Refuses a source that foreign keys point at, an archive with other columns, an archive whose own foreign keys change
+    its rows (C(ON DELETE), C(ON UPDATE)), both where a subscription fills them, and both in what a managed platform
     keeps for itself (Supabase's C(auth), C(storage) and others).
 author:
   - Mental Scribe operations

@@ -713,6 +713,11 @@ def test_what_is_tied_to_the_archive_is_refused(table):
         KEPT.replace("id bigint PRIMARY KEY", "id bigint PRIMARY KEY REFERENCES public.users ON DELETE CASCADE"),
     )
     refused(archive(table), "to public.users ON DELETE CASCADE", "drop them")
+    table.run(
+        "ALTER TABLE public.audit_log_archive DROP CONSTRAINT audit_log_archive_id_fkey,"
+        " ADD FOREIGN KEY (id) REFERENCES public.users ON UPDATE CASCADE"
+    )
+    refused(archive(table), "ON UPDATE CASCADE", "drop them")
     table.run("DROP TABLE public.audit_log_archive", KEPT, "CREATE TABLE public.child () INHERITS (audit_log_archive)")
     refused(archive(table), "inherit from public.audit_log_archive", "child")
     table.run(
@@ -735,6 +740,21 @@ def test_what_is_tied_to_the_archive_is_refused(table):
     )
     refused(archive(table), "unlogged")
     assert counts(table) == (3500, 0)
+
+
+def test_what_a_subscription_fills_is_refused(table):
+    """Its publisher would change, delete or send again what was moved."""
+    table.run(KEPT, "CREATE SUBSCRIPTION sub CONNECTION '' PUBLICATION p WITH (connect = false, slot_name = NONE)")
+    try:
+        for filled in (SOURCE, ARCHIVE):
+            table.run(
+                "SET allow_system_table_mods = on", "DELETE FROM pg_subscription_rel",
+                f"INSERT INTO pg_subscription_rel SELECT oid, '{filled}'::regclass, 'r' FROM pg_subscription",
+            )  # fmt: skip
+            refused(archive(table), f"{filled} or its tree is filled by a subscription (sub)")
+    finally:
+        table.run("DROP SUBSCRIPTION sub")
+    assert done(archive(table))["moved_rows"] == 3000
 
 
 # --- publications -----------------------------------------------------------------------------------------------------
@@ -848,9 +868,15 @@ def seen(database, user: str, column: str = "id", table: str = ARCHIVE) -> list[
 
 def test_a_made_archive_is_no_more_open_than_its_source(table, people):
     app, anon, robot = people
+    # A grant option stays with the source, and what was given on by it is given once.
+    table.run(
+        f"GRANT SELECT ON public.audit_log TO {anon} WITH GRANT OPTION; SET ROLE {anon}",
+        f"GRANT SELECT (id) ON public.audit_log TO {robot}",
+    )
     planned = done(archive(table, check=True))
     result = done(archive(table))
     assert result["executed_queries"] == planned["executed_queries"]
+    assert not table.one(f"SELECT has_table_privilege('{anon}', '{ARCHIVE}', 'SELECT WITH GRANT OPTION')")
     assert len(seen(table, app)) == 3000
     assert seen(table, anon) == []
     table.run(f"INSERT INTO public.members VALUES ('{anon}', 'a7'), ('{anon}', 'a8')")
@@ -878,13 +904,16 @@ def test_force_is_copied_and_whole_partitions_stay_closed(database):
 
 
 def test_an_archive_that_is_more_open_than_its_source_is_refused(table, people):
-    robot = people[2]
+    _, anon, robot = people
     done(archive(table))
     table.run(rows(10, days=95))
     opened = {
         f"GRANT SELECT, UPDATE ON {ARCHIVE} TO PUBLIC": ("everybody may SELECT, UPDATE", "REVOKE SELECT, UPDATE ON"),
         f"GRANT SELECT ON {ARCHIVE} TO {robot}": (f"{robot} may SELECT",),
         f"GRANT SELECT (action) ON {ARCHIVE} TO {robot}": (f"{robot} may SELECT (action)",),
+        f"GRANT SELECT ON {ARCHIVE} TO {anon} WITH GRANT OPTION": (f"{anon} may grant SELECT to others",),
+        f"GRANT SELECT ON {ARCHIVE} TO {anon} WITH GRANT OPTION;"
+        f" SET ROLE {anon}; GRANT SELECT ON {ARCHIVE} TO {robot}": (f"{robot} may SELECT, granted by {anon}",),
         f"ALTER TABLE {ARCHIVE} DISABLE ROW LEVEL SECURITY": ("row security is off", "ENABLE ROW LEVEL SECURITY"),
         f"CREATE POLICY wide ON {ARCHIVE} USING (true)": ("policy wide", "DROP POLICY"),
         f"DROP POLICY no_7 ON {ARCHIVE}": ("policy no_7", "CREATE POLICY"),
@@ -1165,6 +1194,8 @@ def test_a_partition_leaves_behind_what_is_its_own(database):
         f"CREATE ROLE {other}",
         f"GRANT SELECT, UPDATE ON public.audit_log_p1 TO {other}",
         f"GRANT INSERT (action) ON public.audit_log_p2 TO {other}",
+        f"GRANT DELETE ON public.audit_log TO {other}",
+        f"GRANT DELETE ON public.audit_log_p2 TO {other} WITH GRANT OPTION",
         "ALTER TABLE public.audit_log ENABLE ROW LEVEL SECURITY",
     )
     planned = done(archive(database, check=True, diff=True))
@@ -1203,9 +1234,18 @@ def test_partitions_that_cannot_leave_behind_what_is_theirs_are_refused(database
         *(f"ALTER TABLE public.audit_log_p{n} OWNER TO {owner}" for n in range(6)),
     )
     refused(archive(database, login_user=owner), "public.audit_log_p1 is published by itself (told)")
-    database.run("DROP PUBLICATION told")
+    between = f"between_{database.name}"
+    leaf = "public.audit_log_p1"
+    database.run(
+        "DROP PUBLICATION told",
+        f"CREATE ROLE {between}",
+        f"GRANT SELECT ON {leaf} TO {between} WITH GRANT OPTION; SET ROLE {between}; GRANT SELECT ON {leaf} TO PUBLIC",
+    )
+    refused(archive(database, login_user=owner), f"everybody may SELECT, granted by {between}", "REVOKE it first")
+    database.run(f"SET ROLE {between}", f"REVOKE SELECT ON {leaf} FROM PUBLIC")
     assert len(done(archive(database, login_user=owner))["detached_partitions"]) == 3
-    database.run(f"DROP OWNED BY {owner}", f"DROP ROLE {owner}")
+    assert not database.one(f"SELECT has_table_privilege('{between}', '{leaf}', 'SELECT')")
+    database.run(f"DROP OWNED BY {owner}", f"DROP ROLE {owner}, {between}")
 
 
 def test_attach_reads_and_builds_nothing_under_the_lock(database):

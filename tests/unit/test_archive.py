@@ -76,6 +76,7 @@ def test_nothing_speaks_against_good_tables():
             {"referrers": (rules.ForeignKey("fk", "public.notes", "CASCADE"),)},
             "fk of public.notes ON DELETE CASCADE",
         ),
+        ({"subscriptions": ("sub",)}, "filled by a subscription (sub)"),
     ],
 )
 def test_source_is_refused(change, word):
@@ -90,6 +91,11 @@ def test_source_is_refused(change, word):
         ({"children": ("a", "b")}, "(a, b)"),
         ({"foreign_partitions": ("public.far",)}, "public.far"),
         ({"vanishing": (rules.ForeignKey("fk", "public.users", "CASCADE"),)}, "fk to public.users ON DELETE CASCADE"),
+        (
+            {"vanishing": (rules.ForeignKey("fk", "public.users", "NO ACTION", "CASCADE"),)},
+            "fk to public.users ON DELETE NO ACTION ON UPDATE CASCADE",
+        ),
+        ({"subscriptions": ("sub",)}, "filled by a subscription (sub)"),
         ({"publications": (rules.Publication("out", inserts=True, deletes=False),)}, "out would publish"),
         ({"persistence": "u"}, "SET LOGGED"),
         ({"rules": ("hush",)}, "(hush)"),

@@ -98,6 +98,12 @@ def test_ways_of_rights_and_owners():
     assert [way.kind for way in rules.openings(forced)] == ["forced"]
 
 
+def test_a_right_to_grant_and_who_granted_it_are_said():
+    right = rules.Right(ARCHIVE, "anon", ("SELECT",), option=True)
+    assert str(right) == "anon may grant SELECT to others"
+    assert str(replace(right, option=False, by="robot")) == "anon may SELECT, granted by robot"
+
+
 def test_an_owner_who_cannot_read_its_history_is_told():
     assert rules.unreadable(ALIKE) is None
     said = rules.unreadable(replace(ALIKE, readable=False, archive_access=replace(HERE, owner="robot"))) or ""

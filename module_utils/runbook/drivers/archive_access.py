@@ -113,6 +113,22 @@ def _privileges(right: Right) -> sql.Composed:
     return sql.SQL(", ").join(sql.SQL(privilege) + column for privilege in right.privileges)
 
 
+def _revocation(right: Right) -> list[sql.Composable]:
+    """Statements that take a right away, and what its holder gave on to others.
+
+    REVOKE by the owner leaves what somebody else granted: that one has to take it back.
+    """
+    revoke = sql.SQL("REVOKE {}{} ON {} FROM {} CASCADE").format(
+        sql.SQL("GRANT OPTION FOR " if right.option else ""),
+        _privileges(right),
+        identifier(right.table),
+        _roles([right.grantee]),
+    )
+    if not right.by:
+        return [revoke]
+    return [sql.SQL("SET ROLE {}").format(sql.Identifier(right.by)), revoke, sql.SQL("RESET ROLE")]
+
+
 def _policy_creation(table: QualifiedName, policy: Policy) -> sql.Composed:
     # The conditions are the server's own text of them.
     using = sql.SQL("") if policy.using is None else sql.SQL(" USING (") + sql.SQL(policy.using) + sql.SQL(")")
@@ -149,15 +165,23 @@ def _given_by_default(session: Session, schema: str) -> list[str]:
 # Comparing
 
 
-#: All rights on tables, one a row; those on columns too. The owner's own are left out.
+#: All rights on tables, one a row; those on columns too. The owner's own are left out. A grant option is a row of its
+#: own; ``by`` is who granted it, where that is not the owner.
 _RIGHTS = """
-    SELECT c.oid, n.nspname, c.relname, x.grantee, x.privilege_type AS privilege, '' AS column
-      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     CROSS JOIN LATERAL aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) AS x WHERE x.grantee <> c.relowner
-    UNION ALL
-    SELECT c.oid, n.nspname, c.relname, x.grantee, x.privilege_type, a.attname::text
-      FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-     CROSS JOIN LATERAL aclexplode(a.attacl) AS x WHERE NOT a.attisdropped AND x.grantee <> c.relowner
+    SELECT g.oid, n.nspname, g.relname, coalesce(r.rolname, 'PUBLIC') AS grantee, coalesce(r.rolname, 'public') AS who,
+           x.privilege_type AS privilege, g.column, option <> '' AS option, option AS suffix,
+           CASE WHEN x.grantor <> g.relowner THEN pg_get_userbyid(x.grantor)::text ELSE '' END AS by
+      FROM (SELECT oid, relname, relnamespace, relowner, '' AS column,
+                   coalesce(relacl, acldefault('r', relowner)) AS acl FROM pg_class
+             UNION ALL
+            SELECT c.oid, c.relname, c.relnamespace, c.relowner, a.attname::text, a.attacl
+              FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+             WHERE NOT a.attisdropped AND a.attacl IS NOT NULL) AS g
+      JOIN pg_namespace n ON n.oid = g.relnamespace
+     CROSS JOIN LATERAL aclexplode(g.acl) AS x
+      JOIN unnest(ARRAY['', ' WITH GRANT OPTION']) AS option ON option = '' OR x.is_grantable
+      LEFT JOIN pg_roles r ON r.oid = x.grantee
+     WHERE x.grantee <> g.relowner
 """
 
 
@@ -179,9 +203,10 @@ def read_access(session: Session, name: QualifiedName) -> Access:
         {"oid": row["oid"], "public": PUBLIC},
     )
     readers = session.query(
-        f"SELECT coalesce(r.rolname, %(public)s) AS grantee, x.column FROM ({_RIGHTS}) AS x"  # noqa: S608 - a constant
-        " LEFT JOIN pg_roles r ON r.oid = x.grantee WHERE x.oid = %(oid)s AND x.privilege = 'SELECT' ORDER BY 1, 2",
-        {"oid": row["oid"], "public": PUBLIC},
+        # Not the grant option: an archive is passed on by its owner alone.
+        f"SELECT DISTINCT x.grantee, x.column FROM ({_RIGHTS}) AS x"  # noqa: S608 - a constant
+        " WHERE x.oid = %(oid)s AND x.privilege = 'SELECT' AND NOT x.option ORDER BY 1, 2",
+        {"oid": row["oid"]},
     )
     return Access(
         owner=row["owner"],
@@ -207,7 +232,6 @@ def compare(session: Session, source: QualifiedName, archive: QualifiedName) -> 
     values = {
         "source": _oid(session, source),
         "archive": _oid(session, archive),
-        "public": PUBLIC,
         "privileges": list(PRIVILEGES),
     }
     below = """
@@ -215,20 +239,23 @@ def compare(session: Session, source: QualifiedName, archive: QualifiedName) -> 
             SELECT %(archive)s::oid UNION SELECT h.inhrelid FROM pg_inherits h JOIN below ON h.inhparent = below.oid)
     """
     # Rows are put in by those who take them out of the source: they may INSERT here, and DELETE there.
+    allowed = """
+        CASE WHEN x.privilege = 'INSERT' AND has_table_privilege(x.who, %(source)s::oid, 'DELETE' || {option}) THEN true
+             WHEN x.column = '' THEN has_table_privilege(x.who, %(source)s::oid, x.privilege || {option})
+             WHEN EXISTS (SELECT FROM pg_attribute WHERE attrelid = %(source)s AND attname = x.column)
+                 THEN has_column_privilege(x.who, %(source)s::oid, x.column, x.privilege || {option})
+             ELSE has_any_column_privilege(x.who, %(source)s::oid, x.privilege || {option}) END
+    """
+    # A grant option goes with its right: where that is too much already, it is not named again.
     wider = session.query(
         f"""
         {below}
-        SELECT x.nspname, x.relname, coalesce(r.rolname, %(public)s) AS grantee, x.column,
+        SELECT x.nspname, x.relname, x.grantee, x.column, x.option, x.by,
                array_agg(x.privilege ORDER BY array_position(%(privileges)s, x.privilege)) AS privileges
-          FROM ({_RIGHTS}) AS x JOIN below ON below.oid = x.oid LEFT JOIN pg_roles r ON r.oid = x.grantee
-         CROSS JOIN LATERAL (SELECT coalesce(r.rolname, 'public') AS name) AS who
-         WHERE x.privilege = ANY(%(privileges)s) AND NOT CASE
-             WHEN x.privilege = 'INSERT' AND has_table_privilege(who.name, %(source)s::oid, 'DELETE') THEN true
-             WHEN x.column = '' THEN has_table_privilege(who.name, %(source)s::oid, x.privilege)
-             WHEN EXISTS (SELECT FROM pg_attribute WHERE attrelid = %(source)s AND attname = x.column)
-                 THEN has_column_privilege(who.name, %(source)s::oid, x.column, x.privilege)
-             ELSE has_any_column_privilege(who.name, %(source)s::oid, x.privilege) END
-         GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+          FROM ({_RIGHTS}) AS x JOIN below ON below.oid = x.oid
+         WHERE x.privilege = ANY(%(privileges)s) AND NOT {allowed.format(option="x.suffix")}
+           AND (NOT x.option OR {allowed.format(option="''")})
+         GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
         """,  # noqa: S608 - constants
         values,
     )
@@ -262,6 +289,8 @@ def compare(session: Session, source: QualifiedName, archive: QualifiedName) -> 
                 each["grantee"],
                 tuple(each["privileges"]),
                 each["column"],
+                each["option"],
+                each["by"],
             )
             for each in wider
         ),
@@ -286,9 +315,7 @@ def closing(found: Compared, ways: Sequence[Opening]) -> list[sql.Composable]:
     for way in ways:
         table = identifier(way.table)
         if way.right:
-            done.append(
-                sql.SQL("REVOKE {} ON {} FROM {}").format(_privileges(way.right), table, _roles([way.right.grantee]))
-            )
+            done += _revocation(way.right)
         elif way.kind == "policy" and way.policy:
             done.append(sql.SQL("DROP POLICY {} ON {}").format(sql.Identifier(way.policy.name), table))
         elif way.policy:
@@ -312,7 +339,7 @@ def brought(session: Session, partition: QualifiedName, beside: QualifiedName) -
 
     :param beside: the archive, or the source that it will be made like
     """
-    values = {"partition": _oid(session, partition), "beside": _oid(session, beside), "public": PUBLIC}
+    values = {"partition": _oid(session, partition), "beside": _oid(session, beside)}
     row = session.query(
         """
         SELECT pg_get_userbyid(c.relowner) AS owner, c.relpersistence <> 'p' AS unlogged,
@@ -335,12 +362,11 @@ def brought(session: Session, partition: QualifiedName, beside: QualifiedName) -
     )
     rights = session.query(
         f"""
-        SELECT coalesce(r.rolname, %(public)s) AS grantee, x.column,
-               array_agg(x.privilege ORDER BY x.privilege) AS given
-          FROM ({_RIGHTS}) AS x LEFT JOIN pg_roles r ON r.oid = x.grantee
-         WHERE x.oid = %(partition)s
-           AND NOT has_table_privilege(coalesce(r.rolname, 'public'), %(beside)s::oid, x.privilege)
-         GROUP BY 1, 2 ORDER BY 1, 2
+        SELECT x.grantee, x.column, x.option, x.by, array_agg(x.privilege ORDER BY x.privilege) AS given
+          FROM ({_RIGHTS}) AS x
+         WHERE x.oid = %(partition)s AND NOT has_table_privilege(x.who, %(beside)s::oid, x.privilege || x.suffix)
+           AND (NOT x.option OR has_table_privilege(x.who, %(beside)s::oid, x.privilege))
+         GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
         """,  # noqa: S608 - a constant
         values,
     )
@@ -352,7 +378,10 @@ def brought(session: Session, partition: QualifiedName, beside: QualifiedName) -
         policies=tuple(row["policies"]),
         publications=tuple(each["pubname"] for each in publications if each["may"]),
         stuck=tuple(each["pubname"] for each in publications if not each["may"]),
-        rights=tuple(Right(partition, each["grantee"], tuple(each["given"]), each["column"]) for each in rights),
+        rights=tuple(
+            Right(partition, each["grantee"], tuple(each["given"]), each["column"], each["option"], each["by"])
+            for each in rights
+        ),
         bare=row["bare"],
         unforced=row["unforced"],
         unlogged=row["unlogged"],
@@ -374,10 +403,7 @@ def left_behind(partition: QualifiedName, own: Brought, owner: str) -> list[sql.
     done += each("DROP RULE {0} ON {1}", own.rules)
     done += each("DROP POLICY {0} ON {1}", own.policies)
     done += each("ALTER PUBLICATION {0} DROP TABLE {1}", own.publications)
-    done += [
-        sql.SQL("REVOKE {} ON {} FROM {}").format(_privileges(right), table, _roles([right.grantee]))
-        for right in own.rights
-    ]
+    done += [statement for right in own.rights for statement in _revocation(right)]
     if own.bare:
         done.append(sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(table))
     if own.unforced:

@@ -101,6 +101,7 @@ def read_table(session: Session, name: QualifiedName, *, event: Literal["INSERT"
         rules=tuple(each["rulename"] for each in rules),
         referrers=_referrers(session, [*below, *above]),
         vanishing=_vanishing(session, below),
+        subscriptions=_subscriptions(session, [*below, *above]),
         publications=_publications(session, [*below, *above]),
         children=tuple(each["name"] for each in children if not each["relispartition"]),
         tree=frozenset(tree),
@@ -153,33 +154,45 @@ def _triggers(session: Session, oid: int, below: Sequence[int], event: str) -> t
     return tuple(Trigger(each["tgname"], each["place"], before_row=each["before_row"]) for each in rows)
 
 
-#: What a foreign key does when the row that it points at is deleted.
-ACTION = (
-    "CASE confdeltype WHEN 'a' THEN 'NO ACTION' WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE'"
-    " WHEN 'n' THEN 'SET NULL' ELSE 'SET DEFAULT' END"
+#: What a foreign key does when the row that it points at is deleted, or its key is changed.
+ACTIONS = ", ".join(
+    f"CASE conf{short}type WHEN 'a' THEN 'NO ACTION' WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE'"
+    f" WHEN 'n' THEN 'SET NULL' ELSE 'SET DEFAULT' END AS {name}"
+    for short, name in (("del", "on_delete"), ("upd", "on_update"))
 )
 
 
 def _referrers(session: Session, tables: Sequence[int]) -> tuple[ForeignKey, ...]:
     """Foreign keys that point at any of the tables."""
     rows = session.query(
-        f"SELECT conname, conrelid::regclass::text AS place, {ACTION} AS on_delete"  # noqa: S608 - a constant
+        f"SELECT conname, conrelid::regclass::text AS place, {ACTIONS}"  # noqa: S608 - a constant
         " FROM pg_constraint WHERE contype = 'f' AND confrelid = ANY(%s::oid[]) AND conparentid = 0 ORDER BY 2, 1",
         (tables,),
     )
-    return tuple(ForeignKey(each["conname"], each["place"], each["on_delete"]) for each in rows)
+    return tuple(ForeignKey(each["conname"], each["place"], each["on_delete"], each["on_update"]) for each in rows)
 
 
 def _vanishing(session: Session, tables: Sequence[int]) -> tuple[ForeignKey, ...]:
-    """Foreign keys of the tables by which their own rows are deleted or changed when others are deleted elsewhere."""
+    """Foreign keys of the tables by which their own rows are deleted or changed when others are elsewhere."""
     rows = session.query(
-        f"SELECT conname, confrelid::regclass::text AS place, {ACTION} AS on_delete"  # noqa: S608 - a constant
+        f"SELECT conname, confrelid::regclass::text AS place, {ACTIONS}"  # noqa: S608 - a constant
         " FROM pg_constraint k WHERE contype = 'f' AND conrelid = ANY(%(tables)s::oid[])"
-        " AND confdeltype IN ('c', 'n', 'd') AND NOT EXISTS (SELECT FROM pg_constraint u"
+        " AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'))"
+        " AND NOT EXISTS (SELECT FROM pg_constraint u"
         " WHERE u.oid = k.conparentid AND u.conrelid = ANY(%(tables)s::oid[])) ORDER BY 1, 2",
         {"tables": tables},
     )
-    return tuple(ForeignKey(each["conname"], each["place"], each["on_delete"]) for each in rows)
+    return tuple(ForeignKey(each["conname"], each["place"], each["on_delete"], each["on_update"]) for each in rows)
+
+
+def _subscriptions(session: Session, tables: Sequence[int]) -> tuple[str, ...]:
+    """Subscriptions that fill any of the tables."""
+    rows = session.query(
+        "SELECT DISTINCT s.subname FROM pg_subscription_rel r JOIN pg_subscription s ON s.oid = r.srsubid"
+        " WHERE r.srrelid = ANY(%s::oid[]) ORDER BY 1",
+        (tables,),
+    )
+    return tuple(each["subname"] for each in rows)
 
 
 def _publications(session: Session, tables: Sequence[int], *, schema: str = "") -> tuple[Publication, ...]:

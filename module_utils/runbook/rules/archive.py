@@ -71,6 +71,13 @@ class ForeignKey:
     name: str
     table: str
     on_delete: str
+    on_update: str = "NO ACTION"
+
+    @property
+    def actions(self) -> str:
+        """What it does, as it is declared; an update's only where it does something."""
+        update = "" if self.on_update in {"NO ACTION", "RESTRICT"} else f" ON UPDATE {self.on_update}"
+        return f"ON DELETE {self.on_delete}{update}"
 
 
 @dataclass(frozen=True)
@@ -172,8 +179,10 @@ class Table:
     rules: tuple[str, ...] = ()
     #: Foreign keys that point at it, or at a table of its tree.
     referrers: tuple[ForeignKey, ...] = ()
-    #: Foreign keys of its own that delete or change its rows when others are deleted elsewhere.
+    #: Foreign keys of its own that delete or change its rows when others are deleted or changed elsewhere.
     vanishing: tuple[ForeignKey, ...] = ()
+    #: Subscriptions that fill it, or a table of its tree.
+    subscriptions: tuple[str, ...] = ()
     publications: tuple[Publication, ...] = ()
     #: Tables that inherit from it; partitions are not meant.
     children: tuple[str, ...] = ()
@@ -324,11 +333,21 @@ def _refuse_source(source: Table, column: str) -> str | None:
             f"timestamp_column: {column!r} of {source.name} is of type {found.type}; "
             "name a column of type timestamptz, timestamp or date."
         )
+    return _refuse_source_ties(source)
+
+
+def _refuse_source_ties(source: Table) -> str | None:
     if source.referrers:
-        keys = _names([f"{key.name} of {key.table} ON DELETE {key.on_delete}" for key in source.referrers])
+        keys = _names([f"{key.name} of {key.table} {key.actions}" for key in source.referrers])
         return (
             f"source: foreign keys point at {source.name} or its tree ({keys}), so rows that are taken out of it would "
             "be missed, or take others with them; archive the referring tables first and drop those keys."
+        )
+    if source.subscriptions:
+        return (
+            f"source: {source.name} or its tree is filled by a subscription ({_names(source.subscriptions)}): its "
+            "publisher keeps the rows, changes them without the archive, and sends them again when the subscription is "
+            "refreshed; archive them at the publisher, or drop the subscription first."
         )
     return None
 
@@ -395,10 +414,15 @@ def _refuse_ties(archive: Table) -> str | None:
             "which cannot be written in one transaction with it; detach them first."
         )
     if archive.vanishing:
-        keys = _names([f"{key.name} to {key.table} ON DELETE {key.on_delete}" for key in archive.vanishing])
+        keys = _names([f"{key.name} to {key.table} {key.actions}" for key in archive.vanishing])
         return (
             f"archive: foreign keys of {archive.name} ({keys}) delete or change what is archived when the row that "
-            "they point at is deleted; drop them first."
+            "they point at is deleted or gets another key; drop them first."
+        )
+    if archive.subscriptions:
+        return (
+            f"archive: {archive.name} or its tree is filled by a subscription ({_names(archive.subscriptions)}), so "
+            "its publisher may change, delete or truncate what is archived; name a table that no subscription fills."
         )
     if archive.rules:
         return (
@@ -570,6 +594,12 @@ def refuse_brought(partitions: Iterable[Partition]) -> None:
             raise RunbookError(
                 f"source: partition {name} is published by itself ({_names(brought.stuck)}), would stay so in the "
                 "archive, and this role may not end it; ALTER PUBLICATION … DROP TABLE it first."
+            )
+        given = [str(right) for right in brought.rights if right.by] if brought else []
+        if given:
+            raise RunbookError(
+                f"source: on partition {name} {_names(given)}, which the archive does not give, and its owner may not "
+                "revoke what others granted; have them REVOKE it first."
             )
         if brought and brought.unlogged:
             raise RunbookError(

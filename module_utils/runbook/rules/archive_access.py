@@ -113,10 +113,16 @@ class Right:
     privileges: tuple[str, ...]
     #: Empty where it is the whole table.
     column: str = ""
+    #: The grant option is meant: the right to give these rights to others.
+    option: bool = False
+    #: Who gave it, where that is not the table's owner.
+    by: str = ""
 
     def __str__(self) -> str:
         column = f" ({self.column})" if self.column else ""
-        return f"{'everybody' if self.grantee == PUBLIC else self.grantee} may {', '.join(self.privileges)}{column}"
+        who = "everybody" if self.grantee == PUBLIC else self.grantee
+        may = f"{who} may {'grant ' if self.option else ''}{', '.join(self.privileges)}{column}"
+        return f"{may}{' to others' if self.option else ''}{f', granted by {self.by}' if self.by else ''}"
 
 
 @dataclass(frozen=True)
