@@ -289,7 +289,7 @@ def core(context: Context) -> dict[str, Any]:
         check["msg"] = rules.check_environment(params["environment"], params["inventory_sources"][0])
     with checks.named("approval") as check:
         asked = {key: params[key] for key in ("environment", "confirm", "job", "scheduled_jobs", "playbook")}
-        check["msg"] = rules.check_approval(**asked, said=dict(context.run.said))
+        check["msg"] = rules.check_approval(**asked, said=permits.said(context.run))
     if params["target"] == "none":
         return without_database(context, checks)
     # The maintenance window and the freeze calendar belong here; until they come, no check claims to have seen them.

@@ -30,7 +30,7 @@ from ansible.module_utils.runbook.drivers import environment_mark, lease, permit
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir  # noqa: E402
 from ansible.module_utils.runbook.drivers.s3_server import S3Server  # noqa: E402
 from ansible.module_utils.runbook.errors import RunbookError  # noqa: E402
-from ansible.module_utils.runbook.rules.run import Permit, Run  # noqa: E402
+from ansible.module_utils.runbook.rules.run import PERMITS, Permit, Run, opening  # noqa: E402
 from botocore.config import Config  # noqa: E402
 from psycopg2 import sql  # noqa: E402
 
@@ -229,11 +229,16 @@ ENVIRONMENTS = ("sandbox", "staging", "production")
 _run: list[Run] = []
 
 
-def a_run(run_id: str = "20260104T020000Z-test-000000", *, directory: Path | None = None) -> Run:
-    """A run that is under way: its folder is there, and its process, this one, lives."""
+def a_run(
+    run_id: str = "20260104T020000Z-test-000000", *, directory: Path | None = None, said: dict[str, str] | None = None
+) -> Run:
+    """A run that is under way: its folder is there, and its process, this one, lives.
+
+    :param said: what its command line said
+    """
     if directory is None:
         directory = Path(tempfile.mkdtemp(prefix="runbook-run-"))
-    (directory / "permits.jsonl").touch()
+    (directory / PERMITS).write_text(opening(run_id, said or {}))
     (directory / "journal.jsonl").touch()
     own = process.own()
     return Run(run_id, str(directory), f"{socket.gethostname()}/{os.getpid()}", str(own or ""))

@@ -17,12 +17,11 @@ that runs on the bastion inherits it:
     ``<host>/<pid>`` of the ``ansible-playbook`` process, for people.
 ``RUNBOOK_PROCESS``
     The same process, named so that no other is taken for it (``drivers/process.py``).
-``RUNBOOK_COMMAND_LINE``
-    What a person said with ``-e`` and nobody else may say: a JSON object with ``confirm`` and ``preflight_job``.
 ``RUNBOOK_PROGRESS_FILE``
     Where modules append their progress, one JSON object a line.
 
-``RUNBOOK_HOST`` comes from the play's ``environment``: a module does not know for which inventory host it works.
+``RUNBOOK_HOST`` comes from the play's ``environment``: a module does not know for which inventory host it works. No
+other one may (``rules.run.forged``).
 """
 
 from __future__ import annotations

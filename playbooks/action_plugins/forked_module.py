@@ -37,6 +37,7 @@ if str(PROJECT / "module_utils") not in ansible.module_utils.__path__:
     ansible.module_utils.__path__.append(str(PROJECT / "module_utils"))
 
 from ansible.module_utils.runbook.rules import variables
+from ansible.module_utils.runbook.rules.run import forged
 
 #: How options and results are written down: as plain JSON.
 PROFILE = "legacy"
@@ -78,13 +79,21 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
     module = MODULE
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Refuse variables that do not exist, then run the module."""
-        unknown = variables.unknown(task_vars or {}, KNOWN)
+        """Refuse what a play says in our name and variables that do not exist, then run the module."""
+        known = task_vars or {}
+        msg = forged(self._environ(), str(known.get("inventory_hostname", "")))
+        if msg is not None:
+            return _refused("environment", msg)
+        unknown = variables.unknown(known, KNOWN)
         if unknown:
-            msg = variables.refusal(unknown)
-            checks = [{"name": "variables", "status": "breach", "msg": msg}]
-            return {"failed": True, "changed": False, "status": "breach", "msg": msg, "checks": checks}
+            return _refused("variables", variables.refusal(unknown))
         return dict(super().run(tmp, task_vars))
+
+    def _environ(self) -> dict[str, str]:
+        """The ``environment`` of play, role, block and task together."""
+        environ: dict[str, Any] = {}
+        self._compute_environment_string(environ)
+        return {str(name): str(value) for name, value in environ.items()}
 
     def _execute_module(self, *args: Any, task_vars: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
         if self.module is None or args or not self._is_here(task_vars or {}) or options.get("wrap_async"):
@@ -92,12 +101,10 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
         parameters = self._task.args
         self._update_module_args(self._task.action, parameters, task_vars or {})
         encoder = get_module_encoder(PROFILE, Direction.CONTROLLER_TO_MODULE)
-        environ: dict[str, Any] = {}
-        self._compute_environment_string(environ)
         done = in_fork(
             self.module,
             json.dumps({"ANSIBLE_MODULE_ARGS": parameters}, cls=encoder).encode(),
-            {str(name): str(value) for name, value in environ.items()},
+            self._environ(),
         )
         result = self._parse_returned_data(done, PROFILE)
         # Since core 2.21 it is an object that knows how to travel to Ansible's main process.
@@ -112,6 +119,11 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
             and not self._task.async_val
             and python == sys.executable
         )
+
+
+def _refused(check: str, msg: str) -> dict[str, Any]:
+    checks = [{"name": check, "status": "breach", "msg": msg}]
+    return {"failed": True, "changed": False, "status": "breach", "msg": msg, "checks": checks}
 
 
 def in_fork(module: ModuleType, parameters: bytes, environ: dict[str, str]) -> dict[str, Any]:

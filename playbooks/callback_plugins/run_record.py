@@ -53,9 +53,9 @@ from typing import TYPE_CHECKING, Any
 import ansible.constants as settings
 import ansible.context as cli
 import ansible.module_utils
+from ansible.parsing.splitter import parse_kv
 from ansible.plugins.callback import CallbackBase
 from ansible.release import __version__ as ansible_version
-from ansible.utils.vars import load_extra_vars
 
 PROJECT = Path(__file__).resolve().parents[2]
 if str(PROJECT / "module_utils") not in ansible.module_utils.__path__:
@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from ansible.executor.stats import AggregateStats
     from ansible.executor.task_result import CallbackTaskResult
     from ansible.inventory.host import Host
+    from ansible.parsing.dataloader import DataLoader
     from ansible.playbook import Playbook
     from ansible.playbook.play import Play
     from ansible.playbook.task import Task
@@ -131,7 +132,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                 "skip_tags": list(options.get("skip_tags") or ()),
             },
             process=str(process.own() or ""),
-            said=command_line(load_extra_vars(playbook._loader)),  # noqa: SLF001 - as above
+            said=_said(playbook._loader),  # noqa: SLF001 - as above
         )
         self._take_signals()
         self._watch = Watch(
@@ -337,6 +338,18 @@ def _fields(result: CallbackTaskResult) -> Mapping[str, Any]:
     """The task as it was run, its templates filled in; core 2.21 deprecates the public name, and has no other yet."""
     fields: Mapping[str, Any] = result._task_fields  # noqa: SLF001
     return fields
+
+
+def _said(loader: DataLoader) -> dict[str, str]:
+    """What ``-e`` said. Ansible's own reading of it forgets which variable came out of which file."""
+    given: list[tuple[str | None, dict[str, Any]]] = []
+    for word in filter(None, map(str, cli.CLIARGS.get("extra_vars") or ())):
+        if word.startswith("@"):
+            given.append((os.path.realpath(word[1:]), loader.load_from_file(word[1:], cache="none")))
+        else:
+            given.append((None, loader.load(word) if word[0] in "[{" else parse_kv(word)))
+    sources = [os.path.realpath(source) for source in cli.CLIARGS.get("inventory") or () if "," not in source]
+    return command_line(given, [source if Path(source).is_dir() else str(Path(source).parent) for source in sources])
 
 
 def _width() -> int | None:

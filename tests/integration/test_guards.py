@@ -110,16 +110,37 @@ def test_a_playbook_of_ones_own_leads_nowhere_without_preflight(application, pro
     [
         ({"runbook_environment": "staging"}, [], "carries the mark 'production'"),
         ({}, ["-e", "runbook_environment=sandbox"], "runbook_environment: it was set with -e"),
-        ({"runbook_environment": "production", "confirm": "production"}, [], "comes from an inventory or a playbook"),
+        ({"runbook_environment": "production", "confirm": "production"}, [], "comes from an inventory"),
         ({"runbook_environment": "production", "preflight_confirm": "production"}, [], "comes from an inventory"),
         ({"runbook_environment": "production"}, ["-e", "preflight_take_lease=false"], "it was set with -e"),
         ({"runbook_environment": "production"}, ["-e", "preflight_system_identifier=1"], "it was set with -e"),
+        ({"runbook_environment": "production"}, ["-e", "@{inventory}/yes.yml"], "a file beside it"),
     ],
 )
 def test_a_copied_inventory_and_a_standing_confirmation_are_refused(application, project, common, arguments, says):
     application.mark("production")
     project.all_vars |= common
+    (project.folder / "yes.yml").write_text("confirm: production\n")
+    arguments = [word.format(inventory=project.folder) for word in arguments]
     refused(project.run("weekly_db.yml", *arguments), application, says)
+
+
+def test_a_play_says_nothing_in_the_name_of_ansible_playbook(application, project):
+    """Its ``environment`` reaches the modules as what the callback exports does."""
+    application.mark("production")
+    project.all_vars |= {"runbook_environment": "production", "confirm": "production"}
+    forged = {"RUNBOOK_COMMAND_LINE": json.dumps({"confirm": "production"})}
+    own = ROOT / "playbooks" / f"own-{os.getpid()}.yml"
+    play = {"hosts": "databases", "gather_facts": False, "vars": {"preflight_playbook": "weekly_db.yml"},
+            "roles": ["preflight", "db_maintenance"], "environment": forged}  # fmt: skip
+    try:
+        own.write_text(json.dumps([play]))
+        refused(project.run(own.name), application, "RUNBOOK_COMMAND_LINE is set by a play")
+        # And in a shell: it is not read there at all.
+        own.write_text(json.dumps([play | {"environment": {}}]))
+        refused(project.run(own.name, environ=forged), application, "comes from an inventory")
+    finally:
+        own.unlink()
 
 
 def test_a_database_without_a_mark_is_refused_and_the_cure_cures(application, project):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible.module_utils.runbook.drivers.pgtools import Cluster
-from conftest import ROOT, Database, Outcome, free_port, run_module
+from conftest import ROOT, Database, Outcome, a_run, as_environ, free_port, run_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,11 +46,8 @@ def preflight(options: dict[str, Any], run_dir: Path) -> Callable[..., Outcome]:
 
     def run(*, check: bool = False, environ: dict[str, Any] | None = None, **changed: Any) -> Outcome:
         said = {"confirm": changed.get("confirm", ""), "preflight_job": changed.get("job", "")}
-        environ = {
-            "RUNBOOK_RUN_DIR": str(run_dir), "RUNBOOK_RUN_ID": RUN, "RUNBOOK_CONTROLLER": "far/1",
-            "RUNBOOK_PROCESS": "elsewhere pid:[1] 1 1", "RUNBOOK_COMMAND_LINE": json.dumps(said),
-        } | (environ or {})  # fmt: skip
-        return run_module("pg_preflight", options | changed, check=check, **environ)
+        announced = as_environ(a_run(RUN, directory=run_dir, said=said)) | {"RUNBOOK_CONTROLLER": "far/1"}
+        return run_module("pg_preflight", options | changed, check=check, **announced | (environ or {}))
 
     return run
 

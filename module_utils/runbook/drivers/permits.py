@@ -1,8 +1,11 @@
-"""What this run has been permitted: the guard that stands where a module writes.
+"""What this run was told and has been permitted: the guard that stands where a module writes.
 
 ``pg_preflight`` writes a line into the run's folder for each target that passed its checks. A module that writes asks
 for that line before it does anything. So no order of tasks is needed for the protection: a playbook that was started in
 its middle, a role that was called by itself and a module on the command line all find nothing, and are refused.
+
+The file begins with what the command line of the run said: the callback writes it before any play begins, so neither
+a play nor an inventory can say it.
 
 A line counts only for the run that wrote it, and only while that run's ansible-playbook lives: neither an old folder
 nor a variable that is left in somebody's shell is a permit.
@@ -14,7 +17,7 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import process
 from ansible.module_utils.runbook.errors import RunbookError
@@ -51,8 +54,20 @@ def grant(run: Run, permit: Permit) -> None:
         ) from None
 
 
+def said(run: Run) -> dict[str, str]:
+    """What the command line of this run said (``rules.run.command_line``); empty where no run is under way."""
+    return dict(next((line["said"] for line in _lines(run)[:1] if "said" in line), {}))
+
+
 def of(run: Run) -> list[Permit]:
     """What this run has been permitted so far; nothing where no run of ours is under way."""
+    found = [Permit(**line) for line in _lines(run) if "said" not in line]
+    # What passed in check mode was told that nothing would be written.
+    return [permit for permit in found if run.check_mode or not permit.check_mode]
+
+
+def _lines(run: Run) -> list[dict[str, Any]]:
+    """The lines of this run, while its ansible-playbook lives."""
     if run.id is None or run.directory is None:
         return []
     controller = process.parse(run.process or "")
@@ -62,9 +77,8 @@ def of(run: Run) -> list[Permit]:
         lines = _path(run).read_text().splitlines()
     except OSError:
         return []
-    found = [Permit(**json.loads(line)) for line in lines if line.endswith("}")]
-    # What passed in check mode was told that nothing would be written.
-    return [permit for permit in found if permit.run_id == run.id and (run.check_mode or not permit.check_mode)]
+    found = [json.loads(line) for line in lines if line.endswith("}")]
+    return [line for line in found if line["run_id"] == run.id]
 
 
 def require_environment(run: Run, environment: str) -> Permit:

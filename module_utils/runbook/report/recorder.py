@@ -16,7 +16,7 @@ from ansible.module_utils.runbook.report import journal as journals
 from ansible.module_utils.runbook.report.places import earlier_runs, git_commit, make_directory, slug
 from ansible.module_utils.runbook.report.render import render_run
 from ansible.module_utils.runbook.rules.record import secret_values
-from ansible.module_utils.runbook.rules.run import LAST_WORDS, PERMITS
+from ansible.module_utils.runbook.rules.run import HOST, LAST_WORDS, PERMITS, opening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ _EXPORTED = (
     "RUNBOOK_RUN_DIR",
     "RUNBOOK_CONTROLLER",
     "RUNBOOK_PROCESS",
-    "RUNBOOK_COMMAND_LINE",
+    HOST,
     "RUNBOOK_PROGRESS_FILE",
     "RUNBOOK_JOURNAL_ERROR",
 )
@@ -75,7 +75,6 @@ class Recorder:
         os.environ["RUNBOOK_RUN_ID"] = run_id
         os.environ["RUNBOOK_CONTROLLER"] = controller
         os.environ["RUNBOOK_PROCESS"] = process
-        os.environ["RUNBOOK_COMMAND_LINE"] = json.dumps(said or {})
         if progress_file is not None:
             os.environ["RUNBOOK_PROGRESS_FILE"] = str(progress_file)
         try:
@@ -93,7 +92,9 @@ class Recorder:
                 **facts,
             )
             # Permits are appended, and a lock on it tells which modules are at work.
-            (self.directory / PERMITS).touch(0o600)
+            permits = self.directory / PERMITS
+            permits.touch(0o600)
+            permits.write_text(opening(run_id, said or {}))
         except OSError as error:
             self._lose_journal(error)
             return

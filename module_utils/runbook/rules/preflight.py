@@ -142,8 +142,9 @@ def check_approval(
     for name, value in zip(COMMAND_LINE_ONLY, (confirm, job), strict=True):
         if value and said.get(name) != value:
             raise RunbookError(
-                f"{name}: {value!r} comes from an inventory or a playbook, where it would approve every run; take it "
-                f"out there, and say -e {name}={value} on the command line of each run that is meant."
+                f"{name}: {value!r} comes from an inventory, a file beside it or a playbook, where it would approve "
+                f"every run; take it out there, and say -e {name}={value} on the command line of each run that is "
+                "meant."
             )
     if confirm and confirm != environment:
         raise RunbookError(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-#: In the run's folder: the targets that passed preflight. Modules hold a lock on it while they work.
+#: In the run's folder: what the command line said, and the targets that passed preflight. Modules hold a lock on it
+#: while they work.
 PERMITS = "permits.jsonl"
 #: In the run's folder: what modules said that were stopped, and whose results nobody read any more.
 LAST_WORDS = "last_words.jsonl"
@@ -25,6 +27,11 @@ NEVER_ON_COMMAND_LINE = {
     "preflight_take_lease": "the playbook",
 }
 
+#: The one variable of ours that a play's ``environment`` may set, and only to its own inventory host.
+HOST = "RUNBOOK_HOST"
+#: Variables that begin like this are the callback's to set.
+OWN = "RUNBOOK_"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -38,8 +45,6 @@ class Run:
     process: str | None = None
     #: The inventory host for which the module works; empty where the play does not say it.
     host: str = ""
-    #: Variables that ``-e`` set: those of :data:`COMMAND_LINE_ONLY` with their values, others with an empty one.
-    said: tuple[tuple[str, str], ...] = ()
     #: Whether the module only shows what it would do.
     check_mode: bool = False
 
@@ -51,8 +56,7 @@ class Run:
             directory=environ.get("RUNBOOK_RUN_DIR") or None,
             controller=environ.get("RUNBOOK_CONTROLLER") or None,
             process=environ.get("RUNBOOK_PROCESS") or None,
-            host=environ.get("RUNBOOK_HOST", ""),
-            said=tuple(sorted(json.loads(environ.get("RUNBOOK_COMMAND_LINE") or "{}").items())),
+            host=environ.get(HOST, ""),
         )
 
 
@@ -71,10 +75,49 @@ class Permit:
     check_mode: bool = False
 
 
-def command_line(extra: Mapping[str, object]) -> dict[str, str]:
+def command_line(given: Iterable[tuple[str | None, Mapping[str, object]]], folders: Iterable[str]) -> dict[str, str]:
     """Of the variables that ``-e`` set, what modules are told: every name, and the values of two.
 
-    >>> command_line({"confirm": "production", "login_password": "secret"})
+    A file that lies in the inventory's folder is a part of the inventory, whoever names it: what it approves would
+    approve every run.
+
+    :param given: for each ``-e`` in its order, the path of its file (None where it has none) and its variables
+    :param folders: the inventories' folders; all paths are absolute, without symbolic links
+
+    >>> command_line([(None, {"confirm": "production", "login_password": "secret"})], [])
     {'confirm': 'production', 'login_password': ''}
+    >>> command_line([("/srv/production/yes.yml", {"confirm": "production"})], ["/srv/production"])
+    {'confirm': ''}
     """
-    return {name: str(value) if name in COMMAND_LINE_ONLY else "" for name, value in sorted(extra.items())}
+    standing = tuple(folders)
+    said: dict[str, str] = {}
+    for path, variables in given:
+        counts = path is None or not any(PurePath(path).is_relative_to(folder) for folder in standing)
+        said |= {
+            str(name): str(value) if counts and name in COMMAND_LINE_ONLY else "" for name, value in variables.items()
+        }
+    return dict(sorted(said.items()))
+
+
+def opening(run_id: str, said: Mapping[str, str]) -> str:
+    """The first line of :data:`PERMITS`: what the command line of this run said, as :func:`command_line` gives it."""
+    return json.dumps({"run_id": run_id, "said": dict(said)}) + "\n"
+
+
+def forged(environ: Mapping[str, str], host: str) -> str | None:
+    """Why the ``environment`` of a play or a task is refused, in one sentence; None where it may stay.
+
+    :param environ: the ``environment`` of play, role, block and task together, its templates filled in
+    :param host: the inventory host of the task
+
+    >>> forged({"RUNBOOK_HOST": "db", "TZ": "UTC"}, "db")
+    """
+    for name, value in sorted(environ.items()):
+        if name == HOST and value != host:
+            return f"environment: {HOST} is {value!r}, but this task works for {host!r}; set it to inventory_hostname."
+        if name.startswith(OWN) and name != HOST:
+            return (
+                f"environment: {name} is set by a play or a task, and only ansible-playbook itself may say it of its "
+                "run; take it out there."
+            )
+    return None

@@ -1,0 +1,31 @@
+"""What a run was told, and who may say it."""
+
+from __future__ import annotations
+
+from ansible.module_utils.runbook.rules import run
+
+FOLDERS = ["/srv/inventories/production"]
+
+
+def test_a_file_beside_the_inventory_is_a_part_of_it():
+    confirm = {"confirm": "production", "runbook_environment": "sandbox"}
+    for path, value in (
+        (None, "production"),
+        ("/runner/env/extravars", "production"),
+        ("/srv/inventories/production-old/yes.yml", "production"),
+        ("/srv/inventories/production/yes.yml", ""),
+        ("/srv/inventories/production/group_vars/all/yes.yml", ""),
+    ):
+        # That a name was set is told wherever it comes from: it may be one that -e may never set.
+        assert run.command_line([(path, confirm)], FOLDERS) == {"confirm": value, "runbook_environment": ""}
+    inside, outside = ("/srv/inventories/production/yes.yml", confirm), (None, {"confirm": "staging"})
+    assert run.command_line([inside, outside], FOLDERS)["confirm"] == "staging"
+    assert run.command_line([outside, inside], FOLDERS)["confirm"] == ""
+
+
+def test_a_play_speaks_for_its_own_host_alone():
+    assert run.forged({}, "db") is None
+    assert run.forged({"RUNBOOK_HOST": "db", "PGAPPNAME": "x"}, "db") is None
+    assert "RUNBOOK_HOST is 'other', but this task works for 'db'" in str(run.forged({"RUNBOOK_HOST": "other"}, "db"))
+    for name in ("RUN_ID", "RUN_DIR", "PROCESS", "CONTROLLER", "JOURNAL_ERROR", "PROGRESS_FILE", "COMMAND_LINE"):
+        assert f"RUNBOOK_{name} is set by a play" in str(run.forged({f"RUNBOOK_{name}": ""}, "db"))
