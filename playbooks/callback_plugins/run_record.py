@@ -68,6 +68,7 @@ from ansible.module_utils.runbook.report.progress import Watch
 from ansible.module_utils.runbook.report.recorder import Recorder
 from ansible.module_utils.runbook.report.view import last_words, summary_lines
 from ansible.module_utils.runbook.rules import record as rules
+from ansible.module_utils.runbook.rules import variables
 from ansible.module_utils.runbook.rules.run import command_line
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         self._own_modules = {path.stem for path in (PROJECT / "library").glob("*.py")}
         self._recorder: Recorder | None = None
         self._watch: Watch | None = None
-        self._play = ""
+        self._play: Play | None = None
         self._told_error = False
         self._stopped_by = ""
         #: How the databases are reached whose lease this run holds, by host; in memory alone.
@@ -171,15 +172,19 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
 
         Ansible's own way with SIGTERM is to die at once.
         """
-        self._stopped_by = "Ctrl-C"
         on_interrupt = signal.getsignal(signal.SIGINT)
         if callable(on_interrupt):
+
+            def on_ctrl_c(number: int, frame: FrameType | None) -> None:
+                self._stopped_by = self._stopped_by or "Ctrl-C"
+                on_interrupt(number, frame)
 
             def on_terminate(_number: int, frame: FrameType | None) -> None:
                 self._stopped_by = "SIGTERM"
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 on_interrupt(signal.SIGINT, frame)
 
+            signal.signal(signal.SIGINT, on_ctrl_c)
             signal.signal(signal.SIGTERM, on_terminate)
 
     def _over(self) -> Recorder | None:
@@ -196,8 +201,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         if recorder is not None:
             recorder.wait_for_modules()
             self._give_leases_back(recorder)
+            why = self._stopped_by or "an error of Ansible's own, which stands above"
             try:
-                record = recorder.stop(f"The run was stopped by {self._stopped_by} before its end")
+                record = recorder.stop(f"The run was stopped by {why} before its end")
             except (OSError, RunbookError) as error:
                 self._display.error(f"The run's report could not be written in {recorder.directory}: {error}")
                 return
@@ -230,13 +236,13 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
 
     def v2_playbook_on_play_start(self, play: Play) -> None:
         """A play begins; its hosts are not known yet."""
-        self._play = str(play._uuid)  # noqa: SLF001
+        self._play = play
         hosts = play.hosts if isinstance(play.hosts, str) else ", ".join(map(str, play.hosts))
-        self._append("play_start", play=self._play, name=play.get_name().strip(), hosts=hosts, tags=_tags(play))
+        self._append("play_start", play=self._play_id(), name=play.get_name().strip(), hosts=hosts, tags=_tags(play))
 
     def v2_playbook_on_no_hosts_matched(self) -> None:
         """The play that has just begun has no host."""
-        self._append("no_hosts", play=self._play)
+        self._append("no_hosts", play=self._play_id())
 
     def v2_playbook_on_task_start(self, task: Task, is_conditional: bool) -> None:  # noqa: ARG002 - given by name
         """A task begins, on no host yet."""
@@ -244,7 +250,11 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         name = task.get_name().strip()
         if role and name.startswith(f"{role} : "):
             name = name.removeprefix(f"{role} : ")
-        self._append("task_start", task=str(task._uuid), play=self._play, name=name, role=role, module=str(task.action))  # noqa: SLF001
+        module = str(task.action)
+        self._append("task_start", task=str(task._uuid), play=self._play_id(), name=name, role=role, module=module)  # noqa: SLF001
+
+    def _play_id(self) -> str:
+        return str(self._play._uuid) if self._play is not None else ""  # noqa: SLF001
 
     def v2_playbook_on_handler_task_start(self, task: Task) -> None:
         """A handler is a task like any other."""
@@ -290,6 +300,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         failed = state in ("failed", "unreachable")
         said = result.result
         self._remember_lease(result, failed=failed)
+        msg = rules.message(said, own=own, failed=failed)
+        misspelt = self._misspelt(result.host) if failed else None
+        if misspelt and misspelt not in msg:
+            msg = f"{misspelt} Ansible said: {msg}"
         self._append(
             "result",
             own=own,
@@ -298,10 +312,23 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             state=state,
             ignored=ignored,
             changed=result.is_changed(),
-            msg=rules.message(said, own=own, failed=failed),
+            msg=msg,
             warnings=[str(warning) for warning in said.get("warnings") or ()],
             figures=rules.figures(said, own=own),
         )
+
+    def _misspelt(self, host: Host) -> str | None:
+        """Variables that do not exist, in one sentence, once something failed.
+
+        Ansible looks for what a role requires before a module of ours can refuse a misspelt name.
+        """
+        forked = _forked_module()
+        if forked is None or self._play is None:
+            return None
+        unknown = variables.unknown(
+            self._play.get_variable_manager().get_vars(play=self._play, host=host), forked.KNOWN
+        )
+        return variables.refusal(unknown) if unknown else None
 
     def _remember_lease(self, result: CallbackTaskResult, *, failed: bool) -> None:
         module, host = rules.short_name(str(result.task.action)), result.host.get_name()
@@ -357,15 +384,22 @@ def _width() -> int | None:
     return shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else None
 
 
-def _give_lease_back(login: Mapping[str, Any]) -> str:
-    """Run pg_lease once Ansible runs nothing any more; what it said."""
-    spec = importlib.util.spec_from_file_location(
-        "runbook_forked_module", PROJECT / "playbooks" / "action_plugins" / "forked_module.py"
-    )
-    if spec is None or spec.loader is None:
-        return "its lease ends by itself within 15 minutes."
+def _forked_module() -> Any:
+    """The plugin that runs our modules and knows our variables; None where this project has none."""
+    path = PROJECT / "playbooks" / "action_plugins" / "forked_module.py"
+    spec = importlib.util.spec_from_file_location("runbook_forked_module", path)
+    if spec is None or spec.loader is None or not path.exists():
+        return None
     forked = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(forked)
+    return forked
+
+
+def _give_lease_back(login: Mapping[str, Any]) -> str:
+    """Run pg_lease once Ansible runs nothing any more; what it said."""
+    forked = _forked_module()
+    if forked is None:
+        return "its lease ends by itself within 15 minutes."
     options = json.dumps({"ANSIBLE_MODULE_ARGS": dict(login)}, default=str).encode()
     try:
         said = json.loads(forked.in_fork(forked.load("pg_lease"), options, {})["stdout"])

@@ -65,7 +65,10 @@ def test_a_task_to_start_at_leads_nowhere(application, project):
 
 
 def test_tags_that_lead_to_no_work_are_red(application, project):
-    refused(project.run("weekly_db.yml", "--tags", "vacum"), application, "Nothing was done", "--tags vacum")
+    misspelt = project.run("weekly_db.yml", "--tags", "vacum")
+    refused(misspelt, application, "Nothing was done", "--tags vacum")
+    # And no line above it says otherwise.
+    assert not re.search(r"^db +ok ", misspelt.output, re.MULTILINE), misspelt.output
     ended = project.run("rollback.yml", "--skip-tags", "db")
     assert ended.code != 0
     assert "the tags that exist are db" in " ".join(ended.output.split()), ended.output

@@ -60,6 +60,14 @@ def test_of_the_command_line(project):
     refused(project.run("performance.yml", perfomance_apply="x"), "perfomance_apply", "performance_apply")
 
 
+def test_of_what_ansible_itself_misses_first(project):
+    """A role's argument spec wants it, and a template reads it, before a module of ours is asked."""
+    del project.hosts["db"]["db_login_user"]
+    refused(project.run("weekly_db.yml", db_login_usr="x"), "db_login_usr", "db_login_user")
+    project.hosts["db"] |= {"db_login_user": "x", "db_login_prot": project.hosts["db"].pop("db_login_port")}
+    refused(project.run("lease.yml"), "db_login_prot", "db_login_port")
+
+
 def test_where_no_database_is_asked_for(project):
     project.all_vars |= {"supabase_project_ref": "a" * 20, "supabase_project_name": "x", "supabase_access_token": "t"}
     refused(project.run("supabase_restore.yml", confrim="sandbox"), "confrim", "confirm")

@@ -238,6 +238,17 @@ def test_no_host_and_no_task_end_red(project):
     assert ended.record["tags"] == ["mispelt"]
 
 
+def test_an_error_of_ansibles_own_is_told_as_such(project):
+    """It ends a run without its statistics, as Ctrl-C does, and may have no message."""
+    path = project.root / project.playbook(toy())
+    path.write_text(json.dumps([*json.loads(path.read_text()), {"hosts": "{{ nowhere }}", "tasks": []}]))
+    ended = project.run("playbooks/toy.yml")
+    assert ended.code != 0
+    assert "was stopped by an error of Ansible's own" in " ".join(ended.err.split())
+    ended = project.run(project.playbook(toy(), {"ansible.builtin.include_tasks": "nowhere.yml"}))
+    assert "Could not find or access" in ended.record["errors"][0]["text"]
+
+
 def test_check_mode_is_no_run_for_the_metrics(project):
     ended = project.run(project.playbook(toy()), "--check", "--diff")
     assert ended.code == 0

@@ -127,7 +127,8 @@ def figures(result: Mapping[str, Any], *, own: bool) -> dict[str, Any]:
 
 def message(result: Mapping[str, Any], *, own: bool, failed: bool) -> str:
     """The one sentence of a result; of foreign modules only when they failed."""
-    text = result.get("msg")
+    # A file that cannot be included has a reason and no message.
+    text = result.get("msg") or result.get("reason")
     return str(_bounded(text)) if text and (own or failed) else ""
 
 
@@ -257,6 +258,8 @@ def fold(events: Sequence[Mapping[str, Any]], *, torn_lines: int = 0) -> dict[st
     )
     if reached_nobody or (record["status"] == "ok" and not _did_work(events, str(start.get("playbook")))):
         record["status"], record["verdict"] = "failed", _nothing_done(record, events)
+        for host in hosts.values():
+            host["status"] = "failed"
     return record
 
 
