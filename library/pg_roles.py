@@ -138,6 +138,7 @@ from typing import Any
 
 from ansible.module_utils.runbook.drivers import archive_access as access
 from ansible.module_utils.runbook.drivers import archive_catalog as catalog
+from ansible.module_utils.runbook.drivers import environment_mark as marks
 from ansible.module_utils.runbook.drivers import heartbeat, lease, permits, postgres
 from ansible.module_utils.runbook.drivers import roles as driver
 from ansible.module_utils.runbook.drivers.roles import Step
@@ -291,14 +292,9 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[S
     users, version = context.params["users"], session.server_version
     existing = driver.existing(session, [*rules.GROUPS, *(user["name"] for user in users)])
     check_users(context, existing)
-    found = environment_mark.parse(driver.settings(session))
+    found = environment_mark.parse(marks.settings(session, session.target.database))
     environment = context.params["environment"]
-    if found is not None and found != environment:
-        raise RunbookError(
-            f"environment: the inventory says {environment}, and {session.target} carries the mark {found}; use the "
-            "inventory of that environment, or, where the mark itself is wrong, set "
-            f"{environment_mark.SETTING} anew as a superuser."
-        )
+    environment_mark.check(found, environment=environment, database=session.target.database, playbook="db_roles.yml")
     admin, owners = driver.admin(session), driver.owners(session)
     archives, missing, making = find_archives(session, context)
     for text in rules.warnings(version, owners, admin):

@@ -45,6 +45,8 @@ notes:
   - O(login_db) is a third database, as a rule V(postgres), because a database cannot be renamed over a connection to
     itself. For the same reason it does not work where the living database is C(postgres) itself, as on Supabase.
   - Needs a superuser, or the owner of both databases with CREATEDB, who is a member of C(pg_signal_backend).
+    The owner also needs C(SET ON PARAMETER) (PostgreSQL 15 and later) for each parameter of the living database that
+    only superusers set; C(runbook.environment), its mark, is one.
   - What M(pg_restore) put into the restored database is not touched, but for the lease in C(runbook.lease), which
     belonged to the run that made the backup.
 author:

@@ -183,11 +183,11 @@ from ansible.module_utils.runbook.drivers import (
     journal,
     postgres,
     queries,
-    roles,
     s3,
     tls_probe,
 )
 from ansible.module_utils.runbook.drivers import doctor as driver
+from ansible.module_utils.runbook.drivers import environment_mark as marks
 from ansible.module_utils.runbook.drivers import supabase as supabase_driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
@@ -367,7 +367,7 @@ class Doctor:
         """Mark of the database, clock and role of the server, and the programs that talk to it."""
         with looking(found, "database mark"):
             says = environment_mark.check(
-                environment_mark.parse(roles.settings(session)),
+                environment_mark.parse(marks.settings(session, session.target.database)),
                 environment=str(self.settings.get("environment") or ""),
                 database=session.target.database,
                 playbook="doctor.yml",
@@ -455,7 +455,8 @@ class Doctor:
 
     def administer(self, session: postgres.Session, _playbooks: list[str]) -> tuple[list[str], str]:
         """Databases and roles."""
-        return driver.may_administer(session), "Name a superuser or the database's owner in db_roles_admin_user."
+        cure = "In db_roles_admin_user name a superuser, or the database's owner with CREATEDB and CREATEROLE."
+        return driver.may_administer(session), cure
 
     def proof(self, found: list[Check]) -> None:
         """The server on which backups are proven."""

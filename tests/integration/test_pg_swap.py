@@ -116,6 +116,28 @@ def test_what_belongs_to_the_name_goes_along_and_undo_brings_everything_back(pai
     assert pair.facts() == before
 
 
+@pytest.mark.usefixtures("roles")
+def test_who_may_not_set_what_the_living_one_carries_is_told_before_anything(pair: Pair):
+    """To own a database is not enough to mark it, and a copy that lost its mark belongs nowhere."""
+    pair.admin.run("ALTER ROLE swap_owner LOGIN CREATEDB")
+    for name in pair.names():
+        pair.admin.run(f'ALTER DATABASE "{name}" OWNER TO swap_owner')
+    pair.admin.run(f"ALTER DATABASE {pair.living.name} SET runbook.environment = 'production'")
+    before = pair.facts()
+    for check in (True, False):
+        refused = pair.swap(check=check, login_user="swap_owner")
+        assert "'swap_owner' may not set runbook.environment" in refused.result["msg"]
+    assert pair.facts() == before
+    if pair.admin.one("SHOW server_version_num") >= "150000":
+        pair.admin.run("GRANT SET ON PARAMETER runbook.environment TO swap_owner")
+        try:
+            swapped = pair.swap(login_user="swap_owner")
+        finally:
+            pair.admin.run("REVOKE SET ON PARAMETER runbook.environment FROM swap_owner")
+        assert not swapped.failed, swapped.result["msg"]
+        assert pair.living.one("SHOW runbook.environment") == "production"
+
+
 def test_check_mode_changes_no_name(pair: Pair):
     before = pair.names()
     planned = pair.swap(check=True)

@@ -218,6 +218,10 @@ def test_what_cannot_be_read_is_unknown_or_named(s3: S3, project: Project, datab
     owner = f"owner_of_{database.name}"
     database.run(f"CREATE ROLE {owner} LOGIN CREATEDB", f"ALTER DATABASE {database.name} OWNER TO {owner}")
     try:
+        # But it may not give the copy the mark, and that is said before there is a copy.
+        refused = run_module("pg_rollback", options | {"login_user": owner})
+        assert f"{owner!r} may not set runbook.environment" in refused.result["msg"]
+        database.run(f"ALTER DATABASE {database.name} RESET runbook.environment")
         planned = run_module("pg_rollback", options | {"login_user": owner})
     finally:
         database.run(f"ALTER DATABASE {database.name} OWNER TO {database.user}", f"DROP ROLE {owner}")

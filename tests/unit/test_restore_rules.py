@@ -296,6 +296,10 @@ def test_names_of_a_swap():
         ({"us": replace(US, is_superuser=False, may_create=False)}, "may not rename"),
         ({"living": {"is_mine": False}}, "may not rename 'app'"),
         ({"living": {"prepared": ("tx",)}}, "COMMIT PREPARED"),
+        (
+            {"living": {"settings": (swap.Setting(None, "a.b", "c"),), "forbidden": ("a.b",)}},
+            "may not set a.b, which 'app' carries .* GRANT SET ON PARAMETER a.b",
+        ),
         ({"living": {"subscriptions": 1}}, "ALTER SUBSCRIPTION"),
         ({"new": {"comment": None}}, "bears no mark"),
         ({"new": {"comment": "runbook, proven: {}"}}, "bears no mark"),

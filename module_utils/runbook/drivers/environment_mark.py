@@ -28,7 +28,7 @@ def settings(session: Session, database: str) -> list[str]:
 
 
 def statement(database: str, environment: str) -> sql.Composed:
-    """The statement that marks ``database``; its owner may run it."""
+    """The statement that marks ``database``, for whoever may run it (``rules/environment_mark.py``)."""
     return sql.SQL("ALTER DATABASE {} SET {} = {}").format(
-        sql.Identifier(database), sql.Identifier(*SETTING.split(".")), sql.Literal(environment)
+        sql.Identifier(database), sql.SQL(SETTING), sql.Literal(environment)
     )

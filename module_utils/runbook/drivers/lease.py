@@ -197,7 +197,7 @@ def _utc(moment: datetime) -> str:
 def _no_rights(session: Session, verb: str) -> RunbookError:
     return RunbookError(
         f"{session.target}: user {session.target.user!r} may not {verb} the schema runbook, which holds the lease; "
-        "run playbooks/db_roles.yml once as the database's owner."
+        "run playbooks/db_roles.yml once, as a superuser or as the database's owner with CREATEROLE."
     )
 
 

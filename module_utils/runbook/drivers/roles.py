@@ -210,16 +210,9 @@ def offers_extension(session: Session, name: str) -> bool:
     return bool(session.query("SELECT 1 FROM pg_available_extensions WHERE name = %s", (name,)))
 
 
-def settings(session: Session) -> list[str]:
-    """Where the database says to which environment it belongs, as ``name=value``."""
-    return environment_mark.settings(session, session.target.database)
-
-
 def mark_statement(session: Session, environment: str) -> sql.Composed:
     """Mark the database, as SQL: by its setting, or, where this user may not, by the schema's comment."""
-    setting = sql.SQL("ALTER DATABASE {} SET {} = {}").format(
-        sql.Identifier(session.target.database), sql.SQL(SETTING), sql.Literal(environment)
-    )
+    setting = environment_mark.statement(session.target.database, environment)
     comment = sql.SQL("COMMENT ON SCHEMA runbook IS {}").format(sql.Literal(f"{SETTING}={environment}"))
     may = "SELECT rolsuper AS may FROM pg_roles WHERE rolname = current_user"
     if session.server_version >= 150000:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 #: Seconds between two rounds of ending sessions.
 _ROUND_S = 0.05
 
+# What a role may set for its own sessions alone needs no right: all but what only superusers set, and what no running
+# server knows (a placeholder, such as the mark of the environment).
 _DATABASES = """
     SELECT d.datname AS name, d.oid::bigint AS oid, r.rolname AS owner, d.datconnlimit AS connection_limit,
       pg_has_role(d.datdba, 'USAGE') AS is_mine, shobj_description(d.oid, 'pg_database') AS comment,
@@ -33,6 +35,11 @@ _DATABASES = """
          SELECT g.rolname, unnest(c.setconfig) AS setting FROM pg_db_role_setting c
          LEFT JOIN pg_roles g ON g.oid = c.setrole WHERE c.setdatabase = d.oid) s
       ) AS settings,
+      (SELECT json_agg(DISTINCT s.name) FROM (
+         SELECT split_part(unnest(c.setconfig), '=', 1) AS name FROM pg_db_role_setting c
+         WHERE c.setdatabase = d.oid AND c.setrole = 0) s LEFT JOIN pg_settings p ON lower(p.name) = lower(s.name)
+         WHERE coalesce(p.context, 'superuser') IN ('superuser', 'superuser-backend') AND NOT {may_set}
+      ) AS forbidden,
       (SELECT json_agg(p.gid) FROM pg_prepared_xacts p WHERE p.database = d.datname) AS prepared,
       (SELECT count(*) FROM pg_subscription s WHERE s.subdbid = d.oid AND s.subenabled) AS subscriptions,
       (SELECT json_agg(s.slot_name) FROM pg_replication_slots s WHERE s.datoid = d.oid) AS slots
@@ -42,8 +49,11 @@ _DATABASES = """
 
 def databases(session: Session) -> dict[str, Database]:
     """Every database of the server, by name."""
+    may_set = "(SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
+    if session.server_version >= 150000:
+        may_set = "has_parameter_privilege(s.name, 'SET')"
     found = {}
-    for row in session.query(_DATABASES):
+    for row in session.query(_DATABASES.replace("{may_set}", may_set)):
         settings = []
         for role, setting in row["settings"] or []:
             name, _, value = setting.partition("=")
@@ -53,6 +63,7 @@ def databases(session: Session) -> dict[str, Database]:
             | {
                 "grants": tuple(Grant(*each) for each in row["grants"] or []),
                 "settings": tuple(settings),
+                "forbidden": tuple(row["forbidden"] or []),
                 "prepared": tuple(row["prepared"] or []),
                 "slots": tuple(row["slots"] or []),
             }

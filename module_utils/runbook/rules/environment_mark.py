@@ -5,8 +5,9 @@ the database carries a mark too, as a bucket carries its tag. It is a setting of
 SET runbook.environment``: everybody may read it in ``pg_db_role_setting``, a dump does not carry it into another
 environment, and no setting of a role or a session hides it.
 
-Only a superuser may set it (from PostgreSQL 15 on also who was granted SET ON PARAMETER). Where there is none, as on a
-managed platform, the comment of the schema ``runbook`` says it in the same words. Of the two the setting counts.
+Only a superuser may set it, or, from PostgreSQL 15 on, the database's owner who was granted SET ON PARAMETER: to own
+the database is not enough, with CREATEROLE neither (seen on 14 to 18). Where there is no superuser, as on a managed
+platform, the comment of the schema ``runbook`` says it in the same words. Of the two the setting counts.
 """
 
 from __future__ import annotations
@@ -50,14 +51,14 @@ def check(found: str | None, *, environment: str, database: str, playbook: str) 
     if found is None:
         raise RunbookError(
             f"environment: database {database!r} carries no mark of its environment, so nothing is written to it; if "
-            f"it is {environment}, run playbooks/db_roles.yml, or as its owner: "
+            f"it is {environment}, run playbooks/db_roles.yml, or as a superuser: "
             f"ALTER DATABASE {_quoted(database)} SET {SETTING} = '{environment}'"
         )
     if found != environment:
         raise RunbookError(
             f"environment: the inventory says {environment}, and database {database!r} carries the mark {found!r} "
             f"({SETTING}); use the inventory of that environment. Only where the mark itself is wrong, set it anew as "
-            "the database's owner."
+            "a superuser, or, where the comment of the schema runbook bears it, as that schema's owner."
         )
     return f"Database {database} carries the mark {found}."
 

@@ -242,6 +242,7 @@ def plan(
         _refuse_stranger(databases, database, name)
     elif previous is None:
         _refuse_pending(databases, database, name)
+        swap.refuse_settings(databases[database], connected)
     is_ready = marker is not None and marker.database == database and marker.state in {"proven", "previous"}
     return Plan(
         method, database, point, backup_id, name, is_ready=is_ready, previous=previous,

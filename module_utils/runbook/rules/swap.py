@@ -116,6 +116,8 @@ class Database:
     subscriptions: int = 0
     #: Logical replication slots; they stay with the old database.
     slots: tuple[str, ...] = ()
+    #: Parameters set for it that the connected role may set for no other database.
+    forbidden: tuple[str, ...] = ()
 
     @property
     def environment(self) -> str | None:
@@ -192,6 +194,8 @@ def plan(
     for option, each in (("database", found), ("replacement", new)):
         _refuse_unmovable(option, each, connected)
     _refuse_unproven(new, living)
+    if set(new.settings) != set(found.settings):
+        refuse_settings(found, connected)
     if new.environment not in {None, found.environment}:
         raise RunbookError(
             f"replacement: {replacement!r} is marked as {new.environment!r}, and {living!r} as "
@@ -207,6 +211,20 @@ def plan(
         for slot in found.slots
     )
     return Plan(found, new, previous, warnings)
+
+
+def refuse_settings(living: Database, connected: Connected) -> None:
+    """Refuse where a copy cannot be given the settings of the living database.
+
+    :raises RunbookError: the role may not set one of them
+    """
+    if living.forbidden:
+        name = living.forbidden[0]
+        raise RunbookError(
+            f"login_user: {connected.role!r} may not set {name}, which {living.name!r} carries and its copy has to; "
+            "name a superuser in db_roles_admin_user, or, from PostgreSQL 15 on, let one GRANT SET ON PARAMETER "
+            f"{name} to this user."
+        )
 
 
 def _refuse_unmovable(option: str, database: Database, connected: Connected) -> None:
