@@ -308,13 +308,8 @@ def give_lease_back(database: Database) -> None:
         )
 
 
-def module_process(
-    name: str, options: dict[str, Any], *, permitted: bool = True, **environ: Any
-) -> subprocess.Popen[str]:
-    """Start ``library/<name>.py`` in a process of its own, fed as Ansible feeds a module.
-
-    :param permitted: it is part of a run that passed preflight for whatever it works on, and holds the lease
-    """
+def _environ(name: str, options: dict[str, Any], *, permitted: bool, **environ: Any) -> dict[str, str]:
+    """The environment of a module that is part of a run, if it is to be permitted."""
     if permitted and "RUNBOOK_PROCESS" not in environ:
         run = this_run()
         if "RUNBOOK_RUN_ID" in environ:
@@ -329,6 +324,17 @@ def module_process(
             # Who only looks needs no permit, and counts the statements of others.
             permit(run, {} if name.endswith("_info") else options, take_lease=wants_lease)
         environ = as_environ(run) | environ
+    return os.environ | environ
+
+
+def module_process(
+    name: str, options: dict[str, Any], *, permitted: bool = True, **environ: Any
+) -> subprocess.Popen[str]:
+    """Start ``library/<name>.py`` in a process of its own, fed as Ansible feeds a module.
+
+    :param permitted: it is part of a run that passed preflight for whatever it works on, and holds the lease
+    """
+    environ = _environ(name, options, permitted=permitted, **environ)
     code = (
         "import sys, json, runpy; import ansible.module_utils as m; m.__path__.append(sys.argv[1]);"
         "import ansible.module_utils.basic as b; b._ANSIBLE_ARGS = sys.stdin.buffer.read();"
@@ -341,7 +347,7 @@ def module_process(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | environ,
+        env=environ,
     )
     assert started.stdin is not None
     started.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": options}))
@@ -374,7 +380,40 @@ def run_module(
 ) -> Outcome:
     """Run ``library/<name>.py`` to its end and read its result."""
     flags = {"_ansible_check_mode": check, "_ansible_diff": diff}
-    out, err = module_process(name, options | flags, permitted=permitted, **environ).communicate(timeout=300)
-    lines = [line for line in out.splitlines() if line.startswith("{")]
-    assert lines, f"{name} printed no result: {out}\n{err}"
-    return Outcome(json.loads(lines[-1]), err)
+    environ = _environ(name, options | flags, permitted=permitted, **environ)
+    done = _servers.pop() if _servers else _Modules()
+    answer = done.run(name, options | flags, environ)
+    _servers.append(done)
+    lines = [line for line in answer["stdout"].splitlines() if line.startswith("{")]
+    assert lines, f"{name} printed no result: {answer['stdout']}\n{answer['stderr']}"
+    return Outcome(json.loads(lines[-1]), answer["stderr"])
+
+
+class _Modules:
+    """A process of ``module_server.py``; there is one for each module that runs at the same time."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tests" / "module_server.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, name: str, options: dict[str, Any], environ: dict[str, str]) -> dict[str, Any]:
+        """Run a module to its end."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"module": name, "options": options, "environ": environ}) + "\n")
+        self.process.stdin.flush()
+        return dict(json.loads(self.process.stdout.readline()))
+
+
+_servers: list[_Modules] = []
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _end_servers() -> Iterator[None]:
+    yield
+    for server in _servers:
+        server.process.communicate()
