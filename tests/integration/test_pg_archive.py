@@ -578,7 +578,8 @@ def trigger(name: str, body: str, when: str, *, each: str = "ROW", table: str = 
     )
 
 
-LATER = f"UPDATE {ARCHIVE} SET action = 'gone'; RETURN NULL;"
+LATER = f"UPDATE {ARCHIVE} SET action = 'gone' WHERE id = NEW.id; RETURN NULL;"
+ALL_LATER = f"UPDATE {ARCHIVE} SET action = 'gone'; RETURN NULL;"
 CHANGES = {
     "empties": ("details", trigger("scrub", "NEW.details := NULL; RETURN NEW;", "BEFORE INSERT")),
     "rounds": (
@@ -592,7 +593,7 @@ CHANGES = {
         trigger("scrub", "IF NEW.id = 2500 THEN NEW.action := 'x'; END IF; RETURN NEW;", "BEFORE INSERT"),
     ),
     "after a row": ("action", trigger("scrub", LATER, "AFTER INSERT")),
-    "after all rows": ("action", trigger("scrub", LATER, "AFTER INSERT", each="STATEMENT")),
+    "after all rows": ("action", trigger("scrub", ALL_LATER, "AFTER INSERT", each="STATEMENT")),
     "at the end": ("action", trigger("scrub", LATER, "AFTER INSERT", deferred=True)),
 }
 
