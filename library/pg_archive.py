@@ -404,6 +404,7 @@ def prepare(context: Context, session: postgres.Session, cutoff: datetime) -> Jo
         source = replace(source, partitions=tuple(old))
     counted = driver.count(session, source, column, cutoff)
     plan = rules.plan(source, archive, way, cutoff=cutoff, counted=counted, max_rows=params["max_rows"])
+    rules.refuse_untold(plan, schema, archive_name)
     job = Job(plan, source, column, archive, archive_name)
     if plan.make_archive and not access.may_make(session, source.owner, archive_name.schema):
         needed = [session.render(statement) for statement in job.creation(session)]

@@ -146,6 +146,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import environment_mark
 from ansible.module_utils.runbook.rules import roles as rules
+from ansible.module_utils.runbook.rules.archive import followed
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import some
@@ -322,6 +323,13 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[S
     if not driver.table_exists(session, QualifiedName("runbook", "heartbeat")):
         # Who is granted the rights on it need not make it.
         steps.append(Step(heartbeat.TABLE[1]))
+    telling = followed(catalog.read_schema(session, "runbook").publications)
+    if telling:
+        named = ", ".join(map(str, ["runbook.heartbeat", *dict.fromkeys(archive for _, archive in archives)]))
+        context.warn(
+            f"{telling} publishes every table, {named} among them: a subscriber stops at the first row of a table that "
+            "it lacks. Make them on each subscriber, before weekly_db.yml or heartbeat.yml runs."
+        )
     steps += [] if found else [Step(driver.mark_statement(session, environment))]
     steps += measuring_steps(session)
     steps += making + archive_steps(session, context, archives, missing)

@@ -247,6 +247,17 @@ def check_one_import_name(root: Path) -> Iterator[str]:
             )
 
 
+def check_sql_is_ascii(root: Path) -> Iterator[str]:
+    """A database of another encoding refuses a statement with a letter that it does not have."""
+    for path in [*python_files(root, "module_utils"), *python_files(root, "library")]:
+        yield from (
+            f"{_where(root, path, node.lineno)}: this SQL holds what is not ASCII; say it in Python."
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and not node.value.isascii()
+            if re.search(r"\bSELECT\b.*\b(AS|FROM)\b", node.value, re.DOTALL)
+        )
+
+
 # Tasks ----------------------------------------------------------------------------------------------------------------
 
 SHELLS = {"command", "shell", "raw", "script", "expect"}
@@ -583,6 +594,7 @@ CHECKS = (
     check_module_bridge,
     check_upper_layers,
     check_one_import_name,
+    check_sql_is_ascii,
     check_tasks,
     check_targets_are_pinned,
     check_plays,

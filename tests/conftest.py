@@ -80,6 +80,15 @@ class Database:
         """The single value that a query gives."""
         return self.run(statement)[0][0]
 
+    @contextlib.contextmanager
+    def following(self, slot: str) -> Iterator[None]:
+        """Somebody follows the publications: the server keeps what a slot has not read yet."""
+        self.run(f"SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")
+        try:
+            yield
+        finally:
+            self.run(f"SELECT pg_drop_replication_slot('{slot}')")
+
     def mark(self, environment: str) -> None:
         """Let it say to which environment it belongs."""
         connection = self.connect()
@@ -106,7 +115,7 @@ def disposable(bindir: Path | None = None, *, superuser: str = "postgres", **set
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A disposable cluster for the whole session; set PG_BINDIR to test against another server."""
-    with disposable(fsync="off", autovacuum="off") as made:
+    with disposable(fsync="off", autovacuum="off", wal_level="logical") as made:
         yield made
 
 

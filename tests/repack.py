@@ -40,7 +40,7 @@ def repack_cluster() -> Iterator[Cluster]:
     made = Cluster(bindir, folder / "data", free_port())
     try:
         made.init()
-        made.start(fsync="off", max_connections=60, autovacuum="off")
+        made.start(fsync="off", max_connections=60, autovacuum="off", wal_level="logical")
         try:
             offered = Database("127.0.0.1", made.port, "postgres", made.superuser).one(
                 "SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_repack'"

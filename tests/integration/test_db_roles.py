@@ -240,11 +240,20 @@ def test_a_role_that_was_there_gets_what_it_lacks(application):
     assert not made.failed, made.result["msg"]
     said = " ".join(map(str, made.result["warnings"]))
     assert 'ALTER ROLE "bastion_m" NOCREATEROLE NOBYPASSRLS' in said
-    assert "its VALID UNTIL has passed" in said
+    assert "its VALID UNTIL has passed; ALTER ROLE bastion_x VALID UNTIL 'infinity'" in said
     assert may(database, "bastion_m", "SELECT * FROM runbook.lease")
     assert may(database, "bastion_m", "DELETE FROM audit_log WHERE id = 0")
     assert database.one("SELECT rolcreatedb FROM pg_roles WHERE rolname = 'bastion_x'")
     assert run_module("pg_roles", options).result["changed"] is False
+
+
+def test_what_subscribers_need_is_said(application):
+    """Who follows a publication FOR ALL TABLES stops at the first row of a table that it lacks."""
+    application.run("CREATE PUBLICATION every FOR ALL TABLES")
+    with application.following("told"):
+        made = run_module("pg_roles", SANDBOX | application.login | {"archives": ARCHIVES}, check=True)
+    said = " ".join(map(str, made.result["warnings"]))
+    assert "every publishes every table, runbook.heartbeat, public.audit_log_archive among them" in said
 
 
 def test_a_dry_run_meets_the_refusals_of_the_real_one(application):

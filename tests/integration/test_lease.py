@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 RACERS = 6
 
 
+def test_no_subscriber_is_told_of_the_lease(database: Database, connect: Callable[[], postgres.Session]) -> None:
+    """It would stop, because it lacks the table."""
+    database.run("CREATE PUBLICATION every FOR ALL TABLES")
+    lease.prepare(connect())
+    assert database.run("SELECT tablename FROM pg_publication_tables WHERE schemaname = 'runbook'") == []
+
+
 @pytest.fixture
 def connect(database: Database) -> Iterator[Callable[[], postgres.Session]]:
     """Open sessions; they are closed at the end."""

@@ -790,6 +790,18 @@ def test_an_archive_that_is_published_where_its_source_is_not(table):
     assert done(archive(table))["moved_rows"] == 3000
 
 
+def test_nobody_is_told_of_rows_of_a_table_that_they_cannot_have(table):
+    """A subscriber stops at them, and the server keeps all its WAL for it."""
+    table.run("CREATE PUBLICATION every FOR ALL TABLES")
+    with table.following("told"):
+        planned = refused(archive(table, check=True), "every would publish", "db_roles.yml", "on each subscriber")
+        assert refused(archive(table))["msg"] == planned["msg"]
+        table.run(KEPT)
+        outcome = archive(table)
+        assert done(outcome)["moved_rows"] == 3000
+        assert "a subscriber that lacks the table stops" in warnings(outcome)
+
+
 # --- rights -----------------------------------------------------------------------------------------------------------
 
 

@@ -257,6 +257,15 @@ def test_pg_repack_while_clients_write(repacked: Database) -> None:
     assert again.result["changed"] is False, again.result["msg"]
 
 
+def test_pg_repack_stops_no_subscriber(repacked: Database) -> None:
+    """Its own tables would be published with all others, and nobody has them."""
+    repacked.run("CREATE PUBLICATION every FOR ALL TABLES")
+    with repacked.following("told"):
+        done = compact(repacked)
+    assert "publication every would publish the tables that pg_repack works with" in done.result["pg_repack_refusal"]
+    assert states(done)["public.holes"] == ("none", "needs_outage")
+
+
 def test_a_table_without_a_key_is_named(repacked: Database) -> None:
     repacked.run("ALTER TABLE holes DROP CONSTRAINT holes_pkey")
     outcome = compact(repacked, check=True)

@@ -13,8 +13,10 @@ from typing import Any, cast
 
 import psutil
 import pytest
+from ansible.module_utils.runbook.drivers import backup as backup_driver
 from ansible.module_utils.runbook.drivers import postgres
 from ansible.module_utils.runbook.drivers import proof as proof_driver
+from ansible.module_utils.runbook.drivers import restore as driver
 from ansible.module_utils.runbook.drivers.pgtools import command_line
 from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules import proof as proofs
@@ -72,6 +74,34 @@ def test_everything_comes_back_as_it_was(odd: Backup):
     assert (state.state, state.database, state.backup_id) == ("proven", odd.database.name, taken["backup_id"])
     # Nobody but its owner gets in before it is swapped.
     assert not odd.admin().one(f"SELECT has_database_privilege('pg_monitor', '{result['target_database']}', 'CONNECT')")
+
+
+def test_the_rules_of_a_locale_go_along(database, s3):
+    """Without them text sorts otherwise, and rows do not fit into their partitions any more."""
+    rules = "&V << w <<< W"
+    login = {key: spec.get("default") for key, spec in postgres.argument_spec().items()} | database.login
+    with driver.connect(postgres.Target.from_params(login)) as session:
+        source = replace(backup_driver.read_source(session), locale_provider="icu", icu_locale="de", icu_rules=rules)
+        first, _ = driver.creation(session, "copy", source, Marker("restoring", database.name, ""))
+        assert f"ICU_LOCALE 'de' ICU_RULES '{rules}'" in session.render(first)
+        if session.server_version < 160000 or not session.query("SELECT FROM pg_collation WHERE collprovider = 'i'"):
+            return
+    database = replace(database, name=f"{database.name}_icu")
+    admin = replace(database, name="postgres")
+    admin.run(
+        f"CREATE DATABASE {database.name} TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de' ICU_RULES '{rules}'"
+    )
+    database.mark("sandbox")
+    try:
+        parts = ("PARTITION OF w FOR VALUES FROM ('a') TO ('vz')", "PARTITION OF w FOR VALUES FROM ('vz') TO ('zz')")
+        tables = [f"CREATE TABLE w{number} {part}" for number, part in enumerate(parts)]
+        statements = ("CREATE TABLE w (t text) PARTITION BY RANGE (t)", *tables, "INSERT INTO w VALUES ('wa'), ('x')")
+        for backup in made(database, s3, statements):
+            backup.make()
+            outcome = backup.restore()
+            assert not outcome.failed, outcome.result["msg"]
+    finally:
+        admin.run(f"DROP DATABASE {database.name} WITH (FORCE)")
 
 
 def test_check_mode_writes_nothing_and_a_second_run_neither(simple: Backup):

@@ -79,6 +79,7 @@ BAD: list[tuple[str, str, dict[str, str]]] = [
     ("check_upper_layers", "drivers", {"playbooks/callback_plugins/c.py": f"{RUNBOOK}.drivers.s3 import x\n"}),
     ("check_one_import_name", "shared code", {"tests/t.py": "from module_utils.runbook.errors import RunbookError\n"}),
     ("check_one_import_name", "shared code", {RULE: "from .lease import decide\n"}),
+    ("check_sql_is_ascii", "ASCII", {DRIVER: "Q = 'SELECT 1 AS one, 2 AS \\'…\\''\n"}),
     ("check_tasks", "shell", {TASKS: "- name: X\n  ansible.builtin.shell: ls\n"}),
     ("check_tasks", "command", {TASKS: "- name: B\n  block:\n    - name: X\n      command: ls\n"}),
     ("check_tasks", "raw", {TASKS: "- name: X\n  action: raw ls\n"}),

@@ -212,13 +212,21 @@ def _publications(session: Session, tables: Sequence[int], *, schema: str = "") 
             " AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL))"
         )
     rows = session.query(
-        f"SELECT p.pubname, p.pubinsert, p.pubdelete, {filtered} AS filtered FROM pg_publication p"  # noqa: S608 - words of ours
+        f"SELECT p.pubname, p.pubinsert, p.pubdelete, {filtered} AS filtered,"  # noqa: S608 - words of ours
+        " EXISTS (SELECT FROM pg_replication_slots WHERE plugin = 'pgoutput' AND database = current_database())"
+        " AS followed FROM pg_publication p"
         " WHERE p.puballtables OR EXISTS (SELECT FROM pg_publication_rel r"
         f" WHERE r.prpubid = p.oid AND r.prrelid = ANY(%(tables)s::oid[])){by_schema} ORDER BY 1",
         {"tables": tables, "schema": schema},
     )
     return tuple(
-        Publication(each["pubname"], inserts=each["pubinsert"], deletes=each["pubdelete"], filtered=each["filtered"])
+        Publication(
+            each["pubname"],
+            inserts=each["pubinsert"],
+            deletes=each["pubdelete"],
+            filtered=each["filtered"],
+            followed=each["followed"],
+        )
         for each in rows
     )
 

@@ -146,6 +146,7 @@ def read_source(session: Session) -> Source:
         " pg_encoding_to_char(d.encoding) AS encoding, d.datcollate AS collate, d.datctype AS ctype,"
         " coalesce(to_jsonb(d) ->> 'datlocprovider', 'c') AS provider,"
         " coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale') AS icu_locale,"
+        " to_jsonb(d) ->> 'daticurules' AS icu_rules,"
         " pg_get_userbyid(d.datdba) AS owner, statement_timestamp() AS snapshot_at,"
         " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text AS lsn,"
         " pg_database_size(d.oid) AS size_bytes"

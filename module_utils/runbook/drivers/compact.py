@@ -23,6 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 import psycopg2
 import psycopg2.errors
 from ansible.module_utils.runbook.drivers import pgtools, postgres
+from ansible.module_utils.runbook.drivers.archive_catalog import PUBLISHES_SCHEMAS
 from ansible.module_utils.runbook.drivers.leash import leashed
 from ansible.module_utils.runbook.drivers.vacuum import cause
 from ansible.module_utils.runbook.errors import RunbookError
@@ -76,6 +77,17 @@ _EXTENSION = """
 SELECT e.extversion, has_schema_privilege(n.oid, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE') AS usable
 FROM pg_extension AS e JOIN pg_namespace AS n ON n.nspname = 'repack' WHERE e.extname = 'pg_repack'
 """
+# Publications that take in every new table, pg_repack's own too, while somebody reads what they publish. A subscriber
+# stops at the first row of a table that it lacks.
+_FOLLOWED = """
+SELECT p.pubname FROM pg_publication AS p WHERE p.pubinsert AND (p.puballtables OR {by_schema})
+  AND EXISTS (SELECT FROM pg_replication_slots WHERE plugin = 'pgoutput' AND database = current_database())
+ORDER BY p.pubname
+"""
+_BY_SCHEMA = (
+    "EXISTS (SELECT FROM pg_publication_namespace AS s JOIN pg_namespace AS n ON n.oid = s.pnnspid"
+    " WHERE s.pnpubid = p.oid AND n.nspname = 'repack')"
+)
 # The lock's second number is the table's oid, moved into the range of a signed number.
 _LEFTOVERS = """
 WITH found AS (
@@ -212,6 +224,13 @@ def repack_client(session: Session) -> tuple[Client | None, str | None]:
     if not rows[0]["usable"]:
         user = session.render(sql.Identifier(session.target.user))
         return None, f"pg_repack needs more rights; as a superuser GRANT USAGE, CREATE ON SCHEMA repack TO {user}"
+    by_schema = _BY_SCHEMA if session.server_version >= PUBLISHES_SCHEMAS else "false"
+    followed = session.query(_FOLLOWED.format(by_schema=by_schema))
+    if followed:
+        return None, (
+            f"publication {', '.join(row['pubname'] for row in followed)} would publish the tables that pg_repack "
+            "works with, and a subscriber stops at a table that it lacks; replace it by one that names its tables"
+        )
     try:
         wanted = {
             text.rpartition(" ")[2]

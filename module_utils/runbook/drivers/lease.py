@@ -34,11 +34,13 @@ _MAKER_LOCK = WRITER_LOCK + 1
 #: Seconds until a lease ends by itself. Modules renew it while they work; between two modules pass seconds.
 LEASE_TTL_S = 900
 
-#: What makes the lease's table; ``playbooks/db_roles.yml`` gives runbook_maintain its rights on it.
+#: What makes the lease's table; ``playbooks/db_roles.yml`` gives runbook_maintain its rights on it. Unlogged, because a
+#: publication FOR ALL TABLES would tell subscribers of its rows, and one that lacks the table stops. What a crash
+#: empties was the lease of modules whose sessions it ended.
 DDL = (
     "CREATE SCHEMA IF NOT EXISTS runbook",
     (
-        "CREATE TABLE IF NOT EXISTS runbook.lease ("
+        "CREATE UNLOGGED TABLE IF NOT EXISTS runbook.lease ("
         "one_row boolean PRIMARY KEY DEFAULT true CHECK (one_row), run_id text NOT NULL, controller text NOT NULL,"
         " machine text NOT NULL, purpose text NOT NULL, acquired_at timestamptz NOT NULL,"
         " expires_at timestamptz NOT NULL)"

@@ -187,6 +187,8 @@ def creation(
         options.append(sql.SQL("LOCALE_PROVIDER {}").format(sql.SQL(source.locale_provider)))
         keyword = "ICU_LOCALE {}" if source.locale_provider == "icu" else "BUILTIN_LOCALE {}"
         options.append(sql.SQL(keyword).format(sql.Literal(source.icu_locale)))
+    if source.icu_rules:
+        options.append(sql.SQL("ICU_RULES {}").format(sql.Literal(source.icu_rules)))
     return sql.SQL("CREATE DATABASE {} {}").format(made, sql.SQL(" ").join(options)), [
         sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC").format(made),
         sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(made),

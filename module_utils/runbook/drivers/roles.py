@@ -62,8 +62,11 @@ def existing(session: Session, names: Iterable[str]) -> dict[str, User]:
         " rolinherit AS inherit, rolbypassrls AS bypassrls,"
         " array_remove(ARRAY[CASE WHEN rolcreaterole THEN 'CREATEROLE' END,"
         " CASE WHEN rolreplication THEN 'REPLICATION' END], NULL) AS extra,"
-        " CASE WHEN rolvaliduntil <= now() THEN 'its VALID UNTIL has passed; ALTER ROLE … VALID UNTIL ''infinity'''"
-        " WHEN rolconnlimit = 0 THEN 'its CONNECTION LIMIT is 0; ALTER ROLE … CONNECTION LIMIT -1' ELSE '' END AS shut"
+        " CASE WHEN rolvaliduntil <= now()"
+        " THEN 'its VALID UNTIL has passed; ALTER ROLE ' || quote_ident(rolname) || ' VALID UNTIL ''infinity'''"
+        " WHEN rolconnlimit = 0"
+        " THEN 'its CONNECTION LIMIT is 0; ALTER ROLE ' || quote_ident(rolname) || ' CONNECTION LIMIT -1'"
+        " ELSE '' END AS shut"
         " FROM pg_roles WHERE rolname = ANY(%s)",
         (list(names),),
     )

@@ -103,6 +103,8 @@ class Publication:
     deletes: bool
     #: It leaves out some of the rows or columns.
     filtered: bool = False
+    #: A replication slot holds what subscribers have not read yet.
+    followed: bool = False
 
 
 @dataclass(frozen=True)
@@ -485,6 +487,25 @@ def _typed(column: Column, other: Column) -> str:
     return column.type
 
 
+def followed(publications: Sequence[Publication]) -> str:
+    """Those by which somebody is told of each row that is put in; a subscriber stops where it lacks the table."""
+    return _names(each.name for each in publications if each.inserts and each.followed)
+
+
+def refuse_untold(plan: Plan, schema: Schema, archive: QualifiedName) -> None:
+    """Refuse to make an archive and fill it in one go where subscribers would be told of its rows.
+
+    :raises RunbookError: they cannot have the table yet, and would stop; the server then keeps all WAL for them
+    """
+    telling = followed(schema.publications)
+    if telling and plan.make_archive and plan.walk:
+        raise RunbookError(
+            f"archive: {telling} would publish {archive}, which is not there yet, and a subscriber stops at the first "
+            "row of a table that it lacks; make it with playbooks/db_roles.yml, make it on each subscriber, and run "
+            "again."
+        )
+
+
 def told_of_deletes(source: Table) -> list[str]:
     """Publications whose subscribers are told of each row that is deleted from the source, and delete it too."""
     return [each.name for each in source.publications if each.deletes]
@@ -502,6 +523,12 @@ def cautions(source: Table, archive: Table | None, way: Route, null_rows: int) -
         said.append(
             f"{archive.name} has triggers ({_names(archive.triggers)}) that fire on the rows put "
             "into it; a batch of which they drop or change a row is rolled back."
+        )
+    hearing = followed(archive.publications) if way.walk and archive else ""
+    if archive and hearing:
+        said.append(
+            f"{archive.name} is published by {hearing}: a subscriber that lacks the table stops at its first row. Make "
+            "it there before."
         )
     telling = _names(told_of_deletes(source))
     if telling:

@@ -52,6 +52,8 @@ class Source:
     snapshot_at: str
     lsn: str | None
     size_bytes: int
+    #: Rules by which an ICU locale is made to sort otherwise, from PostgreSQL 16 on.
+    icu_rules: str | None = None
 
 
 @dataclass(frozen=True)
