@@ -354,6 +354,9 @@ class Backup:
         self.warnings: list[str] = []
         self.gaps: list[Gap] = []
         #: Tables whose rows are not backed up.
+        #: Sequences as they stood when the dump began, and when it was through; None where they cannot be read.
+        self.before: dict[QualifiedName, str] | None = None
+        self.after: dict[QualifiedName, str] | None = None
         self.without_rows: frozenset[QualifiedName] = frozenset()
         self.remarks: list[str] = []
         self.dumped: dict[tuple[str, int], stream.Output] = {}
@@ -509,8 +512,10 @@ class Backup:
                 self.gaps = self.known_gaps(snapshot.session)
                 self.foresee(snapshot.session, extensions)
                 probe = driver.probe(self.target, self.method)
+                self.before = driver.read_sequences(self.target)
                 self.phase("snapshot_s")
                 self.run(snapshot, guard)
+                self.after = driver.read_sequences(self.target)
                 self.phase("dump_s")
             assert self.hasher is not None  # noqa: S101 - run() has set it
             contents, large_objects = self.hasher.contents, self.hasher.large_objects
@@ -538,6 +543,7 @@ class Backup:
                 dump_bytes=self.dump_bytes(),
                 warnings=tuple(self.warnings),
                 missing=sentences(self.gaps),
+                sequences=self.sequences(),
             )
             guard.renew()
             key = f"{self.home}{self.id}/{manifests.MANIFEST_NAME}"
@@ -545,6 +551,15 @@ class Backup:
             self.written = key
             self.phase("manifest_s")
         return manifest
+
+    def sequences(self) -> tuple[manifests.SequenceEntry, ...] | None:
+        """Sequences that were there all the while."""
+        before, after = self.before, self.after
+        if before is None or after is None:
+            return None
+        return tuple(
+            manifests.SequenceEntry(*name, before[name], after[name]) for name in sorted(before.keys() & after.keys())
+        )
 
     def known_gaps(self, session: postgres.Session) -> list[Gap]:
         """What this backup will be without."""

@@ -42,5 +42,6 @@ def manifest(**changes: Any) -> Manifest:
         "large_objects": LargeObjects(0, "0"),
         "hash": HashInfo(METHOD, "all", "probe"),
         "dump_bytes": 100,
+        "sequences": (),
     }
     return Manifest(**(said | changes))

@@ -80,8 +80,10 @@ GAPS = (
     "CREATE TABLE public.wholly AS SELECT i AS a FROM generate_series(1, 10) i",
     "ALTER EXTENSION postgres_fdw ADD TABLE public.wholly",
     # As pg_extension_config_dump() leaves it.
-    """UPDATE pg_extension SET extconfig = ARRAY['public.partly'::regclass, 'public.wholly'::regclass]::oid[],
-       extcondition = ARRAY['WHERE a > 3', ''] WHERE extname = 'postgres_fdw'""",
+    "CREATE TABLE public.bare (a int)",
+    "ALTER EXTENSION postgres_fdw ADD TABLE public.bare",
+    """UPDATE pg_extension SET extconfig = ARRAY['public.partly', 'public.wholly', 'public.bare']::regclass[]::oid[],
+       extcondition = ARRAY['WHERE a > 3', '', ''] WHERE extname = 'postgres_fdw'""",
     "CREATE TABLE information_schema.hidden (a int)",
 )
 
@@ -100,7 +102,8 @@ def test_what_pg_dump_leaves_out_is_said_and_kept(application: Database, s3: S3,
             "public.owned (1,000 rows), public.partly (3 rows)", "information_schema.hidden",
         ):  # fmt: skip
             assert words in said, words
-        assert "wholly" not in said
+        assert "wholly (" not in said
+        assert "a comparison of public.partly, public.wholly, which are in the backup as the configuration" in said
         assert "Without the subscription incoming" in result["msg"]
         assert "pg_dump: subscriptions not dumped" in str(result["warnings"])
         kept = manifest_of(s3, bucket, result)

@@ -262,8 +262,12 @@ def test_a_table_is_read_early_once_nobody_writes_to_it_any_more(database):
 
 
 def test_one_changed_byte_in_a_row_is_found_and_its_table_named(simple: Backup):
+    simple.database.run(
+        "CREATE SEQUENCE public.tickets", "SELECT setval('public.tickets', 7)", 'CREATE SEQUENCE public."Odd %s"'
+    )
     simple.make()
     outcome = simple.restore()
+    assert "and 2 sequences agree" in outcome.result["msg"]
     restored = new(simple, outcome.result)
     assert prove_again(simple, restored).status == "ok"
     restored.run("UPDATE public.notes SET note = overlay(note placing 'Z' from 5 for 1) WHERE id = 7")
@@ -271,6 +275,9 @@ def test_one_changed_byte_in_a_row_is_found_and_its_table_named(simple: Backup):
     assert found.status == "breach"
     assert found.named("differs") == ["public.notes"]
     assert found.named("ok") == ["public.people", "runbook.lease", "large objects"]
+    restored.run("SELECT setval('public.tickets', 9)", 'DROP SEQUENCE public."Odd %s"')
+    assert prove_again(simple, restored).named("differs") == ["public.notes", "public.Odd %s", "public.tickets"]
+    restored.run("SELECT setval('public.tickets', 7)", 'CREATE SEQUENCE public."Odd %s"')
     restored.run("UPDATE public.people SET name = NULL WHERE id = 17")
     assert prove_again(simple, restored).named("differs") == ["public.notes", "public.people"]
     restored.run("DELETE FROM public.notes WHERE id = 7", "CREATE TABLE public.stranger AS SELECT 1 AS id")

@@ -11,7 +11,8 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import proof
 from ansible.module_utils.runbook.rules.content_hash import Content
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
-from ansible.module_utils.runbook.rules.manifest import HashInfo, TableEntry
+from ansible.module_utils.runbook.rules.managed import narrowed
+from ansible.module_utils.runbook.rules.manifest import HashInfo, SequenceEntry, TableEntry
 from manifest_samples import METHOD, manifest
 
 A, B = QualifiedName("public", "a"), QualifiedName("public", "b")
@@ -150,3 +151,34 @@ def test_a_status_that_means_nothing_is_refused():
     text = write(proof.judge(manifest(), found())).to_bytes().replace(b'"ok"', b'"fine"', 1)
     with pytest.raises(RunbookError, match="means nothing"):
         proof.parse(text, where="s3://b/k")
+
+
+SEQUENCE = QualifiedName("public", "s")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "got", "status", "words"),
+    [
+        ("(5,t)", "(5,t)", "(5,t)", "ok", "and 1 sequence agree"),
+        ("(1,f)", "(1,f)", "(1,f)", "ok", "agree"),
+        ("(-5,t)", "(-9,t)", "(-7,t)", "ok", "agree"),
+        ("(1,f)", "(9,t)", "(1,t)", "ok", "agree"),
+        ("(5,t)", "(5,t)", "(1,f)", "breach", "public.s: the sequence is at 1 (not given out) instead of 5"),
+        ("(1,t)", "(1,t)", "(1,f)", "breach", "at 1 (not given out) instead of 1"),
+        ("(5,t)", "(9,t)", "(10,t)", "unknown", "is at 10, and went from 5 to 9"),
+        ("(5,t)", "(5,t)", None, "breach", "the sequence is not there"),
+    ],
+)
+def test_a_sequence_is_what_the_dump_may_carry(before, after, got, status, words):
+    made = manifest(sequences=(SequenceEntry("public", "s", before, after),))
+    judged = proof.judge(made, found(sequences={SEQUENCE: got} if got else {}))
+    assert judged.status == status
+    assert words in judged.sentence()
+
+
+def test_sequences_that_nobody_read_are_said():
+    assert "without the values of its sequences" in proof.judge(manifest(sequences=None), found()).sentence().lower()
+    made = manifest(sequences=(SequenceEntry("public", "s", "(5,t)", "(5,t)"),))
+    assert proof.judge(made, found()).status == "unknown"
+    # Those that a database does not get are not compared.
+    assert proof.judge(*narrowed(made, found(), lambda _schema, name: name != "s")).status == "ok"

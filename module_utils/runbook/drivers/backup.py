@@ -213,6 +213,20 @@ def read_references(session: Session) -> list[tuple[QualifiedName, QualifiedName
     ]
 
 
+def read_sequences(target: Target) -> dict[QualifiedName, str] | None:
+    """Sequences as they stand now: see :func:`content_hash.read_sequences`; None where they cannot be read.
+
+    The session is one of its own, so that nobody waits for a lock that it holds.
+    """
+    with (
+        suppress(psycopg2.Error),
+        postgres.Session(target, lock_timeout_ms=10_000, statement_timeout_ms=60_000, purpose="pg_backup") as session,
+    ):
+        content_hash.settle(session)
+        return content_hash.read_sequences(session)
+    return None
+
+
 def server_now(session: Session) -> Any:
     """The server's clock, in UTC."""
     return session.query("SELECT clock_timestamp() AS now")[0]["now"].astimezone(UTC)

@@ -48,7 +48,7 @@ _CATALOGUE = """
 
 #: Tables of extensions, with the condition under which ``pg_dump`` takes their rows; null where it takes none.
 _TABLES = """
-    SELECT n.nspname AS schema, c.relname AS name, e.xmin::text AS made, d.xmin::text AS joined,
+    SELECT n.nspname AS schema, c.relname AS name, e.xmin::text AS made, d.xmin::text AS joined, c.relkind AS kind,
            (SELECT e.extcondition[k] FROM generate_subscripts(e.extconfig, 1) k
             WHERE e.extconfig[k] = c.oid) AS condition
     FROM pg_depend d
@@ -56,7 +56,7 @@ _TABLES = """
     JOIN pg_class c ON c.oid = d.objid
     JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE d.deptype = 'e' AND d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_extension'::regclass
-      AND d.objsubid = 0 AND c.relkind = 'r' AND c.relpersistence <> 't'
+      AND d.objsubid = 0 AND c.relkind IN ('r', 'S') AND c.relpersistence <> 't'
     ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
 """
 
@@ -70,12 +70,20 @@ def read(session: Session) -> list[Gap]:
     return [*found, *_extension_rows(session)]
 
 
+def _holds(session: Session, table: sql.Composable, condition: str, *, is_sequence: bool) -> bool:
+    """Whether pg_dump takes anything of an extension's table or sequence. Who may not read it gets no dump at all."""
+    rows = sql.SQL("SELECT FROM ONLY {} ").format(table) + sql.SQL("WHERE is_called" if is_sequence else condition)
+    return bool(session.query(sql.SQL("SELECT EXISTS ({}) AS found").format(rows))[0]["found"])
+
+
 def _extension_rows(session: Session) -> Iterator[Gap]:
     for row in session.query(_TABLES):
-        if row["condition"] == "":
-            continue
         name = QualifiedName(row["schema"], row["name"])
         table = sql.Identifier(name.schema, name.name)
+        if row["condition"] is not None and _holds(session, table, row["condition"], is_sequence=row["kind"] == "S"):
+            yield Gap("configuration", str(name))
+        if row["condition"] == "" or row["kind"] == "S":
+            continue
         # What the extension's own script wrote comes back with it: those rows are of the transaction that made it.
         own = sql.Literal(row["made"] if row["made"] == row["joined"] else "0")
         rows = sql.SQL("SELECT ctid FROM ONLY {} AS t WHERE t.xmin <> {}::xid").format(table, own)

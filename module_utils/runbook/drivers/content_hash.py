@@ -35,6 +35,9 @@ _PINNED = {
     "synchronize_seqscans": "off",
 }
 
+#: Sequences that one query reads.
+_SEQUENCE_BATCH = 200
+
 #: A piece of a large object that is hashed at once, in bytes.
 _PIECE_BYTES = 1 << 20
 
@@ -87,6 +90,36 @@ def read_tables(session: Session) -> list[Table]:
         # The size of one that was dropped this moment is NULL.
         if row["size_bytes"] is not None
     ]
+
+
+def read_sequences(session: Session) -> dict[QualifiedName, str]:
+    """The state of each sequence that a dump carries, as ``(last_value,is_called)``.
+
+    It is that of this moment, whatever the session's snapshot.
+
+    :raises psycopg2.Error: this user may not read one of them, or it is locked or gone
+    """
+    names = [
+        QualifiedName(**row)
+        for row in session.query(
+            "SELECT n.nspname AS schema, c.relname AS name FROM pg_class c"
+            " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'S' AND c.relpersistence <> 't'"
+            " AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'"
+            " AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.deptype = 'e' AND d.classid = 'pg_class'::regclass"
+            " AND d.objid = c.oid AND d.objsubid = 0) ORDER BY 1, 2"
+        )
+    ]
+    found: dict[QualifiedName, str] = {}
+    for first in range(0, len(names), _SEQUENCE_BATCH):
+        batch = names[first : first + _SEQUENCE_BATCH]
+        query = sql.SQL(" UNION ALL ").join(
+            sql.SQL("SELECT {} AS number, ROW(s.last_value, s.is_called)::text AS state FROM {} AS s").format(
+                sql.Literal(number), sql.Identifier(*name)
+            )
+            for number, name in enumerate(batch)
+        )
+        found |= {batch[row["number"]]: row["state"] for row in session.query(query)}
+    return found
 
 
 def _digest(values: Iterable[sql.Composable], method: Method, server_version: int) -> sql.Composed:

@@ -124,7 +124,7 @@ def read(
     on_bytes: Callable[[int, int], None] | None = None,
     early: Early | None = None,
 ) -> Found:
-    """Count and hash every table of a database, and its large objects, the biggest first.
+    """Count and hash every table of a database, and its large objects, the biggest first; and read its sequences.
 
     :param connect: gives a new session in the database; it is called once a job, and the sessions are closed here
     :param method: how the manifest's server hashed; the same is asked of this one
@@ -141,6 +141,10 @@ def read(
             sessions.append(connect())
             content_hash.settle(sessions[-1])
         probe = content_hash.probe(sessions[0], method)
+        sequences = None
+        # What cannot be read is unknown.
+        with suppress(psycopg2.Error):
+            sequences = content_hash.read_sequences(sessions[0])
         tables = content_hash.read_tables(sessions[0])
         readings = _Readings()
         taken = early.stop() if early else set()
@@ -191,6 +195,7 @@ def read(
             large_objects_error=readings.large_objects_error,
             method=method,
             probe=probe,
+            sequences=sequences,
         )
     finally:
         for session in sessions:

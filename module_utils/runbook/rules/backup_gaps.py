@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 Kind = Literal[
-    "chosen", "subscription", "mapping", "foreign", "extension", "unread", "system", "prepared", "globals",
+    "chosen", "subscription", "mapping", "foreign", "extension", "unread", "configuration", "system", "prepared",
+    "globals",
 ]  # fmt: skip
 
 #: Names in a sentence.
@@ -43,6 +44,10 @@ _SAID: dict[Kind, tuple[str, str]] = {
     "unread": (
         "perhaps rows of {}, a table of an extension that this user may not read",
         "perhaps rows of {}, tables of extensions that this user may not read",
+    ),
+    "configuration": (
+        "a comparison of {}, which is in the backup as the configuration of an extension, and which that may alter",
+        "a comparison of {}, which are in the backup as the configuration of extensions, and which those may alter",
     ),
     "system": (
         "the table {}, which lies in a schema of the system",

@@ -619,12 +619,19 @@ def missing(manifest: Manifest, project: Project, held: Mapping[tuple[str, str],
 
 
 def narrowed(manifest: Manifest, found: Found, is_wanted: Callable[[str, str], bool]) -> tuple[Manifest, Found]:
-    """A manifest and what was found, with nothing but the tables that are to be equal.
+    """A manifest and what was found, with nothing but the tables and sequences that are to be equal.
 
     :param is_wanted: whether the rows of a table, by schema and name, were to be restored
     """
+    sequences = manifest.sequences
+    if sequences is not None:
+        sequences = tuple(each for each in sequences if is_wanted(each.schema, each.name))
     return (
-        replace(manifest, tables=tuple(each for each in manifest.tables if is_wanted(each.schema, each.name))),
+        replace(
+            manifest,
+            tables=tuple(each for each in manifest.tables if is_wanted(each.schema, each.name)),
+            sequences=sequences,
+        ),
         replace(
             found,
             contents={name: content for name, content in found.contents.items() if is_wanted(*name)},

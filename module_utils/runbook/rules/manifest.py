@@ -104,6 +104,19 @@ class TableEntry:
 
 
 @dataclass(frozen=True)
+class SequenceEntry:
+    """One sequence, as ``(last_value,is_called)``: when the dump began, and when it was through.
+
+    A sequence is in no transaction, and no snapshot shows it: what the dump carries is one of the two, or lies between.
+    """
+
+    schema: str
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
 class LargeObjects:
     """All large objects together."""
 
@@ -145,6 +158,8 @@ class Manifest:
     warnings: tuple[str, ...] = ()
     #: What is known not to be in it, one phrase each, as :func:`~..backup_gaps.sentences` says it.
     missing: tuple[str, ...] = ()
+    #: None where they were not read.
+    sequences: tuple[SequenceEntry, ...] | None = None
 
     @property
     def size_bytes(self) -> int:

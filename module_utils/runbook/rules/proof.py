@@ -1,5 +1,7 @@
 """A proof: a restored database is compared, table by table, with what the manifest says was backed up.
 
+Its sequences likewise, as far as anybody can know what the dump carries of them.
+
 Only a comparison of row counts and content hashes of all tables makes a proof. What could not be compared is unknown,
 and a proof with an unknown table proves nothing.
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ansible.module_utils.runbook.errors import RunbookError
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ansible.module_utils.runbook.rules.content_hash import Content
-    from ansible.module_utils.runbook.rules.manifest import Manifest
+    from ansible.module_utils.runbook.rules.manifest import Manifest, SequenceEntry
 
 SCHEMA_VERSION = 1
 MAX_DOCUMENT_BYTES = 64 << 20
@@ -47,13 +50,15 @@ class Found:
     #: How this server hashes.
     method: str
     probe: str
+    #: Each sequence as ``(last_value,is_called)``; None where they could not be read.
+    sequences: Mapping[QualifiedName, str] | None = None
 
 
 @dataclass(frozen=True)
 class TableResult:
     """One table's comparison."""
 
-    #: ``schema.table``, or ``large objects``.
+    #: ``schema.table``, ``schema.sequence``, or ``large objects``.
     table: str
     status: Status
     #: Rows in the backup and in the restored database; None where they were not counted.
@@ -70,6 +75,8 @@ class Proof:
     tables: tuple[TableResult, ...] = field(default=())
     #: What the backup is known to be without, and so is not compared.
     missing: tuple[str, ...] = ()
+    #: Sequences that agree.
+    sequences: int = 0
 
     def named(self, status: Status) -> list[str]:
         """Names of the tables of that status."""
@@ -91,7 +98,8 @@ class Proof:
         """The outcome in one sentence, the first tables named."""
         total = len(self.tables)
         if self.status == "ok":
-            agree = f"All {count(total, 'comparison')} agree with the backup ({count(self.rows, 'row')})."
+            sequences = f" and {count(self.sequences, 'sequence')}" if self.sequences else ""
+            agree = f"All {count(total, 'comparison')}{sequences} agree with the backup ({count(self.rows, 'row')})."
             return agree + without(self.missing)
         kind: Status = "differs" if self.status == "breach" else "unknown"
         worst = [each for each in self.tables if each.status == kind]
@@ -139,7 +147,47 @@ def judge(manifest: Manifest, found: Found) -> Proof:
     results.append(
         _compare(LARGE_OBJECTS, large, found.large_objects, found.large_objects_error, why, comparable=comparable)
     )
-    return Proof(tuple(results), manifest.missing)
+    if manifest.sequences is None:
+        return Proof(tuple(results), (*manifest.missing, "the values of its sequences, which the backup does not tell"))
+    wrong = [each for each in map(_sequence, manifest.sequences, repeat(found.sequences)) if each]
+    return Proof((*results, *wrong), manifest.missing, len(manifest.sequences) - len(wrong))
+
+
+def _sequence(wanted: SequenceEntry, found: Mapping[QualifiedName, str] | None) -> TableResult | None:
+    """What is wrong with a sequence; None where it is one of the two values that were read, or lies between."""
+    name = QualifiedName(wanted.schema, wanted.name)
+
+    def result(status: Status, reason: str) -> TableResult:
+        return TableResult(str(name), status, None, None, reason)
+
+    if found is None:
+        return result("unknown", "the sequences of this database could not be read")
+    if name not in found:
+        return result("differs", "the sequence is not there")
+    before, after, got = (_position(each) for each in (wanted.before, wanted.after, found[name]))
+    if min(before, after) <= got <= max(before, after):
+        return None
+    if before == after:
+        return result("differs", f"the sequence is at {_at(got)} instead of {_at(before)}")
+    # It may have been set back, or begun anew, in between.
+    return result(
+        "unknown",
+        f"the sequence is at {_at(got)}, and went from {_at(before)} to {_at(after)} while it was backed up",
+    )
+
+
+def _position(state: str) -> tuple[int, bool]:
+    """``(last_value,is_called)`` as a pair; one whose value was never given out comes before it.
+
+    >>> _position("(1,f)"), _position("(-7,t)")
+    ((1, False), (-7, True))
+    """
+    value, _, called = state.strip("()").partition(",")
+    return int(value), called == "t"
+
+
+def _at(position: tuple[int, bool]) -> str:
+    return f"{position[0]}{'' if position[1] else ' (not given out)'}"
 
 
 def _compare(
