@@ -58,7 +58,8 @@ options:
   without_rows:
     description:
       - Tables, as C(schema.table), of which the definition alone is backed up. For what no dump can carry, such as a
-        value of more than 512 MiB in a C(bytea). Manifest and proofs say so.
+        value of more than 512 MiB in a C(bytea). Manifest and proofs say so, and M(pg_swap) refuses what is restored
+        from it until somebody names these tables.
     type: list
     elements: str
     default: []
@@ -543,6 +544,7 @@ class Backup:
                 dump_bytes=self.dump_bytes(),
                 warnings=tuple(self.warnings),
                 missing=sentences(self.gaps),
+                without_rows=tuple(map(str, sorted(self.without_rows))),
                 sequences=self.sequences(),
             )
             guard.renew()

@@ -524,8 +524,9 @@ class Restore:
             errors=lambda said: rules.said_errors(said) or managed.said_errors(said),
         )
         self.marker = Marker(
-            "restoring", self.params["database"], self.now(), context.run.id or "", self.manifest.backup_id
-        )
+            "restoring", self.params["database"], self.now(), context.run.id or "", self.manifest.backup_id,
+            without=", ".join([*self.manifest.without_rows, *plan.without]),
+        )  # fmt: skip
         self.queries: list[str] = []
         self.step = ""
         self.loaded = self.temporary = 0

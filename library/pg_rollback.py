@@ -69,6 +69,13 @@ options:
       - Database that is connected to while names are exchanged.
     type: str
     default: postgres
+  accept_without:
+    description:
+      - What the copy may be without when it takes the living database's place, as in M(pg_swap). A backup that was told
+        to leave out more is refused here where O(replace) is set, and said otherwise.
+    type: list
+    elements: str
+    default: []
   timestamp_columns:
     description:
       - Names of columns that say when a row was written. Without it, the common ones such as C(updated_at).
@@ -290,6 +297,7 @@ from ansible.module_utils.runbook.rules import content_hash as hashes
 from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules import restore as restores
 from ansible.module_utils.runbook.rules import rollback as rules
+from ansible.module_utils.runbook.rules import swap as swap_rules
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import count
@@ -327,6 +335,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
             "restore_path": text,
             "path_is_here": {"type": "bool", "default": True},
             "maintenance_db": {"type": "str", "default": "postgres"},
+            "accept_without": {"type": "list", "elements": "str", "default": []},
             "timestamp_columns": {"type": "list", "elements": "str", "default": []},
             "previous_clusters": {"type": "list", "elements": "str", "default": []},
             "prefix": text,
@@ -436,6 +445,15 @@ def make_plan(context: Context) -> dict[str, Any]:
         )
         clusters = origins.accepted(facts.system_identifier, params["previous_clusters"])
         manifest = find_backup(context, target.database, request, clusters) if method == "backup" else None
+        if manifest is not None:
+            try:
+                swap_rules.refuse_without(
+                    manifest.without_rows, params["accept_without"], what=f"backup: {manifest.backup_id}"
+                )
+            except RunbookError as error:
+                if replaces:
+                    raise
+                context.warn(error.message)
         point = rules.snapshot_at(manifest) if manifest else request.target_time
         path = rules.restore_folder(
             params["restore_path"], system_identifier=facts.system_identifier, database=target.database

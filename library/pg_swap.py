@@ -14,7 +14,8 @@ description:
     application that connects again by itself meets the restored database.
   - Owner, privileges, settings, connection limit and comment of the living database are carried over.
   - The database that stepped aside is kept, whole. To undo, call the module again with that one as O(replacement).
-  - Only a database that M(pg_restore) proved equal to its backup is accepted, or one that stepped aside in a swap.
+  - Only a database that M(pg_restore) proved equal to its backup is accepted, or one that stepped aside in a swap. One
+    that was restored without the rows of some tables, or without an extension, needs O(accept_without).
 options:
   database:
     description:
@@ -32,6 +33,13 @@ options:
         Then sessions are ended, whatever they do.
     type: int
     default: 10
+  accept_without:
+    description:
+      - What the replacement may be without - tables, as C(schema.table), that its backup was told to leave the rows of
+        (C(without_rows) of M(pg_backup)), and extensions that its restore left out. All of them have to be named.
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment:
   - runbook_postgresql
 attributes:
@@ -192,6 +200,7 @@ def core(context: Context) -> dict[str, Any]:
             living=params["database"],
             replacement=params["replacement"],
             now=now,
+            accept_without=params["accept_without"],
         )
         for warning in plan.warnings:
             context.warn(warning)
@@ -229,6 +238,7 @@ def main() -> None:
             "database": {"type": "str", "required": True},
             "replacement": {"type": "str", "required": True},
             "grace_s": {"type": "int", "default": 10},
+            "accept_without": {"type": "list", "elements": "str", "default": []},
         },
     )
 

@@ -170,6 +170,22 @@ def test_rows_that_were_left_out_are_proven_to_be_and_said(simple: Backup):
     restored = new(simple, outcome.result)
     assert restored.one("SELECT count(*) FROM public.notes") == 0
     assert restored.one("SELECT count(*) FROM public.people") == 3000
+    # It does not become the living one unless somebody names what it lacks.
+    names = {"database": simple.database.name, "replacement": restored.name, "grace_s": 0}
+    for accepted in ([], ["public.people"]):
+        swap = run_module("pg_swap", simple.admin().login | names | {"accept_without": accepted})
+        assert swap.failed
+        assert "is without the rows of public.notes" in swap.result["msg"]
+        assert "db_restore_accept_without='public.notes'" in swap.result["msg"]
+    swap = run_module("pg_swap", simple.admin().login | names | {"accept_without": ["public.notes"]}, check=True)
+    assert not swap.failed, swap.result["msg"]
+    plan = simple.database.login | simple.s3.options(simple.bucket) | {"action": "plan", "environment": "sandbox"}
+    plan |= {"backup": "latest", "replace": simple.database.name}
+    refused = run_module("pg_rollback", plan)
+    assert f"backup: {taken['backup_id']} is without the rows of public.notes" in refused.result["msg"]
+    assert not run_module("pg_rollback", plan | {"accept_without": ["public.notes"]}).failed
+    outcome = run_module("pg_rollback", plan | {"replace": ""})
+    assert "is without the rows of public.notes" in str(outcome.result["warnings"])
     refused = run_module(
         "pg_backup",
         simple.database.login | simple.s3.options(simple.bucket)

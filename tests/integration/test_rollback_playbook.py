@@ -202,6 +202,7 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(s3: S3, project: Project
     database.run(f'CREATE DATABASE "{waiting}"', f"""COMMENT ON DATABASE "{waiting}" IS '{marker}'""")
     pending = run_module("pg_rollback", options | {"backup": backup})
     assert f"A rollback is pending: {waiting}" in pending.result["msg"]
+    assert f"-e db_rollback_backup=2026-11-20T03-00-00Z -e db_rollback_replace={database.name}" in pending.result["msg"]
     assert s3.client().list_objects_v2(Bucket=bucket)["KeyCount"] == before
 
 

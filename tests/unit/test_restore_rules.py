@@ -307,11 +307,19 @@ def test_names_of_a_swap():
         ({"new": {"comment": marked("failed")}}, "is failed, not proven"),
         ({"new": {"comment": marked("unproven")}}, "is unproven, not proven"),
         ({"new": {"comment": marked("proven", database="other")}}, "copy of 'other'"),
+        ({"new": {"comment": marked("proven", without="public.a, pg_cron")}}, "rows of public.a and extension pg_cron"),
     ],
 )
 def test_what_must_not_be_swapped(changes, words):
     with pytest.raises(RunbookError, match=words):
         swapped(**changes)
+
+
+def test_the_mark_of_an_earlier_version_is_read():
+    said = str(swap.Marker("proven", "app", "t", "r", "b")).replace(', "without": ""', "")
+    assert "without" not in said
+    assert swap.Marker.read(said) == swap.Marker("proven", "app", "t", "r", "b")
+    assert swap.Marker.read(said.replace('"at": "t", ', "")) is None
 
 
 def test_a_swap_that_was_done_is_known():

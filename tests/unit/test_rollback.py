@@ -98,6 +98,17 @@ def test_a_copy_is_made_once_and_then_waits_for_its_swap():
     other = database("app_rollback_2026-11-20T03-00-00Z", Marker("proven", "app", "t"))
     with pytest.raises(RunbookError, match="A rollback is pending: app_rollback_2026-11-20T03-00-00Z"):
         plan(other)
+    for name, state, words in (
+        (
+            "app_rollback_2026-11-20T03-00-00Z",
+            "proven",
+            "-e db_rollback_backup=b -e db_rollback_replace=app, or drop it",
+        ),
+        ("app_pitr_2026-11-20T03-00-00.5Z", "proven", "-e db_rollback_target_time=2026-11-20T03:00:00.5Z -e"),
+        ("app_pitr_2026-11-20T03-00-00Z", "unproven", 'not proven; drop it with DROP DATABASE "app_pitr'),
+    ):
+        with pytest.raises(RunbookError, match=words):
+            plan(database(name, Marker(state, "app", "t", backup_id="b")))
     # A copy that restore.yml made to look at is nobody's rollback, nor is one of another database.
     plan(database("app_restore_2026-11-20T03-00-00Z", Marker("proven", "app", "t")))
     plan(database("app_rollback_2026-11-20T03-00-00Z", Marker("proven", "billing", "t")))

@@ -158,6 +158,8 @@ class Manifest:
     warnings: tuple[str, ...] = ()
     #: What is known not to be in it, one phrase each, as :func:`~..backup_gaps.sentences` says it.
     missing: tuple[str, ...] = ()
+    #: Tables, as ``schema.table``, that it was told to leave the rows of.
+    without_rows: tuple[str, ...] = ()
     #: None where they were not read.
     sequences: tuple[SequenceEntry, ...] | None = None
 

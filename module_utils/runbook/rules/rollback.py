@@ -266,10 +266,31 @@ def _refuse_pending(databases: Mapping[str, swap.Database], database: str, name:
             waiting.append(each)
     waiting = sorted(each for each in waiting if each != name)
     if waiting:
+        first, said = waiting[0], databases[waiting[0]].marker
+        finish = ""
+        if said and said.state == "proven":
+            finish = (
+                f"Swap it in with playbooks/rollback.yml --tags db {_point_of(first, said)} "
+                f"{_extra('db_rollback_replace', database)}, or drop it"
+            )
+        quoted = first.replace('"', '""')
         raise RunbookError(
-            f"A rollback is pending: {', '.join(waiting)} was made for another point and nobody swapped it in. Roll "
-            f'back to that one, or drop it with DROP DATABASE "{waiting[0]}" and run again.'
+            f"A rollback is pending: {', '.join(waiting)} was made for another point and nobody swapped it in. "
+            f'{finish or "It was not proven; drop it"} with DROP DATABASE "{quoted}" and run again.'
         )
+
+
+def _point_of(copy: str, marker: swap.Marker) -> str:
+    """The variable by which an earlier run was told the point that a copy was made for.
+
+    >>> _point_of("app_pitr_2026-11-23T14-29-00.5Z", swap.Marker("proven", "app", ""))
+    '-e db_rollback_target_time=2026-11-23T14:29:00.5Z'
+    """
+    method, _, stamp = _OURS.search(copy)[0][1:].partition("_")  # type: ignore[index] # it was found by this
+    if method == "rollback":
+        return _extra("db_rollback_backup", marker.backup_id or stamp)
+    day, _, clock = stamp.partition("T")
+    return _extra("db_rollback_target_time", f"{day}T{clock.replace('-', ':')}")
 
 
 @dataclass(frozen=True)

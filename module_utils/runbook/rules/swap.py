@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -20,7 +20,7 @@ from ansible.module_utils.runbook.rules.identifiers import MAX_IDENTIFIER_BYTES
 from ansible.module_utils.runbook.rules.text import as_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
 #: ``restoring``: a run is at work in it, or was killed there. ``failed``: kept for somebody to look at. ``unproven``:
@@ -47,6 +47,8 @@ class Marker:
     backup_id: str = ""
     #: ``previous``: the database that took its place, by the name it had before.
     replaced_by: str = ""
+    #: Tables whose rows it does without, and extensions, by name.
+    without: str = ""
 
     def __str__(self) -> str:
         return f"runbook, {self.state}: {json.dumps(asdict(self), ensure_ascii=False)}"
@@ -64,7 +66,10 @@ class Marker:
             return None
         try:
             said = json.loads(found[1])
-            return cls(**{field.name: str(said[field.name]) for field in fields(cls)})  # type: ignore[arg-type] # one text each
+            # One that an earlier version wrote says less.
+            given = {each.name: said[each.name] if each.default is MISSING else said.get(each.name, "")
+                     for each in fields(cls)}  # fmt: skip
+            return cls(**{name: str(value) for name, value in given.items()})  # type: ignore[arg-type] # one text each
         except (ValueError, KeyError, TypeError):
             return None
 
@@ -165,11 +170,18 @@ def done_before(databases: Mapping[str, Database], living: str, replacement: str
 
 
 def plan(
-    databases: Mapping[str, Database], connected: Connected, *, living: str, replacement: str, now: datetime
+    databases: Mapping[str, Database],
+    connected: Connected,
+    *,
+    living: str,
+    replacement: str,
+    now: datetime,
+    accept_without: Iterable[str] = (),
 ) -> Plan:
     """Decide whether the two may exchange their names.
 
     :param databases: those that bear one of the names that matter
+    :param accept_without: what a person said that the replacement may be without
     :param now: the server's clock
     :raises RunbookError: something is in the way; nothing was changed
     """
@@ -196,6 +208,8 @@ def plan(
     _refuse_unproven(new, living)
     if set(new.settings) != set(found.settings):
         refuse_settings(found, connected)
+    missing = new.marker.without if new.marker else ""
+    refuse_without([each for each in missing.split(", ") if each], accept_without, what=f"replacement: {replacement!r}")
     if new.environment not in {None, found.environment}:
         raise RunbookError(
             f"replacement: {replacement!r} is marked as {new.environment!r}, and {living!r} as "
@@ -259,6 +273,24 @@ def _refuse_unproven(new: Database, living: str) -> None:
     if marker.state not in {"proven", "previous"}:
         raise RunbookError(
             f"replacement: {new.name!r} is {marker.state}, not proven; restore with the proof, and swap that one."
+        )
+
+
+def refuse_without(missing: Sequence[str], accepted: Iterable[str], *, what: str) -> None:
+    """Refuse a copy that is no whole one, unless a person named all that it is without.
+
+    :param missing: tables whose rows it does without, and extensions
+    :param what: how the sentence calls the copy, after the option
+    :raises RunbookError: something was not named
+    """
+    if set(missing) - set(accepted):
+        tables = [each for each in missing if "." in each]
+        others = [f"extension {each}" for each in missing if "." not in each]
+        said = [*([f"the rows of {', '.join(tables)}"] if tables else []), *others]
+        raise RunbookError(
+            f"{what} is without {' and '.join(said)}, because its backup or its restore was told to leave that out; as "
+            "the living database it would be lacking. Take another backup, or say that you know it: "
+            f"-e db_restore_accept_without='{','.join(missing)}'."
         )
 
 
