@@ -108,7 +108,7 @@ def test_a_copy_is_made_once_and_then_waits_for_its_swap():
         ("app_pitr_2026-11-20T03-00-00Z", "unproven", 'not proven; drop it with DROP DATABASE "app_pitr'),
     ):
         with pytest.raises(RunbookError, match=words):
-            plan(database(name, Marker(state, "app", "t", backup_id="b")))
+            plan(database(name, Marker(state, "app", "t", backup_id="b")))  # type: ignore[arg-type] # texts of a table
     # A copy that restore.yml made to look at is nobody's rollback, nor is one of another database.
     plan(database("app_restore_2026-11-20T03-00-00Z", Marker("proven", "app", "t")))
     plan(database("app_rollback_2026-11-20T03-00-00Z", Marker("proven", "billing", "t")))
