@@ -728,7 +728,7 @@ def core(context: Context) -> dict[str, Any]:
         target, lock_timeout_ms=params["lock_timeout_ms"], statement_timeout_ms=STATEMENT_TIMEOUT_MS,
         purpose="pg_backup",
     ) as session:  # fmt: skip
-        permits.require_database(context.run, session)
+        permits.require_database(context.run, session, may_be_frozen=True)
         backup = Backup(context, session, store, settings)
         where = store.url(backup.home)
         backup.plan()

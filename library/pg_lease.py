@@ -101,7 +101,7 @@ def core(context: Context) -> dict[str, Any]:
         current, writer_pid = lease.read(session), lease.writer(session)
         now = session.query("SELECT clock_timestamp() AS now")[0]["now"]
         if wanted and current is not None:
-            permits.require_database(context.run, session)
+            permits.require_database(context.run, session, may_be_frozen=True)
             check_release(current, run_id=wanted, holder=lease.life(current), writer_pid=writer_pid)
         run_id = wanted or own or ""
         released = current is not None and current.run_id == run_id

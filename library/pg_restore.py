@@ -144,6 +144,8 @@ attributes:
     description: Shows the plan.
     support: full
 notes:
+  - Sessions of this module in the new database fire no event trigger, so no login trigger either; it has them, and
+    those of everybody else do. PostgreSQL before 17 has neither login triggers nor the setting for it.
   - O(login_db) is the database that is connected to while the new one is made, as a rule V(postgres).
   - Needs a superuser, or a role with CREATEDB that is a member of every role that owns something in the backup.
   - What belongs to a database and not to its contents (owner, privileges, settings) is carried over by M(pg_swap).
@@ -347,6 +349,7 @@ from ansible.module_utils.runbook.rules.tool_warnings import said_warnings
 from ansible.module_utils.runbook.rules.words import count, size
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ansible.module_utils.runbook.rules.manifest import Manifest
@@ -495,7 +498,7 @@ class Restore:
 
     def __init__(
         self, context: Context, store: s3.Store, plan: rules.Plan, *, server: rules.Server, evidence: Evidence,
-        watch: driver.Watch, options: str,
+        watch: driver.Watch, options: str, silent: Mapping[str, str],
     ) -> None:  # fmt: skip
         self.context = context
         self.params = context.params
@@ -509,7 +512,7 @@ class Restore:
         self.watch = watch
         self.jobs = self.params["jobs"]
         self.target = postgres.Target.from_params(self.params)
-        self.new = replace(self.target, database=plan.target)
+        self.new = replace(self.target, database=plan.target).started_with(silent)
         self.decrypt = driver.decryption(self.manifest.tools.encryption, self.params["identity_file"])
         clients = driver.find_clients(self.params["bindir"])
         server_major = server.version // 10000
@@ -638,7 +641,7 @@ class Restore:
     def aim(self, name: str) -> None:
         """Restore into a database of another name."""
         self.plan = replace(self.plan, target=name)
-        self.new = replace(self.target, database=name)
+        self.new = replace(self.new, database=name)
         self.filler.aim(self.new)
 
     def fill(self, schema: Path) -> None:
@@ -767,14 +770,14 @@ class Restore:
 
         :returns: the name; empty where that was not possible
         """
-        name = rules.failed_name(self.params["database"], self.manifest.backup_id)
+        names = list(rules.alternatives(rules.failed_name(self.params["database"], self.manifest.backup_id)))
         marker = replace(self.marker, state="failed", at=self.now())
         earlier = rules.failed_copies(self.server.databases, self.params["database"])
-        gone = driver.keep(self.target, self.plan.target, name, marker, earlier)
-        if gone is None:
+        kept = driver.keep(self.target, self.plan.target, names, marker, earlier)
+        if kept is None:
             return ""
-        self.removed += gone
-        return name
+        self.removed += kept[1]
+        return kept[0]
 
     def drop_roles(self) -> None:
         """Drop the roles that this database, which is gone, needed; what cannot be dropped now, the next run drops."""
@@ -1083,6 +1086,7 @@ def into_project(
         )
     target = replace(postgres.Target.from_params(params), database=name)
     with driver.connect(target, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
+        permits.require_unfrozen(session)
         found = project.look(session)
         plan = rules.plan_project(manifest, server, found, folder=folder, target=name)
         for warning in plan.warnings:
@@ -1091,7 +1095,7 @@ def into_project(
         if wrong:
             raise RunbookError(f"The backup {store.url(folder)} is damaged: {'; '.join(wrong)}; take another one.")
         restore = IntoProject(
-            context, store, plan, server=server, evidence=evidence, watch=watch, project_found=found,
+            context, store, plan, server=server, evidence=evidence, watch=watch, project_found=found, silent={},
             options=session.tool_options(**driver.FILLING),
         )  # fmt: skip
         watch.lap("check")
@@ -1148,9 +1152,10 @@ def core(context: Context) -> dict[str, Any]:
                 error.message += evidence.write_failure(error.message, is_damaged=is_damaged)
                 error.context |= {"changed": evidence.key is not None, "proof_key": evidence.key}
             raise
+        silent = postgres.silencing(session)
         restore = Restore(
-            context, store, plan, server=server, evidence=evidence, watch=watch,
-            options=session.tool_options(**driver.FILLING),
+            context, store, plan, server=server, evidence=evidence, watch=watch, silent=silent,
+            options=session.tool_options(**driver.FILLING, **silent),
         )  # fmt: skip
         watch.lap("check")
         if context.check_mode or plan.done_at:

@@ -537,8 +537,11 @@ def compare(context: Context) -> dict[str, Any]:
         raise RunbookError("replacement: it is empty; name the database that the living one is compared with.")
     living = postgres.Target.from_params(params)
     until = time.monotonic() + params["deadline_s"]
+    with connect(living) as session:
+        silent = postgres.silencing(session)
     found = rules.differences(
-        read_all(context, living, until), read_all(context, replace(living, database=params["replacement"]), until)
+        read_all(context, living, until),
+        read_all(context, replace(living, database=params["replacement"]).started_with(silent), until),
     )
     return {
         "changed": False,
@@ -564,7 +567,8 @@ def take_lease(context: Context) -> dict[str, Any]:
             driver.read_restored(session), data_dir=params["data_dir"], target_time=params["target_time"]
         )
         rules.check_copies_prefix(params["prefix"])
-        permits.require_database(context.run, session)
+        # The copy is as the living one was at that moment; nobody froze the copy.
+        permits.require_database(context.run, session, may_be_frozen=True)
         left = lease.read(session)
         if not context.check_mode:
             if left is not None:

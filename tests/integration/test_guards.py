@@ -64,6 +64,34 @@ def test_a_task_to_start_at_leads_nowhere(application, project):
     refused(dry, application, "has not passed preflight", GO_ON)
 
 
+@pytest.mark.parametrize("frozen", ["DATABASE {0}", "ROLE {1}", "ROLE {1} IN DATABASE {0}"])
+def test_what_a_person_froze_is_not_written_to(application: Database, s3: S3, frozen: str):
+    user = f"froze_{application.name}"
+    whom = f"ALTER {frozen.format(application.name, user)}"
+    application.run(f"CREATE ROLE {user} SUPERUSER LOGIN", f"{whom} SET default_transaction_read_only = on")
+    login = application.login | {"login_user": user}
+    rows = {"source": "public.audit_log", "archive": "public.audit_log_archive", "older_than_days": 90}
+    try:
+        for module, options, check in (
+            ("pg_archive", rows, True), ("pg_archive", rows, False), ("pg_vacuum", {}, False),
+            ("pg_heartbeat", {"interval_s": 1, "duration_s": 0}, False),
+        ):  # fmt: skip
+            outcome = run_module(module, login | options, check=check)
+            assert outcome.failed, module
+            assert "somebody froze it" in outcome.result["msg"]
+            cure = outcome.result["msg"].partition("written to again, run ")[2].removesuffix(".")
+            assert cure.replace('"', "") == f"{whom} RESET default_transaction_read_only"
+        assert untouched(application)
+        bucket = s3.bucket()
+        backed_up = run_module("pg_backup", login | s3.options(bucket) | {"environment": "sandbox", "prefix": "p"})
+        assert not backed_up.failed, backed_up.result["msg"]
+        application.run("SET default_transaction_read_only = off", cure)
+        assert not run_module("pg_archive", login | rows).failed
+    finally:
+        application.run("SET default_transaction_read_only = off", f"REASSIGN OWNED BY {user} TO CURRENT_USER",
+                        f"DROP OWNED BY {user}", f"DROP ROLE {user}")  # fmt: skip
+
+
 def test_tags_that_lead_to_no_work_are_red(application, project):
     misspelt = project.run("weekly_db.yml", "--tags", "vacum")
     refused(misspelt, application, "Nothing was done", "--tags vacum")

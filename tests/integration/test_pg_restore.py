@@ -334,6 +334,49 @@ def test_a_backup_whose_data_is_not_what_was_hashed_is_red_and_its_copy_kept(sim
     again = simple.restore(record_proof=True, environment="sandbox", scratch=True)
     assert again.result["removed_databases"] == [name]
     assert list(simple.others()) == [name]
+    # One that cannot be dropped costs nobody the new one.
+    simple.admin().run(f'ALTER DATABASE "{name}" IS_TEMPLATE true')
+    another = simple.restore(scratch=True)
+    simple.admin().run(f'ALTER DATABASE "{name}" IS_TEMPLATE false')
+    assert f"{name}_2" in another.result["msg"]
+    assert sorted(simple.others()) == [name, f"{name}_2"]
+
+
+def test_no_event_trigger_fires_in_a_copy_and_it_has_them_all(simple: Backup):
+    if simple.database.one("SELECT current_setting('server_version_num')::int") < 170000:
+        pytest.skip("no login triggers before PostgreSQL 17")
+    simple.database.run(
+        "CREATE TABLE public.fired (event text)",
+        f"""CREATE FUNCTION public.fire() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF current_database() <> '{simple.database.name}' THEN INSERT INTO public.fired VALUES (tg_event); END IF;
+            END $$""",
+        "CREATE EVENT TRIGGER entered ON login EXECUTE FUNCTION public.fire()",
+        "CREATE EVENT TRIGGER made ON ddl_command_end EXECUTE FUNCTION public.fire()",
+        "ALTER EVENT TRIGGER entered ENABLE ALWAYS",
+        "CREATE PUBLICATION p FOR TABLE public.people",
+        "CREATE SUBSCRIPTION s CONNECTION '' PUBLICATION p WITH (connect = false, slot_name = NONE)",
+    )
+    try:
+        simple.make()
+        outcome = simple.restore()
+        assert not outcome.failed, outcome.result["msg"]
+        copy = new(simple, outcome.result)
+        compared = run_module(
+            "pg_rollback",
+            simple.database.login | simple.s3.options(simple.bucket)
+            | {"action": "compare", "environment": "sandbox", "replacement": copy.name},
+        )  # fmt: skip
+        assert not compared.failed, compared.result["msg"]
+        target = postgres.Target(copy.host, copy.port, copy.name, copy.user, None)
+        with postgres.Session(
+            target.started_with({"event_triggers": "off"}), lock_timeout_ms=1000, statement_timeout_ms=60_000
+        ) as session:
+            assert session.query("SELECT event FROM public.fired") == []
+            found = session.query("SELECT evtname, evtenabled FROM pg_event_trigger ORDER BY 1")
+        assert [tuple(each.values()) for each in found] == [("entered", "A"), ("made", "O")]
+        copy.run("ALTER SUBSCRIPTION s DISABLE", "DROP SUBSCRIPTION s")
+    finally:
+        simple.database.run("DROP SUBSCRIPTION s")
 
 
 def test_a_proof_that_came_to_no_end_is_remembered_as_failed(simple: Backup):

@@ -24,6 +24,7 @@ ROLE = "test_swept"
 #: What is not tried, and why.
 LEFT_OUT = {
     "application_name": "ours is named when a connection begins",
+    "default_transaction_read_only": "it is a freeze, and a module that writes refuses it",
     "default_tablespace": "where the archive is put is the operator's choice",
     "local_preload_libraries": "the server ends a session before it begins if one is missing",
     "post_auth_delay": "it keeps every session waiting before it begins",

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.runbook.drivers import process
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.run import PERMITS, Permit
+from psycopg2 import sql
 
 if TYPE_CHECKING:
     from ansible.module_utils.runbook.drivers.postgres import Session
@@ -94,13 +95,38 @@ def require_environment(run: Run, environment: str) -> Permit:
     raise RunbookError(f"This run has not passed preflight for {_where(run, environment)}; {AGAIN}.")
 
 
-def require_database(run: Run, session: Session, *, database: str | None = None) -> Permit:
+def require_unfrozen(session: Session) -> None:
+    """Refuse a database that somebody froze: our sessions could write all the same, because they set what they need.
+
+    :raises RunbookError: ``default_transaction_read_only`` is on there
+    """
+    if not session.frozen_by:
+        return
+    database, role = sql.Identifier(session.target.database), sql.Identifier(session.target.user)
+    way = {
+        "database": sql.SQL("ALTER DATABASE {} RESET").format(database),
+        "user": sql.SQL("ALTER ROLE {} RESET").format(role),
+        "database user": sql.SQL("ALTER ROLE {} IN DATABASE {} RESET").format(role, database),
+    }.get(session.frozen_by, sql.SQL("ALTER SYSTEM RESET"))
+    raise RunbookError(
+        f"{session.target}: default_transaction_read_only is on (source: {session.frozen_by}), so somebody froze it, "
+        "and nothing was changed; reading and backups go on. When it may be written to again, run "
+        f"{session.render(way)} default_transaction_read_only."
+    )
+
+
+def require_database(
+    run: Run, session: Session, *, database: str | None = None, may_be_frozen: bool = False
+) -> Permit:  # fmt: skip
     """Refuse unless preflight passed in this run for the very cluster that ``session`` reaches.
 
     :param database: the database that must have been checked; the session's own where it is not given, any one of the
         cluster where it is empty
-    :raises RunbookError: it did not
+    :param may_be_frozen: the caller writes to its own database nothing but the lease
+    :raises RunbookError: it did not, or somebody froze the session's own database
     """
+    if database is None and not may_be_frozen:
+        require_unfrozen(session)
     if not session.query("SELECT has_function_privilege('pg_control_system()', 'EXECUTE') AS may")[0]["may"]:
         raise RunbookError(
             f"{session.target}: user {session.target.user!r} may not ask which cluster this is; as a superuser run "

@@ -7,7 +7,7 @@ are never used: an empty target is an error.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -29,6 +29,8 @@ CONNECT_TIMEOUT_S = 10
 APPLICATION_NAME = "runbook"
 #: Where ``pg_settings.source`` says so, a value is that of the role or the database, not of the server.
 FROM_ROLE_OR_DATABASE = frozenset({"database", "user", "database user"})
+#: First server version with login triggers, and with the setting that keeps event triggers from firing.
+SILENCES_EVENT_TRIGGERS = 170000
 
 
 def argument_spec() -> dict[str, dict[str, Any]]:
@@ -68,6 +70,14 @@ class Target:
 
     def __str__(self) -> str:
         return f"{self.user}@{self.host}:{self.port}/{self.database}"
+
+    def started_with(self, settings: Mapping[str, str]) -> Target:
+        """The same, reached by sessions that begin with these settings."""
+        if not settings:
+            return self
+        more = dict(self.extra)
+        more["options"] = f"{more.get('options', '')} {command_line_options(settings)}".strip()
+        return replace(self, extra=tuple(sorted(more.items())))
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Target:
@@ -117,6 +127,18 @@ class Target:
             system_identifier=params.get("system_identifier"),
             extra=tuple(sorted((key, value) for key, value in parsed.items() if key not in known)),
         )
+
+
+def silencing(session: Session) -> dict[str, str]:
+    """Settings of sessions in a copy, in which no event trigger is to fire; empty where there is no such setting.
+
+    A login trigger fires before a session can set anything, so it must begin with them. Before PostgreSQL 17 there is
+    none, and the other event triggers come last in what pg_restore makes.
+    """
+    if session.server_version < SILENCES_EVENT_TRIGGERS or pooler.is_pooled(session.connection):
+        return {}
+    may = session.query("SELECT has_parameter_privilege('event_triggers', 'SET') AS may")[0]["may"]
+    return {"event_triggers": "off"} if may else {}
 
 
 def table(name: QualifiedName) -> sql.Identifier:
@@ -233,6 +255,8 @@ class Session:
         stopping.register(self)
         self._tool_settings: dict[str, str] = {}
         self._overridden: list[str] = []
+        #: Where it was set that transactions only read: ``database``, ``user`` … as ``pg_settings.source`` says it.
+        self.frozen_by = ""
         try:
             self._pin(lock_timeout_ms, statement_timeout_ms)
             if target.system_identifier is not None:
@@ -264,6 +288,8 @@ class Session:
                     f"and only a superuser may set it; take it back with ALTER ROLE … RESET {name} or ALTER DATABASE "
                     f"… RESET {name}, whichever set it."
                 )
+            if row["differs"] and name == "default_transaction_read_only" and row["source"] != "client":
+                self.frozen_by = row["source"]
             if row["differs"] and name in DECISIVE and row["source"] in FROM_ROLE_OR_DATABASE:
                 self._overridden.append(name)
 

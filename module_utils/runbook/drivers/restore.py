@@ -27,7 +27,7 @@ import psycopg2.errors
 import psycopg2.extensions
 import zstandard
 from ansible.module_utils.runbook.drivers import pgtools
-from ansible.module_utils.runbook.drivers.postgres import APPLICATION_NAME, Session
+from ansible.module_utils.runbook.drivers.postgres import APPLICATION_NAME, Session, silencing
 from ansible.module_utils.runbook.drivers.stream import PIPE_BYTES, Output, Programs
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.managed import SUPERUSER
@@ -277,9 +277,8 @@ def drop(session: Session, name: str, comment: str) -> bool:
         return False
     try:
         if subscriptions(session, name):
-            with connect(
-                replace(session.target, database=name), statement_timeout_ms=_CLEANUP_PATIENCE_S * 1000
-            ) as own:
+            copy = replace(session.target, database=name).started_with(silencing(session))
+            with connect(copy, statement_timeout_ms=_CLEANUP_PATIENCE_S * 1000) as own:
                 _drop_subscriptions(own)
         session.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
     except (psycopg2.Error, RunbookError) as error:
@@ -291,30 +290,47 @@ def drop(session: Session, name: str, comment: str) -> bool:
     return True
 
 
-def keep(target: Target, name: str, to: str, marker: Marker, instead_of: Mapping[str, str]) -> list[str] | None:
-    """Keep a copy that failed its proof under another name.
+def keep(
+    target: Target, name: str, to: Sequence[str], marker: Marker, instead_of: Mapping[str, str]
+) -> tuple[str, list[str]] | None:
+    """Keep a copy that failed its proof under another name; only then do earlier ones go.
 
+    :param to: the name that it gets, and those that it may have while that one is taken
     :param instead_of: earlier ones that go, with the comments by which they were known
-    :returns: those that went; None where it could not be kept
+    :returns: its name, and those that went; None where it could not be kept
     """
+
+    def rename(session: Session, old: str, new: str) -> None:
+        renaming = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
+        while True:
+            try:
+                session.execute(renaming)
+                return
+            except psycopg2.errors.ObjectInUse:
+                # Server processes of programs that were ended go within a moment.
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.5)
+
     end = time.monotonic() + _CLEANUP_PATIENCE_S
     try:
         with connect(target, statement_timeout_ms=_CLEANUP_PATIENCE_S * 1000) as session:
-            gone = [earlier for earlier, comment in instead_of.items() if drop(session, earlier, comment)]
-            renaming = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(to))
-            while True:
-                try:
-                    session.execute(renaming)
-                    break
-                except psycopg2.errors.ObjectInUse:
-                    # Server processes of programs that were ended go within a moment.
-                    if time.monotonic() > end:
-                        raise
-                    time.sleep(0.5)
+            taken = {row["datname"] for row in session.query("SELECT datname FROM pg_database")}
+            kept = next(each for each in to if each not in taken)
+            rename(session, name, kept)
             # Until then it bears the mark of an unfinished one, which the next restore drops.
-            session.execute(marking(to, marker))
-            return gone
-    except (psycopg2.Error, RunbookError):
+            session.execute(marking(kept, marker))
+            gone = []
+            for earlier, comment in instead_of.items():
+                # One that cannot be dropped costs room, and the next one that is kept tries again.
+                with suppress(psycopg2.Error, RunbookError):
+                    gone += [earlier] if drop(session, earlier, comment) else []
+            if kept != to[0] and to[0] in gone:
+                with suppress(psycopg2.Error):
+                    rename(session, kept, to[0])
+                    kept = to[0]
+            return kept, gone
+    except (psycopg2.Error, RunbookError, StopIteration):
         # The reason why it failed its proof is the one that counts.
         return None
 

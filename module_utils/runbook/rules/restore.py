@@ -191,7 +191,7 @@ def failed_copies(databases: Mapping[str, str | None], database: str, *, now: da
         # One that somebody asked to keep has another name, and is nobody's to drop.
         if marker is None or marker.state != "failed" or marker.database != database:
             continue
-        if name == failed_name(database, marker.backup_id) and (now is None or _is_old(marker.at, now)):
+        if name in alternatives(failed_name(database, marker.backup_id)) and (now is None or _is_old(marker.at, now)):
             found[name] = comment or ""
     return found
 
