@@ -4,6 +4,8 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 PYTHON3 ?= python3
+# SANDBOX=sandbox_supabase: everything on a database of the shape of a Supabase project.
+SANDBOX ?= sandbox
 
 # An inherited setting that would make each start of Ansible twice as slow.
 unexport PYTHONDONTWRITEBYTECODE
@@ -29,39 +31,39 @@ setup-test: ## The same, with what the tests need
 	@$(PYTHON3) tools/setup.py --test
 
 sandbox: setup ## Start the sandbox: PostgreSQL, S3 API, a filled database
-	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/sandbox.yml
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/sandbox.yml
 
 sandbox-stop: setup ## Stop the sandbox; its database and its backups are kept
-	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/sandbox.yml -e sandbox_state=stopped
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/sandbox.yml -e sandbox_state=stopped
 
 sandbox-reset: setup ## Make the sandbox anew: old data to archive again, and no backup
-	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/sandbox.yml -e sandbox_state=reset
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/sandbox.yml -e sandbox_state=reset
 
 demo: sandbox ## Weekly maintenance on the sandbox; says where the report is
 	@echo "A second run finds little to do: make sandbox-reset brings the old data back, make sandbox-stop ends the servers."
-	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/weekly_db.yml
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/weekly_db.yml
 	@echo "Backups that prove themselves, on the same sandbox: make backup, then make verify, then make restore."
 
 monthly: sandbox ## Monthly optimisation of the sandbox: bloat before and after, tables and indexes
-	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/monthly_db.yml
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/monthly_db.yml
 
 backup: sandbox ## Back the sandbox's database up to its S3 API
-	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/backup.yml
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/backup.yml
 
 verify: sandbox ## Check the sandbox's newest backup, and prove it by restoring it into a scratch database
-	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/backup_verify.yml -e backup_verify_proof=true
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/backup_verify.yml -e backup_verify_proof=true
 
 restore: sandbox ## Restore the sandbox's newest backup into a new database beside the living one
-	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/restore.yml
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/restore.yml
 
 drill: sandbox ## Kill a server of the drill's own while clients write to it, recover, measure, judge
-	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/dr_drill.yml
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/dr_drill.yml
 
 review: sandbox ## What slows the sandbox's database down, each finding with its cure
-	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/performance.yml
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/performance.yml
 
 doctor: sandbox ## Look the sandbox's inventory over: what is misspelt, not filled in, missing or not permitted
-	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/doctor.yml
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/doctor.yml
 
 test: setup-test ## Lint, unit, integration and fault tests, Molecule; ends with what could not be run and why
 	@$(BIN)/python -m tools.run_tests
@@ -91,6 +93,7 @@ lock: ## Pin the newest releases that pyproject.toml admits; needs uv
 	  -c requirements.txt pyproject.toml -o requirements-test.txt
 
 clean: ## Remove the environment, caches and the sandbox; records of runs stay
-	@test ! -x $(BIN)/ansible-playbook || test ! -d .sandbox || \
-	  $(BIN)/ansible-playbook -i inventories/sandbox playbooks/sandbox.yml -e sandbox_state=stopped
+	@test ! -x $(BIN)/ansible-playbook || for each in sandbox sandbox_supabase; do \
+	  test ! -d .sandbox || $(BIN)/ansible-playbook -i inventories/$$each playbooks/sandbox.yml -e sandbox_state=stopped \
+	  || exit; done
 	rm -rf .venv .sandbox .cache .ansible .mypy_cache .pytest_cache .ruff_cache

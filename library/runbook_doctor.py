@@ -192,6 +192,7 @@ from ansible.module_utils.runbook.drivers import supabase as supabase_driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import bucket_check, environment_mark, identity, preflight, variables
+from ansible.module_utils.runbook.rules import compact as compact_rule
 from ansible.module_utils.runbook.rules import doctor as rules
 from ansible.module_utils.runbook.rules import supabase as supabase_rules
 from ansible.module_utils.runbook.rules.backup_check import BREACH, OK, UNKNOWN, Check, as_results, overall
@@ -396,7 +397,9 @@ class Doctor:
             with looking(found, "pg_repack"):
                 client, reason = compact.repack_client(session)
                 version, reason = client.version if client else None, reason or ""
-                found.append(rules.judge_repack(version, reason, offered=driver.offers(session, "pg_repack")))
+                permitted = compact.is_superuser(session) or not compact_rule.needs_superuser(version or "")
+                offered = compact.offers_usable_repack(session)
+                found.append(rules.judge_repack(version, reason, offered=offered, permitted=permitted))
             with looking(found, "pgstattuple"):
                 measuring = bloat.measuring(session)
                 says = "Bloat is measured." if measuring.schema else (

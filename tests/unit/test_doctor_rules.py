@@ -73,9 +73,11 @@ def test_versions():
 
 
 def test_a_server_that_has_no_pg_repack_is_not_red_for_ever():
-    assert rules.judge_repack(None, "it is not installed", offered=False).status == "ok"
-    assert rules.judge_repack("1.5.2", "", offered=True).status == "ok"
-    refused = rules.judge_repack(None, "there is no program pg_repack", offered=True)
+    assert rules.judge_repack(None, "it is not installed", offered=False, permitted=True).status == "ok"
+    assert rules.judge_repack("1.5.2", "", offered=True, permitted=True).status == "ok"
+    old = rules.judge_repack("1.4.8", "", offered=False, permitted=False)
+    assert (old.status, "1.5.2 or newer" in old.msg) == ("breach", True)
+    refused = rules.judge_repack(None, "there is no program pg_repack", offered=True, permitted=True)
     assert (refused.status, "no program" in refused.msg) == ("breach", True)
 
 

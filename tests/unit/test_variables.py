@@ -59,7 +59,7 @@ def test_prefixes_are_the_roles_and_what_they_share():
 
 
 def test_every_variable_of_the_shipped_inventories_exists():
-    for inventory in ("sandbox", "staging", "production"):
+    for inventory in ("sandbox", "sandbox_supabase", "staging", "production"):
         found: dict[str, Any] = {}
         for path in (ROOT / "inventories" / inventory).rglob("*.yml"):
             content = architecture.read_yaml(path) or {}

@@ -28,8 +28,9 @@ from ansible.module_utils.runbook.drivers.leash import leashed
 from ansible.module_utils.runbook.drivers.vacuum import cause
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.bloat import PAGE_BYTES, Bloat
-from ansible.module_utils.runbook.rules.compact import Leftover, Report, Sample, Table
+from ansible.module_utils.runbook.rules.compact import OWNER_VERSION, Leftover, Report, Sample, Table
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+from ansible.module_utils.runbook.rules.managed import SUPERUSER
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -119,6 +120,15 @@ SELECT l.virtualtransaction AS transaction FROM pg_locks AS l
 WHERE l.granted AND l.relation = %(oid)s AND l.pid <> ALL (%(own)s)
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
+# "usable": before OWNER_VERSION, only for a superuser.
+_OFFERED = """
+SELECT default_version AS version,
+  string_to_array(substring(default_version FROM '^[0-9]+(?:[.][0-9]+)*'), '.')::int[] >= %(first)s
+  OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS usable,
+  EXISTS (SELECT FROM pg_roles WHERE rolname = %(platform)s AND rolname <> current_user AND rolsuper) AS is_project
+FROM pg_available_extensions WHERE name = 'pg_repack'
+"""
+
 # pg_repack waits for every transaction of the database that is open, VACUUM left out.
 _OPEN_TRANSACTIONS = """
 SELECT l.virtualtransaction AS transaction FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
@@ -211,6 +221,12 @@ def is_superuser(session: Session) -> bool:
     return bool(session.query("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")[0]["rolsuper"])
 
 
+def offers_usable_repack(session: Session) -> bool:
+    """Whether the server has the files of a pg_repack that this user could use, installed or not."""
+    rows = session.query(_OFFERED, {"first": list(OWNER_VERSION), "platform": SUPERUSER})
+    return bool(rows and rows[0]["usable"])
+
+
 def repack_client(session: Session) -> tuple[Client | None, str | None]:
     """pg_repack's program of the extension's version, or why it cannot be used.
 
@@ -218,9 +234,7 @@ def repack_client(session: Session) -> tuple[Client | None, str | None]:
     """
     rows = session.query(_EXTENSION)
     if not rows:
-        offered = session.query("SELECT 1 FROM pg_available_extensions WHERE name = 'pg_repack'")
-        more = "; as a superuser CREATE EXTENSION pg_repack" if offered else ""
-        return None, f"the extension pg_repack is not installed{more}"
+        return None, f"the extension pg_repack is not installed{_how_to_install(session)}"
     if not rows[0]["usable"]:
         user = session.render(sql.Identifier(session.target.user))
         return None, f"pg_repack needs more rights; as a superuser GRANT USAGE, CREATE ON SCHEMA repack TO {user}"
@@ -252,6 +266,22 @@ def repack_client(session: Session) -> tuple[Client | None, str | None]:
         return None, f"there is no program pg_repack on this machine; install version {version}"
     there = ", ".join(sorted({client.version for client in found}))
     return None, f"the extension pg_repack is of version {version}, and the program on this machine of {there}"
+
+
+def _how_to_install(session: Session) -> str:
+    """What follows on "it is not installed"; empty where the server does not offer it."""
+    rows = session.query(_OFFERED, {"first": list(OWNER_VERSION), "platform": SUPERUSER})
+    if not rows:
+        return ""
+    offered, first = rows[0], ".".join(map(str, OWNER_VERSION))
+    if not offered["usable"]:
+        return (
+            f", and version {offered['version']}, which the server offers, works for superusers only; from {first} on "
+            "it works for the owners of tables"
+        )
+    if offered["is_project"]:
+        return "; switch it on in the project's dashboard"
+    return "; as a superuser CREATE EXTENSION pg_repack"
 
 
 def _clients() -> list[Client]:

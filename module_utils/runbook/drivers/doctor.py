@@ -47,11 +47,6 @@ def may_maintain(session: Session) -> tuple[list[str], list[str]]:
     return _lease(session), tables
 
 
-def offers(session: Session, extension: str) -> bool:
-    """Whether the server has the files of an extension, installed or not."""
-    return bool(session.query("SELECT 1 FROM pg_available_extensions WHERE name = %s", (extension,)))
-
-
 def only_superusers_vacuum(session: Session) -> bool:
     """Whether there are tables that no right lets anybody else vacuum."""
     return session.server_version < HAS_MAINTAIN and any(owner.superuser for owner in roles.owners(session))

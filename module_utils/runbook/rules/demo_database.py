@@ -27,9 +27,12 @@ from __future__ import annotations
 import hashlib
 import math
 from string import Template
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ansible.module_utils.runbook.errors import RunbookError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: Rows at scale 1.
 AUDIT_ROWS = 60_000
@@ -45,8 +48,9 @@ class Step(NamedTuple):
     sql: str
 
 
-#: Who owns everything, and what the application works as. They belong to the whole server, so they may be there.
+#: Who owns everything, what the application works as, and who logs in for the owner.
 OWNER, APPLICATION, MIGRATIONS = "mental_scribe_owner", "mental_scribe_app", "mental_scribe_migrations"
+# They belong to the whole server, so they may be there.
 _ROLES = """
 DO 'BEGIN CREATE ROLE $owner NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END';
 DO 'BEGIN CREATE ROLE $application NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END';
@@ -388,10 +392,8 @@ DROP TABLE pg_temp.clock, pg_temp.hours, pg_temp.prose, pg_temp.noise CASCADE;
 """
 
 
-# The application says in a setting for whom it works. Last of all, because FORCE would hide the rows from their owner,
-# who fills the tables.
-_ME = "current_setting('app.user_id', true)::uuid"
-_MINE = f"conversation_id IN (SELECT id FROM public.conversations WHERE user_id = {_ME})"  # noqa: S608 - words of ours
+# Last of all, because FORCE would hide the rows from their owner, who fills the tables.
+_MINE = "conversation_id IN (SELECT id FROM public.conversations WHERE user_id = $me)"
 _RIGHTS = """
 REVOKE INSERT, UPDATE, DELETE ON public.plans, public.feature_flags, public.audit_log_archive FROM $application;
 REVOKE UPDATE, DELETE ON public.audit_log FROM $application;
@@ -438,17 +440,37 @@ def sizes(scale: float) -> dict[str, int]:
     }
 
 
+class Home(NamedTuple):
+    """Whose the tables are, and for whom the application asks."""
+
+    owner: str
+    application: str
+    #: The expression that says who the application's user is.
+    me: str
+    #: Statements that make the roles.
+    roles: str
+
+
+#: The application says in a setting for whom it works.
+SELF_HOSTED = Home(
+    owner=OWNER,
+    application=APPLICATION,
+    me="current_setting('app.user_id', true)::uuid",
+    roles=Template(_ROLES).substitute(owner=OWNER, application=APPLICATION, migrations=MIGRATIONS),
+)
+
+
 def roles() -> list[Step]:
     """The roles alone, which a server needs before a backup of the database can be restored on it."""
-    text = Template(_ROLES).substitute(owner=OWNER, application=APPLICATION, migrations=MIGRATIONS)
-    return [Step("owner and application", statement) for statement in text.strip().split(";\n")]
+    return [Step("owner and application", statement) for statement in SELF_HOSTED.roles.strip().split(";\n")]
 
 
-def steps(*, scale: float, seed: int) -> list[Step]:
+def steps(*, scale: float, seed: int, home: Home = SELF_HOSTED) -> list[Step]:
     """Everything that fills an empty database, in order, for one session with autocommit (VACUUM is among it).
 
     :param scale: see :func:`sizes`
     :param seed: another seed gives other rows
+    :param home: other roles than those of a server of one's own
     :raises RunbookError: ``scale`` is out of range
     """
     values: dict[str, object] = dict(sizes(scale))
@@ -459,14 +481,13 @@ def steps(*, scale: float, seed: int) -> list[Step]:
         "fraction": int.from_bytes(digest[:4], "big") / 2**32,
         "days": HISTORY_DAYS,
         "words": _WORDS,
-        "owner": OWNER,
-        "application": APPLICATION,
-        "migrations": MIGRATIONS,
-        "me": _ME,
-        "mine": _MINE,
+        "owner": home.owner,
+        "application": home.application,
+        "me": home.me,
+        "mine": Template(_MINE).substitute(me=home.me),
     }
     sections = {
-        "owner and application": _ROLES + _OWNERSHIP.lstrip(),
+        "owner and application": home.roles + _OWNERSHIP.lstrip(),
         "tables": _SCHEMA,
         "texts to draw from": _TOOLS,
         "organisations and users": _PEOPLE,
@@ -519,7 +540,9 @@ def statements(*, scale: float = 1, seed: int = 1) -> list[str]:
     return [step.sql for step in steps(scale=scale, seed=seed)]
 
 
-def fingerprint(*, scale: float, seed: int) -> str:
-    """Names these very contents: another scale, seed or version of this file gives another."""
-    every = [*statements(scale=scale, seed=seed), *(step.sql for step in traffic())]
-    return hashlib.sha256("\n".join(every).encode()).hexdigest()[:16]
+def fingerprint(every: Sequence[Step]) -> str:
+    """Names these very contents: another scale, seed or version of this file gives another.
+
+    :param every: all that is run in the database
+    """
+    return hashlib.sha256("\n".join(step.sql for step in every).encode()).hexdigest()[:16]

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.rules.backup_check import BREACH, OK, UNKNOWN, Check
+from ansible.module_utils.runbook.rules.compact import OWNER_VERSION
 from ansible.module_utils.runbook.rules.words import some
 
 if TYPE_CHECKING:
@@ -169,15 +170,26 @@ def judge_client(client_version: str, client_major: int, server_version: int) ->
     return Check("client pg_dump", OK, f"pg_dump {client_version} for PostgreSQL {major}.")
 
 
-def judge_repack(version: str | None, reason: str, *, offered: bool) -> Check:
+def judge_repack(version: str | None, reason: str, *, offered: bool, permitted: bool) -> Check:
     """pg_repack can be used, or the server has none: then bloated tables wait for an outage.
 
     :param version: of program and extension; None where they cannot be used, for ``reason``
+    :param offered: whether the server has one that this user could use
+    :param permitted: whether this user can use ``version``
     """
+    if version and not permitted:
+        says = (
+            f"monthly_db.yml leaves bloated tables, because pg_repack {version} works for superusers only; install "
+            f"{'.'.join(map(str, OWNER_VERSION))} or newer here and in the database."
+        )
+        return Check("pg_repack", BREACH, says)
     if version:
         return Check("pg_repack", OK, f"Program and extension of version {version}.")
     if not offered:
-        says = "This server offers none, so monthly_db.yml leaves bloated tables to an outage (docs/howto/monthly.md)."
+        says = (
+            "This server offers none that this user can use, so monthly_db.yml leaves bloated tables to an outage "
+            "(docs/howto/monthly.md)."
+        )
         return Check("pg_repack", OK, says)
     says = f"monthly_db.yml leaves bloated tables, because {reason}; docs/howto/monthly.md says how to set it up."
     return Check("pg_repack", BREACH, says)

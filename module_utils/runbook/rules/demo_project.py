@@ -1,8 +1,75 @@
--- A fresh Supabase project's database, made by supabase_admin from an empty one. What stands between @ signs is filled
--- in by the builder.
+"""A database in the shape of a Supabase project, for the sandbox and for tests: what the platform makes, whose it is.
 
-ALTER DATABASE @database@ OWNER TO postgres;
-GRANT ALL ON DATABASE @database@ TO dashboard_user;
+Written from the platform's public documentation, for PostgreSQL 15 and newer; only what matters to maintenance, and
+nothing of the platform's own code. Its superuser ``supabase_admin``, whom initdb made, runs :func:`roles` once on a
+server, and :func:`database` in each database. A project's owner logs in as ``postgres``, who is no superuser.
+
+Extensions that no plain server offers are entered by hand: pg_dump and the catalogues treat them as real ones. What the
+platform's own extension, supautils, lets ``postgres`` do is emulated by a grant where one can.
+
+In it, :func:`steps` makes the tables of ``rules/demo_database.py``, and what an application leaves in the schemas of
+the platform: users, files, jobs, a secret, a webhook.
+"""
+
+from __future__ import annotations
+
+from ansible.module_utils.runbook.rules import demo_database
+from ansible.module_utils.runbook.rules.demo_database import Step
+from ansible.module_utils.runbook.rules.managed import OWNER
+
+_ROLES = r"""
+CREATE ROLE postgres LOGIN NOSUPERUSER CREATEDB CREATEROLE REPLICATION BYPASSRLS;
+CREATE ROLE anon NOLOGIN;
+CREATE ROLE authenticated NOLOGIN;
+CREATE ROLE service_role NOLOGIN BYPASSRLS;
+CREATE ROLE authenticator LOGIN NOINHERIT;
+CREATE ROLE supabase_auth_admin LOGIN NOINHERIT CREATEROLE;
+CREATE ROLE supabase_storage_admin LOGIN NOINHERIT CREATEROLE;
+CREATE ROLE supabase_realtime_admin NOLOGIN NOINHERIT;
+CREATE ROLE supabase_functions_admin LOGIN NOINHERIT CREATEROLE;
+CREATE ROLE supabase_replication_admin LOGIN REPLICATION;
+CREATE ROLE supabase_etl_admin LOGIN REPLICATION;
+CREATE ROLE supabase_read_only_user LOGIN BYPASSRLS;
+CREATE ROLE supabase_privileged_role NOLOGIN;
+CREATE ROLE dashboard_user NOLOGIN CREATEDB CREATEROLE REPLICATION;
+CREATE ROLE pgbouncer LOGIN;
+
+GRANT anon, authenticated, service_role, supabase_storage_admin TO authenticator;
+GRANT pg_read_all_data TO supabase_read_only_user, supabase_etl_admin;
+DO $$
+DECLARE
+  role text;
+  with_admin text := '';
+BEGIN
+  IF current_setting('server_version_num')::int >= 160000 THEN
+    with_admin := ' WITH ADMIN OPTION';
+    GRANT authenticator, pg_create_subscription TO postgres WITH ADMIN OPTION;
+  END IF;
+  FOREACH role IN ARRAY ARRAY['anon', 'authenticated', 'service_role', 'pg_monitor', 'pg_read_all_data',
+                              'pg_signal_backend'] LOOP
+    EXECUTE format('GRANT %I TO postgres', role) || with_admin;
+  END LOOP;
+END $$;
+
+ALTER ROLE postgres SET search_path = '"\$user"', public, extensions;
+ALTER ROLE anon SET statement_timeout = '3s';
+ALTER ROLE authenticated SET statement_timeout = '8s';
+ALTER ROLE authenticator SET statement_timeout = '8s';
+ALTER ROLE authenticator SET lock_timeout = '8s';
+ALTER ROLE supabase_auth_admin SET search_path = auth;
+ALTER ROLE supabase_auth_admin SET idle_in_transaction_session_timeout = '60s';
+ALTER ROLE supabase_storage_admin SET search_path = storage;
+
+-- The platform's extension supautils lets postgres do this; a plain server needs the grant.
+GRANT SET ON PARAMETER session_replication_role TO postgres;
+"""
+
+_DATABASE = r"""
+DO $$
+BEGIN
+  EXECUTE format('ALTER DATABASE %I OWNER TO postgres', current_database());
+  EXECUTE format('GRANT ALL ON DATABASE %I TO dashboard_user', current_database());
+END $$;
 
 -- Schemas ---------------------------------------------------------------------------------------------------------
 
@@ -245,7 +312,8 @@ BEGIN
        ARRAY['TABLE vault.secrets', 'VIEW vault.decrypted_secrets', 'FUNCTION vault.create_secret',
              'FUNCTION vault.update_secret']),
       ('pg_net', '0.14.0', 'extensions', ARRAY[]::text[],
-       ARRAY['SCHEMA net', 'TABLE net.http_request_queue', 'SEQUENCE net.http_request_queue_id_seq', 'TABLE net._http_response', 'FUNCTION net.http_post']),
+       ARRAY['SCHEMA net', 'TABLE net.http_request_queue', 'SEQUENCE net.http_request_queue_id_seq',
+             'TABLE net._http_response', 'FUNCTION net.http_post']),
       ('pg_graphql', '1.5.11', 'graphql', ARRAY[]::text[], ARRAY['FUNCTION graphql.resolve']),
       ('pg_cron', '1.6.4', 'pg_catalog', ARRAY['cron.job', 'cron.jobid_seq'],
        ARRAY['SCHEMA cron', 'TABLE cron.job', 'SEQUENCE cron.jobid_seq', 'TABLE cron.job_run_details',
@@ -262,7 +330,7 @@ BEGIN
       EXECUTE format('ALTER EXTENSION %I ADD %s', fake.name, object);
     END LOOP;
   END LOOP;
-  FOREACH kind IN ARRAY ARRAY['pgcrypto', 'uuid-ossp', 'pg_stat_statements'] LOOP
+  FOREACH kind IN ARRAY ARRAY['pgcrypto', 'uuid-ossp', 'pg_stat_statements', 'pgstattuple'] LOOP
     IF EXISTS (SELECT FROM pg_available_extensions WHERE name = kind) THEN
       EXECUTE format('CREATE EXTENSION %I SCHEMA extensions', kind);
     END IF;
@@ -308,3 +376,69 @@ CREATE EVENT TRIGGER issue_pg_cron_access ON ddl_command_end WHEN TAG IN ('CREAT
 CREATE PUBLICATION supabase_realtime;
 ALTER PUBLICATION supabase_realtime OWNER TO postgres;
 CREATE PUBLICATION supabase_realtime_messages_publication FOR TABLE realtime.messages;
+"""
+
+#: As postgres. The platform keeps users, files and jobs; what hangs on them is the application's.
+_APPLICATION = """
+REVOKE ALL ON ALL TABLES IN SCHEMA public FROM anon;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM anon;
+CREATE SCHEMA supabase_migrations;
+CREATE TABLE supabase_migrations.schema_migrations (version text PRIMARY KEY, statements text[], name text);
+INSERT INTO supabase_migrations.schema_migrations VALUES ('20260101000000', ARRAY['SELECT 1'], 'first');
+INSERT INTO auth.users (id, email, encrypted_password, email_confirmed_at, raw_user_meta_data, created_at)
+  SELECT id, email, md5('password of ' || number), created_at, jsonb_build_object('number', number), created_at
+  FROM public.users;
+INSERT INTO auth.identities (provider_id, user_id, identity_data, provider, created_at)
+  SELECT id::text, id, jsonb_build_object('email', email), 'email', created_at FROM public.users;
+INSERT INTO auth.sessions SELECT md5('session of ' || number)::uuid, id, now() FROM public.users WHERE number % 4 = 0;
+INSERT INTO auth.audit_log_entries (id, payload, created_at)
+  SELECT md5('entry ' || id)::uuid, json_build_object('action', action), created_at
+  FROM public.audit_log WHERE entity = 'session';
+CREATE FUNCTION public.note_new_user() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+  INSERT INTO public.audit_log (actor, action, entity) VALUES (NEW.id, 'user.created', 'user');
+  RETURN NEW;
+END $$;
+REVOKE ALL ON FUNCTION public.note_new_user() FROM PUBLIC, anon, authenticated;
+CREATE TRIGGER on_auth_user_created AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.note_new_user();
+CREATE TRIGGER tell AFTER INSERT ON public.invitations FOR EACH ROW
+  EXECUTE FUNCTION supabase_functions.http_request('https://hooks.example.com/invited', 'POST');
+INSERT INTO storage.buckets (id, name) VALUES ('attachments', 'attachments');
+INSERT INTO storage.objects (bucket_id, name, metadata, version)
+  SELECT 'attachments', object_key,
+    jsonb_build_object('size', size_bytes, 'mimetype', content_type, 'eTag', md5(object_key)), md5(object_key)
+  FROM public.attachments;
+INSERT INTO realtime.messages (topic, extension) SELECT 'conversation', 'broadcast' FROM generate_series(1, 10);
+ALTER PUBLICATION supabase_realtime ADD TABLE public.notifications;
+SELECT cron.schedule('nightly', '0 3 * * *', 'DELETE FROM public.password_resets WHERE used_at IS NOT NULL');
+SELECT vault.create_secret('a secret of the sandbox', 'example');
+"""
+
+_OURS = demo_database.Home(owner=OWNER, application="authenticated", me="auth.uid()", roles="")
+
+
+def roles() -> list[Step]:
+    """The roles of a project, once on a server."""
+    return [Step("roles of the platform", _ROLES)]
+
+
+def database(*, open_by_default: bool) -> str:
+    """What the platform makes in an empty database, for a session of its superuser.
+
+    :param open_by_default: the era in which new tables in ``public`` were everybody's
+    """
+    return _DATABASE.replace("@open_by_default@", str(open_by_default).lower())
+
+
+def platform() -> list[Step]:
+    """The same as a step, of the era in which most projects were made."""
+    return [Step("schemas of the platform", database(open_by_default=True))]
+
+
+def steps(*, scale: float, seed: int) -> list[Step]:
+    """What an application's owner makes in a project, for one session of ``postgres`` with autocommit.
+
+    :raises RunbookError: ``scale`` is out of range
+    """
+    made = demo_database.steps(scale=scale, seed=seed, home=_OURS)
+    return [*made, Step("users, files and jobs", _APPLICATION)]
