@@ -168,6 +168,8 @@ class Cluster:
             self._run(
                 "initdb",
                 "--no-sync",
+                # The default since 18, and what servers should have.
+                "--data-checksums",
                 "--encoding=UTF8",
                 "--locale=C",
                 f"--username={self.superuser}",

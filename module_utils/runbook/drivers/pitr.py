@@ -601,15 +601,18 @@ def major_version(bindir: Path) -> int:
 def control_data(bindir: Path, data: Path) -> dict[str, str]:
     """What ``pg_controldata`` says about a data folder.
 
-    :raises RunbookError: it is no data folder of this version
+    :raises RunbookError: the program is missing, or it is no data folder of this version
     """
+    if not (bindir / "pg_controldata").exists():
+        raise RunbookError(f"{bindir} holds no pg_controldata; install all of that server's programs.")
     words = [*unprivileged(bindir / "postgres", data), str(bindir / "pg_controldata"), str(data)]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | {"LC_ALL": "C"})
     pairs = [line.partition(":") for line in done.stdout.splitlines()]
     found = {name.strip(): value.strip() for name, _, value in pairs}
     if done.returncode != 0 or "Database system identifier" not in found:
         raise RunbookError(
-            f"What was restored to {data} is no data folder that {bindir} can read; name another bindir."
+            f"{data} is no data folder that {bindir}/pg_controldata can read; name the programs of the server's own "
+            "version."
         )
     return found
 
