@@ -377,6 +377,7 @@ class Backup:
         if wanted:
             self.without_rows = rules.check_without_rows(wanted, tables, driver.read_references(self.session))
         self.divide(tables)
+        driver.require_large_objects(self.session)
         self.store.require_environment(self.params["environment"])
         own = origins.Origin(self.session.system_identifier(), self.target.database)
         clusters = origins.accepted(own.system_identifier, self.params["previous_clusters"])

@@ -197,7 +197,7 @@ from ansible.module_utils.runbook.rules import doctor as rules
 from ansible.module_utils.runbook.rules import supabase as supabase_rules
 from ansible.module_utils.runbook.rules.backup_check import BREACH, OK, UNKNOWN, Check, as_results, overall
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
-from ansible.module_utils.runbook.rules.words import some
+from ansible.module_utils.runbook.rules.words import count, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -446,7 +446,12 @@ class Doctor:
             lacks.append(f"SELECT on {some(unread)}")
         if hidden:
             lacks.append(f"BYPASSRLS for {some(hidden)}")
-        return lacks, "Run playbooks/db_roles.yml, and log in as a member of runbook_backup."
+        cure = "Run playbooks/db_roles.yml, and log in as a member of runbook_backup."
+        closed = driver.unread_large_objects(session)
+        if closed:
+            lacks.append(f"SELECT on {count(closed, 'large object')}")
+            cure += " Large objects: as their owner GRANT SELECT ON LARGE OBJECT … TO runbook_backup."
+        return lacks, cure
 
     def review(self, session: postgres.Session, _playbooks: list[str]) -> tuple[list[str], str]:
         """Statistics of everybody."""

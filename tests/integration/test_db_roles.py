@@ -180,6 +180,16 @@ def test_backup_runs_as_backup_and_may_no_more(application, s3):
         "CREATE SCHEMA mine", "CREATE DATABASE mine", "DROP TABLE runbook.lease",
     ):  # fmt: skip
         assert not may(database, "bastion_b", statement), statement
+    # No role opens large objects; it is said before anything is dumped.
+    database.run("SELECT lo_create(4711)")
+    asked = database.login | s3.options(s3.bucket()) | {"login_user": "bastion_b", "environment": "sandbox"}
+    planned = run_module("pg_backup", asked, check=True)
+    assert "1 large object may not be read by user 'bastion_b'" in planned.result["msg"]
+    assert run_module("pg_backup", asked).result["msg"] == planned.result["msg"]
+    database.run("GRANT SELECT ON LARGE OBJECT 4711 TO runbook_backup")
+    assert not run_module("pg_backup", asked, check=True).failed
+    database.run("SELECT lo_unlink(4711)")
+
     database.run("ALTER ROLE bastion_b NOBYPASSRLS")
     assert run_module("pg_roles", options).result["executed_queries"] == ['ALTER ROLE "bastion_b" BYPASSRLS']
 

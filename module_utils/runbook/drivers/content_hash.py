@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 import psycopg2.errors
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.content_hash import SAMPLE_ONE_IN, Column, Content, Table
+from ansible.module_utils.runbook.rules.content_hash import (
+    SAMPLE_ONE_IN,
+    Column,
+    Content,
+    Table,
+    closed_large_objects,
+)
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from psycopg2 import sql
 
@@ -37,6 +43,9 @@ _PINNED = {
 
 #: Sequences that one query reads.
 _SEQUENCE_BATCH = 200
+
+#: First server version that tells who may read a large object.
+_HAS_LARGE_OBJECT_PRIVILEGE = 180000
 
 #: A piece of a large object that is hashed at once, in bytes.
 _PIECE_BYTES = 1 << 20
@@ -175,6 +184,23 @@ def hash_table(session: Session, table: Table, method: Method, coverage: Coverag
     return Content(int(row["rows"]), None if coverage == "none" else row["digest"] or "0")
 
 
+def unread_large_objects(session: Session) -> int:
+    """How many large objects this user may not read; pg_read_all_data is no right on them."""
+    if session.server_version >= _HAS_LARGE_OBJECT_PRIVILEGE:
+        reads = "has_largeobject_privilege(m.oid, 'SELECT')"
+    else:
+        reads = (
+            "pg_has_role(m.lomowner, 'USAGE') OR EXISTS (SELECT FROM aclexplode(m.lomacl) AS x"
+            " WHERE x.privilege_type = 'SELECT' AND CASE WHEN x.grantee = 0 THEN true"
+            " ELSE pg_has_role(x.grantee, 'USAGE') END)"
+        )
+    rows = session.query(
+        f"SELECT count(*) AS unread FROM pg_largeobject_metadata AS m WHERE NOT ({reads})"  # noqa: S608 - a constant
+        " AND current_setting('lo_compat_privileges') = 'off'"
+    )
+    return int(rows[0]["unread"])
+
+
 def hash_large_objects(session: Session, method: Method, coverage: Coverage = "all") -> Content:
     """Count and hash all large objects; they are read in pieces of 1 MiB, so none is too large.
 
@@ -204,10 +230,7 @@ def hash_large_objects(session: Session, method: Method, coverage: Coverage = "a
             ).format(first, following, sql.Literal(_PIECE_BYTES))
         )[0]
     except psycopg2.errors.InsufficientPrivilege:
-        raise RunbookError(
-            f"A large object may not be read by user {session.target.user!r}; grant SELECT ON LARGE OBJECT to that "
-            "user, or use a superuser."
-        ) from None
+        raise RunbookError(closed_large_objects(1, session.target.user)) from None
     return Content(int(row["rows"]), row["digest"] or "0")
 
 

@@ -16,6 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ansible.module_utils.runbook.rules.words import count
+
 if TYPE_CHECKING:
     from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 
@@ -98,3 +100,12 @@ def compare(wanted: Content, found: Content) -> Verdict:
 def are_comparable(*, wanted_method: str, wanted_probe: str, found_method: str, found_probe: str) -> bool:
     """Whether digests of two servers may be compared: both give the same figure for the same known values."""
     return wanted_method == found_method and wanted_probe == found_probe
+
+
+def closed_large_objects(number: int, user: str) -> str:
+    """What to say of large objects that a user may not read, who may read every table."""
+    return (
+        f"{count(number, 'large object')} may not be read by user {user!r}, which pg_read_all_data does not "
+        "cover; as their owner GRANT SELECT ON LARGE OBJECT … to that user (from PostgreSQL 18 on also by ALTER "
+        "DEFAULT PRIVILEGES), or back up as a superuser."
+    )
