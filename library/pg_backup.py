@@ -260,7 +260,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ansible.module_utils.runbook.drivers import backup as driver
 from ansible.module_utils.runbook.drivers import backup_gaps as gaps
-from ansible.module_utils.runbook.drivers import bucket, lease, permits, postgres, s3, stream
+from ansible.module_utils.runbook.drivers import bucket, content_hash, lease, permits, postgres, s3, stream
 from ansible.module_utils.runbook.drivers import restorable as restorable_driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
@@ -377,7 +377,9 @@ class Backup:
         if wanted:
             self.without_rows = rules.check_without_rows(wanted, tables, driver.read_references(self.session))
         self.divide(tables)
-        driver.require_large_objects(self.session)
+        unread = content_hash.unread_large_objects(self.session)
+        if unread:
+            raise RunbookError(hashes.closed_large_objects(unread, self.target.user))
         self.store.require_environment(self.params["environment"])
         own = origins.Origin(self.session.system_identifier(), self.target.database)
         clusters = origins.accepted(own.system_identifier, self.params["previous_clusters"])

@@ -20,7 +20,7 @@ import psycopg2.extensions
 from ansible.module_utils.runbook.drivers import content_hash, pgtools, postgres
 from ansible.module_utils.runbook.drivers.stream import PIPE_BYTES
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.content_hash import Content, closed_large_objects
+from ansible.module_utils.runbook.rules.content_hash import Content
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.manifest import Extension, Source
 from ansible.module_utils.runbook.rules.server_error import ServerError
@@ -198,16 +198,6 @@ def read_tables(session: Session) -> list[Table]:
         raise RunbookError(
             f"lock_timeout_ms: {blocked} in that time; look at pg_locks, and start again when that session is through."
         ) from None
-
-
-def require_large_objects(session: Session) -> None:
-    """See that this user may read every large object, before anything is dumped.
-
-    :raises RunbookError: it may not; how many, and the cure
-    """
-    unread = content_hash.unread_large_objects(session)
-    if unread:
-        raise RunbookError(closed_large_objects(unread, session.target.user))
 
 
 def read_references(session: Session) -> list[tuple[QualifiedName, QualifiedName]]:

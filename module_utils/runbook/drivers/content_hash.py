@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg2.errors
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.content_hash import (
-    SAMPLE_ONE_IN,
-    Column,
-    Content,
-    Table,
-    closed_large_objects,
-)
+from ansible.module_utils.runbook.rules.content_hash import SAMPLE_ONE_IN, Column, Content, Table
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from psycopg2 import sql
 
@@ -230,7 +224,10 @@ def hash_large_objects(session: Session, method: Method, coverage: Coverage = "a
             ).format(first, following, sql.Literal(_PIECE_BYTES))
         )[0]
     except psycopg2.errors.InsufficientPrivilege:
-        raise RunbookError(closed_large_objects(1, session.target.user)) from None
+        raise RunbookError(
+            f"A large object may not be read by user {session.target.user!r}; as its owner GRANT SELECT ON LARGE OBJECT "
+            "… to that user."
+        ) from None
     return Content(int(row["rows"]), row["digest"] or "0")
 
 
