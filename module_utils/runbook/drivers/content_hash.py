@@ -225,8 +225,8 @@ def hash_large_objects(session: Session, method: Method, coverage: Coverage = "a
         )[0]
     except psycopg2.errors.InsufficientPrivilege:
         raise RunbookError(
-            f"A large object may not be read by user {session.target.user!r}; as its owner GRANT SELECT ON LARGE OBJECT "
-            "… to that user."
+            f"A large object may not be read by user {session.target.user!r}; as its owner GRANT SELECT ON LARGE "
+            "OBJECT … to that user."
         ) from None
     return Content(int(row["rows"]), row["digest"] or "0")
 
