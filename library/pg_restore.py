@@ -344,12 +344,13 @@ from ansible.module_utils.runbook.rules import managed, moment
 from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules import proof as proofs
 from ansible.module_utils.runbook.rules import restore as rules
+from ansible.module_utils.runbook.rules import restore_rights as rights
 from ansible.module_utils.runbook.rules.swap import Marker
 from ansible.module_utils.runbook.rules.tool_warnings import said_warnings
 from ansible.module_utils.runbook.rules.words import count, size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from ansible.module_utils.runbook.rules.manifest import Manifest
@@ -517,6 +518,11 @@ class Restore:
         clients = driver.find_clients(self.params["bindir"])
         server_major = server.version // 10000
         dumped_by = rules.major(self.manifest.tools.pg_dump)
+        #: Acts by itself or reaches other servers, and stays out of a copy.
+        self.silenced = [name for name in plan.without if name in managed.EXTENSIONS]
+        #: What of the definitions a user restores who is no superuser.
+        self.selection: rights.Selection | None = None
+        self.rights = rights.Rights(server.role, server.version, server.members_of, server.roles)
         self.client = rules.choose_client(clients, dumped_by=dumped_by, server=server_major)
         self.filler = driver.Filler(
             self.new,
@@ -528,7 +534,7 @@ class Restore:
         )
         self.marker = Marker(
             "restoring", self.params["database"], self.now(), context.run.id or "", self.manifest.backup_id,
-            without=", ".join([*self.manifest.without_rows, *plan.without]),
+            without=", ".join([*self.manifest.without_rows, *self.silenced]),
         )  # fmt: skip
         self.queries: list[str] = []
         self.step = ""
@@ -556,7 +562,7 @@ class Restore:
     def open(self, objects: Any) -> tuple[driver.Feed, driver.Program]:
         """A data stream, and the program that loads it."""
         source = self.unpack(objects)
-        if not self.plan.without:
+        if not self.silenced:
             return source, self.filler.start("data", fed=True)
         sieve = managed.Sieve(
             lambda schema, table: "keep" if self.gets(schema, table) else "drop", sequences=None,
@@ -579,19 +585,90 @@ class Restore:
         text = project.contents(self.filler.path("pg_restore"), schema)
         return managed.read_list(text, {each.schema for each in self.manifest.tables})
 
-    def picked(self, schema: Path) -> list[str]:
-        """Words that make pg_restore take what a copy on another server gets; none where that is all."""
-        if not (self.plan.without or managed.is_platform(self.manifest.roles)):
-            return []
-        listed = schema.with_suffix(".list")
+    def is_silent(self) -> bool:
+        """Whether the copy is of what would act by itself."""
+        return bool(self.silenced) or managed.is_platform(self.manifest.roles)
+
+    def picked(self, schema: Path) -> Sequence[managed.Entry]:
+        """What of the definitions a copy on another server gets."""
         entries = self.entries(schema)
-        kept = managed.for_copy(entries, self.plan.without)
+        if not self.is_silent():
+            return entries
         self.left_out += [each.name for each in entries if each.kind in managed.NOT_IN_COPIES]
-        listed.write_text("".join(f"{each.line}\n" for each in kept))
-        return [f"--use-list={listed}"]
+        return managed.for_copy(entries, self.silenced)
+
+    @staticmethod
+    def listed(path: Path, entries: Sequence[managed.Entry]) -> str:
+        """The word that makes pg_restore take these entries."""
+        path.write_text("".join(f"{each.line}\n" for each in entries))
+        return f"--use-list={path}"
+
+    def survey(self, schema: Path) -> None:
+        """See that a user who is no superuser may make what is to be restored, before anything is made.
+
+        :param schema: file that the definitions are written to
+        :raises RunbookError: it may not, with all that is in the way
+        """
+        if self.server.is_superuser:
+            return
+        self.fetch(schema)
+        entries = self.picked(schema)
+        self.selection, problems = rights.select(
+            entries, self.rights, scratch=self.params["scratch"], without=self.plan.without
+        )
+        if problems:
+            raise RunbookError(
+                f"This backup cannot be restored here: {'; '.join(problems)}. Nothing was changed.", problems=problems
+            )
+        self.left_out += self.selection.left_out
+
+    def look_at_definitions(self) -> None:
+        """In a dry run: see that this user may make what is to be restored."""
+        with driver.workspace() as folder:
+            self.survey(folder / "schema.dump")
+
+    def fetch(self, schema: Path) -> None:
+        """Bring the definitions, unless they are here."""
+        self.step = rules.DEFINITIONS
+        if schema.exists():
+            return
+        self.temporary = driver.fetch(self.unpack([self.plan.schema]), schema, self.check)
+        if self.temporary > rules.TEMPORARY_BYTES:
+            self.context.warn(f"The schema takes {size(self.temporary)} in a temporary file.")
+
+    def define(self, schema: Path) -> tuple[list[str], list[Any]]:
+        """Make what comes before the data; the words for what comes after it, and what is to be taken back then."""
+        if self.selection is None:
+            words = [self.listed(schema.with_suffix(".list"), self.picked(schema))] if self.is_silent() else []
+            self.filler.run("pre-data", *words, str(schema), check=self.check)
+            return words, []
+        first = self.listed(schema.with_suffix(".first"), self.selection.schemas)
+        # Privileges are of no section of their own: pg_restore takes them for part of the one before them in the file.
+        anywhere = ("--section=data", "--section=post-data")
+        self.filler.run("pre-data", *anywhere, first, str(schema), check=self.check)
+        with driver.connect(self.new, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
+            back = driver.let_make(session, rights.makers(self.selection.rest, self.server.role))
+            self.queries += session.executed_queries
+        words = [self.listed(schema.with_suffix(".list"), self.selection.rest)]
+        self.filler.run("pre-data", *words, str(schema), check=self.check)
+        return words, back
 
     def act(self) -> dict[str, Any]:
         """Make the database, fill it, prove it."""
+        with driver.workspace() as folder:
+            schema = folder / "schema.dump"
+            try:
+                self.survey(schema)
+            except RunbookError as error:
+                is_damaged = bool(error.context.pop("is_damaged", False))
+                if self.params["record_proof"]:
+                    error.message += self.evidence.write_failure(error.message, is_damaged=is_damaged)
+                    error.context |= {"changed": self.evidence.key is not None}
+                raise RunbookError(error.message, **(self.figures() | {"changed": False} | error.context)) from None
+            return self.make(schema)
+
+    def make(self, schema: Path) -> dict[str, Any]:
+        """Make the database, fill it, prove it; all that can be seen before was looked at."""
         with driver.connect(self.target) as session:
             self.clear(session)
             driver.make_roles(session, self.plan.roles)
@@ -599,13 +676,18 @@ class Restore:
             self.queries = session.executed_queries
         try:
             # The session in it shows others that a run is at work there, however long that takes.
-            with driver.connect(self.new), driver.workspace() as folder:
-                self.fill(folder / "schema.dump")
+            with driver.connect(self.new):
+                self.fill(schema)
             self.judge()
         except driver.Failed as error:
             raise self.failure(
                 RunbookError(
-                    rules.explain(error.said, step=self.step, target=self.plan.target),
+                    rules.explain(
+                        error.said,
+                        step=self.step,
+                        target=self.plan.target,
+                        without=sorted(set(self.plan.without) - set(self.silenced)),
+                    ),
                     is_damaged=rules.is_of_backup(error.said),
                 )
             ) from None
@@ -646,12 +728,8 @@ class Restore:
 
     def fill(self, schema: Path) -> None:
         """Definitions, data, indexes; the proof runs beside the last data and the indexes."""
-        self.step = rules.DEFINITIONS
-        self.temporary = driver.fetch(self.unpack([self.plan.schema]), schema, self.check)
-        if self.temporary > rules.TEMPORARY_BYTES:
-            self.context.warn(f"The schema takes {size(self.temporary)} in a temporary file.")
-        picked = self.picked(schema)
-        self.filler.run("pre-data", *picked, str(schema), check=self.check)
+        self.fetch(schema)
+        picked, back = self.define(schema)
         self.watch.lap("schema")
         self.step = "the data"
         streams = [objects for _, objects in sorted(self.manifest.data_streams().items())]
@@ -672,19 +750,26 @@ class Restore:
                 )  # fmt: skip
                 self.proof = self.compare(found)
         finish.wait()
-        if picked:
+        if back:
+            with driver.connect(self.new, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
+                for statement in back:
+                    session.execute(statement)
+                self.queries += session.executed_queries
+        if self.is_silent():
             self.disarm()
         self.watch.lap("proof" if self.params["prove"] else "statistics")
 
     def gets(self, schema: str, _table: str) -> bool:
         """Whether the new database gets the rows of a table."""
-        return not any(schema in managed.EXTENSIONS[name] for name in self.plan.without)
+        return not any(schema in managed.EXTENSIONS.get(name, ()) for name in self.plan.without)
 
     def compare(self, found: proofs.Found) -> proofs.Proof:
         """Compare what was found with the manifest, but for what this database does not get."""
         proof = proofs.judge(*managed.narrowed(self.manifest, found, self.gets))
-        left_out = [f"the extension {name}, which acts by itself" for name in self.plan.without]
-        return replace(proof, missing=(*proof.missing, *left_out))
+        why = {True: "which acts by itself", False: "which only a superuser can make"}
+        left_out = [f"the extension {name}, {why[name in self.silenced]}" for name in self.plan.without]
+        more = self.selection.left_out if self.selection else ()
+        return replace(proof, missing=(*proof.missing, *left_out, *more))
 
     def disarm(self) -> None:
         """Switch off what would reach other servers from a copy."""
@@ -791,7 +876,8 @@ class Restore:
         self.context.progress.update(f"restore {self.plan.target}", self.loaded, self.loaded, "bytes", final=True)
         words = "It was not compared with the backup." if self.proof is None else self.proof.sentence()
         # A proof that is ok has named the extensions, which come first.
-        named = len(self.plan.without) if self.proof is not None and self.proof.status == "ok" else 0
+        named = len(self.plan.without) + len(self.selection.left_out if self.selection else ())
+        named = named if self.proof is not None and self.proof.status == "ok" else 0
         words += managed.sentence(self.left_out[named:], [] if self.params["scratch"] else self.to_arm)
         unwritten = self.record(self.proof) if self.proof is not None else ""
         words += unwritten
@@ -863,6 +949,7 @@ class Restore:
                 "nothing to do."
             )
             return self.figures() | {"changed": False, "status": "ok", "msg": message}
+        self.look_at_definitions()
         self.removed = list(self.plan.leftovers)
         first, rest = driver.creation(session, self.plan.target, self.manifest.source, self.marker)
         self.queries = [session.render(each) for each in [first, *rest]]
@@ -1016,6 +1103,9 @@ class IntoProject(Restore):
                 "project, and take another backup.",
                 **(self.figures() | {"changed": True}),
             )
+
+    def look_at_definitions(self) -> None:
+        """A project's owner restores what is not the platform's; the plan has looked at that."""
 
     def tell(self, session: postgres.Session) -> dict[str, Any]:
         """The result where nothing is done: check mode, or it was done before."""

@@ -13,8 +13,9 @@ description:
     C(runbook_maintain) also moves rows between the tables of O(archives), vacuums, analyzes and reindexes every table,
     holds the lease, and writes the heartbeat of
     M(pg_heartbeat), whose table is made. C(runbook_backup) reads every table (from PostgreSQL 14 on) and holds the
-    lease; its users get C(BYPASSRLS), since a backup that leaves rows out is none. C(runbook_restore) makes databases
-    and ends sessions.
+    lease; its users get C(BYPASSRLS), since a backup that leaves rows out is none. C(runbook_restore) makes databases,
+    ends sessions, and is a member of everybody who owns something in the database, since only members can give them
+    what is restored; its users get C(BYPASSRLS), since a proof compares every row.
   - On PostgreSQL 17 and later C(runbook_maintain) vacuums as a member of C(pg_maintain), or with C(MAINTAIN) on each
     table where this user may not grant that role. Before, only owners may vacuum, so it becomes a member of the
     tables' owners, with a warning. It never becomes a member of a superuser.
@@ -24,6 +25,9 @@ description:
     later schemas, where this user may set them.
   - The extension C(pgstattuple) is made in the schema C(runbook), unless it is there. It shows no row, and tells how
     full the pages are of tables that C(runbook_maintain) may not read.
+  - The schema C(runbook) and its tables go to the database's owner (before PostgreSQL 17 the tables to
+    C(runbook_maintain), which could not vacuum them), where a superuser made them; what belongs to a superuser can be
+    restored by a superuser only.
   - The database is marked with its environment, C(ALTER DATABASE … SET runbook.environment); another mark is refused.
     Where only a superuser may do so, and this user is none, the comment of the schema C(runbook) bears the mark.
   - It adds what is missing, in one transaction. Rights that were granted otherwise are left alone.
@@ -238,11 +242,13 @@ def user_steps(session: postgres.Session, context: Context, existing: dict[str, 
             steps += [Step(driver.alter_statement(name, *lacks))] if lacks else []
             for text in rules.oddities(existing[name], role=role):
                 context.warn(text)
-        if role == "backup" and not (name in existing and existing[name].bypassrls):
+        if role in {"backup", "restore"} and not (name in existing and existing[name].bypassrls):
+            hurt = "a backup stops at the first table with row-level security"
+            if role == "restore":
+                hurt = "a proof cannot compare tables whose row-level security is forced upon their owner"
             why = (
                 f'{session.target.user} may not ALTER ROLE "{name}" BYPASSRLS (before PostgreSQL 16 only a superuser '
-                "may, since then who has it and CREATEROLE), so a backup stops at the first table with row-level "
-                "security; let somebody run that who may."
+                f"may, since then who has it and CREATEROLE), so {hurt}; let somebody run that who may."
             )
             steps.append(Step(driver.alter_statement(name, "BYPASSRLS"), otherwise=why))
     return steps
@@ -288,6 +294,21 @@ def measuring_steps(session: postgres.Session) -> list[Step]:
     return [Step(driver.extension_statement(MEASURES), otherwise=why)]
 
 
+def handing_over(session: postgres.Session) -> tuple[list[Step], set[str]]:
+    """What gives the project's own objects to somebody who is no superuser, and who they are."""
+    version, database_owner = session.server_version, driver.database_owner(session)
+    steps, keepers = [], set()
+    own = [QualifiedName("runbook", each) for each in rules.TABLES]
+    for name, owner in [(None, driver.schema_owner(session, "runbook")), *((n, driver.owner(session, n)) for n in own)]:
+        keeper = rules.keeper(version, owner, database_owner=database_owner, is_table=name is not None)
+        if keeper is not None:
+            keepers.add(keeper)
+            steps.append(
+                Step(driver.owner_statement(name, keeper) if name else driver.schema_owner_statement("runbook", keeper))
+            )
+    return steps, keepers
+
+
 def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[Step]]:
     """Roles to make, and all that is missing, in order."""
     users, version = context.params["users"], session.server_version
@@ -313,6 +334,15 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[S
     ]
     steps += user_steps(session, context, existing)
     memberships = rules.memberships(version, owners, admin)
+    handed, keeping = handing_over(session) if admin.superuser else ([], set())
+    everybody = driver.everybody(session)
+    if rules.MAINTAIN in keeping and rules.MAINTAIN not in {each.name for each in everybody}:
+        everybody.append(rules.Owner(rules.MAINTAIN, superuser=False))
+    joined, said = rules.restored_for(version, everybody, admin)
+    memberships += joined
+    if any(user["role"] == "restore" for user in users):
+        for text in said:
+            context.warn(text)
     memberships += [rules.Membership(f"runbook_{user['role']}", user["name"]) for user in users]
     steps += [
         Step(statement)
@@ -331,6 +361,8 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[S
             "it lacks. Make them on each subscriber, before weekly_db.yml or heartbeat.yml runs."
         )
     steps += [] if found else [Step(driver.mark_statement(session, environment))]
+    if admin.superuser and version >= rules.HAS_PARAMETERS and not driver.may_carry_mark(session):
+        steps.append(Step(driver.mark_carrier_statement()))
     steps += measuring_steps(session)
     steps += making + archive_steps(session, context, archives, missing)
     wanted = rules.grants(database=session.target.database, schemas=driver.schemas(session), archives=archives)
@@ -356,12 +388,7 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[S
         for default in rules.defaults(version, owners, admin)
         if not driver.is_default(session, default)
     ]
-    steps += [
-        Step(driver.owner_statement(name, rules.MAINTAIN))
-        for name in (QualifiedName("runbook", each) for each in rules.TABLES)
-        if rules.hands_over(version, driver.owner(session, name))
-    ]
-    return created, steps
+    return created, steps + handed
 
 
 def core(context: Context) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class Project:
 
         The roles belong to the whole server, so they are gone afterwards, with their rights on this database.
         """
-        users = {"runbook_bastion": "maintain", "runbook_dumper": "backup"}
+        users = {"runbook_bastion": "maintain", "runbook_dumper": "backup", "runbook_restorer": "restore"}
         self.all_vars |= {
             "db_roles_admin_user": database.user,
             "db_roles_users": [{"name": name, "role": role} for name, role in users.items()],
@@ -78,7 +78,7 @@ class Project:
             assert made.code == 0, made.output
             for host in self.hosts.values():
                 host["db_login_user"] = "runbook_bastion"
-            self.all_vars["db_backup_login_user"] = "runbook_dumper"
+            self.all_vars |= {"db_backup_login_user": "runbook_dumper", "db_restore_login_user": "runbook_restorer"}
             yield made
         finally:
             roles = [*users, "runbook_read", "runbook_maintain", "runbook_backup", "runbook_restore"]

@@ -1,7 +1,7 @@
 """The README's playbooks in a row, on a database as production is, with users that may do their work and no more.
 
 The tables belong to an owner that is no superuser, row-level security keeps the patients', from the owner too. Only
-db_roles.yml and what restores log in as a superuser.
+db_roles.yml logs in as a superuser.
 """
 
 from __future__ import annotations
@@ -26,6 +26,21 @@ SMALL = {
     "db_performance_min_bloat_bytes": 65_536, "backup_bucket_tls_only": False,
     "backup_bucket_block_public_access": False, "backup_verify_retention_days": 0,
 }  # fmt: skip
+#: Who owns what, who may do what with it, and what row-level security keeps; not what an extension made.
+RIGHTS = """
+    SELECT 'table', n.nspname, c.relname, c.relowner::regrole, array_to_string(array(SELECT unnest(c.relacl)::text
+      ORDER BY 1), ' '), c.relrowsecurity, c.relforcerowsecurity,
+      array(SELECT p.polname::text || p.polroles::text FROM pg_policy p WHERE p.polrelid = c.oid ORDER BY 1)::text
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname !~ '^(pg_|information_)'
+      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype IN ('e', 'i'))
+    UNION ALL SELECT 'schema', '', nspname, nspowner::regrole, array_to_string(array(SELECT unnest(nspacl)::text
+      ORDER BY 1), ' '), false, false, '' FROM pg_namespace WHERE nspname !~ '^(pg_|information_)'
+    UNION ALL SELECT 'default', defaclobjtype::text, defaclnamespace::regnamespace::text, defaclrole::regrole, array_to_string(array(
+      SELECT unnest(defaclacl)::text ORDER BY 1), ' '), false, false, '' FROM pg_default_acl
+    UNION ALL SELECT 'database', '', '', datdba::regrole, array_to_string(array(SELECT unnest(datacl)::text
+      ORDER BY 1), ' '), false, false, '' FROM pg_database WHERE datname = current_database()
+    ORDER BY 1, 2, 3, 4
+"""
 MISSING_INDEX = "missing_foreign_key_index:public.conversations.template_id"
 
 
@@ -51,7 +66,7 @@ def test_every_playbook_of_the_readme(sound_database: Database, s3: S3, tmp_path
         "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
     }
     s3.client().put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [abort]})
-    proof = {"login_host": database.host, "login_port": database.port, "login_user": database.user}
+    proof = {"login_host": database.host, "login_port": database.port, "login_user": "runbook_restorer"}
     options = {f"backup_{name}": value for name, value in s3.options(bucket).items()}
     options |= {f"backup_proof_{name}": value for name, value in proof.items()}
     project = Project.for_database(tmp_path, database, **SMALL, **options, backup_prefix="least")
@@ -65,11 +80,16 @@ def test_every_playbook_of_the_readme(sound_database: Database, s3: S3, tmp_path
                 ("weekly_db.yml", {}), ("monthly_db.yml", {}), ("backup.yml", {}),
                 ("backup_verify.yml", {"backup_verify_proof": True}), ("heartbeat.yml", {}), ("performance.yml", {}),
                 ("restore.yml", {"db_restore_target_database": copy}),
-                ("rollback.yml", {"db_rollback_backup": "latest"}),
+                ("restore_swap.yml", {"db_restore_replacement": copy}),
+                ("rollback.yml", {"db_rollback_backup": "latest", "db_rollback_replace": database.name}),
             ):  # fmt: skip
                 ended = project.run(playbook, **variables)
                 assert ended.code == 0, f"{playbook}\n{ended.output}"
                 assert "should have foreseen" not in ended.output
+                if playbook == "backup.yml":
+                    rights = database.run(RIGHTS)
+                elif playbook == "restore_swap.yml":
+                    assert database.run(RIGHTS) == rights
                 if playbook == "weekly_db.yml":
                     assert ended.last("pg_archive")["moved_rows"] > 5000
                 elif playbook == "monthly_db.yml":
@@ -79,10 +99,12 @@ def test_every_playbook_of_the_readme(sound_database: Database, s3: S3, tmp_path
                     ids = {one["id"] for one in ended.last("pg_index_info")["findings"]}
                     assert {MISSING_INDEX, "duplicate_index:public.sessions.sessions_user_id_idx"} <= ids
                     assert ended.last("pg_index_info")["unknown"] == []
+            assert database.run(RIGHTS) == rights
             # Nothing of it opened the patients' tables, or made its users more than they were.
             for table in ("messages", "notes", "profiles"):
                 assert not database.one(f"SELECT has_table_privilege('runbook_bastion', 'public.{table}', 'SELECT')")
             assert not database.one("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = 'runbook_bastion'")
+            assert not database.one("SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = 'runbook_restorer'")
         finally:
             # They hold rights of the roles, which are dropped next.
             for (name,) in database.run(f"SELECT datname FROM pg_database WHERE datname ~ '^{database.name}_'"):

@@ -32,11 +32,12 @@ from ansible.module_utils.runbook.drivers.stream import PIPE_BYTES, Output, Prog
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.managed import SUPERUSER
 from ansible.module_utils.runbook.rules.restore import Making, Server
+from ansible.module_utils.runbook.rules.restore_rights import SERVICE_ADMINS
 from ansible.module_utils.runbook.rules.server_error import ServerError
 from psycopg2 import sql
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ansible.module_utils.runbook.drivers.postgres import Target
     from ansible.module_utils.runbook.drivers.s3 import Body, Readable, Store
@@ -101,6 +102,17 @@ def connect(target: Target, *, statement_timeout_ms: int = 0) -> Session:
 _PURPOSE = f"{APPLICATION_NAME} pg_restore"
 
 
+#: First server version where a membership says whether its member may SET ROLE.
+SAYS_SET = 160000
+#: Extensions that no more than CREATE on the database does not suffice for; none to the admin of a managed service.
+_UNTRUSTED = """
+    SELECT e.name FROM pg_available_extensions e JOIN pg_available_extension_versions v
+      ON v.name = e.name AND v.version = e.default_version
+    WHERE v.superuser AND NOT v.trusted AND NOT EXISTS (
+      SELECT FROM pg_roles WHERE rolname = ANY (%s) AND pg_has_role(oid, 'MEMBER'))
+"""
+
+
 def look(session: Session) -> Server:
     """What the server has and may."""
     who = session.query(
@@ -112,6 +124,10 @@ def look(session: Session) -> Server:
         "SELECT DISTINCT collcollate AS name, collprovider AS provider FROM pg_collation"
         " WHERE collprovider IN ('c', 'i')"
     )
+    # From 16 on a membership says whether it lets its member give objects to the role.
+    gives = " AND pg_has_role(oid, 'SET')" if session.server_version >= SAYS_SET else ""
+    members_of = session.query(f"SELECT rolname FROM pg_roles WHERE pg_has_role(oid, 'USAGE'){gives}")  # noqa: S608 - words of ours
+    untrusted = [] if who["is_superuser"] else session.query(_UNTRUSTED, (list(SERVICE_ADMINS),))
     used = session.query("SELECT datcollate AS name FROM pg_database UNION SELECT datctype FROM pg_database")
     return Server(
         **who,
@@ -125,6 +141,8 @@ def look(session: Session) -> Server:
         locales={row["name"] for row in [*collations, *used] if row["name"]},
         has_icu=any(row["provider"] == "i" for row in collations),
         free_bytes=_free_bytes(session),
+        members_of={row["rolname"] for row in members_of},
+        untrusted={row["name"] for row in untrusted},
         is_project=bool(
             session.query("SELECT 1 AS found FROM pg_roles WHERE rolname = %s AND rolsuper", (SUPERUSER,))
             and not who["is_superuser"]
@@ -232,6 +250,31 @@ def _making_of(session: Session) -> list[str]:
     rows = session.query("SELECT datname FROM pg_database WHERE NOT datallowconn")
     found = {row["datname"]: Making.read(row["datname"]) for row in rows}
     return [name for name, made in found.items() if made and made.pid == session.connection.get_backend_pid()]
+
+
+def let_make(session: Session, pairs: Iterable[tuple[str, str]]) -> list[sql.Composable]:
+    """Let roles make objects where they own some, and may not any more or not yet: only so can they be given any.
+
+    :param pairs: schema and role; with an empty schema, the database is meant
+    :returns: the statements that take it back when all is restored
+    """
+    back: list[sql.Composable] = []
+    for schema, role in pairs:
+        place = sql.SQL("SCHEMA {}").format(sql.Identifier(schema))
+        missing = (
+            "SELECT 1 FROM pg_namespace n, pg_roles r WHERE n.nspname = %s AND r.rolname = %s"
+            " AND NOT has_schema_privilege(r.oid, n.oid, 'CREATE')"
+        )
+        if not schema:
+            place = sql.SQL("DATABASE {}").format(sql.Identifier(session.target.database))
+            missing = (
+                "SELECT 1 FROM pg_roles r WHERE %s = '' AND r.rolname = %s"
+                " AND NOT has_database_privilege(r.oid, current_database(), 'CREATE')"
+            )
+        if session.query(missing, (schema, role)):
+            session.execute(sql.SQL("GRANT CREATE ON {} TO {}").format(place, sql.Identifier(role)))
+            back.append(sql.SQL("REVOKE CREATE ON {} FROM {}").format(place, sql.Identifier(role)))
+    return back
 
 
 #: The comment of a role that was made so that an object could be given to it.

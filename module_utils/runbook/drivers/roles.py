@@ -13,7 +13,17 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.environment_mark import SETTING
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.managed import PLATFORM_OWNERS
-from ansible.module_utils.runbook.rules.roles import MAINTAIN, READ, Admin, Default, Grant, Membership, Owner, User
+from ansible.module_utils.runbook.rules.roles import (
+    MAINTAIN,
+    READ,
+    RESTORE,
+    Admin,
+    Default,
+    Grant,
+    Membership,
+    Owner,
+    User,
+)
 from ansible.module_utils.runbook.rules.server_error import ServerError
 from psycopg2 import sql
 
@@ -34,6 +44,7 @@ _TABLES = (
 _OURS = (
     "coalesce((SELECT pg_has_role(r.oid, g.oid, 'MEMBER') FROM pg_roles g WHERE g.rolname = 'runbook_maintain'), false)"
 )
+_IN_RESTORE = _OURS.replace(MAINTAIN, RESTORE)
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,49 @@ def owners(session: Session) -> list[Owner]:
         " pg_has_role(r.oid, 'MEMBER') AS obeys" + _TABLES
     )
     return [Owner(**row) for row in rows]
+
+
+def everybody(session: Session) -> list[Owner]:
+    """Everybody who owns something in this database, and its owner.
+
+    Of superusers only those who own tables: each server has extensions that belong to one.
+    """
+    rows = session.query(
+        f"SELECT r.rolname AS name, r.rolsuper AS superuser, {_IN_RESTORE} AS ours FROM pg_roles r WHERE NOT r.rolsuper"  # noqa: S608 - words of ours
+        " AND r.oid IN (SELECT s.refobjid FROM pg_shdepend s WHERE s.deptype = 'o' AND s.dbid = ("
+        "SELECT oid FROM pg_database WHERE datname = current_database()) AND s.refclassid = 'pg_authid'::regclass"
+        " UNION ALL SELECT datdba FROM pg_database WHERE datname = current_database())"
+        f" AND r.rolname NOT IN ({', '.join(map(repr, sorted(PLATFORM_OWNERS)))}) ORDER BY 1"
+    )
+    superusers = [each for each in owners(session) if each.superuser]
+    return [*(Owner(**row) for row in rows), *superusers]
+
+
+def database_owner(session: Session) -> Owner:
+    """Who owns the database."""
+    rows = session.query(
+        "SELECT rolname AS name, rolsuper AS superuser FROM pg_roles r JOIN pg_database d ON d.datdba = r.oid"
+        " WHERE d.datname = current_database()"
+    )
+    return Owner(**rows[0])
+
+
+def schema_owner(session: Session, schema: str) -> Owner:
+    """Who owns a schema, or will when this user makes it."""
+    rows = session.query(
+        "SELECT rolname AS name, rolsuper AS superuser FROM pg_roles WHERE oid = coalesce((SELECT nspowner"
+        " FROM pg_namespace WHERE nspname = %s), current_user::regrole)",
+        (schema,),
+    )
+    return Owner(**rows[0])
+
+
+def may_carry_mark(session: Session) -> bool:
+    """Whether ``runbook_restore`` may give a database the mark of the one whose place it takes."""
+    rows = session.query(
+        "SELECT 1 FROM pg_roles WHERE rolname = %s AND has_parameter_privilege(oid, %s, 'SET')", (RESTORE, SETTING)
+    )
+    return bool(rows)
 
 
 def owner(session: Session, name: QualifiedName) -> Owner:
@@ -266,6 +320,16 @@ def membership_statements(session: Session, membership: Membership, member: User
     if session.server_version >= 160000:
         return [text + sql.SQL(" WITH INHERIT TRUE")]
     return [text, alter_statement(membership.member, "INHERIT")]
+
+
+def schema_owner_statement(schema: str, owner: str) -> sql.Composed:
+    """A new owner for a schema, as SQL."""
+    return sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(sql.Identifier(schema), sql.Identifier(owner))
+
+
+def mark_carrier_statement() -> sql.Composed:
+    """Let ``runbook_restore`` carry the mark of a database over, as SQL; PostgreSQL 15 or newer."""
+    return sql.SQL("GRANT SET ON PARAMETER {} TO {}").format(sql.SQL(SETTING), sql.Identifier(RESTORE))
 
 
 def owner_statement(name: QualifiedName, owner: str) -> sql.Composed:

@@ -40,6 +40,10 @@ _DATABASES = """
          WHERE c.setdatabase = d.oid AND c.setrole = 0) s LEFT JOIN pg_settings p ON lower(p.name) = lower(s.name)
          WHERE coalesce(p.context, 'superuser') IN ('superuser', 'superuser-backend') AND NOT {may_set}
       ) AS forbidden,
+      (SELECT json_agg(DISTINCT g.rolname) FROM pg_db_role_setting c JOIN pg_roles g ON g.oid = c.setrole
+         JOIN pg_roles me ON me.rolname = current_user AND NOT me.rolsuper AND g.oid <> me.oid
+         WHERE c.setdatabase = d.oid AND NOT (me.rolcreaterole AND NOT g.rolsuper AND {may_alter})
+      ) AS others,
       (SELECT json_agg(p.gid) FROM pg_prepared_xacts p WHERE p.database = d.datname) AS prepared,
       (SELECT count(*) FROM pg_subscription s WHERE s.subdbid = d.oid AND s.subenabled) AS subscriptions,
       (SELECT json_agg(s.slot_name) FROM pg_replication_slots s WHERE s.datoid = d.oid) AS slots
@@ -52,8 +56,10 @@ def databases(session: Session) -> dict[str, Database]:
     may_set = "(SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
     if session.server_version >= 150000:
         may_set = "has_parameter_privilege(s.name, 'SET')"
+    # A role with CREATEROLE alters those that it may grant; before 16 every one that is no superuser.
+    may_alter = "pg_has_role(g.oid, 'MEMBER WITH ADMIN OPTION')" if session.server_version >= 160000 else "true"
     found = {}
-    for row in session.query(_DATABASES.replace("{may_set}", may_set)):
+    for row in session.query(_DATABASES.replace("{may_set}", may_set).replace("{may_alter}", may_alter)):
         settings = []
         for role, setting in row["settings"] or []:
             name, _, value = setting.partition("=")
@@ -64,6 +70,7 @@ def databases(session: Session) -> dict[str, Database]:
                 "grants": tuple(Grant(*each) for each in row["grants"] or []),
                 "settings": tuple(settings),
                 "forbidden": tuple(row["forbidden"] or []),
+                "others": tuple(row["others"] or []),
                 "prepared": tuple(row["prepared"] or []),
                 "slots": tuple(row["slots"] or []),
             }

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules import managed
+from ansible.module_utils.runbook.rules import managed, restore_rights
 from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules.connection_failure import ConnectionFailure
 from ansible.module_utils.runbook.rules.identifiers import MAX_IDENTIFIER_BYTES
@@ -131,6 +131,10 @@ class Server:
     free_bytes: int | None
     #: It is a managed platform's, and this user is not its superuser.
     is_project: bool = False
+    #: Roles that this user can give objects to.
+    members_of: Collection[str] = ()
+    #: Extensions that the server has, and that this user cannot make.
+    untrusted: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -283,10 +287,12 @@ def plan(
     without = managed.left_out(manifest.extensions)
     if not (is_platform or scratch):
         without = tuple(name for name in without if name in without_extensions)
+    without += restore_rights.lacking(manifest.extensions, server.untrusted)
     problems = list(_problems(manifest, server, roles=roles, without=without))
     if problems:
         raise RunbookError(f"This backup cannot be restored here: {'; '.join(problems)}.", problems=problems)
-    return Plan(manifest, folder, target, None, tuple(leftovers), tuple(_cautions(manifest, server)), roles, without)
+    cautions = [*_cautions(manifest, server), *([] if scratch else _left_to_superusers(manifest, without, target))]
+    return Plan(manifest, folder, target, None, tuple(leftovers), tuple(cautions), roles, without)
 
 
 def plan_project(manifest: Manifest, server: Server, project: managed.Project, *, folder: str, target: str) -> Plan:
@@ -337,6 +343,11 @@ def _problems(manifest: Manifest, server: Server, *, roles: Collection[str], wit
         offered = server.extensions.get(extension.name)
         if offered is None:
             yield f"the extension {extension.name} {extension.version} is not installed on this server; install it"
+        elif extension.name in server.untrusted:
+            yield (
+                f"only a superuser can make the extension {extension.name}, which is not trusted, and login_user "
+                f"{server.role!r} is none; log in as one"
+            )
         elif is_older(offered, extension.version):
             yield (
                 f"the extension {extension.name} is {offered} on this server and was {extension.version}; install the "
@@ -366,6 +377,15 @@ def _cautions(manifest: Manifest, server: Server) -> Iterator[str]:
         )
     elif server.free_bytes < source.size_bytes * ROOM_FACTOR:
         yield f"Only {size(server.free_bytes)} is free on the server, hardly more than the database needs."
+
+
+def _left_to_superusers(manifest: Manifest, without: Collection[str], target: str) -> Iterator[str]:
+    lacking = restore_rights.statements(manifest.extensions, set(without) & restore_rights.INSPECTING)
+    if lacking:
+        yield (
+            f"{target} does without extensions that only a superuser can make and that hold no rows; before it takes "
+            f"the living one's place, run there as one: {'; '.join(lacking)}."
+        )
 
 
 def normal_locale(name: str) -> str:
@@ -474,8 +494,11 @@ def is_of_backup(program_said: Sequence[str]) -> bool:
     )
 
 
-def explain(program_said: Sequence[str], *, step: str, target: str) -> str:
-    """One sentence for a program that failed."""
+def explain(program_said: Sequence[str], *, step: str, target: str, without: Sequence[str] = ()) -> str:
+    """One sentence for a program that failed.
+
+    :param without: extensions that the copy does without, because this user cannot make them
+    """
     failure = ConnectionFailure.of_program("\n".join(program_said))
     if failure is not None:
         return f"pg_restore cannot connect for {step} of {target}: {failure}."
@@ -499,6 +522,8 @@ def explain(program_said: Sequence[str], *, step: str, target: str) -> str:
         if re.search(pattern, text):
             cure = better
             break
+    if without and "does not exist" in text:
+        cure = f"where it needs {', '.join(without)}, which only a superuser can make, connect as one"
     return f"pg_restore failed with {step} of {target}: {text}; {cure}."
 
 

@@ -10,7 +10,10 @@
 ``runbook_backup``
     Reads every table, past row-level security, and holds the lease. It writes to no other table.
 ``runbook_restore``
-    Makes databases to restore into, and ends the sessions that are in the way.
+    Makes databases to restore into, and ends the sessions that are in the way. What is restored belongs to whom it
+    belonged, and only members of a role can give it an object: so it is a member of everybody who owns something in
+    the database, and may do all that they may. It never becomes a member of a superuser. Its users read past row-level
+    security, since a proof compares every row.
 
 They are groups without login; people and bastions log in as members of them.
 
@@ -42,6 +45,8 @@ GROUPS = (READ, MAINTAIN, BACKUP, RESTORE)
 HAS_MAINTAIN = 170000
 #: First server version with the role pg_read_all_data.
 HAS_READ_ALL = 140000
+#: First server version with privileges on parameters.
+HAS_PARAMETERS = 150000
 #: First server version where who makes a role becomes a member of it, unless he is a superuser.
 MAKER_JOINS = 160000
 
@@ -81,7 +86,7 @@ class Owner:
 
     name: str
     superuser: bool
-    #: It is ``runbook_maintain`` or a member of it, so ``runbook_maintain`` cannot become a member of it.
+    #: It is the group that is to join it, or a member of that, so the group cannot become a member of it.
     ours: bool = False
     #: Who makes the roles may set its default privileges.
     obeys: bool = True
@@ -114,10 +119,10 @@ class User:
 
 
 def joins(owner: Owner, *, server_version: int, admin: Admin) -> bool:
-    """Whether ``runbook_maintain`` can become a member of an owner of tables.
+    """Whether a group of ours can become a member of an owner.
 
     A superuser's rights are no limits. A role cannot become a member of its own member: neither of a user of the
-    project that owns tables, nor, from 16 on, of the owner that makes ``runbook_maintain`` itself.
+    project that owns tables, nor, from 16 on, of the owner that makes the group itself.
     """
     makes_it = owner.name == admin.name and server_version >= MAKER_JOINS
     return not owner.superuser and not owner.ours and not makes_it
@@ -130,6 +135,7 @@ def memberships(server_version: int, owners: Iterable[Owner], admin: Admin) -> l
         Membership("pg_monitor", READ),
         Membership(READ, MAINTAIN),
         Membership(READ, BACKUP),
+        Membership(READ, RESTORE),
         Membership("pg_signal_backend", RESTORE),
     ]
     if server_version >= HAS_READ_ALL:
@@ -144,9 +150,40 @@ def memberships(server_version: int, owners: Iterable[Owner], admin: Admin) -> l
 TABLES = ("lease", "heartbeat")
 
 
-def hands_over(server_version: int, owner: Owner) -> bool:
-    """Whether a table of the project's own goes to ``runbook_maintain``, which could not vacuum it otherwise."""
-    return server_version < HAS_MAINTAIN and owner.superuser
+def keeper(server_version: int, owner: Owner, *, database_owner: Owner, is_table: bool) -> str | None:
+    """To whom an object of the project's own goes, which a superuser made; None where it stays.
+
+    A superuser's objects can be restored by a superuser only. Before 17 ``runbook_maintain`` could not vacuum them
+    either.
+    """
+    if not owner.superuser:
+        return None
+    if is_table and server_version < HAS_MAINTAIN:
+        return MAINTAIN
+    return None if database_owner.superuser else database_owner.name
+
+
+def restored_for(server_version: int, owners: Iterable[Owner], admin: Admin) -> tuple[list[Membership], list[str]]:
+    """The owners that ``runbook_restore`` joins, and a sentence for each that it cannot join.
+
+    :param owners: who owns anything in the database; ``ours`` says whether it is in ``runbook_restore``
+    """
+    wanted, said = [], []
+    for owner in owners:
+        if owner.superuser:
+            said.append(
+                f"{owner.name} is a superuser and owns something in this database, so {RESTORE} cannot restore it: "
+                "give it to a role that is none (REASSIGN OWNED, ALTER … OWNER TO), or restore as a superuser."
+            )
+        elif joins(owner, server_version=server_version, admin=admin):
+            wanted.append(Membership(owner.name, RESTORE))
+        elif not owner.ours or owner.name == admin.name:
+            said.append(
+                f"{owner.name}, who makes {RESTORE}, is by that a member of it, so that {RESTORE} cannot join it and "
+                f"restore what it owns: name {owner.name} in db_restore_login_user, or run this playbook as a "
+                "superuser."
+            )
+    return wanted, said
 
 
 def grants(
@@ -161,7 +198,10 @@ def grants(
     wanted += [
         Grant(("USAGE",), "SCHEMA", ("runbook",), READ),
         Grant(("SELECT",), "TABLE", ("runbook", "lease"), READ),
-        *(Grant(("INSERT", "UPDATE", "DELETE"), "TABLE", ("runbook", "lease"), group) for group in (MAINTAIN, BACKUP)),
+        *(
+            Grant(("INSERT", "UPDATE", "DELETE"), "TABLE", ("runbook", "lease"), group)
+            for group in (MAINTAIN, BACKUP, RESTORE)
+        ),
         Grant(("SELECT", "INSERT", "DELETE"), "TABLE", ("runbook", "heartbeat"), MAINTAIN),
     ]
     wanted += [Grant(("USAGE",), "SCHEMA", (schema,), MAINTAIN) for schema in sorted(schemas)]
@@ -251,7 +291,7 @@ def oddities(user: User, *, role: str) -> list[str]:
     extra = [
         *user.extra,
         *(["CREATEDB"] if user.createdb and role != "restore" else []),
-        *(["BYPASSRLS"] if user.bypassrls and role != "backup" else []),
+        *(["BYPASSRLS"] if user.bypassrls and role not in {"backup", "restore"} else []),
     ]
     found = []
     if extra:

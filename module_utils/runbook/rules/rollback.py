@@ -233,7 +233,7 @@ def plan(
     if not connected.is_superuser and not (connected.may_create and databases[database].is_mine):
         raise RunbookError(
             f"login_user: {connected.role!r} may not make or rename {database!r}, which {databases[database].owner!r} "
-            "owns; name a superuser, or its owner with CREATEDB, in db_roles_admin_user."
+            "owns; name a member of runbook_restore (db_roles.yml), or a superuser, in db_restore_login_user."
         )
     name = request.undo or copy_name(method, database, point=point, backup_id=backup_id)
     marker = databases[name].marker if name in databases else None

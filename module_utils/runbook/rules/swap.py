@@ -123,6 +123,8 @@ class Database:
     slots: tuple[str, ...] = ()
     #: Parameters set for it that the connected role may set for no other database.
     forbidden: tuple[str, ...] = ()
+    #: Roles with parameters of their own in it, which the connected role may set for them nowhere.
+    others: tuple[str, ...] = ()
 
     @property
     def environment(self) -> str | None:
@@ -236,8 +238,13 @@ def refuse_settings(living: Database, connected: Connected) -> None:
         name = living.forbidden[0]
         raise RunbookError(
             f"login_user: {connected.role!r} may not set {name}, which {living.name!r} carries and its copy has to; "
-            "name a superuser in db_roles_admin_user, or, from PostgreSQL 15 on, let one GRANT SET ON PARAMETER "
-            f"{name} to this user."
+            "name a superuser in db_restore_login_user, or, from PostgreSQL 15 on, let one GRANT SET ON PARAMETER "
+            f"{name} to this user; db_roles.yml does so for runbook_restore and the environment's mark."
+        )
+    if living.others:
+        raise RunbookError(
+            f"login_user: {connected.role!r} may not carry over what is set for {', '.join(living.others)} in "
+            f"{living.name!r} (ALTER ROLE … IN DATABASE); name a superuser in db_restore_login_user."
         )
 
 
