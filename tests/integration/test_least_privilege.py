@@ -28,15 +28,15 @@ SMALL = {
 }  # fmt: skip
 #: Who owns what, who may do what with it, and what row-level security keeps; not what an extension made.
 RIGHTS = """
-    SELECT 'table', n.nspname, c.relname, c.relowner::regrole, array_to_string(array(SELECT unnest(c.relacl)::text
-      ORDER BY 1), ' '), c.relrowsecurity, c.relforcerowsecurity,
+    SELECT 'table', n.nspname, c.relname, c.relowner::regrole, array_to_string(array(SELECT unnest(coalesce(c.relacl,
+      acldefault(CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END, c.relowner)))::text ORDER BY 1), ' '), c.relrowsecurity, c.relforcerowsecurity,
       array(SELECT p.polname::text || p.polroles::text FROM pg_policy p WHERE p.polrelid = c.oid ORDER BY 1)::text
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname !~ '^(pg_|information_)'
       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype IN ('e', 'i'))
     UNION ALL SELECT 'schema', '', nspname, nspowner::regrole, array_to_string(array(SELECT unnest(nspacl)::text
       ORDER BY 1), ' '), false, false, '' FROM pg_namespace WHERE nspname !~ '^(pg_|information_)'
-    UNION ALL SELECT 'default', defaclobjtype::text, defaclnamespace::regnamespace::text, defaclrole::regrole, array_to_string(array(
-      SELECT unnest(defaclacl)::text ORDER BY 1), ' '), false, false, '' FROM pg_default_acl
+    UNION ALL SELECT 'default', defaclobjtype::text, defaclnamespace::regnamespace::text, defaclrole::regrole,
+      array_to_string(array(SELECT unnest(defaclacl)::text ORDER BY 1), ' '), false, false, '' FROM pg_default_acl
     UNION ALL SELECT 'database', '', '', datdba::regrole, array_to_string(array(SELECT unnest(datacl)::text
       ORDER BY 1), ' '), false, false, '' FROM pg_database WHERE datname = current_database()
     ORDER BY 1, 2, 3, 4
@@ -98,7 +98,9 @@ def test_every_playbook_of_the_readme(sound_database: Database, s3: S3, tmp_path
                 elif playbook == "performance.yml":
                     ids = {one["id"] for one in ended.last("pg_index_info")["findings"]}
                     assert {MISSING_INDEX, "duplicate_index:public.sessions.sessions_user_id_idx"} <= ids
-                    assert ended.last("pg_index_info")["unknown"] == []
+                    # Before 18 a cluster is made without checksums of its pages, which is said.
+                    unknown = {one["kind"] for one in ended.last("pg_index_info")["unknown"]}
+                    assert unknown <= {"checksum_failures"}
             assert database.run(RIGHTS) == rights
             # Nothing of it opened the patients' tables, or made its users more than they were.
             for table in ("messages", "notes", "profiles"):
