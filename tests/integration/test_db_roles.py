@@ -305,7 +305,7 @@ def test_a_database_bears_the_mark_of_its_environment(application):
     refused = run_module("pg_roles", options | {"environment": "production"})
     assert refused.failed
     assert "says production" in refused.result["msg"]
-    assert "carries the mark sandbox" in refused.result["msg"]
+    assert "carries the mark 'sandbox'" in refused.result["msg"]
 
 
 def test_who_is_no_superuser_marks_the_database_too(application):
