@@ -260,7 +260,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ansible.module_utils.runbook.drivers import backup as driver
 from ansible.module_utils.runbook.drivers import backup_gaps as gaps
-from ansible.module_utils.runbook.drivers import bucket, content_hash, lease, permits, postgres, s3, stream
+from ansible.module_utils.runbook.drivers import bucket, content_hash, lease, permits, postgres, process, s3, stream
 from ansible.module_utils.runbook.drivers import restorable as restorable_driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
@@ -279,8 +279,6 @@ if TYPE_CHECKING:
 
 #: Length of an object, in bytes: far below the 10,000 parts of a multipart upload.
 SEGMENT_BYTES = 64 << 30
-#: What S3 answers where the object is there, or somebody else writes it this moment.
-TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409")
 #: Folders that are tried, a second apart.
 CLAIMS = 10
 #: Seconds between two looks at what is running.
@@ -478,6 +476,7 @@ class Backup:
             deadline_s=self.params["deadline_s"],
             system_identifier=self.origin.system_identifier,
             database=self.origin.database,
+            process=str(process.own() or ""),
         ).to_bytes()
         for _ in range(CLAIMS):
             self.id = manifests.backup_id(self.started)
@@ -486,7 +485,7 @@ class Backup:
                     f"{self.home}{self.id}/{manifests.CLAIM_NAME}", mark, encryption=self.encryption, if_absent=True
                 )
             except RunbookError as error:
-                if error.context.get("s3_code") not in TAKEN:
+                if error.context.get("s3_code") not in s3.TAKEN:
                     raise
                 self.started += timedelta(seconds=1)
             else:

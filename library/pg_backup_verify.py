@@ -45,7 +45,8 @@ options:
     default: 93600
   wait_s:
     description:
-      - Longest wait for a backup that is being made, in seconds.
+      - Longest wait for a backup that is being made, in seconds. One whose process is known to have ended, because it
+        ran on this machine, is not waited for.
     type: int
     default: 3600
   read_newest:
@@ -198,10 +199,11 @@ waited_s:
 
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import backup_read, s3
+from ansible.module_utils.runbook.drivers import backup_read, process, s3
 from ansible.module_utils.runbook.drivers import bucket as driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
@@ -255,12 +257,12 @@ class Verify:
 
     def run(self) -> dict[str, Any]:
         """Look at everything, then say it; red where one check is not ok."""
-        found, waited_s = self._settled()
+        found, waited_s, dead = self._settled()
         now = datetime.now(UTC)
         params = self.params
         self.checks += [
             rules.judge_age(found, now, params["max_age_s"]),
-            rules.judge_complete(found, waited_s),
+            rules.judge_complete(found, waited_s, dead),
             rules.judge_count(found, params["min_backups"]),
             self._hidden(),
         ]
@@ -306,16 +308,30 @@ class Verify:
         begun = [key for key, _id, _at in store.uploads(self.root)] if uploads else []
         return rules.stored(((each.key, each.size_bytes) for each in store.entries(self.root)), self.root, begun)
 
-    def _settled(self) -> tuple[Stored, float]:
-        """The listing, once the backup that is being made has ended or was waited for long enough."""
+    def _settled(self) -> tuple[Stored, float, set[str]]:
+        """The listing, once the backup that is being made has ended or was waited for long enough.
+
+        A backup whose process is known to be dead is not waited for; its name is given too.
+        """
         started, longest = time.monotonic(), self.params["wait_s"]
         while True:
             found = self._list(self.store, uploads=True)
             waited = time.monotonic() - started
-            if waited >= longest or not rules.is_running(found, datetime.now(UTC), self.params["max_age_s"]):
-                return found, waited
+            dead = {name for name in found.incomplete if self._is_dead(found, name)}
+            if waited >= longest or not rules.is_running(found, datetime.now(UTC), self.params["max_age_s"], dead):
+                return found, waited, dead
             self.context.progress.update(f"waiting for backup {found.incomplete[0]}", waited, longest, "s")
             time.sleep(min(POLL_S, max(longest / 10, 0.2), longest - waited + 0.01))
+
+    def _is_dead(self, found: Stored, name: str) -> bool:
+        """Whether the process that began a backup has ended; not known of another machine's, so it counts as alive."""
+        if manifests.CLAIM_NAME not in found.backups[name]:
+            return False
+        with suppress(RunbookError):
+            text = self.store.read(f"{self.root}{name}/{manifests.CLAIM_NAME}", most_bytes=manifests.MAX_CLAIM_BYTES)
+            maker = process.parse(manifests.parse_claim(text).process)
+            return maker is not None and maker.life() == "dead"
+        return False
 
     def _hidden(self) -> Check:
         """No backup was hidden by a deletion that no retention decided."""

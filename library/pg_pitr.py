@@ -108,6 +108,16 @@ options:
       - This number of base backups is always kept.
     type: int
     default: 2
+  max_delete:
+    description:
+      - If V(retention) would delete more base backups than this, it deletes nothing and fails.
+    type: int
+    default: 10
+  max_delete_percent:
+    description:
+      - Likewise, if it would delete a larger share of them than this.
+    type: int
+    default: 50
   restore_path:
     description:
       - Folder that a restore may have for itself. It must be missing or empty, or hold what an earlier restore left
@@ -367,6 +377,8 @@ BOUNDS = {
     "max_backup_age_s": (60, 31_536_000),
     "recovery_window_days": (1, 3_650),
     "minimum_backups": (1, 1_000),
+    "max_delete": (0, 1_000_000),
+    "max_delete_percent": (0, 100),
     "prefetch_segments": (1, 256),
 }
 #: How often a recovery is begun anew where S3 failed while it fetched WAL.
@@ -396,6 +408,8 @@ def argument_spec() -> dict[str, dict[str, Any]]:
         "max_backup_age_s": {"type": "int", "default": 93600},
         "recovery_window_days": {"type": "int", "default": 30},
         "minimum_backups": {"type": "int", "default": 2},
+        "max_delete": {"type": "int", "default": 10},
+        "max_delete_percent": {"type": "int", "default": 50},
         "restore_path": {"type": "path"},
         "target_time": {"type": "str"},
         "target_lsn": {"type": "str"},
@@ -557,7 +571,7 @@ def backup(context: Context, engine: driver.Engine) -> dict[str, Any]:
         require_identity(engine, facts["system_identifier"])
         archiver = driver.read_archiver(session)
         options = session.tool_options(search_path="pg_catalog")
-    if archiver.archive_mode == "off" or archiver.failing():
+    if not archiver.archives or archiver.failing():
         found = rules.judge_archiver(archiver, limits(params))
         raise RunbookError(f"A base backup needs the WAL that is written meanwhile. {found.msg}")
     listed = engine.backups()
@@ -595,13 +609,18 @@ def retention(context: Context, engine: driver.Engine) -> dict[str, Any]:
     engine.store.require_environment(params["environment"])
     require_identity(engine, params["system_identifier"])
     before = [str(each["backup_id"]) for each in engine.backups()]
-    printed = engine.expire(
-        window_days=params["recovery_window_days"], minimum=params["minimum_backups"], dry_run=context.check_mode,
-        deadline_s=params["deadline_s"],
-    )  # fmt: skip
-    if context.check_mode:
-        gone = rules.expired(printed, before)
-    else:
+    begun = time.monotonic()
+
+    def expire(*, dry_run: bool) -> str:
+        return engine.expire(
+            window_days=params["recovery_window_days"], minimum=params["minimum_backups"], dry_run=dry_run,
+            deadline_s=max(1.0, params["deadline_s"] - (time.monotonic() - begun)),
+        )  # fmt: skip
+
+    gone = rules.expired(expire(dry_run=True), before)
+    rules.check_removal(gone, before, max_delete=params["max_delete"], max_delete_percent=params["max_delete_percent"])
+    if gone and not context.check_mode:
+        expire(dry_run=False)
         gone = sorted(set(before) - {str(each["backup_id"]) for each in engine.backups()})
     kept = len(before) - len(gone)
     did = "Would delete" if context.check_mode else "Deleted"
@@ -650,7 +669,8 @@ def check(context: Context, engine: driver.Engine) -> dict[str, Any]:
         with connect(context) as session:
             facts = driver.read_server(session)
             identifier = facts["system_identifier"]
-            if params["switch_wal"] and not context.check_mode:
+            # Nobody would come for the segment: that is said at once, and not after max_lag_s.
+            if params["switch_wal"] and not context.check_mode and driver.read_archiver(session).archives:
                 if facts["in_recovery"]:
                     raise RunbookError("switch_wal: this server is a standby; name the primary.")
                 findings.append(_proof(session, engine, params, figures))

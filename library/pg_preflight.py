@@ -36,7 +36,8 @@ options:
     required: true
   playbook:
     description:
-      - File name of the playbook that runs. It is the lease's purpose, and is compared with O(scheduled_jobs).
+      - File name of the playbook that runs; of one with several actions, with the action behind a blank, as
+        V(pitr.yml backup). It is the lease's purpose, and is compared with O(scheduled_jobs).
     type: str
     required: true
   confirm:
@@ -53,7 +54,7 @@ options:
     default: ''
   scheduled_jobs:
     description:
-      - The jobs that may run unattended, each with the file name of its playbook.
+      - The jobs that may run unattended, each with its O(playbook).
     type: dict
     default: {}
   system_identifier:

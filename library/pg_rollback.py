@@ -422,7 +422,11 @@ def archive_now(
     if not facts.archives or not facts.may_switch_wal:
         context.warn(
             "The WAL segment that is being written was not ended: "
-            + ("archive_mode is off." if not facts.archives else "this user may not call pg_switch_wal().")
+            + (
+                "archive_mode is off, or there is no archive_command."
+                if not facts.archives
+                else "this user may not call pg_switch_wal()."
+            )
         )
     elif not driver.archive_until_now(session, wait_s=ARCHIVE_WAIT_S):
         context.warn(f"The newest WAL segment was not archived within {ARCHIVE_WAIT_S} s; see playbooks/pitr.yml.")

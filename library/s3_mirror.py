@@ -40,6 +40,13 @@ options:
       - Only objects whose keys begin with this are copied. The copies have O(prefix) in its place.
     type: str
     default: ''
+  previous_sources:
+    description:
+      - Sources in whose place this one is, as the refusal names them. The destination says whose copies lie below
+        O(prefix), in C(.runbook-mirror/), and nothing is written or deleted where they are another source's.
+    type: list
+    elements: str
+    default: []
   source_region:
     description:
       - Region of O(source_bucket).
@@ -342,6 +349,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
             "prefix": {"type": "str", "default": ""},
             "environment": {"type": "str", "required": True},
             "source_prefix": {"type": "str", "default": ""},
+            "previous_sources": {"type": "list", "elements": "str", "default": []},
             "jobs": {"type": "int", "default": 16},
             "delete": {"type": "bool", "default": False},
             "max_delete": {"type": "int", "default": 1000},
@@ -410,9 +418,45 @@ class Run:
         )  # fmt: skip
         permits.require_environment(self.context.run, params["environment"])
         self.target.require_environment(params["environment"])
+        self.check_origin()
         rules.require_versions(self.target.bucket, driver.versioning(self.target))
         self.finding.versioning = driver.versioning(self.source)
         self.finding.replication = driver.replication(self.source)
+
+    def check_origin(self) -> str:
+        """See that nobody else's copies lie where these go; whose do, empty where nobody wrote it down."""
+        return rules.check_origins(
+            [self.target.read(each.key, most_bytes=rules.MAX_ORIGIN_BYTES)
+             for each in self.target.entries(rules.ORIGINS)],
+            prefix=self.params["prefix"], source=self.name_of_source, previous=self.params["previous_sources"],
+            where=self.target.url(""),
+        )  # fmt: skip
+
+    @property
+    def name_of_source(self) -> str:
+        """The source as it is written down."""
+        params = self.params
+        return rules.source_name(params["source_endpoint_url"], self.source.bucket, params["source_prefix"])
+
+    def claim(self) -> None:
+        """Write down whose copies these are, before the first is written or deleted.
+
+        :raises RunbookError: somebody else did so this moment
+        """
+        here = self.check_origin()
+        if here == self.name_of_source:
+            return
+        key = rules.origin_key(self.params["prefix"])
+        text = rules.origin_document(self.params["prefix"], self.name_of_source)
+        try:
+            self.target.put(key, text, if_absent=not here)
+        except RunbookError as error:
+            if error.context.get("s3_code") not in s3.TAKEN:
+                raise
+            raise RunbookError(
+                f"prefix: another mirror began to write to {self.target.url(self.params['prefix'])} this moment; give "
+                "each a file_mirror_prefix of its own."
+            ) from None
 
     def read(self) -> None:
         """List both buckets."""
@@ -660,6 +704,8 @@ def core(context: Context) -> dict[str, Any]:
         if context.check_mode:
             return run.verdict() | {"changed": not run.plan.nothing}
         try:
+            if not run.plan.nothing:
+                run.claim()
             run.copy()
             run.delete()
         except RunbookError as error:

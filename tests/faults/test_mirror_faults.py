@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+from ansible.module_utils.runbook.rules.mirror import ORIGINS, origin_document, origin_key
 from boto3.s3.transfer import TransferConfig
 from conftest import S3, module_process, run_module
 from s3_faults import (
@@ -75,6 +76,7 @@ def contents(s3: S3, bucket: str) -> dict[str, bytes]:
     """Everything in a bucket."""
     client = s3.client()
     found = client.list_objects_v2(Bucket=bucket).get("Contents", [])
+    found = [each for each in found if not each["Key"].startswith(ORIGINS)]
     return {each["Key"]: client.get_object(Bucket=bucket, Key=each["Key"])["Body"].read() for each in found}
 
 
@@ -208,6 +210,7 @@ def test_a_server_that_fails_every_time_is_not_asked_for_each_file(s3: S3, proxy
     source, target = s3.bucket(), s3.bucket()
     for number in range(60):
         s3.client().put_object(Bucket=source, Key=f"{number:02}", Body=b"x")
+    s3.client().put_object(Bucket=target, Key=origin_key(""), Body=origin_document("", f"127.0.0.1/{source}/"))
     proxy.add(status(503, "QuotaExceeded", method="PUT", times=0))
     done = run_module("s3_mirror", options(s3, source, target, endpoint_url=proxy.endpoint_url))
     assert done.failed

@@ -6,17 +6,19 @@ import dataclasses
 import hashlib
 import json
 import os
+import subprocess
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible.module_utils.runbook.drivers import process
+from ansible.module_utils.runbook.rules import manifest as manifests
 from conftest import Outcome, run_module
 from fakes import backups
 from s3_faults import FaultyS3, close, expired_token, flip, reset, status, truncate
 
 if TYPE_CHECKING:
-    from ansible.module_utils.runbook.rules import manifest as manifests
     from conftest import S3
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -236,6 +238,22 @@ def test_a_backup_that_is_being_made_is_waited_for(s3):
     assert wrong(outcome) == {}
     assert outcome.result["waited_s"] > 0
     assert outcome.result["last_good_backup"] == (NOW - timedelta(minutes=5)).isoformat()
+
+
+def test_a_backup_whose_process_has_ended_is_not_waited_for(s3):
+    bucket = s3.bucket()
+    backups.make(s3, bucket, HOUR_AGO)
+    maker = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    known = process.find(maker.pid)
+    maker.kill()
+    maker.wait()
+    elsewhere = str(known).replace(str(known).split()[0], "another-boot")
+    for writer, words in ((str(known), "the process that made it has ended"), (elsewhere, "after waiting")):
+        key = f"{backups.folder(NOW - timedelta(minutes=5))}{manifests.CLAIM_NAME}"
+        s3.client().put_object(Bucket=bucket, Key=key, Body=manifests.Claim("r", "t", 60, process=writer).to_bytes())
+        outcome = verify(s3, bucket, wait_s=60 if "ended" in words else 1)
+        assert wrong(outcome) == {"complete": "breach"}
+        assert words in outcome.result["msg"]
 
 
 def test_waiting_has_an_end(s3):

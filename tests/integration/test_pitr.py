@@ -114,6 +114,11 @@ def test_story(primary):
     assert primary.rows(paused.result["port"]) == [1, 2, 3]
     assert Database("127.0.0.1", paused.result["port"], "postgres", "postgres").one("SELECT pg_is_in_recovery()")
 
+    # A server that archives nothing is told at once, and no segment is waited for.
+    silent = primary.pitr("check", login_port=paused.result["port"], max_lag_s=86_400)
+    assert "archive_command is empty" in silent.result["msg"]
+    assert silent.result["archive_proof_s"] is None
+
     # Retention keeps what the window needs, and the number that is always kept.
     second = primary.pitr("backup")
     expire_all(primary)
@@ -121,6 +126,9 @@ def test_story(primary):
     assert planned.result["removed"] == [backup.result["backup_id"]]
     assert len({key.split("/")[3] for key in primary.keys("base/")}) == 2
     assert primary.pitr("retention", recovery_window_days=1, minimum_backups=2).result["removed"] == []
+    refused = primary.pitr("retention", recovery_window_days=1, minimum_backups=1, max_delete=0)
+    assert "max_delete: 1 base backups would be deleted" in refused.result["msg"]
+    assert len({key.split("/")[3] for key in primary.keys("base/")}) == 2
     done = primary.pitr("retention", recovery_window_days=1, minimum_backups=1)
     assert (done.result["changed"], done.result["removed"]) == (True, [backup.result["backup_id"]])
     assert {key.split("/")[3] for key in primary.keys("base/")} == {second.result["backup_id"]}

@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible.module_utils.runbook.rules.mirror import ORIGINS
 from boto3.s3.transfer import TransferConfig
 from conftest import S3, Database, Outcome, run_module
 
@@ -52,18 +53,21 @@ def contents(server: S3, bucket: str) -> dict[str, bytes]:
     """Everything in a bucket."""
     client = server.client()
     found = client.list_objects_v2(Bucket=bucket).get("Contents", [])
+    found = [each for each in found if not each["Key"].startswith(ORIGINS)]
     return {each["Key"]: client.get_object(Bucket=bucket, Key=each["Key"])["Body"].read() for each in found}
 
 
 def etags(server: S3, bucket: str) -> dict[str, str]:
     """Key and ETag of everything in a bucket."""
-    return {each["Key"]: each["ETag"] for each in server.client().list_objects_v2(Bucket=bucket).get("Contents", [])}
+    found = server.client().list_objects_v2(Bucket=bucket).get("Contents", [])
+    return {each["Key"]: each["ETag"] for each in found if not each["Key"].startswith(ORIGINS)}
 
 
 def versions(server: S3, bucket: str) -> int:
     """Versions and delete markers in a bucket."""
     found = server.client().list_object_versions(Bucket=bucket)
-    return len(found.get("Versions", [])) + len(found.get("DeleteMarkers", []))
+    every = found.get("Versions", []) + found.get("DeleteMarkers", [])
+    return sum(not each["Key"].startswith(ORIGINS) for each in every)
 
 
 @pytest.fixture
@@ -196,6 +200,36 @@ def test_deletions_are_followed_only_if_asked_and_only_hide(s3: S3) -> None:
     s3.client().delete_object(Bucket=source, Key="stays")
     assert "lists no object" in refused(wanted | {"delete": True}).result["msg"]
     assert set(etags(s3, target)) == {"stays"}
+
+
+def test_two_sources_do_not_share_a_prefix(s3: S3, moto: S3) -> None:
+    first, second, target = s3.bucket(), s3.bucket(), s3.bucket()
+    for bucket in (first, second):
+        s3.client().put_object(Bucket=bucket, Key="a", Body=bucket.encode())
+    assert mirror(options(s3, first, s3, target, prefix="files/"))["copied_objects"] == 1
+    before = contents(s3, target)
+    for more, words in (
+        ({"prefix": "files/", "delete": True}, "holds the copies of"),
+        ({"prefix": ""}, "lie within one another"),
+        ({"prefix": "files/deep/"}, "lie within one another"),
+    ):
+        outcome = refused(options(s3, second, s3, target, **more))
+        assert words in outcome.result["msg"]
+        assert f"/{first}/" in outcome.result["msg"]
+        assert not outcome.result["changed"]
+    assert contents(s3, target) == before
+    # What lies within one another as it does in one source is one mirror; who took another's place is told.
+    assert not mirror(options(s3, first, s3, target, prefix="files/b/", source_prefix="b/"), check=True)["changed"]
+    refusal = refused(options(s3, second, s3, target, prefix="files/")).result["msg"]
+    named = refusal.partition("file_mirror_previous_sources: ['")[2].partition("'")[0]
+    taken = mirror(options(s3, second, s3, target, prefix="files/", previous_sources=[named]))
+    assert taken["copied_objects"] == 1
+    assert not mirror(options(s3, second, s3, target, prefix="files/"))["changed"]
+    refused(options(s3, first, s3, target, prefix="files/"))
+    # And back: the note is no file.
+    moto_bucket = moto.bucket()
+    assert mirror(options(s3, target, moto, moto_bucket))["copied_objects"] == 1
+    assert list(contents(moto, moto_bucket)) == ["files/a"]
 
 
 def test_copies_with_other_etags_are_known_by_their_metadata(moto: S3) -> None:

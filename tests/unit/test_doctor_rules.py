@@ -19,6 +19,8 @@ def test_every_playbook_that_needs_a_user_is_there():
 
 def test_only_what_is_scheduled_or_done_by_hand_is_looked_at():
     assert "backup" in rules.users(rules.wanted({"night": "backup.yml"}))
+    assert rules.users(rules.wanted({"night": "backup.yml x"})) == rules.users(rules.wanted({"night": "backup.yml"}))
+    assert rules.judge_jobs({"night": "pitr.yml backup"}, ["pitr.yml"]).status == "ok"
     assert "maintain" not in rules.users(rules.wanted({"night": "backup.yml"}))
     assert rules.users(rules.wanted({"night": "backup.yml"}))["review"] == ["performance.yml"]
     # Where nothing is scheduled, anything may be run.

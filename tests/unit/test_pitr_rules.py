@@ -329,3 +329,21 @@ def test_backups_of_the_engine_are_read():
     assert pitr.expired("would delete base/20261123T120000/data.tar", ["20261123T120000", "20261124T120000"]) == [
         "20261123T120000"
     ]
+
+
+def test_a_retention_takes_no_more_than_is_expected():
+    known = [str(number) for number in range(20)]
+    pitr.check_removal(known[:10], known, max_delete=10, max_delete_percent=50)
+    pitr.check_removal([], [], max_delete=0, max_delete_percent=0)
+    with pytest.raises(RunbookError, match=r"max_delete: 11 base backups .* at most 10 .* -e pitr_max_delete=<number>"):
+        pitr.check_removal(known[:11], known, max_delete=10, max_delete_percent=100)
+    with pytest.raises(RunbookError, match=r"max_delete_percent: 3 of 5 base backups .* at most 50 %"):
+        pitr.check_removal(known[:3], known[:5], max_delete=10, max_delete_percent=50)
+
+
+def test_a_server_that_hands_no_segment_on_is_told_so():
+    assert not archiver(archive_mode="off").archives
+    idle = archiver(is_idle=True)
+    assert not idle.archives
+    found = pitr.judge_archiver(idle, LIMITS)
+    assert (found.status, "archive_command is empty" in found.msg) == ("breach", True)

@@ -6,11 +6,14 @@ import doctest
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import yaml
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import environment_mark as mark
 from ansible.module_utils.runbook.rules import lease, preflight
 from ansible.module_utils.runbook.rules.lease import Lease
 from ansible.module_utils.runbook.rules.preflight import Journal, Server
+from conftest import ROOT
+from jinja2 import Environment
 
 NOW = datetime(2026, 1, 4, 2, 0, tzinfo=UTC)
 SERVER = Server("mental_scribe", "7395012345678901234", in_recovery=False, clock=NOW)
@@ -86,6 +89,7 @@ def approve(environment, *, confirm="", job="", playbook="weekly_db.yml", said=N
         ("production", {"job": "monthly-optimization"}, r"not among the scheduled jobs .*\(weekly-maintenance\)"),
         ("staging", {"job": "monthly-optimization"}, "not among the scheduled jobs"),
         ("production", {"job": "weekly-maintenance", "playbook": "lease.yml"}, "weekly_db.yml, not for lease.yml"),
+        ("production", {"job": "weekly-maintenance", "playbook": "weekly_db.yml x"}, "not for weekly_db.yml x; run"),
         ("production", {"job": "weekly-maintenance", "confirm": "staging"}, "'staging' was confirmed"),
     ],
 )
@@ -227,3 +231,20 @@ def test_a_release_that_is_refused(run_id, holder, writer_pid, says):
 @pytest.mark.parametrize("holder", ["dead", "unknown"])
 def test_a_release_that_is_granted(holder):
     lease.check_release(HELD, run_id="run-1", holder=holder, writer_pid=None)
+
+
+@pytest.mark.parametrize(
+    ("playbook", "variables", "approves"),
+    [
+        ("pitr.yml", {}, "pitr.yml"),
+        ("pitr.yml", {"pitr_action": "check"}, "pitr.yml"),
+        ("pitr.yml", {"pitr_action": "retention"}, "pitr.yml retention"),
+        ("performance.yml", {}, "performance.yml apply"),
+        ("supabase_restore.yml", {}, "supabase_restore.yml restore"),
+    ],
+)
+def test_a_job_approves_one_action(playbook, variables, approves):
+    """What writes is asked for under another name than what looks."""
+    (play,) = yaml.safe_load((ROOT / "playbooks" / playbook).read_text())
+    asked = Environment(autoescape=False).from_string(play["vars"]["preflight_playbook"]).render(variables)  # noqa: S701 - no page
+    assert asked == approves

@@ -22,7 +22,7 @@ from urllib.parse import urlencode
 import psycopg2
 from ansible.module_utils.runbook.drivers import s3
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.mirror import MAX_COPY_BYTES, SOURCE_ETAG, Entry, Row, State
+from ansible.module_utils.runbook.rules.mirror import MAX_COPY_BYTES, ORIGINS, SOURCE_ETAG, Entry, Row, State
 from ansible.module_utils.runbook.rules.server_error import ServerError
 from botocore.exceptions import ClientError
 
@@ -174,8 +174,8 @@ def pages(store: s3.Store, prefix: str) -> Iterator[list[Entry]]:
         yield [
             Entry(each["Key"].removeprefix(prefix), int(each["Size"]), _bare(each.get("ETag", "")))
             for each in found.get("Contents", [])
-            # The prefix itself may be an object: the mark of an empty folder.
-            if each["Key"] != prefix
+            # The prefix itself may be an object: the mark of an empty folder. What a mirror notes is no file.
+            if each["Key"] != prefix and not each["Key"].startswith(ORIGINS)
         ]
         if not found.get("IsTruncated"):
             return

@@ -406,8 +406,12 @@ def restart(bindir: Path, data: Path, log: Path, *, deadline_s: int) -> None:
 def read_archiver(session: postgres.Session) -> Archiver:
     """What the server says about its archiving."""
     row = session.query(
-        "SELECT current_setting('archive_mode') AS mode, archived_count, last_archived_wal, last_archived_time,"
-        " failed_count, last_failed_wal, last_failed_time FROM pg_stat_archiver"
+        "SELECT current_setting('archive_mode') AS mode,"
+        # As the server itself says where nothing is set. The library is of PostgreSQL 15 and later.
+        " current_setting('archive_command') IN ('', '(disabled)')"
+        " AND coalesce(current_setting('archive_library', true), '') = '' AS is_idle,"
+        " archived_count, last_archived_wal, last_archived_time, failed_count, last_failed_wal, last_failed_time"
+        " FROM pg_stat_archiver"
     )[0]
     ready = session.query(
         "SELECT count(*) AS segments, coalesce(extract(epoch FROM clock_timestamp() - min(modification)), 0)::float8"
@@ -415,7 +419,8 @@ def read_archiver(session: postgres.Session) -> Archiver:
         ("%.ready",),
     )[0]
     return Archiver(
-        archive_mode=row["mode"], archived_count=row["archived_count"], failed_count=row["failed_count"],
+        archive_mode=row["mode"], is_idle=row["is_idle"], archived_count=row["archived_count"],
+        failed_count=row["failed_count"],
         last_archived_wal=row["last_archived_wal"], last_archived_at=row["last_archived_time"],
         last_failed_wal=row["last_failed_wal"], last_failed_at=row["last_failed_time"],
         ready_segments=int(ready["segments"]), oldest_ready_s=max(float(ready["oldest_s"]), 0.0),

@@ -54,7 +54,9 @@ def read_facts(session: Session) -> Facts:
             " (SELECT sum(pg_database_size(oid))::bigint FROM pg_database"
             "  WHERE has_database_privilege(oid, 'CONNECT')) AS cluster_bytes,"
             " current_setting('track_commit_timestamp')::bool AS has_commit_timestamps,"
-            " current_setting('archive_mode') <> 'off' AS archives,"
+            " current_setting('archive_mode') <> 'off' AND"
+            " (current_setting('archive_command') NOT IN ('', '(disabled)')"
+            " OR coalesce(current_setting('archive_library', true), '') <> '') AS archives,"
             " has_function_privilege('pg_switch_wal()', 'EXECUTE') AS may_switch_wal,"
             " (SELECT last_archived_time FROM pg_stat_archiver) AS last_archived_at"
         )[0]

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
             """At most ``size`` bytes; none at the end."""
 
 
+#: What S3 answers where an object is there that must not be, or somebody else writes it this moment.
+TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409")
 #: Attempts of one request, the first included.
 MAX_ATTEMPTS = 5
 CONNECT_TIMEOUT_S = 10

@@ -141,9 +141,12 @@ def stored(listed: Iterable[tuple[str, int]], root: str, begun: Iterable[str] = 
     return Stored({name: found[name] for name in sorted(found, reverse=True)})
 
 
-def is_running(backups: Stored, now: datetime, max_age_s: int) -> bool:
-    """Whether a backup newer than every complete one may still be at work."""
-    started = [started_at(name) for name in backups.incomplete]
+def is_running(backups: Stored, now: datetime, max_age_s: int, dead: Collection[str] = ()) -> bool:
+    """Whether a backup newer than every complete one may still be at work.
+
+    :param dead: backups whose process is known to have ended
+    """
+    started = [started_at(name) for name in backups.incomplete if name not in dead]
     return any(begun is not None and age_s(begun, now) <= max_age_s for begun in started)
 
 
@@ -162,12 +165,17 @@ def judge_age(backups: Stored, now: datetime, max_age_s: int) -> Check:
     return Check("age", OK, f"The newest complete backup is {span(max(age, 0))} old.")
 
 
-def judge_complete(backups: Stored, waited_s: float) -> Check:
-    """No backup was begun after the newest complete one and left unfinished."""
+def judge_complete(backups: Stored, waited_s: float, dead: Collection[str] = ()) -> Check:
+    """No backup was begun after the newest complete one and left unfinished.
+
+    :param dead: backups whose process is known to have ended
+    """
     left = backups.incomplete
     if not left:
         return Check("complete", OK, "No backup was left unfinished.")
     waited = f" after waiting {span(waited_s)}" if waited_s >= 1 else ""
+    if left[0] in dead:
+        waited = ", and the process that made it has ended"
     return Check(
         "complete", BREACH, f"Backup {left[0]} was begun and has no manifest{waited}; look at the record of its run."
     )

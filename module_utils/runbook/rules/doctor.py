@@ -43,7 +43,12 @@ def wanted(scheduled_jobs: Mapping[str, str]) -> frozenset[str]:
 
     Where nothing is scheduled, as in the sandbox, all are.
     """
-    return frozenset({*BY_HAND, *scheduled_jobs.values()} if scheduled_jobs else USER_OF)
+    return frozenset({*BY_HAND, *map(_playbook, scheduled_jobs.values())} if scheduled_jobs else USER_OF)
+
+
+def _playbook(scheduled: str) -> str:
+    """The playbook of a scheduled job, without the action that may stand behind it."""
+    return scheduled.partition(" ")[0]
 
 
 def users(playbooks: Iterable[str]) -> dict[str, list[str]]:
@@ -57,7 +62,7 @@ def users(playbooks: Iterable[str]) -> dict[str, list[str]]:
 
 def judge_jobs(scheduled_jobs: Mapping[str, str], playbooks: Sequence[str]) -> Check:
     """Every scheduled job names a playbook that there is."""
-    gone = [f"{job} ({playbook})" for job, playbook in scheduled_jobs.items() if playbook not in playbooks]
+    gone = [f"{job} ({playbook})" for job, playbook in scheduled_jobs.items() if _playbook(playbook) not in playbooks]
     if gone:
         return Check(
             "jobs",

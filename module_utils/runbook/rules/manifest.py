@@ -305,13 +305,15 @@ class Claim:
     #: The database that is backed up.
     system_identifier: str = ""
     database: str = ""
+    #: The process that makes the backup, as ``drivers/process.py`` names one.
+    process: str = ""
 
     def to_bytes(self) -> bytes:
         """As it is stored."""
         return (json.dumps(dataclasses.asdict(self)) + "\n").encode()
 
 
-_CLAIM_WORDS = ("run_id", "token", "system_identifier", "database")
+_CLAIM_WORDS = ("run_id", "token", "system_identifier", "database", "process")
 
 
 def parse_claim(text: bytes | str) -> Claim:

@@ -8,16 +8,18 @@ its metadata, and is asked for it.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote, urlsplit
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.words import count, size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 MIB = 2**20
 #: Metadata of a copy: the ETag of the object that it was made from.
@@ -183,6 +185,79 @@ def refuse_overlap(*, same_endpoint: bool, source_bucket: str, source_prefix: st
             f"bucket: {bucket!r} is the source too, and prefix {prefix!r} and source_prefix {source_prefix!r} share "
             "keys, so that copies would be copied; give another bucket or prefix."
         )
+
+
+#: Folder of the destination with one document for each prefix that is mirrored into. It is no file of anybody's.
+ORIGINS = ".runbook-mirror/"
+MAX_ORIGIN_BYTES = 1 << 16
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def origin_key(prefix: str) -> str:
+    """Where it is written down whose files lie below a prefix of the destination.
+
+    >>> origin_key("files/avatars/")
+    '.runbook-mirror/files%2Favatars%2F.json'
+    """
+    return f"{ORIGINS}{quote(prefix, safe='')}.json"
+
+
+def source_name(endpoint_url: str | None, bucket: str, prefix: str) -> str:
+    """A source by the name under which the next run knows it again.
+
+    A bucket's name is unique within AWS; elsewhere the server belongs to it. Of loopback the port is left out, since
+    it is whoever's comes first.
+
+    >>> source_name(None, "uploads", ""), source_name("https://s3.example.com/v1", "uploads", "a/")
+    ('s3://uploads/', 's3.example.com/v1/uploads/a/')
+    """
+    if not endpoint_url:
+        return f"s3://{bucket}/{prefix}"
+    parts = urlsplit(endpoint_url)
+    host = parts.hostname if parts.hostname in _LOOPBACK else parts.netloc.rpartition("@")[2]
+    return f"{host}{parts.path.rstrip('/')}/{bucket}/{prefix}"
+
+
+def origin_document(prefix: str, source: str) -> bytes:
+    """What is written down."""
+    return (json.dumps({"prefix": prefix, "source": source}) + "\n").encode()
+
+
+def check_origins(documents: Iterable[bytes], *, prefix: str, source: str, previous: Sequence[str], where: str) -> str:
+    """Refuse to write or delete where another source's copies lie, or where its mirror would see ours as old ones.
+
+    :param documents: all that :func:`origin_document` wrote in this bucket
+    :param source: the one that is copied now, as :func:`source_name` names it
+    :param previous: those in whose place it is
+    :returns: the source whose copies lie there now; empty where nobody wrote it down
+    :raises RunbookError: they are another source's, or a prefix lies within the other
+    """
+    here = ""
+    for text in documents:
+        try:
+            said = json.loads(text)
+            other, of = str(said["prefix"]), str(said["source"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise RunbookError(
+                f"prefix: a document in {where}{ORIGINS} cannot be read, so it is not known whose files lie where; "
+                "restore an earlier version of it."
+            ) from None
+        if other == prefix:
+            here = of
+            if of not in {source, *previous}:
+                raise RunbookError(
+                    f"prefix: {where}{prefix} holds the copies of {of}, and the source is {source}. If they are two, "
+                    "give each a file_mirror_prefix of its own. If this one took the other's place, set "
+                    f"file_mirror_previous_sources: ['{of}']."
+                )
+        elif (other.startswith(prefix) and of != source + other.removeprefix(prefix)) or (
+            prefix.startswith(other) and source != of + prefix.removeprefix(other)
+        ):
+            raise RunbookError(
+                f"prefix: {where}{prefix} and {where}{other}, which holds the copies of {of}, lie within one another, "
+                "so one mirror would take the other's files for its own; give another file_mirror_prefix."
+            )
+    return here
 
 
 def too_long(key: str, prefix: str) -> bool:

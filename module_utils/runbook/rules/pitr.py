@@ -25,7 +25,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 _SEGMENT = re.compile(r"[0-9A-F]{24}")
 _HISTORY = re.compile(r"([0-9A-F]{8})\.history")
@@ -429,6 +429,13 @@ class Archiver:
     #: Segments that wait to be archived, and how long the oldest has waited.
     ready_segments: int = 0
     oldest_ready_s: float = 0.0
+    #: Neither a command nor a library is set, so segments wait for one.
+    is_idle: bool = False
+
+    @property
+    def archives(self) -> bool:
+        """Whether a segment that ends is handed to anybody."""
+        return self.archive_mode != "off" and not self.is_idle
 
     def failing(self) -> bool:
         """Whether the last attempt failed."""
@@ -460,6 +467,12 @@ def judge_archiver(archiver: Archiver, limits: Limits) -> Finding:
     """Whether WAL leaves the server in time."""
     if archiver.archive_mode == "off":
         return Finding("archiver", "breach", "archive_mode is off, so nothing is archived; run the setup.")
+    if archiver.is_idle:
+        return Finding(
+            "archiver", "breach",
+            "archive_command is empty, so WAL is kept until the server's disk is full, and none is archived; run the "
+            "setup.",
+        )  # fmt: skip
     waiting = f"{archiver.ready_segments} segments wait, the oldest for {archiver.oldest_ready_s:.0f} s"
     if archiver.failing():
         return Finding(
@@ -650,6 +663,25 @@ def plan_setup(settings: Mapping[str, Setting], archive_command: str, archive_ti
 def expired(printed: str, known: Iterable[str]) -> list[str]:
     """Of the base backups that are ``known``, those which the engine's dry run would delete."""
     return sorted(set(known) & set(re.findall(r"\d{8}T\d{6}", printed)))
+
+
+def check_removal(gone: Collection[str], known: Collection[str], *, max_delete: int, max_delete_percent: int) -> None:
+    """Refuse a retention that would take more than is expected: a wrong window, or a clock that is wrong.
+
+    :param gone: base backups that would be deleted, of those that are ``known``
+    :raises RunbookError: they are too many, by their number or by their share; nothing was deleted
+    """
+    look = "see recovery_window_days, and if it is meant raise it for this run: -e pitr_{0}=<number>."
+    if len(gone) > max_delete:
+        raise RunbookError(
+            f"max_delete: {len(gone)} base backups would be deleted, and at most {max_delete} may be in one run; "
+            + look.format("max_delete")
+        )
+    if len(gone) * 100 > len(known) * max_delete_percent:
+        raise RunbookError(
+            f"max_delete_percent: {len(gone)} of {len(known)} base backups would be deleted, and at most "
+            f"{max_delete_percent} % may be in one run; " + look.format("max_delete_percent")
+        )
 
 
 def check_timeline(archive: Archive, current: Segment, own: tuple[Fork, ...] | None) -> None:

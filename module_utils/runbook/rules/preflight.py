@@ -130,8 +130,9 @@ def check_approval(
     :param confirm: the variable ``confirm``; empty if it is not set
     :param job: the variable ``preflight_job``; empty if it is not set
     :param said: the variables that the command line set, as ``rules.run.command_line`` gives them
-    :param scheduled_jobs: the jobs that may run unattended, each with the file name of its playbook
-    :param playbook: file name of the playbook that runs
+    :param scheduled_jobs: the jobs that may run unattended, each with the file name of its playbook, and behind a blank
+        the action, where the playbook has several
+    :param playbook: the playbook that runs, likewise
     :raises RunbookError: nobody approved, or what was said names something else
     """
     for name, home in NEVER_ON_COMMAND_LINE.items():
@@ -162,7 +163,7 @@ def check_approval(
         if listed != playbook:
             raise RunbookError(
                 f"job: the inventory schedules {job} for the playbook {listed}, not for {playbook}; run that one, or "
-                "correct preflight_scheduled_jobs."
+                f"correct preflight_scheduled_jobs ({job}: {playbook})."
             )
         return f"Approved as the scheduled job {job}."
     if confirm:
