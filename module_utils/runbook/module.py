@@ -126,7 +126,9 @@ def _raise_on_signal(signum: int, _frame: FrameType | None) -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     stopping.told.set()
-    raise RunbookError(f"Stopped by {signal.Signals(signum).name}; the next run goes on from the last finished step.")
+    # Ansible sends SIGINT to what it runs, whatever ended itself: Ctrl-C, or SIGTERM to ansible-playbook.
+    by = "with its run" if signum == signal.SIGINT else f"by {signal.Signals(signum).name}"
+    raise RunbookError(f"Stopped {by}; the next run goes on from the last finished step.")
 
 
 def _join(run: Run) -> int | None:
