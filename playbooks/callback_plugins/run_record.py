@@ -116,6 +116,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         """Open the journal, and tell the modules to come."""
         options = cli.CLIARGS
         self._told_error = False
+        if settings.DISPLAY_ARGS_TO_STDOUT:
+            # The default callback asks for it at each task.
+            settings.DISPLAY_ARGS_TO_STDOUT = False
+            self._display.warning("display_args_to_stdout shows passwords, so this run goes on without it.")
         self._recorder = Recorder(Path(self.get_option("runs_dir") or PROJECT / "runs").absolute(), PROJECT)
         handle, progress_file = tempfile.mkstemp(prefix="runbook-progress-", dir=settings.DEFAULT_LOCAL_TMP)
         os.close(handle)

@@ -340,7 +340,7 @@ def test_no_secret_in_the_record(project):
         {"name": "Loop", "ansible.builtin.debug": {"msg": "CANARY {{ item }}"}, "loop": ["CANARY-1", "CANARY-2"]},
         environment={"PGPASSWORD": "CANARY-environ"},
     )
-    ended = project.run(playbook, "-vvv", "--diff", "--limit", "db1")
+    ended = project.run(playbook, "-vvv", "--diff", "--limit", "db1", ANSIBLE_DISPLAY_ARGS_TO_STDOUT="1")
     assert ended.code == 0
     assert "CANARY-option" not in ended.out + ended.err
     kept = [path for path in (project.root / "runs").rglob("*") if path.is_file()]
