@@ -421,7 +421,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import demo_database as demo_driver
 from ansible.module_utils.runbook.drivers import drill as driver
-from ansible.module_utils.runbook.drivers import lease, mirror, permits, postgres, s3
+from ansible.module_utils.runbook.drivers import lease, mirror, permits, postgres, process, s3
 from ansible.module_utils.runbook.drivers import pitr as engine_driver
 from ansible.module_utils.runbook.drivers import restore as restore_driver
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir
@@ -724,6 +724,7 @@ def begin(drill: Drill) -> dict[str, Any]:
         stamp = drill.state["drill_id"].lower()
         drill.state |= {"bucket": f"{driver.BUCKET}{stamp}", "replica_bucket": f"{driver.BUCKET}{stamp}-replica"}
         drill.save()
+        driver.leave_a_guard(folder, drill.state["drill_id"], process.parse(own), drill.restore_path)
         try:
             make_sandbox(drill)
         except BaseException:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
+from ansible.module_utils.runbook.drivers import drill as drills
 from ansible.module_utils.runbook.drivers import pitr, process
 from ansible.module_utils.runbook.drivers.drill_clients import Clients
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, command_line, find_bindir, pids_naming
@@ -171,6 +172,34 @@ def test_kill_9_a_gap_no_room_and_an_interrupted_restore(drill: DrillRun, s3: S3
     assert document["measured"]["rto_s"] > 0
     assert left_in(folder) == {"lock", "history", "lessons"}
     assert buckets(s3) == []
+
+
+def test_the_servers_of_a_drill_end_with_its_ansible_playbook(tmp_path: Path):
+    """After kill -9 nobody of the run is left who would end them; what they hold stays for the next drill."""
+    folder = drills.Folder(tmp_path / "drill")
+    playbook = subprocess.Popen(["sleep", "600"])
+    controller = process.find(playbook.pid)
+    servers = [Cluster(find_bindir(os.environ.get("PG_BINDIR")), tmp_path / name / "data", free_port())
+               for name in ("drill/primary", "restore")]  # fmt: skip
+    try:
+        for server in servers:
+            server.init()
+            server.start(fsync="off")
+        for drill_id in ("another", "mine"):
+            folder.write({"drill_id": "mine"})
+            drills.leave_a_guard(folder, drill_id, controller, tmp_path / "restore")
+        time.sleep(1.5)
+        assert all(server.is_running() for server in servers)
+        playbook.kill()
+        playbook.wait()
+        wait_for(lambda: not any(server.is_running() for server in servers))
+        assert folder.read() == {"drill_id": "mine"}
+        assert servers[0].data.is_dir()
+    finally:
+        playbook.kill()
+        for server in servers:
+            if server.is_running():
+                server.stop("immediate")
 
 
 def test_the_newest_backup_is_bad_and_the_one_before_serves(drill: DrillRun):

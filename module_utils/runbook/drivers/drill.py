@@ -10,13 +10,14 @@ from __future__ import annotations
 import fcntl
 import io
 import json
+import os
 import shutil
 import signal
 import tarfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,6 +57,12 @@ _SETTINGS = {
     "log_timezone": "UTC",
 }
 _PARTS = ("primary", "lost", "target", "keys")
+
+
+#: Seconds between two looks of a drill's guard.
+_GUARD_LOOK_S = 1.0
+#: Open files of a module are below it.
+_MOST_FILES = 4096
 
 
 def connect(target: postgres.Target, *, statement_timeout_ms: int = 600_000) -> postgres.Session:
@@ -132,17 +139,16 @@ class Folder:
         """Names and texts of the files of lessons, oldest first."""
         return [(each.name, each.read_text(errors="replace")) for each in sorted(self.lessons.glob("*.toml"))]
 
+    def stop(self) -> list[str]:
+        """End the clients and servers of a drill, but for the one that was restored; what there was. Folders stay."""
+        found = ["clients"] if self.clients.end() else []
+        return found + [
+            f"server {name}" for name in ("primary", "lost", "target") if end_server(self.path / name / "data")
+        ]
+
     def clear(self, restore_path: Path) -> list[str]:
         """End every process of a drill and remove its servers; what there was."""
-        found = []
-        if self.clients.end():
-            found.append("clients")
-        for name in ("primary", "lost", "target"):
-            cluster = Cluster(Path(), self.path / name / "data", 0)
-            pid = cluster.pid()
-            if pid is not None:
-                end_process(pid, signal.SIGQUIT, still_there=cluster.is_running)
-                found.append(f"server {name}")
+        found = self.stop()
         workshop = pitr.Workshop(restore_path)
         if workshop.state():
             with workshop.mine():
@@ -170,6 +176,57 @@ def may_live(controller: str) -> bool:
     """Whether the ansible-playbook that ``drivers/process.py`` named so still runs, as far as can be told from here."""
     found = process.parse(controller)
     return found is not None and found.life() != "dead"
+
+
+def end_server(data: Path) -> bool:
+    """End the server of a data folder at once; whether it ran."""
+    cluster = Cluster(Path(), data, 0)
+    pid = cluster.pid()
+    if pid is not None:
+        end_process(pid, signal.SIGQUIT, still_there=cluster.is_running)
+    return pid is not None
+
+
+def leave_a_guard(folder: Folder, drill_id: str, controller: process.Process | None, restore_path: Path) -> None:
+    """Start a process that ends a drill's servers where its ansible-playbook is gone, and nobody else would.
+
+    Servers outlive the modules that start them. After ``kill -9`` of ansible-playbook nothing of it is left that could
+    end them, and the next drill may be months away. Folders and note stay for that one. The guard ends with the drill,
+    whose note it looks at.
+    """
+    if controller is None:
+        return
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    try:
+        # No child of the module any more, which ends long before it, nor of its terminal; and it holds nothing open
+        # that somebody waits for: the pipe to Ansible, the lock by which the callback knows a module at work.
+        os.setsid()
+        if os.fork() == 0:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            for standard in range(3):
+                os.dup2(nowhere, standard)
+            os.closerange(3, _MOST_FILES)
+            _keep_guard(folder, drill_id, controller, restore_path)
+    finally:
+        os._exit(0)
+
+
+def _keep_guard(folder: Folder, drill_id: str, controller: process.Process, restore_path: Path) -> None:
+    while folder.read().get("drill_id") == drill_id:
+        if controller.life() == "dead":
+            # A module that was told to end holds the folder until it has; then it is asked again.
+            with suppress(RunbookError), folder.mine():
+                if folder.read().get("drill_id") == drill_id:
+                    folder.stop()
+                    end_server(pitr.Workshop(restore_path).data)
+                return
+        time.sleep(_GUARD_LOOK_S)
 
 
 # --- servers ----------------------------------------------------------------------------------------------------------
