@@ -1,9 +1,36 @@
-"""On a database of Supabase's shape, as its owner, who is no superuser."""
+"""On a database of Supabase's shape, as its owner, who is no superuser.
+
+What has to hold there, and the tests that hold it; those without a file are here.
+
+1.  A user is named ``role.project``, and a pooler in transaction mode (port 6543) is refused: ``test_1_…``;
+    ``test_pooler.py``: ``test_a_transaction_pooler_is_refused_with_the_cure``.
+2.  Timeouts are set by SET and outlive those of a role: ``test_2_…``; ``test_session_settings.py`` has every setting.
+3.  A backup by the owner is complete, and who lacks BYPASSRLS is told so: ``test_a_full_backup_by_the_owner_is_green``,
+    ``test_3_…``.
+4.  Roles of least privilege are made by the owner, with a warning of what a backup reads: ``test_4_…``.
+5.  A backup survives a partition that is dropped meanwhile: ``test_5_…``.
+6.  A fresh project gets its rows back, equal by two comparisons: ``test_6_…``, and what may not happen otherwise:
+    ``test_a_restore_that_fails_…``, ``test_a_kill_in_the_middle_…``, ``test_a_project_that_is_not_fresh_…``.
+7.  The platform's owners, privileges and event triggers are as they were: ``test_7_…``.
+8.  Triggers, policies and publications on the platform's tables are back: both of ``test_8_…``.
+9.  Jobs go through functions; nothing acts by itself, in a project or in a copy elsewhere: both of ``test_9_…``.
+10. The vault is never called recovered: ``test_10_…``.
+11. Roles, settings, passwords are back or named: ``test_11_…``.
+12. No row of the platform is deleted by SQL: ``test_12_…``.
+13. Maintenance does what version and rights allow, and says why not: ``test_13_…``.
+14. pg_repack from 1.5.2 on, for the owner's tables, and an older one not: both of ``test_14_…``; where its remains are
+    dropped: ``test_pg_compact.py``.
+15. Nobody may more than before, in both eras of default privileges: ``test_15_nobody_…``, ``test_8_a_policy_…``; files
+    are matched by key, size and ETag, before and after a restore: ``test_15_files_…``.
+
+``test_every_playbook_in_a_row_as_the_owner`` runs them all as an operator does.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import time
 from dataclasses import replace
@@ -14,6 +41,7 @@ import pytest
 from ansible.module_utils.runbook.drivers import postgres
 from ansible.module_utils.runbook.drivers import project as driver
 from ansible.module_utils.runbook.drivers.demo_database import fill
+from ansible.module_utils.runbook.drivers.pgtools import find_bindir
 from ansible.module_utils.runbook.rules import demo_database, demo_project, managed
 from conftest import ROOT, S3, Database, Outcome, disposable, module_process, run_module
 from supabase_shape import MAJORS, Shape, shape
@@ -226,6 +254,29 @@ def test_9_nothing_acts_by_itself_until_it_is_told_to(restored: tuple[Database, 
     fresh.run(*outcome.result["to_arm"])
     assert fresh.run("SELECT jobname FROM cron.job WHERE active") == [("nightly",)]
     assert fresh.one("SELECT tgenabled FROM pg_trigger WHERE tgname = 'tell'") == "O"
+
+
+def test_9_a_copy_on_a_server_of_ones_own_acts_on_nothing_either(backup: Backup, plain: Cluster) -> None:
+    """No jobs, no users of foreign servers, webhooks off; roles of the platform cannot log in."""
+    there = own(plain)
+    before = {name for (name,) in there.run("SELECT rolname FROM pg_roles")}
+    there.run("CREATE ROLE app_reader")
+    try:
+        outcome = backup.restore(there, target_database="copy")
+        assert not outcome.failed, outcome.result["msg"]
+        copy = replace(there, name="copy")
+        assert copy.one("SELECT to_regclass('cron.job') IS NULL AND to_regnamespace('net') IS NULL")
+        webhooks = "SELECT tgname, tgenabled FROM pg_trigger WHERE tgname IN ('tell', 'call_out') ORDER BY 1"
+        assert copy.run(webhooks) == [("call_out", "D"), ("tell", "D")]
+        assert (
+            copy.one("SELECT count(*) FROM pg_user_mapping") == copy.one("SELECT count(*) FROM pg_event_trigger") == 0
+        )
+        assert copy.run("SELECT rolname FROM pg_roles WHERE rolcanlogin AND rolname !~ '^pg_'") == [(there.user,)]
+        assert acls(copy)["objects"] == acls(backup.project)["objects"]
+    finally:
+        there.run("DROP DATABASE IF EXISTS copy WITH (FORCE)")
+        made = {name for (name,) in there.run("SELECT rolname FROM pg_roles")} - before
+        there.run(*(f'DROP ROLE "{name}"' for name in made))
 
 
 def test_10_the_vault_is_never_called_recovered(restored: tuple[Database, Outcome]) -> None:
@@ -487,6 +538,83 @@ def test_14_pg_repack_that_is_too_old_is_not_run(supabase: Shape) -> None:
         left = "SELECT count(*) FROM pg_class WHERE relnamespace = 'repack'::regnamespace AND relkind = 'r'"
         assert project.one(left) == 0
         assert project.one("SELECT count(*) FROM pg_replication_slots") == 0
+
+
+#: Stands for the program: it writes down how it was called, and rewrites the table in its own way.
+PROGRAM = """#!/bin/sh
+test "$1" = --version && echo "pg_repack 1.5.2" && exit
+echo "$@" >> {log}
+for word in "$@"; do case "$word" in --table=*) exec {psql} -qc "VACUUM FULL ${{word#--table=}}"; esac; done
+exit 1
+"""
+#: Stands for the extension.
+EXTENSION = """
+CREATE SCHEMA repack;
+CREATE FUNCTION repack.version() RETURNS text LANGUAGE sql AS $$ SELECT 'pg_repack 1.5.2' $$;
+CREATE FUNCTION repack.version_sql() RETURNS text LANGUAGE sql AS $$ SELECT 'pg_repack 1.5.2' $$;
+GRANT ALL ON SCHEMA repack TO postgres;
+INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)
+  SELECT pg_nextoid('pg_extension', 'oid', 'pg_extension_oid_index'), 'pg_repack', current_user::regrole, oid, false,
+    '1.5.2' FROM pg_namespace WHERE nspname = 'repack';
+"""
+
+
+def test_14_the_owner_compacts_tables_of_their_own(supabase: Shape, tmp_path: Path) -> None:
+    """By a pg_repack that needs no superuser, and is told so; the platform's tables are left, without a warning."""
+    log, program = tmp_path / "log", tmp_path / "pg_repack"
+    program.write_text(PROGRAM.format(log=log, psql=find_bindir() / "psql"))
+    program.chmod(0o755)
+    with supabase.project(filled=True) as project:
+        supabase.run_as_platform(
+            project,
+            "SET allow_system_table_mods = on",
+            EXTENSION,
+            "INSERT INTO auth.audit_log_entries (id, payload)"
+            " SELECT gen_random_uuid(), json_build_object('x', repeat('x', 500)) FROM generate_series(1, 9000)",
+            "DELETE FROM auth.audit_log_entries",
+            "VACUUM ANALYZE auth.audit_log_entries",
+        )
+        project.run(
+            "ALTER TABLE public.notes DISABLE TRIGGER tell",
+            "INSERT INTO public.notes (body) SELECT repeat('x', 500) FROM generate_series(1, 20000)",
+            "DELETE FROM public.notes WHERE id % 10 <> 0",
+            "VACUUM ANALYZE public.notes",
+        )
+        outcome = run_module(
+            "pg_compact", project.login | {"min_size_bytes": 65_536}, PATH=f"{tmp_path}:{os.environ['PATH']}"
+        )
+        assert not outcome.failed, outcome.result["msg"]
+        states = {each["table"]: each["state"] for each in outcome.result["tables"]}
+        assert states["public.notes"] == "done"
+        assert states.get("auth.audit_log_entries") != "done"
+        assert not outcome.result.get("warnings")
+        (called,) = log.read_text().splitlines()
+        assert "--no-superuser-check" in called
+        assert "auth." not in called
+
+
+def test_15_files_are_matched_by_key_size_and_etag(backup: Backup, restored: tuple[Database, Outcome], s3: S3) -> None:
+    """Their bytes are in no backup. After a restore the mirror's copies are those that the restored rows speak of."""
+    files, copies, back = s3.bucket(), s3.bucket(), s3.bucket()
+    for number in range(1, 80):
+        # The second one has another ETag, the 80th is not there.
+        body = b"x" * number if number != 2 else b"yy"
+        s3.client().put_object(Bucket=files, Key=f"folder/{number}.pdf", Body=body)
+
+    def mirror(source: str, to: str, database: Database) -> dict[str, Any]:
+        names = {f"source_{name}": value for name, value in s3.options(source).items()}
+        wanted = {"environment": "sandbox", "storage_bucket_id": "files", "show_keys": True}
+        return run_module("s3_mirror", names | s3.options(to) | database.login | wanted).result
+
+    found = mirror(files, copies, backup.project)
+    assert {(each["kind"], each["name"]) for each in found["named"]} == {
+        ("differing", "folder/2.pdf"), ("missing", "folder/80.pdf")
+    }  # fmt: skip
+    for number in (2, 80):
+        s3.client().put_object(Bucket=files, Key=f"folder/{number}.pdf", Body=b"x" * number)
+    counts = ("status", "rows", "missing_rows", "orphan_objects", "differing_rows")
+    for result in (mirror(files, copies, backup.project), mirror(copies, back, restored[0])):
+        assert [result[name] for name in counts] == ["ok", 80, 0, 0, 0], result["msg"]
 
 
 #: What a small database reaches, as in inventories/sandbox_supabase.

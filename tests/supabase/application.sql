@@ -58,7 +58,8 @@ REFRESH MATERIALIZED VIEW public.totals;
 
 INSERT INTO storage.buckets (id, name) VALUES ('files', 'files'), ('avatars', 'avatars');
 INSERT INTO storage.objects (bucket_id, name, metadata, version)
-  SELECT 'files', 'folder/' || n || '.pdf', jsonb_build_object('size', n, 'eTag', md5(n::text)), md5(n::text)
+  SELECT 'files', 'folder/' || n || '.pdf',
+    jsonb_build_object('size', n, 'eTag', '"' || md5(repeat('x', n)) || '"'), md5(n::text)
   FROM generate_series(1, 80) n;
 INSERT INTO realtime.messages (topic, extension) SELECT 'room', 'broadcast' FROM generate_series(1, 10);
 ALTER PUBLICATION supabase_realtime ADD TABLE public.notes;

@@ -215,6 +215,13 @@ ALTER ROLE app IN DATABASE old SET work_mem TO '5MB';
     ]
 
 
+#: By pg_net, the extension http, and dblink.
+CALLING = (
+    'NET.HTTP_DELETE(1)', '"net"."http_get"(1)', "extensions.http_post (1)", "extensions.http((1))", "http_get(1)",
+    "dblink_exec(1)", "extensions.dblink(1)",
+)  # fmt: skip
+
+
 def test_a_trigger_that_calls_another_server_is_known_by_its_function() -> None:
     definitions = """
 -- Name: quiet(); Type: FUNCTION
@@ -226,6 +233,10 @@ CREATE FUNCTION public.loud() RETURNS trigger AS 'BEGIN PERFORM net.http_post(''
     assert not managed.calls_out(trigger.format("public.quiet"), definitions)
     assert managed.calls_out(trigger.format("public.loud"), definitions)
     assert managed.calls_out(trigger.format("supabase_functions.http_request"), definitions)
+    for text in CALLING:
+        assert managed.calls_out(trigger.format("public.loud"), definitions.replace("net.http_post(''x'')", text)), text
+    for text in ("public.internet.http_only", "public.my_http_posts", "note ''http''", "public.dblinks"):
+        assert not managed.calls_out(trigger.format("public.loud"), definitions.replace("net.http_post(''x'')", text))
     assert not managed.calls_out("CREATE POLICY mine ON storage.objects;", definitions)
 
 

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 import psycopg2.errors
 from ansible.module_utils.runbook.drivers.restore import LOCK_TIMEOUT_MS, Failed
 from ansible.module_utils.runbook.drivers.stream import Output
-from ansible.module_utils.runbook.rules.managed import LEFT, MARK, OFF, OURS, PLATFORM_OWNERS, SCHEMAS, Project
+from ansible.module_utils.runbook.rules.managed import (
+    CALLS_OUT,
+    LEFT,
+    MARK,
+    OFF,
+    OURS,
+    PLATFORM_OWNERS,
+    SCHEMAS,
+    Project,
+)
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -162,6 +171,7 @@ BEGIN
 END $runbook$;
 """  # noqa: S608 - nothing from outside of this file is put into it
 #: Triggers that call another server are switched off, and named in a warning.
+# On the platform's tables only who has their owner's rights can: nobody in a project, a superuser on another server.
 _DISARM = f"""
 DO $runbook$
 DECLARE
@@ -173,8 +183,9 @@ BEGIN
     JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace
     WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgparentid = 0
-      AND n.nspname NOT IN ({", ".join(f"'{name}'" for name in sorted(SCHEMAS))})
-      AND (pn.nspname = 'supabase_functions' OR p.prosrc ~ '\\mnet\\.http_')
+      AND (n.nspname NOT IN ({", ".join(f"'{name}'" for name in sorted(SCHEMAS))})
+        OR pg_catalog.pg_has_role(c.relowner, 'USAGE'))
+      AND (pn.nspname = 'supabase_functions' OR p.prosrc ~* '{CALLS_OUT}')
     ORDER BY 1, 2
   LOOP
     EXECUTE 'ALTER TABLE ' || hook.place || ' DISABLE TRIGGER ' || hook.name;

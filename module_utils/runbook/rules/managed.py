@@ -68,6 +68,12 @@ _TRANSIENT = frozenset({"realtime", "_realtime", "net", "supabase_functions", "p
 _SETTINGS = re.compile(
     r"statement_timeout|lock_timeout|idle_in_transaction_session_timeout|pgrst\..*|pgaudit\..*|track_io_timing"
 )
+#: What a function says that calls another server: by pg_net, by the extension http, by dblink. Python and PostgreSQL
+#: read it alike.
+CALLS_OUT = (
+    r'(^|[^a-zA-Z0-9_])("?net"?\s*[.]\s*"?http_|http_(get|post|put|patch|delete|head)"?\s*[(]|http"?\s*[(]'
+    r'|dblink[a-z_]*"?\s*[(])'
+)
 #: The schema of our own lease and heartbeat.
 OURS = "runbook"
 
@@ -333,7 +339,7 @@ def calls_out(trigger: str, definitions: str) -> bool:
     if calls["name"].startswith("supabase_functions."):
         return True
     _, _, function = definitions.partition(f"CREATE FUNCTION {calls['name']}(")
-    return bool(re.search(r"\bnet\.http_", function.partition("\n-- Name: ")[0]))
+    return bool(re.search(CALLS_OUT, function.partition("\n-- Name: ")[0], re.IGNORECASE))
 
 
 # The rows -------------------------------------------------------------------------------------------------------------
