@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import psycopg2.errors
@@ -71,40 +72,54 @@ def read(session: Session) -> list[Gap]:
 
 
 def _holds(session: Session, table: sql.Composable, condition: str, *, is_sequence: bool) -> bool:
-    """Whether pg_dump takes anything of an extension's table or sequence. Who may not read it gets no dump at all."""
+    """Whether pg_dump takes anything of an extension's table or sequence."""
     rows = sql.SQL("SELECT FROM ONLY {} ").format(table) + sql.SQL("WHERE is_called" if is_sequence else condition)
     return bool(session.query(sql.SQL("SELECT EXISTS ({}) AS found").format(rows))[0]["found"])
+
+
+@contextmanager
+def _tentatively(session: Session) -> Iterator[None]:
+    """For a query that may be refused or last too long: the transaction around it, if there is one, goes on."""
+    in_transaction = not session.connection.autocommit
+    bound = session.query("SELECT current_setting('statement_timeout') AS bound")[0]["bound"]
+    if in_transaction:
+        session.query("SAVEPOINT asking")
+    session.query("SELECT set_config('statement_timeout', %s, false)", (str(_COUNT_TIMEOUT_MS),))
+    try:
+        yield
+    except (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.QueryCanceled):
+        if in_transaction:
+            session.query("ROLLBACK TO SAVEPOINT asking")
+        session.query("SELECT set_config('statement_timeout', %s, false)", (bound,))
+        raise
+    session.query("SELECT set_config('statement_timeout', %s, false)", (bound,))
 
 
 def _extension_rows(session: Session) -> Iterator[Gap]:
     for row in session.query(_TABLES):
         name = QualifiedName(row["schema"], row["name"])
         table = sql.Identifier(name.schema, name.name)
-        if row["condition"] is not None and _holds(session, table, row["condition"], is_sequence=row["kind"] == "S"):
-            yield Gap("configuration", str(name))
-        if row["condition"] == "" or row["kind"] == "S":
-            continue
-        # What the extension's own script wrote comes back with it: those rows are of the transaction that made it.
-        own = sql.Literal(row["made"] if row["made"] == row["joined"] else "0")
-        rows = sql.SQL("SELECT ctid FROM ONLY {} AS t WHERE t.xmin <> {}::xid").format(table, own)
-        if row["condition"]:
-            # As pg_dump puts it behind the table's name; it is the extension's, not a user's.
-            rows += sql.SQL(" EXCEPT SELECT ctid FROM ONLY {} ").format(table) + sql.SQL(row["condition"])
-        count = sql.SQL("SELECT count(*) AS rows FROM ({} LIMIT {}) AS counted").format(
-            rows, sql.Literal(MOST_ROWS + 1)
-        )
-        in_transaction = not session.connection.autocommit
-        bound = session.query("SELECT current_setting('statement_timeout') AS bound")[0]["bound"]
         try:
-            if in_transaction:
-                session.query("SAVEPOINT counting")
-            session.query("SELECT set_config('statement_timeout', %s, false)", (str(_COUNT_TIMEOUT_MS),))
-            many = int(session.query(count)[0]["rows"])
+            if row["condition"] is not None:
+                with _tentatively(session):
+                    holds = _holds(session, table, row["condition"], is_sequence=row["kind"] == "S")
+                if holds:
+                    yield Gap("configuration", str(name))
+            if row["condition"] == "" or row["kind"] == "S":
+                continue
+            # What the extension's own script wrote comes back with it: those rows are of the transaction that made it.
+            own = sql.Literal(row["made"] if row["made"] == row["joined"] else "0")
+            rows = sql.SQL("SELECT ctid FROM ONLY {} AS t WHERE t.xmin <> {}::xid").format(table, own)
+            if row["condition"]:
+                # As pg_dump puts it behind the table's name; it is the extension's, not a user's.
+                rows += sql.SQL(" EXCEPT SELECT ctid FROM ONLY {} ").format(table) + sql.SQL(row["condition"])
+            count = sql.SQL("SELECT count(*) AS rows FROM ({} LIMIT {}) AS counted").format(
+                rows, sql.Literal(MOST_ROWS + 1)
+            )
+            with _tentatively(session):
+                many = int(session.query(count)[0]["rows"])
         except (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.QueryCanceled):
-            if in_transaction:
-                session.query("ROLLBACK TO SAVEPOINT counting")
             yield Gap("unread", str(name))
         else:
             if many:
                 yield Gap("extension", str(name), many)
-        session.query("SELECT set_config('statement_timeout', %s, false)", (bound,))
