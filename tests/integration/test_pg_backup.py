@@ -15,6 +15,7 @@ import psutil
 import psycopg2
 import pytest
 import zstandard
+from ansible.module_utils.runbook.drivers import backup as driver
 from ansible.module_utils.runbook.drivers import content_hash, lease, postgres
 from ansible.module_utils.runbook.drivers.backup import find_client
 from ansible.module_utils.runbook.rules import content_hash as hashes
@@ -292,6 +293,29 @@ def test_everything_that_a_database_may_hold(database, s3, bucket, scratch, tmp_
         content_hash.settle(session)
         found = content_hash.hash_large_objects(session, hashes.method(session.server_version))
     assert (found.rows, found.digest) == (manifest.large_objects.count, manifest.large_objects.hash)
+
+
+def test_hashing_keeps_few_locks(database, monkeypatch):
+    """The server's table of locks has room for some thousands, and those of a transaction add up."""
+    database.run(*(f"CREATE TABLE t{number} (id int PRIMARY KEY, said text)" for number in range(12)))
+    monkeypatch.setattr(driver, "_HASH_BATCH", 3)
+    held, really = [], content_hash.hash_table
+
+    def hash_table(session: postgres.Session, *rest: Any) -> Any:
+        content = really(session, *rest)
+        held.append(session.query("SELECT count(*) AS n FROM pg_locks WHERE pid = pg_backend_pid()")[0]["n"])
+        return content
+
+    monkeypatch.setattr(content_hash, "hash_table", hash_table)
+    login = {key: spec.get("default") for key, spec in postgres.argument_spec().items()} | database.login
+    target = postgres.Target.from_params(login)
+    with driver.Snapshot(target, lock_timeout_ms=1000, purpose="test") as snapshot:
+        snapshot.take()
+        hasher = driver.Hasher(target, snapshot.id, method="dumped-hash64-sum", coverage="all", too_large=str)
+        hasher.queue(snapshot.tables)
+        hasher.work(large_objects=False)
+    assert len(hasher.contents) == len(held) == 12
+    assert max(held) == max(held[:3])
 
 
 def test_an_empty_database(database, s3, bucket, scratch, tmp_path):

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 PROGRAMS = ("pg_dump", "pg_dumpall")
 #: Tables that one LOCK TABLE names.
 _LOCK_BATCH = 500
+#: Tables that a session hashes in one transaction.
+_HASH_BATCH = 50
 #: Tables that are named where the statement is shown.
 _NAMED = 20
 #: How often the tables are read anew because one was dropped before it was locked.
@@ -434,7 +436,7 @@ class Hasher:
             session = postgres.Session(self._target, lock_timeout_ms=60_000, statement_timeout_ms=0, purpose="pg_hash")
             self._sessions.append(session)
         begun = time.monotonic()
-        table = None
+        table, hashed = None, 0
         try:
             self._join(session)
             if large_objects:
@@ -447,6 +449,11 @@ class Hasher:
                 content = content_hash.hash_table(session, table, self._method, self._coverage)
                 with self._lock:
                     self.contents[table.name] = content
+                hashed += 1
+                if hashed % _HASH_BATCH == 0:
+                    # Locks of tables, their indexes and TOAST tables add up, and the server's table of locks is small.
+                    session.connection.rollback()
+                    self._import(session)
         except psycopg2.Error as error:
             is_limit = isinstance(error, psycopg2.errors.ProgramLimitExceeded) or "memory alloc" in str(error)
             if table is not None and is_limit:
@@ -471,6 +478,10 @@ class Hasher:
             with suppress(psycopg2.Error):
                 session.query("SELECT set_config('client_connection_check_interval', '2s', false)")
         session.connection.autocommit = False
+        self._import(session)
+
+    def _import(self, session: Session) -> None:
+        """Begin a transaction that sees the snapshot."""
         session.query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
             session.query(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self._snapshot)))
