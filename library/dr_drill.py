@@ -441,6 +441,7 @@ from ansible.module_utils.runbook.rules.run import Permit
 from ansible.module_utils.runbook.rules.swap import Marker, dated_name
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.tool_warnings import said_warnings
+from ansible.module_utils.runbook.rules.words import agree, all_ok, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -1105,7 +1106,7 @@ def verify(drill: Drill) -> dict[str, Any]:
     unknown = " ".join(check.msg for check in checks if check.status == "unknown")
     status = "breach" if bad else "unknown" if unknown else "ok"
     drill.save(checks=[asdict(check) for check in checks])
-    drill.phase("verify", begun, status, bad or unknown or f"{len(checks)} checks are ok.")
+    drill.phase("verify", begun, status, bad or unknown or all_ok(len(checks)))
     if wrong:
         state["failed"][attempt] = wrong
         drill.save()
@@ -1120,7 +1121,8 @@ def verify(drill: Drill) -> dict[str, Any]:
         service_at = now()
     drill.save(recovered=True, service_at=service_at.isoformat())
     good = sum(1 for check in checks if check.status == "ok")
-    said = f"What {attempt} gave serves again: {good} of {len(checks)} checks are ok. {bad or unknown}"
+    told = f"{good} of {count(len(checks), 'check')} {agree(good, 'is', 'are')} ok."
+    said = f"What {attempt} gave serves again: {told} {bad or unknown}"
     return drill.facts(said.rstrip())
 
 

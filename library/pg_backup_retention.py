@@ -204,7 +204,7 @@ from ansible.module_utils.runbook.rules import backup_retention as rules
 from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules import proof as proofs
 from ansible.module_utils.runbook.rules.text import as_lines
-from ansible.module_utils.runbook.rules.words import count
+from ansible.module_utils.runbook.rules.words import agree, count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -453,7 +453,8 @@ class Retention:
             gone = len(facts["deleted"]) + len(facts["purged"])
             changed = facts["changed"] or bool(error.context.get("deleted"))
             raise RunbookError(
-                f"{error.message} {gone} of {total} backups were deleted; run again, and the next run goes on.",
+                f"{error.message} {gone} of {count(total, 'backup')} {agree(gone, 'was', 'were')} deleted; run again, "
+                f"and the next run goes on.",
                 **(facts | {"status": "breach", "changed": changed, "s3_code": error.context.get("s3_code")}),
             ) from None
 

@@ -111,6 +111,7 @@ from ansible.module_utils.runbook.rules import backup_check
 from ansible.module_utils.runbook.rules import backup_retention as retention
 from ansible.module_utils.runbook.rules import backup_undelete as rules
 from ansible.module_utils.runbook.rules import manifest as manifests
+from ansible.module_utils.runbook.rules.words import agree, count
 
 if TYPE_CHECKING:
     from ansible.module_utils.runbook.rules.manifest import Manifest
@@ -140,7 +141,8 @@ class Undelete:
         names = rules.choose(found, hidden, decided, self.params["backups"])
         if len(names) > self.params["max_backups"]:
             raise RunbookError(
-                f"max_backups: {len(names)} backups would be brought back, and at most {self.params['max_backups']} "
+                f"max_backups: {count(len(names), 'backup')} would be brought back, and at most "
+                f"{self.params['max_backups']} "
                 "may be; name some in backups, or raise it."
             )
         by_name = {folder.backup_id: folder for folder in found}
@@ -161,7 +163,7 @@ class Undelete:
         }
         if self.context.diff:
             lines = [
-                f"bring back {folder.backup_id}: delete {rules.steps(folder).count} delete markers\n"
+                f"bring back {folder.backup_id}: delete {count(rules.steps(folder).count, 'delete marker')}\n"
                 for folder, _made in whole
             ] + [f"cannot bring back {each['backup_id']}: {each['reason']}\n" for each in lost]
             facts["diff"] = {"prepared": "".join(lines)}
@@ -200,7 +202,7 @@ class Undelete:
         if own.status != backup_check.OK:
             return f"has a manifest that is not its own ({own.msg.rstrip('.')})"
         gone = rules.missing(folder, made, base)
-        return f"lacks {len(gone)} of {len(made.objects)} objects, such as {gone[0]}" if gone else made
+        return f"lacks {len(gone)} of {count(len(made.objects), 'object')}, such as {gone[0]}" if gone else made
 
     def _act(self, whole: list[tuple[retention.Folder, Manifest]], facts: dict[str, Any]) -> None:
         facts.update(restored=[], removed_markers=0, changed=False)
@@ -216,7 +218,8 @@ class Undelete:
                 self._prove(folder.backup_id, made)
             except RunbookError as error:
                 raise RunbookError(
-                    f"{error.message} {number} of {len(whole)} backups were brought back, {folder.backup_id} was not; "
+                    f"{error.message} {number} of {count(len(whole), 'backup')} {agree(number, 'was', 'were')} brought "
+                    f"back, {folder.backup_id} was not; "
                     "run again, and the next run goes on.",
                     **(facts | {"status": "breach"}),
                 ) from None

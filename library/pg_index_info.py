@@ -263,7 +263,7 @@ def core(context: Context) -> dict[str, Any]:
             if schema is not None and number < MAX_ESTIMATES:
                 estimate = indexes.hypothetical(session, schema, proposal.table, proposal.columns)
             found.append(rule.weighed(proposal.finding, estimate))
-    counts = f"{count(len(catalog.indexes), 'index', 'indexes')} of {len(catalog.tables):,} tables"
+    counts = f"{count(len(catalog.indexes), 'index', 'indexes')} of {count(len(catalog.tables), 'table')}"
     result = findings.results([*found, *ailing], [*unknown, *hidden], of=counts)
     ages = [table.xid_age for table in catalog.tables.values() if table.xid_age is not None]
     return result | {

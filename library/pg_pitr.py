@@ -366,7 +366,7 @@ from ansible.module_utils.runbook.rules import pitr as rules
 from ansible.module_utils.runbook.rules import words
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.tool_warnings import said_warnings
-from ansible.module_utils.runbook.rules.words import count
+from ansible.module_utils.runbook.rules.words import agree, count
 
 #: Options whose value must lie between two bounds.
 BOUNDS = {
@@ -626,8 +626,9 @@ def retention(context: Context, engine: driver.Engine) -> dict[str, Any]:
     did = "Would delete" if context.check_mode else "Deleted"
     return {
         "changed": bool(gone), "status": "ok", "removed": gone,
-        "msg": f"{did} {count(len(gone), 'base backup')} and the WAL before them; {kept} remain for the window of "
-        f"{params['recovery_window_days']} days.",
+        "msg": f"{did} {count(len(gone), 'base backup')} and the WAL before them; {kept} "
+        f"{agree(kept, 'remains', 'remain')} for the window of "
+        f"{count(params['recovery_window_days'], 'day')}.",
     }  # fmt: skip
 
 

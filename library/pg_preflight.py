@@ -270,7 +270,7 @@ def without_database(context: Context, checks: Checks) -> dict[str, Any]:
     permit(context)
     return {
         "changed": False,
-        "msg": f"{len(checks.done)} checks passed ({context.params['environment']}); no database was asked.",
+        "msg": f"{count(len(checks.done), 'check')} passed ({context.params['environment']}); no database was asked.",
         "status": "ok",
         "environment": context.params["environment"],
         "checks": checks.done,

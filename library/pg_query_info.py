@@ -198,6 +198,7 @@ from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import findings
 from ansible.module_utils.runbook.rules import queries as rule
 from ansible.module_utils.runbook.rules.findings import Unknown
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -232,7 +233,7 @@ def core(context: Context) -> dict[str, Any]:
     result = findings.results(
         rule.judge(entries, slow_ms=params["slow_ms"]),
         _unknown(reading),
-        of=f"{len(window.statements):,} statements that took {whole.total_ms / 1000:,.1f} s{_since(window)}",
+        of=f"{count(len(window.statements), 'statement')} that took {whole.total_ms / 1000:,.1f} s{_since(window)}",
     )
     return result | {
         "changed": False,
@@ -276,7 +277,8 @@ def _unknown(reading: queries.Reading) -> list[Unknown]:
         return [
             Unknown(
                 "slow_query",
-                f"{reading.hidden:,} calls of other users are hidden from this user: GRANT pg_read_all_stats to it.",
+                f"{count(reading.hidden, 'call of another user is', 'calls of other users are')} hidden from this "
+                "user: GRANT pg_read_all_stats to it.",
             )
         ]
     return []

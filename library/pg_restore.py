@@ -809,8 +809,8 @@ class Restore:
             self.queries += session.executed_queries
             if copies := driver.subscriptions(session, self.plan.target):
                 self.context.warn(
-                    f"{self.plan.target} has the subscription(s) {', '.join(copies)}, disabled. Their slots are those "
-                    "of the database that it is a copy of: before one is dropped here, run ALTER SUBSCRIPTION … SET "
+                    f"{self.plan.target} has subscriptions, disabled: {', '.join(copies)}. The slots belong to the "
+                    "database that it is a copy of: before one is dropped here, run ALTER SUBSCRIPTION … SET "
                     "(slot_name = NONE)."
                 )
 

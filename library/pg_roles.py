@@ -153,7 +153,7 @@ from ansible.module_utils.runbook.rules import roles as rules
 from ansible.module_utils.runbook.rules.archive import followed
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
 from ansible.module_utils.runbook.rules.text import as_lines
-from ansible.module_utils.runbook.rules.words import some
+from ansible.module_utils.runbook.rules.words import count, some
 
 LOCK_TIMEOUT_MS = 10_000
 STATEMENT_TIMEOUT_MS = 30_000
@@ -403,8 +403,8 @@ def core(context: Context) -> dict[str, Any]:
         queries, said = driver.apply(session, tables + steps, keep=not context.check_mode)
     for text in said:
         context.warn(text)
-    could = "would be" if context.check_mode else "were"
-    done = f"{len(created)} roles {could} made, {len(queries) - len(created)} other statements {could} run"
+    could = "to make, {} to run" if context.check_mode else "made, {} run"
+    done = f"{count(len(created), 'role')} {could.format(count(len(queries) - len(created), 'other statement'))}"
     result = {
         "changed": bool(queries),
         "msg": f"{target}: {done if queries else 'the roles have all their rights'}.",

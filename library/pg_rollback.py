@@ -300,7 +300,7 @@ from ansible.module_utils.runbook.rules import rollback as rules
 from ansible.module_utils.runbook.rules import swap as swap_rules
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.text import as_lines
-from ansible.module_utils.runbook.rules.words import count
+from ansible.module_utils.runbook.rules.words import agree, count
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -594,8 +594,8 @@ def remove_copies(context: Context) -> dict[str, Any]:
     store.require_environment(params["environment"])
     found, status, queries = list(store.versions(home)), "ok", []  # type: ignore[var-annotated] # no SQL here
     removed = len(found)
-    were = "would be" if context.check_mode else "were"
-    said = f"{count(removed, 'version')} of objects in {store.url(home)} {were} removed."
+    were = ("would be",) * 2 if context.check_mode else ("was", "were")
+    said = f"{count(removed, 'version')} of objects in {store.url(home)} {agree(removed, *were)} removed."
     if not context.check_mode:
         for key, upload_id, _begun in store.uploads(home):
             store.abort_upload(key, upload_id)
@@ -603,7 +603,8 @@ def remove_copies(context: Context) -> dict[str, Any]:
             store.delete(found)
         except RunbookError as error:
             removed, status = int(str(error.context.get("deleted", 0))), "unknown"
-            said = f"Of the copy in {store.url(home)} {len(found) - removed} versions are left. {error.message}"
+            left = count(len(found) - removed, "version is", "versions are")
+            said = f"Of the copy in {store.url(home)} {left} left. {error.message}"
             context.warn(said)
     return {
         "changed": bool(removed), "status": status, "msg": said, "removed_objects": removed, "executed_queries": queries

@@ -206,7 +206,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import vacuum as rule
 from ansible.module_utils.runbook.rules.identifiers import parse_qualified
-from ansible.module_utils.runbook.rules.words import some
+from ansible.module_utils.runbook.rules.words import count, some
 
 #: Longest single look into the catalogs.
 STATEMENT_TIMEOUT_MS = 120_000
@@ -336,7 +336,7 @@ def _work(
         # The work is done; its figures stay unknown.
         stopped = stopped or f"no figures after the pass ({error.message.rstrip('.')})"
     if work.jobs < min(params["jobs"], len(todo)) and not stopped:
-        context.warn(f"{session.target} gave only {work.jobs} of {params['jobs']} connections for jobs.")
+        context.warn(f"{session.target} gave only {work.jobs} of {count(params['jobs'], 'connection')} for jobs.")
     label, done, total = work.progress(None)
     context.progress.update(label, done, total, "bytes", final=True)
     return stopped, work.executed_queries + [query for query in last.executed_queries if query.startswith("VACUUM")]

@@ -197,7 +197,7 @@ from ansible.module_utils.runbook.rules import doctor as rules
 from ansible.module_utils.runbook.rules import supabase as supabase_rules
 from ansible.module_utils.runbook.rules.backup_check import BREACH, OK, UNKNOWN, Check, as_results, overall
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
-from ansible.module_utils.runbook.rules.words import count, some
+from ansible.module_utils.runbook.rules.words import agree, all_ok, count, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -290,7 +290,7 @@ class Doctor:
             rules.judge_strays(self.seen["strays"]),
             rules.judge_vault(
                 locked=self.seen["locked"], examples=self.seen["published"], plain=self.seen["plain"],
-                count=self.seen["encrypted"],
+                encrypted=self.seen["encrypted"],
             ),
         ]  # fmt: skip
         return found
@@ -531,8 +531,12 @@ def core(context: Context) -> dict[str, Any]:
     facts = {"changed": False, "status": overall(checks), "checks": as_results(checks)}
     if bad:
         names = some(check.name for check in bad)
-        raise RunbookError(f"{len(bad)} of {len(checks)} checks are not ok: {names}; the table has all.", **facts)
-    return facts | {"msg": f"All {len(checks)} checks are ok."}
+        raise RunbookError(
+            f"{len(bad)} of {count(len(checks), 'check')} {agree(len(bad), 'is', 'are')} not ok: {names}; the table "
+            f"has all.",
+            **facts,
+        )
+    return facts | {"msg": all_ok(len(checks))}
 
 
 def main() -> None:

@@ -114,6 +114,7 @@ from ansible.module_utils.runbook.rules import demo_database as rules
 from ansible.module_utils.runbook.rules import demo_project, managed
 from ansible.module_utils.runbook.rules.environment_mark import parse
 from ansible.module_utils.runbook.rules.text import as_lines
+from ansible.module_utils.runbook.rules.words import count
 
 ENVIRONMENT = "sandbox"
 
@@ -163,7 +164,9 @@ def core(context: Context) -> dict[str, Any]:
         "duration_s": 0.0,
         "executed_queries": [],
     }
-    size = f"{rows['audit']:,} audit rows and {rows['messages']:,} messages (scale {scale:g}, seed {seed})"
+    size = (
+        f"{count(rows['audit'], 'audit row')} and {count(rows['messages'], 'message')} (scale {scale:g}, seed {seed})"
+    )
     if wanted.platform:
         size = "nothing but what a Supabase project comes with" if fresh else f"{size} in a Supabase project"
     try:

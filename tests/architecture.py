@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -155,7 +156,7 @@ def check_rules_are_pure(root: Path) -> Iterator[str]:
 
 
 def check_drivers_do_not_decide(root: Path) -> Iterator[str]:
-    """Drivers take types and constants from rules, and the functions of rules.identifiers; they know no Ansible."""
+    """Drivers take types and constants from rules, how names and figures are written, and know no Ansible."""
     for path in python_files(root, "module_utils/runbook/drivers"):
         for found in imports(path):
             where, resolved = _where(root, path, found.line), _resolved(found)
@@ -169,7 +170,7 @@ def check_drivers_do_not_decide(root: Path) -> Iterator[str]:
                 is_data = named is not None and named.lstrip("_")[:1].isupper()
                 if (
                     not is_data
-                    and rule != f"{RUNBOOK}.rules.identifiers"
+                    and rule not in {f"{RUNBOOK}.rules.identifiers", f"{RUNBOOK}.rules.words"}
                     and (path.name, rule) not in DRIVERS_THAT_DECIDE
                 ):
                     yield (
@@ -477,6 +478,38 @@ def check_text(root: Path) -> Iterator[str]:
                 yield f"{_where(root, path, number)}: names {found[0]!r}, which belongs to one place only."
 
 
+#: What follows a number and is a word of many: up to two words, then a plural.
+_MANY = re.compile(r" (?:[a-z]+ ){0,2}?(\w{2,}s|entries|copies|processes|children)\b(?!/| as )")
+#: What ends like a plural and is none, or is a unit.
+_NO_PLURAL = frozenset(
+    {"across", "as", "bytes", "ends", "has", "holds", "is", "its", "less", "needs", "plus", "stays", "this", "was"}
+)
+
+
+def _is_number(value: ast.FormattedValue) -> bool:
+    """Whether a part of an f-string is a number: its length, a sum, or what is written like one."""
+    written = ast.unparse(value.format_spec) if value.format_spec else ""
+    if "," in written or ".0f" in written:
+        return True
+    called = value.value.func if isinstance(value.value, ast.Call) else None
+    return isinstance(called, ast.Name) and called.id in {"len", "sum"}
+
+
+def check_counts(root: Path) -> Iterator[str]:
+    """A message agrees with its number: ``1 row``, and no ``row(s)``."""
+    for path in [each for folder in ("library", "module_utils", "playbooks") for each in python_files(root, folder)]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            where = f"{_where(root, path)}:{getattr(node, 'lineno', 0)}"
+            if isinstance(node, ast.Constant) and re.search(r"[a-z]\(e?s\)(?!\w)", str(node.value)):
+                yield f"{where}: one or many, in brackets; words.count() writes a number of things."
+            for number, text in pairwise(node.values if isinstance(node, ast.JoinedStr) else ()):
+                if not isinstance(number, ast.FormattedValue) or not isinstance(text, ast.Constant):
+                    continue
+                found = _MANY.match(str(text.value))
+                if found and _is_number(number) and found[1] not in _NO_PLURAL:
+                    yield f"{where}: {found[1]!r} is wrong after a 1; words.count() writes a number of things."
+
+
 def check_silenced(root: Path) -> Iterator[str]:
     """A silenced rule says which and why: ``# noqa: CODE - reason``.
 
@@ -601,6 +634,7 @@ CHECKS = (
     check_role_arguments,
     check_role_names,
     check_text,
+    check_counts,
     check_silenced,
     check_test_names,
     check_runbook_map,

@@ -48,6 +48,7 @@ GOOD: list[dict[str, str]] = [
     {"playbooks/p.yml": PLAY + "  tasks:\n    - name: R\n      ansible.builtin.import_role: {name: r}\n"},
     {ARGUMENTS: SPEC, DEFAULTS: DAYS, TASKS: "[]"},
     {TASKS: "- name: X\n  pg_x:\n    a: '{{ r_days }}'\n  register: __r_x\n"},
+    {RULE: 'def f(n, what):\n    return f"{n:,} bytes, {what} rows, {n:,.0f} rows/s, {len(n)} more"\n'},
     {"a.py": "x = 1  # noqa: S101 - a reason that says why\ny = 2  # noqa: S101\n"},
     {"a.yml": "# The reason why this is so.\na: b  # noqa: yaml\n"},
 ]
@@ -91,6 +92,9 @@ BAD: list[tuple[str, str, dict[str, str]]] = [
     ("check_tasks", "without a name", {TASKS: "- pg_x: {a: 1}\n"}),
     ("check_tasks", "depends", {"roles/r/meta/main.yml": "dependencies: [other]\n"}),
     ("check_targets_are_pinned", "pg_x", {TASKS: "- name: X\n  pg_x: {login_host: '{{ db_login_host }}'}\n"}),
+    ("check_counts", "'rows' is wrong", {RULE: 'def f(n):\n    return f"{n:,} dead rows"\n'}),
+    ("check_counts", "'tables' is wrong", {RULE: 'def f(n):\n    return f"{len(n)} tables"\n'}),
+    ("check_counts", "in brackets", {RULE: 'def f(n):\n    return f"{n} line(s) more"\n'}),
     ("check_plays", "gather_facts", {"playbooks/p.yml": "- name: P\n  hosts: localhost\n"}),
     ("check_plays", "RUNBOOK_HOST", {"playbooks/p.yml": "- name: P\n  hosts: databases\n  gather_facts: false\n"}),
     ("check_plays", "any_errors_fatal", {"playbooks/p.yml": PLAY + "  any_errors_fatal: true\n"}),

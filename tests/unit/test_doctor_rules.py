@@ -61,10 +61,10 @@ def test_a_certificate_that_ends_soon_is_not_ok(left, status):
 
 
 def test_all_that_is_wrong_with_secrets_is_one_line():
-    found = rules.judge_vault(locked=["a"], examples=["b"], plain=["c"], count=3)
+    found = rules.judge_vault(locked=["a"], examples=["b"], plain=["c"], encrypted=3)
     assert found.status == "breach"
     assert all(word in found.msg for word in ("do not open a", "password of b", "Not encrypted: c"))
-    assert rules.judge_vault(locked=[], examples=[], plain=[], count=3).status == "ok"
+    assert rules.judge_vault(locked=[], examples=[], plain=[], encrypted=3).status == "ok"
 
 
 def test_versions():
@@ -85,7 +85,7 @@ def test_a_server_that_has_no_pg_repack_is_not_red_for_ever():
 
 def test_of_a_bucket_each_bad_line_is_shown():
     good, bad = Check("environment", "ok", "x"), Check("versioning", "unknown", "y")
-    assert rules.bucket("bucket", [good, good]) == [Check("bucket", "ok", "Reachable, and all 2 checks are ok.")]
+    assert rules.bucket("bucket", [good, good]) == [Check("bucket", "ok", "Reachable. All 2 checks are ok.")]
     assert rules.bucket("bucket", [good, bad]) == [Check("bucket versioning", "unknown", "y")]
 
 

@@ -166,7 +166,7 @@ def test_a_fault_counts_as_found_only_if_the_drill_is_red_and_names_it():
 @pytest.mark.parametrize(
     ("found", "status", "says"),
     [
-        (rules.Files(rows=3), "ok", "All 3 rows of storage.objects have their file in the second copy."),
+        (rules.Files(rows=3), "ok", "Every row of storage.objects has its file in the second copy (3)."),
         (
             rules.Files(rows=3, orphan_objects=2, named=[{"kind": "orphan", "name": "up/a"}]),
             "ok",

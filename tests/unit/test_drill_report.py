@@ -198,12 +198,12 @@ def test_several_drills_of_a_run_stand_on_one_page_with_a_table_before_them():
     ]
     html = pages(folded(*drills))["drill.html"]
     assert "3 disaster-recovery drills" in html
-    assert "2 of 3 planted faults found" in html
+    assert "planted faults found: 2 of 3" in html
     assert html.count("✕ not found") == 1
     assert html.count('<details class="host"') == 3
     assert html.index('class="card hero failed"')
     mixed = pages(folded(drill_samples.drill(drill_id="2026-03-01T01-00-00Z"), drills[0], drills[2]))["drill.html"]
-    assert "2 of 2 planted faults found, 1 of 1 passed" in mixed
+    assert "planted faults found: 2 of 2, 1 of 1 passed" in mixed
     assert mixed.index('class="card hero ok"')
 
 
@@ -231,7 +231,7 @@ def test_the_terminal_s_last_lines_have_both_figures():
     assert "RTO 52 s, RPO unknown" in unknown
     (planted,) = view.summary_lines(folded(drill_samples.drill(planted="flipped_byte")), 79)
     assert "RTO" not in planted
-    assert "0 of 1 planted faults found" in planted
+    assert "planted faults found: 0 of 1" in planted
 
 
 # --- the charts -------------------------------------------------------------------------------------------------------

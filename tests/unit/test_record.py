@@ -154,7 +154,7 @@ def test_a_hole_in_the_journal_is_told():
     lines[3] = lines[3][:20]
     lines.insert(5, "\0\0\0")
     events, torn = rules.parse_journal("\n".join(lines))
-    assert "1 line(s) of the journal could not be read" in rules.fold(events, torn_lines=torn)["notes"][0]
+    assert "1 line is missing here" in rules.fold(events, torn_lines=torn)["notes"][0]
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"event": "result"}', "[1]", "not json"])
@@ -453,8 +453,8 @@ def test_history(tmp_path):
     assert len(history) == render.HISTORY
     assert [run["started_at"] for run in history] == sorted(run["started_at"] for run in history)
     assert history[-1]["directory"] is None
-    assert notes == ["2 earlier record(s) could not be read and are missing in the trends."]
-    assert "2 earlier record(s)" in (newest / "report.html").read_text()
+    assert notes == ["Not read, and missing in the trends: 2 earlier records."]
+    assert "2 earlier records" in (newest / "report.html").read_text()
     assert (tmp_path / "metrics" / "weekly_db.prom").read_text() == (newest / "metrics.prom").read_text()
     assert sorted(path.name for path in newest.iterdir()) == [
         "journal.jsonl",

@@ -126,7 +126,7 @@ def test_a_server_that_has_everything():
         ({"in_recovery": True}, "standby"),
         ({"is_superuser": False, "may_create": False}, "CREATEDB"),
         ({"version": 140009}, "made from PostgreSQL 15 and this server is 14"),
-        ({"roles": {"postgres"}}, "app are missing"),
+        ({"roles": {"postgres"}}, "the role app is missing; create it first"),
         ({"free_bytes": 999}, "only 999 B are free"),
     ],
 )

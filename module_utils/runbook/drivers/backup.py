@@ -24,6 +24,7 @@ from ansible.module_utils.runbook.rules.content_hash import Content
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.manifest import Extension, Source
 from ansible.module_utils.runbook.rules.server_error import ServerError
+from ansible.module_utils.runbook.rules.words import count
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -335,7 +336,7 @@ class Snapshot:
                 ) from None
             except psycopg2.errors.OutOfMemory:
                 raise RunbookError(
-                    f"{session.target}: the server's lock table is too small for {len(names):,} tables; raise "
+                    f"{session.target}: the server's lock table is too small for {count(len(names), 'table')}; raise "
                     "max_locks_per_transaction on the server and restart it."
                 ) from None
 

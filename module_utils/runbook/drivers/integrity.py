@@ -16,6 +16,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.integrity import Finding, Kind, SequenceUse
 from ansible.module_utils.runbook.rules.server_error import ServerError
+from ansible.module_utils.runbook.rules.words import count
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -150,8 +151,8 @@ def _foreign_key(row: dict[str, Any]) -> Question:
         )
         orphans = session.query(query)[0]["orphans"]
         if orphans:
-            count = f"{orphans:,} or more" if orphans == _ORPHANS else f"{orphans:,}"
-            return Finding("foreign_keys", name, "breach", f"has {count} rows that point at nothing")
+            rows = count(orphans, "row") + (" or more" if orphans == _ORPHANS else "")
+            return Finding("foreign_keys", name, "breach", f"has {rows} without what they point at")
         if not row["validated"]:
             return Finding("foreign_keys", name, "breach", "is NOT VALID, so nobody promises that it holds")
         return Finding("foreign_keys", name, "ok")
@@ -199,7 +200,7 @@ def _relation(row: dict[str, Any], schema: str) -> Question:
                 ),
                 (row["oid"],),
             )[0]
-            text = f"has {bad['bad']:,} damaged places, the first in block {bad['block']}" if bad["bad"] else ""
+            text = f"has {count(bad['bad'], 'damaged place')}, the first in block {bad['block']}" if bad["bad"] else ""
             return Finding("amcheck", name, "breach" if bad["bad"] else "ok", text)
         except psycopg2.errors.UndefinedTable:
             return Finding("amcheck", name, "ok")  # dropped meanwhile

@@ -24,6 +24,7 @@ from ansible.module_utils.runbook.drivers import s3
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.mirror import MAX_COPY_BYTES, ORIGINS, SOURCE_ETAG, Entry, Row, State
 from ansible.module_utils.runbook.rules.server_error import ServerError
+from ansible.module_utils.runbook.rules.words import count
 from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
@@ -664,7 +665,8 @@ def delete(store: s3.Store, keys: Iterator[str]) -> Iterator[int]:
         deleted += len(batch) - len(errors)
         if errors:
             raise RunbookError(
-                f"{store} refused to delete {len(errors):,} objects ({errors[0].get('Code', '?')}); see its policy.",
+                f"{store} refused to delete {count(len(errors), 'object')} ({errors[0].get('Code', '?')}); see its "
+                f"policy.",
                 deleted_objects=deleted,
             )
         yield deleted

@@ -25,6 +25,7 @@ from ansible.module_utils.runbook.rules.vacuum import (
     Table,
     Work,
 )
+from ansible.module_utils.runbook.rules.words import count
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -580,4 +581,4 @@ def oldest_snapshot(session: Session) -> str | None:
         " UNION ALL SELECT 'prepared transaction ' || gid, age(transaction) FROM pg_prepared_xacts"
         " WHERE database = current_database()) AS holders WHERE age IS NOT NULL ORDER BY age DESC LIMIT 1"
     )
-    return f"{rows[0]['what']} ({rows[0]['age']:,} transactions old)" if rows else None
+    return f"{rows[0]['what']} ({count(rows[0]['age'], 'transaction')} old)" if rows else None

@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.report import wording
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -105,7 +106,9 @@ def pairs(items: Sequence[tuple[str, float, float]], text: Callable[[float], str
 
     rows = [row(*item, 100 / largest) for item in shown]
     if rest:  # a sum has no bar: it would dwarf the tables that it is compared with
-        rows.append(row(f"{len(rest)} others", sum(item[1] for item in rest), sum(item[2] for item in rest), 0))
+        rows.append(
+            row(f"{count(len(rest), 'other')}", sum(item[1] for item in rest), sum(item[2] for item in rest), 0)
+        )
     return rows
 
 

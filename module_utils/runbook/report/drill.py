@@ -123,7 +123,7 @@ def _together(drills: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         sum(each["as_expected"] for each in some)
         for some in (planted, [each for each in drills if not each["planted"]])
     )
-    words = [f"{found} of {len(planted)} planted faults found"] if planted else []
+    words = [f"planted faults found: {found} of {len(planted)}"] if planted else []
     if len(planted) < len(drills):
         words.append(f"{passed} of {len(drills) - len(planted)} passed")
     return {

@@ -14,6 +14,7 @@ from ansible.module_utils.runbook.report import wording
 from ansible.module_utils.runbook.rules.cures import KINDS, of_statements
 from ansible.module_utils.runbook.rules.findings import SEVERITIES
 from ansible.module_utils.runbook.rules.record import short_name
+from ansible.module_utils.runbook.rules.words import count
 
 #: Modules whose results carry findings in the one shape of rules.findings.
 FINDERS = ("pg_index_info", "pg_query_info", "pg_bloat_info", "supabase_advisors_info")
@@ -104,8 +105,8 @@ def verdict(said: str, status: str, hosts: Sequence[Mapping[str, Any] | None]) -
     if not looked:
         return said
     counts = ", ".join(f"{count} {severity.lower()}" for severity, count in headline(looked)[1:])
-    count = sum(found["count"] for found in looked)
-    found = f"{count:,} finding{'' if count == 1 else 's'} ({counts})."
+    every = sum(found["count"] for found in looked)
+    found = f"{count(every, 'finding')} ({counts})."
     if status == "ok":
         said = said.replace("All well.", "Nothing failed.").replace("all well.", "nothing failed.")
     return f"{said} {found}"
@@ -197,8 +198,9 @@ def _heaviest(figures: Mapping[str, Any]) -> dict[str, Any] | None:
     compared = figures.get("compared_with")
     window = f"since {wording.moment(figures.get('since'))}" if figures.get("since") else "since nobody knows when"
     return {
-        "window": f"{wording.number(figures.get('calls'))} calls of {wording.number(figures.get('statements'))} "
-        f"statements took {_ms(figures.get('total_ms'))} {window}"
+        "window": f"{wording.things(figures.get('calls'), 'call')} of "
+        f"{wording.things(figures.get('statements'), 'statement')} "
+        f"took {_ms(figures.get('total_ms'))} {window}"
         + (f", when the run {compared} looked." if compared else ", when the counters began."),
         "bars": [
             {
@@ -206,7 +208,7 @@ def _heaviest(figures: Mapping[str, Any]) -> dict[str, Any] | None:
                 "short": wording.shortened(str(one.get("query")), 34),
                 "title": str(one.get("query")),
                 "value": f"{_ms(one.get('total_ms'))}, {one['total_percent']:.0f} %",
-                "word": f"{wording.number(one.get('calls'))} calls",
+                "word": f"{wording.things(one.get('calls'), 'call')}",
                 "x": 0,
                 "width": min(max(one["total_percent"], 0.4), 100),
                 "tone": "ok",
@@ -285,7 +287,7 @@ def command(record: Mapping[str, Any], host: str) -> list[str]:
 
 
 def _of_host(found: Mapping[str, Any]) -> list[str]:
-    lines = ["", _comment("=" * 100), _comment(f"{found['host']}: {found['count']} findings")]
+    lines = ["", _comment("=" * 100), _comment(f"{found['host']}: {count(found['count'], 'finding')}")]
     for group in found["groups"]:
         for one in group["found"]:
             lines += [

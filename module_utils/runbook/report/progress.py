@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ansible.module_utils.runbook.report import wording
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -278,7 +279,7 @@ class Bars:
             grid.add_row(*cells)
         console.print(grid)
         if more:
-            console.print(self._text(f"and {more} more hosts", style="dim"))
+            console.print(self._text(f"and {count(more, 'more host')}", style="dim"))
         return out.getvalue()
 
     def close(self) -> None:
@@ -401,7 +402,7 @@ class Watch:
         for item in slowest[:LINE_HOSTS]:
             self._display.display(item.sentence())
         if len(slowest) > LINE_HOSTS:
-            self._display.display(f"… and {len(slowest) - LINE_HOSTS} more hosts, further on")
+            self._display.display(f"… and {count(len(slowest) - LINE_HOSTS, 'more host')}, further on")
 
     def _read(self) -> None:
         for event in self._tail.events():

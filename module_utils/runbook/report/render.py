@@ -17,6 +17,7 @@ from ansible.module_utils.runbook.report.places import earlier_runs
 from ansible.module_utils.runbook.report.view import report
 from ansible.module_utils.runbook.rules import words
 from ansible.module_utils.runbook.rules.record import SCHEMA_VERSION, fold, lasting, merged
+from ansible.module_utils.runbook.rules.words import count
 from markupsafe import Markup
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def history_of(
     points.reverse()
     if not record["check_mode"]:
         points.append(point(record, None))
-    missing = f"{broken} earlier record(s) could not be read and are missing in the trends."
+    missing = f"Not read, and missing in the trends: {count(broken, 'earlier record')}."
     return points, facts, [missing] if broken else []
 
 

@@ -200,7 +200,7 @@ def _grouped(items: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         groups.setdefault((item.get("task", ""), item["text"]), []).extend([item["host"]] if item["host"] else [])
     found = []
     for (task, text), names in groups.items():
-        who = ", ".join(names[:4]) + (f" and {len(names) - 4} more hosts" if len(names) > 4 else "")
+        who = ", ".join(names[:4]) + (f" and {count(len(names) - 4, 'more host')}" if len(names) > 4 else "")
         found.append({"who": who, "task": task, "text": text})
     return found
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.rules import words
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,11 @@ _STAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d")
 #: What is no word of its own.
 _NAMES = {"wal": "WAL", "xid": "XID", "id": "ID", "sql": "SQL", "s3": "S3"}
 NONE = "–"
+
+
+def things(value: float | None, noun: str) -> str:
+    """``1 call``, ``117,000 calls``, or a dash and the noun."""
+    return f"{NONE} {noun}s" if value is None else count(value, noun)
 
 
 def number(value: float | None) -> str:

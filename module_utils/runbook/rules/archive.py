@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import managed
 from ansible.module_utils.runbook.rules.text import as_lines
-from ansible.module_utils.runbook.rules.words import count
+from ansible.module_utils.runbook.rules.words import agree, count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -741,7 +741,7 @@ def describe(plan: Plan, source: Table, archive: QualifiedName) -> str:
             left = f", without its {partition.brought}" if str(partition.brought or "") else ""
             lines.append(f"  {partition.name}: {count(partition.rows, 'row')}{left}")
     if plan.staying_rows:
-        lines.append(f"{plan.staying_rows:,} old rows stay, because their partition is not old as a whole")
+        lines.append(f"{_staying(plan)}, because their partition is not old as a whole")
     return as_lines(lines)
 
 
@@ -798,12 +798,16 @@ class Tally:
         self.newest = max((each for each in (self.newest, newest) if each is not None), key=moment_key, default=None)
 
 
+def _staying(plan: Plan) -> str:
+    return count(plan.staying_rows, "old row stays", "old rows stay")
+
+
 def promise(plan: Plan, source: Table, archive: QualifiedName) -> str:
     """What check mode says; also what a run says that has nothing to do."""
-    stay = f"; {plan.staying_rows:,} old rows stay until their whole partition is old" if plan.staying_rows else ""
+    stay = f"; {_staying(plan)} until their whole partition is old" if plan.staying_rows else ""
     if plan.strategy == "nothing":
         return f"Nothing in {source.name} to move to {archive} is older than {text(plan.cutoff)}{stay}."
-    way = f"as {len(plan.partitions)} whole partitions" if plan.partitions else "in batches"
+    way = f"as {count(len(plan.partitions), 'whole partition')}" if plan.partitions else "in batches"
     older = f"{count(plan.rows, 'row')} older than {text(plan.cutoff)}"
     return f"Would move {older} from {source.name} to {archive}, {way}{stay}."
 
@@ -817,9 +821,9 @@ def sentence(tally: Tally, plan: Plan, source: Table, archive: QualifiedName, se
     rate = f"{tally.moved / seconds:,.0f} rows/s" if seconds > 0 else "at once"
     said = f"Moved {older} from {source.name} to {archive} in {seconds:.1f} s ({rate})"
     if tally.partitions:
-        said += f", as {len(tally.partitions)} whole partitions"
+        said += f", as {count(len(tally.partitions), 'whole partition')}"
     if tally.already:
-        said += f"; {tally.already:,} more were in the archive already"
+        said += f"; {tally.already:,} more {agree(tally.already, 'was', 'were')} in the archive already"
     if tally.batches and not tally.partitions and told_of_deletes(source):
         said += f"; subscribers of {_names(told_of_deletes(source))} were told to delete them too"
     left = "how many remain could not be counted" if tally.remaining is None else f"{tally.remaining:,} remain"
@@ -843,7 +847,7 @@ def undone(tally: Tally, plan: Plan, source: Table) -> str | None:
         reasons.append(
             f"{left - tally.conflicts:,} were locked by others, kept by a trigger, or came in late (run again)"
         )
-    return f"{left:,} rows stay in {source.name}: {'; '.join(reasons)}."
+    return f"{count(left, 'row stays', 'rows stay')} in {source.name}: {'; '.join(reasons)}."
 
 
 @dataclass(frozen=True)
@@ -873,7 +877,7 @@ def difference(source: Table, archive: Table, found: Difference) -> str:
         cure = "It generates that column anew; ALTER COLUMN … DROP EXPRESSION keeps what was there."
     else:
         cure = "Look for a trigger or a rule that was made just now, and run again."
-    return f"archive: {archive.name} {what}, so the batch of {found.rows:,} rows was rolled back. {cure}"
+    return f"archive: {archive.name} {what}, so the batch of {count(found.rows, 'row')} was rolled back. {cure}"
 
 
 def next_batch(asked: int, moved: int, duration_ms: float, target_ms: int) -> int:

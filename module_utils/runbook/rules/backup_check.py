@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.manifest import HOLD_PREFIX, MANIFEST_NAME, is_backup_id, started_at
-from ansible.module_utils.runbook.rules.words import count
+from ansible.module_utils.runbook.rules.words import agree, all_ok, count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -57,9 +57,9 @@ def sentence(subject: str, checks: Iterable[Check]) -> str:
     if not made:
         return f"{subject}: nothing was checked."
     if not bad:
-        return f"{subject}: all {len(made)} checks are ok."
+        return f"{subject}: {all_ok(len(made))}"
     named = " ".join(f"{check.name} ({check.status}): {check.msg}" for check in sorted(bad, key=_worst_first))
-    return f"{subject}: {len(bad)} of {len(made)} checks are not ok. {named}"
+    return f"{subject}: {len(bad)} of {count(len(made), 'check')} {agree(len(bad), 'is', 'are')} not ok. {named}"
 
 
 def as_results(checks: Iterable[Check]) -> list[dict[str, Any]]:
@@ -201,9 +201,13 @@ def judge_retention(backups: Stored, now: datetime, days: int, since: datetime |
         wanted = max(wanted, since + timedelta(days=1))
     reach = span(max(age_s(begun, now), 0))
     if begun <= wanted:
-        return Check("retention", OK, f"One can go back {reach}, as {days} days are wanted.")
+        return Check("retention", OK, f"One can go back {reach}, as {count(days, 'day is', 'days are')} wanted.")
     young = "" if since else "; if backups have not been made for so long, say since when (backup_verify_since)"
-    return Check("retention", BREACH, f"One can go back {reach}, where {days} days are wanted{young}.")
+    return Check(
+        "retention",
+        BREACH,
+        f"One can go back {reach}, where {count(days, 'day is', 'days are')} wanted{young}.",
+    )
 
 
 def parse_since(text: str) -> datetime | None:
@@ -312,7 +316,7 @@ def judge_replica(here: Stored, there: Stored, now: datetime, max_lag_s: int, ma
         if begun is not None and age_s(begun, now) <= max_lag_s:
             young += 1
         else:
-            wrong.append(f"{name} lacks {len(lacking)} of {len(own)} objects, such as {lacking[0]}")
+            wrong.append(f"{name} lacks {len(lacking)} of {count(len(own), 'object')}, such as {lacking[0]}")
     if wrong:
         return Check("replica", BREACH, f"In the second region {_some(wrong)}; look at the replication.")
     held = len(here.complete) - young

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ansible.module_utils.runbook.rules.words import count
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -71,8 +73,8 @@ class Gap:
         """Its name, with the rows where they are known."""
         if self.rows is None:
             return self.name
-        many = f"more than {MOST_ROWS:,}" if self.rows > MOST_ROWS else f"{self.rows:,}"
-        return f"{self.name} ({many} row{'s' * (self.rows != 1)})"
+        more = "more than " if self.rows > MOST_ROWS else ""
+        return f"{self.name} ({more}{count(min(self.rows, MOST_ROWS), 'row')})"
 
 
 def sentences(gaps: Iterable[Gap]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.manifest import CLAIM_NAME, parse, parse_claim
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -87,7 +88,8 @@ def check_one(found: Iterable[Origin | None], *, where: str) -> None:
     clusters = sorted({each.system_identifier for each in found if each})
     if len(clusters) > 1:
         raise RunbookError(
-            f"system_identifier: {where} holds backups of {len(clusters)} clusters ({', '.join(clusters)}); name the "
+            f"system_identifier: {where} holds backups of "
+            f"{count(len(clusters), 'cluster')} ({', '.join(clusters)}); name the "
             "one that is meant."
         )
 

@@ -456,12 +456,12 @@ def check_cap(
     )
     if every > max_delete:
         raise RunbookError(
-            f"max_delete: {every} backups would be deleted, and at most {max_delete} may be in one run; "
+            f"max_delete: {count(every, 'backup')} would be deleted, and at most {max_delete} may be in one run; "
             + look.format("max_delete")
         )
     if going * 100 > len(complete) * max_delete_percent:
         raise RunbookError(
-            f"max_delete_percent: {going} of {len(complete)} complete backups would be deleted, and at most "
+            f"max_delete_percent: {going} of {count(len(complete), 'complete backup')} would be deleted, and at most "
             f"{max_delete_percent} % may be in one run; " + look.format("max_delete_percent")
         )
 

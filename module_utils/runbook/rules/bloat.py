@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
-from ansible.module_utils.runbook.rules.words import size
+from ansible.module_utils.runbook.rules.words import count, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -495,10 +495,10 @@ def message(result: Mapping[str, Any], *, relations: int, unknown: str) -> str:
     """
     methods = result["methods"]
     if result["bloat_bytes"] is None:
-        text = f"The bloat of all {relations:,} relations is unknown"
+        text = f"The bloat of {count(relations, 'relation')} is unknown"
     else:
         text = (
-            f"{size(result['bloat_bytes'])} of bloat ({result['bloat_percent']} %) in {relations:,} relations: "
+            f"{size(result['bloat_bytes'])} of bloat ({result['bloat_percent']} %) in {count(relations, 'relation')}: "
             f"{size(result['table_bloat_bytes'])} in tables, {size(result['index_bloat_bytes'])} in indexes; "
             f"{methods['measured']:,} measured, {methods['estimated'] + methods['at_least']:,} estimated"
         )

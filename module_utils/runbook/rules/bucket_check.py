@@ -68,7 +68,7 @@ def plan(
     :param checks: as :func:`judge` gives them
     :param write_policy: the bucket's policy may be replaced
     """
-    lock = f"{demands.object_lock} for {demands.object_lock_days} days" if demands.object_lock_days else "on"
+    lock = f"{demands.object_lock} for {count(demands.object_lock_days, 'day')}" if demands.object_lock_days else "on"
     kind = f"{demands.encryption}{' with ' + demands.kms_key_id if demands.kms_key_id else ''}"
     wanted = {
         "versioning": "Enabled",

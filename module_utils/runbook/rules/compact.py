@@ -25,7 +25,7 @@ from ansible.module_utils.runbook.rules.reindex import (
     UNPROVEN_SHARE,
 )
 from ansible.module_utils.runbook.rules.text import as_lines
-from ansible.module_utils.runbook.rules.words import size, some
+from ansible.module_utils.runbook.rules.words import count, size, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -453,16 +453,16 @@ class Summary:
         :param result: with ``duration_s``
         """
         if not self.reports:
-            text = f"Nothing to do: none of {self.considered:,} tables needs to be compacted"
+            text = f"Nothing to do: none of {count(self.considered, 'table')} needs to be compacted"
         elif self.check_mode:
             planned = self._with("planned")
             cleaned = sum(report.action == "clean_up" for report in planned)
-            text = f"Would compact {len(planned) - cleaned:,} of {self.considered:,} tables"
+            text = f"Would compact {len(planned) - cleaned:,} of {count(self.considered, 'table')}"
             text += f" ({size(result['size_before_bytes'])})"
             text += f" and clean up after a killed pg_repack on {cleaned:,}" if cleaned else ""
         else:
             text = (
-                f"Compacted {result['compacted_tables']:,} of {self.considered:,} tables in "
+                f"Compacted {result['compacted_tables']:,} of {count(self.considered, 'table')} in "
                 f"{result['duration_s']:.1f} s"
             )
             if result["compacted_tables"]:

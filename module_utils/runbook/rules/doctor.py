@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.rules.backup_check import BREACH, OK, UNKNOWN, Check
 from ansible.module_utils.runbook.rules.compact import OWNER_VERSION
-from ansible.module_utils.runbook.rules.words import some
+from ansible.module_utils.runbook.rules.words import all_ok, count, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -72,7 +72,7 @@ def judge_jobs(scheduled_jobs: Mapping[str, str], playbooks: Sequence[str]) -> C
         )
     if not scheduled_jobs:
         return Check("jobs", OK, "Nothing is scheduled.")
-    return Check("jobs", OK, f"{len(scheduled_jobs)} scheduled jobs, and each playbook is there.")
+    return Check("jobs", OK, f"{count(len(scheduled_jobs), 'scheduled job')}, and each playbook is there.")
 
 
 def is_example(value: Any) -> bool:
@@ -115,13 +115,13 @@ def judge_strays(strays: Sequence[str]) -> Check:
     return Check("files", OK, "Every file of variables belongs to a host or a group.")
 
 
-def judge_vault(*, locked: Sequence[str], examples: Sequence[str], plain: Sequence[str], count: int) -> Check:
+def judge_vault(*, locked: Sequence[str], examples: Sequence[str], plain: Sequence[str], encrypted: int) -> Check:
     """Every secret can be decrypted, is no example's, and is encrypted at all.
 
     :param locked: names that this run's vault passwords do not open
     :param examples: names that the published password of the examples opens
     :param plain: names of secrets that stand in the inventory as they are
-    :param count: encrypted values in all
+    :param encrypted: encrypted values in all
     """
     found = []
     if locked:
@@ -136,7 +136,9 @@ def judge_vault(*, locked: Sequence[str], examples: Sequence[str], plain: Sequen
     if found:
         text = ". ".join(each[0].upper() + each[1:] for each in found)
         return Check("vault", BREACH, f"{text}.")
-    return Check("vault", OK, f"{count} encrypted values, each readable." if count else "No encrypted values.")
+    return Check(
+        "vault", OK, f"{count(encrypted, 'encrypted value')}, readable." if encrypted else "No encrypted values."
+    )
 
 
 def judge_end(name: str, what: str, ends_at: datetime, now: datetime, *, least_days: int, cure: str) -> Check:
@@ -150,7 +152,7 @@ def judge_end(name: str, what: str, ends_at: datetime, now: datetime, *, least_d
     if left < 0:
         return Check(name, BREACH, f"{what} ended on {when}; {cure}.")
     if left < least_days:
-        return Check(name, BREACH, f"{what} ends on {when}, in {left:.0f} days; {cure}.")
+        return Check(name, BREACH, f"{what} ends on {when}, in {count(left, 'day')}; {cure}.")
     return Check(name, OK, f"{what} lasts until {when}.")
 
 
@@ -216,7 +218,7 @@ def judge_proof_server(server_version: int, proof_version: int) -> Check:
 def bucket(name: str, checks: Sequence[Check]) -> list[Check]:
     """A bucket's checks: one line where all is well, else each that is not."""
     bad = [Check(f"{name} {each.name}", each.status, each.msg) for each in checks if each.status != OK]
-    return bad or [Check(name, OK, f"Reachable, and all {len(checks)} checks are ok.")]
+    return bad or [Check(name, OK, f"Reachable. {all_ok(len(checks))}")]
 
 
 def not_asked(name: str, why: str) -> Check:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup_check import BREACH, OK, UNKNOWN, Check, overall, span
-from ansible.module_utils.runbook.rules.words import size
+from ansible.module_utils.runbook.rules.words import agree, all_ok, count, size
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -159,8 +159,8 @@ def _loss_sentence(
     if not ledger:
         return "No commit was acknowledged before the outage, so nothing says what was lost."
     if not lost:
-        return f"All {len(ledger):,} acknowledged commits are there."
-    whole = f"{len(lost):,} of {len(ledger):,} acknowledged commits are lost"
+        return f"Every acknowledged commit is there ({len(ledger):,})."
+    whole = f"{len(lost):,} of {count(len(ledger), 'acknowledged commit')} {agree(len(lost), 'is', 'are')} lost"
     if known is None:
         least = _time(ledger[-1][1] - lost[0][1])
         return f"{whole}, the first of all among them, at least {least} of work."
@@ -230,8 +230,8 @@ def judge(
     judged = (_judge_rto(objectives, measured.rto_s, elapsed_s), _judge_rpo(objectives, measured))
     bad = [check for check in (*judged, *made) if check.status != OK]
     if not bad:
-        count = f" All {len(made)} checks are ok." if made else ""
-        return Judgement(OK, f"{judged[0].msg} {judged[1].msg}{count}", judged)
+        more = f" {all_ok(len(made))}" if made else ""
+        return Judgement(OK, f"{judged[0].msg} {judged[1].msg}{more}", judged)
     bad.sort(key=lambda check: check.status != BREACH)
     named = (f"{check.name} ({check.status}): {check.msg}" for check in bad)
     said = " ".join(text if text.endswith(".") else f"{text}." for text in named)
@@ -254,15 +254,19 @@ def _judge_rto(objectives: Objectives, known: float | None, elapsed_s: float | N
 def _judge_rpo(objectives: Objectives, measured: Measured) -> Check:
     asked = f"RPO {_time(objectives.rpo_s)}" if objectives.rpo_s else "RPO 0, no data loss"
     if measured.rpo_s is None:
-        lost = f"{measured.lost_rows:,} acknowledged commits are lost, and" if measured.lost_rows else "It is unknown"
+        lost = "It is unknown"
+        if measured.lost_rows:
+            lost = f"{count(measured.lost_rows, 'acknowledged commit is', 'acknowledged commits are')} lost, and"
         tail = "the span that they cover is unknown" if measured.lost_rows else "how much was lost"
         return Check("rpo", UNKNOWN, f"{lost} {tail} ({asked}).")
-    count = "" if measured.lost_rows is None else f", {measured.lost_rows:,} commits,"
+    commits = "" if measured.lost_rows is None else f", {count(measured.lost_rows, 'commit')},"
     if measured.rpo_s > objectives.rpo_s:
-        return Check("rpo", BREACH, f"{_time(measured.rpo_s)} of acknowledged work{count} was lost ({asked}).")
+        return Check("rpo", BREACH, f"{_time(measured.rpo_s)} of acknowledged work{commits} was lost ({asked}).")
     if measured.rpo_s == 0 and not measured.lost_rows:
         return Check("rpo", OK, f"Nothing that was acknowledged was lost ({asked}).")
-    return Check("rpo", OK, f"{_time(measured.rpo_s)} of acknowledged work{count} was lost, as was allowed ({asked}).")
+    return Check(
+        "rpo", OK, f"{_time(measured.rpo_s)} of acknowledged work{commits} was lost, as was allowed ({asked})."
+    )
 
 
 def _time(seconds: float) -> str:

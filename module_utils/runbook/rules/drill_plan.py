@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup_check import BREACH, OK, UNKNOWN, Check, span
-from ansible.module_utils.runbook.rules.words import count
+from ansible.module_utils.runbook.rules.words import agree, count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -106,7 +106,9 @@ def check_announcement(announcement: Mapping[str, Any], *, min_days: int, now: d
     how = "write {announced_at: 2026-01-31, announced_by: name} when you have told everybody"
     who, stamp = str(announcement.get("announced_by") or ""), str(announcement.get("announced_at") or "")
     if not who or not stamp:
-        raise RunbookError(f"announcement: the drill was not announced; it has to be {min_days} days before: {how}.")
+        raise RunbookError(
+            f"announcement: the drill was not announced; it has to be {count(min_days, 'day')} before: {how}."
+        )
     try:
         at = datetime.fromisoformat(stamp)
     except ValueError:
@@ -116,7 +118,8 @@ def check_announcement(announcement: Mapping[str, Any], *, min_days: int, now: d
         raise RunbookError(f"announcement: announced_at {stamp} is still to come; {how}.")
     if now - at < timedelta(days=min_days):
         raise RunbookError(
-            f"announcement: it was announced by {who} {span((now - at).total_seconds())} ago, and {min_days} days are "
+            f"announcement: it was announced by {who} {span((now - at).total_seconds())} ago, and "
+            f"{count(min_days, 'day is', 'days are')} "
             f"asked for; drill on {at + timedelta(days=min_days):%Y-%m-%d} or later."
         )
     return f"Announced by {who} on {at:%Y-%m-%d}."
@@ -292,9 +295,14 @@ def judge_contents(wanted: Mapping[str, Sequence[Any]], found: Mapping[str, Sequ
     if not wanted:
         return Check("contents", UNKNOWN, "Nothing is known that the copy could be compared with.")
     if wrong:
-        return Check("contents", BREACH, f"{len(wrong)} of {len(wanted)} tables differ: {'; '.join(wrong[:5])}.")
+        return Check(
+            "contents",
+            BREACH,
+            f"{len(wrong)} of {count(len(wanted), 'table')} {agree(len(wrong), 'differs', 'differ')}: "
+            f"{'; '.join(wrong[:5])}.",
+        )
     rows = sum(int(each[0]) for each in wanted.values())
-    return Check("contents", OK, f"All {len(wanted)} tables are as they were, {count(rows, 'row')}.")
+    return Check("contents", OK, f"All tables ({len(wanted):,}) are as they were, {count(rows, 'row')}.")
 
 
 def judge_schema(wanted: Collection[str], found: Collection[str]) -> Check:
@@ -310,7 +318,7 @@ def judge_schema(wanted: Collection[str], found: Collection[str]) -> Check:
             f"The copy has an older schema than the application expects: {', '.join(missing[:5])} missing"
             f"{f' and {len(missing) - 5} more' if len(missing) > 5 else ''}.",
         )
-    return Check("schema", OK, f"All {len(wanted)} columns that the application expects are there.")
+    return Check("schema", OK, f"Every column that the application expects is there ({len(wanted):,}).")
 
 
 def judge_altered(altered: int, surviving: int) -> Check:
@@ -375,7 +383,8 @@ def judge_files(found: Files) -> Check:
     wrong = []
     if found.missing_rows:
         wrong.append(
-            f"{found.missing_rows:,} of {found.rows:,} rows of storage.objects have no file in the second copy"
+            f"{found.missing_rows:,} of {count(found.rows, 'row')} of storage.objects "
+            f"{agree(found.missing_rows, 'has', 'have')} no file in the second copy"
             f"{some('missing')}."
         )
     if found.differing_rows:
@@ -387,10 +396,14 @@ def judge_files(found: Files) -> Check:
         f"{count(rows, 'row')} of bucket {name} were not compared: the inventory names no copy of its files."
         for name, rows in sorted(found.unasked_rows.items())
     ]
-    later = f" {found.orphan_objects:,} files have no row{some('orphan')}." if found.orphan_objects else ""
+    later = (
+        f" {count(found.orphan_objects, 'file has', 'files have')} no row{some('orphan')}."
+        if found.orphan_objects
+        else ""
+    )
     if wrong or unasked:
         return Check("files", BREACH if wrong else UNKNOWN, " ".join([*wrong, *unasked]) + later)
-    return Check("files", OK, f"All {found.rows:,} rows of storage.objects have their file in the second copy.{later}")
+    return Check("files", OK, f"Every row of storage.objects has its file in the second copy ({found.rows:,}).{later}")
 
 
 def names_fault(plant: str, document: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ansible.module_utils.runbook.rules.words import some
+from ansible.module_utils.runbook.rules.words import count, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -129,7 +129,7 @@ def message(findings: Sequence[Finding], unknown: Sequence[Unknown], *, of: str)
     """
     counts = Counter(found.severity for found in findings)
     text = ", ".join(f"{counts[severity]:,} {severity}" for severity in SEVERITIES if counts[severity])
-    text = f"{len(findings):,} finding{'' if len(findings) == 1 else 's'} ({text})" if findings else "No findings"
+    text = f"{count(len(findings), 'finding')} ({text})" if findings else "No findings"
     text += f" in {of}"
     if findings:
         text += f": {some([found.id for found in findings])}"

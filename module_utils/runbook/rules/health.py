@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.rules.findings import Finding, Unknown, finding_id
-from ansible.module_utils.runbook.rules.words import size, some
+from ansible.module_utils.runbook.rules.words import agree, count, size, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -199,7 +199,8 @@ def wraparound(tables: Iterable[Table], server: Server, quote: Callable[..., str
                     severity(age),
                     name,
                     {"age_transactions": xid_age, "age_multixacts": mxid_age, "limit": limit},
-                    f"The database {name} on this server is {age:,} transactions old; its stop stops all databases.",
+                    f"The database {name} on this server is {count(age, 'transaction')} old; its stop stops all "
+                    f"databases.",
                     (),
                     "To be cured there: run this on that database.",
                 )
@@ -320,7 +321,8 @@ def sessions(server: Server, limits: Limits) -> tuple[list[Finding], list[Unknow
     hidden = sum(one.hidden for one in server.sessions)
     if not hidden:
         return found, []
-    cure = f"{hidden:,} sessions hide their state from this user: GRANT pg_read_all_stats to it."
+    sessions = count(hidden, "session hides its", "sessions hide their")
+    cure = f"{sessions} state from this user: GRANT pg_read_all_stats to it."
     return found, [Unknown("idle_transaction", cure), Unknown("long_transaction", cure)]
 
 
@@ -377,8 +379,8 @@ def pages(server: Server) -> tuple[list[Finding], list[Unknown]]:
                 "critical",
                 server.database,
                 {"failures": server.checksum_failures},
-                f"{server.checksum_failures:,} pages were read whose checksum is wrong: files of the database are "
-                "damaged.",
+                f"{count(server.checksum_failures, 'page')} with a wrong checksum "
+                f"{agree(server.checksum_failures, 'was', 'were')} read: files of the database are damaged.",
                 (),
                 "Verify the newest backup at once, before it is thinned out, and look at the disk; the server's log "
                 "names the pages.",
@@ -393,7 +395,8 @@ def pages(server: Server) -> tuple[list[Finding], list[Unknown]]:
                 "info",
                 server.database,
                 {"hit_percent": percent, "hit_pages": server.hit_pages, "read_pages": server.read_pages},
-                f"The cache answered {percent:g} % of {server.hit_pages + server.read_pages:,} page reads, less than "
+                f"The cache answered {percent:g} % of {count(server.hit_pages + server.read_pages, 'page read')}, less "
+                f"than "
                 f"{CACHE_HIT_PERCENT:g} %.",
                 (),
                 "Look at sequential scans and the heaviest queries first, then at shared_buffers.",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from ansible.module_utils.runbook.rules.findings import Finding, Unknown, finding_id
 from ansible.module_utils.runbook.rules.identifiers import MAX_IDENTIFIER_BYTES, QualifiedName
 from ansible.module_utils.runbook.rules.managed import PLATFORM_OWNERS
-from ansible.module_utils.runbook.rules.words import count, size, some
+from ansible.module_utils.runbook.rules.words import agree, count, size, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -377,7 +377,13 @@ def unused(
         return [], []
     reason, curable = _untold(catalog, after_days)
     if reason:
-        return [], [Unknown("unused_index", f"{len(candidates):,} indexes were not scanned, but {reason}", curable)]
+        return [], [
+            Unknown(
+                "unused_index",
+                f"{count(len(candidates), 'index was', 'indexes were')} not scanned, but {reason}",
+                curable,
+            )
+        ]
     found = []
     for index in candidates:
         if index.created_at is not None and catalog.now - index.created_at < longest:
@@ -401,8 +407,9 @@ def unused(
                     "definition": index.definition,
                 },
                 f"No query has used {index.name} ({size(bytes_)}) "
-                f"{f'for {after_days:,} days' if after_days else 'since the counters began'}; "
-                f"{table.written_rows:,} rows of {table.name} were written since then, and it was kept up to date.",
+                f"{'for ' + count(after_days, 'day') if after_days else 'since the counters began'}; "
+                f"{count(table.written_rows, 'row')} of {table.name} {agree(table.written_rows, 'was', 'were')} "
+                f"written since then, and it was kept up to date.",
                 statements,
                 f"{risk} An index that is younger than the statistics looks the same.",
             )
@@ -417,16 +424,15 @@ def _untold(catalog: Catalog, after_days: int) -> tuple[str | None, bool]:
     if catalog.is_standby:
         return "this is a standby, and the primary's queries are others: ask there too.", False
     if catalog.standbys:
-        return f"{catalog.standbys:,} standbys may use them, and count for themselves: ask there before.", False
+        standbys = count(catalog.standbys, "standby", "standbys")
+        return f"{standbys} may use them, which the counters here do not see: ask there before.", False
     days = catalog.days_counted()
     if after_days and (catalog.counted_since is None or days is None):
         return "nobody knows since when the server counts.", False
     if catalog.counted_since is not None and days is not None and days < after_days:
         from_then = catalog.counted_since + timedelta(days=after_days)
-        return (
-            f"the statistics cover only {days:g} of {after_days:,} days: ask again from {from_then:%Y-%m-%d} on.",
-            False,
-        )
+        covered = f"{days:g} of {count(after_days, 'day')}"
+        return f"the statistics cover only {covered}: ask again from {from_then:%Y-%m-%d} on.", False
     return None, False
 
 
@@ -517,7 +523,7 @@ def missing_foreign_key_indexes(indexes: Indexes, quote: Quote, *, min_size_byte
                         "referenced_deleted_rows": deleted,
                     },
                     f"{table.name} refers to {target} by {', '.join(columns)} without an index: {said}, and "
-                    f"{deleted:,} rows were deleted since the statistics began.",
+                    f"{count(deleted, 'row was', 'rows were')} deleted since the statistics began.",
                     _create(catalog, table, columns, taken, quote)[1],
                     "Reads the table twice while everybody works, and waits for old transactions; each write gets a "
                     f"little slower. {_rights(table)}",
@@ -596,8 +602,9 @@ def sequential_scans(indexes: Indexes, *, min_size_bytes: int) -> list[Finding]:
                     "index_scans": by_index,
                     "counted_days": days,
                 },
-                f"{table.name} ({size(table.size_bytes)}) was read from end to end {table.sequential_scans:,} times in "
-                f"{days:g} days, {count(round(per_scan), 'row')} each time.",
+                f"{table.name} ({size(table.size_bytes)}) was read from end to end "
+                f"{count(table.sequential_scans, 'time')} in "
+                f"{days:g} {agree(days, 'day', 'days')}, {count(round(per_scan), 'row')} each time.",
                 (),
                 "Which index would serve depends on the queries; look for this table among the heaviest.",
             )

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from ansible.module_utils.runbook.rules.server_error import told
+from ansible.module_utils.runbook.rules.words import agree, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -619,7 +620,7 @@ def missing(manifest: Manifest, project: Project, held: Mapping[tuple[str, str],
         if where == "vault":
             yield f"{rows:,} secret{'s' if rows > 1 else ''} of the vault, whose key is in no database: enter again"
         elif where == "miss":
-            yield f"{rows:,} row{'s' if rows > 1 else ''} of {schema}.{table}: this user may not write there"
+            yield f"{count(rows, 'row')} of {schema}.{table}: this user may not write there"
     if any((each.schema, each.name) == ("storage", "objects") and each.rows != 0 for each in manifest.tables):
         yield "the files of storage, which are in no database: copy them from their mirror"
 
@@ -657,6 +658,6 @@ def sentence(without: Sequence[str], to_arm: Sequence[str]) -> str:
         more = f" and {len(without) - _NAMED} more" if len(without) > _NAMED else ""
         words += f" Without {', '.join(without[:_NAMED])}{more}."
     if to_arm:
-        count = f"{len(to_arm)} jobs or webhooks are" if len(to_arm) > 1 else "One job or webhook is"
-        words += f" {count} switched off; to_arm holds what switches them on."
+        armed = count(len(to_arm), "job or webhook", "jobs or webhooks")
+        words += f" {armed} {agree(len(to_arm), 'is', 'are')} switched off; to_arm holds what switches them on."
     return words

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.words import count, size
+from ansible.module_utils.runbook.rules.words import agree, count, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -144,7 +144,8 @@ def refuse(
     """
     if max_objects is not None and plan.copy_objects > max_objects:
         raise RunbookError(
-            f"max_objects: {plan.copy_objects:,} objects are to be copied, and {max_objects:,} may be; nothing was. "
+            f"max_objects: {count(plan.copy_objects, 'object is', 'objects are')} to be copied, and {max_objects:,} "
+            f"may be; nothing was. "
             "Check source_bucket and prefix, or raise max_objects."
         )
     if max_bytes is not None and plan.copy_bytes > max_bytes:
@@ -160,13 +161,15 @@ def refuse(
         )
     if plan.delete_objects > max_delete:
         raise RunbookError(
-            f"max_delete: {plan.delete_objects:,} objects are gone from the source, and {max_delete:,} may be deleted "
+            f"max_delete: {count(plan.delete_objects, 'object is', 'objects are')} gone from the source, and "
+            f"{max_delete:,} may be deleted "
             "from the mirror; nothing was changed. See why they are gone, or raise max_delete."
         )
     held = plan.extra_objects + plan.source_objects
     if plan.delete_objects * 100 > held * max_delete_percent:
         raise RunbookError(
-            f"max_delete_percent: {plan.delete_objects:,} of {held:,} objects are gone from the source, and at most "
+            f"max_delete_percent: {plan.delete_objects:,} of {count(held, 'object')} "
+            f"{agree(plan.delete_objects, 'is', 'are')} gone from the source, and at most "
             f"{max_delete_percent} % may be deleted from the mirror at once; nothing was changed. See why they are "
             "gone, or raise max_delete_percent."
         )
@@ -353,7 +356,7 @@ def describe(plan: Plan, source: str, destination: str) -> str:
         f"  source     {count(plan.source_objects, 'object')}, {plan.source_bytes:,} bytes\n"
         f"  unchanged  {count(plan.unchanged_objects, 'object')}\n"
         f"  copy       {count(plan.copy_objects, 'object')}, {plan.copy_bytes:,} bytes\n"
-        f"  delete     {plan.delete_objects:,} of {plan.extra_objects:,} objects that the source does not hold\n"
+        f"  delete     {plan.delete_objects:,} of {count(plan.extra_objects, 'object')} that the source does not hold\n"
     )
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import moment
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -463,6 +464,10 @@ class Limits:
     recovery_window_days: int | None = None
 
 
+def _waiting(archiver: Archiver) -> str:
+    return count(archiver.ready_segments, "segment waits", "segments wait")
+
+
 def judge_archiver(archiver: Archiver, limits: Limits) -> Finding:
     """Whether WAL leaves the server in time."""
     if archiver.archive_mode == "off":
@@ -473,11 +478,12 @@ def judge_archiver(archiver: Archiver, limits: Limits) -> Finding:
             "archive_command is empty, so WAL is kept until the server's disk is full, and none is archived; run the "
             "setup.",
         )  # fmt: skip
-    waiting = f"{archiver.ready_segments} segments wait, the oldest for {archiver.oldest_ready_s:.0f} s"
+    waiting = f"{_waiting(archiver)}, the oldest for {archiver.oldest_ready_s:.0f} s"
     if archiver.failing():
         return Finding(
             "archiver", "breach",
-            f"Archiving fails: {archiver.last_failed_wal} was refused {archiver.failed_count} times; {waiting}. "
+            f"Archiving fails: {archiver.last_failed_wal} was refused {count(archiver.failed_count, 'time')}; "
+            f"{waiting}. "
             "Nothing is lost while the disk has room; the server's log says why.",
         )  # fmt: skip
     if archiver.oldest_ready_s > limits.max_lag_s:
@@ -487,7 +493,7 @@ def judge_archiver(archiver: Archiver, limits: Limits) -> Finding:
         )  # fmt: skip
     if archiver.last_archived_at is None:
         return Finding("archiver", "unknown", "Nothing was archived since the server's statistics began.")
-    return Finding("archiver", "ok", f"Archiving works; {archiver.ready_segments} segments wait.")
+    return Finding("archiver", "ok", f"Archiving works; {_waiting(archiver)}.")
 
 
 def judge_archive(archive: Archive, limits: Limits, now: datetime) -> list[Finding]:
@@ -527,7 +533,7 @@ def judge_archive(archive: Archive, limits: Limits, now: datetime) -> list[Findi
                 "window",
                 "ok",
                 f"Can be restored: {_spoken(found)}"
-                + ("." if reaches else f"; the {limits.recovery_window_days} days of the window are not full yet."),
+                + ("." if reaches else f"; the window of {count(limits.recovery_window_days, 'day')} is not full yet."),
             )
         )
     return findings
@@ -674,12 +680,12 @@ def check_removal(gone: Collection[str], known: Collection[str], *, max_delete: 
     look = "see recovery_window_days, and if it is meant raise it for this run: -e pitr_{0}=<number>."
     if len(gone) > max_delete:
         raise RunbookError(
-            f"max_delete: {len(gone)} base backups would be deleted, and at most {max_delete} may be in one run; "
-            + look.format("max_delete")
+            f"max_delete: {count(len(gone), 'base backup')} would be deleted, and at most {max_delete} may be in one "
+            "run; " + look.format("max_delete")
         )
     if len(gone) * 100 > len(known) * max_delete_percent:
         raise RunbookError(
-            f"max_delete_percent: {len(gone)} of {len(known)} base backups would be deleted, and at most "
+            f"max_delete_percent: {len(gone)} of {count(len(known), 'base backup')} would be deleted, and at most "
             f"{max_delete_percent} % may be in one run; " + look.format("max_delete_percent")
         )
 

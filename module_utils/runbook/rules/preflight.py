@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import identity
 from ansible.module_utils.runbook.rules.run import COMMAND_LINE_ONLY, NEVER_ON_COMMAND_LINE
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,8 +86,8 @@ def check_inventory(sources: Sequence[str]) -> str:
         raise RunbookError("inventory_sources: no inventory was named; add -i inventories/<environment>.")
     if len(named) > 1:
         raise RunbookError(
-            f"inventory_sources: {len(named)} inventories were named ({', '.join(named)}), and Ansible would merge "
-            "them silently; name exactly one with -i."
+            f"inventory_sources: {count(len(named), 'inventory was', 'inventories were')} named "
+            f"({', '.join(named)}), and Ansible would merge them silently; name exactly one with -i."
         )
     return f"One inventory: {named[0]}."
 

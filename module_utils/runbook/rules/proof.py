@@ -20,7 +20,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import content_hash
 from ansible.module_utils.runbook.rules.backup_gaps import without
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
-from ansible.module_utils.runbook.rules.words import count
+from ansible.module_utils.runbook.rules.words import agree, count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,14 +99,18 @@ class Proof:
         total = len(self.tables)
         if self.status == "ok":
             sequences = f" and {count(self.sequences, 'sequence')}" if self.sequences else ""
-            agree = f"All {count(total, 'comparison')}{sequences} agree with the backup ({count(self.rows, 'row')})."
-            return agree + without(self.missing)
+            compared = f"All {count(total, 'comparison')}{sequences} agree with the backup ({count(self.rows, 'row')})."
+            return compared + without(self.missing)
         kind: Status = "differs" if self.status == "breach" else "unknown"
         worst = [each for each in self.tables if each.status == kind]
         shown = "; ".join(f"{each.table}: {each.reason}" for each in worst[:_NAMED])
         more = f" and {len(worst) - _NAMED} more" if len(worst) > _NAMED else ""
-        verb = "differ from the backup" if kind == "differs" else "could not be compared"
-        return f"{len(worst)} of {total} comparisons {verb}: {shown or 'there is nothing to compare'}{more}."
+        verb = (
+            f"{agree(len(worst), 'differs', 'differ')} from the backup"
+            if kind == "differs"
+            else "could not be compared"
+        )
+        return f"{len(worst)} of {count(total, 'comparison')} {verb}: {shown or 'there is nothing to compare'}{more}."
 
 
 def judge(manifest: Manifest, found: Found) -> Proof:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.rules.findings import Finding, finding_id
-from ansible.module_utils.runbook.rules.words import size
+from ansible.module_utils.runbook.rules.words import count, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -289,7 +289,7 @@ def judge(entries: Iterable[Mapping[str, Any]], *, slow_ms: int) -> list[Finding
                     f"query {query_id}",
                     evidence,
                     f"Query {query_id} takes {entry['mean_ms']:,.1f} ms on average (limit {slow_ms:,} ms) in "
-                    f"{entry['calls']:,} calls, {entry['total_percent']:g} % of all time.{spills}",
+                    f"{count(entry['calls'], 'call')}, {entry['total_percent']:g} % of all time.{spills}",
                     (),
                     "Look at its plan with EXPLAIN (ANALYZE, BUFFERS) and real values; no statement cures every query.",
                 )
@@ -302,8 +302,7 @@ def judge(entries: Iterable[Mapping[str, Any]], *, slow_ms: int) -> list[Finding
                     "info",
                     f"query {query_id}",
                     evidence,
-                    f"Query {query_id} writes {size(temp_bytes)} of temporary files in each of its {entry['calls']:,} "
-                    "calls.",
+                    f"Query {query_id} writes {size(temp_bytes)} of temporary files in each call ({entry['calls']:,}).",
                     (),
                     "More work_mem for its role would keep it in memory; each sort of each session may take that much.",
                 )

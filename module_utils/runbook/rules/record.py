@@ -95,7 +95,9 @@ def redact(value: Any, secrets: Iterable[str] = ()) -> Any:
 def _bounded(value: Any) -> Any:
     if isinstance(value, str):
         return (
-            value if len(value) <= MAX_TEXT else f"{value[:MAX_TEXT]} … ({len(value) - MAX_TEXT} characters left out)"
+            value
+            if len(value) <= MAX_TEXT
+            else f"{value[:MAX_TEXT]} … ({count(len(value) - MAX_TEXT, 'character')} left out)"
         )
     if isinstance(value, Mapping):
         return {str(key): _bounded(item) for key, item in value.items()}
@@ -219,7 +221,8 @@ def fold(events: Sequence[Mapping[str, Any]], *, torn_lines: int = 0) -> dict[st
 
     notes = [event["text"] for event in events if event["event"] == "note"]
     if torn_lines:
-        notes.append(f"{torn_lines} line(s) of the journal could not be read and are missing here.")
+        lines = count(torn_lines, "line is", "lines are")
+        notes.append(f"{lines} missing here, because the journal could not be read there.")
     record: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         **{key: start.get(key) for key in (
@@ -491,7 +494,8 @@ def _verdict(record: Mapping[str, Any], stopped: str | None) -> tuple[str, str]:
         return "unknown", f"{len(unsure)} of {count(len(hosts), 'host')} could not be judged: {_listed(unsure)}."
     told = len(record["warnings"])
     if told:
-        done = f"{f'{len(hosts)} hosts, nothing' if len(hosts) > 1 else 'Nothing'} failed; {count(told, 'warning')}."
+        nothing = f"{count(len(hosts), 'host')}, nothing" if len(hosts) > 1 else "Nothing"
+        done = f"{nothing} failed; {count(told, 'warning')}."
     else:
         done = f"{count(len(hosts), 'host')}, all well." if len(hosts) > 1 else "All well."
     return "ok", f"Check mode: nothing was written. {done}" if record["check_mode"] else done

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.rules.managed import PLATFORM_OWNERS
 from ansible.module_utils.runbook.rules.text import as_lines
-from ansible.module_utils.runbook.rules.words import size, some
+from ansible.module_utils.runbook.rules.words import count, size, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -291,15 +291,16 @@ class Summary:
         :param result: with ``duration_s``
         """
         if not self.reports:
-            text = f"Nothing to do: none of {self.considered:,} indexes needs to be rebuilt"
+            text = f"Nothing to do: none of {count(self.considered, 'index', 'indexes')} needs to be rebuilt"
         elif self.check_mode:
             planned = self._with("planned")
             drops = sum(report.work.action == "drop" for report in planned)
-            text = f"Would rebuild {len(planned) - drops:,} of {self.considered:,} indexes"
+            text = f"Would rebuild {len(planned) - drops:,} of {count(self.considered, 'index', 'indexes')}"
             text += f" ({size(result['size_before_bytes'])})" + (f" and drop {drops:,} left behind" if drops else "")
         else:
             text = (
-                f"Rebuilt {result['rebuilt_indexes']:,} of {self.considered:,} indexes in {result['duration_s']:.1f} s"
+                f"Rebuilt {result['rebuilt_indexes']:,} of {count(self.considered, 'index', 'indexes')} in "
+                f"{result['duration_s']:.1f} s"
             )
             if result["rebuilt_indexes"]:
                 text += f"; {size(result['size_before_bytes'])} are now {size(result['size_after_bytes'])}"

@@ -336,7 +336,8 @@ def _problems(manifest: Manifest, server: Server, *, roles: Collection[str], wit
     elif missing:
         globals_object = manifest.one("globals")
         hint = f", as {globals_object.key} has them" if globals_object else ""
-        yield f"the role(s) {', '.join(missing)} are missing; create them first{hint}"
+        role, are, them = ("role", "is", "it") if len(missing) == 1 else ("roles", "are", "them")
+        yield f"the {role} {', '.join(missing)} {are} missing; create {them} first{hint}"
     for extension in manifest.extensions:
         if extension.name in without:
             continue

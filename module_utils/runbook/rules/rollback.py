@@ -27,7 +27,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import moment, swap
 from ansible.module_utils.runbook.rules.content_hash import compare
 from ansible.module_utils.runbook.rules.swap import dated_name
-from ansible.module_utils.runbook.rules.words import count
+from ansible.module_utils.runbook.rules.words import agree, count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -479,14 +479,14 @@ def loss_sentence(losses: Sequence[Loss]) -> str:
     least = "at least " if unknown or any(each.at_least for each in losses) else ""
     if touched:
         named = ", ".join(f"{each.table} {each.newer_rows:,}" for each in touched[:_NAMED])
-        more = f" and {len(touched) - _NAMED} more tables" if len(touched) > _NAMED else ""
-        said = f"{least}{newer:,} rows were written after that point ({named}{more})"
+        more = f" and {count(len(touched) - _NAMED, 'more table')}" if len(touched) > _NAMED else ""
+        said = f"{least}{count(newer, 'row was', 'rows were')} written after that point ({named}{more})"
     elif unknown:
         said = "no row is known to have been written after that point"
     else:
         said = f"{'as far as columns say, ' if least else ''}no row was written after that point"
     if unknown:
-        said += f"; of {len(unknown)} of {len(losses)} tables it is not known"
+        said += f"; of {len(unknown)} of {count(len(losses), 'table')} it is not known"
     return said[0].upper() + said[1:] + "."
 
 
@@ -536,7 +536,8 @@ def difference_sentence(found: Sequence[Difference], copy: str) -> str:
     }
     changed = [each for each in found if each.status in named]
     unknown = [each for each in found if each.status == "unknown"]
-    said = f"{len(changed)} of {len(found)} comparisons between the living database and {copy} differ"
+    said = f"{len(changed)} of {count(len(found), 'comparison')} between the living database and {copy} "
+    said += agree(len(changed), "differs", "differ")
     if changed:
         shown = "; ".join(named[each.status](each) for each in changed[:_NAMED])
         said += f": {shown}{f'; and {len(changed) - _NAMED} more' if len(changed) > _NAMED else ''}"

@@ -242,9 +242,11 @@ def _judge_retention(backups: Backups, created_at: datetime, now: datetime, days
     reach = span(max(age_s(moment, now), 0))
     if moment > wanted:
         return Check(
-            "retention", BREACH, f"One can go back {reach}, where {days} days are wanted; raise the plan's retention."
+            "retention",
+            BREACH,
+            f"One can go back {reach}, where {count(days, 'day is', 'days are')} wanted; raise the plan's retention.",
         )
-    return Check("retention", OK, f"One can go back {reach}, as {days} days are wanted.")
+    return Check("retention", OK, f"One can go back {reach}, as {count(days, 'day is', 'days are')} wanted.")
 
 
 def _judge_states(backups: Backups) -> Check:

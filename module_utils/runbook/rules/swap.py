@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.identifiers import MAX_IDENTIFIER_BYTES
 from ansible.module_utils.runbook.rules.text import as_lines
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -261,7 +262,8 @@ def _refuse_unmovable(option: str, database: Database, connected: Connected) -> 
         )
     if database.subscriptions:
         raise RunbookError(
-            f"{option}: {database.name!r} has {database.subscriptions} subscription(s), whose workers keep it from "
+            f"{option}: {database.name!r} has {count(database.subscriptions, 'subscription')}, whose workers keep it "
+            f"from "
             "being renamed; disable them there with ALTER SUBSCRIPTION … DISABLE."
         )
 
@@ -350,7 +352,8 @@ def sentence(chosen: Plan, *, ended: int, closed_s: float) -> str:
     """What was done, and how to undo it."""
     return (
         f"{chosen.replacement.name} is {chosen.living.name} now, and the one before is kept as {chosen.previous_name}; "
-        f"{ended} session(s) were ended and new ones waited {closed_s:.1f} s. Undo: the same with replacement "
+        f"{count(ended, 'session was', 'sessions were')} ended and new ones waited {closed_s:.1f} s. Undo: the same "
+        f"with replacement "
         f"{chosen.previous_name}."
     )
 

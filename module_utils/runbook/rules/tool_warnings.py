@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ansible.module_utils.runbook.rules.words import agree, count
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -42,7 +44,7 @@ def said_warnings(stderr: str) -> tuple[str, ...]:
     """
     found = list(dict.fromkeys(_read(stderr.splitlines())))
     if len(found) > MOST:
-        found[MOST:] = [f"{len(found) - MOST} more warnings were given."]
+        found[MOST:] = [f"{count(len(found) - MOST, 'more warning was', 'more warnings were')} given."]
     return tuple(found)
 
 
@@ -68,5 +70,5 @@ def _read(lines: Iterable[str]) -> Iterator[str]:
     if current:
         yield current[:_MOST_CHARACTERS]
     if hidden:
-        them = "1 warning; it is" if hidden == 1 else f"{hidden} warnings; they are"
+        them = f"{count(hidden, 'warning')}; {agree(hidden, 'it is', 'they are')}"
         yield f"The server gave {them} in its log."

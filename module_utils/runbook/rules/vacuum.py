@@ -445,7 +445,7 @@ def held_back(reports: Sequence[Report], settings: Settings) -> str | None:
     if kept:
         rows = total(report.after.dead_rows for report in kept)
         names = some([str(report.work.table.name) for report in kept])
-        said.append(f"{rows:,} dead rows could not be removed from {names}")
+        said.append(f"{count(rows or 0, 'dead row')} could not be removed from {names}")
     if old:
         said.append(f"{some(old)} could not be frozen")
     return " and ".join(said) or None
@@ -536,20 +536,21 @@ def message(reports: Sequence[Report], *, tables: int, duration_s: float, check_
     if not permitted and any(report.in_vain for report in reports):
         text = "Nothing done: this user may vacuum none of the tables in need"
     elif not permitted:
-        text = f"Nothing to do: none of {tables:,} tables needs vacuum or analyze"
+        text = f"Nothing to do: none of {count(tables, 'table')} needs vacuum or analyze"
     elif check_mode:
         bytes_ = total(report.before.size_bytes for report in permitted)
         vacuums, analyzes = _counts(permitted)
-        text = f"Would vacuum {vacuums} and analyse {analyzes} of {tables:,} tables"
+        text = f"Would vacuum {vacuums} and analyse {analyzes} of {count(tables, 'table')}"
         text += f" ({size(bytes_)})" if bytes_ is not None else ""
     else:
         done = [report for report in reports if report.state == "done"]
         vacuums, analyzes = _counts(done)
-        text = f"Vacuumed {vacuums} and analysed {analyzes} of {tables:,} tables in {duration_s:.1f} s"
+        text = f"Vacuumed {vacuums} and analysed {analyzes} of {count(tables, 'table')} in {duration_s:.1f} s"
         known = [report for report in done if report.work.vacuums and report.after.dead_rows is not None]
         before = total(report.before.dead_rows for report in known)
         if before:
-            text += f"; {before:,} dead rows are now {total(report.after.dead_rows for report in known):,}"
+            after = total(report.after.dead_rows for report in known)
+            text += f"; {count(before, 'dead row is', 'dead rows are')} now {after:,}"
     if stopped:
         text += f"; stopped: {stopped}"
     for state, said in (

@@ -36,6 +36,24 @@ def count(number: float, noun: str, plural: str = "") -> str:
     return f"{number:,.0f} {noun if number == 1 else plural or noun + 's'}"
 
 
+def agree(number: float, one: str, many: str) -> str:
+    """The form of a word that goes with a number, which need not stand beside it.
+
+    >>> f"2 of 3 {agree(2, 'is', 'are')} ok, 1 {agree(1, 'waits', 'wait')}"
+    '2 of 3 are ok, 1 waits'
+    """
+    return one if number == 1 else many
+
+
+def all_ok(checks: int) -> str:
+    """The sentence where nothing is wrong.
+
+    >>> all_ok(1), all_ok(5)
+    ('The one check is ok.', 'All 5 checks are ok.')
+    """
+    return "The one check is ok." if checks == 1 else f"All {count(checks, 'check')} are ok."
+
+
 def some(names: Iterable[str], most: int = 5) -> str:
     """The first names, and how many more there are; those of PostgreSQL's own schemas come last.
 
