@@ -23,11 +23,12 @@ description:
     role. An archive that one of the project's own users made goes to the owner of its source.
   - Default privileges of the tables' owners give C(runbook_read) their later sequences and C(runbook_maintain) their
     later schemas, where this user may set them.
+  - Where the extension C(pg_repack) is, C(runbook_maintain) gets C(USAGE, CREATE) on its schema.
   - The extension C(pgstattuple) is made in the schema C(runbook), unless it is there. It shows no row, and tells how
     full the pages are of tables that C(runbook_maintain) may not read.
-  - The schema C(runbook) and its tables go to the database's owner (before PostgreSQL 17 the tables to
-    C(runbook_maintain), which could not vacuum them), where a superuser made them; what belongs to a superuser can be
-    restored by a superuser only.
+  - The schema C(runbook) and its tables go to the database's owner, or to C(runbook_restore) where that is a superuser
+    (before PostgreSQL 17 the tables to C(runbook_maintain), which could not vacuum them), where a superuser made them;
+    what belongs to a superuser can be restored by a superuser only.
   - The database is marked with its environment, C(ALTER DATABASE … SET runbook.environment); another mark is refused.
     Where only a superuser may do so, and this user is none, the comment of the schema C(runbook) bears the mark.
   - It adds what is missing, in one transaction. Rights that were granted otherwise are left alone.
@@ -159,6 +160,8 @@ LOCK_TIMEOUT_MS = 10_000
 STATEMENT_TIMEOUT_MS = 30_000
 #: What measures how full pages are, and shows no row.
 MEASURES = "pgstattuple"
+#: What rewrites a table while everybody works; all of it lies in the schema ``repack``.
+REPACKS = "pg_repack"
 
 
 def find_archives(
@@ -309,6 +312,21 @@ def handing_over(session: postgres.Session) -> tuple[list[Step], set[str]]:
     return steps, keepers
 
 
+def repacking_steps(session: postgres.Session) -> list[Step]:
+    """Rights in the schema of pg_repack, where the extension is; its tables' owners it becomes by other means."""
+    if driver.extension_schema(session, REPACKS) is None:
+        return []
+    grant = rules.Grant(("USAGE", "CREATE"), "SCHEMA", ("repack",), rules.MAINTAIN)
+    if driver.is_granted(session, grant):
+        return []
+    statement = driver.grant_statement(grant)
+    why = (
+        f"{session.target.user} may not {session.render(statement)}, so monthly_db.yml does not use {REPACKS}; let a "
+        "superuser run that."
+    )
+    return [Step(statement, otherwise=why)]
+
+
 def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[Step]]:
     """Roles to make, and all that is missing, in order."""
     users, version = context.params["users"], session.server_version
@@ -363,7 +381,7 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[S
     steps += [] if found else [Step(driver.mark_statement(session, environment))]
     if admin.superuser and version >= rules.HAS_PARAMETERS and not driver.may_carry_mark(session):
         steps.append(Step(driver.mark_carrier_statement()))
-    steps += measuring_steps(session)
+    steps += measuring_steps(session) + repacking_steps(session)
     steps += making + archive_steps(session, context, archives, missing)
     wanted = rules.grants(database=session.target.database, schemas=driver.schemas(session), archives=archives)
     tables, foreign = rules.maintained(

@@ -414,7 +414,8 @@ class Doctor:
             if not self.is_meant(session):
                 raise RunbookError("Another cluster answered this user; see the check of the identity.", status=UNKNOWN)
             lacks, cure = {
-                "maintain": self.maintain, "backup": self.back_up, "review": self.review, "admin": self.administer,
+                "maintain": self.maintain, "backup": self.back_up, "restore": self.restore,
+                "review": self.review, "admin": self.administer,
             }[user](session, playbooks)  # fmt: skip
             found.append(rules.judge_rights(user, session.target.user, playbooks, lacks, cure))
 
@@ -460,6 +461,15 @@ class Doctor:
         if reason:
             lacks.append(f"pg_stat_statements ({reason.rstrip('.')})")
         return lacks, "docs/howto/performance.md says how to set it up."
+
+    def restore(self, session: postgres.Session, _playbooks: list[str]) -> tuple[list[str], str]:
+        """Databases, and everybody's objects."""
+        lacks, superusers = driver.may_restore(session)
+        cure = "Run playbooks/db_roles.yml, and name a member of runbook_restore in db_restore_login_user."
+        if superusers:
+            lacks.append(f"the rights of {some(superusers)}")
+            cure += " What a superuser owns only superusers restore: give it to a role that is none."
+        return lacks, cure
 
     def administer(self, session: postgres.Session, _playbooks: list[str]) -> tuple[list[str], str]:
         """Databases and roles."""
@@ -564,7 +574,7 @@ def main() -> None:
         "proof": server,
         "users": {
             "type": "dict",
-            "options": dict.fromkeys(("maintain", "backup", "review", "admin", "proof"), user),
+            "options": dict.fromkeys(("maintain", "backup", "restore", "review", "admin", "proof"), user),
         },
         "bucket": store,
         "replica": store,

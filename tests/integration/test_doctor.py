@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CANARY = "c4n4ry-s3cr3t"
 GROUPS = ["runbook_read", "runbook_maintain", "runbook_backup", "runbook_restore"]
-USERS = {"doctor_m": "maintain", "doctor_b": "backup"}
+USERS = {"doctor_m": "maintain", "doctor_b": "backup", "doctor_x": "restore"}
 TABLES = (
     "CREATE TABLE public.audit_log (id bigint PRIMARY KEY, created_at timestamptz NOT NULL)",
     "CREATE TABLE public.audit_log_archive (LIKE public.audit_log INCLUDING INDEXES, archived_at timestamptz)",
@@ -29,6 +29,8 @@ TABLES = (
     "ALTER TABLE public.audit_log OWNER TO doctor_app",
     "ALTER TABLE public.audit_log_archive OWNER TO doctor_app",
     "ALTER TABLE public.messages OWNER TO doctor_app",
+    "ALTER TABLE public.messages FORCE ROW LEVEL SECURITY",
+    "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I OWNER TO doctor_app', current_database()); END $$",
 )
 
 
@@ -54,6 +56,8 @@ def inventory(tmp_path: Path, sound_database: Database, s3: S3) -> Iterator[Proj
         db_login_password=CANARY,
         db_backup_login_user="doctor_b",
         db_backup_login_password=CANARY,
+        db_restore_login_user="doctor_x",
+        db_restore_login_password=CANARY,
         db_roles_admin_user=database.user,
         db_roles_admin_password=CANARY,
         preflight_scheduled_jobs={"night": "backup.yml", "week": "weekly_db.yml", "beat": "heartbeat.yml"},
@@ -69,6 +73,7 @@ def inventory(tmp_path: Path, sound_database: Database, s3: S3) -> Iterator[Proj
         project.all_vars[f"vault_{name}"] = ["", project.all_vars[name]]
         project.all_vars[name] = f"{{{{ vault_{name}[1] }}}}"
     yield project
+    database.run(f"ALTER DATABASE {database.name} OWNER TO {database.user}")
     for role in [*USERS, *GROUPS, "doctor_app"]:
         database.run(f"DROP OWNED BY {role} CASCADE")
     for role in [*USERS, *GROUPS, "doctor_app"]:
@@ -86,7 +91,15 @@ def test_where_all_is_well_it_is_green_and_writes_nothing(inventory: Project, so
     found = lines(ended)
     assert {name: check["msg"] for name, check in found.items() if check["status"] != "ok"} == {}
     assert ended.code == 0
-    expected = {"rights maintain", "rights backup", "rights review", "rights admin", "database identity", "bucket"}
+    expected = {
+        "rights maintain",
+        "rights backup",
+        "rights restore",
+        "rights review",
+        "rights admin",
+        "database identity",
+        "bucket",
+    }
     assert expected <= found.keys()
     assert sound_database.run(f"{looked} WHERE datname = current_database()") == before
     assert CANARY not in ended.output
@@ -99,6 +112,8 @@ def test_one_fault_hides_no_other(inventory: Project, sound_database: Database):
     sound_database.run(
         "REVOKE pg_read_all_data FROM runbook_backup",
         "ALTER ROLE doctor_b NOBYPASSRLS",
+        "ALTER ROLE doctor_x NOBYPASSRLS NOCREATEDB",
+        "REVOKE doctor_app FROM runbook_restore",
         "DROP EXTENSION pg_stat_statements",
         "REVOKE pg_maintain FROM runbook_maintain"
         if sound_database.one("SELECT current_setting('server_version_num')::int >= 170000")
@@ -169,6 +184,7 @@ def test_one_fault_hides_no_other(inventory: Project, sound_database: Database):
     lacking = {
         "database mark": "carries no mark of its environment",
         "rights backup": "SELECT on public.audit_log, public.messages",
+        "rights restore": "CREATEDB; BYPASSRLS for 1 table; membership in doctor_app",
         "rights review": "pg_stat_statements (The extension is missing",
         "rights maintain": "DELETE on public.audit_log; the archive public.audit_log_archive, which the owner of"
         " public.audit_log has to make; the table runbook.heartbeat",
@@ -182,6 +198,6 @@ def test_another_cluster_is_asked_nothing(inventory: Project):
     inventory.hosts["db"]["preflight_system_identifier"] = "42"
     found = lines(inventory.run("doctor.yml", "--check"))
     assert "the inventory means cluster 42" in found["database identity"]["msg"]
-    for user in ("maintain", "backup", "review", "admin"):
+    for user in ("maintain", "backup", "restore", "review", "admin"):
         assert found[f"rights {user}"]["status"] == "unknown"
     assert found["bucket"]["status"] == "ok"

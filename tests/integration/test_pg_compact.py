@@ -317,6 +317,19 @@ def test_who_is_no_superuser_needs_a_newer_pg_repack(repacked: Database) -> None
         repacked.run("DROP ROLE compact_owner")
 
 
+def test_the_roles_get_what_pg_repack_needs(repacked: Database) -> None:
+    options = repacked.login | {"environment": "sandbox"}
+    groups = ("runbook_read", "runbook_maintain", "runbook_backup", "runbook_restore")
+    try:
+        made = run_module("pg_roles", options)
+        assert not made.failed, made.result["msg"]
+        rights = "has_schema_privilege('runbook_maintain', 'repack', {})"
+        assert repacked.one(f"SELECT {rights.format(repr('USAGE'))} AND {rights.format(repr('CREATE'))}")
+        assert run_module("pg_roles", options).result["changed"] is False
+    finally:
+        repacked.run(*(f"DROP OWNED BY {name} CASCADE" for name in groups), *(f"DROP ROLE {name}" for name in groups))
+
+
 def test_leftovers_of_a_killed_pg_repack_are_dropped(repacked: Database) -> None:
     """Made as pg_repack makes them; one table of the two was dropped since."""
     oid = repacked.one("SELECT 'clean'::regclass::oid::int")

@@ -24,7 +24,7 @@ def test_only_what_is_scheduled_or_done_by_hand_is_looked_at():
     assert "maintain" not in rules.users(rules.wanted({"night": "backup.yml"}))
     assert rules.users(rules.wanted({"night": "backup.yml"}))["review"] == ["performance.yml"]
     # Where nothing is scheduled, anything may be run.
-    assert set(rules.users(rules.wanted({}))) == {"maintain", "backup", "review", "admin"}
+    assert set(rules.users(rules.wanted({}))) == {"maintain", "backup", "restore", "review", "admin"}
 
 
 @pytest.mark.parametrize(

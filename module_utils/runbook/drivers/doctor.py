@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ansible.module_utils.runbook.drivers import content_hash, lease, roles, vacuum
+from ansible.module_utils.runbook.drivers import content_hash, lease, roles, swap, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.roles import HAS_MAINTAIN
+from ansible.module_utils.runbook.rules.words import count, some
 
 if TYPE_CHECKING:
     from ansible.module_utils.runbook.drivers.postgres import Session
@@ -97,8 +98,34 @@ def may_see_all(session: Session) -> bool:
     return bool(session.query("SELECT pg_has_role('pg_read_all_stats', 'USAGE') AS may")[0]["may"])
 
 
+def may_restore(session: Session) -> tuple[list[str], list[str]]:
+    """What restoring, swapping and rolling back asks for that this user lacks; and superusers who own tables.
+
+    Who restores gives each object back to its owner, and the copy the settings of the living database.
+    """
+    (me,) = session.query(
+        "SELECT rolsuper, rolcreatedb, rolbypassrls, pg_has_role('pg_signal_backend', 'USAGE') AS signals,"
+        " (SELECT count(*) FROM pg_class WHERE relrowsecurity AND relforcerowsecurity) AS forced"
+        " FROM pg_roles WHERE rolname = current_user"
+    )
+    if me["rolsuper"]:
+        return [], []
+    owners = roles.everybody(session)
+    lacks = _lease(session)
+    lacks += [] if me["rolcreatedb"] else ["CREATEDB"]
+    lacks += [] if me["signals"] else ["pg_signal_backend"]
+    lacks += [] if me["rolbypassrls"] or not me["forced"] else [f"BYPASSRLS for {count(me['forced'], 'table')}"]
+    foreign = [each.name for each in owners if not each.superuser and not roles.may_become(session, each.name)]
+    lacks += [f"membership in {some(foreign)}"] if foreign else []
+    settings = swap.databases(session)[session.target.database]
+    lacks += [f"SET ON PARAMETER {name}" for name in settings.forbidden]
+    lacks += [f"what is set for {some(settings.others)} in this database"] if settings.others else []
+    keeper = roles.database_owner(session)
+    return lacks, sorted({each.name for each in [*owners, keeper] if each.superuser})
+
+
 def may_administer(session: Session) -> list[str]:
-    """What making databases and roles asks for that this user lacks."""
+    """What making roles asks for that this user lacks."""
     row = session.query(
         "SELECT rolsuper, rolcreatedb, rolcreaterole, (SELECT pg_has_role(datdba, 'USAGE') FROM pg_database"
         " WHERE datname = current_database()) AS owns FROM pg_roles WHERE rolname = current_user"

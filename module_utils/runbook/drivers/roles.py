@@ -15,6 +15,7 @@ from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.managed import PLATFORM_OWNERS
 from ansible.module_utils.runbook.rules.roles import (
     MAINTAIN,
+    MAKER_JOINS,
     READ,
     RESTORE,
     Admin,
@@ -107,6 +108,14 @@ def everybody(session: Session) -> list[Owner]:
     )
     superusers = [each for each in owners(session) if each.superuser]
     return [*(Owner(**row) for row in rows), *superusers]
+
+
+def may_become(session: Session, role: str) -> bool:
+    """Whether this user has the rights of ``role`` and can give it objects."""
+    # From 16 on a membership says whether it lets its member SET ROLE.
+    gives = " AND pg_has_role(oid, 'SET')" if session.server_version >= MAKER_JOINS else ""
+    rows = session.query(f"SELECT pg_has_role(oid, 'USAGE'){gives} AS may FROM pg_roles WHERE rolname = %s", (role,))  # noqa: S608 - words of ours
+    return bool(rows and rows[0]["may"])
 
 
 def database_owner(session: Session) -> Owner:

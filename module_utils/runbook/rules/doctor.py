@@ -23,9 +23,9 @@ USER_OF = {
     "heartbeat.yml": "maintain",
     "backup.yml": "backup",
     "performance.yml": "review",
-    "restore.yml": "admin",
-    "restore_swap.yml": "admin",
-    "rollback.yml": "admin",
+    "restore.yml": "restore",
+    "restore_swap.yml": "restore",
+    "rollback.yml": "restore",
     "db_roles.yml": "admin",
 }
 #: Playbooks that a person runs, so that no inventory schedules them.

@@ -160,7 +160,7 @@ def keeper(server_version: int, owner: Owner, *, database_owner: Owner, is_table
         return None
     if is_table and server_version < HAS_MAINTAIN:
         return MAINTAIN
-    return None if database_owner.superuser else database_owner.name
+    return RESTORE if database_owner.superuser else database_owner.name
 
 
 def restored_for(server_version: int, owners: Iterable[Owner], admin: Admin) -> tuple[list[Membership], list[str]]:
