@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +34,8 @@ def main() -> None:
             modules[name] = forked_module.load(name)
         os.environ.clear()
         os.environ.update(wanted["environ"])
+        # Found out once, and a module of its own looks into TMPDIR.
+        tempfile.tempdir = None
         parameters = json.dumps({"ANSIBLE_MODULE_ARGS": wanted["options"]}).encode()
         answers.write(json.dumps(forked_module.in_fork(modules[name], parameters, {})) + "\n")
         answers.flush()
