@@ -62,8 +62,9 @@ options:
               login_user: {description: [Name.], type: str}
               login_password: {description: [Password.], type: str}
           backup: {description: [Who reads everything for a backup.], type: dict, suboptions: *user}
+          restore: {description: [Who restores, swaps and rolls back.], type: dict, suboptions: *user}
           review: {description: [Who looks for what is slow.], type: dict, suboptions: *user}
-          admin: {description: [Who makes databases and roles.], type: dict, suboptions: *user}
+          admin: {description: [Who makes roles.], type: dict, suboptions: *user}
           proof: {description: [Who restores on the server of proofs.], type: dict, suboptions: *user}
       bucket:
         description: [The bucket of the backups.]
