@@ -127,7 +127,7 @@ def test_story(primary):
     assert len({key.split("/")[3] for key in primary.keys("base/")}) == 2
     assert primary.pitr("retention", recovery_window_days=1, minimum_backups=2).result["removed"] == []
     refused = primary.pitr("retention", recovery_window_days=1, minimum_backups=1, max_delete=0)
-    assert "max_delete: 1 base backups would be deleted" in refused.result["msg"]
+    assert "max_delete: 1 base backup would be deleted" in refused.result["msg"]
     assert len({key.split("/")[3] for key in primary.keys("base/")}) == 2
     done = primary.pitr("retention", recovery_window_days=1, minimum_backups=1)
     assert (done.result["changed"], done.result["removed"]) == (True, [backup.result["backup_id"]])
