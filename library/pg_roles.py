@@ -297,6 +297,15 @@ def measuring_steps(session: postgres.Session) -> list[Step]:
     return [Step(driver.extension_statement(MEASURES), otherwise=why)]
 
 
+def refused_join(session: postgres.Session, membership: rules.Membership) -> str:
+    """What is said where this user may not let those who restore join an owner; all else goes on."""
+    return (
+        f"{session.target.user} may not GRANT {membership.role} TO {rules.RESTORE}, so {rules.RESTORE} cannot restore "
+        f"what {membership.role} owns; let somebody run that who may, or name {membership.role} in "
+        "db_restore_login_user."
+    )
+
+
 def handing_over(session: postgres.Session) -> tuple[list[Step], set[str]]:
     """What gives the project's own objects to somebody who is no superuser, and who they are."""
     version, database_owner = session.server_version, driver.database_owner(session)
@@ -363,7 +372,7 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[S
             context.warn(text)
     memberships += [rules.Membership(f"runbook_{user['role']}", user["name"]) for user in users]
     steps += [
-        Step(statement)
+        Step(statement, otherwise=refused_join(session, membership) if membership in joined else None)
         for membership in memberships
         if not driver.has_rights_of(session, membership)
         for statement in driver.membership_statements(session, membership, existing.get(membership.member))

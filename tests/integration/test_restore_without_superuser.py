@@ -160,3 +160,26 @@ def test_a_setting_of_one_role_in_the_database_is_refused_before_a_session_ends(
     assert "'restorer' may not carry over" in swapped.result["msg"]
     assert "reader" in swapped.result["msg"]
     assert database.one("SELECT count(*) FROM clinic.visits") == 500
+
+
+def test_an_admin_who_may_not_grant_an_owner_makes_the_rest_and_says_so(database: Database):
+    database.run(
+        "CREATE ROLE keeper",
+        "CREATE ROLE landlord LOGIN CREATEROLE CREATEDB",
+        f'ALTER DATABASE "{database.name}" OWNER TO landlord',
+        *(f"GRANT {role} TO landlord WITH ADMIN OPTION" for role in ("pg_monitor", "pg_signal_backend")),
+        "GRANT pg_read_all_data TO landlord WITH ADMIN OPTION",
+        "CREATE SCHEMA clinic AUTHORIZATION keeper",
+    )
+    try:
+        made = run_module("pg_roles", database.login | {"login_user": "landlord", "environment": "sandbox"})
+        assert not made.failed, made.result["msg"]
+        if int(database.one("SHOW server_version_num")) >= 160000:
+            assert "may not GRANT keeper TO runbook_restore" in str(made.result["warnings"])
+    finally:
+        there = [role for role in (*ROLES, "landlord") if exists(database, role)]
+        database.run(
+            f'ALTER DATABASE "{database.name}" OWNER TO postgres',
+            *(f"DROP OWNED BY {role} CASCADE" for role in there),
+            *(f"DROP ROLE {role}" for role in there),
+        )
