@@ -403,7 +403,7 @@ class _Modules:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests" / "module_server.py")],
+            [sys.executable, str(Path(__file__).with_name("module_server.py"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -413,7 +413,9 @@ class _Modules:
         """Run a module to its end."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"module": name, "options": options, "environ": environ}) + "\n")
+        self.process.stdin.write(
+            json.dumps({"root": str(ROOT), "module": name, "options": options, "environ": environ}) + "\n"
+        )
         self.process.stdin.flush()
         return dict(json.loads(self.process.stdout.readline()))
 

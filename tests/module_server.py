@@ -29,15 +29,16 @@ def main() -> None:
     modules = {}
     for line in sys.stdin:
         wanted = json.loads(line)
-        name = wanted["module"]
-        if name not in modules:
-            modules[name] = forked_module.load(name)
+        which = (wanted["root"], wanted["module"])
+        if which not in modules:
+            vars(forked_module)["PROJECT"] = Path(wanted["root"])
+            modules[which] = forked_module.load(wanted["module"])
         os.environ.clear()
         os.environ.update(wanted["environ"])
         # Found out once, and a module of its own looks into TMPDIR.
         tempfile.tempdir = None
         parameters = json.dumps({"ANSIBLE_MODULE_ARGS": wanted["options"]}).encode()
-        answers.write(json.dumps(forked_module.in_fork(modules[name], parameters, {})) + "\n")
+        answers.write(json.dumps(forked_module.in_fork(modules[which], parameters, {})) + "\n")
         answers.flush()
 
 

@@ -73,6 +73,7 @@ def test_every_playbook_of_the_readme(sound_database: Database, s3: S3, tmp_path
     project = Project.for_database(tmp_path, database, **SMALL, **options, backup_prefix="least")
     cluster = project.hosts["db"]["preflight_system_identifier"]
     project.all_vars |= {"backup_proof_system_identifier": cluster, "backup_proof_ssl_mode": "prefer"}
+    version = int(database.one("SHOW server_version_num"))
     copy = f"{database.name}_copy"
     with project.least_privilege(database):
         try:
@@ -84,6 +85,15 @@ def test_every_playbook_of_the_readme(sound_database: Database, s3: S3, tmp_path
                 ("restore_swap.yml", {"db_restore_replacement": copy}),
                 ("rollback.yml", {"db_rollback_backup": "latest", "db_rollback_replace": database.name}),
             ):  # fmt: skip
+                if playbook == "restore.yml" and version < 150000:
+                    # There the schema public of a new database is a superuser's, and so are its rights.
+                    ended = project.run(playbook, **variables)
+                    assert ended.code == 2
+                    assert (
+                        "before PostgreSQL 15 the schema public of a new database belongs to a superuser"
+                        in ended.output
+                    )
+                    return
                 ended = project.run(playbook, **variables)
                 assert ended.code == 0, f"{playbook}\n{ended.output}"
                 assert "should have foreseen" not in ended.output
@@ -105,7 +115,7 @@ def test_every_playbook_of_the_readme(sound_database: Database, s3: S3, tmp_path
             assert database.run(RIGHTS) == rights
             # Nothing of it opened the patients' tables, or made its users more than they were.
             # Before 17 only owners vacuum, so there the bastion is one of them.
-            is_owner = int(database.one("SHOW server_version_num")) < 170000
+            is_owner = version < 170000
             for table in () if is_owner else ("messages", "notes", "profiles"):
                 assert not database.one(f"SELECT has_table_privilege('runbook_bastion', 'public.{table}', 'SELECT')")
             assert not database.one("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = 'runbook_bastion'")
