@@ -365,16 +365,20 @@ class Doctor:
         for user in self.users:
             self.rights(found, user)
 
-    def server(self, found: list[Check], session: postgres.Session) -> None:
-        """Mark of the database, clock and role of the server, and the programs that talk to it."""
-        with looking(found, "database mark"):
+    def mark(self, found: list[Check], name: str, session: postgres.Session) -> None:
+        """What a database says of its environment."""
+        with looking(found, f"{name} mark"):
             says = environment_mark.check(
                 environment_mark.parse(marks.settings(session, session.target.database)),
                 environment=str(self.settings.get("environment") or ""),
                 database=session.target.database,
                 playbook="doctor.yml",
             )
-            found.append(Check("database mark", OK, says))
+            found.append(Check(f"{name} mark", OK, says))
+
+    def server(self, found: list[Check], session: postgres.Session) -> None:
+        """Mark of the database, clock and role of the server, and the programs that talk to it."""
+        self.mark(found, "database", session)
         with looking(found, "database clock"):
             sent = datetime.now(UTC)
             row = session.query("SELECT clock_timestamp() AS now, pg_is_in_recovery() AS standby")[0]
@@ -485,6 +489,7 @@ class Doctor:
             found.append(Check("proof", OK, f"{target}: PostgreSQL {session.server_version // 10_000}."))
             if not self.proves(found, "proof", session):
                 return
+            self.mark(found, "proof", session)
             row = session.query("SELECT rolsuper OR rolcreatedb AS may FROM pg_roles WHERE rolname = current_user")[0]
             lacks = [] if row["may"] else ["CREATEDB"]
             cure = "Give it CREATEDB there."

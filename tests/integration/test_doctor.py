@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -177,12 +178,18 @@ def test_one_fault_hides_no_other(inventory: Project, sound_database: Database):
     assert CANARY not in ended.output
 
     # What a server without TLS hides behind it.
-    inventory.all_vars["db_ssl_mode"] = "disable"
-    ended = inventory.run("doctor.yml")
+    inventory.all_vars |= {"db_ssl_mode": "disable", "backup_proof_ssl_mode": "disable"}
+    inventory.all_vars |= {"backup_proof_login_port": sound_database.port, "backup_proof_login_user": "postgres"}
+    sound_database.run("ALTER DATABASE postgres RESET runbook.environment")
+    try:
+        ended = inventory.run("doctor.yml")
+    finally:
+        dataclasses.replace(sound_database, name="postgres").mark("sandbox")
     found = lines(ended)
     assert "pin it: preflight_system_identifier: '" in found["database identity"]["msg"]
     lacking = {
         "database mark": "carries no mark of its environment",
+        "proof mark": "database 'postgres' carries no mark of its environment",
         "rights backup": "SELECT on public.audit_log, public.messages",
         "rights restore": "CREATEDB; BYPASSRLS for 1 table; membership in doctor_app",
         "rights review": "pg_stat_statements (The extension is missing",
