@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import drill_plan as rules
 from ansible.module_utils.runbook.rules.drill_plan import Candidate
+from jinja2.nativetypes import NativeEnvironment
 
 NOW = datetime(2026, 2, 10, 14, 0, tzinfo=UTC)
 
@@ -215,3 +218,23 @@ def test_a_kept_log_has_no_statement_and_no_row():
     assert "canary" not in found
     assert set(found.splitlines()) == {prefix + each for each in kept}
     assert len(rules.log_without_rows("FATAL:  no\n" * 1000).splitlines()) == 200
+
+
+@pytest.mark.parametrize(("is_real", "user"), [(True, "postgres"), (False, "runbook_restorer")])
+def test_a_dump_is_restored_as_a_user_that_the_server_knows(is_real: bool, user: str):
+    path = Path(__file__).parents[2] / "playbooks" / "tasks" / "dr_drill_restore.yml"
+    (dump,) = (task for task in yaml.safe_load(path.read_text()) if "block" in task)
+    said = dump["block"][0]["vars"]
+    known = {
+        "omit": "",
+        "dr_drill_result": {"outage_is_real": is_real},
+        "dr_drill_login_user": "postgres",
+        "dr_drill_login_password": "of postgres",
+        "dr_drill_target_login_user": "runbook_restorer",
+        "dr_drill_target_login_password": "of runbook_restorer",
+    }
+    rendered = {
+        name: NativeEnvironment().from_string(said[f"db_restore_login_{name}"]).render(known)
+        for name in ("user", "password")
+    }
+    assert rendered == {"user": user, "password": f"of {user}"}
