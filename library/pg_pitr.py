@@ -947,7 +947,7 @@ def unreached(job: Job, error: RunbookError, why: str, last_commit: datetime | N
     return f"{error.message} See {log}."
 
 
-def discard(context: Context, _engine: driver.Engine | None = None) -> dict[str, Any]:
+def discard(context: Context) -> dict[str, Any]:
     """Remove a server that was restored."""
     workshop = require_path(context.params)
     foreign = workshop.foreign()

@@ -13,6 +13,7 @@ from ansible.module_utils.runbook.rules import drill_plan as rules
 from ansible.module_utils.runbook.rules.drill_plan import Candidate
 from jinja2.nativetypes import NativeEnvironment
 
+ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 2, 10, 14, 0, tzinfo=UTC)
 
 
@@ -41,9 +42,14 @@ def test_faults_are_planted_in_the_sandbox_alone_and_where_they_make_sense():
 
 def test_every_fault_has_a_name_and_every_scenario_can_be_run():
     assert rules.PLANTS.keys() == rules.NAMES.keys()
-    assert len(rules.self_test()) == 10
-    for each in rules.self_test():
-        rules.check_request(environment="sandbox", scenario="database_lost", **each)
+
+
+def test_the_self_test_of_the_playbook_plants_every_fault_in_every_way():
+    tasks = yaml.safe_load((ROOT / "playbooks" / "dr_drill.yml").read_text())[0]["tasks"]
+    (planted,) = [task["loop"] for task in tasks if task.get("vars", {}).get("dr_drill_plant")]
+    assert sorted(map(tuple, planted)) == sorted((way, fault) for fault, ways in rules.PLANTS.items() for way in ways)
+    for way, fault in planted:
+        rules.check_request(environment="sandbox", scenario="database_lost", way=way, plant=fault)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,8 @@ _MAX_BODY_BYTES = 8 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
 _FIRST_WAIT_S = 1.0
 _MAX_WAIT_S = 60.0
+#: Longest time for one call, waiting and repeating included, in seconds.
+_CALL_S = 180.0
 #: Longest time for a call that nobody answers, in seconds. A service that answers and asks for patience gets more.
 _SILENCE_S = 60.0
 #: What a service says of itself may be long, or a whole page.
@@ -68,7 +70,6 @@ class ApiClient:
     :param service: its name in sentences
     :param headers: sent with each request; secrets belong here, and are in no error
     :param timeout_s: longest wait for one answer
-    :param patience_s: longest time for one call, waiting and repeating included
     :param reset_headers: the vendor's own headers that say in how many seconds to come back
     :param ca_cert: file with the certificate authorities that are trusted, instead of the system's
     """
@@ -80,7 +81,6 @@ class ApiClient:
         base_url: str,
         headers: Mapping[str, str],
         timeout_s: float = 30,
-        patience_s: float = 180,
         reset_headers: Sequence[str] = (),
         ca_cert: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
@@ -88,7 +88,6 @@ class ApiClient:
         self._service = service
         self._base_url = base_url
         self._timeout_s = timeout_s
-        self._patience_s = patience_s
         self._reset_headers = tuple(reset_headers)
         self._sleep = sleep
         loopback = urlsplit(base_url).hostname in ("127.0.0.1", "localhost", "::1")
@@ -120,7 +119,7 @@ class ApiClient:
 
     def _call(self, method: str, path: str, body: bytes | None, *, repeat: bool) -> Any:
         begun = time.monotonic()
-        deadline = begun + self._patience_s
+        deadline = begun + _CALL_S
         silent_until = begun + _SILENCE_S
         wait_s = _FIRST_WAIT_S
         while True:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.rules.preflight import Journal
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
-
-def inspect(environ: Mapping[str, str] = os.environ) -> Journal:
-    """Look for the journal that the callback ``run_record`` announced in ``environ``; nothing is written."""
-    directory = environ.get("RUNBOOK_RUN_DIR") or None
+def inspect() -> Journal:
+    """Look for the journal that the callback ``run_record`` announced; nothing is written."""
+    directory = os.environ.get("RUNBOOK_RUN_DIR") or None
     appendable, free_bytes = False, 0
     if directory is not None:
         try:
@@ -24,4 +20,4 @@ def inspect(environ: Mapping[str, str] = os.environ) -> Journal:
             free_bytes = room.f_bavail * room.f_frsize
         except OSError:
             appendable = False
-    return Journal(directory, environ.get("RUNBOOK_JOURNAL_ERROR") or None, appendable, free_bytes)
+    return Journal(directory, os.environ.get("RUNBOOK_JOURNAL_ERROR") or None, appendable, free_bytes)

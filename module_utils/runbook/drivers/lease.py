@@ -145,11 +145,10 @@ def stand(session: Session, *, run_id: str) -> Standing:
     return Standing(decision, current, now)
 
 
-def acquire(session: Session, run: Run, *, purpose: str, ttl_s: int = LEASE_TTL_S) -> Decision:
-    """Take the lease, or renew it if this run holds it.
+def acquire(session: Session, run: Run, *, purpose: str) -> Decision:
+    """Take the lease for :data:`LEASE_TTL_S` seconds, or renew it if this run holds it.
 
     :param run: whose ``ansible-playbook`` is the holder: a module's own process is gone in a moment
-    :param ttl_s: seconds until it ends by itself
     :raises RunbookError: another run holds it, or a module of a killed run still writes
     """
     if run.id is None:
@@ -170,7 +169,7 @@ def acquire(session: Session, run: Run, *, purpose: str, ttl_s: int = LEASE_TTL_
                 "machine": run.process or "",
                 "purpose": purpose,
                 "now": standing.now,
-                "ttl": ttl_s,
+                "ttl": LEASE_TTL_S,
             },
         )
     return standing.decision

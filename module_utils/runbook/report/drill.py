@@ -34,6 +34,7 @@ _PHASES = {
 _LETTER_PX, _SCREEN_PX = 6.2, 330
 #: Between two texts of an axis, in per cent.
 _GAP = 3.0
+_MOST_TICKS = 5
 _STEPS = (
     0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400,
     172_800, 604_800,
@@ -345,13 +346,13 @@ def timeline(document: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def ticks(span: float, most: int = 5) -> list[dict[str, Any]]:
+def ticks(span: float) -> list[dict[str, Any]]:
     """Marks of an axis of ``span`` seconds, in per cent, whose texts do not touch each other, nor that of the end.
 
     >>> [tick["text"] for tick in ticks(52)], [tick["text"] for tick in ticks(4510)]
     (['0 s', '15 s', '30 s'], ['0 s', '30 min'])
     """
-    for step in (*(each for each in _STEPS if span / each <= most), span):
+    for step in (*(each for each in _STEPS if span / each <= _MOST_TICKS), span):
         marks = [index * step for index in range(math.floor(span / step) + 1)]
         width = max(_width(_mark(at)) for at in marks)
         if 100 * step / span >= width + _GAP:

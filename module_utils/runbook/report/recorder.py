@@ -19,7 +19,7 @@ from ansible.module_utils.runbook.rules.record import secret_values
 from ansible.module_utils.runbook.rules.run import HOST, LAST_WORDS, PERMITS, opening
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 _EXPORTED = (
@@ -40,10 +40,9 @@ _PATIENCE_S = 30.0
 class Recorder:
     """Writes the journal of one run, exports its name to the modules, and makes its record at the end."""
 
-    def __init__(self, runs_dir: Path, project: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, runs_dir: Path, project: Path) -> None:
         self._runs_dir = runs_dir
         self._project = project
-        self._clock = clock
         self._pid = os.getpid()
         self._journal: journals.Journal | None = None
         #: Why there is no journal (any more): one sentence; None while all is well.
@@ -65,7 +64,7 @@ class Recorder:
         :param process: this process, as ``drivers/process.py`` names it
         :param said: the variables that the command line set, as ``rules.run.command_line`` gives them
         """
-        started = self._clock()
+        started = time.time()
         self.playbook = slug(playbook)
         stamp = datetime.fromtimestamp(started, UTC).strftime("%Y%m%dT%H%M%SZ")
         run_id = f"{stamp}-{self.playbook}-{secrets.token_hex(3)}"
@@ -80,7 +79,7 @@ class Recorder:
         try:
             cut_off = self._cut_off_runs()
             self.directory = make_directory(self._runs_dir, f"{stamp}-{self.playbook}")
-            self._journal = journals.Journal(self.directory / journals.FILE_NAME, self._clock)
+            self._journal = journals.Journal(self.directory / journals.FILE_NAME, time.time)
             self._journal.append(
                 "run_start",
                 at_s=started,
@@ -165,8 +164,8 @@ class Recorder:
         with suppress(OSError):
             handle = os.open(self.directory / PERMITS, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                until = self._clock() + _PATIENCE_S
-                while self._clock() < until:
+                until = time.monotonic() + _PATIENCE_S
+                while time.monotonic() < until:
                     with suppress(BlockingIOError):
                         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                         return

@@ -92,10 +92,6 @@ class Loss:
     surviving_rows: int
     lost_rows: int
     hole_rows: int
-    #: When the last commit was acknowledged, in seconds of the ledger's clock; None: there was none.
-    last_acknowledged_s: float | None
-    #: The last acknowledged commit up to which nothing is missing; None: not one is there.
-    last_surviving_s: float | None
     rpo_s: float | None
     msg: str
 
@@ -108,17 +104,6 @@ def rto_s(outage_at: datetime | None, service_at: datetime | None) -> float | No
     if outage_at is None or service_at is None or service_at < outage_at:
         return None
     return (service_at - outage_at).total_seconds()
-
-
-def rpo_s(last_acknowledged_at: datetime | None, last_surviving_at: datetime | None) -> float | None:
-    """Seconds of work that are lost; None where one of the times is not known.
-
-    For a heartbeat table, where only the last row of each side is known; :func:`loss` sees more. A survivor that is
-    newer than the last acknowledged commit was committed, but its client had not heard of it yet: nothing is lost.
-    """
-    if last_acknowledged_at is None or last_surviving_at is None:
-        return None
-    return max(0.0, (last_acknowledged_at - last_surviving_at).total_seconds())
 
 
 def loss(acknowledged: Mapping[int, float], surviving: Collection[int]) -> Loss:
@@ -148,9 +133,7 @@ def loss(acknowledged: Mapping[int, float], surviving: Collection[int]) -> Loss:
         known = 0.0
     elif last is not None and until is not None:
         known = last - until
-    return Loss(
-        len(ledger), len(kept), len(lost), holes, last, until, known, _loss_sentence(ledger, lost, known, holes)
-    )
+    return Loss(len(ledger), len(kept), len(lost), holes, known, _loss_sentence(ledger, lost, known, holes))
 
 
 def _loss_sentence(

@@ -72,11 +72,6 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 
 
-def self_test() -> list[dict[str, str]]:
-    """The drills of a self-test, each with its way and its planted fault."""
-    return [{"way": way, "plant": plant} for plant, ways in PLANTS.items() for way in ways]
-
-
 def check_request(*, environment: str, scenario: str, way: str, plant: str | None) -> None:
     """Refuse what makes no sense together.
 

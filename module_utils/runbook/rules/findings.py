@@ -104,15 +104,15 @@ def ordered(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda found: (SEVERITIES.index(found.severity), found.kind, found.id))
 
 
-def bounded(findings: Sequence[Finding], most: int = MAX_OF_A_KIND) -> tuple[list[Finding], dict[str, int]]:
-    """At most ``most`` findings of each kind, and how many of which kind were left out."""
+def bounded(findings: Sequence[Finding]) -> tuple[list[Finding], dict[str, int]]:
+    """At most :data:`MAX_OF_A_KIND` findings of each kind, and how many of which kind were left out."""
     seen: Counter[str] = Counter()
     kept = []
     for found in findings:
         seen[found.kind] += 1
-        if seen[found.kind] <= most:
+        if seen[found.kind] <= MAX_OF_A_KIND:
             kept.append(found)
-    return kept, {kind: count - most for kind, count in seen.items() if count > most}
+    return kept, {kind: count - MAX_OF_A_KIND for kind, count in seen.items() if count > MAX_OF_A_KIND}
 
 
 def status(findings: Iterable[Finding], unknown: Iterable[Unknown]) -> Status:

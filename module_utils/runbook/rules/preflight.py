@@ -50,7 +50,7 @@ class Server:
     size_bytes: int = 0
 
 
-def check_record(journal: Journal, *, min_free_bytes: int = MIN_FREE_BYTES) -> str:
+def check_record(journal: Journal) -> str:
     """A run that nobody can look at afterwards does not start.
 
     :raises RunbookError: no journal is being written, or there is no room for it
@@ -67,9 +67,9 @@ def check_record(journal: Journal, *, min_free_bytes: int = MIN_FREE_BYTES) -> s
             f"The run's record cannot be written: {journal.directory}/journal.jsonl is missing or cannot be "
             "appended to; give this user the right to write there."
         )
-    if journal.free_bytes < min_free_bytes:
+    if journal.free_bytes < MIN_FREE_BYTES:
         raise RunbookError(
-            f"The run's record needs {min_free_bytes:,} bytes free in {journal.directory} and finds "
+            f"The run's record needs {MIN_FREE_BYTES:,} bytes free in {journal.directory} and finds "
             f"{journal.free_bytes:,}; make room, or let RUNBOOK_RUNS_DIR name another disk."
         )
     return f"The record is written to {journal.directory}."

@@ -29,6 +29,8 @@ MAX_ITEMS = 2000
 MAX_TEXT = 4000
 #: Progress samples that a chart can show; more are thinned out.
 MAX_SAMPLES = 300
+#: Names that a sentence lists; of more it says how many.
+_MAX_LISTED = 5
 
 _SECRET_NAME = re.compile(
     r"pass(word|wd|phrase)?$|password|secret|token|private_key|access_key|(^|_)dsn$", re.IGNORECASE
@@ -501,9 +503,9 @@ def _verdict(record: Mapping[str, Any], stopped: str | None) -> tuple[str, str]:
     return "ok", f"Check mode: nothing was written. {done}" if record["check_mode"] else done
 
 
-def _listed(names: Sequence[str], limit: int = 5) -> str:
-    shown = ", ".join(names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_MAX_LISTED])
+    return shown if len(names) <= _MAX_LISTED else f"{shown} and {len(names) - _MAX_LISTED} more"
 
 
 # --- what outlasts a run ----------------------------------------------------------------------------------------------
