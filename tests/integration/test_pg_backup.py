@@ -298,6 +298,22 @@ def test_everything_that_a_database_may_hold(database, s3, bucket, scratch, tmp_
     assert (found.rows, found.digest) == (manifest.large_objects.count, manifest.large_objects.hash)
 
 
+def test_who_made_an_extension_is_not_needed_where_it_is_restored(database):
+    """After a swap that is who restored the database; a server of proofs need not have that role."""
+    maker = f"maker_{database.name}"
+    database.run(f"CREATE ROLE {maker}", f"GRANT CREATE ON DATABASE {database.name} TO {maker}")
+    try:
+        database.run(f"SET ROLE {maker}; CREATE EXTENSION citext")
+        database.run(f"REVOKE CREATE ON DATABASE {database.name} FROM {maker}")
+        login = {key: spec.get("default") for key, spec in postgres.argument_spec().items()} | database.login
+        with postgres.Session(
+            postgres.Target.from_params(login), lock_timeout_ms=1000, statement_timeout_ms=0
+        ) as session:
+            assert maker not in driver.read_roles(session)
+    finally:
+        database.run("DROP EXTENSION citext", f"DROP OWNED BY {maker}", f"DROP ROLE {maker}")
+
+
 def test_hashing_keeps_few_locks(database, monkeypatch):
     """The server's table of locks has room for some thousands, and those of a transaction add up."""
     database.run(*(f"CREATE TABLE t{number} (id int PRIMARY KEY, said text)" for number in range(12)))

@@ -171,7 +171,8 @@ def test_a_database_that_exists_is_never_overwritten():
             planned(databases={"app_restore": comment})
     with pytest.raises(RunbookError, match="never overwritten"):
         planned(databases={"app_restore": marked("proven", backup_id="2026-11-22T03-00-00Z")})
-    with pytest.raises(RunbookError, match="another run"):
+    # To drop it would end the other run's restore.
+    with pytest.raises(RunbookError, match="another run; wait until that has ended"):
         planned(databases={"app_restore": marked("restoring")}, busy={"app_restore"})
 
 

@@ -172,12 +172,16 @@ def read_extensions(session: Session) -> tuple[Extension, ...]:
 
 
 def read_roles(session: Session) -> dict[str, None]:
-    """Names of roles that own something in the database, are granted something or stand in a policy."""
+    """Names of roles that own something in the database, are granted something or stand in a policy.
+
+    Owners of extensions are not among them: a dump does not say who they are, and whoever restores becomes it.
+    """
     rows = session.query(
         "WITH here AS (SELECT oid, datdba FROM pg_database WHERE datname = current_database())"
         " SELECT DISTINCT r.rolname FROM pg_roles r WHERE r.oid IN ("
         "  SELECT d.refobjid FROM pg_shdepend d, here WHERE d.refclassid = 'pg_authid'::regclass"
         "   AND (d.dbid = here.oid OR (d.classid = 'pg_database'::regclass AND d.objid = here.oid))"
+        "   AND NOT (d.deptype = 'o' AND d.classid = 'pg_extension'::regclass)"
         "  UNION ALL SELECT datdba FROM here"
         # The superuser that initdb made is left out of pg_shdepend.
         "  UNION ALL SELECT c.relowner FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"

@@ -273,8 +273,14 @@ def plan(
         if marker and marker.state == "proven" and marker.backup_id == manifest.backup_id:
             return Plan(manifest, folder, name, marker.at, (), ())
     if target in server.databases and target not in leftovers:
-        what = "is being restored by another run" if target in busy else "exists, and is never overwritten"
-        raise RunbookError(f"target_database: {target!r} {what}; drop it first, or name another one.")
+        if target in busy:
+            raise RunbookError(
+                f"target_database: {target!r} is being restored by another run; wait until that has ended, or name "
+                "another database."
+            )
+        raise RunbookError(
+            f"target_database: {target!r} exists, and is never overwritten; drop it first, or name another one."
+        )
     makeable = managed.makeable(manifest, scratch=scratch) if server.is_superuser else frozenset()
     roles = tuple(sorted(makeable - set(server.roles)))
     is_platform = managed.is_platform(manifest.roles)
