@@ -342,7 +342,7 @@ class Backup:
         self.started: datetime = driver.server_now(session)
         self.id = ""
         self.home = bucket.home(store, manifests.database_folders(self.params["prefix"], self.target.database))
-        self.client = driver.find_client(self.params["bindir"], session.server_version)
+        self.client = driver.find_client(self.params["bindir"], session.server_version, ssl_mode=self.target.ssl_mode)
         self.environ = driver.environment(session.target, session.tool_options())
         rules.check_client(self.client.major, session.server_version, bindir=str(self.client.bindir))
         self.method = hashes.method(session.server_version)

@@ -515,7 +515,7 @@ class Restore:
         self.target = postgres.Target.from_params(self.params)
         self.new = replace(self.target, database=plan.target).started_with(silent)
         self.decrypt = driver.decryption(self.manifest.tools.encryption, self.params["identity_file"])
-        clients = driver.find_clients(self.params["bindir"])
+        clients = driver.find_clients(self.params["bindir"], ssl_mode=self.target.ssl_mode)
         server_major = server.version // 10000
         dumped_by = rules.major(self.manifest.tools.pg_dump)
         #: Acts by itself or reaches other servers, and stays out of a copy.

@@ -393,7 +393,9 @@ class Doctor:
                 found.append(Check("database primary", BREACH, says))
         if "backup.yml" in rules.wanted(self.jobs):
             with looking(found, "client pg_dump"):
-                client = backup.find_client(self.settings.get("bindir"), session.server_version)
+                client = backup.find_client(
+                    self.settings.get("bindir"), session.server_version, ssl_mode=session.target.ssl_mode
+                )
                 found.append(rules.judge_client(client.version, client.major, session.server_version))
 
     def extensions(self, found: list[Check], session: postgres.Session) -> None:

@@ -152,7 +152,7 @@ def manifest_of(s3: S3, bucket: str, result: dict[str, Any]) -> manifests.Manife
 def restore(s3: S3, bucket: str, manifest: manifests.Manifest, into: Database, folder: Path) -> None:
     """By hand, with nothing of ours: zstd and pg_restore."""
     into_words = ["-h", into.host, "-p", str(into.port), "-U", into.user, "-d", into.name]
-    client = find_client(None, int(into.one("SHOW server_version_num")))
+    client = find_client(None, int(into.one("SHOW server_version_num")), ssl_mode="prefer")
     schema = manifest.one("schema")
     assert schema is not None
     files: dict[object, Path] = {}

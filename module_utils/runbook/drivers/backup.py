@@ -70,28 +70,40 @@ class Client:
         return [*([stdbuf, f"--output={PIPE_BYTES}"] if stdbuf else []), self.path("pg_dump")]
 
 
-def find_client(explicit: str | None, server_version: int) -> Client:
+def find_client(explicit: str | None, server_version: int, *, ssl_mode: str) -> Client:
     """Client programs for a server: those of its own major version, or else the newest.
 
     Archives of the server's own version can be read by most programs.
 
     :param explicit: folder to take them from
     :param server_version: PostgreSQL's ``server_version_num``
-    :raises RunbookError: ``explicit`` does not hold them, or none were found
+    :param ssl_mode: how the server is reached; programs without TLS count only where none can do better
+    :raises RunbookError: ``explicit`` does not hold them, none were found, or none speaks TLS as ``ssl_mode`` asks
     """
     if explicit:
         found = _client(Path(explicit))
         if found is None:
             raise RunbookError(f"bindir: {explicit} does not hold {', '.join(PROGRAMS)}; name the folder that does.")
-        return found
-    folders = [*pgtools.bindirs()]
-    on_path = shutil.which("pg_dump")
-    if on_path:
-        folders.append(Path(on_path).parent)
-    clients = [client for client in map(_client, dict.fromkeys(folders)) if client is not None]
+        clients = [found]
+    else:
+        folders = [*pgtools.bindirs()]
+        on_path = shutil.which("pg_dump")
+        if on_path:
+            folders.append(Path(on_path).parent)
+        clients = [client for client in map(_client, dict.fromkeys(folders)) if client is not None]
     if not clients:
         raise RunbookError("bindir: pg_dump was not found; install PostgreSQL's client programs, or name their folder.")
-    return max(clients, key=lambda client: (client.major == server_version // 10000, client.major))
+    server_major = server_version // 10000
+    able = [client for client in clients if not pgtools.refuses(client.bindir, ssl_mode)]
+    best = max(
+        clients,
+        key=lambda client: (
+            client in able and client.major >= server_major, client.major == server_major, client.major,
+        ),
+    )  # fmt: skip
+    if best not in able:
+        raise pgtools.no_tls(best.bindir, ssl_mode)
+    return best
 
 
 def _client(bindir: Path) -> Client | None:

@@ -67,6 +67,32 @@ def _version(path: Path) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", str(path)))
 
 
+def refuses(bindir: Path, ssl_mode: str) -> bool:
+    """Whether PostgreSQL's client programs of a folder were built without TLS, and ``ssl_mode`` asks for it.
+
+    Nothing is connected to: libpq looks at the word before it looks for the host, which is a folder without a socket.
+    """
+    if ssl_mode in ("disable", "allow", "prefer"):
+        return False
+    try:
+        said = subprocess.run(
+            [str(bindir / "pg_dump"), "--no-password", "--dbname", f"host=/nonexistent sslmode={ssl_mode}"],
+            capture_output=True, text=True, check=False, timeout=30,
+            env={name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"},
+        ).stderr  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return "SSL support is not compiled in" in said
+
+
+def no_tls(bindir: Path, ssl_mode: str) -> RunbookError:
+    """What is said of a folder whose programs refuse."""
+    return RunbookError(
+        f"bindir: the client programs in {bindir} were built without TLS, and ssl_mode is {ssl_mode}; install "
+        "PostgreSQL's own, and name their folder (db_backup_bindir, db_restore_bindir)."
+    )
+
+
 def unprivileged(program: Path, data: Path | None = None) -> list[str]:
     """Words to put before ``program``, one of the server's, since PostgreSQL refuses to run as root.
 

@@ -448,11 +448,12 @@ def analyze(session: Session) -> None:
 # The programs ---------------------------------------------------------------------------------------------------------
 
 
-def find_clients(bindir: str | None) -> dict[str, int]:
-    """Every folder with a pg_restore, and its major version.
+def find_clients(bindir: str | None, *, ssl_mode: str) -> dict[str, int]:
+    """Every folder with a pg_restore that can reach the server, and its major version.
 
     :param bindir: look only there
-    :raises RunbookError: there is none in ``bindir``
+    :param ssl_mode: how the server is reached
+    :raises RunbookError: there is none in ``bindir``, or none speaks TLS as ``ssl_mode`` asks
     """
     if bindir:
         folders = [Path(bindir)]
@@ -464,14 +465,19 @@ def find_clients(bindir: str | None) -> dict[str, int]:
         on_path = shutil.which("pg_restore")
         folders = [*pgtools.bindirs(), *([Path(on_path).parent] if on_path else [])]
     found: dict[str, int] = {}
+    plain = None
     for folder in folders:
         with suppress(OSError, subprocess.TimeoutExpired):
             said = subprocess.run(
                 [str(folder / "pg_restore"), "--version"], capture_output=True, text=True, check=False, timeout=30
             ).stdout
             version = re.search(r"\) (\d+)", said)
-            if version:
+            if version and pgtools.refuses(folder, ssl_mode):
+                plain = plain or folder
+            elif version:
                 found[str(folder)] = int(version[1])
+    if plain and not found:
+        raise pgtools.no_tls(plain, ssl_mode)
     return found
 
 
