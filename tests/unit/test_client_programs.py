@@ -16,10 +16,9 @@ def programs(folder: Path, version: str, *, tls: bool) -> Path:
     """A folder with programs that say their version, and whether they were built with TLS."""
     says = "no such file" if tls else 'sslmode value "x" invalid when SSL support is not compiled in'
     folder.mkdir()
-    for name in backup.PROGRAMS:
-        (folder / name).write_text(
-            f'#!/bin/sh\n[ "$1" = --version ] && echo "{name} (PostgreSQL) {version}" && exit\necho \'{says}\' >&2\nexit 1\n'
-        )
+    for name in (*backup.PROGRAMS, "pg_restore"):
+        words = f'[ "$1" = --version ] && echo "{name} (PostgreSQL) {version}" && exit'
+        (folder / name).write_text(f"#!/bin/sh\n{words}\necho '{says}' >&2\nexit 1\n")
         (folder / name).chmod(0o755)
     return folder
 
