@@ -214,6 +214,13 @@ COPY = DEMANDS | {"encryption": "none", "block_public_access": False, "abort_mul
 LATE = "it did not answer within timeout_s; see that this machine may reach it"
 
 
+#: The variables that pin a server and say where it is, where they are not those of the database.
+_VARIABLES: dict[str, dict[str, str]] = {
+    "database": {},
+    "proof": {"pin": "backup_proof_system_identifier", "login": "backup_proof_login"},
+}
+
+
 @contextmanager
 def looking(found: list[Check], name: str) -> Iterator[None]:
     """One look; what goes wrong becomes its check, and the next look follows."""
@@ -313,7 +320,8 @@ class Doctor:
         days, name = self.params["certificate_days"], f"{server} ca_cert"
         root = tls_probe.root_file(target.ssl_mode, target.ca_cert)
         if root is None or target.host.startswith("/"):
-            found.append(Check(name, OK, f"ssl_mode is {target.ssl_mode}, and no file of authorities is looked at."))
+            environment = str(self.settings.get("environment") or "")
+            found.append(rules.judge_unproven(name, target.ssl_mode, target.host, environment))
             return
         with looking(found, name):
             ends = tls_probe.authority_ends(root)
@@ -336,7 +344,9 @@ class Doctor:
         pinned, name = self.part(server).get("system_identifier") or "", f"{server} identity"
         with looking(found, name):
             cluster, database = postgres.cluster_and_database(session)
-            says = identity.check(cluster, database, system_identifier=pinned, database=session.target.database)
+            says = identity.check(
+                cluster, database, system_identifier=pinned, database=session.target.database, **_VARIABLES[server]
+            )
             found.append(Check(name, OK, says))
             return True
         return not pinned

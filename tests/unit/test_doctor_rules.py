@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report import doctor as report
 from ansible.module_utils.runbook.rules import doctor as rules
+from ansible.module_utils.runbook.rules import identity
 from ansible.module_utils.runbook.rules.backup_check import Check
 from conftest import ROOT
 
@@ -47,6 +49,34 @@ def test_only_what_is_scheduled_or_done_by_hand_is_looked_at():
 )
 def test_values_of_the_examples_are_known(value, is_example):
     assert rules.is_example(value) is is_example
+
+
+@pytest.mark.parametrize(
+    ("mode", "host", "environment", "status"),
+    [
+        ("disable", "db.clinic.eu", "production", "breach"),
+        ("prefer", "10.1.2.3", "staging", "breach"),
+        ("require", "db.clinic.eu", "production", "ok"),
+        ("disable", "127.0.0.1", "production", "ok"),
+        ("disable", "/run/postgresql", "production", "ok"),
+        ("prefer", "db", "sandbox", "ok"),
+    ],
+)
+def test_rows_of_patients_travel_encrypted(mode, host, environment, status):
+    found = rules.judge_unproven("database ca_cert", mode, host, environment)
+    assert found.status == status
+    assert ("verify-full" in found.msg) is (status == "breach")
+
+
+def test_the_server_of_proofs_is_pinned_in_a_variable_of_its_own():
+    for pinned in ("", "seven", "8"):
+        with pytest.raises(RunbookError, match="backup_proof_system_identifier") as refused:
+            identity.check(
+                "7", "postgres", system_identifier=pinned, database="postgres",
+                pin="backup_proof_system_identifier", login="backup_proof_login",
+            )  # fmt: skip
+        assert "preflight_" not in refused.value.message
+        assert "db_login" not in refused.value.message
 
 
 @pytest.mark.parametrize(

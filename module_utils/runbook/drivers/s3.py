@@ -225,7 +225,7 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return "no complete credentials were found; set access_key and secret_key, or profile"
     if isinstance(error, EndpointConnectionError | ConnectTimeoutError):
-        return f"no server answers there (tried for {SILENCE_S} s); check endpoint_url, the network and the firewall"
+        return "no server answers there; check endpoint_url, the network and the firewall"
     if isinstance(error, ReadTimeoutError):
         return (
             f"the server took the request and did not answer within {READ_TIMEOUT_S} s; check endpoint_url, the "
@@ -383,7 +383,10 @@ class Store:
         if bool(params["access_key"]) != bool(params["secret_key"]):
             raise RunbookError("access_key and secret_key: only one of them is set; set both or neither.")
         if params["profile"] and params["access_key"]:
-            raise RunbookError("profile and access_key: both are set; set one of them.")
+            raise RunbookError(
+                "profile and access_key: both are set; set one of them. On the command line keys of the inventory are "
+                "left out by -e backup_access_key= -e backup_secret_key=, beside -e backup_profile=<profile>."
+            )
         options = ("region", "endpoint_url", "profile", "access_key", "secret_key", "session_token", "aws_ca_bundle")
         client = connect(connections=connections, **{option: params[option] or None for option in options})
         return cls(client, params["bucket"], region=params["region"])

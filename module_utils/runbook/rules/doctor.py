@@ -141,6 +141,26 @@ def judge_vault(*, locked: Sequence[str], examples: Sequence[str], plain: Sequen
     )
 
 
+#: libpq's modes that go on without TLS where the server lets them.
+_UNENCRYPTED = ("disable", "allow", "prefer")
+
+
+def judge_unproven(name: str, ssl_mode: str, host: str, environment: str) -> Check:
+    """No certificate is looked at: fine on this machine and in a sandbox, nowhere that real rows travel.
+
+    :param host: as it is connected to; a folder with a socket begins with ``/``
+    """
+    here = host.startswith(("/", "127.")) or host in ("localhost", "::1")
+    if here or environment == "sandbox" or ssl_mode not in _UNENCRYPTED:
+        return Check(name, OK, f"ssl_mode is {ssl_mode}, and no file of authorities is looked at.")
+    return Check(
+        name,
+        BREACH,
+        f"ssl_mode is {ssl_mode}, so passwords and rows may travel to {host} unencrypted; set verify-full, and the "
+        "file with the authorities in ca_cert.",
+    )
+
+
 def judge_end(name: str, what: str, ends_at: datetime, now: datetime, *, least_days: int, cure: str) -> Check:
     """A certificate lasts long enough.
 
