@@ -274,6 +274,7 @@ def script(record: Mapping[str, Any]) -> str:
         "Read a statement, then apply it by its id with the line above it: the run looks once more whether the finding",
         "stands, bounds each wait, and clears away what a failure leaves. CONCURRENTLY runs in no transaction, so by",
         "hand it is psql without --single-transaction.",
+        "On production add -e confirm=production; --check --diff shows first what would be done.",
         "What is commented out locks people out, or is for a person or another playbook.",
     ]
     return "\n".join([*(_comment(line) for line in head), *parts]) + "\n"

@@ -51,7 +51,7 @@ def check(found: str | None, *, environment: str, database: str, playbook: str) 
     if found is None:
         raise RunbookError(
             f"environment: database {database!r} carries no mark of its environment, so nothing is written to it; if "
-            f"it is {environment}, run playbooks/db_roles.yml, or as a superuser: "
+            f"it is {environment}, run playbooks/db_roles.yml, or (on a server of proofs too) as a superuser: "
             f"ALTER DATABASE {_quoted(database)} SET {SETTING} = '{environment}'"
         )
     if found != environment:

@@ -159,7 +159,8 @@ def _problems(
         yield (
             f"login_user {rights.role!r} cannot give objects to {some(owners)}, who {own} "
             f"{count(sum(map(len, foreign.values())), 'object')} ({example}); run playbooks/db_roles.yml, which makes "
-            "members of runbook_restore members of every owner that is no superuser, or log in as a superuser"
+            "members of runbook_restore members of every owner that is no superuser; on a server of proofs "
+            f"GRANT them to {rights.role} yourself; or log in as a superuser"
         )
     if kinds:
         yield f"only a superuser can make {some(kinds)}; log in as one"

@@ -270,7 +270,7 @@ def _refuse_pending(databases: Mapping[str, swap.Database], database: str, name:
         finish = ""
         if said and said.state == "proven":
             finish = (
-                f"Swap it in with playbooks/rollback.yml --tags db {_point_of(first, said)} "
+                f"Swap it in by the same command, its point replaced by {_point_of(first, said)} "
                 f"{_extra('db_rollback_replace', database)}, or drop it"
             )
         quoted = first.replace('"', '""')
@@ -599,9 +599,8 @@ def _extra(name: str, value: str) -> str:
 
 def next_step(chosen: Plan) -> str:
     """What was left undone on purpose, and what to type for it; empty where nothing was."""
-    command = "playbooks/rollback.yml --tags db"
     if chosen.previous is not None:
-        return f"To undo it: {command} {_extra('db_rollback_undo', chosen.previous)}"
+        return f"To undo it: the same command, its point replaced by {_extra('db_rollback_undo', chosen.previous)}"
     if chosen.method == "undo" or chosen.replaces:
         return ""
     if chosen.method == "backup":
@@ -611,7 +610,7 @@ def next_step(chosen: Plan) -> str:
     what = _extra("db_rollback_replace", chosen.database)
     if chosen.method == "supabase":
         what = "-e db_rollback_replace=<reference of the project>"
-    return f"{chosen.database} is as it was. To replace it: {command} {where} {what}"
+    return f"{chosen.database} is as it was. To replace it: the same command with {where} {what}"
 
 
 def sentence(chosen: Plan, losses: Sequence[Loss], *, now: datetime) -> str:
