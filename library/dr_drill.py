@@ -715,9 +715,10 @@ def begin(drill: Drill) -> dict[str, Any]:
         refuse_production(drill)
     title = drill.scenario.title + (f", with {params['plant']} planted" if params["plant"] else "")
     if drill.context.check_mode:
+        by = {"best": "the way that loses least", "dump": "a dump", "pitr": "point-in-time recovery"}[params["way"]]
         return {
             "changed": True, "status": "ok", "outage_is_real": drill.is_sandbox,
-            "msg": f"Would drill: {title}; restore by {params['way']}. {announced}",
+            "msg": f"Would drill: {title}; restored by {by}. {announced}",
         }  # fmt: skip
     if left:
         drill.context.warn(f"Drill {left['drill_id']} was left unfinished; removed {remove(drill, left)}.")
@@ -1348,7 +1349,7 @@ def make_document(drill: Drill, at: datetime) -> dict[str, Any]:
         }  # fmt: skip
     checks = [*state["checks"], *([state["archive_check"]] if "archive_check" in state else [])]
     if recovered and chosen["passed_over"] and not drill.scenario.newest_bad:
-        bad = "; ".join(f"{each['backup_id']}: {each['reason']}" for each in chosen["passed_over"])
+        bad = "; ".join(f"{each['backup_id']}: {str(each['reason']).rstrip('.')}" for each in chosen["passed_over"])
         checks.append({"name": "backups", "status": "breach", "msg": f"Could not be used: {bad}."})
     tear = state.get("tear_down") or {"status": "unknown", "msg": "It was not reached."}
     checks.append({"name": "tear_down", **tear})

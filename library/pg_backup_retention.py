@@ -204,7 +204,7 @@ from ansible.module_utils.runbook.rules import backup_retention as rules
 from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules import proof as proofs
 from ansible.module_utils.runbook.rules.text import as_lines
-from ansible.module_utils.runbook.rules.words import agree, count
+from ansible.module_utils.runbook.rules.words import agree, count, size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -290,10 +290,11 @@ class Retention:
         if not self.context.check_mode:
             self._act(acts, {each.backup_id: each for each in decisions}, uploads, facts)
         would = "would be " if self.context.check_mode else ""
+        freed = f" ({size(facts['freed_bytes'])})" if facts["freed_bytes"] else ""
         return facts | {
             "msg": f"Backups of {self.params['database']}: {len(facts['deleted'])} {would}deleted, "
-            f"{len(facts['purged'])} {would}purged ({facts['freed_bytes']:,} bytes), {facts['kept']} complete ones "
-            f"kept; {'the newest proven is ' + proven if proven else 'none is proven'}."
+            f"{len(facts['purged'])} {would}purged{freed}, {count(facts['kept'], 'complete backup')} {would}kept; "
+            f"{'the newest proven is ' + proven if proven else 'none is proven'}."
         }
 
     # Plan

@@ -92,6 +92,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import heartbeat as rules
 from ansible.module_utils.runbook.rules.text import as_lines
+from ansible.module_utils.runbook.rules.words import count, to_second
 
 #: Options whose value must lie between two bounds.
 BOUNDS = {"interval_s": (1, 3_600), "duration_s": (0, 86_400), "keep_days": (1, 3_650)}
@@ -111,7 +112,7 @@ def core(context: Context) -> dict[str, Any]:
     with postgres.Session(target, lock_timeout_ms=5_000, statement_timeout_ms=10_000, purpose="heartbeat") as session:
         permits.require_database(context.run, session)
         if context.check_mode:
-            result["msg"] = f"Would write {wanted} heartbeats to {target}."
+            result["msg"] = f"Would write {count(wanted, 'heartbeat')} to {target}."
             return _shown(context, result)
         trouble = driver.ensure(session)
         if trouble:
@@ -122,7 +123,9 @@ def core(context: Context) -> dict[str, Any]:
             result["last_beat_at"] = driver.beat(session).isoformat()
             context.progress.update("heartbeat", number + 1, wanted, "rows", final=number + 1 == wanted)
     result["duration_s"] = round(time.monotonic() - begun, 3)
-    result["msg"] = f"Wrote {wanted} heartbeats to {target}, the last at {result['last_beat_at']}."
+    result["msg"] = (
+        f"Wrote {count(wanted, 'heartbeat')} to {target}, the last at {to_second(str(result['last_beat_at']))}."
+    )
     return _shown(context, result)
 
 

@@ -347,7 +347,7 @@ from ansible.module_utils.runbook.rules import restore as rules
 from ansible.module_utils.runbook.rules import restore_rights as rights
 from ansible.module_utils.runbook.rules.swap import Marker
 from ansible.module_utils.runbook.rules.tool_warnings import said_warnings
-from ansible.module_utils.runbook.rules.words import count, size
+from ansible.module_utils.runbook.rules.words import count, size, to_second
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -954,7 +954,7 @@ class Restore:
         first, rest = driver.creation(session, self.plan.target, self.manifest.source, self.marker)
         self.queries = [session.render(each) for each in [first, *rest]]
         message = (
-            f"Would restore {self.params['database']} as of {self.manifest.source.snapshot_at} into "
+            f"Would restore {self.params['database']} as of {to_second(self.manifest.source.snapshot_at)} into "
             f"{self.plan.target}: "
             f"{count(len(self.wanted), 'table')}, {size(self.manifest.size_bytes)} as stored."
         )

@@ -66,7 +66,7 @@ from ansible.module_utils.runbook.drivers import process
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report.progress import Watch
 from ansible.module_utils.runbook.report.recorder import Recorder
-from ansible.module_utils.runbook.report.view import last_words, summary_lines
+from ansible.module_utils.runbook.report.view import last_warnings, last_words, summary_lines
 from ansible.module_utils.runbook.rules import record as rules
 from ansible.module_utils.runbook.rules import variables
 from ansible.module_utils.runbook.rules.run import command_line
@@ -166,6 +166,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             raise SystemExit(1)
         self._show(record, recorder.directory)
         failed = any(host["failures"] or host["unreachable"] for host in counts.values())
+        for line in last_warnings(record, _width()):
+            self._display.display(f"[WARNING]: {line}", color=settings.COLOR_WARN, stderr=True)
         for line in last_words(record, _width()):
             self._display.error(line)
         if record["status"] != "ok" and not failed:

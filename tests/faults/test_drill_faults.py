@@ -213,7 +213,7 @@ def test_the_newest_backup_is_bad_and_the_one_before_serves(drill: DrillRun):
     assert recovery["costs_s"] > 0
     assert [("missing" in each["reason"]) for each in recovery["passed_over"]] == [True]
     decided = [phase["msg"] for phase in document["phases"] if phase["name"] == "decide"]
-    assert "Passed over, which costs" in decided[0]
+    assert "Skipped, which costs" in decided[0]
 
 
 # A failure in each phase ----------------------------------------------------------------------------------------------

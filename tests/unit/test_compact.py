@@ -104,7 +104,7 @@ def test_the_way(changed: dict[str, Any], given: dict[str, Any], found: tuple[st
 def test_what_cannot_be_done_says_why() -> None:
     (report,) = plan(table(), **NO_REPACK)
     assert report.error == (
-        "there is no program pg_repack on this machine. Or allow VACUUM FULL with allow_exclusive_lock and "
+        "there is no program pg_repack on this machine; or allow VACUUM FULL with allow_exclusive_lock and "
         "maintenance_until"
     )
     (report,) = plan(table(), repack="1.4.8", repack_needs_superuser=True, is_superuser=False)

@@ -264,7 +264,7 @@ def test_everything_that_was_not_well_is_named():
         extrapolation={"restore_s": 20_000.0},
         tear_down={"status": "breach", "msg": "Port 5499 is still open."},
     ).splitlines()
-    assert said[0] == "Mend what check tables found: public.notes differs."
+    assert said[0] == "Fix what check tables found: public.notes differs."
     assert said[1] == "Make check files able to judge: No bucket is named."
     for part in (
         "RPO is unknown: see that the heartbeat",

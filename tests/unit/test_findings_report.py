@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import record_samples as samples
-from ansible.module_utils.runbook.report import findings, metrics, render
+from ansible.module_utils.runbook.report import findings, metrics, render, view
 from ansible.module_utils.runbook.rules import record as rules
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def test_the_file_runs_nothing_that_locks():
     assert [line.strip(";\n") for line in statements(text)] == [CREATE["ddl"][0], DROP["ddl"][0]]
     assert '-- VACUUM (FULL, ANALYZE) "public"."notes";' in text
     assert "-- Apply: ansible-playbook -i 'inventories/my prod' playbooks/performance.yml -e performance_apply=" in text
-    assert "-- No statement cures this." in text
+    assert "-- No statement fixes this." in text
 
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\x0b", "\x0c", "\x85", "\u2028"])
@@ -215,3 +215,13 @@ def test_who_only_measured_bloat_does_not_say_that_nothing_was_found():
     reviewed = findings.of_host([step, {"module": "pg_index_info", "figures": quiet}], host="db1")
     assert reviewed is not None
     assert reviewed["count"] == 0
+
+
+def test_a_terminal_shows_each_finding_with_the_id_that_applies_it():
+    lines = view.summary_lines(record(DROP, NO_CURE), 79)
+    assert f"            {DROP['id']}" in lines
+    assert "            Its fix is in the report." in lines
+    assert f"            {NO_CURE['id']}" not in lines
+    assert lines[-2] == "  Apply one by its id:"
+    assert lines[-1].endswith("-e performance_apply=<id>")
+    assert all(len(line) <= 79 for line in lines[:-1])

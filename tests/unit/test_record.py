@@ -539,6 +539,50 @@ def test_one_is_one(module, figures, check, words):
     assert words in line
 
 
+def test_a_run_without_figures_ends_with_what_its_work_said():
+    sample = samples.Sample(check_mode=True)
+    sample.step("Check", "pg_preflight", "db1", msg="10 checks passed.")
+    sample.step("Back up", "pg_backup", "db1", "changed", msg="Would back up notes.", figures={"size_bytes": 0})
+    sample.step("Clear", "pg_backup_retention", "db1", msg="0 would be deleted.")
+    sample.step("Give it back", "pg_lease", "db1", msg="Nobody holds the lease.")
+    (line,) = view.summary_lines(folded(sample.end(db1={})), None)
+    assert line.endswith("s: Would back up notes.")
+
+
+def test_a_plan_names_the_indexes_to_rebuild():
+    for check, words in ((True, "would rebuild 2 indexes"), (False, "1 index rebuilt")):
+        sample = samples.Sample(check_mode=check)
+        figures = {"planned_indexes": 2, "rebuilt_indexes": 1}
+        sample.step("Rebuild", "pg_reindex", "db1", "changed", figures=figures)
+        (line,) = view.summary_lines(folded(sample.end(db1={})), 79)
+        assert words in line
+
+
+def test_warnings_of_a_green_run_are_its_last_lines():
+    assert view.last_warnings(a_run(warnings=["Left out."])) == ["db1: Left out."]
+    assert view.last_warnings(a_run()) == []
+    assert view.last_warnings(a_run("failed", warnings=["Left out."], stats={"failures": 1})) == []
+    many = view.last_warnings(a_run(warnings=[f"Left out {number}." for number in range(9)]))
+    assert many[-1] == "4 more warnings; the report has them all."
+
+
+def test_reports_leave_out_what_says_nothing():
+    sample = samples.Sample(playbook="backup")
+    sample.step("Validating arguments", "ansible.builtin.validate_argument_spec", "db1")
+    sample.step("Say it", "ansible.builtin.debug", "db1")
+    sample.step("Recover", "pg_pitr", "db1", "skipped", figures={"duration_s": 0.0})
+    sample.step("Ask", "supabase_backup_info", "db1", figures={"status": "ok"})
+    sample.step("Restore", "pg_restore", "db1", figures={"restored_bytes": 0, "removed_databases": [], "tables": 3})
+    text = render.markdown(folded(sample.end(db1={})), [], [])
+    assert "| Host | Status | Time |" in text
+    assert "Validating" not in text
+    assert "Say it" not in text
+    assert "Point-in-time" not in text
+    assert "Supabase" not in text
+    assert "**Restore**: tables 3." in text
+    assert "0 B" not in text
+
+
 def test_a_check_restores_nothing_and_does_not_say_so():
     sample = samples.Sample(check_mode=True)
     sample.step("Restore", "pg_restore", "db1", "ok", figures={"restored_bytes": 0})

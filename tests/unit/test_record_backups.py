@@ -194,7 +194,7 @@ def test_the_report_shows_checks_and_what_retention_does():
     kept = view.report(folded("pg_backup_retention", {"plan": plan, "kept": 600}), [])["hosts"][0]["evidence"][0]
     assert kept["tables"][0]["count"] == 600
     assert len(kept["tables"][0]["rows"]) == evidence.MAX_ROWS
-    assert "585 more are in report.html" in render.markdown(folded("pg_backup_retention", {"plan": plan}), [], [])
+    assert "585 more in report.html" in render.markdown(folded("pg_backup_retention", {"plan": plan}), [], [])
 
 
 @pytest.mark.parametrize("module", sorted(evidence.MODULES))

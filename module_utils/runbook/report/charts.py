@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.report import wording
+from ansible.module_utils.runbook.rules.record import short_name
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def ceiling(largest: float, *, binary: bool = False) -> float:
 
 def timeline(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One bar per step of a host, from its start to its end; what was skipped, or is mere ceremony, is left out."""
-    shown = [step for step in steps if step["state"] != "skipped" and not _is_ceremony(step)]
+    shown = [step for step in steps if step["state"] != "skipped" and not is_ceremony(step)]
     if not shown:
         return []
     first = min(step["start_s"] for step in shown)
@@ -64,9 +65,9 @@ def timeline(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _is_ceremony(step: Mapping[str, Any]) -> bool:
-    """A role's look at its own arguments, unless it found something."""
-    return str(step["module"]).endswith("validate_argument_spec") and step["status"] == "ok"
+def is_ceremony(step: Mapping[str, Any]) -> bool:
+    """A role's look at its own arguments, or a message that repeats a module's, unless it found something."""
+    return short_name(step["module"]) in ("validate_argument_spec", "debug") and step["status"] == "ok"
 
 
 def tone(step: Mapping[str, Any]) -> str:

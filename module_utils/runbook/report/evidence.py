@@ -50,13 +50,13 @@ _SHOWN: dict[str, tuple[str, tuple[str, ...]]] = {
 MODULES = frozenset(_SHOWN)
 
 
-def of_step(step: Mapping[str, Any]) -> dict[str, Any]:
-    """One step of one of these modules."""
+def of_step(step: Mapping[str, Any]) -> dict[str, Any] | None:
+    """One step of one of these modules; None where it has nothing to show."""
     figures = step["figures"]
     title, keys = _SHOWN[short_name(step["module"])]
     named = figures.get("database") or figures.get("target_database")
-    shown = [(wording.label(key), wording.figure(key, figures[key])) for key in keys if figures.get(key) is not None]
-    return {
+    shown = [(wording.label(key), wording.figure(key, figures[key])) for key in keys if _tells(key, figures.get(key))]
+    found = {
         "title": f"{title}: {named}" if named else title,
         "step": step,
         "grid": shown + _proof_grid(figures.get("proof")) + _last_proof_grid(figures.get("last_proof")),
@@ -67,6 +67,12 @@ def of_step(step: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "tables": [found for found in _tables(figures) if found["rows"]],
     }
+    return found if any(found[part] for part in ("grid", "course", "checks", "tables")) else None
+
+
+def _tells(key: str, value: object) -> bool:
+    """Whether a figure is worth its place: an empty list is not, nor bytes of which there were none."""
+    return value not in (None, "", []) and not ("bytes" in key and value == 0)
 
 
 def course(step: Mapping[str, Any]) -> dict[str, Any] | None:

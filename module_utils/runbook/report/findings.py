@@ -7,6 +7,7 @@ people out, or that only a person can judge, stand there as comments.
 from __future__ import annotations
 
 import shlex
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,12 +24,14 @@ FILE_NAME = "findings.sql"
 OPEN_ITEMS = 15
 #: From so many on, a list stands before them.
 LISTED = 4
+#: Findings that a terminal shows; there, more would hide the first.
+ON_TERMINAL = 10
 #: Bars of queries; all are in the table.
 MAX_BARS = 8
 #: A longer text needs a line of its own.
 _LONG = 40
 _TONES = {"critical": "failed", "warning": "unknown", "info": "handled"}
-_NO_STATEMENT = "No statement cures this."
+_NO_STATEMENT = "No statement fixes this."
 #: Where the record has blotted out or cut a text, it is no statement any more.
 _NOT_WHOLE = ("********", " characters left out)")
 
@@ -184,7 +187,7 @@ def _grid(figures: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
             continue
         # A number that names something is no figure.
         names = key == "pid" or key.endswith("_id")
-        text = str(value) if names else wording.figure(key, _plain(value)) + (" %" if key.endswith("_percent") else "")
+        text = str(value) if names else wording.figure(key, _plain(value))
         label = wording.label(key)
         shown[f"{label} for" if label in shown else label] = (text, len(text) > _LONG)
     return [(label, text, long) for label, (text, long) in shown.items()]
@@ -278,6 +281,30 @@ def script(record: Mapping[str, Any]) -> str:
         "What is commented out locks people out, or is for a person or another playbook.",
     ]
     return "\n".join([*(_comment(line) for line in head), *parts]) + "\n"
+
+
+def lines(steps: Iterable[Mapping[str, Any]], host: str, options: Sequence[str], width: int) -> list[str]:
+    """The worst findings for a terminal, each with the id by which it is applied.
+
+    :param options: the command line that reaches the same database, as words
+    :param width: columns of the terminal
+    """
+    found = of_host(steps, host=host, options=options)
+    if found is None or not found["count"]:
+        return []
+    shown = [one for group in found["groups"] for one in group["found"]][:ON_TERMINAL]
+    told = []
+    for one in shown:
+        head = f"  {one['severity']:<8}  "
+        indent = " " * len(head)
+        told += textwrap.wrap(one["msg"], width, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False)
+        # An id is copied, and stays in one piece.
+        told.append(indent + (one["id"] if one["apply"] else "Its fix is in the report."))
+    if found["count"] > len(shown):
+        told.append(f"  {found['count'] - len(shown):,} more in the report.")
+    if any(one["apply"] for one in shown):
+        told += ["  Apply one by its id:", f"  {shlex.join([*options, '-e', 'performance_apply='])}<id>"]
+    return told
 
 
 def command(record: Mapping[str, Any], host: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ansible.module_utils.runbook.report import charts, wording
@@ -59,8 +60,9 @@ def _grid(snapshots: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     first, last = snapshots[0], snapshots[-1]
     rows = []
     for key in _BLOAT:
-        before, after = wording.figure(key, first.get(key)), wording.figure(key, last.get(key))
-        rows.append((wording.label(key), after if len(snapshots) == 1 else f"{before} → {after}"))
+        before, after = first.get(key), last.get(key)
+        if key != "unknown_bytes" or before or after:
+            rows.append((wording.label(key), wording.change(before, after, partial(wording.figure, key))))
     return rows
 
 
@@ -80,7 +82,6 @@ def _bloat_pairs(snapshots: Sequence[Mapping[str, Any]]) -> list[tuple[str, floa
 
 
 def _row(work: Mapping[str, Any]) -> dict[str, str]:
-    before, after = wording.size(work.get("size_before_bytes")), work.get("size_after_bytes")
     state = str(work.get("state") or "unknown")
     reason = str(work.get("reason") or wording.NONE)
     return {
@@ -89,7 +90,7 @@ def _row(work: Mapping[str, Any]) -> dict[str, str]:
         "reason": f"{reason}; {work['error']}" if work.get("error") else reason,
         "state": state.replace("_", " "),
         "tone": _TONES.get(state, "unknown"),
-        "size": before if after is None else f"{before} → {wording.size(after)}",
+        "size": wording.change(work.get("size_before_bytes"), work.get("size_after_bytes"), wording.size),
         "duration": wording.duration(work.get("duration_s")),
     }
 
@@ -98,10 +99,8 @@ def headline(totals: Mapping[str, float]) -> list[tuple[str, str]]:
     """The two figures of the monthly work."""
     shown = []
     if "bloat_before_bytes" in totals:
-        text = wording.size(totals["bloat_before_bytes"])
-        if "bloat_after_bytes" in totals:
-            text += f" → {wording.size(totals['bloat_after_bytes'])}"
-        shown.append(("Bloat", text))
+        both = totals["bloat_before_bytes"], totals.get("bloat_after_bytes")
+        shown.append(("Bloat", wording.change(*both, wording.size)))
     if "freed_bytes" in totals:
         shown.append(("Space given back", wording.size(totals["freed_bytes"])))
     return shown

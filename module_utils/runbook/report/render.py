@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-from ansible.module_utils.runbook.report import drill, findings
+from ansible.module_utils.runbook.report import drill, findings, wording
 from ansible.module_utils.runbook.report import journal as journals
 from ansible.module_utils.runbook.report.metrics import metrics
 from ansible.module_utils.runbook.report.places import earlier_runs
@@ -70,6 +70,7 @@ def _environment(**options: Any) -> jinja2.Environment:
         **options,
     )
     environment.filters["counted"] = words.count
+    environment.filters["lower_first"] = wording.lower_first
     return environment
 
 

@@ -23,11 +23,25 @@ _ARCHIVE = (
     "duration_s", "rate_rows_s", "batches", "longest_batch_s", "throttled_s", "wal_bytes", "detached_partitions",
     "archive_created",
 )  # fmt: skip
+#: Of a run that moved nothing, as in check mode, the rest is a row of zeros.
+_NOTHING_MOVED = ("cutoff", "planned_rows", "already_archived_rows", "remaining_rows", "duration_s", "archive_created")
 _VACUUM = (
     "mode", "jobs", "planned_tables", "done_tables", "dead_rows_before", "dead_rows_after", "size_before_bytes",
     "size_after_bytes", "duration_s",
 )  # fmt: skip
 _KNOWN = {"pg_archive", "pg_vacuum", "pg_preflight"} | evidence.MODULES | monthly.MODULES
+#: Columns of the table of hosts; one that no host fills is left out.
+_COLUMNS = (
+    ("Environment / database", "where", ""), ("Moved", "moved", "num"), ("Left", "remaining", "num"),
+    ("Tables", "tables", "num"), ("Dead rows cleared", "dead_rows", "num"), ("Time", "duration", "num"),
+)  # fmt: skip
+#: By module: what it writes anew, and the words of it.
+_REWRITTEN = (
+    ("pg_compact", "table", "tables", "compact", "compacted"),
+    ("pg_reindex", "index", "indexes", "rebuild", "rebuilt"),
+)
+#: Modules that prepare a run or close it; the doctor has a table.
+_AROUND_THE_WORK = frozenset({"pg_preflight", "runbook_doctor"})
 _TABLE_STATES = {"done": "ok", "planned": "handled"}
 
 
@@ -45,7 +59,7 @@ def archive(step: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "title": f"{figures.get('source', '?')} → {figures.get('archive', '?')}",
         "step": step,
-        "grid": _grid(figures, _ARCHIVE),
+        "grid": _grid(figures, _ARCHIVE if figures.get("moved_rows") else _NOTHING_MOVED),
         "rows": charts.line(points, wording.number) if len(points) > 2 else None,
         "speed": charts.line(speeds, lambda value: f"{wording.number(round(value))}/s") if len(speeds) > 2 else None,
         "points": [(wording.duration(at), wording.number(done)) for at, done in points],
@@ -89,10 +103,7 @@ def vacuum(step: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _arrow(table: Mapping[str, Any], key: str, text: Any) -> str:
-    before, after = (table.get("before") or {}).get(key), (table.get("after") or {}).get(key)
-    if after is None or after == before:
-        return str(text(before))
-    return f"{text(before)} → {text(after)}"
+    return wording.change((table.get("before") or {}).get(key), (table.get("after") or {}).get(key), text)
 
 
 def host(name: str, of_host: Mapping[str, Any], *, is_open: bool, command: Sequence[str] = ()) -> dict[str, Any]:
@@ -135,15 +146,17 @@ def host(name: str, of_host: Mapping[str, Any], *, is_open: bool, command: Seque
                 "msg": step["msg"],
             }
             for step in steps
-            if step["state"] != "skipped"
+            if step["state"] != "skipped" and not charts.is_ceremony(step)
         ],
         "skipped": sum(step["state"] == "skipped" for step in steps),
         "archives": [archive(step) for step in of("pg_archive")],
         "vacuums": [vacuum(step) for step in of("pg_vacuum")],
         "evidence": [
-            evidence.of_step(step)
+            shown
             for step in steps
-            if short_name(step["module"]) in evidence.MODULES and step["figures"]
+            if short_name(step["module"]) in evidence.MODULES
+            and step["state"] != "skipped"
+            and (shown := evidence.of_step(step))
         ],
         "checks": [
             check
@@ -234,7 +247,7 @@ def report(
     shown = [(title, key, text) for title, key, text, chart in drawn if chart]
     trends = [{"title": title, "key": key, "chart": chart} for title, key, _, chart in drawn if chart]
     facts = [
-        ("Environment", ", ".join(record["environments"]) or wording.NONE),
+        *[("Environment", ", ".join(record["environments"])) for _ in record["environments"][:1]],
         ("Started", wording.moment(record["started_at"])),
         ("Ended", wording.moment(record["ended_at"]) if record["ended_at"] else "not known"),
         ("Took", wording.duration(record["duration_s"])),
@@ -265,12 +278,13 @@ def report(
     cleared = _cleared(totals)
     if cleared is not None:
         headline.append(("Dead rows cleared", wording.number(cleared)))
-    if "backup_bytes" in totals:
+    # Of what was not done there is no figure.
+    if totals.get("backup_bytes"):
         headline.append(("Backup", wording.size(totals["backup_bytes"])))
         headline.append(("Backup took", wording.duration(totals.get("backup_s"))))
-    if "restored_bytes" in totals:
+    if totals.get("restored_bytes"):
         headline.append(("Restored", wording.size(totals["restored_bytes"])))
-    if "copied_bytes" in totals:
+    if "copied_bytes" in totals and not record["check_mode"]:
         headline.append(("Files copied", wording.number(totals.get("copied_objects"))))
         headline.append(("Bytes copied", wording.size(totals["copied_bytes"])))
     headline += monthly.headline(totals)
@@ -291,6 +305,7 @@ def report(
         "headline": headline,
         "drills": len(drill.documents(record)[0]),
         "hosts": shown_hosts,
+        "columns": [each for each in _COLUMNS if any(one["row"][each[1]] != wording.NONE for one in shown_hosts)],
         "errors": _grouped(record["errors"]),
         "warnings": _grouped(record["warnings"]),
         "notes": [*record["notes"], *notes],
@@ -318,9 +333,32 @@ def summary_lines(record: Mapping[str, Any], width: int | None) -> list[str]:
     for name, of_host in record["hosts"].items():
         text = f"{names[name]:<{longest}}  {of_host['status']:<7}  {', '.join(_did(record, name, of_host))}"
         hanging = " " * (longest + 11)
-        lines += [text] if width is None else textwrap.wrap(text, width, subsequent_indent=hanging)
+        lines += (
+            [text] if width is None else textwrap.wrap(text, width, subsequent_indent=hanging, break_on_hyphens=False)
+        )
         lines += doctor.table(of_host["steps"], width or 79)
+        lines += findings.lines(of_host["steps"], name, findings.command(record, name), width or 79)
     return lines
+
+
+def last_warnings(record: Mapping[str, Any], width: int | None = None) -> list[str]:
+    """What a green run asks a person to look at, for the end of the terminal's output, where it is not overlooked.
+
+    :param width: columns of the terminal, of which Ansible takes some for ``[WARNING]:``
+    """
+    if record["status"] != "ok":
+        return []
+    told = [f"{item['who']}: {item['text']}" if item["who"] else item["text"] for item in _grouped(record["warnings"])]
+    if len(told) > MAX_REASONS:
+        told[MAX_REASONS:] = [f"{count(len(told) - MAX_REASONS, 'more warning')}; the report has them all."]
+    return [_wrapped(text, width, "[WARNING]: ") for text in told]
+
+
+def _wrapped(text: str, width: int | None, mark: str) -> str:
+    """``text`` in lines of a terminal, of which ``mark`` takes its part of the first."""
+    if width is None:
+        return text
+    return "\n".join(textwrap.wrap(text, width, initial_indent=" " * len(mark), break_on_hyphens=False))[len(mark) :]
 
 
 def _did(record: Mapping[str, Any], name: str, of_host: Mapping[str, Any]) -> list[str]:
@@ -344,12 +382,34 @@ def _did(record: Mapping[str, Any], name: str, of_host: Mapping[str, Any]) -> li
             parts.append(f"{wording.size(totals['restored_bytes'])} restored")
         if "copied_objects" in totals:
             parts.append(f"{count(totals['copied_objects'], 'file')} copied")
+    for module, noun, plural, verb, done in _REWRITTEN:
+        of_module = [step["figures"] for step in of_host["steps"] if short_name(step["module"]) == module]
+        many = sum(each.get(f"planned_{plural}" if planned else f"{done}_{plural}") or 0 for each in of_module)
+        if many:
+            what = count(many, noun, plural)
+            parts.append(f"would {verb} {what}" if planned else f"{what} {done}")
     if totals.get("freed_bytes") and not planned:
         parts.append(f"{wording.size(totals['freed_bytes'])} given back")
     found = findings.of_host(of_host["steps"], host=name)
     if found is not None:
         parts.append(count(found["count"], "finding") if found["count"] else "no findings")
-    return [*parts, *rehearsed, wording.duration(of_host["duration_s"])]
+    parts += rehearsed
+    if not parts and of_host["status"] == "ok" and (said := _said(of_host["steps"])):
+        return [f"{wording.duration(of_host['duration_s'])}: {said}"]
+    return [*parts, wording.duration(of_host["duration_s"])]
+
+
+def _said(steps: Sequence[Mapping[str, Any]]) -> str:
+    """What the work of a run said: of what changed something, or would; else of the last that looked."""
+    worked = [
+        step
+        for step in steps
+        if step["msg"] and step["state"] in ("ok", "changed") and short_name(step["module"]) not in _AROUND_THE_WORK
+    ]
+    # Who held a lease is the work of lease.yml alone.
+    worked = [step for step in worked if short_name(step["module"]) != "pg_lease"] or worked
+    chosen = [step for step in worked if step["changed"]] or worked[-1:]
+    return " ".join(dict.fromkeys(step["msg"] for step in chosen))
 
 
 def last_words(record: Mapping[str, Any], width: int | None = None) -> list[str]:
@@ -375,10 +435,7 @@ def last_words(record: Mapping[str, Any], width: int | None = None) -> list[str]
     # Of one host that failed, the reason says it all.
     said_by_reason = len(record["hosts"]) == 1 and not record["interrupted"]
     told = lines if lines and said_by_reason else [record["verdict"], *lines]
-    if width is None:
-        return told
-    mark = " " * len("[ERROR]: ")
-    return ["\n".join(textwrap.wrap(text, width, initial_indent=mark))[len(mark) :] for text in told]
+    return [_wrapped(text, width, "[ERROR]: ") for text in told]
 
 
 def _reason(step: Mapping[str, Any]) -> str:

@@ -57,6 +57,16 @@ def size(value: float | None) -> str:
     return NONE if value is None else words.size(value)
 
 
+def change(before: float | None, after: float | None, text: Callable[[float | None], str]) -> str:
+    """A figure before and after, or once where the two read the same.
+
+    >>> change(5, 3, number), change(1_048_577, 1_048_580, size), change(5, None, number)
+    ('5 → 3', '1.0 MiB', '5')
+    """
+    was, now = text(before), text(after)
+    return was if after is None or was == now else f"{was} → {now}"
+
+
 def duration(value: float | None) -> str:
     """Seconds: ``87 ms``, ``0.4 s``, ``34 s``, ``1 min 15 s``, ``2 h 5 min``."""
     if value is None:
@@ -95,11 +105,21 @@ def label(name: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def lower_first(text: str) -> str:
+    """A label inside of a sentence; a short form such as WAL stays.
+
+    >>> lower_first("Moved rows"), lower_first("WAL")
+    ('moved rows', 'WAL')
+    """
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
+
+
 #: How a figure is written, by the end of its name; the first that fits.
 _BY_UNIT: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("_bytes", size),
     ("bytes_s", lambda value: f"{size(value)}/s"),
     ("rows_s", lambda value: f"{number(round(value) if value >= 10 else value)}/s"),
+    ("_percent", lambda value: f"{number(value)} %"),
     ("_ms", lambda value: f"{number(value)} ms"),
     ("_s", duration),
 )

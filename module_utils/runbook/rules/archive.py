@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import managed
 from ansible.module_utils.runbook.rules.text import as_lines
-from ansible.module_utils.runbook.rules.words import agree, count
+from ansible.module_utils.runbook.rules.words import agree, count, to_second
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -728,7 +728,9 @@ def describe(plan: Plan, source: Table, archive: QualifiedName) -> str:
             lines.append(f"create table {archive}")
         if plan.make_key:
             lines.append(f"create a unique index on {archive} ({_names(source.key)})")
-        lines.append(f"move {count(plan.rows, 'row')}, from {plan.oldest} to {plan.newest}")
+        lines.append(
+            f"move {count(plan.rows, 'row')}, from {to_second(str(plan.oldest))} to {to_second(str(plan.newest))}"
+        )
         way = {
             "index": "in batches, in the order of time",
             "blocks": "in batches, block by block",

@@ -336,7 +336,7 @@ def _way(table: Table, sample: Sample, ways: Ways, *, min_bloat_percent: float) 
     if truncates:
         return "truncate", "planned", None
     state: State = "no_key" if ways.repack is not None and table.is_ordinary and not table.has_key else "needs_outage"
-    return "none", state, f"{refusal}. Or allow VACUUM FULL with allow_exclusive_lock and maintenance_until"
+    return "none", state, f"{refusal}; or allow VACUUM FULL with allow_exclusive_lock and maintenance_until"
 
 
 def _repack_refusal(table: Table, ways: Ways) -> str | None:
@@ -481,13 +481,14 @@ class Summary:
             ("not_permitted", "not permitted to this user"),
             ("gone", "dropped meanwhile"),
         ):
-            names = [
-                f"{report.label}{f' ({report.error})' if report.error else ''}"
-                for report in self.reports
-                if report.state == state
+            reports = [report for report in self.reports if report.state == state]
+            # Tables with the same reason are told together.
+            told = [
+                some([report.label for report in reports if report.error == error]) + (f" ({error})" if error else "")
+                for error in dict.fromkeys(report.error for report in reports)
             ]
-            if names:
-                text += f"; {len(names):,} {'table' if len(names) == 1 else 'tables'} {said}: {some(names)}"
+            if reports:
+                text += f"; {count(len(reports), 'table')} {said}: {'; '.join(told[:5])}"
         return text + "."
 
 

@@ -465,7 +465,7 @@ def _on_checks(document: Mapping[str, Any]) -> list[str]:
     made = [check for check in document["checks"] if check["status"] != OK]
     made.sort(key=lambda check: check["status"] != BREACH)
     return [
-        f"Mend what check {check['name']} found: {check['msg']}"
+        f"Fix what check {check['name']} found: {check['msg']}"
         if check["status"] == BREACH
         else f"Make check {check['name']} able to judge: {check['msg']}"
         for check in made
@@ -476,7 +476,7 @@ def _on_rto(document: Mapping[str, Any], objectives: Objectives) -> list[str]:
     known = document["measured"].get("rto_s")
     if known is None:
         what = "RTO and RPO are" if document["measured"]["rpo_s"] is None else "RTO is"
-        return [f"{what} unknown: the service did not come back verified. Mend what is named above, and drill again."]
+        return [f"{what} unknown: the service did not come back verified. Fix what is named above, and drill again."]
     if known <= objectives.rto_s:
         return []
     parts = split_rto(document["phases"], moment(document["outage_at"]), moment(document["service_at"])) or {}

@@ -192,9 +192,11 @@ class Choice:
         point = f" up to {self.chosen.point:%Y-%m-%d %H:%M:%S} UTC" if self.chosen.point else ""
         said = f"{self.chosen.way} {self.chosen.backup_id}{point}."
         if self.passed_over:
-            bad = "; ".join(f"{each.way} {each.backup_id}: {each.problem}" for each in self.passed_over)
+            bad = "; ".join(
+                f"{each.way} {each.backup_id}: {str(each.problem).rstrip('.')}" for each in self.passed_over
+            )
             cost = f"which costs {span(self.costs_s)} of work" if self.costs_s else "which costs no work"
-            said += f" Passed over, {cost}: {bad}"
+            said += f" Skipped, {cost}: {bad}."
         return said
 
 

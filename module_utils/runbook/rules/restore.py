@@ -21,7 +21,7 @@ from ansible.module_utils.runbook.rules.identifiers import MAX_IDENTIFIER_BYTES
 from ansible.module_utils.runbook.rules.server_error import told
 from ansible.module_utils.runbook.rules.swap import Marker, dated_name
 from ansible.module_utils.runbook.rules.text import as_lines
-from ansible.module_utils.runbook.rules.words import count, size
+from ansible.module_utils.runbook.rules.words import count, size, to_second
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -538,8 +538,8 @@ def sentence(chosen: Plan, *, tables: int, rows: int, dump_bytes: int, duration_
     """What was restored."""
     source = chosen.manifest.source
     return (
-        f"Restored {source.database} as of {source.snapshot_at} into {chosen.target}: {count(tables, 'table')}, "
-        f"{count(rows, 'row')}, {size(dump_bytes)} in {duration_s:.1f} s. {proof}"
+        f"Restored {source.database} as of {to_second(source.snapshot_at)} into {chosen.target}: "
+        f"{count(tables, 'table')}, {count(rows, 'row')}, {size(dump_bytes)} in {duration_s:.1f} s. {proof}"
     )
 
 
@@ -547,7 +547,7 @@ def describe(chosen: Plan, jobs: int) -> str:
     """The plan for ``--diff``."""
     manifest = chosen.manifest
     lines = [
-        f"backup: {chosen.folder} ({manifest.source.snapshot_at}, {size(manifest.size_bytes)})",
+        f"backup: {chosen.folder} ({to_second(manifest.source.snapshot_at)}, {size(manifest.size_bytes)})",
         f"into: {chosen.target}",
         f"streams: {len(manifest.data_streams())}, {min(jobs, len(manifest.data_streams()))} at a time",
         *(f"drop the leftover {name}" for name in chosen.leftovers),

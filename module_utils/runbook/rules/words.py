@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +24,19 @@ def size(value: float | None) -> str:
         scaled /= 1024
         unit += 1
     return f"{scaled:,.0f} {_UNITS[unit]}" if unit == 0 or abs(scaled) >= 100 else f"{scaled:,.1f} {_UNITS[unit]}"
+
+
+def to_second(stamp: str) -> str:
+    """A moment as a server or a program writes it, to the second, in UTC where it says its zone.
+
+    >>> to_second("2026-06-01 23:31:25.716673+02"), to_second("2026-06-01 23:31:25.7"), to_second("-infinity")
+    ('2026-06-01 21:31:25 UTC', '2026-06-01 23:31:25', '-infinity')
+    """
+    try:
+        when = datetime.fromisoformat(stamp)
+    except ValueError:
+        return stamp
+    return f"{when:%Y-%m-%d %H:%M:%S}" if when.tzinfo is None else f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def count(number: float, noun: str, plural: str = "") -> str:
