@@ -91,7 +91,8 @@ options:
     default: 86400
   archive_timeout_s:
     description:
-      - PostgreSQL's C(archive_timeout) of the living server; 0 where WAL is not archived. It says what can be promised.
+      - PostgreSQL's C(archive_timeout) of the living server; 0 where WAL is not archived. It says what can be promised,
+        where the drill found an archive from which something can be restored.
     type: int
     default: 60
   production_bytes:
@@ -1037,7 +1038,9 @@ def base_backups(drill: Drill, before: datetime | None) -> list[rules.Candidate]
             # It says what can be restored.
             pitr_rules.choose(archive, pitr_rules.Target(time=before), timeline=None, backup_id=None)
     except RunbookError as error:
+        drill.save(archived=False)
         return [rules.Candidate("pitr", "archive", None, problem=error.message)]
+    drill.save(archived=True)
     gaps: list[str] = []
     for window in windows:
         entries = list(engine.store.entries(f"{engine.root}base/{window.backup.backup_id}/"))
@@ -1379,7 +1382,8 @@ def make_document(drill: Drill, at: datetime) -> dict[str, Any]:
     }  # fmt: skip
     promised = judging.attainable(
         backup_interval_s=params["backup_interval_s"] or None,
-        archive_timeout_s=params["archive_timeout_s"] or None if state["way"] != "dump" else None,
+        # An archive that is not there, or that nothing can be restored from, promises nothing.
+        archive_timeout_s=params["archive_timeout_s"] or None if state.get("archived") else None,
     )
     document["attainable"] = asdict(promised)
     document["advice"] = judging.advice(document, promised)

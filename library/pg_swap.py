@@ -158,6 +158,19 @@ def statements(plan: rules.Plan, now: datetime, run_id: str) -> list[Any]:
     ]
 
 
+def lost_extensions(target: postgres.Target, plan: rules.Plan) -> list[str]:
+    """What to say of extensions of the living database that the replacement lacks: its restore left them out."""
+    with session(replace(target, database=plan.living.name)) as living:
+        wanted = driver.extensions(living)
+    with session(replace(target, database=plan.replacement.name)) as new:
+        there = driver.extensions(new)
+    statements = "; ".join(statement for name, statement in wanted.items() if name not in there)
+    if not statements:
+        return []
+    lacks = f"{plan.replacement.name} lacks extensions that {plan.living.name} has"
+    return [f"{lacks}; before or after the swap, run in it as a superuser: {statements}."]
+
+
 def leave_leases(target: postgres.Target, plan: rules.Plan, run: Run) -> None:
     """Give back the lease of this run, which no connection to that database could give back afterwards.
 
@@ -202,7 +215,7 @@ def core(context: Context) -> dict[str, Any]:
             now=now,
             accept_without=params["accept_without"],
         )
-        for warning in plan.warnings:
+        for warning in [*plan.warnings, *lost_extensions(target, plan)]:
             context.warn(warning)
         todo = statements(plan, now, run_id or "")
         shown = {"diff": {"prepared": rules.describe(plan)}} if context.diff else {}

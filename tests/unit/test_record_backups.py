@@ -170,6 +170,12 @@ def test_the_report_shows_a_backup_with_its_trends():
     assert all(len(each["cells"]) == len(shown["trends"]) for each in shown["history"])
 
 
+def test_a_step_that_was_skipped_has_no_heading_of_its_own():
+    skipped = {"skip_reason": "Conditional result was False", "false_condition": "steps.backup"}
+    shown = view.report(folded("pg_backup", skipped, state="skipped"), [])
+    assert shown["hosts"][0]["evidence"] == []
+
+
 def test_a_backup_that_failed_is_not_drawn_as_a_small_one():
     point = render.point(folded("pg_backup", BACKUP | {"size_bytes": 0, "status": "breach"}, state="failed"), None)
     assert point["backup_bytes"] is None

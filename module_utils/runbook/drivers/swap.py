@@ -51,6 +51,15 @@ _DATABASES = """
 """
 
 
+def extensions(session: Session) -> dict[str, str]:
+    """Extensions of this database, each with the statement that makes it."""
+    rows = session.query(
+        "SELECT e.extname AS name, format('CREATE EXTENSION %I SCHEMA %I', e.extname, n.nspname) AS statement"
+        " FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace ORDER BY 1"
+    )
+    return {row["name"]: row["statement"] for row in rows}
+
+
 def databases(session: Session) -> dict[str, Database]:
     """Every database of the server, by name."""
     may_set = "(SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
