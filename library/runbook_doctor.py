@@ -528,6 +528,7 @@ class Doctor:
             access_token=part.get("access_token") or "",
             ca_cert=None,
             timeout_s=10,
+            read_only=True,
         )
         project = supabase_rules.parse_project(api.project())
         says = supabase_rules.check_identity(project, ref=part["project_ref"], name=part.get("project_name") or "")

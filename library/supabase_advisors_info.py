@@ -124,6 +124,7 @@ def core(context: Context) -> dict[str, Any]:
         access_token=params["access_token"],
         ca_cert=params["ca_cert"],
         timeout_s=params["timeout_s"],
+        read_only=True,
     )
     if params["project_name"] is not None:
         rules.check_identity(rules.parse_project(api.project()), ref=params["project_ref"], name=params["project_name"])

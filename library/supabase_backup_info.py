@@ -118,6 +118,7 @@ def core(context: Context) -> dict[str, Any]:
         access_token=params["access_token"],
         ca_cert=params["ca_cert"],
         timeout_s=params["timeout_s"],
+        read_only=True,
     )
     project = rules.parse_project(api.project())
     if params["project_name"] is not None:

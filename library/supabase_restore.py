@@ -170,6 +170,7 @@ class Restore:
             access_token=params["access_token"],
             ca_cert=params["ca_cert"],
             timeout_s=params["timeout_s"],
+            read_only=context.check_mode,
         )
         self.project = rules.parse_project(self.api.project())
         rules.check_identity(self.project, ref=params["project_ref"], name=params["project_name"])
@@ -230,7 +231,7 @@ class Restore:
                 self.api.restore_backup(backup_id)
         except ApiError as error:
             if not error.uncertain:
-                refused = self.facts | {"changed": False, "status": "breach"}
+                refused = self.facts | {"changed": False, "status": error.context["status"]}
                 raise RunbookError(f"{error.message} Nothing was begun.", **refused) from None
             self._find_out(error)
         return f"Took the database of {self.project.name} back {plan}. "

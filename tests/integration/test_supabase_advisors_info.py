@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import Outcome, run_module
-from fakes.supabase import REF, TOKEN, FakeSupabase, Fault, lint
+from fakes.http import Fault
+from fakes.supabase import REF, TOKEN, FakeSupabase, lint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,6 +78,9 @@ def test_the_successor_is_asked_where_the_old_endpoint_is_gone(api):
 def test_what_could_not_be_checked_is_unknown(api, has_v1):
     api.has_v1_advisors = has_v1
     api.lints = [lint("advisor_check_unavailable", metadata={})]
+    if has_v1:
+        # Its description does not know this lint.
+        api.faults = [Fault(V1, "status", 200, body={"lints": api.lints})]
     outcome = ask(api)
     assert outcome.result["status"] == "unknown"
     assert outcome.result["findings"] == []

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import Outcome, run_module
-from fakes.supabase import REF, TOKEN, FakeSupabase, Fault
+from fakes.http import Fault
+from fakes.supabase import REF, TOKEN, FakeSupabase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,9 +67,8 @@ def test_seven_days_are_not_thirty(api):
 
 
 def test_a_state_nobody_knows_is_not_green(api):
-    api.backups["backups"] = [
-        {"id": 1, "status": "TELEPORTED", "is_physical_backup": True, "inserted_at": "2026-01-01T00:00:00Z"}
-    ]
+    strange = {"id": 1, "status": "TELEPORTED", "is_physical_backup": True, "inserted_at": "2026-01-01T00:00:00Z"}
+    api.faults = [Fault("backups", "status", 200, body=api.backups | {"backups": [strange]})]
     outcome = info(api)
     assert outcome.failed
     assert outcome.result["status"] == "unknown"
@@ -201,7 +201,7 @@ def test_check_mode_refuses_too(api):
 
 @pytest.mark.parametrize(("state", "status"), [("PAUSING", "breach"), ("UPGRADING", "breach"), ("DANCING", "unknown")])
 def test_a_project_in_another_state_is_left_alone(api, state, status):
-    api.project["status"] = state
+    api.faults = [Fault(PROJECT, "status", 200, body=api.project | {"status": state}, times=9)]
     outcome = restore(api)
     assert outcome.failed
     assert outcome.result["status"] == status
@@ -303,5 +303,6 @@ def test_not_well_after_the_restore_is_red(api):
 
 def test_verify_alone(api):
     assert not restore(api, action="verify", overwrite="").failed
-    api.health = {"db": "SINGING"}
+    services = [{"name": "db", "healthy": True, "status": "SINGING"}]
+    api.faults = [Fault("health", "status", 200, body=services)]
     assert restore(api, action="verify", overwrite="").result["status"] == "unknown"

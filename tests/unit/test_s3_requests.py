@@ -7,7 +7,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible.module_utils.runbook.drivers import api_client, s3
+from ansible.module_utils.runbook.drivers import s3
 from ansible.module_utils.runbook.errors import RunbookError
 from botocore.awsrequest import AWSResponse
 
@@ -97,14 +97,3 @@ def test_a_call_to_a_server_that_is_silent_is_bounded_as_a_whole(hole, monkeypat
     with pytest.raises(RunbookError):
         s3.Store(made, "b").tags()
     assert len(attempts) == 1 + s3.MAX_ATTEMPTS
-
-
-def test_an_api_that_is_silent_is_bounded_as_a_whole(hole, monkeypatch):
-    monkeypatch.setattr(api_client, "_SILENCE_S", 0.5)
-    pauses: list[float] = []
-    api = api_client.ApiClient(
-        service="Supabase", base_url=f"http://127.0.0.1:{hole}", headers={}, timeout_s=1, sleep=pauses.append
-    )
-    with pytest.raises(RunbookError, match=r"no answer within 1 s; given up after \d+ s. See that this machine"):
-        api.get("/v1/projects")
-    assert pauses == []

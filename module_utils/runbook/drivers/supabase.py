@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers.api_client import ApiClient, ApiError
+from ansible.module_utils.runbook.drivers.api_client import ApiClient, ApiError, Repeat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,10 +31,18 @@ class Supabase:
 
     :param api_url: as ``rules.supabase.check_api_url`` gives it
     :param project_ref: as ``rules.supabase.check_ref`` gives it
+    :param read_only: nothing is written, as in check mode
     """
 
     def __init__(
-        self, *, api_url: str, project_ref: str, access_token: str, ca_cert: str | None, timeout_s: float
+        self,
+        *,
+        api_url: str,
+        project_ref: str,
+        access_token: str,
+        ca_cert: str | None,
+        timeout_s: float,
+        read_only: bool,
     ) -> None:
         self._path = f"/v1/projects/{project_ref}"
         self._path_v2 = f"/v2/projects/{project_ref}"
@@ -42,8 +50,11 @@ class Supabase:
             service="Supabase",
             base_url=api_url,
             headers={"Authorization": f"Bearer {access_token}"},
+            secrets=(access_token,),
+            read_only=read_only,
             timeout_s=timeout_s,
             reset_headers=("x-ratelimit-reset",),
+            cures={404: "check the reference and api_url"},
             ca_cert=ca_cert,
         )
 
@@ -53,7 +64,7 @@ class Supabase:
 
     def health(self, services: Sequence[str]) -> Any:
         """How the named services do."""
-        return self._api.get(f"{self._path}/health", [("services", name) for name in services])
+        return self._api.get(f"{self._path}/health", tuple(("services", name) for name in services))
 
     def advisors(self, category: str, lints: Sequence[str]) -> Any:
         """What the advisors of a category say.
@@ -68,7 +79,7 @@ class Supabase:
                 raise
         attributes = {"lints": [{"name": name} for name in lints]}
         body = {"data": {"type": "project_advisors", "attributes": attributes}}
-        return self._api.post(f"{self._path_v2}/advisors/run", body, repeat=True)
+        return self._api.ask(f"{self._path_v2}/advisors/run", body)
 
     def backups(self) -> Any:
         """Backups, and the window of point-in-time recovery."""
@@ -76,8 +87,10 @@ class Supabase:
 
     def restore_to_time(self, unix_s: int) -> None:
         """Ask once that the living database be taken back to a second."""
-        self._api.post(f"{self._path}/database/backups/restore-pitr", {"recovery_time_target_unix": unix_s})
+        self._api.post(
+            f"{self._path}/database/backups/restore-pitr", {"recovery_time_target_unix": unix_s}, repeat=Repeat.NEVER
+        )
 
     def restore_backup(self, backup_id: int) -> None:
         """Ask once that the living database be taken back to a backup."""
-        self._api.post(f"{self._path}/database/backups/restore", {"id": backup_id})
+        self._api.post(f"{self._path}/database/backups/restore", {"id": backup_id}, repeat=Repeat.NEVER)
