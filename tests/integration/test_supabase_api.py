@@ -123,6 +123,14 @@ def test_a_wrong_token_is_not_shown(api):
     assert "wr0ng" not in json.dumps(shown) + outcome.stderr
 
 
+def test_a_token_with_a_line_feed_is_not_shown(api):
+    outcome = info(api, access_token="sbp_wr0ng\n")
+    assert "access_token: it holds a line feed" in outcome.result["msg"]
+    shown = {key: value for key, value in outcome.result.items() if key != "invocation"}
+    assert "wr0ng" not in json.dumps(shown) + outcome.stderr
+    assert api.requests == []
+
+
 def test_an_unencrypted_address_is_refused():
     outcome = run_module(
         "supabase_restore",

@@ -135,7 +135,8 @@ class ApiClient:
     :param service: its name in sentences
     :param base_url: may hold a path; a webhook's secret path belongs in ``secrets`` too
     :param headers: sent with each request
-    :param secrets: what is in no error, whoever repeats it, and travels encrypted or on this machine only
+    :param secrets: by the name of their option: they are in no error, whoever repeats them, and travel encrypted or on
+        this machine only
     :param read_only: it refuses to write; a module gives its check mode here
     :param timeout_s: longest wait for one answer
     :param reset_headers: the vendor's own headers that say in how many seconds, or when, to come back
@@ -150,7 +151,7 @@ class ApiClient:
         service: str,
         base_url: str,
         headers: Mapping[str, str],
-        secrets: Sequence[str],
+        secrets: Mapping[str, str],
         read_only: bool,
         timeout_s: float = 30,
         reset_headers: Sequence[str] = (),
@@ -161,7 +162,7 @@ class ApiClient:
         self._service = service
         self._base_url = base_url
         # Also as an address spells it; the longest first, as one may hold another.
-        spelled = {form for each in secrets for form in (each, each.strip(), quote(each, safe="")) if form}
+        spelled = {form for each in secrets.values() for form in (each, each.strip(), quote(each, safe="")) if form}
         self._secrets = sorted(spelled, key=len, reverse=True)
         self._read_only = read_only
         self._timeout_s = timeout_s
@@ -171,14 +172,12 @@ class ApiClient:
         address = urlsplit(base_url)
         loopback, encrypted = _is_loopback(address.hostname or ""), address.scheme == "https"
         if self._secrets and not encrypted and not loopback:
-            raise RunbookError(
-                self._redacted(f"{base_url!r} would send the secret of {service} unencrypted; use https.")
-            )
-        for name, value in headers.items():
+            where = self._redacted(repr(base_url))
+            raise RunbookError(f"{where} would send {', '.join(secrets)} unencrypted; use https.")
+        for name, value in (*secrets.items(), *headers.items()):
             if not (value.isascii() and value.isprintable()):
                 raise RunbookError(
-                    f"The header {name} for {service} cannot be sent: a token, key or name in it holds a line feed or "
-                    "a letter that no header may hold; give it without."
+                    f"{name}: it holds a line feed, or a letter that no request to {service} may hold; give it without."
                 )
         self._request = Request(
             headers={"Accept": "application/json", **headers},

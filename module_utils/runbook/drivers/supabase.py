@@ -50,7 +50,7 @@ class Supabase:
             service="Supabase",
             base_url=api_url,
             headers={"Authorization": f"Bearer {access_token}"},
-            secrets=(access_token,),
+            secrets={"access_token": access_token},
             read_only=read_only,
             timeout_s=timeout_s,
             reset_headers=("x-ratelimit-reset",),
