@@ -84,10 +84,11 @@ def pauses() -> list[float]:
 
 
 @pytest.fixture
-def made(service, pauses) -> Callable[..., ApiClient]:
+def made(service, pauses, monkeypatch) -> Callable[..., ApiClient]:
     """A client of the service, that remembers its pauses."""
 
-    def make(**options: Any) -> ApiClient:
+    def make(*, call_s: float = 180, **options: Any) -> ApiClient:
+        monkeypatch.setattr(api_client, "_CALL_S", call_s)
         common: dict[str, Any] = {
             "service": "Tickets", "base_url": service.url, "headers": {"Authorization": f"Bearer {TOKEN}"},
             "secrets": {"token": TOKEN}, "read_only": False, "timeout_s": 30, "sleep": pauses.append,
@@ -231,7 +232,7 @@ def test_a_refusal_after_a_lost_sending_leaves_it_open(service, client):
 def test_what_never_left_did_nothing(made):
     port = free_port()
     with pytest.raises(ApiError, match="Connection refused") as raised:
-        send(made(base_url=f"http://127.0.0.1:{port}", patience_s=0), "POST")
+        send(made(base_url=f"http://127.0.0.1:{port}", call_s=0), "POST")
     assert not raised.value.uncertain
     assert raised.value.context["status"] == "unknown"
 
@@ -254,7 +255,7 @@ def test_an_answer_without_an_end_is_not_kept(service, made, monkeypatch):
     monkeypatch.setattr(api_client, "_MAX_BODY_BYTES", 1000)
     service.faults = [Fault(".", "status", 200, body=b" " * 100_000, times=9)]
     with pytest.raises(ApiError, match="its answer does not end"):
-        made(patience_s=0).get("/tickets")
+        made(call_s=0).get("/tickets")
 
 
 def test_an_address_that_is_none_is_not_asked_again(made, pauses):
@@ -289,7 +290,7 @@ def test_it_comes_back_when_the_service_says(service, made, pauses, headers, low
     elif kind == "at":
         value = str(int(time()) + int(seconds))
     service.faults = [Fault(".", "status", 429, headers | {name: value})]
-    made(reset_headers=("x-reset",), patience_s=4000).get("/tickets")
+    made(reset_headers=("x-reset",), call_s=4000).get("/tickets")
     [pause] = pauses
     assert lowest <= pause <= highest
 
@@ -310,7 +311,7 @@ def test_it_does_not_wait_longer_than_it_may(service, client, pauses):
 def test_a_call_is_bounded_as_a_whole(service, made, pauses):
     service.faults = [fault("503", times=99)]
     with pytest.raises(ApiError, match="with 503"):
-        made(patience_s=0.2).get("/tickets")
+        made(call_s=0.2).get("/tickets")
     assert pauses == []
     assert len(service.requests) == 1
 
@@ -405,7 +406,7 @@ def test_a_token_that_no_header_may_hold_is_refused_without_showing_it(made, tok
     ) as raised:
         made(headers={"Authorization": f"Bearer {token}"}, secrets={"token": token})
     assert "s3cr3t" not in raised.value.message
-    with pytest.raises(RunbookError, match="^From: it holds"):
+    with pytest.raises(RunbookError, match=r"^From: it holds"):
         made(headers={"From": token}, secrets={})
 
 
@@ -440,7 +441,7 @@ def test_a_proxy_never_carries_what_it_can_read(service, made, monkeypatch):
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     with pytest.raises(ApiError, match="did not answer"):
-        made(base_url="http://runbook.invalid", headers={}, secrets={}, patience_s=0).get("/tickets")
+        made(base_url="http://runbook.invalid", headers={}, secrets={}, call_s=0).get("/tickets")
     assert service.requests == []
 
 
