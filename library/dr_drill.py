@@ -761,7 +761,6 @@ def refuse_production(drill: Drill) -> None:
             production.add(found)
             drill.state["production_bytes"] = driver.sizes(session)
             drill.state["columns"] = driver.columns(session)
-            drill.state["living_heartbeat_us"] = max(driver.heartbeats(session).values(), default=None)
     drill.state["system_identifier"] = identifier
     name = dated_name(drill.database, "drill", drill.state["drill_id"])
     drill.state["target_database"] = name
@@ -1163,9 +1162,10 @@ def look(drill: Drill) -> list[Check]:
     if drill.is_sandbox:
         checks.append(of_ledger(drill, rows, measured))
     else:
-        last, there = state.get("living_heartbeat_us"), max(rows.values(), default=None)
-        if last is not None and there is not None:
-            measured["rpo_s"] = max(0.0, (last - there) / 1e6)
+        there, outage_at = max(rows.values(), default=None), judging.moment(state.get("outage_at"))
+        if there is not None and outage_at is not None:
+            # Up to the outage, not to the living database's last heartbeat: where heartbeats ended, work went on.
+            measured["rpo_s"] = max(0.0, round(outage_at.timestamp() - there / 1e6, 3))
 
     def contents() -> Check | None:
         if state["chosen"]["way"] == "dump":
