@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import threading
 from email.utils import formatdate
 from functools import partial
@@ -15,6 +16,7 @@ import pytest
 from ansible.module_utils.runbook.drivers import api_client, api_pages
 from ansible.module_utils.runbook.drivers.api_client import ApiClient, ApiError, Repeat
 from ansible.module_utils.runbook.errors import RunbookError
+from certificates import certificate, save
 from conftest import free_port
 from fakes.http import EXCHANGES, Asked, FakeService, Fault, Reply
 
@@ -426,6 +428,28 @@ def test_certificates_that_cannot_be_read_are_said_at_once(made, tmp_path):
     (tmp_path / "bad.pem").write_text("x")
     with pytest.raises(RunbookError, match=r"ca_cert: .*bad\.pem cannot be read"):
         made(ca_cert=str(tmp_path / "bad.pem"))
+
+
+@pytest.fixture
+def encrypted(service, tmp_path) -> tuple[str, str]:
+    """The service behind TLS: its address, and the file with the authority that signed its certificate."""
+    authority = certificate(None)
+    chain = save(tmp_path, "server", certificate(authority, host="localhost"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain, chain.replace(".crt", ".key"))
+    service._server.socket = context.wrap_socket(service._server.socket, server_side=True)
+    return service.url.replace("http://127.0.0.1", "https://localhost"), save(tmp_path, "ca", authority)
+
+
+def test_a_certificate_is_trusted_or_nothing_is_sent(service, made, pauses, encrypted):
+    url, authority = encrypted
+    assert made(base_url=url, ca_cert=authority).get("/tickets")["more"] is False
+    for client in (made(base_url=url), made(base_url=url.replace("localhost", "127.0.0.1"), ca_cert=authority)):
+        with pytest.raises(ApiError, match=r"verify failed.*Check api_url, ca_cert and the clock") as raised:
+            send(client, "POST")
+        assert not raised.value.uncertain
+    assert pauses == []
+    assert service.requests == ["GET /tickets"]
 
 
 def test_a_proxy_of_the_environment_is_not_for_this_machine(client, monkeypatch):
