@@ -53,13 +53,13 @@ backup: sandbox ## Back the sandbox's database up to its S3 API
 verify: sandbox ## Check the sandbox's newest backup, and prove it by restoring it into a scratch database
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/backup_verify.yml -e backup_verify_proof=true
 
-restore: sandbox ## Restore the sandbox's newest backup into a new database beside the living one
+restore: sandbox ## Restore the sandbox's newest backup into a new database beside the live one
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/restore.yml
 
 drill: sandbox ## Kill a server of the drill's own while clients write to it, recover, measure, judge
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/dr_drill.yml
 
-review: sandbox ## What slows the sandbox's database down, each finding with its cure
+review: sandbox ## What slows the sandbox's database down, each finding with its fix
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/performance.yml
 
 doctor: sandbox ## Look the sandbox's inventory over: what is misspelt, not filled in, missing or not permitted

@@ -442,7 +442,7 @@ from ansible.module_utils.runbook.rules.run import Permit
 from ansible.module_utils.runbook.rules.swap import Marker, dated_name
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.tool_warnings import said_warnings
-from ansible.module_utils.runbook.rules.words import agree, all_ok, count
+from ansible.module_utils.runbook.rules.words import agree, all_ok, count, to_second
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -1265,7 +1265,9 @@ def of_proof(drill: Drill) -> Check:
         )
     marker = Marker.read(row[0]["comment"]) if row else None
     if marker and marker.state == "proven":
-        return Check("contents", "ok", f"Every table was compared with the manifest, and proven at {marker.at}.")
+        return Check(
+            "contents", "ok", f"Every table was compared with the manifest, and proven at {to_second(marker.at)}."
+        )
     return Check("contents", "unknown", "The restored database was not compared with its manifest.")
 
 

@@ -945,7 +945,8 @@ class Restore:
         """The result where nothing is done: check mode, or it was done before."""
         if self.plan.done_at:
             message = (
-                f"{self.plan.target} was restored from {self.manifest.backup_id} and proven at {self.plan.done_at}; "
+                f"{self.plan.target} was restored from {self.manifest.backup_id} and proven at "
+                f"{to_second(str(self.plan.done_at))}; "
                 "nothing to do."
             )
             return self.figures() | {"changed": False, "status": "ok", "msg": message}

@@ -257,6 +257,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         if role and name.startswith(f"{role} : "):
             name = name.removeprefix(f"{role} : ")
         module = str(task.action)
+        if role and rules.short_name(module) == "validate_argument_spec":
+            name = f"Check the variables of role {role}"
         self._append("task_start", task=str(task._uuid), play=self._play_id(), name=name, role=role, module=module)  # noqa: SLF001
 
     def _play_id(self) -> str:

@@ -268,7 +268,7 @@ def test_everything_that_was_not_well_is_named():
     assert said[1] == "Make check files able to judge: No bucket is named."
     for part in (
         "RPO is unknown: see that the heartbeat",
-        "RPO 60 min cannot be promised. Point-in-time recovery can",
+        "RPO 1 h cannot be promised. Point-in-time recovery can",
         "2026-03-01T01-00-00Z could not be used, which cost 24 h of work",
         "beyond RTO 4 h (an estimate)",
         "Port 5499 is still open.",

@@ -539,6 +539,15 @@ def test_one_is_one(module, figures, check, words):
     assert words in line
 
 
+def test_a_missing_variable_of_a_role_is_said_in_one_line():
+    said = (
+        "Validation of arguments failed:\nmissing required arguments: backup_bucket, backup_prefix\nvalue of x is bad"
+    )
+    assert rules.message({"msg": said}, own=False, failed=True) == (
+        "Not set: backup_bucket, backup_prefix; set them in the inventory, or with -e. value of x is bad"
+    )
+
+
 def test_a_run_without_figures_ends_with_what_its_work_said():
     sample = samples.Sample(check_mode=True)
     sample.step("Check", "pg_preflight", "db1", msg="10 checks passed.")

@@ -255,9 +255,11 @@ def _judge_rpo(objectives: Objectives, measured: Measured) -> Check:
 def _time(seconds: float) -> str:
     """A time in words; a loss of half a second is not one of nothing.
 
-    >>> _time(0.4), _time(52), _time(14_400)
-    ('400 ms', '52 s', '4 h')
+    >>> _time(0.4), _time(52), _time(3_600), _time(14_400)
+    ('400 ms', '52 s', '1 h', '4 h')
     """
+    if seconds >= 3600 and seconds % 3600 == 0:
+        return f"{seconds / 3600:,.0f} h"
     return f"{seconds * 1000:.0f} ms" if 0 < seconds < 1 else span(seconds).replace(".0 ", " ")
 
 

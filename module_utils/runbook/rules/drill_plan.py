@@ -320,9 +320,10 @@ def judge_schema(wanted: Collection[str], found: Collection[str]) -> Check:
 
 def judge_altered(altered: int, surviving: int) -> Check:
     """Whether commits that survived hold what was written."""
+    commits = count(surviving, "surviving commit")
     if altered:
-        return Check("ledger", BREACH, f"{altered} of {surviving} surviving commits hold something else than was sent.")
-    return Check("ledger", OK if surviving else UNKNOWN, f"{surviving} surviving commits hold what was sent.")
+        return Check("ledger", BREACH, f"{altered:,} of {commits} {agree(altered, 'is', 'are')} not what was sent.")
+    return Check("ledger", OK if surviving else UNKNOWN, f"{commits}, each as it was sent.")
 
 
 def judge_clock(skew_s: float) -> Check:

@@ -202,7 +202,7 @@ def wraparound(tables: Iterable[Table], server: Server, quote: Callable[..., str
                     f"The database {name} on this server is {count(age, 'transaction')} old; its stop stops all "
                     f"databases.",
                     (),
-                    "To be cured there: run this on that database.",
+                    "To be fixed there: run this on that database.",
                 )
             )
     return found

@@ -291,7 +291,7 @@ def judge(entries: Iterable[Mapping[str, Any]], *, slow_ms: int) -> list[Finding
                     f"Query {query_id} takes {entry['mean_ms']:,.1f} ms on average (limit {slow_ms:,} ms) in "
                     f"{count(entry['calls'], 'call')}, {entry['total_percent']:g} % of all time.{spills}",
                     (),
-                    "Look at its plan with EXPLAIN (ANALYZE, BUFFERS) and real values; no statement cures every query.",
+                    "Look at its plan with EXPLAIN (ANALYZE, BUFFERS) and real values; no statement fixes every query.",
                 )
             )
         elif temp_bytes >= SPILL_BYTES:

@@ -129,11 +129,33 @@ def figures(result: Mapping[str, Any], *, own: bool) -> dict[str, Any]:
     return {key: _bounded(value) for key, value in kept.items()} | cut
 
 
+#: How Ansible begins to say what is wrong with a role's variables.
+_OF_ARGUMENTS = "Validation of arguments failed:"
+_MISSING = "missing required arguments: "
+
+
 def message(result: Mapping[str, Any], *, own: bool, failed: bool) -> str:
     """The one sentence of a result; of foreign modules only when they failed."""
     # A file that cannot be included has a reason and no message.
     text = result.get("msg") or result.get("reason")
-    return str(_bounded(text)) if text and (own or failed) else ""
+    return _plain_arguments(str(_bounded(text))) if text and (own or failed) else ""
+
+
+def _plain_arguments(text: str) -> str:
+    r"""What Ansible says of a role's variables, as one sentence with its fix.
+
+    >>> _plain_arguments("Validation of arguments failed:\nmissing required arguments: backup_bucket")
+    'Not set: backup_bucket; set it in the inventory, or with -e.'
+    """
+    if not text.startswith(_OF_ARGUMENTS):
+        return text
+    reasons = [line.strip() for line in text.removeprefix(_OF_ARGUMENTS).splitlines() if line.strip()]
+    missing = next((line.removeprefix(_MISSING) for line in reasons if line.startswith(_MISSING)), "")
+    said = [line for line in reasons if not line.startswith(_MISSING)]
+    if missing:
+        it = "them" if "," in missing else "it"
+        said.insert(0, f"Not set: {missing}; set {it} in the inventory, or with -e.")
+    return " ".join(said)
 
 
 # --- the journal ------------------------------------------------------------------------------------------------------
@@ -290,7 +312,10 @@ def _nothing_done(record: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
     said = [f"--tags {','.join(record['tags'])}"] if record["tags"] else []
     said += [f"--skip-tags {','.join(record['skip_tags'])}"] if record["skip_tags"] else []
     chosen = f" with {' '.join(said)}" if said else ""
-    cure = (f"; the tags that exist are {', '.join(tags)}" if tags else "; this playbook has no tags") if said else ""
+    cure = ""
+    if said:
+        known = f"the tags that exist are {', '.join(tags)}"
+        cure = f"; {known if tags else 'this playbook has no tags, so leave that out'}"
     return f"Nothing was done: no step of the operation ran{chosen}{cure}."
 
 
