@@ -86,13 +86,15 @@ options:
     default: 3600
   backup_interval_s:
     description:
-      - Seconds from one logical backup to the next; 0 for none. It says what can be promised.
+      - Seconds from one logical backup to the next; 0 for none. It says what can be promised, together with what the
+        newest good one took. A drill that looks at none promises nothing by them.
     type: int
     default: 86400
   archive_timeout_s:
     description:
       - PostgreSQL's C(archive_timeout) of the living server; 0 where WAL is not archived. It says what can be promised,
-        where the drill found an archive from which something can be restored.
+        where the drill found an archive from which something can be restored, together with what the archiver took for
+        the last segment, where the server tells.
     type: int
     default: 60
   production_bytes:
@@ -761,6 +763,7 @@ def refuse_production(drill: Drill) -> None:
             production.add(found)
             drill.state["production_bytes"] = driver.sizes(session)
             drill.state["columns"] = driver.columns(session)
+            drill.state["archive_delay_s"] = driver.archive_delay_s(session)
     drill.state["system_identifier"] = identifier
     name = dated_name(drill.database, "drill", drill.state["drill_id"])
     drill.state["target_database"] = name
@@ -828,6 +831,7 @@ def outage(drill: Drill) -> dict[str, Any]:
     folder.clients.wait_for(0, after=written, deadline_s=30)
     time.sleep(drill.params["write_s"])
     with driver.connect(drill.living()) as session:
+        drill.save(archive_delay_s=driver.archive_delay_s(session))
         plant(drill, session)
         if not scenario.kills:
             drill.save(mistake_at=mistake(drill, session))
@@ -1015,6 +1019,7 @@ def dumps(drill: Drill, before: datetime | None) -> list[rules.Candidate]:
             problem = error.message
         found.append(rules.Candidate("dump", name, point, size, problem))
         if not problem and f"dump/{name}" not in drill.state["failed"]:
+            drill.state["backup_duration_s"] = manifest.duration_s
             break
     return found
 
@@ -1384,8 +1389,10 @@ def make_document(drill: Drill, at: datetime) -> dict[str, Any]:
     }  # fmt: skip
     promised = judging.attainable(
         backup_interval_s=params["backup_interval_s"] or None,
+        backup_duration_s=state.get("backup_duration_s"),
         # An archive that is not there, or that nothing can be restored from, promises nothing.
         archive_timeout_s=params["archive_timeout_s"] or None if state.get("archived") else None,
+        archive_delay_s=state.get("archive_delay_s"),
     )
     document["attainable"] = asdict(promised)
     document["advice"] = judging.advice(document, promised)

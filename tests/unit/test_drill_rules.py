@@ -176,9 +176,11 @@ def test_no_data_loss_allows_none():
     [
         ({"backup_interval_s": 86_400, "backup_duration_s": 600}, "dump", 87_000),
         ({"archive_timeout_s": 60, "archive_delay_s": 2}, "pitr", 62),
-        ({"backup_interval_s": 86_400, "archive_timeout_s": 60}, "pitr", 60),
-        ({"backup_interval_s": 30, "archive_timeout_s": 60}, "dump", 30),
-        ({"backup_interval_s": 86_400, "archive_timeout_s": 0}, "dump", 86_400),
+        ({"backup_interval_s": 86_400, "backup_duration_s": 1, "archive_timeout_s": 60}, "pitr", 60),
+        ({"backup_interval_s": 30, "backup_duration_s": 31, "archive_timeout_s": 60}, "pitr", 60),
+        ({"backup_interval_s": 30, "backup_duration_s": 2, "archive_timeout_s": 60}, "dump", 32),
+        ({"backup_interval_s": 86_400, "backup_duration_s": 0, "archive_timeout_s": 0}, "dump", 86_400),
+        ({"backup_interval_s": 86_400}, None, None),
         ({"archive_timeout_s": 0}, "pitr", None),
         ({}, None, None),
     ],
@@ -188,8 +190,16 @@ def test_the_rpo_that_a_set_up_can_promise(setup, way, rpo_s):
     assert (found.way, found.rpo_s) == (way, rpo_s)
 
 
+def test_a_promise_says_what_it_does_not_know():
+    assert "which is unknown" in rules.attainable(archive_timeout_s=60).msg
+    assert "unknown" not in rules.attainable(archive_timeout_s=60, archive_delay_s=2).msg
+    said = rules.attainable(backup_interval_s=86_400, backup_duration_s=600).msg
+    assert said == "A dump every 24 h, which takes 10 min, can lose up to 24.2 h."
+
+
 def test_a_daily_dump_cannot_promise_an_hour_and_no_backup_promises_nothing_lost():
-    daily, archived = rules.attainable(backup_interval_s=86_400), rules.attainable(archive_timeout_s=60)
+    daily = rules.attainable(backup_interval_s=86_400, backup_duration_s=60)
+    archived = rules.attainable(archive_timeout_s=60)
     assert rules.judge_attainable(WANTED, daily).status == "breach"
     assert rules.judge_attainable(WANTED, archived).status == "ok"
     none = rules.judge_attainable(rules.Objectives(14_400, 0), archived)
@@ -254,7 +264,7 @@ def test_a_missed_rto_names_the_phase_that_took_longest():
 
 def test_everything_that_was_not_well_is_named():
     said = advised(
-        rules.attainable(backup_interval_s=86_400),
+        rules.attainable(backup_interval_s=86_400, backup_duration_s=60),
         measured={"rpo_s": None},
         checks=[
             {"name": "files", "status": "unknown", "msg": "No bucket is named."},

@@ -331,6 +331,23 @@ def server_clock(session: postgres.Session) -> tuple[datetime, datetime, datetim
     return asked, said, datetime.now(UTC)
 
 
+def archive_delay_s(session: postgres.Session) -> float | None:
+    """How long the archiver took for the last file, in seconds, of which a part is counted as one.
+
+    The server notes when a file is ready to be archived, and when the last one was.
+
+    :returns: None where nothing was archived, that note is gone with its segment, or the user may not see it
+    """
+    may = session.query("SELECT has_function_privilege('pg_ls_archive_statusdir()', 'EXECUTE') AS may")
+    if not may[0]["may"]:
+        return None
+    found = session.query(
+        "SELECT extract(epoch FROM a.last_archived_time - d.modification)::float8 AS delay_s"
+        " FROM pg_stat_archiver a JOIN pg_ls_archive_statusdir() d ON d.name = a.last_archived_wal || '.done'"
+    )
+    return max(0.0, float(found[0]["delay_s"])) if found else None
+
+
 def archive_now(session: postgres.Session, *, deadline_s: float) -> None:
     """End the WAL segment and wait until it is archived.
 

@@ -281,9 +281,9 @@ class Attainable:
 def attainable(
     *,
     backup_interval_s: float | None = None,
-    backup_duration_s: float = 0.0,
+    backup_duration_s: float | None = None,
     archive_timeout_s: float | None = None,
-    archive_delay_s: float = 0.0,
+    archive_delay_s: float | None = None,
 ) -> Attainable:
     """The worst loss that the present set-up allows, whatever a single drill had the luck to measure.
 
@@ -293,28 +293,27 @@ def attainable(
     archiver needs a moment more to store it.
 
     :param backup_interval_s: from one dump to the next; None: there are none
-    :param backup_duration_s: how long a dump takes
+    :param backup_duration_s: how long a dump takes; None: not one is known that is good, so dumps promise nothing
     :param archive_timeout_s: the server's setting; None: WAL is not archived; 0: only full segments are
-    :param archive_delay_s: how long the archiver takes for a segment
+    :param archive_delay_s: how long the archiver takes for a segment; None: it is not known, and the sentence says so
     """
     found: list[Attainable] = []
     if archive_timeout_s:
-        worst = archive_timeout_s + archive_delay_s
-        found.append(
-            Attainable("pitr", worst, f"Point-in-time recovery loses at most {_time(worst)} (archive_timeout).")
-        )
-    if backup_interval_s is not None:
+        worst = archive_timeout_s + (archive_delay_s or 0.0)
+        said = f"Point-in-time recovery loses at most {_time(worst)} (archive_timeout"
+        said += ")." if archive_delay_s is not None else "), and what the archiver takes, which is unknown."
+        found.append(Attainable("pitr", worst, said))
+    if backup_interval_s is not None and backup_duration_s is not None:
         worst = backup_interval_s + backup_duration_s
-        found.append(
-            Attainable("dump", worst, f"A dump every {_time(backup_interval_s)} can lose up to {_time(worst)}.")
-        )
+        said = f"A dump every {_time(backup_interval_s)}, which takes {_time(backup_duration_s)}, can lose up to"
+        found.append(Attainable("dump", worst, f"{said} {_time(worst)}."))
     if found:
         return min(found, key=lambda each: each.rpo_s or 0.0)
     if archive_timeout_s == 0:
         return Attainable(
             "pitr", None, "archive_timeout is 0: WAL waits until its segment is full, so the loss has no bound."
         )
-    return Attainable(None, None, "There are neither dumps at a known interval nor an archive of WAL.")
+    return Attainable(None, None, "There are neither good dumps at a known interval nor an archive of WAL.")
 
 
 def judge_attainable(objectives: Objectives, found: Attainable) -> Check:
