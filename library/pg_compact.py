@@ -195,7 +195,17 @@ executed_queries:
 import time
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import bloat, compact, lease, permits, postgres, reindex, rights, vacuum
+from ansible.module_utils.runbook.drivers import (
+    bloat,
+    compact,
+    lease,
+    passes,
+    permits,
+    postgres,
+    reindex,
+    rights,
+    vacuum,
+)
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import bloat as bloat_rule
@@ -203,9 +213,6 @@ from ansible.module_utils.runbook.rules import compact as rule
 from ansible.module_utils.runbook.rules.tool_warnings import said_warnings
 from ansible.module_utils.runbook.rules.words import some
 
-#: Longest look into the catalogs, and longest wait of such a look for a lock.
-STATEMENT_TIMEOUT_MS = 120_000
-LOOK_LOCK_TIMEOUT_MS = 200
 BOUNDS = {
     "min_size_bytes": (0, 1 << 50),
     "jobs": (1, 32),
@@ -222,14 +229,8 @@ def core(context: Context) -> dict[str, Any]:
     if not 0 < params["min_bloat_percent"] <= 100:
         raise RunbookError(f"min_bloat_percent: {params['min_bloat_percent']:g} is no share; give 30 for 30 %.")
     target = postgres.Target.from_params(params)
-    with vacuum.explained(target), _session(target, LOOK_LOCK_TIMEOUT_MS) as session:
+    with vacuum.explained(target), passes.connect(target, purpose="compact") as session:
         return _pass(context, session)
-
-
-def _session(target: postgres.Target, lock_timeout_ms: int) -> postgres.Session:
-    return postgres.Session(
-        target, lock_timeout_ms=lock_timeout_ms, statement_timeout_ms=STATEMENT_TIMEOUT_MS, purpose="compact"
-    )
 
 
 def _tables(
@@ -286,7 +287,9 @@ def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
         work = compact.Compaction(
             todo,
             leftovers,
-            connect=lambda: _session(session.target, params["lock_timeout_ms"]),
+            connect=lambda: passes.connect(
+                session.target, purpose="compact", lock_timeout_ms=params["lock_timeout_ms"]
+            ),
             fits=lambda one, left_s, pace: rule.fits(one, left_s=left_s, pace=pace),
             client=client,
             superuser=superuser,

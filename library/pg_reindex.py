@@ -211,16 +211,12 @@ executed_queries:
 import time
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import bloat, lease, permits, postgres, reindex, rights, vacuum
+from ansible.module_utils.runbook.drivers import bloat, lease, passes, permits, postgres, reindex, rights, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import bloat as bloat_rule
 from ansible.module_utils.runbook.rules import reindex as rule
 from ansible.module_utils.runbook.rules.words import some
-
-#: Longest look into the catalogs, and longest wait of such a look for a lock.
-STATEMENT_TIMEOUT_MS = 120_000
-LOOK_LOCK_TIMEOUT_MS = 200
 
 
 def core(context: Context) -> dict[str, Any]:
@@ -234,14 +230,8 @@ def core(context: Context) -> dict[str, Any]:
     if params["free_disk_bytes"] is not None and params["free_disk_bytes"] < 0:
         raise RunbookError(f"free_disk_bytes: {params['free_disk_bytes']} is negative; give the free bytes.")
     target = postgres.Target.from_params(params)
-    with vacuum.explained(target), _session(target, LOOK_LOCK_TIMEOUT_MS) as session:
+    with vacuum.explained(target), passes.connect(target, purpose="reindex") as session:
         return _pass(context, session)
-
-
-def _session(target: postgres.Target, lock_timeout_ms: int) -> postgres.Session:
-    return postgres.Session(
-        target, lock_timeout_ms=lock_timeout_ms, statement_timeout_ms=STATEMENT_TIMEOUT_MS, purpose="reindex"
-    )
 
 
 def _bloats(
@@ -350,7 +340,7 @@ def _work(
     todo = [report for report in reports if report.state == "planned"]
     work = reindex.Rebuild(
         todo,
-        connect=lambda: _session(session.target, params["lock_timeout_ms"]),
+        connect=lambda: passes.connect(session.target, purpose="reindex", lock_timeout_ms=params["lock_timeout_ms"]),
         fits=lambda one, left_s, rate: rule.fits(one, left_s=left_s, rate_bytes_s=rate),
         jobs=params["jobs"],
         lock_timeout_ms=params["lock_timeout_ms"],

@@ -201,15 +201,12 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import lease, permits, postgres, rights, vacuum
+from ansible.module_utils.runbook.drivers import lease, passes, permits, postgres, rights, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import vacuum as rule
 from ansible.module_utils.runbook.rules.identifiers import parse_qualified
 from ansible.module_utils.runbook.rules.words import count, some
-
-#: Longest single look into the catalogs.
-STATEMENT_TIMEOUT_MS = 120_000
 
 
 def core(context: Context) -> dict[str, Any]:
@@ -228,12 +225,7 @@ def core(context: Context) -> dict[str, Any]:
 
 
 def _session(target: postgres.Target, params: dict[str, Any]) -> postgres.Session:
-    return postgres.Session(
-        target,
-        lock_timeout_ms=params["lock_timeout_ms"],
-        statement_timeout_ms=STATEMENT_TIMEOUT_MS,
-        purpose="vacuum",
-    )
+    return passes.connect(target, purpose="vacuum", lock_timeout_ms=params["lock_timeout_ms"])
 
 
 def _pass(context: Context, session: postgres.Session, wanted: list[Any]) -> dict[str, Any]:

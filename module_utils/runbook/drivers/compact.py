@@ -25,6 +25,7 @@ import psycopg2.errors
 from ansible.module_utils.runbook.drivers import pgtools, postgres
 from ansible.module_utils.runbook.drivers.archive_catalog import PUBLISHES_SCHEMAS
 from ansible.module_utils.runbook.drivers.leash import leashed
+from ansible.module_utils.runbook.drivers.passes import TICK_S, Pass
 from ansible.module_utils.runbook.drivers.vacuum import cause
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.bloat import PAGE_BYTES, Bloat
@@ -39,11 +40,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.drivers.postgres import Session
     from ansible.module_utils.runbook.rules.compact import State
 
-#: Between two looks at what runs.
-TICK_S = 0.5
 POLL_S = 0.05
-#: How long stopped work may take to end and to clear away what it left.
-CANCEL_TIMEOUT_S = 60.0
 #: Others queue behind a statement that waits for an exclusive lock, so it waits this long at a time, then pauses.
 SHORT_LOCK_TIMEOUT_MS = 150
 SHORT_LOCK_PAUSE_S = 0.3
@@ -441,7 +438,7 @@ class _StoppedError(Exception):
     """The pass was told to end."""
 
 
-class Compaction:
+class Compaction(Pass):
     """One pass over the planned tables, one after the other: two rewrites at once would only share the disk."""
 
     def __init__(
@@ -470,10 +467,9 @@ class Compaction:
         :param deadline_s: seconds from now after which what runs is stopped
         :param outage_s: seconds from now for which VACUUM FULL may hold its lock
         """
-        self.executed_queries: list[str] = []
+        super().__init__(list(reports), deadline_s=deadline_s)
         #: What pg_repack said of each table: warnings may be among it, though it ended well.
         self.said: list[tuple[str, str]] = []
-        self._reports = list(reports)
         self._cleaning = {leftover.oid: leftover for leftover in cleaning}
         self._connect = connect
         self._fits = fits
@@ -481,9 +477,7 @@ class Compaction:
         self._superuser = superuser
         self._jobs = jobs
         self._lock_timeout_ms = lock_timeout_ms
-        now = time.monotonic()
-        self._deadline = now + deadline_s
-        self._outage_end = None if outage_s is None else now + outage_s
+        self._outage_end = None if outage_s is None else time.monotonic() + outage_s
         self._session: Session | None = None
         self._own: list[int] = []
         self._running: Report | None = None
@@ -493,9 +487,6 @@ class Compaction:
         self._pace = 1.0
         self._share = 0.0
         self._clearing = False
-        self._stop = threading.Event()
-        self._finished = threading.Event()
-        self._trouble: str | None = None
 
     def planned_queries(self, session: Session) -> list[str]:
         """The statements and commands that :meth:`run` would send, in their order."""
@@ -511,30 +502,6 @@ class Compaction:
 
     def _words(self, report: Report) -> list[str]:
         return repack_words(report, lock_timeout_ms=self._lock_timeout_ms, jobs=self._jobs, superuser=self._superuser)
-
-    def run(self, tick: Callable[[], None]) -> str | None:
-        """Do the work; the reports tell what became of it.
-
-        :param tick: called in this thread every half second; an error that it raises ends the pass
-        :returns: why the pass ended early, None if it did not
-        """
-        early: str | None = None
-        threading.Thread(target=self._work, daemon=True).start()
-        try:
-            while not self._finished.wait(TICK_S) and time.monotonic() < self._deadline:
-                tick()
-        except RunbookError as error:
-            early = error.message.rstrip(".")
-        except psycopg2.Error as error:
-            early = f"the connection that holds the writer's lock failed ({cause(error)})"
-        finally:
-            self._cancel()
-        for report in self._reports:
-            if report.state == "planned":
-                report.state = "not_reached"
-        if early is None and any(report.state == "not_reached" for report in self._reports):
-            early = self._trouble or "the deadline does not leave enough time"
-        return early
 
     def progress(self, session: Session | None) -> tuple[str, int, int]:
         """What runs now, and how many bytes of how many are through.
@@ -565,18 +532,14 @@ class Compaction:
         parts = [min(row["done"] / row["total"], 1.0) for row in rows if row["total"]]
         return max(parts, default=0.0) * (0.5 if report.action == "vacuum_full" else 1.0)
 
-    def _cancel(self) -> None:
-        """Stop the work and wait for it, within a bound; it clears away what it leaves half made."""
-        self._stop.set()
-        until = time.monotonic() + CANCEL_TIMEOUT_S
-        while not self._finished.is_set() and time.monotonic() < until:
-            session = self._session
-            if session is not None and not self._clearing and not session.connection.closed:
-                with contextlib.suppress(psycopg2.Error):
-                    session.connection.cancel()
-            self._finished.wait(0.1)
-        if self._session is not None:
-            self._session.close()
+    def _begin(self) -> None:
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def _busy(self) -> list[Session]:
+        return [] if self._session is None or self._clearing else [self._session]
+
+    def _opened(self) -> list[Session]:
+        return [] if self._session is None else [self._session]
 
     # --- the thread that works --------------------------------------------------------------------------------------
 
@@ -587,14 +550,14 @@ class Compaction:
                 # What stayed locked is tried once more, after all others.
                 final = not todo
                 report = todo.pop(0) if todo else self._again.pop(0)
-                session = self._opened()
+                session = self._reached()
                 if session is None:
                     return
                 self._one(session, report, final=final)
         finally:
             self._finished.set()
 
-    def _opened(self) -> Session | None:
+    def _reached(self) -> Session | None:
         if self._session is None or self._session.connection.closed:
             try:
                 self._session = self._connect()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import psycopg2.errors
 from ansible.module_utils.runbook.drivers import postgres
+from ansible.module_utils.runbook.drivers.passes import TICK_S, Pass
 from ansible.module_utils.runbook.drivers.vacuum import cause
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.bloat import PAGE_BYTES, Bloat
@@ -26,12 +27,8 @@ if TYPE_CHECKING:
 
     from ansible.module_utils.runbook.drivers.postgres import Session
 
-#: Between two looks at the running statements.
-TICK_S = 0.5
 #: Said where what a failed statement made could not be cleared away.
 LEFT = "its half-built copy is left, and the next run drops it"
-#: How long cancelled jobs may take to end and to clear away what they left.
-CANCEL_TIMEOUT_S = 60.0
 #: Longest statement that clears away a half-built index after the deadline.
 CLEAN_UP_TIMEOUT_MS = 30_000
 CLEAN_UP_ATTEMPTS = 3
@@ -233,7 +230,7 @@ def sizes_after(session: Session, reports: Sequence[Report]) -> None:
                 report.size_after_bytes = rows[0]["size"] if rows else None
 
 
-class Rebuild:
+class Rebuild(Pass):
     """One pass over the planned indexes by several connections, never two on the same table.
 
     Two concurrent builds on one table wait for each other; on different tables they do not.
@@ -259,13 +256,11 @@ class Rebuild:
         :param deadline_s: seconds from now after which what runs is cancelled
         :param check_schema: where amcheck is; None: structures are not checked
         """
-        self.executed_queries: list[str] = []
+        super().__init__(reports, deadline_s=deadline_s)
         self._todo = list(reports)
-        self._reports = reports
         self._connect = connect
         self._fits = fits
         self._lock_timeout_ms = lock_timeout_ms
-        self._deadline = time.monotonic() + deadline_s
         self._check_schema = check_schema
         self._jobs = max(1, min(jobs, len({report.work.index.table_oid for report in reports})))
         self._sessions: dict[int, Session] = {}
@@ -279,36 +274,7 @@ class Rebuild:
         self._done_bytes = 0
         self._busy_s = 0.0
         self._at_work = self._jobs
-        self._finished = threading.Event()
-        self._stop = threading.Event()
         self._changed = threading.Condition()
-        self._trouble: str | None = None
-
-    def run(self, tick: Callable[[], None]) -> str | None:
-        """Do the work; the reports tell what became of it.
-
-        :param tick: called in this thread every half second; an error that it raises ends the pass
-        :returns: why the pass ended early, None if it did not
-        """
-        early: str | None = None
-        for slot in range(self._jobs):
-            threading.Thread(target=self._job, args=(slot,), daemon=True).start()
-        try:
-            # An event, because a signal that interrupts a join() makes a running thread look ended.
-            while not self._finished.wait(TICK_S) and time.monotonic() < self._deadline:
-                tick()
-        except RunbookError as error:
-            early = error.message.rstrip(".")
-        except psycopg2.Error as error:
-            early = f"the connection that holds the writer's lock failed ({cause(error)})"
-        finally:
-            self._cancel()
-        for report in self._reports:
-            if report.state == "planned":
-                report.state = "not_reached"
-        if early is None and any(report.state == "not_reached" for report in self._reports):
-            early = self._trouble or "the deadline does not leave enough time"
-        return early
 
     def progress(self, session: Session | None) -> tuple[str, int, int]:
         """What runs now, and how many bytes of how many are through.
@@ -336,22 +302,21 @@ class Rebuild:
                 share = start + (end - start) * part
                 self._shares[id(report)] = max(self._shares.get(id(report), 0.0), share)
 
-    def _cancel(self) -> None:
-        """Stop the jobs and wait for them, within a bound; each clears away what it leaves half built."""
-        self._stop.set()
+    def _begin(self) -> None:
+        for slot in range(self._jobs):
+            threading.Thread(target=self._job, args=(slot,), daemon=True).start()
+
+    def _busy(self) -> list[Session]:
+        running = dict(self._running).items()
+        return [self._sessions[slot] for slot, report in running if slot in self._sessions
+                and id(report) not in self._clearing]  # fmt: skip
+
+    def _opened(self) -> list[Session]:
+        return list(self._sessions.values())
+
+    def _stopping(self) -> None:
         with self._changed:
             self._changed.notify_all()
-        until = time.monotonic() + CANCEL_TIMEOUT_S
-        while not self._finished.is_set() and time.monotonic() < until:
-            for slot, report in dict(self._running).items():
-                session = self._sessions.get(slot)
-                # Not what clears away the half-built copy of a statement that has been cancelled.
-                if session is not None and id(report) not in self._clearing and not session.connection.closed:
-                    with contextlib.suppress(psycopg2.Error):
-                        session.connection.cancel()
-            self._finished.wait(0.1)
-        for session in list(self._sessions.values()):
-            session.close()
 
     # --- a job ------------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import passes
 from ansible.module_utils.runbook.rules.bloat import PAGE_BYTES
 from ansible.module_utils.runbook.rules.managed import PLATFORM_OWNERS
 from ansible.module_utils.runbook.rules.reindex import (
@@ -28,7 +29,7 @@ from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import count, size, some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from ansible.module_utils.runbook.rules.bloat import Bloat
     from ansible.module_utils.runbook.rules.identifiers import QualifiedName
@@ -417,29 +418,19 @@ def describe(reports: Iterable[Report]) -> str:
     )
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(passes.Summary):
     """The whole pass."""
-
-    reports: Sequence[Report]
-    considered: int
-    check_mode: bool
-    #: Why it ended early.
-    stopped: str | None = None
-
-    def _with(self, *states: State) -> list[Report]:
-        return [report for report in self.reports if report.state in states]
 
     def result(self) -> dict[str, Any]:
         """The figures; ``breach`` where work was left undone that another run could do."""
-        counted = self._with("planned") if self.check_mode else self._with("done")
+        counted = self.in_state("planned") if self.check_mode else self.in_state("done")
         compacted = [report for report in counted if report.action != "clean_up"]
         known = compacted if self.check_mode else [one for one in compacted if one.size_after_bytes is not None]
         return {
             "changed": bool(counted),
-            "status": "breach" if self._with(*UNDONE) or self.stopped else "ok",
+            "status": "breach" if self.in_state(*UNDONE) or self.stopped else "ok",
             "considered_tables": self.considered,
-            "planned_tables": len(self.reports) - len(self._with(*LEFT_TO_PEOPLE)),
+            "planned_tables": len(self.reports) - len(self.in_state(*LEFT_TO_PEOPLE)),
             "compacted_tables": 0 if self.check_mode else len(compacted),
             "cleaned_tables": 0 if self.check_mode else len(counted) - len(compacted),
             "size_before_bytes": sum(report.size_before_bytes or 0 for report in known),
@@ -455,7 +446,7 @@ class Summary:
         if not self.reports:
             text = f"Nothing to do: none of {count(self.considered, 'table')} needs to be compacted"
         elif self.check_mode:
-            planned = self._with("planned")
+            planned = self.in_state("planned")
             cleaned = sum(report.action == "clean_up" for report in planned)
             text = f"Would compact {len(planned) - cleaned:,} of {count(self.considered, 'table')}"
             text += f" ({size(result['size_before_bytes'])})"
@@ -481,7 +472,7 @@ class Summary:
             ("not_permitted", "not permitted to this user"),
             ("gone", "dropped meanwhile"),
         ):
-            reports = [report for report in self.reports if report.state == state]
+            reports = self.in_state(state)
             # Tables with the same reason are told together.
             told = [
                 some([report.label for report in reports if report.error == error]) + (f" ({error})" if error else "")

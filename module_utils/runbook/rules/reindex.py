@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal
 
+from ansible.module_utils.runbook.rules import passes
 from ansible.module_utils.runbook.rules.managed import PLATFORM_OWNERS
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import count, size, some
@@ -249,34 +250,26 @@ def describe(reports: Iterable[Report]) -> str:
 
 
 @dataclass(frozen=True)
-class Summary:
+class Summary(passes.Summary):
     """The whole pass."""
 
-    reports: Sequence[Report]
-    considered: int
-    check_mode: bool
-    #: Why it ended early.
-    stopped: str | None = None
     refreshed: Sequence[str] = field(default_factory=tuple)
-
-    def _with(self, *states: State) -> list[Report]:
-        return [report for report in self.reports if report.state in states]
 
     def result(self) -> dict[str, Any]:
         """The figures; ``breach`` where work was left undone, or a repair must be made by somebody else."""
-        counted = self._with("planned") if self.check_mode else self._with("done")
+        counted = self.in_state("planned") if self.check_mode else self.in_state("done")
         rebuilt = [report for report in counted if report.work.action == "rebuild"]
         known = [report for report in rebuilt if report.size_after_bytes is not None]
         repair = any(
             report.work.priority in (Priority.INVALID, Priority.COLLATION)
-            for report in self._with("not_permitted", "not_concurrent")
+            for report in self.in_state("not_permitted", "not_concurrent")
         )
         after = sum(report.size_after_bytes or 0 for report in known)
         return {
             "changed": bool(counted or self.refreshed),
-            "status": "breach" if self._with(*UNDONE) or self.stopped or repair else "ok",
+            "status": "breach" if self.in_state(*UNDONE) or self.stopped or repair else "ok",
             "considered_indexes": self.considered,
-            "planned_indexes": len(self.reports) - len(self._with("not_permitted", "not_concurrent")),
+            "planned_indexes": len(self.reports) - len(self.in_state("not_permitted", "not_concurrent")),
             "rebuilt_indexes": 0 if self.check_mode else len(rebuilt),
             "dropped_indexes": 0 if self.check_mode else len(counted) - len(rebuilt),
             "size_before_bytes": sum(r.work.index.size_bytes for r in (rebuilt if self.check_mode else known)),
@@ -293,7 +286,7 @@ class Summary:
         if not self.reports:
             text = f"Nothing to do: none of {count(self.considered, 'index', 'indexes')} needs to be rebuilt"
         elif self.check_mode:
-            planned = self._with("planned")
+            planned = self.in_state("planned")
             drops = sum(report.work.action == "drop" for report in planned)
             text = f"Would rebuild {len(planned) - drops:,} of {count(self.considered, 'index', 'indexes')}"
             text += f" ({size(result['size_before_bytes'])})" + (f" and drop {drops:,} left behind" if drops else "")
@@ -310,7 +303,7 @@ class Summary:
             text += f"; confirmed the version of {some(list(self.refreshed))}"
         if self.stopped:
             text += f"; stopped: {self.stopped}"
-        for state, said in (
+        said = (
             ("corrupt", "CORRUPT, left as it is"),
             ("locked", "stayed locked"),
             ("failed", "failed"),
@@ -319,15 +312,13 @@ class Summary:
             ("not_concurrent", "not possible without an outage"),
             ("not_permitted", "not permitted to this user"),
             ("gone", "dropped meanwhile"),
-        ):
-            names = [
-                f"{report.work.index.name}{f' ({report.error})' if report.error else ''}"
-                for report in self.reports
-                if report.state == state and (state != "not_permitted" or report.work.reason != MODE_ALL)
-            ]
-            if names:
-                text += f"; {len(names):,} {'index' if len(names) == 1 else 'indexes'} {said}: {some(names)}"
-        return text + "."
+        )
+        told = [
+            (str(report.work.index.name), report)
+            for report in self.reports
+            if report.state != "not_permitted" or report.work.reason != MODE_ALL
+        ]
+        return text + passes.left(told, said, "index", "indexes") + "."
 
 
 def _entry(report: Report) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import passes
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import count, size, some
@@ -553,27 +554,18 @@ def message(reports: Sequence[Report], *, tables: int, duration_s: float, check_
             text += f"; {count(before, 'dead row is', 'dead rows are')} now {after:,}"
     if stopped:
         text += f"; stopped: {stopped}"
-    for state, said in (
+    said = (
         ("locked", "stayed locked"),
         ("failed", "failed"),
         ("not_reached", "not reached"),
         ("gone", "dropped meanwhile"),
         ("not_permitted", "in need, but not permitted"),
-    ):
-        names = [
-            _reason(report)
-            for report in reports
-            if report.state == state and (state != "not_permitted" or report.in_vain)
-        ]
-        if names:
-            text += f"; {len(names):,} {'table' if len(names) == 1 else 'tables'} {said}: {some(names)}"
-    return text + "."
+    )
+    told = [
+        (str(report.work.table.name), report) for report in reports if report.state != "not_permitted" or report.in_vain
+    ]
+    return text + passes.left(told, said, "table") + "."
 
 
 def _counts(reports: Sequence[Report]) -> tuple[int, int]:
     return sum(report.work.vacuums for report in reports), sum(report.work.analyzes for report in reports)
-
-
-def _reason(report: Report) -> str:
-    name = str(report.work.table.name)
-    return f"{name} ({report.error})" if report.error else name
