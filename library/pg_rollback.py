@@ -285,7 +285,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import bucket, content_hash, lease, permits, postgres, s3
+from ansible.module_utils.runbook.drivers import bucket, content_hash, lease, permits, pitr, postgres, s3
 from ansible.module_utils.runbook.drivers import proof as proof_driver
 from ansible.module_utils.runbook.drivers import restore as restore_driver
 from ansible.module_utils.runbook.drivers import rollback as driver
@@ -428,7 +428,7 @@ def archive_now(
                 else "this user may not call pg_switch_wal()."
             )
         )
-    elif not driver.archive_until_now(session, wait_s=ARCHIVE_WAIT_S):
+    elif pitr.archive_until_now(session, wait_s=ARCHIVE_WAIT_S).archived_s is None:
         context.warn(f"The newest WAL segment was not archived within {ARCHIVE_WAIT_S} s; see playbooks/pitr.yml.")
     return True
 

@@ -353,12 +353,11 @@ def archive_now(session: postgres.Session, *, deadline_s: float) -> None:
 
     :raises RunbookError: it was not, in that time
     """
-    name = pitr.switch_wal(session)
-    deadline = time.monotonic() + deadline_s
-    while (pitr.read_archiver(session).last_archived_wal or "") < name:
-        if time.monotonic() > deadline:
-            raise RunbookError(f"Segment {name} was not archived within {deadline_s:.0f} s; the server's log says why.")
-        time.sleep(0.05)
+    ended = pitr.archive_until_now(session, wait_s=deadline_s)
+    if ended.archived_s is None:
+        raise RunbookError(
+            f"Segment {ended.segment} was not archived within {deadline_s:.0f} s; the server's log says why."
+        )
 
 
 # --- what a database holds --------------------------------------------------------------------------------------------

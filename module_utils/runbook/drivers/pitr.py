@@ -35,7 +35,7 @@ from ansible.module_utils.runbook.drivers.leash import leashed_group
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, command_line, pids_naming, unprivileged
 from ansible.module_utils.runbook.drivers.sandbox import end_process
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.pitr import Archiver, Setting
+from ansible.module_utils.runbook.rules.pitr import ArchivedFile, Archiver, Setting
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ SHORT_S = 120
 #: What the archiver may spend on one segment before it begins anew.
 ARCHIVE_ATTEMPT_S = 60
 READ_TIMEOUT_S = 20
+#: Between two looks at whether a segment is archived.
+_POLL_S = 0.1
 
 
 def programs_folder(explicit: str | None) -> Path:
@@ -427,7 +429,44 @@ def read_archiver(session: postgres.Session) -> Archiver:
     )  # fmt: skip
 
 
-def switch_wal(session: postgres.Session) -> str:
+@dataclass(frozen=True)
+class Ended:
+    """A WAL segment that was ended; ``archived_s`` is the seconds until it was archived, None where it was not."""
+
+    segment: str
+    archived_s: float | None
+
+
+def archive_until_now(
+    session: postgres.Session, *, wait_s: float, arrived: Callable[[str], bool] = lambda _segment: True
+) -> Ended:
+    """End the WAL segment behind a commit, and wait until it is archived, for at most ``wait_s`` seconds.
+
+    :param arrived: asked about the segment too, once the server says that it is archived
+    """
+    name = _switch_wal(session)
+    begun = time.monotonic()
+    while True:
+        if _is_archived(session, name) and arrived(name):
+            return Ended(name, round(time.monotonic() - begun, 3))
+        if time.monotonic() - begun > wait_s:
+            return Ended(name, None)
+        time.sleep(_POLL_S)
+
+
+def _is_archived(session: postgres.Session, segment: str) -> bool:
+    row = session.query(
+        "SELECT coalesce(last_archived_wal, '') AS name,"
+        " has_function_privilege('pg_ls_archive_statusdir()', 'EXECUTE') AS may_look FROM pg_stat_archiver"
+    )[0]
+    if ArchivedFile(row["name"]).covers(segment):
+        return True
+    # A label of a backup may have followed it by now.
+    done = f"{segment}.done"
+    return row["may_look"] and bool(session.query("SELECT FROM pg_ls_archive_statusdir() WHERE name = %s", (done,)))
+
+
+def _switch_wal(session: postgres.Session) -> str:
     """Write a commit and end the segment with it; the segment's file name.
 
     The commit matters: PostgreSQL stops at a time only where a later commit shows that the time was reached.

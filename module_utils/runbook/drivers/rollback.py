@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import psycopg2.errors
-from ansible.module_utils.runbook.drivers import pitr
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.rollback import Counted, Restored, Room
 from ansible.module_utils.runbook.rules.server_error import ServerError
@@ -23,9 +21,6 @@ if TYPE_CHECKING:
 
     from ansible.module_utils.runbook.drivers.postgres import Session
     from ansible.module_utils.runbook.rules.content_hash import Column, Table
-
-#: Seconds between two looks at the archiver.
-_POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -92,19 +87,6 @@ def read_restored(session: Session) -> Restored:
         "SELECT current_setting('data_directory') AS data_dir, current_setting('recovery_target_time') AS target_time"
     )[0]
     return Restored(**row)
-
-
-def archive_until_now(session: Session, *, wait_s: float) -> bool:
-    """End the WAL segment behind a commit, and wait until it is archived; whether it was within ``wait_s`` seconds."""
-    name = pitr.switch_wal(session)
-    until = time.monotonic() + wait_s
-    while True:
-        done = session.query("SELECT coalesce(last_archived_wal, '') AS name FROM pg_stat_archiver")[0]["name"]
-        if done >= name:
-            return True
-        if time.monotonic() > until:
-            return False
-        time.sleep(_POLL_S)
 
 
 @contextmanager

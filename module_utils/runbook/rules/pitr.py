@@ -68,6 +68,25 @@ def parse_segment(name: str, segment_bytes: int) -> Segment | None:
     return Segment(int(name[:8], 16), log * per_log + part) if part < per_log else None
 
 
+class ArchivedFile(NamedTuple):
+    """The file that a server archived last: a segment, or a history file, a label of a backup, a partial segment."""
+
+    name: str
+
+    def covers(self, segment: str) -> bool:
+        """Whether the segment with this file name is archived, because segments go in their order.
+
+        Only a segment of the same timeline tells. As texts, the history file of a later timeline comes after all
+        segments of this one, and the label of a backup after the segment in which that began.
+
+        >>> ArchivedFile("000000010000000000000029").covers("000000010000000000000028")
+        True
+        >>> ArchivedFile("00000002.history").covers("000000010000000000000028")
+        False
+        """
+        return bool(_SEGMENT.fullmatch(self.name)) and self.name[:8] == segment[:8] and self.name >= segment
+
+
 def plain_name(key: str) -> str:
     """File name of an object, without the suffix of its compression.
 
