@@ -422,9 +422,9 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.runbook.drivers import bucket, lease, mirror, permits, postgres, process, s3
 from ansible.module_utils.runbook.drivers import demo_database as demo_driver
 from ansible.module_utils.runbook.drivers import drill as driver
-from ansible.module_utils.runbook.drivers import lease, mirror, permits, postgres, process, s3
 from ansible.module_utils.runbook.drivers import pitr as engine_driver
 from ansible.module_utils.runbook.drivers import restore as restore_driver
 from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir
@@ -789,8 +789,8 @@ def permit(drill: Drill, session: postgres.Session) -> None:
 def make_sandbox(drill: Drill) -> None:
     """The drill's own primary, buckets and clients."""
     params, folder = drill.params, drill.folder
-    for bucket in (drill.state["bucket"], drill.state["replica_bucket"]):
-        driver.make_bucket(drill.store(bucket), params["environment"])
+    for name in (drill.state["bucket"], drill.state["replica_bucket"]):
+        driver.make_bucket(drill.store(name), params["environment"])
     bindir = find_bindir(params["bindir"])
     cluster = driver.make_server(folder.path / "primary", bindir, params["login_password"])
     drill.save(port=cluster.port, bindir=str(bindir))
@@ -989,7 +989,7 @@ def room(drill: Drill, way: str) -> int | None:
 def dumps(drill: Drill, before: datetime | None) -> list[rules.Candidate]:
     """Logical backups, newest first, up to the first that is good."""
     store = drill.store()
-    base = manifests.database_folder(drill.params["prefix"], drill.database)
+    base = bucket.home(store, manifests.database_folders(drill.params["prefix"], drill.database))
     found: list[rules.Candidate] = []
     try:
         names = restore_rules.candidates(store.folders(base), backup=restore_rules.LATEST, before=before)
@@ -999,10 +999,10 @@ def dumps(drill: Drill, before: datetime | None) -> list[rules.Candidate]:
         problem, size, point = "", 0, manifests.started_at(name)
         key = f"{base}{name}/{manifests.MANIFEST_NAME}"
         try:
-            if store.head(key) is None:
+            text = bucket.manifest_text(store, f"{base}{name}/")
+            if text is None:
                 problem = "its manifest is missing, so it is not complete"
             else:
-                text = store.read(key, most_bytes=manifests.MAX_MANIFEST_BYTES)
                 manifest = manifests.parse(text, where=store.url(key))
                 point, size = datetime.fromisoformat(manifest.source.snapshot_at), manifest.source.size_bytes
                 if before and point >= before:
@@ -1296,9 +1296,9 @@ def tear_down(drill: Drill) -> dict[str, Any]:
 def remove(drill: Drill, state: dict[str, Any]) -> str:
     """End processes, remove servers, databases and buckets of a drill; what there was."""
     found = drill.folder.clear(Path(state.get("restore_path", drill.restore_path)))
-    for bucket in (state.get("bucket"), state.get("replica_bucket")):
-        if bucket and driver.remove_bucket(drill_store(drill, bucket)):
-            found.append(f"bucket {bucket}")
+    for name in (state.get("bucket"), state.get("replica_bucket")):
+        if name and driver.remove_bucket(drill_store(drill, name)):
+            found.append(f"bucket {name}")
     name = state.get("target_database")
     if not drill.is_sandbox and name and drill.params["way"] != "pitr" and driver.drop_database(drill.admin(), name):
         found.append(f"database {name}")

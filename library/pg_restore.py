@@ -326,7 +326,6 @@ executed_queries:
   elements: str
 """
 
-import json
 import threading
 import time
 from dataclasses import replace
@@ -407,36 +406,19 @@ def check_options(params: dict[str, Any]) -> datetime | None:
     return moment.read("before", params["before"])
 
 
-def choose(
-    context: Context, store: s3.Store, before: datetime | None, clusters: frozenset[str]
-) -> tuple[Manifest, str, str]:
-    """Find the backup that is meant: its manifest, its folder, the digest that the manifest bears.
-
-    Newer ones that have no manifest are not complete; a warning names them.
+def choose(context: Context, store: s3.Store, before: datetime | None, clusters: frozenset[str]) -> rules.Found:
+    """Find the backup that is meant.
 
     :param clusters: those whose backup it may be; empty if that is not compared
     :raises RunbookError: there is none, or its manifest is not to be trusted
     """
     params = context.params
-    database_folder = bucket.home(store, manifests.database_folders(params["prefix"], params["database"]))
-    names = rules.candidates(store.folders(database_folder), backup=params["backup"], before=before)
-    for name in names:
-        folder = f"{database_folder}{name}/"
-        key = folder + manifests.MANIFEST_NAME
-        if store.head(key) is None:
-            context.warn(f"{store.url(folder)} has no manifest, so it is no complete backup; it is passed over.")
-            continue
-        text = store.read(key, most_bytes=manifests.MAX_MANIFEST_BYTES)
-        manifest = manifests.parse(text, where=store.url(key))
-        rules.check_manifest(manifest, folder=folder, database=params["database"], backup_id=name)
-        origins.check_restoring(
-            manifest.source.system_identifier, clusters, params["from_cluster"] or "", where=store.url(folder)
-        )
-        if before is None or datetime.fromisoformat(manifest.source.snapshot_at) < before:
-            return manifest, folder, json.loads(text)["sha256"]
-    raise RunbookError(
-        f"backup: none of {len(names)} in {store.url(database_folder)} that could be meant is complete; make a new one."
-    )
+    home = bucket.home(store, manifests.database_folders(params["prefix"], params["database"]))
+    return rules.choose(
+        rules.Wanted(params["database"], params["backup"], before, clusters, params["from_cluster"] or ""),
+        home, store.folders(home), read=lambda folder: bucket.manifest_text(store, folder), url=store.url,
+        warn=context.warn,
+    )  # fmt: skip
 
 
 def look_around(session: postgres.Session, server: rules.Server, database: str) -> tuple[list[str], set[str]]:

@@ -359,24 +359,17 @@ def connect(target: postgres.Target, *, statement_timeout_ms: int = STATEMENT_TI
 
 
 def find_backup(context: Context, database: str, request: rules.Request, clusters: frozenset[str]) -> Manifest:
-    """The backup that was asked for; ones without a manifest are passed over, as a restore does.
+    """The backup that was asked for.
 
     :raises RunbookError: there is none, or its manifest is not to be trusted
     """
-    params = context.params
-    store = s3.Store.from_params(params)
-    home = bucket.home(store, manifests.database_folders(params["prefix"], database))
-    names = restores.candidates(store.folders(home), backup=request.backup or restores.LATEST, before=request.before)
-    for name in names:
-        key = f"{home}{name}/{manifests.MANIFEST_NAME}"
-        if store.head(key) is None:
-            continue
-        manifest = manifests.parse(store.read(key, most_bytes=manifests.MAX_MANIFEST_BYTES), where=store.url(key))
-        restores.check_manifest(manifest, folder=f"{home}{name}/", database=database, backup_id=name)
-        origins.check_restoring(manifest.source.system_identifier, clusters, "", where=store.url(f"{home}{name}/"))
-        if request.before is None or rules.snapshot_at(manifest) < request.before:
-            return manifest
-    raise RunbookError(f"backup: none of {len(names)} in {store.url(home)} that could be meant is complete.")
+    store = s3.Store.from_params(context.params)
+    home = bucket.home(store, manifests.database_folders(context.params["prefix"], database))
+    return restores.choose(
+        restores.Wanted(database, request.backup or restores.LATEST, request.before, clusters), home,
+        store.folders(home), read=lambda folder: bucket.manifest_text(store, folder), url=store.url,
+        warn=context.warn,
+    ).manifest  # fmt: skip
 
 
 def look_for_losses(

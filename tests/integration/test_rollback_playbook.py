@@ -215,6 +215,13 @@ def test_what_cannot_be_read_is_unknown_or_named(s3: S3, project: Project, datab
     losses = {each["table"]: each["newer_rows"] for each in named.result["losses"]}
     assert losses == {"public.messages": 0, "public.settings": 1}
 
+    # A newer backup that is not complete is skipped, and not in silence.
+    begun = f"logical/{database.name}/2099-01-01T00-00-00Z/"
+    s3.client().put_object(Bucket=project.all_vars["backup_bucket"], Key=f"{begun}schema.zst", Body=b"half")
+    newest = run_module("pg_rollback", options | {"backup": "latest"})
+    assert newest.result["backup_id"] == backup
+    assert f"{begun} has no manifest" in str(newest.result["warnings"])
+
     # The owner of a database need not be the one of its tables.
     owner = f"owner_of_{database.name}"
     database.run(f"CREATE ROLE {owner} LOGIN CREATEDB", f"ALTER DATABASE {database.name} OWNER TO {owner}")

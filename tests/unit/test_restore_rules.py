@@ -43,6 +43,29 @@ def test_a_backup_that_is_not_there(names, options, words):
         restore.candidates(names, **({"backup": "latest", "before": None} | options))
 
 
+def test_what_is_not_complete_is_skipped_with_a_warning():
+    made = manifest()
+    home = "production/app/"
+    there = {f"{home}{made.backup_id}/": made.to_bytes()}
+    warnings: list[str] = []
+    newer = ["2026-11-24T03-00-00Z", "2026-11-25T03-00-00Z"]
+
+    def choose(*names: str, **options: Any) -> restore.Found:
+        asked: dict[str, Any] = {"database": "app", "backup": "latest", "before": None, "clusters": frozenset()}
+        return restore.choose(
+            restore.Wanted(**asked | options), home, names, read=there.get, url="s3://b/{}".format, warn=warnings.append
+        )
+
+    found = choose(made.backup_id, *newer)
+    assert (found.manifest, found.folder) == (made, f"{home}{made.backup_id}/")
+    assert found.sha256 in made.to_bytes().decode()
+    assert [each.partition(" ")[0] for each in warnings] == [f"s3://b/{home}{name}/" for name in reversed(newer)]
+    with pytest.raises(RunbookError, match="none of 2 in s3://b/production/app/ that could be meant is complete"):
+        choose(*newer)
+    with pytest.raises(RunbookError, match="is of cluster"):
+        choose(made.backup_id, clusters=frozenset({"another"}))
+
+
 def test_a_manifest_of_another_database_or_place_is_refused():
     folder = "production/app/2026-11-23T03-00-00Z/"
     good = manifest()

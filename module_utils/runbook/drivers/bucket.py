@@ -212,6 +212,15 @@ def origins(
         return dict(zip(backup_ids, found, strict=True))
 
 
+def manifest_text(store: Store, folder: str) -> bytes | None:
+    """The manifest in a backup's folder; None where there is none, so that the backup is not complete.
+
+    :param folder: with its slash
+    """
+    key = folder + MANIFEST_NAME
+    return None if store.head(key) is None else store.read(key, most_bytes=MAX_MANIFEST_BYTES)
+
+
 def home(store: Store, folders: Sequence[str]) -> str:
     """The folder of a database's backups: the first that holds something, or else the first.
 

@@ -8,12 +8,14 @@ real thing.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import backup_origin as origins
 from ansible.module_utils.runbook.rules import managed, restore_rights
 from ansible.module_utils.runbook.rules import manifest as manifests
 from ansible.module_utils.runbook.rules.connection_failure import ConnectionFailure
@@ -24,7 +26,7 @@ from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import count, size, to_second
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from ansible.module_utils.runbook.rules.manifest import Manifest, Object
 
@@ -71,6 +73,58 @@ def candidates(folders: Sequence[str], *, backup: str, before: datetime | None) 
 def _some(names: Sequence[str]) -> str:
     shown = ", ".join(names[:3])
     return f"{shown} and {len(names) - 3} older" if len(names) > 3 else shown or "none"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which backup is asked for, as :func:`candidates` and :func:`backup_origin.check_restoring` take it."""
+
+    database: str
+    backup: str
+    before: datetime | None
+    clusters: frozenset[str]
+    from_cluster: str = ""
+
+
+class Found(NamedTuple):
+    """A complete backup: what its manifest says, its folder, and the digest that the manifest bears."""
+
+    manifest: Manifest
+    folder: str
+    sha256: str
+
+
+def choose(
+    wanted: Wanted,
+    home: str,
+    folders: Sequence[str],
+    *,
+    read: Callable[[str], bytes | None],
+    url: Callable[[str], str],
+    warn: Callable[[str], None],
+) -> Found:
+    """The backup that is meant, among those below a database's folder; ``warn`` is told of each that is not complete.
+
+    :param folders: names found below ``home``
+    :param read: gives the manifest of a backup's folder, None where there is none
+    :param url: how a sentence calls an object or a folder
+    :raises RunbookError: there is none, or its manifest is not to be trusted
+    """
+    names = candidates(folders, backup=wanted.backup, before=wanted.before)
+    for name in names:
+        folder = f"{home}{name}/"
+        text = read(folder)
+        if text is None:
+            warn(f"{url(folder)} has no manifest, so it is no complete backup; it is skipped.")
+            continue
+        manifest = manifests.parse(text, where=url(folder + manifests.MANIFEST_NAME))
+        check_manifest(manifest, folder=folder, database=wanted.database, backup_id=name)
+        origins.check_restoring(
+            manifest.source.system_identifier, wanted.clusters, wanted.from_cluster, where=url(folder)
+        )
+        if wanted.before is None or datetime.fromisoformat(manifest.source.snapshot_at) < wanted.before:
+            return Found(manifest, folder, json.loads(text)["sha256"])
+    raise RunbookError(f"backup: none of {len(names)} in {url(home)} that could be meant is complete; make a new one.")
 
 
 def check_manifest(manifest: Manifest, *, folder: str, database: str, backup_id: str) -> None:
