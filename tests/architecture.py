@@ -107,9 +107,13 @@ IMPURE = {
 #: Of an impure module, what only looks at text.
 PURE_NAMES = {"pathlib.PurePath", "pathlib.PurePosixPath", "urllib.parse"}
 CLOCKS = {"now", "utcnow", "today"}
-#: A driver that must decide where it reads: the lease's row is locked until the decision is written, and a session
-#: proves who answered before anybody can ask it anything.
-DRIVERS_THAT_DECIDE = {("lease.py", f"{RUNBOOK}.rules.lease"), ("postgres.py", f"{RUNBOOK}.rules.identity")}
+#: A driver that must decide where it reads: the lease's row is locked until the decision is written, a session proves
+#: who answered before anybody can ask it anything, and no document gets into the state store, or out of it, unchecked.
+DRIVERS_THAT_DECIDE = {
+    ("lease.py", f"{RUNBOOK}.rules.lease"),
+    ("postgres.py", f"{RUNBOOK}.rules.identity"),
+    ("state_store.py", f"{RUNBOOK}.rules.state"),
+}
 #: Ansible's HTTP client knows proxies and certificates on every bastion, and needs no AnsibleModule.
 DRIVERS_ON_ANSIBLE = {("api_client.py", "ansible.module_utils.urls")}
 
@@ -203,11 +207,13 @@ def check_module_bridge(root: Path) -> Iterator[str]:
                 yield f"{_where(root, path, found.line)}: imports AnsibleModule; that is module.py's part."
 
 
-#: What stands above the drivers and must know a process: whether the run's own one lives, and how a module is stopped.
+#: What stands above the drivers and must know a process (whether the run's own one lives, how a module is stopped), and
+#: where copies of records go.
 ABOVE_ON_DRIVERS = {
     ("module.py", f"{RUNBOOK}.drivers.process"),
     ("module.py", f"{RUNBOOK}.drivers.stopping"),
     ("run_record.py", f"{RUNBOOK}.drivers.process"),
+    ("run_record.py", f"{RUNBOOK}.drivers.state_store"),
 }
 
 
@@ -361,7 +367,7 @@ def check_plays(root: Path) -> Iterator[str]:
 # Roles ----------------------------------------------------------------------------------------------------------------
 
 #: Variables of the inventory that several roles read; each role's argument specs name those it reads.
-SHARED_PREFIXES = ("backup_", "db_", "preflight_system_identifier", "runbook_", "s3_", "supabase_")
+SHARED_PREFIXES = ("backup_", "db_", "preflight_system_identifier", "runbook_", "s3_", "state_", "supabase_")
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "str": str, "path": str, "raw": object, "bool": bool, "int": int, "float": (int, float), "list": list, "dict": dict,
 }  # fmt: skip

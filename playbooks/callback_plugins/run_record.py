@@ -43,19 +43,23 @@ import getpass
 import importlib.util
 import json
 import os
+import secrets
 import shutil
 import signal
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ansible.constants as settings
 import ansible.context as cli
 import ansible.module_utils
+from ansible.errors import AnsibleError
 from ansible.parsing.splitter import parse_kv
 from ansible.plugins.callback import CallbackBase
 from ansible.release import __version__ as ansible_version
+from ansible.template import Templar
 
 PROJECT = Path(__file__).resolve().parents[2]
 if str(PROJECT / "module_utils") not in ansible.module_utils.__path__:
@@ -67,8 +71,8 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report.progress import Watch
 from ansible.module_utils.runbook.report.recorder import Recorder
 from ansible.module_utils.runbook.report.view import last_warnings, last_words, summary_lines
+from ansible.module_utils.runbook.rules import failure, state, variables
 from ansible.module_utils.runbook.rules import record as rules
-from ansible.module_utils.runbook.rules import variables
 from ansible.module_utils.runbook.rules.run import command_line
 
 if TYPE_CHECKING:
@@ -157,7 +161,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         counts = {host: dict(stats.summarize(host)) for host in sorted(stats.processed)}
         self._give_leases_back(recorder)
         try:
-            record = recorder.end(counts)
+            record = recorder.end(counts, partial(self._copy_record, recorder, sorted(stats.processed)))
         except Exception as error:  # Ansible would only warn of it, and end a run without its report green
             self._display.error(f"The run's report could not be written in {recorder.directory}: {error}")
             raise SystemExit(1) from None
@@ -209,7 +213,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             self._give_leases_back(recorder)
             why = self._stopped_by or "an error of Ansible's own, which stands above"
             try:
-                record = recorder.stop(f"The run was stopped by {why} before its end")
+                record = recorder.stop(
+                    f"The run was stopped by {why} before its end", partial(self._copy_record, recorder, [])
+                )
             except (OSError, RunbookError) as error:
                 self._display.error(f"The run's report could not be written in {recorder.directory}: {error}")
                 return
@@ -229,6 +235,46 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             if "nobody holds" not in said:
                 recorder.append("note", text=f"{host}: {said}")
         self._leases.clear()
+
+    def _copy_record(self, recorder: Recorder, hosts: list[str], record: dict[str, Any]) -> str | None:
+        """Put a copy of the record into the state store that the inventory names; why not, in one sentence.
+
+        What the run itself is said to be never depends on it.
+        """
+        if record["check_mode"]:
+            return None
+        try:
+            environment, settings = self._state_settings(hosts)
+            recorder.hide(settings)
+            if settings:
+                _put_record(record, settings, environment)
+        except Exception as error:
+            said = error.message if isinstance(error, RunbookError) else failure.sentence("run_record", error)
+            warning = f"The state store has no copy of this run's record. {said}"
+            if record["status"] != "ok":
+                # A green run ends with its warnings.
+                self._display.warning(warning)
+            return warning
+        return None
+
+    def _state_settings(self, hosts: list[str]) -> tuple[str, dict[str, Any]]:
+        """The inventory's environment, and the variables ``state_…`` of the first host that names a store.
+
+        :param hosts: the hosts of the run; those of the inventory where it had none
+        :raises RunbookError: one of them cannot be read
+        """
+        if self._play is None:
+            return "", {}
+        manager = self._play.get_variable_manager()
+        inventory = manager._inventory  # noqa: SLF001 - as above
+        for host in filter(None, map(inventory.get_host, hosts)) if hosts else inventory.get_hosts():
+            known = manager.get_vars(play=self._play, host=host)
+            if "state_bucket" in known or "state_directory" in known:
+                templar = Templar(loader=manager._loader, variables=known)  # noqa: SLF001 - as above
+                wanted = [name for name in known if name.startswith("state_")]
+                found = {name: _filled_in(templar, name, known) for name in wanted}
+                return str(_filled_in(templar, "runbook_environment", known)), found
+        return "", {}
 
     def _show(self, record: dict[str, Any], directory: Path) -> None:
         """What the run did, and where its reports are."""
@@ -414,6 +460,39 @@ def _give_lease_back(login: Mapping[str, Any]) -> str:
     except ValueError:
         return "its lease ends by itself within 15 minutes."
     return str(said.get("msg"))
+
+
+def _filled_in(templar: Templar, name: str, known: Mapping[str, Any]) -> Any:
+    """A variable with its templates filled in.
+
+    :raises RunbookError: it cannot be; Ansible's own text might quote what it is made of
+    """
+    try:
+        return templar.template(known.get(name, ""))
+    except AnsibleError:
+        raise RunbookError(f"{name}: what it refers to cannot be read; correct it in the inventory.") from None
+
+
+def _put_record(record: dict[str, Any], settings: Mapping[str, Any], environment: str) -> None:
+    """Put a copy of the record into the state store, if the settings name one.
+
+    :raises RunbookError: it could not be put
+    """
+    # boto3 is loaded by whoever has a store, and by nobody else.
+    from ansible.module_utils.runbook.drivers import state_store  # noqa: PLC0415 - the reason stands above
+
+    store = state_store.from_settings(settings, environment)
+    if store is not None:
+        store.create(
+            state.Document(
+                name=state.record_name(record["run_id"]),
+                body=record,
+                run_id=record["run_id"],
+                controller=str(record["controller"]),
+                written_at=record["last_event_at"],
+                token=secrets.token_hex(16),
+            )
+        )
 
 
 def _tags(play: Play) -> list[str]:

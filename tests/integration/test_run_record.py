@@ -406,3 +406,57 @@ def test_bars_on_a_terminal_leave_no_trace(project, flags):
     assert [line for line in comparable(lines) if line.startswith(("TASK", "PLAY", "changed", "db1 ", "[ERROR]"))] == [
         line for line in comparable(screen(plain)) if line.startswith(("TASK", "PLAY", "changed", "db1 ", "[ERROR]"))
     ]
+
+
+# --- copies of records ------------------------------------------------------------------------------------------------
+
+
+def with_store(project: Project, **variables: Any) -> None:
+    """Let the inventory name a state store."""
+    (project.root / "group_vars").mkdir()
+    (project.root / "group_vars/all.yml").write_text(json.dumps({"runbook_environment": "sandbox"} | variables))
+
+
+def test_a_copy_of_the_record_is_in_the_bucket(project, s3):
+    bucket = s3.bucket()
+    given = {f"state_{name}": value for name, value in s3.options(bucket).items()}
+    with_store(project, **given | {"state_prefix": "team", "state_secret_key": "{{ hidden }}", "hidden": s3.secret_key})
+    ended = project.run(project.playbook(toy()))
+    assert (ended.code, ended.err) == (0, "")
+    key = f"team/records/{ended.record['run_id']}.json"
+    copy = json.loads(s3.client().get_object(Bucket=bucket, Key=key)["Body"].read())
+    assert (copy["body"], copy["run_id"]) == (ended.record, ended.record["run_id"])
+    kept = "".join(path.read_text() for path in ended.folder.iterdir())
+    assert s3.secret_key not in kept + ended.out + json.dumps(copy)
+
+
+def test_copies_are_of_red_runs_too_and_of_no_plan(project):
+    state = project.root / "state"
+    state.mkdir(mode=0o700)
+    with_store(project, state_directory=str(state))
+    failed = project.run(project.playbook(toy(fail=True)))
+    assert (failed.code, failed.record["status"]) == (2, "failed")
+    nobody = project.run(project.playbook(toy(), hosts="databases:!all"))
+    assert nobody.code == 1
+    assert project.run(project.playbook(toy()), "--check").code == 0
+    copies = [json.loads(path.read_text())["body"] for path in sorted((state / "sandbox/records").iterdir())]
+    assert copies == [failed.record, nobody.record]
+
+
+@pytest.mark.parametrize(("variables", "word", "is_red"), [
+    ({"state_directory": "{{ inventory_dir }}/not-there"}, "is not there; mount it", True),
+    ({"state_directory": "{{ nowhere }}"}, "state_directory: what it refers to cannot be read", False),
+    ({"state_bucket": "b", "state_endpoint_url": "http://127.0.0.1:1", "state_region": "us-east-1",
+      "state_access_key": "k", "state_secret_key": "CANARY-1234"}, "no server answers there", False),
+])  # fmt: skip
+def test_a_state_store_that_fails_is_a_warning_and_the_run_is_what_it_was(project, variables, word, is_red):
+    with_store(project, **variables)
+    ended = project.run(project.playbook(toy(fail=is_red)))
+    assert (ended.code, ended.record["status"]) == ((2, "failed") if is_red else (0, "ok"))
+    assert word in " ".join(ended.err.split())
+    (warning,) = ended.record["warnings"]
+    assert warning["text"].startswith("The state store has no copy of this run's record.")
+    assert word in warning["text"]
+    assert "has no copy" in (ended.folder / "report.md").read_text()
+    assert ended.record["ended_at"] == ended.record["last_event_at"]
+    assert "CANARY" not in ended.out + ended.err + (ended.folder / "journal.jsonl").read_text()

@@ -89,7 +89,7 @@ def test_a_call_to_a_server_that_is_silent_is_bounded_as_a_whole(hole, monkeypat
     made = client(f"http://127.0.0.1:{hole}")
     attempts: list[str] = []
     made.meta.events.register("before-send.s3", lambda request, **_: attempts.append(request.url))
-    with pytest.raises(RunbookError, match=r"took the request and did not answer within 1 s; check endpoint_url"):
+    with pytest.raises(RunbookError, match=r"took the request and did not answer in time; check endpoint_url"):
         s3.Store(made, "b").tags()
     assert len(attempts) == 1
     # What passes is still tried again.

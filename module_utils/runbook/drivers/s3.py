@@ -90,18 +90,20 @@ def connect(
     profile: str | None = None,
     aws_ca_bundle: str | None = None,
     connections: int = 10,
+    answer_s: int | None = None,
 ) -> Any:
     """A client of the S3 API at ``endpoint_url``, or at AWS without one.
 
     Without keys and profile boto3 looks for credentials as it always does.
 
     :param connections: most requests at once
+    :param answer_s: how long to wait for a connection and for an answer, each; the usual times where it is None
     :raises RunbookError: the profile is not there, no region is known, the address cannot be used
     """
     loopback = endpoint_url is not None and urlsplit(endpoint_url).hostname in ("127.0.0.1", "localhost", "::1")
     config = Config(
-        connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=READ_TIMEOUT_S,
+        connect_timeout=answer_s or CONNECT_TIMEOUT_S,
+        read_timeout=answer_s or READ_TIMEOUT_S,
         retries={"total_max_attempts": MAX_ATTEMPTS, "mode": "standard"},
         s3={
             "addressing_style": "path" if endpoint_url else "auto",
@@ -227,10 +229,7 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, EndpointConnectionError | ConnectTimeoutError):
         return "no server answers there; check endpoint_url, the network and the firewall"
     if isinstance(error, ReadTimeoutError):
-        return (
-            f"the server took the request and did not answer within {READ_TIMEOUT_S} s; check endpoint_url, the "
-            "network and the server"
-        )
+        return "the server took the request and did not answer in time; check endpoint_url, the network and the server"
     if isinstance(error, SSLError):
         return "TLS could not be agreed on; check endpoint_url and aws_ca_bundle"
     return f"the connection broke ({type(error).__name__}); start again"
@@ -372,10 +371,11 @@ class Store:
         self.region = region
 
     @classmethod
-    def from_params(cls, params: Mapping[str, Any], *, connections: int = 10) -> Store:
+    def from_params(cls, params: Mapping[str, Any], *, connections: int = 10, answer_s: int | None = None) -> Store:
         """Read the bucket from a module's options.
 
         :param connections: most requests at once
+        :param answer_s: as :func:`connect` has it
         :raises RunbookError: the bucket is empty, only one of the two keys is given, or both keys and profile are
         """
         if not params["bucket"]:
@@ -388,7 +388,9 @@ class Store:
                 "left out by -e backup_access_key= -e backup_secret_key=, beside -e backup_profile=<profile>."
             )
         options = ("region", "endpoint_url", "profile", "access_key", "secret_key", "session_token", "aws_ca_bundle")
-        client = connect(connections=connections, **{option: params[option] or None for option in options})
+        client = connect(
+            connections=connections, answer_s=answer_s, **{option: params[option] or None for option in options}
+        )
         return cls(client, params["bucket"], region=params["region"])
 
     def __str__(self) -> str:
@@ -464,10 +466,17 @@ class Store:
     def _pages(self, operation: str, **wanted: str) -> Iterator[dict[str, Any]]:
         """The pages of a listing, all of them.
 
-        :raises RunbookError: the server says that there is more and not where, which boto3 takes for the end
+        :raises RunbookError: the server says that there is more and not where, or nothing at all; boto3 takes both for
+            the end
         """
         page: dict[str, Any] = {}
         for page in self.client.get_paginator(operation).paginate(Bucket=self.bucket, **wanted):
+            if "IsTruncated" not in page:
+                # boto3 takes an answer that broke off before its first byte for a listing of nothing.
+                raise RunbookError(
+                    f"Listing {self.url(wanted['Prefix'])} failed: the answer is no listing; start again, and look at "
+                    "the S3 server and the way to it."
+                )
             yield page
         if page.get("IsTruncated"):
             raise RunbookError(

@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ from ansible.module_utils.runbook.rules.run import HOST, LAST_WORDS, PERMITS, op
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+#: Puts a copy of a record elsewhere; why that could not be done, in one sentence, or None.
+Copy = Callable[[dict[str, Any]], str | None]
 
 _EXPORTED = (
     "RUNBOOK_RUN_ID",
@@ -141,21 +145,24 @@ class Recorder:
         except OSError as error:
             self._lose_journal(error)
 
-    def end(self, stats: Mapping[str, Mapping[str, int]]) -> dict[str, Any] | None:
+    def end(self, stats: Mapping[str, Mapping[str, int]], copy: Copy | None = None) -> dict[str, Any] | None:
         """Write the last event and the reports.
 
+        :param copy: puts a copy of the record elsewhere, and says why it could not
         :return: the record; None where there is no journal
         :raises OSError: a report could not be written
         """
-        self.append("run_end", sync=True, stats=stats)
-        return self._close()
+        now = time.time()
+        self.append("run_end", at_s=now, sync=True, stats=stats)
+        return self._close(now, copy)
 
-    def stop(self, reason: str) -> dict[str, Any] | None:
+    def stop(self, reason: str, copy: Copy | None = None) -> dict[str, Any] | None:
         """The run ends before its time: say why, and make the record of what was done."""
         for words in self._last_words():
             self.append("note", text=words)
-        self.append("run_stopped", sync=True, text=reason)
-        return self._close()
+        now = time.time()
+        self.append("run_stopped", at_s=now, sync=True, text=reason)
+        return self._close(now, copy)
 
     def wait_for_modules(self) -> None:
         """Wait until each module that was told to stop has rolled back and ended, for a bounded time."""
@@ -185,13 +192,22 @@ class Recorder:
         said = [json.loads(line) for line in lines if line.endswith("}")]
         return [": ".join(filter(None, (each["host"], each["module"], each["msg"]))) for each in said]
 
-    def _close(self) -> dict[str, Any] | None:
+    def _close(self, ended: float, copy: Copy | None) -> dict[str, Any] | None:
         for name in _EXPORTED:
             os.environ.pop(name, None)
         if self._journal is None or self.directory is None:
             return None
-        self._journal.close()
-        self._journal = None
         for name in (PERMITS, LAST_WORDS):
             (self.directory / name).unlink(missing_ok=True)
-        return render_run(self.directory, publish=True)
+        try:
+            record = render_run(self.directory, publish=True)
+            warning = copy(record) if copy is not None else None
+            if warning is not None:
+                # At the moment of the end: the run took no longer than it did.
+                self.append("warning", at_s=ended, sync=True, text=warning)
+                record = render_run(self.directory, publish=True)
+        finally:
+            if self._journal is not None:
+                self._journal.close()
+                self._journal = None
+        return record
