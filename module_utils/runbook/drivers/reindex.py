@@ -345,7 +345,9 @@ class Rebuild(Pass):
             try:
                 self._perform(session, report)
             except psycopg2.Error as error:
-                report.state, report.error = "failed", cause(error)
+                # The end of the pass cancels whatever runs, a question before the statement too.
+                ended = self._stop.is_set() and isinstance(error, psycopg2.errors.QueryCanceled)
+                report.state, report.error = ("not_reached", None) if ended else ("failed", cause(error))
             finally:
                 spent = time.monotonic() - started
                 report.duration_s = round((report.duration_s or 0) + spent, 3)
