@@ -582,7 +582,7 @@ class Compaction(Pass):
         except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
             report.state = "gone"
         except psycopg2.errors.QueryCanceled:
-            late = self._stop.is_set() or time.monotonic() >= self._limit(report) - 0.05
+            late = self._is_ending or time.monotonic() >= self._limit(report) - 0.05
             report.state, report.error = ("not_reached", None) if late else ("failed", "cancelled by somebody else")
         except psycopg2.Error as error:
             report.state, report.error = "failed", cause(error)

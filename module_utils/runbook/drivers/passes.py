@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
+from ansible.module_utils.runbook.drivers import stopping
 from ansible.module_utils.runbook.drivers.postgres import Session
 from ansible.module_utils.runbook.drivers.vacuum import cause
 from ansible.module_utils.runbook.errors import RunbookError
@@ -61,6 +62,11 @@ class Pass(ABC):
     @abstractmethod
     def _opened(self) -> Iterable[Session]:
         """All sessions of the pass."""
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether a statement that is cancelled now is cancelled by us."""
+        return self._stop.is_set() or stopping.told.is_set()
 
     def _stopping(self) -> None:  # noqa: B027 - most have nobody to wake
         """Wake who waits, to see that the pass ends."""

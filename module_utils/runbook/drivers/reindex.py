@@ -346,7 +346,7 @@ class Rebuild(Pass):
                 self._perform(session, report)
             except psycopg2.Error as error:
                 # The end of the pass cancels whatever runs, a question before the statement too.
-                ended = self._stop.is_set() and isinstance(error, psycopg2.errors.QueryCanceled)
+                ended = self._is_ending and isinstance(error, psycopg2.errors.QueryCanceled)
                 report.state, report.error = ("not_reached", None) if ended else ("failed", cause(error))
             finally:
                 spent = time.monotonic() - started
@@ -444,7 +444,7 @@ class Rebuild(Pass):
         except psycopg2.errors.UniqueViolation:
             report.state, report.error = "failed", "rows with equal keys stand in the way; find and part them first"
         except psycopg2.errors.QueryCanceled:
-            late = self._stop.is_set() or time.monotonic() >= self._deadline - 0.05
+            late = self._is_ending or time.monotonic() >= self._deadline - 0.05
             report.state, report.error = ("not_reached", None) if late else ("failed", "cancelled by somebody else")
         except psycopg2.Error as error:
             report.state, report.error = "failed", cause(error)

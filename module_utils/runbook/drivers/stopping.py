@@ -59,7 +59,9 @@ def _look(reader: int, controller: Process | None) -> None:
     gone_at: float | None = None
     while True:
         if select.select([reader], [], [], LOOK_S)[0]:
-            os.read(reader, 64)
+            if {signal.SIGTERM, signal.SIGINT} & set(os.read(reader, 64)):
+                # Before the main thread knows it: what is cancelled below was not cancelled by somebody else.
+                told.set()
             for waiter in list(_waiting):
                 with suppress(Exception):  # whatever it is, the others must hear of the stop too
                     waiter.interrupt()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import psycopg2.errors
-from ansible.module_utils.runbook.drivers import postgres
+from ansible.module_utils.runbook.drivers import postgres, stopping
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.server_error import ServerError
@@ -463,7 +463,7 @@ class Pass:
         except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
             report.state = "gone"
         except psycopg2.errors.QueryCanceled:
-            if self._stop.is_set() or time.monotonic() >= self._deadline - 0.05:
+            if self._stop.is_set() or stopping.told.is_set() or time.monotonic() >= self._deadline - 0.05:
                 report.state = "not_reached"
             else:
                 report.state, report.error = "failed", "cancelled by somebody else"
