@@ -22,7 +22,9 @@ from tools.system_packages import missing_packages
 ROOT = Path(__file__).resolve().parent.parent
 JUNIT = ROOT / ".cache" / "pytest.xml"
 #: Most tests wait for a server: a file to each core, up to four, each with servers of its own.
-SPREAD = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
+#: In the order of the folders: the long files come first, and the short ones of tests/unit fill up the end. By default
+#: the files with the most tests come first, and those with one long test last, one after the other.
+SPREAD = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile", "--no-loadscope-reorder"]
 LINT = {
     "ruff": ["ruff", "check", "."],
     "ruff format": ["ruff", "format", "--check", "."],
