@@ -191,6 +191,17 @@ class S3:
             client.put_bucket_tagging(Bucket=name, Tagging={"TagSet": tags})
         return name
 
+    def protected_bucket(self) -> str:
+        """A bucket that its check has nothing to say about."""
+        bucket, client = self.bucket(), self.client()
+        encrypted = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}
+        client.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration=encrypted)
+        abort = {"Status": "Enabled", "Filter": {}, "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}}
+        client.put_bucket_lifecycle_configuration(
+            Bucket=bucket, LifecycleConfiguration={"Rules": [abort | {"ID": "abort"}]}
+        )
+        return bucket
+
     def options(self, bucket: str) -> dict[str, Any]:
         """As options of a module."""
         return {

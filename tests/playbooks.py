@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+#: What a small database reaches, as in inventories/sandbox.
+SMALL = {
+    "db_optimization_compact_min_size_bytes": 65_536, "db_optimization_reindex_min_size_bytes": 65_536,
+    "db_performance_unused_after_days": 0, "db_performance_min_size_bytes": 65_536,
+    "db_performance_min_bloat_bytes": 65_536, "backup_bucket_tls_only": False,
+    "backup_bucket_block_public_access": False, "backup_verify_retention_days": 0,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Ended:

@@ -12,20 +12,13 @@ import pytest
 from ansible.module_utils.runbook.drivers.demo_database import fill
 from ansible.module_utils.runbook.rules import demo_database
 
-from playbooks import Project
+from playbooks import SMALL, Project
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import S3, Database
 
-#: What a small database reaches, as in inventories/sandbox.
-SMALL = {
-    "db_optimization_compact_min_size_bytes": 65_536, "db_optimization_reindex_min_size_bytes": 65_536,
-    "db_performance_unused_after_days": 0, "db_performance_min_size_bytes": 65_536,
-    "db_performance_min_bloat_bytes": 65_536, "backup_bucket_tls_only": False,
-    "backup_bucket_block_public_access": False, "backup_verify_retention_days": 0,
-}  # fmt: skip
 #: Who owns what, who may do what with it, and what row-level security keeps; not what an extension made.
 RIGHTS = """
     SELECT 'table', n.nspname, c.relname, c.relowner::regrole,
@@ -53,20 +46,7 @@ def test_every_playbook_of_the_readme(sound_database: Database, s3: S3, tmp_path
     connection = database.connect()
     fill(connection, [*demo_database.steps(scale=0.2, seed=1), *demo_database.traffic()])
     connection.close()
-    bucket = s3.bucket()
-    s3.client().put_bucket_encryption(
-        Bucket=bucket,
-        ServerSideEncryptionConfiguration={
-            "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
-        },
-    )
-    abort = {
-        "ID": "abort",
-        "Status": "Enabled",
-        "Filter": {},
-        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
-    }
-    s3.client().put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [abort]})
+    bucket = s3.protected_bucket()
     proof = {"login_host": database.host, "login_port": database.port, "login_user": "runbook_restorer"}
     options = {f"backup_{name}": value for name, value in s3.options(bucket).items()}
     options |= {f"backup_proof_{name}": value for name, value in proof.items()}

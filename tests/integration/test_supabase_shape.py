@@ -46,7 +46,7 @@ from ansible.module_utils.runbook.rules import demo_database, demo_project, mana
 from conftest import ROOT, S3, Database, Outcome, disposable, module_process, run_module
 from supabase_shape import MAJORS, Shape, shape
 
-from playbooks import Project
+from playbooks import SMALL, Project
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -617,27 +617,6 @@ def test_15_files_are_matched_by_key_size_and_etag(backup: Backup, restored: tup
         assert [result[name] for name in counts] == ["ok", 80, 0, 0, 0], result["msg"]
 
 
-#: What a small database reaches, as in inventories/sandbox_supabase.
-SMALL = {
-    "db_optimization_compact_min_size_bytes": 65_536, "db_optimization_reindex_min_size_bytes": 65_536,
-    "db_performance_unused_after_days": 0, "db_performance_min_size_bytes": 65_536,
-    "db_performance_min_bloat_bytes": 65_536, "backup_bucket_tls_only": False,
-    "backup_bucket_block_public_access": False, "backup_verify_retention_days": 0,
-}  # fmt: skip
-
-
-def protected_bucket(s3: S3) -> str:
-    """A bucket that its check has nothing to say about."""
-    bucket, client = s3.bucket(), s3.client()
-    encrypted = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}
-    client.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration=encrypted)
-    abort = {"Status": "Enabled", "Filter": {}, "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}}
-    client.put_bucket_lifecycle_configuration(
-        Bucket=bucket, LifecycleConfiguration={"Rules": [abort | {"ID": "abort"}]}
-    )
-    return bucket
-
-
 #: Warnings that somebody can follow: on 15 the members of a role that vacuums, and bloat that waits for pg_repack.
 # A green run repeats its warnings at the end, with the host.
 ADVICE = re.compile(
@@ -657,7 +636,7 @@ def test_every_playbook_in_a_row_as_the_owner(
     connection.close()
     proof = own(plain)
     options = {
-        "backup_bucket": protected_bucket(s3), "backup_region": s3.region, "backup_endpoint_url": s3.endpoint_url,
+        "backup_bucket": s3.protected_bucket(), "backup_region": s3.region, "backup_endpoint_url": s3.endpoint_url,
         "backup_prefix": "first", "backup_verify_proof": True, "backup_proof_login_host": proof.host,
         "backup_proof_login_port": proof.port, "backup_proof_login_user": proof.user, "backup_proof_ssl_mode": "prefer",
         "backup_proof_system_identifier": proof.one("SELECT system_identifier::text FROM pg_control_system()"),
