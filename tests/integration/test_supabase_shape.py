@@ -425,7 +425,7 @@ def test_5_a_backup_outlives_the_end_of_a_partition(supabase: Shape, backup: Bac
             with contextlib.suppress(psycopg2.errors.LockNotAvailable):
                 janitor.run(
                     "SET lock_timeout = '50ms'",
-                    "CREATE TABLE realtime.messages_2020_01_01 PARTITION OF realtime.messages"
+                    "CREATE TABLE IF NOT EXISTS realtime.messages_2020_01_01 PARTITION OF realtime.messages"
                     " FOR VALUES FROM ('2020-01-01') TO ('2020-01-02')",
                 )
             with contextlib.suppress(psycopg2.errors.LockNotAvailable):
