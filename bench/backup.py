@@ -50,7 +50,7 @@ class Bench:
     """The cluster, the S3 server, the AWS command line, and a folder for temporary files."""
 
     def __init__(self, folder: Path) -> None:
-        from ansible.module_utils.runbook.drivers.s3_server import S3Server
+        from ansible.module_utils.runbook.drivers.sandbox.s3_server import S3Server
 
         self.there = Server(folder)
         self.scratch = folder / "scratch"

@@ -107,15 +107,15 @@ class Bench:
     @property
     def bindir(self) -> Path:
         """PostgreSQL's programs, those of the sandbox."""
-        from ansible.module_utils.runbook.drivers.pgtools import find_bindir
+        from ansible.module_utils.runbook.drivers.postgres.pgtools import find_bindir
 
         return find_bindir(os.environ.get("PG_BINDIR"))
 
     def dump(self) -> None:
         """Make the runbook's backup of a database like the drill's; nobody measures it."""
-        from ansible.module_utils.runbook.drivers import drill
-        from ansible.module_utils.runbook.drivers.postgres import Target
-        from ansible.module_utils.runbook.rules import demo_database
+        from ansible.module_utils.runbook.drivers.drill import drill
+        from ansible.module_utils.runbook.drivers.postgres.postgres import Target
+        from ansible.module_utils.runbook.rules.sandbox import demo_database
 
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir()
@@ -134,8 +134,8 @@ class Bench:
 
     def runbook(self) -> Sample:
         """A new server, and the runbook's three commands."""
-        from ansible.module_utils.runbook.drivers import drill
-        from ansible.module_utils.runbook.drivers.postgres import Target
+        from ansible.module_utils.runbook.drivers.drill import drill
+        from ansible.module_utils.runbook.drivers.postgres.postgres import Target
 
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir()
@@ -163,7 +163,7 @@ class Bench:
     def drill(self, scenario: str, way: str) -> Sample:
         """One drill, as an operator runs it."""
         from ansible.module_utils.runbook.report import drill as report
-        from ansible.module_utils.runbook.rules import drill as rules
+        from ansible.module_utils.runbook.rules.drill import drill as rules
 
         made = self.playbook(
             "dr_drill.yml", f"dr_drill_scenario={scenario}", f"dr_drill_way={way}", f"dr_drill_scale={self.scale}",

@@ -27,7 +27,7 @@ ansible.module_utils.__path__.append(str(ROOT / "module_utils"))
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 import psycopg2  # noqa: E402 - the import path above comes first
-from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir  # noqa: E402
+from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, find_bindir  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -25,7 +25,7 @@ from bench.weekly import write_tables
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ansible.module_utils.runbook.drivers.s3_server import S3Server
+    from ansible.module_utils.runbook.drivers.sandbox.s3_server import S3Server
 
 SOURCE = "bench-files"
 #: Sizes of the files, in bytes: avatars and documents, and a few recordings.
@@ -56,7 +56,7 @@ class Bench:
 
     def start(self) -> None:
         """Start both servers, fill the first, install the AWS command line into an environment of its own."""
-        from ansible.module_utils.runbook.drivers.s3_server import S3Server
+        from ansible.module_utils.runbook.drivers.sandbox.s3_server import S3Server
 
         self.servers: list[S3Server] = []
         for name in ("here", "there"):

@@ -47,7 +47,7 @@ JUDGED_BYTES = 1 << 20
 
 def find_server() -> None:
     """Let the harness use a server that has pg_repack."""
-    from ansible.module_utils.runbook.drivers.pgtools import bindirs
+    from ansible.module_utils.runbook.drivers.postgres.pgtools import bindirs
 
     if os.environ.get("PG_BINDIR"):
         return
@@ -60,7 +60,7 @@ def find_server() -> None:
 
 def build(there: Server, scale: float) -> None:
     """Make the bloated database."""
-    from ansible.module_utils.runbook.rules import demo_database
+    from ansible.module_utils.runbook.rules.sandbox import demo_database
 
     there.template(
         "bloated",

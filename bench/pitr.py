@@ -33,7 +33,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from bench.harness import ROOT
 
 # harness puts our module_utils on the import path.
-from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir, unprivileged  # isort: skip
+from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, find_bindir, unprivileged  # isort: skip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

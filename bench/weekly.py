@@ -39,7 +39,7 @@ Act = tuple[str, "Callable[[], tuple[str, int | None]]", str]
 
 def build_plain(there: Server, scale: float) -> None:
     """Make the template of the churned database."""
-    from ansible.module_utils.runbook.rules import demo_database
+    from ansible.module_utils.runbook.rules.sandbox import demo_database
 
     there.template("plain", lambda: void(there.run(*demo_database.statements(scale=scale, seed=1))))
 
@@ -274,7 +274,7 @@ def timed(words: list[str], environ: dict[str, str]) -> tuple[float, float]:
 
 def idle(there: Server, repeat: int) -> list[list[str]]:
     """weekly_db.yml on one and on fifty databases with nothing to do, beside a play of as many trivial modules."""
-    from ansible.module_utils.runbook.rules import demo_database
+    from ansible.module_utils.runbook.rules.sandbox import demo_database
 
     rows = []
     there.fresh("tidy")

@@ -422,28 +422,33 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import bucket, lease, mirror, permits, postgres, process, s3
-from ansible.module_utils.runbook.drivers import demo_database as demo_driver
-from ansible.module_utils.runbook.drivers import drill as driver
-from ansible.module_utils.runbook.drivers import pitr as engine_driver
-from ansible.module_utils.runbook.drivers import restore as restore_driver
-from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir
+from ansible.module_utils.runbook.drivers import permits, process
+from ansible.module_utils.runbook.drivers.backup import mirror
+from ansible.module_utils.runbook.drivers.backup import pitr as engine_driver
+from ansible.module_utils.runbook.drivers.backup import restore as restore_driver
+from ansible.module_utils.runbook.drivers.drill import drill as driver
+from ansible.module_utils.runbook.drivers.postgres import lease, postgres
+from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, find_bindir
+from ansible.module_utils.runbook.drivers.s3 import bucket, s3
+from ansible.module_utils.runbook.drivers.sandbox import demo_database as demo_driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import content_hash, demo_database, identity, preflight
-from ansible.module_utils.runbook.rules import drill as judging
-from ansible.module_utils.runbook.rules import drill_plan as rules
-from ansible.module_utils.runbook.rules import integrity as integrity_rules
-from ansible.module_utils.runbook.rules import manifest as manifests
-from ansible.module_utils.runbook.rules import mirror as mirror_rules
-from ansible.module_utils.runbook.rules import pitr as pitr_rules
-from ansible.module_utils.runbook.rules import restore as restore_rules
-from ansible.module_utils.runbook.rules.backup_check import Check
+from ansible.module_utils.runbook.rules import identity, preflight
+from ansible.module_utils.runbook.rules.backup import manifest as manifests
+from ansible.module_utils.runbook.rules.backup import mirror as mirror_rules
+from ansible.module_utils.runbook.rules.backup import pitr as pitr_rules
+from ansible.module_utils.runbook.rules.backup import restore as restore_rules
+from ansible.module_utils.runbook.rules.backup.backup_check import Check
+from ansible.module_utils.runbook.rules.backup.swap import Marker, dated_name
+from ansible.module_utils.runbook.rules.backup.tool_warnings import said_warnings
+from ansible.module_utils.runbook.rules.drill import drill as judging
+from ansible.module_utils.runbook.rules.drill import drill_plan as rules
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+from ansible.module_utils.runbook.rules.postgres import content_hash
+from ansible.module_utils.runbook.rules.postgres import integrity as integrity_rules
 from ansible.module_utils.runbook.rules.run import Permit
-from ansible.module_utils.runbook.rules.swap import Marker, dated_name
+from ansible.module_utils.runbook.rules.sandbox import demo_database
 from ansible.module_utils.runbook.rules.text import as_lines
-from ansible.module_utils.runbook.rules.tool_warnings import said_warnings
 from ansible.module_utils.runbook.rules.words import agree, all_ok, count, to_second
 
 if TYPE_CHECKING:
@@ -1343,7 +1348,7 @@ def judge(drill: Drill) -> dict[str, Any]:
 
 
 def make_document(drill: Drill, at: datetime) -> dict[str, Any]:
-    """All that the drill found, as ``rules/drill.py`` reads it."""
+    """All that the drill found, as ``rules/drill/drill.py`` reads it."""
     state, params = drill.state, drill.params
     recovered = state.get("recovered", False)
     outage_at, service_at = judging.moment(state.get("outage_at")), judging.moment(state.get("service_at"))

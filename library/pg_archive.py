@@ -275,16 +275,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import archive as driver
-from ansible.module_utils.runbook.drivers import archive_access as access
-from ansible.module_utils.runbook.drivers import archive_catalog as catalog
-from ansible.module_utils.runbook.drivers import archive_rows as rows
-from ansible.module_utils.runbook.drivers import lease, permits, postgres
+from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers.postgres import archive as driver
+from ansible.module_utils.runbook.drivers.postgres import archive_access as access
+from ansible.module_utils.runbook.drivers.postgres import archive_catalog as catalog
+from ansible.module_utils.runbook.drivers.postgres import archive_rows as rows
+from ansible.module_utils.runbook.drivers.postgres import lease, postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import archive as rules
-from ansible.module_utils.runbook.rules import archive_access, retention
+from ansible.module_utils.runbook.rules import retention
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
+from ansible.module_utils.runbook.rules.postgres import archive as rules
+from ansible.module_utils.runbook.rules.postgres import archive_access
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

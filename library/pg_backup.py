@@ -258,20 +258,22 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ansible.module_utils.runbook.drivers import backup as driver
-from ansible.module_utils.runbook.drivers import backup_gaps as gaps
-from ansible.module_utils.runbook.drivers import bucket, content_hash, lease, permits, postgres, process, s3, stream
-from ansible.module_utils.runbook.drivers import restorable as restorable_driver
+from ansible.module_utils.runbook.drivers import permits, process
+from ansible.module_utils.runbook.drivers.backup import backup as driver
+from ansible.module_utils.runbook.drivers.backup import backup_gaps as gaps
+from ansible.module_utils.runbook.drivers.backup import restorable as restorable_driver
+from ansible.module_utils.runbook.drivers.postgres import content_hash, lease, postgres
+from ansible.module_utils.runbook.drivers.s3 import bucket, s3, stream
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import backup as rules
-from ansible.module_utils.runbook.rules import backup_origin as origins
-from ansible.module_utils.runbook.rules import content_hash as hashes
-from ansible.module_utils.runbook.rules import manifest as manifests
-from ansible.module_utils.runbook.rules import restorable
-from ansible.module_utils.runbook.rules.backup_gaps import Gap, sentences, without
+from ansible.module_utils.runbook.rules.backup import backup as rules
+from ansible.module_utils.runbook.rules.backup import backup_origin as origins
+from ansible.module_utils.runbook.rules.backup import manifest as manifests
+from ansible.module_utils.runbook.rules.backup import restorable
+from ansible.module_utils.runbook.rules.backup.backup_gaps import Gap, sentences, without
+from ansible.module_utils.runbook.rules.backup.tool_warnings import said_warnings
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
-from ansible.module_utils.runbook.rules.tool_warnings import said_warnings
+from ansible.module_utils.runbook.rules.postgres import content_hash as hashes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -195,14 +195,15 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import bucket as driver
-from ansible.module_utils.runbook.drivers import permits, s3
+from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers.s3 import bucket as driver
+from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import backup_origin as origins
-from ansible.module_utils.runbook.rules import backup_retention as rules
-from ansible.module_utils.runbook.rules import manifest as manifests
-from ansible.module_utils.runbook.rules import proof as proofs
+from ansible.module_utils.runbook.rules.backup import backup_origin as origins
+from ansible.module_utils.runbook.rules.backup import backup_retention as rules
+from ansible.module_utils.runbook.rules.backup import manifest as manifests
+from ansible.module_utils.runbook.rules.backup import proof as proofs
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import agree, count, size
 

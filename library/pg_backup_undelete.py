@@ -103,18 +103,19 @@ removed_markers:
 
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import bucket as driver
-from ansible.module_utils.runbook.drivers import permits, s3
+from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers.s3 import bucket as driver
+from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import backup_check
-from ansible.module_utils.runbook.rules import backup_retention as retention
-from ansible.module_utils.runbook.rules import backup_undelete as rules
-from ansible.module_utils.runbook.rules import manifest as manifests
+from ansible.module_utils.runbook.rules.backup import backup_check
+from ansible.module_utils.runbook.rules.backup import backup_retention as retention
+from ansible.module_utils.runbook.rules.backup import backup_undelete as rules
+from ansible.module_utils.runbook.rules.backup import manifest as manifests
 from ansible.module_utils.runbook.rules.words import agree, count
 
 if TYPE_CHECKING:
-    from ansible.module_utils.runbook.rules.manifest import Manifest
+    from ansible.module_utils.runbook.rules.backup.manifest import Manifest
 
 
 class Undelete:

@@ -203,21 +203,23 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import backup_read, process, s3
-from ansible.module_utils.runbook.drivers import bucket as driver
+from ansible.module_utils.runbook.drivers import process
+from ansible.module_utils.runbook.drivers.backup import backup_read
+from ansible.module_utils.runbook.drivers.s3 import bucket as driver
+from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import backup_check as rules
-from ansible.module_utils.runbook.rules import backup_origin as origins
-from ansible.module_utils.runbook.rules import backup_retention as retention
-from ansible.module_utils.runbook.rules import manifest as manifests
-from ansible.module_utils.runbook.rules import proof as proofs
+from ansible.module_utils.runbook.rules.backup import backup_check as rules
+from ansible.module_utils.runbook.rules.backup import backup_origin as origins
+from ansible.module_utils.runbook.rules.backup import backup_retention as retention
+from ansible.module_utils.runbook.rules.backup import manifest as manifests
+from ansible.module_utils.runbook.rules.backup import proof as proofs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ansible.module_utils.runbook.rules.backup_check import Check, Stored
-    from ansible.module_utils.runbook.rules.manifest import Manifest, Object
+    from ansible.module_utils.runbook.rules.backup.backup_check import Check, Stored
+    from ansible.module_utils.runbook.rules.backup.manifest import Manifest, Object
 
 #: Longest pause between two looks for the end of a backup, in seconds.
 POLL_S = 10.0

@@ -224,11 +224,11 @@ duration_s:
 import time
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import bloat, postgres, vacuum
+from ansible.module_utils.runbook.drivers.postgres import bloat, postgres, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import bloat as rule
-from ansible.module_utils.runbook.rules import bloat_findings, findings
+from ansible.module_utils.runbook.rules.postgres import bloat as rule
+from ansible.module_utils.runbook.rules.postgres import bloat_findings, findings
 
 #: Longest look into the catalogs, and longest wait for a table's lock before it is left out.
 STATEMENT_TIMEOUT_MS = 120_000

@@ -195,12 +195,12 @@ executed_queries:
 import time
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import (
+from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers.postgres import (
     bloat,
     compact,
     lease,
     passes,
-    permits,
     postgres,
     reindex,
     rights,
@@ -208,9 +208,9 @@ from ansible.module_utils.runbook.drivers import (
 )
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import bloat as bloat_rule
-from ansible.module_utils.runbook.rules import compact as rule
-from ansible.module_utils.runbook.rules.tool_warnings import said_warnings
+from ansible.module_utils.runbook.rules.backup.tool_warnings import said_warnings
+from ansible.module_utils.runbook.rules.postgres import bloat as bloat_rule
+from ansible.module_utils.runbook.rules.postgres import compact as rule
 from ansible.module_utils.runbook.rules.words import some
 
 BOUNDS = {

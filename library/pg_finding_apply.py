@@ -145,18 +145,19 @@ executed_queries:
 import time
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import bloat, indexes, lease, permits, postgres, reindex, vacuum
+from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers.postgres import bloat, indexes, lease, postgres, reindex, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import bloat as bloat_rule
-from ansible.module_utils.runbook.rules import bloat_findings, cures
-from ansible.module_utils.runbook.rules import indexes as index_rule
-from ansible.module_utils.runbook.rules import reindex as rule
-from ansible.module_utils.runbook.rules.findings import Unknown
+from ansible.module_utils.runbook.rules.postgres import bloat as bloat_rule
+from ansible.module_utils.runbook.rules.postgres import bloat_findings, cures
+from ansible.module_utils.runbook.rules.postgres import indexes as index_rule
+from ansible.module_utils.runbook.rules.postgres import reindex as rule
+from ansible.module_utils.runbook.rules.postgres.findings import Unknown
 from ansible.module_utils.runbook.rules.text import as_lines
 
 if TYPE_CHECKING:
-    from ansible.module_utils.runbook.rules.findings import Finding
+    from ansible.module_utils.runbook.rules.postgres.findings import Finding
 
 #: Longest look into the catalogs, and longest wait of such a look for a lock.
 STATEMENT_TIMEOUT_MS = 120_000

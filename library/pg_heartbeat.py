@@ -86,11 +86,12 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import heartbeat as driver
-from ansible.module_utils.runbook.drivers import permits, postgres
+from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers.backup import heartbeat as driver
+from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import heartbeat as rules
+from ansible.module_utils.runbook.rules.backup import heartbeat as rules
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import count, to_second
 

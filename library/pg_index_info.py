@@ -212,10 +212,10 @@ duration_s:
 import time
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import indexes, postgres, vacuum
+from ansible.module_utils.runbook.drivers.postgres import indexes, postgres, vacuum
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import findings, health
-from ansible.module_utils.runbook.rules import indexes as rule
+from ansible.module_utils.runbook.rules.postgres import findings, health
+from ansible.module_utils.runbook.rules.postgres import indexes as rule
 from ansible.module_utils.runbook.rules.words import count
 
 #: Longest look into the catalogs, and longest wait for a table's lock before it is left out.

@@ -111,11 +111,11 @@ executed_queries:
 import time
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import integrity as driver
-from ansible.module_utils.runbook.drivers import postgres
+from ansible.module_utils.runbook.drivers.postgres import integrity as driver
+from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import integrity as rules
+from ansible.module_utils.runbook.rules.postgres import integrity as rules
 
 #: Options whose value must lie between two bounds.
 BOUNDS = {"jobs": (1, 16), "deadline_s": (1, 604_800), "lock_timeout_ms": (1, 600_000)}

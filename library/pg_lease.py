@@ -84,7 +84,8 @@ executed_queries:
 from datetime import UTC
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import lease, permits, postgres
+from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers.postgres import lease, postgres
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.lease import check_release
 

@@ -356,16 +356,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import permits, postgres, s3
-from ansible.module_utils.runbook.drivers import pitr as driver
-from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir
-from ansible.module_utils.runbook.drivers.sandbox import choose_port
+from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers.backup import pitr as driver
+from ansible.module_utils.runbook.drivers.postgres import postgres
+from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, find_bindir
+from ansible.module_utils.runbook.drivers.s3 import s3
+from ansible.module_utils.runbook.drivers.sandbox.sandbox import choose_port
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import pitr as rules
 from ansible.module_utils.runbook.rules import words
+from ansible.module_utils.runbook.rules.backup import pitr as rules
+from ansible.module_utils.runbook.rules.backup.tool_warnings import said_warnings
 from ansible.module_utils.runbook.rules.text import as_lines
-from ansible.module_utils.runbook.rules.tool_warnings import said_warnings
 from ansible.module_utils.runbook.rules.words import agree, count
 
 #: Options whose value must lie between two bounds.

@@ -174,8 +174,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import environment_mark as marks
-from ansible.module_utils.runbook.drivers import journal, lease, permits, postgres
+from ansible.module_utils.runbook.drivers import journal, permits
+from ansible.module_utils.runbook.drivers.postgres import environment_mark as marks
+from ansible.module_utils.runbook.drivers.postgres import lease, postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import environment_mark

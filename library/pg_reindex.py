@@ -211,11 +211,12 @@ executed_queries:
 import time
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import bloat, lease, passes, permits, postgres, reindex, rights, vacuum
+from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers.postgres import bloat, lease, passes, postgres, reindex, rights, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import bloat as bloat_rule
-from ansible.module_utils.runbook.rules import reindex as rule
+from ansible.module_utils.runbook.rules.postgres import bloat as bloat_rule
+from ansible.module_utils.runbook.rules.postgres import reindex as rule
 from ansible.module_utils.runbook.rules.words import some
 
 

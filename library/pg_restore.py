@@ -332,27 +332,31 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from ansible.module_utils.runbook.drivers import bucket, permits, postgres, project, s3
-from ansible.module_utils.runbook.drivers import proof as proof_driver
-from ansible.module_utils.runbook.drivers import restore as driver
+from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers.backup import proof as proof_driver
+from ansible.module_utils.runbook.drivers.backup import restore as driver
+from ansible.module_utils.runbook.drivers.postgres import postgres
+from ansible.module_utils.runbook.drivers.s3 import bucket, s3
+from ansible.module_utils.runbook.drivers.supabase import project
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import backup_origin as origins
-from ansible.module_utils.runbook.rules import backup_retention as retention
-from ansible.module_utils.runbook.rules import managed, moment
-from ansible.module_utils.runbook.rules import manifest as manifests
-from ansible.module_utils.runbook.rules import proof as proofs
-from ansible.module_utils.runbook.rules import restore as rules
-from ansible.module_utils.runbook.rules import restore_rights as rights
-from ansible.module_utils.runbook.rules.swap import Marker
-from ansible.module_utils.runbook.rules.tool_warnings import said_warnings
+from ansible.module_utils.runbook.rules import moment
+from ansible.module_utils.runbook.rules.backup import backup_origin as origins
+from ansible.module_utils.runbook.rules.backup import backup_retention as retention
+from ansible.module_utils.runbook.rules.backup import manifest as manifests
+from ansible.module_utils.runbook.rules.backup import proof as proofs
+from ansible.module_utils.runbook.rules.backup import restore as rules
+from ansible.module_utils.runbook.rules.backup import restore_rights as rights
+from ansible.module_utils.runbook.rules.backup.swap import Marker
+from ansible.module_utils.runbook.rules.backup.tool_warnings import said_warnings
+from ansible.module_utils.runbook.rules.supabase import managed
 from ansible.module_utils.runbook.rules.words import count, size, to_second
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from ansible.module_utils.runbook.rules.manifest import Manifest
+    from ansible.module_utils.runbook.rules.backup.manifest import Manifest
 
 #: Options whose value must lie between two bounds.
 BOUNDS = {"jobs": (1, 64), "hold_days": (0, 3650), "deadline_s": (1, 604_800)}

@@ -141,18 +141,20 @@ executed_queries:
 
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import archive_access as access
-from ansible.module_utils.runbook.drivers import archive_catalog as catalog
-from ansible.module_utils.runbook.drivers import environment_mark as marks
-from ansible.module_utils.runbook.drivers import heartbeat, lease, permits, postgres
-from ansible.module_utils.runbook.drivers import roles as driver
-from ansible.module_utils.runbook.drivers.roles import Step
+from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers.backup import heartbeat
+from ansible.module_utils.runbook.drivers.postgres import archive_access as access
+from ansible.module_utils.runbook.drivers.postgres import archive_catalog as catalog
+from ansible.module_utils.runbook.drivers.postgres import environment_mark as marks
+from ansible.module_utils.runbook.drivers.postgres import lease, postgres
+from ansible.module_utils.runbook.drivers.postgres import roles as driver
+from ansible.module_utils.runbook.drivers.postgres.roles import Step
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import environment_mark
-from ansible.module_utils.runbook.rules import roles as rules
-from ansible.module_utils.runbook.rules.archive import followed
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
+from ansible.module_utils.runbook.rules.postgres import roles as rules
+from ansible.module_utils.runbook.rules.postgres.archive import followed
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import count, some
 

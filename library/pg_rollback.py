@@ -285,28 +285,31 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import bucket, content_hash, lease, permits, pitr, postgres, s3
-from ansible.module_utils.runbook.drivers import proof as proof_driver
-from ansible.module_utils.runbook.drivers import restore as restore_driver
-from ansible.module_utils.runbook.drivers import rollback as driver
-from ansible.module_utils.runbook.drivers import swap as swap_driver
+from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers.backup import pitr
+from ansible.module_utils.runbook.drivers.backup import proof as proof_driver
+from ansible.module_utils.runbook.drivers.backup import restore as restore_driver
+from ansible.module_utils.runbook.drivers.backup import rollback as driver
+from ansible.module_utils.runbook.drivers.backup import swap as swap_driver
+from ansible.module_utils.runbook.drivers.postgres import content_hash, lease, postgres
+from ansible.module_utils.runbook.drivers.s3 import bucket, s3
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import backup_origin as origins
-from ansible.module_utils.runbook.rules import content_hash as hashes
-from ansible.module_utils.runbook.rules import manifest as manifests
-from ansible.module_utils.runbook.rules import restore as restores
-from ansible.module_utils.runbook.rules import rollback as rules
-from ansible.module_utils.runbook.rules import swap as swap_rules
+from ansible.module_utils.runbook.rules.backup import backup_origin as origins
+from ansible.module_utils.runbook.rules.backup import manifest as manifests
+from ansible.module_utils.runbook.rules.backup import restore as restores
+from ansible.module_utils.runbook.rules.backup import rollback as rules
+from ansible.module_utils.runbook.rules.backup import swap as swap_rules
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+from ansible.module_utils.runbook.rules.postgres import content_hash as hashes
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import agree, count
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from ansible.module_utils.runbook.rules.manifest import Manifest
-    from ansible.module_utils.runbook.rules.proof import Found
+    from ansible.module_utils.runbook.rules.backup.manifest import Manifest
+    from ansible.module_utils.runbook.rules.backup.proof import Found
 
 #: Options whose value must lie between two bounds.
 BOUNDS = {"jobs": (1, 16), "deadline_s": (1, 604_800)}

@@ -121,11 +121,12 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import lease, permits, postgres
-from ansible.module_utils.runbook.drivers import swap as driver
+from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers.backup import swap as driver
+from ansible.module_utils.runbook.drivers.postgres import lease, postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import swap as rules
+from ansible.module_utils.runbook.rules.backup import swap as rules
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -201,11 +201,12 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import lease, passes, permits, postgres, rights, vacuum
+from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers.postgres import lease, passes, postgres, rights, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import vacuum as rule
 from ansible.module_utils.runbook.rules.identifiers import parse_qualified
+from ansible.module_utils.runbook.rules.postgres import vacuum as rule
 from ansible.module_utils.runbook.rules.words import count, some
 
 

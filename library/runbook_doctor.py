@@ -176,28 +176,22 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import (
-    backup,
-    bloat,
-    bucket,
-    compact,
-    journal,
-    postgres,
-    queries,
-    s3,
-    tls_probe,
-)
-from ansible.module_utils.runbook.drivers import doctor as driver
-from ansible.module_utils.runbook.drivers import environment_mark as marks
-from ansible.module_utils.runbook.drivers import supabase as supabase_driver
+from ansible.module_utils.runbook.drivers import journal
+from ansible.module_utils.runbook.drivers.backup import backup
+from ansible.module_utils.runbook.drivers.postgres import bloat, compact, postgres, queries, tls_probe
+from ansible.module_utils.runbook.drivers.postgres import doctor as driver
+from ansible.module_utils.runbook.drivers.postgres import environment_mark as marks
+from ansible.module_utils.runbook.drivers.s3 import bucket, s3
+from ansible.module_utils.runbook.drivers.supabase import supabase as supabase_driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import bucket_check, environment_mark, identity, preflight, variables
-from ansible.module_utils.runbook.rules import compact as compact_rule
 from ansible.module_utils.runbook.rules import doctor as rules
-from ansible.module_utils.runbook.rules import supabase as supabase_rules
-from ansible.module_utils.runbook.rules.backup_check import BREACH, OK, UNKNOWN, Check, as_results, overall
+from ansible.module_utils.runbook.rules import environment_mark, identity, preflight, variables
+from ansible.module_utils.runbook.rules.backup import bucket_check
+from ansible.module_utils.runbook.rules.backup.backup_check import BREACH, OK, UNKNOWN, Check, as_results, overall
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
+from ansible.module_utils.runbook.rules.postgres import compact as compact_rule
+from ansible.module_utils.runbook.rules.supabase import supabase as supabase_rules
 from ansible.module_utils.runbook.rules.words import agree, all_ok, count, some
 
 if TYPE_CHECKING:

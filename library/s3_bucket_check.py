@@ -136,12 +136,12 @@ checks:
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import bucket as driver
-from ansible.module_utils.runbook.drivers import s3
+from ansible.module_utils.runbook.drivers.s3 import bucket as driver
+from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import backup_check
-from ansible.module_utils.runbook.rules import bucket_check as rules
+from ansible.module_utils.runbook.rules.backup import backup_check
+from ansible.module_utils.runbook.rules.backup import bucket_check as rules
 
 
 def core(context: Context) -> dict[str, Any]:

@@ -320,11 +320,13 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import mirror as driver
-from ansible.module_utils.runbook.drivers import permits, postgres, s3
+from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers.backup import mirror as driver
+from ansible.module_utils.runbook.drivers.postgres import postgres
+from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import mirror as rules
+from ansible.module_utils.runbook.rules.backup import mirror as rules
 
 #: Options of the destination that the source has too.
 S3_OPTIONS = tuple(s3.argument_spec())

@@ -105,14 +105,15 @@ executed_queries:
 import time
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import demo_database as driver
-from ansible.module_utils.runbook.drivers import environment_mark
-from ansible.module_utils.runbook.drivers.postgres import Session, Target, argument_spec
+from ansible.module_utils.runbook.drivers.postgres import environment_mark
+from ansible.module_utils.runbook.drivers.postgres.postgres import Session, Target, argument_spec
+from ansible.module_utils.runbook.drivers.sandbox import demo_database as driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import demo_database as rules
-from ansible.module_utils.runbook.rules import demo_project, managed
 from ansible.module_utils.runbook.rules.environment_mark import parse
+from ansible.module_utils.runbook.rules.sandbox import demo_database as rules
+from ansible.module_utils.runbook.rules.sandbox import demo_project
+from ansible.module_utils.runbook.rules.supabase import managed
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import count
 

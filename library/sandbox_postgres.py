@@ -100,9 +100,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir
-from ansible.module_utils.runbook.drivers.postgres import Session, Target
-from ansible.module_utils.runbook.drivers.sandbox import (
+from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, find_bindir
+from ansible.module_utils.runbook.drivers.postgres.postgres import Session, Target
+from ansible.module_utils.runbook.drivers.sandbox.sandbox import (
     STATE_FILE,
     Home,
     choose_port,

@@ -98,8 +98,8 @@ executed_queries:
 import time
 from typing import Any
 
-from ansible.module_utils.runbook.drivers.s3_server import FILES, S3Server
-from ansible.module_utils.runbook.drivers.sandbox import STATE_FILE, Home
+from ansible.module_utils.runbook.drivers.sandbox.s3_server import FILES, S3Server
+from ansible.module_utils.runbook.drivers.sandbox.sandbox import STATE_FILE, Home
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.text import as_lines

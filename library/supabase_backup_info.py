@@ -99,11 +99,11 @@ backups:
 from datetime import UTC, datetime
 from typing import Any
 
-from ansible.module_utils.runbook.drivers.supabase import Supabase, argument_spec
+from ansible.module_utils.runbook.drivers.supabase.supabase import Supabase, argument_spec
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import backup_check
-from ansible.module_utils.runbook.rules import supabase as rules
+from ansible.module_utils.runbook.rules.backup import backup_check
+from ansible.module_utils.runbook.rules.supabase import supabase as rules
 
 
 def core(context: Context) -> dict[str, Any]:

@@ -143,12 +143,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ansible.module_utils.runbook.drivers import permits
-from ansible.module_utils.runbook.drivers.api_client import ApiError
-from ansible.module_utils.runbook.drivers.supabase import Supabase, argument_spec
+from ansible.module_utils.runbook.drivers.http.api_client import ApiError
+from ansible.module_utils.runbook.drivers.supabase.supabase import Supabase, argument_spec
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import backup_check, moment
-from ansible.module_utils.runbook.rules import supabase as rules
+from ansible.module_utils.runbook.rules import moment
+from ansible.module_utils.runbook.rules.backup import backup_check
+from ansible.module_utils.runbook.rules.supabase import supabase as rules
 from ansible.module_utils.runbook.rules.words import count
 
 

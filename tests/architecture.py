@@ -97,6 +97,29 @@ def _where(root: Path, path: Path, line: int | None = None) -> str:
     return f"{path.relative_to(root)}:{line}" if line else str(path.relative_to(root))
 
 
+# Rooms ----------------------------------------------------------------------------------------------------------------
+
+#: Subjects. What belongs to one lies in a folder of that name, in each layer and in each kind of test; what all
+#: subjects share lies above the folders.
+ROOMS = {"backup", "drill", "http", "postgres", "s3", "sandbox", "supabase"}
+#: Where rooms are.
+HOUSES = (
+    "module_utils/runbook/rules", "module_utils/runbook/drivers", "tests/unit", "tests/integration", "tests/faults",
+)  # fmt: skip
+
+
+def check_rooms(root: Path) -> Iterator[str]:
+    """A folder of a layer, or of a kind of test, is the room of a subject, and its name is the same everywhere."""
+    for house in HOUSES:
+        for path in python_files(root, house):
+            rooms = path.relative_to(root / house).parts[:-1]
+            if len(rooms) > 1 or not ROOMS.issuperset(rooms):
+                yield (
+                    f"{_where(root, path)}: {'/'.join(rooms)} is no room; they are {', '.join(sorted(ROOMS))}, and a "
+                    "new subject is added to ROOMS."
+                )
+
+
 # Arrows ---------------------------------------------------------------------------------------------------------------
 
 #: Standard library that touches the world, or a clock; rules are handed what they need.
@@ -127,9 +150,10 @@ def _layer(module: str) -> str | None:
 
 
 def _resolved(found: Import) -> str:
-    """``from a.b import c`` names module ``a.b.c`` where ``c`` is one of our modules or layers."""
-    shallow = found.module in {RUNBOOK, f"{RUNBOOK}.rules", f"{RUNBOOK}.drivers", f"{RUNBOOK}.report"}
-    return found.full if shallow else found.module
+    """``from a.b import c`` names module ``a.b.c`` where ``c`` is one of our modules, rooms or layers."""
+    layers = {f"{RUNBOOK}.{layer}" for layer in ("rules", "drivers", "report")}
+    rooms = {f"{layer}.{room}" for layer in layers for room in ROOMS}
+    return found.full if found.module in {RUNBOOK, *layers, *rooms} else found.module
 
 
 def check_rules_are_pure(root: Path) -> Iterator[str]:
@@ -628,6 +652,7 @@ def check_test_names(root: Path) -> Iterator[str]:
 
 
 CHECKS = (
+    check_rooms,
     check_rules_are_pure,
     check_drivers_do_not_decide,
     check_module_bridge,

@@ -26,9 +26,10 @@ os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PAT
 
 import boto3  # noqa: E402 - the path above comes first
 import psycopg2  # noqa: E402
-from ansible.module_utils.runbook.drivers import environment_mark, lease, permits, postgres, process  # noqa: E402
-from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir  # noqa: E402
-from ansible.module_utils.runbook.drivers.s3_server import S3Server  # noqa: E402
+from ansible.module_utils.runbook.drivers import permits, process  # noqa: E402
+from ansible.module_utils.runbook.drivers.postgres import environment_mark, lease, postgres  # noqa: E402
+from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, find_bindir  # noqa: E402
+from ansible.module_utils.runbook.drivers.sandbox.s3_server import S3Server  # noqa: E402
 from ansible.module_utils.runbook.errors import RunbookError  # noqa: E402
 from ansible.module_utils.runbook.rules.run import PERMITS, Permit, Run, opening  # noqa: E402
 from botocore.config import Config  # noqa: E402

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.module_utils.runbook.rules.manifest import (
+from ansible.module_utils.runbook.rules.backup.manifest import (
     HashInfo,
     LargeObjects,
     Manifest,

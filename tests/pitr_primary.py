@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible.module_utils.runbook.drivers.pgtools import Cluster, find_bindir
+from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, find_bindir
 from conftest import S3, Database, free_port, run_module
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible.module_utils.runbook.drivers.pgtools import Cluster, bindirs
+from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, bindirs
 from conftest import Database, free_port
 
 if TYPE_CHECKING:

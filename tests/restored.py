@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import zstandard
-from ansible.module_utils.runbook.drivers.pgtools import find_bindir
-from ansible.module_utils.runbook.rules.manifest import self_digest
+from ansible.module_utils.runbook.drivers.postgres.pgtools import find_bindir
+from ansible.module_utils.runbook.rules.backup.manifest import self_digest
 from conftest import S3, Database, Outcome, hold_lease, run_module, this_run
 
 if TYPE_CHECKING:

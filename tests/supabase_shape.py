@@ -1,7 +1,7 @@
 """A plain PostgreSQL made into the shape of a Supabase project: its roles, owners, schemas, rights and triggers.
 
-The shape is that of the sandbox (``rules/demo_project.py``); ``tests/supabase/`` holds an application with all that is
-hard to restore. What the platform's extension supautils lets ``postgres`` do, ``Shape.run_as_platform`` does.
+The shape is that of the sandbox (``rules/sandbox/demo_project.py``); ``tests/supabase/`` holds an application with all
+that is hard to restore. What the platform's extension supautils lets ``postgres`` do, ``Shape.run_as_platform`` does.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
-from ansible.module_utils.runbook.drivers.pgtools import Cluster, bindirs
-from ansible.module_utils.runbook.rules import demo_project
-from ansible.module_utils.runbook.rules.managed import OWNER, SUPERUSER
+from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, bindirs
+from ansible.module_utils.runbook.rules.sandbox import demo_project
+from ansible.module_utils.runbook.rules.supabase.managed import OWNER, SUPERUSER
 from conftest import Database, disposable
 
 from tools import postgres_servers

@@ -23,7 +23,7 @@ import ansible.module_utils
 ROOT = Path(__file__).resolve().parent.parent
 ansible.module_utils.__path__.append(str(ROOT / "module_utils"))
 
-from ansible.module_utils.runbook.drivers import pgtools  # noqa: E402 - found where the line above points
+from ansible.module_utils.runbook.drivers.postgres import pgtools  # noqa: E402 - found where the line above points
 
 from tools import postgres_servers, run_tests  # noqa: E402
 from tools.postgres_servers import CACHE, VERSIONS  # noqa: E402

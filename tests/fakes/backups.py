@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import zstandard
-from ansible.module_utils.runbook.rules import manifest as manifests
+from ansible.module_utils.runbook.rules.backup import manifest as manifests
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible.module_utils.runbook.drivers import tls_probe
+from ansible.module_utils.runbook.drivers.postgres import tls_probe
 from ansible.module_utils.runbook.errors import RunbookError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization

@@ -13,7 +13,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible.module_utils.runbook.drivers import lease, permits, process
+from ansible.module_utils.runbook.drivers import permits, process
+from ansible.module_utils.runbook.drivers.postgres import lease
 from ansible.module_utils.runbook.rules.run import Permit
 from conftest import ROOT, S3, Database, a_run, as_environ, give_lease_back, run_module, this_run
 

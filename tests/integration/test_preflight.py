@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible.module_utils.runbook.drivers.pgtools import Cluster
+from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster
 from conftest import ROOT, Database, Outcome, a_run, as_environ, free_port, run_module
 
 if TYPE_CHECKING:

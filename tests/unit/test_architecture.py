@@ -41,10 +41,10 @@ DEFAULTS, ARGUMENTS, TASKS = "roles/r/defaults/main.yml", "roles/r/meta/argument
 #: Good projects: nothing is found.
 GOOD: list[dict[str, str]] = [
     {RULE: f"from pathlib import PurePath\n{RUNBOOK}.errors import RunbookError\n{RUNBOOK}.rules import y\n"},
-    {DRIVER: f"import psycopg2, os\n{RUNBOOK}.rules.archive import Batch, LIMIT\n{RUNBOOK}.drivers import postgres\n"},
+    {DRIVER: f"import psycopg2, os\n{RUNBOOK}.rules.backup.swap import A, LIMIT\n{RUNBOOK}.drivers.s3 import s3\n"},
     {DRIVER: f"{RUNBOOK}.rules.identifiers import parse_qualified\n{RUNBOOK}.rules import identifiers\n"},
     {"module_utils/runbook/drivers/lease.py": f"{RUNBOOK}.rules.lease import decide\n"},
-    {"library/a.py": f"import time\n{RUNBOOK}.module import run_module\n{RUNBOOK}.rules import archive as rules\n"},
+    {"library/a.py": f"import time\n{RUNBOOK}.module import run_module\n{RUNBOOK}.rules.drill import drill as d\n"},
     {"playbooks/p.yml": PLAY + "  tasks:\n    - name: R\n      ansible.builtin.import_role: {name: r}\n"},
     {ARGUMENTS: SPEC, DEFAULTS: DAYS, TASKS: "[]"},
     {TASKS: "- name: X\n  pg_x:\n    a: '{{ r_days }}'\n  register: __r_x\n"},
@@ -67,6 +67,9 @@ BAD: list[tuple[str, str, dict[str, str]]] = [
     ("check_drivers_do_not_decide", "decide", {DRIVER: f"{RUNBOOK}.rules.lease import decide\n"}),
     ("check_drivers_do_not_decide", "below module", {DRIVER: f"{RUNBOOK}.module import Context\n"}),
     ("check_drivers_do_not_decide", "Ansible", {DRIVER: "from ansible.module_utils.urls import open_url\n"}),
+    ("check_drivers_do_not_decide", "bloat", {DRIVER: f"{RUNBOOK}.rules.postgres import bloat\n"}),
+    ("check_rooms", "no room", {"module_utils/runbook/rules/postgre/x.py": ""}),
+    ("check_rooms", "no room", {"tests/unit/backup/s3/test_x.py": ""}),
     ("check_module_bridge", "psycopg2", {"library/a.py": "import psycopg2\n"}),
     ("check_module_bridge", "subprocess", {"library/a.py": "def f():\n    import subprocess\n"}),
     ("check_module_bridge", "boto3", {"library/a.py": "from boto3 import client\n"}),

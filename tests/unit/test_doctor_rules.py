@@ -9,7 +9,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report import doctor as report
 from ansible.module_utils.runbook.rules import doctor as rules
 from ansible.module_utils.runbook.rules import identity
-from ansible.module_utils.runbook.rules.backup_check import Check
+from ansible.module_utils.runbook.rules.backup.backup_check import Check
 from conftest import ROOT
 
 NOW = datetime(2026, 1, 4, 2, tzinfo=UTC)

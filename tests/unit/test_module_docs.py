@@ -28,7 +28,7 @@ def test_tasks_use_options_that_exist():
 
 
 GOOD = '''
-from ansible.module_utils.runbook.drivers.postgres import argument_spec
+from ansible.module_utils.runbook.drivers.postgres.postgres import argument_spec
 from ansible.module_utils.runbook.module import run_module
 
 DOCUMENTATION = r"""

@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible.module_utils.runbook.drivers import s3, state_store
+from ansible.module_utils.runbook.drivers import state_store
+from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.drivers.state_store import Bucket, ConflictError, Folder
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import state as rules

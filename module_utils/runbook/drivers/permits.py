@@ -25,7 +25,7 @@ from ansible.module_utils.runbook.rules.run import PERMITS, Permit
 from psycopg2 import sql
 
 if TYPE_CHECKING:
-    from ansible.module_utils.runbook.drivers.postgres import Session
+    from ansible.module_utils.runbook.drivers.postgres.postgres import Session
     from ansible.module_utils.runbook.rules.run import Run
 
 #: The way to go on for whoever was refused.

@@ -22,7 +22,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ansible.module_utils.runbook.drivers import s3
+from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.state import (
     MAX_BYTES,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report import wording
-from ansible.module_utils.runbook.rules import drill as rules
-from ansible.module_utils.runbook.rules import drill_plan
+from ansible.module_utils.runbook.rules.drill import drill as rules
+from ansible.module_utils.runbook.rules.drill import drill_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible.module_utils.runbook.report import wording
-from ansible.module_utils.runbook.rules.cures import KINDS, of_statements
-from ansible.module_utils.runbook.rules.findings import SEVERITIES
+from ansible.module_utils.runbook.rules.postgres.cures import KINDS, of_statements
+from ansible.module_utils.runbook.rules.postgres.findings import SEVERITIES
 from ansible.module_utils.runbook.rules.record import short_name
 from ansible.module_utils.runbook.rules.words import count
 

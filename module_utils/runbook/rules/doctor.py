@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.rules.backup_check import BREACH, OK, UNKNOWN, Check
-from ansible.module_utils.runbook.rules.compact import OWNER_VERSION
+from ansible.module_utils.runbook.rules.backup.backup_check import BREACH, OK, UNKNOWN, Check
+from ansible.module_utils.runbook.rules.postgres.compact import OWNER_VERSION
 from ansible.module_utils.runbook.rules.words import all_ok, count, some
 
 if TYPE_CHECKING:

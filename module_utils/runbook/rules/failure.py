@@ -11,7 +11,7 @@ import traceback
 from pathlib import PurePath
 from typing import Any
 
-from ansible.module_utils.runbook.rules.server_error import ServerError
+from ansible.module_utils.runbook.rules.postgres.server_error import ServerError
 
 _ROLLED_BACK = "what was not committed is rolled back"
 

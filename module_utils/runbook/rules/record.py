@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules import drill
+from ansible.module_utils.runbook.rules.drill import drill
 from ansible.module_utils.runbook.rules.words import count
 
 _T = TypeVar("_T")

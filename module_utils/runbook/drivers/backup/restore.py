@@ -1,0 +1,865 @@
+"""From a bucket into a new database, through PostgreSQL's own pg_restore, without a file in between.
+
+Data is pulled through a chain: S3, a SHA-256 on the way, decryption, decompression, the input of pg_restore. Memory
+holds a few pieces of 1 MiB, whatever the size. Only the schema goes through a temporary file, because pg_restore wants
+to jump about in it when it makes indexes side by side.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+import psycopg2
+import psycopg2.errors
+import psycopg2.extensions
+import zstandard
+from ansible.module_utils.runbook.drivers.postgres import pgtools
+from ansible.module_utils.runbook.drivers.postgres.postgres import APPLICATION_NAME, Session, silencing
+from ansible.module_utils.runbook.drivers.s3.stream import PIPE_BYTES, Output, Programs
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.backup.restore import Making, Server
+from ansible.module_utils.runbook.rules.backup.restore_rights import SERVICE_ADMINS
+from ansible.module_utils.runbook.rules.postgres.server_error import ServerError
+from ansible.module_utils.runbook.rules.supabase.managed import SUPERUSER
+from psycopg2 import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from ansible.module_utils.runbook.drivers.postgres.postgres import Target
+    from ansible.module_utils.runbook.drivers.s3.s3 import Body, Readable, Store
+    from ansible.module_utils.runbook.rules.backup.manifest import Manifest, Object, Source
+    from ansible.module_utils.runbook.rules.backup.swap import Marker
+
+LOCK_TIMEOUT_MS = 30_000
+#: What one index may use while it is made, unless the server gives more.
+MAINTENANCE_MEMORY_MB = 256
+#: Seconds between two looks at the programs that run.
+_TICK_S = 0.05
+#: Seconds for a server that restarts, so that the unfinished database can be dropped after all.
+_CLEANUP_PATIENCE_S = 30
+_STDERR_BYTES = 64 << 10
+#: Seconds that the rest of an object is read for its SHA-256, after pg_restore complained of what is in it.
+_VERDICT_S = 60
+
+
+class Watch:
+    """The run's time: what has passed, what is left."""
+
+    def __init__(self, deadline_s: int) -> None:
+        self._deadline_s = deadline_s
+        self._started = self._lap = time.monotonic()
+        #: Seconds by phase.
+        self.phases: dict[str, float] = {}
+
+    def passed_s(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._started
+
+    def left_s(self) -> float:
+        """Seconds until the deadline."""
+        return self._deadline_s - self.passed_s()
+
+    def lap(self, name: str) -> None:
+        """Note how long the phase took that ends now."""
+        now = time.monotonic()
+        self.phases[name] = round(now - self._lap, 3)
+        self._lap = now
+
+    def check(self) -> None:
+        """Stop where the deadline has passed.
+
+        :raises RunbookError: it has
+        """
+        if self.left_s() <= 0:
+            raise RunbookError(f"deadline_s: the {self._deadline_s} s have passed; give it more time, and run again.")
+
+
+# The server -----------------------------------------------------------------------------------------------------------
+
+
+def connect(target: Target, *, statement_timeout_ms: int = 0) -> Session:
+    """A session under the name by which a restore at work is known to other runs."""
+    return Session(
+        target, lock_timeout_ms=LOCK_TIMEOUT_MS, statement_timeout_ms=statement_timeout_ms, purpose="pg_restore"
+    )
+
+
+#: That name.
+_PURPOSE = f"{APPLICATION_NAME} pg_restore"
+
+
+#: First server version where a membership says whether its member may SET ROLE.
+SAYS_SET = 160000
+#: Extensions that no more than CREATE on the database does not suffice for; none to the admin of a managed service.
+_UNTRUSTED = """
+    SELECT e.name FROM pg_available_extensions e JOIN pg_available_extension_versions v
+      ON v.name = e.name AND v.version = e.default_version
+    WHERE v.superuser AND NOT v.trusted AND NOT EXISTS (
+      SELECT FROM pg_roles WHERE rolname = ANY (%s) AND pg_has_role(oid, 'MEMBER'))
+"""
+
+
+def look(session: Session) -> Server:
+    """What the server has and may."""
+    who = session.query(
+        "SELECT rolname AS role, rolsuper AS is_superuser, rolcreatedb AS may_create,"
+        " pg_is_in_recovery() AS in_recovery FROM pg_roles WHERE rolname = current_user"
+    )[0]
+    databases = session.query("SELECT datname, shobj_description(oid, 'pg_database') AS comment FROM pg_database")
+    collations = session.query(
+        "SELECT DISTINCT collcollate AS name, collprovider AS provider FROM pg_collation"
+        " WHERE collprovider IN ('c', 'i')"
+    )
+    # From 16 on a membership says whether it lets its member give objects to the role.
+    gives = " AND pg_has_role(oid, 'SET')" if session.server_version >= SAYS_SET else ""
+    members_of = session.query(f"SELECT rolname FROM pg_roles WHERE pg_has_role(oid, 'USAGE'){gives}")  # noqa: S608 - words of ours
+    untrusted = [] if who["is_superuser"] else session.query(_UNTRUSTED, (list(SERVICE_ADMINS),))
+    used = session.query("SELECT datcollate AS name FROM pg_database UNION SELECT datctype FROM pg_database")
+    return Server(
+        **who,
+        version=session.server_version,
+        databases={row["datname"]: row["comment"] for row in databases},
+        roles={row["rolname"] for row in session.query("SELECT rolname FROM pg_roles")},
+        extensions={
+            row["name"]: row["default_version"] or ""
+            for row in session.query("SELECT name, default_version FROM pg_available_extensions")
+        },
+        locales={row["name"] for row in [*collations, *used] if row["name"]},
+        has_icu=any(row["provider"] == "i" for row in collations),
+        free_bytes=_free_bytes(session),
+        members_of={row["rolname"] for row in members_of},
+        untrusted={row["name"] for row in untrusted},
+        is_project=bool(
+            session.query("SELECT 1 AS found FROM pg_roles WHERE rolname = %s AND rolsuper", (SUPERUSER,))
+            and not who["is_superuser"]
+        ),
+    )
+
+
+def _free_bytes(session: Session) -> int | None:
+    """Room where the server keeps its data; None where it is another machine, or does not say."""
+    host = session.target.host
+    if not (host.startswith("/") or host in {"127.0.0.1", "::1", "localhost"}):
+        return None
+    try:
+        data = Path(session.query("SELECT current_setting('data_directory') AS path")[0]["path"])
+        # Behind a tunnel the server is elsewhere; then this file is missing, or is that of another port.
+        lines = (data / "postmaster.pid").read_text().splitlines()
+        return shutil.disk_usage(data).free if lines[3:4] == [str(session.target.port)] else None
+    except (psycopg2.Error, OSError):
+        return None
+
+
+def busy(session: Session) -> set[str]:
+    """Databases in which a run of pg_restore is at work."""
+    rows = session.query(
+        "SELECT DISTINCT datname FROM pg_stat_activity WHERE application_name = %s AND datname <> current_database()",
+        (_PURPOSE,),
+    )
+    return {row["datname"] for row in rows}
+
+
+def abandoned(session: Session) -> list[str]:
+    """Databases that a run was killed in making, before they had their name and their mark."""
+    at_work = {
+        row["pid"] for row in session.query("SELECT pid FROM pg_stat_activity WHERE application_name = %s", (_PURPOSE,))
+    }
+    rows = session.query(
+        "SELECT datname FROM pg_database WHERE NOT datallowconn AND shobj_description(oid, 'pg_database') IS NULL"
+    )
+    found = {row["datname"]: Making.read(row["datname"]) for row in rows}
+    return sorted(name for name, made in found.items() if made and made.pid not in at_work)
+
+
+def creation(
+    session: Session, name: str, source: Source, marker: Marker
+) -> tuple[sql.Composable, list[sql.Composable]]:
+    """The statement that makes the new database as the old one was (encoding, locale), and those of one transaction.
+
+    Until that is committed nobody can connect to it, and it bears a name that says whose it is. Then it has its own
+    name and its mark, and is closed to other users: at no moment is it unknown or open, wherever a run is killed.
+    """
+    made = sql.Identifier(str(Making(f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}", session.connection.get_backend_pid())))
+    options = [
+        sql.SQL("TEMPLATE template0"),
+        sql.SQL("ALLOW_CONNECTIONS false"),
+        sql.SQL("ENCODING {}").format(sql.Literal(source.encoding)),
+        sql.SQL("LC_COLLATE {}").format(sql.Literal(source.collate)),
+        sql.SQL("LC_CTYPE {}").format(sql.Literal(source.ctype)),
+    ]
+    if source.locale_provider in {"icu", "builtin"}:
+        options.append(sql.SQL("LOCALE_PROVIDER {}").format(sql.SQL(source.locale_provider)))
+        keyword = "ICU_LOCALE {}" if source.locale_provider == "icu" else "BUILTIN_LOCALE {}"
+        options.append(sql.SQL(keyword).format(sql.Literal(source.icu_locale)))
+    if source.icu_rules:
+        options.append(sql.SQL("ICU_RULES {}").format(sql.Literal(source.icu_rules)))
+    return sql.SQL("CREATE DATABASE {} {}").format(made, sql.SQL(" ").join(options)), [
+        sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC").format(made),
+        sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(made),
+        sql.SQL("ALTER DATABASE {} RENAME TO {}").format(made, sql.Identifier(name)),
+        marking(name, marker),
+    ]
+
+
+def marking(name: str, marker: Marker) -> sql.Composable:
+    """The statement that says in the database's comment what it is."""
+    return sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(str(marker)))
+
+
+def create(session: Session, name: str, source: Source, marker: Marker) -> None:
+    """Make the new database.
+
+    :raises RunbookError: the server refuses it; nothing was changed
+    """
+    first, rest = creation(session, name, source, marker)
+    try:
+        session.execute(first)
+        with session.transaction():
+            for statement in rest:
+                session.execute(statement)
+    except BaseException as error:
+        # What is left under the name of one that is being made, the next run drops.
+        with suppress(psycopg2.Error):
+            for unfinished in _making_of(session):
+                session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(unfinished)))
+        if isinstance(error, psycopg2.errors.DuplicateDatabase):
+            raise RunbookError(f"target_database: {name!r} was made by somebody else this moment; run again.") from None
+        if isinstance(error, psycopg2.Error):
+            raise RunbookError(
+                f"target_database: {name!r} could not be made: {ServerError.of(error).reason}; nothing was changed."
+            ) from None
+        raise
+
+
+def _making_of(session: Session) -> list[str]:
+    """What this very session is making."""
+    rows = session.query("SELECT datname FROM pg_database WHERE NOT datallowconn")
+    found = {row["datname"]: Making.read(row["datname"]) for row in rows}
+    return [name for name, made in found.items() if made and made.pid == session.connection.get_backend_pid()]
+
+
+def let_make(session: Session, pairs: Iterable[tuple[str, str]]) -> list[sql.Composable]:
+    """Let roles make objects where they own some, and may not any more or not yet: only so can they be given any.
+
+    :param pairs: schema and role; with an empty schema, the database is meant
+    :returns: the statements that take it back when all is restored
+    """
+    back: list[sql.Composable] = []
+    for schema, role in pairs:
+        place = sql.SQL("SCHEMA {}").format(sql.Identifier(schema))
+        missing = (
+            "SELECT 1 FROM pg_namespace n, pg_roles r WHERE n.nspname = %s AND r.rolname = %s"
+            " AND NOT has_schema_privilege(r.oid, n.oid, 'CREATE')"
+        )
+        if not schema:
+            place = sql.SQL("DATABASE {}").format(sql.Identifier(session.target.database))
+            missing = (
+                "SELECT 1 FROM pg_roles r WHERE %s = '' AND r.rolname = %s"
+                " AND NOT has_database_privilege(r.oid, current_database(), 'CREATE')"
+            )
+        if session.query(missing, (schema, role)):
+            session.execute(sql.SQL("GRANT CREATE ON {} TO {}").format(place, sql.Identifier(role)))
+            back.append(sql.SQL("REVOKE CREATE ON {} FROM {}").format(place, sql.Identifier(role)))
+    return back
+
+
+#: The comment of a role that was made so that an object could be given to it.
+_ROLE_MARK = "runbook: made for a restore, without login"
+
+
+def make_roles(session: Session, names: Sequence[str]) -> None:
+    """Make roles that are no more than names: without login, password or right, so that objects can be theirs."""
+    for name in names:
+        role = sql.Identifier(name)
+        # One that somebody made this moment is not ours to drop.
+        with suppress(psycopg2.errors.DuplicateObject), session.transaction():
+            session.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
+            session.execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(role, sql.Literal(_ROLE_MARK)))
+
+
+def drop_roles(target: Target) -> None:
+    """Drop the roles that restores made, but for those that something still belongs to.
+
+    What cannot be dropped now the next restore drops.
+    """
+    with suppress(psycopg2.Error, RunbookError), connect(target, statement_timeout_ms=60_000) as session:
+        for row in session.query(
+            "SELECT rolname FROM pg_roles WHERE shobj_description(oid, 'pg_authid') = %s", (_ROLE_MARK,)
+        ):
+            with suppress(psycopg2.errors.DependentObjectsStillExist, psycopg2.errors.UndefinedObject):
+                session.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(row["rolname"])))
+
+
+def drop(session: Session, name: str, comment: str) -> bool:
+    """Drop a database if it still bears the comment by which it was known as unfinished; whether it is gone.
+
+    :raises RunbookError: the server refuses it; the sentence names what is in the way
+    """
+    found = session.query(
+        "SELECT oid::bigint AS oid, coalesce(shobj_description(oid, 'pg_database'), '') AS comment FROM pg_database"
+        " WHERE datname = %s",
+        (name,),
+    )
+    if not found:
+        return True
+    if found[0]["comment"] != comment:
+        return False
+    try:
+        if subscriptions(session, name):
+            copy = replace(session.target, database=name).started_with(silencing(session))
+            with connect(copy, statement_timeout_ms=_CLEANUP_PATIENCE_S * 1000) as own:
+                _drop_subscriptions(own)
+        session.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    except (psycopg2.Error, RunbookError) as error:
+        why = error.message if isinstance(error, RunbookError) else ServerError.of(error).reason
+        raise RunbookError(
+            f"Database {name!r}, which a restore left unfinished, could not be dropped ({why.rstrip('.')}); "
+            f"{_way_out(session, name)}."
+        ) from None
+    return True
+
+
+def keep(
+    target: Target, name: str, to: Sequence[str], marker: Marker, instead_of: Mapping[str, str]
+) -> tuple[str, list[str]] | None:
+    """Keep a copy that failed its proof under another name; only then do earlier ones go.
+
+    :param to: the name that it gets, and those that it may have while that one is taken
+    :param instead_of: earlier ones that go, with the comments by which they were known
+    :returns: its name, and those that went; None where it could not be kept
+    """
+
+    def rename(session: Session, old: str, new: str) -> None:
+        renaming = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
+        while True:
+            try:
+                session.execute(renaming)
+                return
+            except psycopg2.errors.ObjectInUse:
+                # Server processes of programs that were ended go within a moment.
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.5)
+
+    end = time.monotonic() + _CLEANUP_PATIENCE_S
+    try:
+        with connect(target, statement_timeout_ms=_CLEANUP_PATIENCE_S * 1000) as session:
+            taken = {row["datname"] for row in session.query("SELECT datname FROM pg_database")}
+            kept = next(each for each in to if each not in taken)
+            rename(session, name, kept)
+            # Until then it bears the mark of an unfinished one, which the next restore drops.
+            session.execute(marking(kept, marker))
+            gone = []
+            for earlier, comment in instead_of.items():
+                # One that cannot be dropped costs room, and the next one that is kept tries again.
+                with suppress(psycopg2.Error, RunbookError):
+                    gone += [earlier] if drop(session, earlier, comment) else []
+            if kept != to[0] and to[0] in gone:
+                with suppress(psycopg2.Error):
+                    rename(session, kept, to[0])
+                    kept = to[0]
+            return kept, gone
+    except (psycopg2.Error, RunbookError, StopIteration):
+        # The reason why it failed its proof is the one that counts.
+        return None
+
+
+def subscriptions(session: Session, name: str) -> list[str]:
+    """Subscriptions of a database; their slots are those of the database that it is a copy of."""
+    rows = session.query(
+        "SELECT s.subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = %s"
+        " ORDER BY s.subname",
+        (name,),
+    )
+    return [row["subname"] for row in rows]
+
+
+def _drop_subscriptions(session: Session) -> None:
+    """Drop the subscriptions of an unfinished copy; one that named its slot would take the living one's along."""
+    for name in subscriptions(session, session.target.database):
+        for act in ("ALTER SUBSCRIPTION {} DISABLE", "ALTER SUBSCRIPTION {} SET (slot_name = NONE)",
+                    "DROP SUBSCRIPTION {}"):  # fmt: skip
+            session.execute(sql.SQL(act).format(sql.Identifier(name)))
+
+
+def _way_out(session: Session, name: str) -> str:
+    """What has to be done before a database can be dropped."""
+    try:
+        (found,) = session.query(
+            "SELECT (SELECT min(gid) FROM pg_prepared_xacts WHERE database = d.datname) AS prepared,"
+            " (SELECT min(slot_name) FROM pg_replication_slots WHERE datoid = d.oid AND active) AS slot,"
+            " d.datistemplate AS is_template, pg_get_userbyid(d.datdba) AS owner FROM pg_database d WHERE datname = %s",
+            (name,),
+        )
+    except (psycopg2.Error, ValueError):
+        return "the next restore tries again"
+    if found["prepared"]:
+        return f"end the prepared transaction {found['prepared']!r} there with ROLLBACK PREPARED"
+    if found["slot"]:
+        return f"end whoever reads from its replication slot {found['slot']!r}"
+    if left := subscriptions(session, name):
+        return (
+            f"there, as a superuser, run ALTER SUBSCRIPTION … DISABLE, ALTER SUBSCRIPTION … SET (slot_name = NONE), "
+            f"then DROP SUBSCRIPTION, for {', '.join(left)}"
+        )
+    if found["is_template"]:
+        return f'it is a template: ALTER DATABASE "{name}" IS_TEMPLATE false'
+    return f"drop it as its owner {found['owner']!r} or as a superuser"
+
+
+def drop_patiently(target: Target, name: str, comment: str) -> str:
+    """Drop the unfinished database over a connection of its own; the server may just be restarting.
+
+    :returns: empty, or the sentence why it is still there
+    """
+    end = time.monotonic() + _CLEANUP_PATIENCE_S
+    while True:
+        try:
+            with connect(target, statement_timeout_ms=_CLEANUP_PATIENCE_S * 1000) as session:
+                if drop(session, name, comment):
+                    return ""
+                return f"Database {name!r} was changed by somebody else meanwhile, and was left alone."
+        except (psycopg2.Error, RunbookError) as error:
+            if time.monotonic() > end:
+                why = error.message if isinstance(error, RunbookError) else ServerError.of(error).reason
+                return f"Database {name!r} is unfinished and could not be dropped ({why}); the next restore drops it."
+        time.sleep(0.5)
+
+
+def analyze(session: Session) -> None:
+    """Gather the planner's statistics, since a restored database has none."""
+    session.execute("ANALYZE")
+
+
+# The programs ---------------------------------------------------------------------------------------------------------
+
+
+def find_clients(bindir: str | None, *, ssl_mode: str) -> dict[str, int]:
+    """Every folder with a pg_restore that can reach the server, and its major version.
+
+    :param bindir: look only there
+    :param ssl_mode: how the server is reached
+    :raises RunbookError: there is none in ``bindir``, or none speaks TLS as ``ssl_mode`` asks
+    """
+    if bindir:
+        folders = [Path(bindir)]
+        if not (folders[0] / "pg_restore").exists():
+            raise RunbookError(
+                f"bindir: {bindir} holds no pg_restore; name the folder of PostgreSQL's client programs."
+            )
+    else:
+        on_path = shutil.which("pg_restore")
+        folders = [*pgtools.bindirs(), *([Path(on_path).parent] if on_path else [])]
+    found: dict[str, int] = {}
+    plain = None
+    for folder in folders:
+        with suppress(OSError, subprocess.TimeoutExpired):
+            said = subprocess.run(
+                [str(folder / "pg_restore"), "--version"], capture_output=True, text=True, check=False, timeout=30
+            ).stdout
+            version = re.search(r"\) (\d+)", said)
+            if version and pgtools.refuses(folder, ssl_mode):
+                plain = plain or folder
+            elif version:
+                found[str(folder)] = int(version[1])
+    if plain and not found:
+        raise pgtools.no_tls(plain, ssl_mode)
+    return found
+
+
+def _conninfo(target: Target) -> str:
+    """Where a program connects to, without the password: it is shown by ps."""
+    named: dict[str, Any] = {
+        "host": target.host, "port": target.port, "dbname": target.database, "user": target.user,
+        "sslmode": target.ssl_mode, "connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10,
+        "keepalives_count": 3,
+    }  # fmt: skip
+    if target.ca_cert:
+        named["sslrootcert"] = target.ca_cert
+    hidden = {"options", "passfile", "sslpassword", "application_name"}
+    named |= {key: value for key, value in target.extra if key not in hidden}
+    return str(psycopg2.extensions.make_dsn(**named))
+
+
+#: Of the sessions of pg_restore. Lost in a crash of the server is only what a new restore brings back.
+FILLING = {"synchronous_commit": "off", "maintenance_work_mem": f"{MAINTENANCE_MEMORY_MB}MB"}
+
+
+def _environment(target: Target, options: str) -> dict[str, str]:
+    """The environment of a program that writes to the new database."""
+    secrets = {"PGPASSWORD": target.password, "PGPASSFILE": dict(target.extra).get("passfile")}
+    return (
+        {key: value for key, value in os.environ.items() if not key.startswith("PG")}
+        | {"PGAPPNAME": "runbook restoring", "PGOPTIONS": options, "LC_ALL": "C"}
+        | {key: value for key, value in secrets.items() if value}
+    )
+
+
+class Failed(Exception):  # noqa: N818 - it is caught where it becomes a RunbookError
+    """A program of PostgreSQL failed; its last words."""
+
+    def __init__(self, said: Sequence[str]) -> None:
+        super().__init__("a program failed")
+        self.said = said
+
+
+class Program:
+    """One pg_restore that runs."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        stderr: IO[bytes],
+        errors: Callable[[Sequence[str]], list[str]],
+        said: list[str],
+    ) -> None:
+        self.process = process
+        self._said = said
+        self._stderr = stderr
+        self._errors = errors
+
+    def is_done(self) -> bool:
+        """Whether it ended well.
+
+        :raises Failed: it ended badly
+        """
+        code = self.process.poll()
+        if code is None:
+            return False
+        said = self.said()
+        # It ends with 1 for harmless errors too, where it was told to go on after them.
+        if self._errors(said) or code not in {0, 1} or (code == 1 and not said):
+            raise Failed(said or [f"pg_restore: error: it was ended by signal {-code}" if code < 0 else ""])
+        # Its count of errors is of those that mean nothing.
+        self._said += [line for line in said if "errors ignored on restore" not in line]
+        return True
+
+    def said(self) -> list[str]:
+        """Its words so far."""
+        self._stderr.seek(0)
+        return self._stderr.read(_STDERR_BYTES).decode(errors="replace").splitlines()
+
+
+class Filler:
+    """Starts pg_restore for one new database, and ends all that was started when something goes wrong."""
+
+    def __init__(
+        self, target: Target, *, folder: str, client_version: int, server_version: int, options: str,
+        errors: Callable[[Sequence[str]], list[str]],
+    ) -> None:  # fmt: skip
+        """Remember what every pg_restore needs.
+
+        :param target: the new database
+        :param folder: where pg_restore is
+        :param options: the settings of its sessions, of :meth:`Session.tool_options`
+        :param errors: picks the errors that matter out of what a program said
+        """
+        self.programs = Programs()
+        self._target = target
+        self._folder = folder
+        self._errors = errors
+        # A client from 17 on sets a parameter that older servers do not know, and would stop at that.
+        self._stop_at_errors = [] if client_version >= 17 and server_version < 170000 else ["--exit-on-error"]
+        self._environment = _environment(target, options)
+
+    def aim(self, target: Target) -> None:
+        """Fill another database of the same server."""
+        self._target = target
+
+    def start(self, section: str, *words: str, fed: bool = False) -> Program:
+        """Start pg_restore for one section of an archive; from the main thread, whose end it does not survive.
+
+        :param fed: the archive comes through its input
+        """
+        return self._start("pg_restore", f"--section={section}", *self._stop_at_errors, *words, fed=fed)
+
+    def start_sql(self) -> Program:
+        """Start psql, which runs what it is given and stops at the first error; from the main thread too."""
+        words = ("--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=on", "--set=VERBOSITY=terse", "--file=-")
+        return self._start("psql", *words, "--output=/dev/null", fed=True)
+
+    def _start(self, program: str, *words: str, fed: bool) -> Program:
+        stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process's object
+        command = [
+            self.path(program), "--no-password", f"--dbname={_conninfo(self._target)}", *words,
+        ]  # fmt: skip
+        stdin = subprocess.PIPE if fed else subprocess.DEVNULL
+        process = self.programs.start(command, stdin=stdin, stderr=stderr, env=self._environment)
+        return Program(process, stderr, self._errors, self.programs.said)
+
+    def path(self, program: str) -> str:
+        """Where a program lies."""
+        return str(Path(self._folder) / program)
+
+    def run(self, section: str, *words: str, check: Callable[[], None]) -> None:
+        """Run pg_restore to its end."""
+        program = self.start(section, *words)
+        while not program.is_done():
+            check()
+            time.sleep(_TICK_S)
+
+
+# The objects ----------------------------------------------------------------------------------------------------------
+
+
+#: What S3 says of a version that it does not have: another bucket's copy of the object has versions of its own.
+_NO_VERSION = frozenset({"NoSuchVersion", "NoSuchKey", "InvalidArgument", "404", "400"})
+
+
+def _open(store: Store, wanted: Object) -> Body:
+    """The version that the manifest names, or, in a copy of the bucket, the one that is there: its SHA-256 decides."""
+    try:
+        return store.open(wanted.key, wanted.version_id)
+    except RunbookError as error:
+        if not wanted.version_id or error.context.get("s3_code") not in _NO_VERSION:
+            raise
+    return store.open(wanted.key)
+
+
+def sizes(store: Store, manifest: Manifest) -> Mapping[str, int | None]:
+    """Size of each object of a backup as S3 says, None where it is missing."""
+    found: dict[str, int | None] = {}
+    for each in manifest.objects:
+        answer = None
+        try:
+            answer = store.head(each.key, each.version_id)
+        except RunbookError as error:
+            if not each.version_id or error.context.get("s3_code") not in _NO_VERSION:
+                raise
+        answer = answer or store.head(each.key)
+        found[each.key] = int(answer["ContentLength"]) if answer else None
+    return found
+
+
+class Verified:
+    """Objects one after the other as one stream, each held to the size and SHA-256 that the manifest gives."""
+
+    def __init__(self, store: Store, objects: Sequence[Object]) -> None:
+        self._pieces = self._read(store, objects)
+
+    @staticmethod
+    def _read(store: Store, objects: Sequence[Object]) -> Iterator[bytes]:
+        for each in objects:
+            digest, size = hashlib.sha256(), 0
+            with _open(store, each) as body:
+                if body.size_bytes != each.size_bytes:
+                    raise RunbookError(
+                        f"{store.url(each.key)} has {body.size_bytes:,} bytes and the manifest says "
+                        f"{each.size_bytes:,}; it was cut or replaced: take another backup.",
+                        is_damaged=True,
+                    )
+                while piece := body.read(PIPE_BYTES):
+                    digest.update(piece)
+                    size += len(piece)
+                    yield piece
+            if size != each.size_bytes or digest.hexdigest() != each.sha256:
+                raise RunbookError(
+                    f"{store.url(each.key)} does not have the SHA-256 of its manifest; it was damaged or replaced: "
+                    "take another backup, or an earlier version of the object.",
+                    is_damaged=True,
+                )
+
+    def read(self, size: int = -1, /) -> bytes:  # noqa: ARG002 - a reader may get less than it asked for
+        """The next piece; none at the end."""
+        return next(self._pieces, b"")
+
+
+class Unpacked:
+    """Objects as pg_dump wrote them: verified, decrypted, decompressed."""
+
+    def __init__(self, store: Store, objects: Sequence[Object], programs: Programs, decrypt: Sequence[str]) -> None:
+        self._name = store.url(objects[0].key)
+        source: Readable = Verified(store, objects)
+        if decrypt:
+            source = Output(programs, decrypt, explain=self._explain, source=source)
+        self._source = source
+        reader: Any = zstandard.ZstdDecompressor()
+        self._reader = reader.stream_reader(source, read_size=PIPE_BYTES, read_across_frames=True, closefd=False)
+        self.bytes_read = 0
+
+    def _explain(self, program: str, code: int | None, _said: str) -> str:
+        return (
+            f"{self._name} could not be decrypted ({program} ended with {code}); check identity_file, and that it "
+            "belongs to the key that the backup was made for."
+        )
+
+    def read(self) -> bytes:
+        """The next piece; none at the end.
+
+        :raises RunbookError: the object is not what the manifest says, or cannot be unpacked
+        """
+        try:
+            piece: bytes = self._reader.read(PIPE_BYTES)
+        except zstandard.ZstdError:
+            raise RunbookError(
+                f"{self._name} cannot be decompressed, so it is damaged; take another backup, or an earlier version of "
+                "the object.",
+                is_damaged=True,
+            ) from None
+        self.bytes_read += len(piece)
+        if not piece:
+            # zstd is content with the end of its frame; the digest is only judged at the end of the object.
+            while self._source.read(PIPE_BYTES):
+                pass
+        return piece
+
+
+def decryption(kind: str, identity_file: str | None) -> list[str]:
+    """The command that decrypts an object; empty where none is encrypted.
+
+    :raises RunbookError: the program or the identity is missing
+    """
+    if kind == "none":
+        return []
+    program = shutil.which(kind)
+    if program is None:
+        raise RunbookError(f"The backup is encrypted with {kind}, which is not installed on this machine; install it.")
+    if kind == "gpg":
+        return [program, "--batch", "--no-tty", "--quiet", "--decrypt"]
+    if not identity_file:
+        raise RunbookError(
+            "identity_file: it is not set, and the backup is encrypted with age; name the secret key's file."
+        )
+    if not os.access(identity_file, os.R_OK):
+        raise RunbookError(f"identity_file: {identity_file} cannot be read; check its path and its rights.")
+    return [program, "--decrypt", "--identity", identity_file]
+
+
+@contextmanager
+def workspace() -> Iterator[Path]:
+    """A folder for the schema's file that only this user may read; those of killed runs are removed.
+
+    A run that lives holds the lock of its folder, and the kernel lets go of it with the process.
+    """
+    prefix = "runbook-restore-"
+    for old in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with suppress(OSError), (old / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(old)
+    with tempfile.TemporaryDirectory(prefix=prefix) as folder, (Path(folder) / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield Path(folder)
+
+
+def fetch(source: Unpacked, path: Path, check: Callable[[], None]) -> int:
+    """Write an unpacked object to a file that only this user may read; its size in bytes."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:  # noqa: PTH123 - with its mode
+        while piece := source.read():
+            out.write(piece)
+            check()
+    return path.stat().st_size
+
+
+class Feed(Protocol):
+    """What a program is fed with."""
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the stream so far."""
+
+    def read(self) -> bytes:
+        """The next piece; none at the end."""
+
+
+class _Stream:
+    """One data stream on its way into one pg_restore."""
+
+    def __init__(self, source: Feed, program: Program) -> None:
+        self.source = source
+        self.program = program
+        self.error: BaseException | None = None
+        self._failed_at: float | None = None
+        self.thread = threading.Thread(target=self._feed, daemon=True)
+        self.thread.start()
+
+    def _feed(self) -> None:
+        stdin: Any = self.program.process.stdin
+        try:
+            try:
+                while piece := self.source.read():
+                    view = memoryview(piece)
+                    while view:
+                        view = view[stdin.write(view) :]
+            except BrokenPipeError:
+                # The program ended first, and says itself why; what it had no need of is held to its SHA-256 all the
+                # same.
+                if self.program.process.wait() in {0, 1}:
+                    while self.source.read():
+                        pass
+        except BaseException as error:
+            # Raised again by is_done.
+            self.error = error
+            # It must not take the end of its input for the end of the data.
+            self.program.process.kill()
+        finally:
+            with suppress(OSError):
+                stdin.close()
+
+    def is_done(self) -> bool:
+        try:
+            ended = self.program.is_done()
+        except Failed:
+            self._failed_at = self._failed_at or time.monotonic()
+            # A damaged object is often complained of by the server, before all of it was read.
+            may_say = self.thread.is_alive() and self.program.process.returncode == 1
+            if may_say and time.monotonic() - self._failed_at < _VERDICT_S:
+                return False
+            # The feeder says why before it ends the program: its reason is the better one.
+            if self.error is not None:
+                raise self.error from None
+            raise
+        if not ended or self.thread.is_alive():
+            return False
+        if self.error is not None:
+            raise self.error
+        return True
+
+
+def fill(
+    streams: Sequence[Sequence[Object]],
+    start: Callable[[Sequence[Object]], tuple[Feed, Program]],
+    *,
+    jobs: int,
+    check: Callable[[], None],
+    on_bytes: Callable[[int], None],
+    on_idle: Callable[[], None],
+) -> int:
+    """Load data streams side by side, at most ``jobs`` at a time; bytes that were loaded, unpacked.
+
+    :param start: opens a stream, and starts the program that it is fed to
+    :param check: is called again and again; what it raises stops the loading
+    :param on_bytes: is told how many bytes are through
+    :param on_idle: is called again and again once fewer than ``jobs`` streams are left
+    :raises Failed: pg_restore failed
+    :raises RunbookError: an object is not what the manifest says
+    """
+    waiting = list(streams)
+    running: list[_Stream] = []
+    done = 0
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            running.append(_Stream(*start(waiting.pop(0))))
+        for stream in list(running):
+            if stream.is_done():
+                done += stream.source.bytes_read
+                running.remove(stream)
+        if len(running) < jobs and not waiting:
+            on_idle()
+        on_bytes(done + sum(stream.source.bytes_read for stream in running))
+        check()
+        time.sleep(_TICK_S)
+    return done

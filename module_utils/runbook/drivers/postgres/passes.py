@@ -1,0 +1,110 @@
+"""A pass over tables or indexes: threads that work, and the caller's thread, which watches them and ends them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+from ansible.module_utils.runbook.drivers import stopping
+from ansible.module_utils.runbook.drivers.postgres.postgres import Session
+from ansible.module_utils.runbook.drivers.postgres.vacuum import cause
+from ansible.module_utils.runbook.errors import RunbookError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from ansible.module_utils.runbook.drivers.postgres.postgres import Target
+
+#: Between two looks at what runs.
+TICK_S = 0.5
+#: How long stopped work may take to end and to clear away what it left.
+CANCEL_TIMEOUT_S = 60.0
+#: Longest look into the catalogs, and longest wait of such a look for a lock.
+STATEMENT_TIMEOUT_MS = 120_000
+LOOK_LOCK_TIMEOUT_MS = 200
+
+
+def connect(target: Target, *, purpose: str, lock_timeout_ms: int = LOOK_LOCK_TIMEOUT_MS) -> Session:
+    """A session that looks, or that works and may wait for a lock as long as its user said."""
+    return Session(target, lock_timeout_ms=lock_timeout_ms, statement_timeout_ms=STATEMENT_TIMEOUT_MS, purpose=purpose)
+
+
+class Pass(ABC):
+    """One pass; the reports tell what became of each piece of work."""
+
+    def __init__(self, reports: Sequence[Any], *, deadline_s: float) -> None:
+        """Nothing runs yet.
+
+        :param reports: one for each piece of work, in the order in which it is begun; they are filled in
+        :param deadline_s: seconds from now after which what runs is cancelled
+        """
+        self.executed_queries: list[str] = []
+        self._reports = reports
+        self._deadline = time.monotonic() + deadline_s
+        # An event, because a signal that interrupts a join() makes a running thread look ended.
+        self._finished = threading.Event()
+        self._stop = threading.Event()
+        #: Why the work could not go on.
+        self._trouble: str | None = None
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Start the threads; the last one to end sets ``_finished``."""
+
+    @abstractmethod
+    def _busy(self) -> Iterable[Session]:
+        """Sessions whose statement may be cancelled: not what clears away the half-built rest of a cancelled one."""
+
+    @abstractmethod
+    def _opened(self) -> Iterable[Session]:
+        """All sessions of the pass."""
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether a statement that is cancelled now is cancelled by us."""
+        return self._stop.is_set() or stopping.told.is_set()
+
+    def _stopping(self) -> None:  # noqa: B027 - most have nobody to wake
+        """Wake who waits, to see that the pass ends."""
+
+    def run(self, tick: Callable[[], None]) -> str | None:
+        """Do the work; the reports tell what became of it.
+
+        :param tick: called in this thread every half second; an error that it raises ends the pass
+        :returns: why the pass ended early, None if it did not
+        """
+        early: str | None = None
+        self._begin()
+        try:
+            while not self._finished.wait(TICK_S) and time.monotonic() < self._deadline:
+                tick()
+        except RunbookError as error:
+            early = error.message.rstrip(".")
+        except psycopg2.Error as error:
+            early = f"the connection that holds the writer's lock failed ({cause(error)})"
+        finally:
+            self._cancel()
+        for report in self._reports:
+            if report.state == "planned":
+                report.state = "not_reached"
+        if early is None and any(report.state == "not_reached" for report in self._reports):
+            early = self._trouble or "the deadline does not leave enough time"
+        return early
+
+    def _cancel(self) -> None:
+        """Stop the work and wait for it, within a bound; it clears away what it leaves half made."""
+        self._stop.set()
+        self._stopping()
+        until = time.monotonic() + CANCEL_TIMEOUT_S
+        while not self._finished.is_set() and time.monotonic() < until:
+            for session in self._busy():
+                if not session.connection.closed:
+                    with contextlib.suppress(psycopg2.Error):
+                        session.connection.cancel()
+            self._finished.wait(0.1)
+        for session in self._opened():
+            session.close()

@@ -1,0 +1,96 @@
+"""Supabase's Management API, as far as backups and the advisors need it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.runbook.drivers.http.api_client import ApiClient, ApiError, Repeat
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+API_URL = "https://api.supabase.com"
+#: What the API answers where an endpoint is no more.
+_GONE = (404, 410)
+
+
+def argument_spec() -> dict[str, Any]:
+    """Options that every Supabase module shares; documented in ``doc_fragments/runbook_supabase.py``."""
+    return {
+        "project_ref": {"type": "str", "required": True},
+        "project_name": {"type": "str"},
+        "access_token": {"type": "str", "required": True, "no_log": True},
+        "api_url": {"type": "str", "default": API_URL},
+        "ca_cert": {"type": "path"},
+        "timeout_s": {"type": "int", "default": 30},
+    }
+
+
+class Supabase:
+    """One project, through the Management API.
+
+    :param api_url: as ``rules.supabase.check_api_url`` gives it
+    :param project_ref: as ``rules.supabase.check_ref`` gives it
+    :param read_only: nothing is written, as in check mode
+    """
+
+    def __init__(
+        self,
+        *,
+        api_url: str,
+        project_ref: str,
+        access_token: str,
+        ca_cert: str | None,
+        timeout_s: float,
+        read_only: bool,
+    ) -> None:
+        self._path = f"/v1/projects/{project_ref}"
+        self._path_v2 = f"/v2/projects/{project_ref}"
+        self._api = ApiClient(
+            service="Supabase",
+            base_url=api_url,
+            headers={"Authorization": f"Bearer {access_token}"},
+            secrets={"access_token": access_token},
+            read_only=read_only,
+            timeout_s=timeout_s,
+            reset_headers=("x-ratelimit-reset",),
+            cures={404: "check the reference and api_url"},
+            ca_cert=ca_cert,
+        )
+
+    def project(self) -> Any:
+        """The project and its state."""
+        return self._api.get(self._path)
+
+    def health(self, services: Sequence[str]) -> Any:
+        """How the named services do."""
+        return self._api.get(f"{self._path}/health", tuple(("services", name) for name in services))
+
+    def advisors(self, category: str, lints: Sequence[str]) -> Any:
+        """What the advisors of a category say.
+
+        The endpoint of version 1 runs all of them and is deprecated; where it is gone, its successor is asked, which
+        runs the lints that it is given.
+        """
+        try:
+            return self._api.get(f"{self._path}/advisors/{category}")
+        except ApiError as error:
+            if error.http_status not in _GONE:
+                raise
+        attributes = {"lints": [{"name": name} for name in lints]}
+        body = {"data": {"type": "project_advisors", "attributes": attributes}}
+        return self._api.ask(f"{self._path_v2}/advisors/run", body)
+
+    def backups(self) -> Any:
+        """Backups, and the window of point-in-time recovery."""
+        return self._api.get(f"{self._path}/database/backups")
+
+    def restore_to_time(self, unix_s: int) -> None:
+        """Ask once that the living database be taken back to a second."""
+        self._api.post(
+            f"{self._path}/database/backups/restore-pitr", {"recovery_time_target_unix": unix_s}, repeat=Repeat.NEVER
+        )
+
+    def restore_backup(self, backup_id: int) -> None:
+        """Ask once that the living database be taken back to a backup."""
+        self._api.post(f"{self._path}/database/backups/restore", {"id": backup_id}, repeat=Repeat.NEVER)
