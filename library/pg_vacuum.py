@@ -22,7 +22,7 @@ description:
   - VACUUM gives space back inside the files; it locks no reader and no writer out. VACUUM FULL is not used.
   - The user needs no superuser. It may vacuum tables that it owns, all tables but the shared catalogs in a database
     that it owns, and since PostgreSQL 17 tables on which it has MAINTAIN. Tables in need that it may not vacuum are
-    listed.
+    listed; of the server's own catalogs, which autovacuum keeps, only those that it should have frozen long ago.
   - Needs one server session for each connection, so a connection pooler in transaction mode is refused.
 options:
   mode:

@@ -502,8 +502,7 @@ def test_13_maintenance_does_what_this_version_lets_the_owner_do(supabase: Shape
         needed = run_module("pg_vacuum", project.login)
         assert not needed.failed, needed.result["msg"]
         assert not needed.result.get("warnings")
-        assert "pg_catalog.pg_authid" in needed.result["not_permitted"]
-        assert "pg_authid" not in needed.result["msg"]
+        assert "pg_authid" not in str(needed.result)
         vacuumed = run_module("pg_vacuum", project.login | {"mode": "all"})
         assert not vacuumed.failed, vacuumed.result["msg"]
         states = {each["table"]: each["state"] for each in vacuumed.result["tables"]}

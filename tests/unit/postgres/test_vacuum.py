@@ -376,6 +376,15 @@ def test_a_table_that_autovacuum_should_have_frozen_is_a_breach_even_if_we_may_n
     assert rule.result([late], tables=1, check_mode=True, stopped=None)["status"] == "breach"
 
 
+def test_a_catalog_that_only_a_superuser_may_vacuum_is_planned_when_it_is_overdue() -> None:
+    """Dead rows in catalogs of the whole server are autovacuum's; runbook_maintain cannot act on them each week."""
+    catalog = table("pg_database", 1262, schema="pg_catalog", heap=part(dead_rows=600), permitted=False)
+    assert plan(replace(catalog, permitted=True)) != []
+    assert plan(catalog) == plan(catalog, mode="all") == []
+    overdue = only(replace(catalog, heap=part(xid_age=220_000_001)))
+    assert Report(overdue, "not_permitted", Figures()).in_vain
+
+
 def test_an_unknown_figure_is_left_out_of_both_sums() -> None:
     reports = [report("done"), report("done", name="u", after=Figures())]
     result = rule.result(reports, tables=2, check_mode=False, stopped=None)

@@ -178,7 +178,9 @@ class Work(NamedTuple):
 def plan(tables: Iterable[Table], *, mode: Mode, wanted: Collection[QualifiedName], settings: Settings) -> list[Work]:
     """What is to be done, in the order in which it is begun: by priority, the bigger table first, then by name.
 
-    Tables that the user may not touch are part of it, so that what is left undone has a name.
+    Tables that the user may not touch are part of it, so that what is left undone has a name. Of the server's own
+    catalogs only what is overdue is: autovacuum keeps them, and where only a superuser may, whom a platform keeps for
+    itself, a line each week is noise.
 
     :param mode: ``needed``: what passes a limit; ``all``: every table is vacuumed and analysed
     :param wanted: done in any case; a partitioned table stands for all its partitions
@@ -210,7 +212,7 @@ def plan(tables: Iterable[Table], *, mode: Mode, wanted: Collection[QualifiedNam
         _leave_to_parents(works, by_oid)
     _sweep_statistics(works, named.get(PG_STATISTIC), settings)
     return sorted(
-        works.values(),
+        (work for work in works.values() if work.table.permitted or work.overdue or not work.table.is_catalog),
         key=lambda work: (work.priority, work.table.is_catalog, -work.weight_bytes, work.table.name, work.table.oid),
     )
 
@@ -475,13 +477,8 @@ class Report:
 
     @property
     def in_vain(self) -> bool:
-        """Whether there is need, and this user may not.
-
-        Of the server's own catalogs only what is overdue counts: autovacuum keeps them, and where only a superuser may,
-        whom a platform keeps for itself, a warning each week is noise.
-        """
-        needed = self.work.overdue if self.work.table.is_catalog else self.work.needed
-        return self.state == "not_permitted" and needed
+        """Whether there is need, and this user may not."""
+        return self.state == "not_permitted" and self.work.needed
 
 
 def describe(works: Iterable[Work]) -> str:
