@@ -422,7 +422,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import permits, process
+from ansible.module_utils.runbook.drivers import permits, process, workspace
 from ansible.module_utils.runbook.drivers.backup import mirror
 from ansible.module_utils.runbook.drivers.backup import pitr as engine_driver
 from ansible.module_utils.runbook.drivers.backup import restore as restore_driver
@@ -1145,7 +1145,7 @@ def keep_log(drill: Drill, failure: str) -> str:
     if str(log) not in failure or not log.exists():
         return failure
     kept = drill.folder.logs / f"{drill.state['drill_id']}-{drill.state['chosen']['backup_id']}.log"
-    driver.write(kept, rules.log_without_rows(log.read_text(errors="replace")))
+    workspace.write_text(kept, rules.log_without_rows(log.read_text(errors="replace")))
     return failure.replace(str(log), str(kept))
 
 
@@ -1329,8 +1329,8 @@ def judge(drill: Drill) -> dict[str, Any]:
         path = folder.history / f"{document['drill_id']}.json"
         lessons = folder.lessons / f"{document['drill_id']}.toml"
         document["lessons"] = {"path": str(lessons), "missing": rules_owed(folder, at.date())}
-        driver.write(lessons, judging.lessons_template(document))
-        driver.write(path, json.dumps(document, indent=1) + "\n")
+        workspace.write_text(lessons, judging.lessons_template(document))
+        workspace.write_text(path, json.dumps(document, indent=1) + "\n")
     folder.note.unlink(missing_ok=True)
     result: dict[str, Any] = {
         "changed": True, "drill_id": document["drill_id"], "drill": document,

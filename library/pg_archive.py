@@ -276,6 +276,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers.clock import Clock
 from ansible.module_utils.runbook.drivers.postgres import archive as driver
 from ansible.module_utils.runbook.drivers.postgres import archive_access as access
 from ansible.module_utils.runbook.drivers.postgres import archive_catalog as catalog
@@ -417,7 +418,7 @@ def prepare(context: Context, session: postgres.Session, cutoff: datetime) -> Jo
 class Run:
     """One run, from the plan to the last batch."""
 
-    def __init__(self, context: Context, session: postgres.Session, clock: driver.Clock, job: Job) -> None:
+    def __init__(self, context: Context, session: postgres.Session, clock: Clock, job: Job) -> None:
         self.context = context
         self.params = context.params
         self.session = session
@@ -455,7 +456,7 @@ class Run:
 
         try:
             if statements:
-                self.clock.patiently(make, name)
+                driver.patiently(self.clock, make, name)
         except driver.KeyTakenError:
             raise RunbookError(
                 f"archive: {name} holds rows twice under the same {', '.join(self.source.key)}, so it can have "
@@ -472,8 +473,8 @@ class Run:
         for partition in self.plan.partitions:
             self.clock.check()
             for statement in driver.proof(partition):
-                self.clock.patiently(partial(driver.make, self.session, [statement]), partition.name)
-            self.clock.patiently(partial(self.hand_over, archive, partition), partition.name)
+                driver.patiently(self.clock, partial(driver.make, self.session, [statement]), partition.name)
+            driver.patiently(self.clock, partial(self.hand_over, archive, partition), partition.name)
             self.progress()
             guard.renew()
 
@@ -501,9 +502,9 @@ class Run:
                     walk.by_index()
                 else:
                     walk.by_blocks()
-                remaining = self.clock.patiently(self.mover.left, self.source.name)
+                remaining = driver.patiently(self.clock, self.mover.left, self.source.name)
                 if remaining and walk.met_taken_keys:
-                    self.tally.conflicts = self.clock.patiently(self.mover.conflicts, self.source.name)
+                    self.tally.conflicts = driver.patiently(self.clock, self.mover.conflicts, self.source.name)
                 self.tally.remaining = remaining
                 if remaining == self.tally.conflicts:
                     break
@@ -639,7 +640,7 @@ def core(context: Context) -> dict[str, Any]:
     """Move old rows."""
     params = context.params
     context.require_bounds(BOUNDS)
-    clock = driver.Clock(params["deadline_s"])
+    clock = Clock(params["deadline_s"])
     with (
         postgres.Session(
             postgres.Target.from_params(params),
@@ -652,7 +653,7 @@ def core(context: Context) -> dict[str, Any]:
         permits.require_database(context.run, session)
         driver.settle(session, read_only=context.check_mode)
         cutoff = retention.cutoff(driver.server_now(session), params["older_than_days"])
-        job = clock.patiently(lambda: prepare(context, session, cutoff), params["source"])
+        job = driver.patiently(clock, lambda: prepare(context, session, cutoff), params["source"])
         for caution in job.plan.warnings:
             context.warn(caution)
         run = Run(context, session, clock, job)

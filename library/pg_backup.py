@@ -253,7 +253,6 @@ executed_queries:
 
 import concurrent.futures
 import secrets
-import time
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -262,6 +261,7 @@ from ansible.module_utils.runbook.drivers import permits, process
 from ansible.module_utils.runbook.drivers.backup import backup as driver
 from ansible.module_utils.runbook.drivers.backup import backup_gaps as gaps
 from ansible.module_utils.runbook.drivers.backup import restorable as restorable_driver
+from ansible.module_utils.runbook.drivers.clock import Clock
 from ansible.module_utils.runbook.drivers.postgres import content_hash, lease, postgres
 from ansible.module_utils.runbook.drivers.s3 import bucket, s3, stream
 from ansible.module_utils.runbook.errors import RunbookError
@@ -339,8 +339,7 @@ class Backup:
         self.target = session.target
         self.store = store
         self.settings = settings
-        self.begun = self.phase_begun = time.monotonic()
-        self.phases: dict[str, float] = {}
+        self.clock = Clock(self.params["deadline_s"])
         self.started: datetime = driver.server_now(session)
         self.id = ""
         self.home = bucket.home(store, manifests.database_folders(self.params["prefix"], self.target.database))
@@ -398,12 +397,6 @@ class Backup:
     def filled(self) -> list[hashes.Table]:
         """Tables whose rows are backed up."""
         return [table for table in self.tables if table.name not in self.without_rows]
-
-    def phase(self, name: str) -> None:
-        """A phase is over."""
-        now = time.monotonic()
-        self.phases[name] = round(now - self.phase_begun, 3)
-        self.phase_begun = now
 
     # Act
 
@@ -503,7 +496,7 @@ class Backup:
         with lease.writing(self.session, self.context.run) as guard:
             self.started = rules.began(driver.server_now(self.session), bucket.clock(self.store))
             self.claim()
-            self.phase("prepare_s")
+            self.clock.lap("prepare_s")
             with driver.Snapshot(
                 self.target, lock_timeout_ms=self.params["lock_timeout_ms"], purpose="pg_backup"
             ) as snapshot:
@@ -518,10 +511,10 @@ class Backup:
                 self.foresee(snapshot.session, extensions)
                 probe = driver.probe(self.target, self.method)
                 self.before = driver.read_sequences(self.target)
-                self.phase("snapshot_s")
+                self.clock.lap("snapshot_s")
                 self.run(snapshot, guard)
                 self.after = driver.read_sequences(self.target)
-                self.phase("dump_s")
+                self.clock.lap("dump_s")
             assert self.hasher is not None  # noqa: S101 - run() has set it
             contents, large_objects = self.hasher.contents, self.hasher.large_objects
             finished = driver.server_now(self.session)
@@ -555,7 +548,7 @@ class Backup:
             key = f"{self.home}{self.id}/{manifests.MANIFEST_NAME}"
             self.store.put(key, manifest.to_bytes(), encryption=self.encryption, if_absent=True)
             self.written = key
-            self.phase("manifest_s")
+            self.clock.lap("manifest_s")
         return manifest
 
     def sequences(self) -> tuple[manifests.SequenceEntry, ...] | None:
@@ -621,11 +614,7 @@ class Backup:
         driver.check(self.session, "held the lock that keeps other runs out")
         guard.renew()
         snapshot.check()
-        if time.monotonic() - self.begun > self.params["deadline_s"]:
-            raise RunbookError(
-                f"deadline_s: the backup was not through after {self.params['deadline_s']} s; give it more time, or "
-                "more jobs."
-            )
+        self.clock.check("give it more time, or more jobs")
 
     def give_up(self) -> None:
         """After a failure: nothing is left that a person would have to look at. A manifest that got there stays."""
@@ -666,7 +655,7 @@ class Backup:
             rows=sum(content.rows for content in contents.values()) if counted else None,
             dump_bytes=self.dump_bytes(),
             size_bytes=sum(each.size_bytes for each in self.objects),
-            duration_s=time.monotonic() - self.begun,
+            duration_s=self.clock.passed_s(),
             coverage=self.params["hash"],
             missing=sentences(self.gaps),
         )
@@ -690,7 +679,7 @@ class Backup:
             "duration_s": round(figures.duration_s, 3),
             "rate_bytes_s": round(figures.dump_bytes / figures.duration_s, 1),
             "hash_s": round(self.hasher.busy_s, 3) if self.hasher else 0.0,
-            "phases": self.phases,
+            "phases": self.clock.phases,
             "objects": len(self.objects),
             "snapshot_at": self.snapshot_at,
             "missing": list(figures.missing),

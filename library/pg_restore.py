@@ -335,6 +335,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ansible.module_utils.runbook.drivers import permits
 from ansible.module_utils.runbook.drivers.backup import proof as proof_driver
 from ansible.module_utils.runbook.drivers.backup import restore as driver
+from ansible.module_utils.runbook.drivers.clock import Clock
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.drivers.s3 import bucket, s3
 from ansible.module_utils.runbook.drivers.supabase import project
@@ -445,9 +446,9 @@ class Evidence:
 
     def __init__(
         self, context: Context, store: s3.Store, manifest: Manifest, *, folder: str, digest: str,
-        server_version: int, watch: driver.Watch,
+        server_version: int, clock: Clock,
     ) -> None:  # fmt: skip
-        self.store, self.manifest, self.folder, self.watch = store, manifest, folder, watch
+        self.store, self.manifest, self.folder, self.clock = store, manifest, folder, clock
         self.run_id, self.digest, self.server_version = context.run.id or "", digest, server_version
         self.key: str | None = None
 
@@ -457,7 +458,7 @@ class Evidence:
             "now": datetime.now(UTC),
             "run_id": self.run_id,
             "server_version_num": self.server_version,
-            "duration_s": self.watch.passed_s(),
+            "duration_s": self.clock.passed_s(),
             "manifest_sha256": self.digest,
         }
 
@@ -485,7 +486,7 @@ class Restore:
 
     def __init__(
         self, context: Context, store: s3.Store, plan: rules.Plan, *, server: rules.Server, evidence: Evidence,
-        watch: driver.Watch, options: str, silent: Mapping[str, str],
+        clock: Clock, options: str, silent: Mapping[str, str],
     ) -> None:  # fmt: skip
         self.context = context
         self.params = context.params
@@ -496,7 +497,7 @@ class Restore:
         self.wanted = [each for each in self.manifest.tables if self.gets(each.schema, each.name)]
         self.server = server
         self.evidence = evidence
-        self.watch = watch
+        self.clock = clock
         self.jobs = self.params["jobs"]
         self.target = postgres.Target.from_params(self.params)
         self.new = replace(self.target, database=plan.target).started_with(silent)
@@ -543,7 +544,7 @@ class Restore:
 
     def check(self) -> None:
         """Stop at the deadline."""
-        self.watch.check()
+        self.clock.check()
 
     def open(self, objects: Any) -> tuple[driver.Feed, driver.Program]:
         """A data stream, and the program that loads it."""
@@ -716,7 +717,7 @@ class Restore:
         """Definitions, data, indexes; the proof runs beside the last data and the indexes."""
         self.fetch(schema)
         picked, back = self.define(schema)
-        self.watch.lap("schema")
+        self.clock.lap("schema")
         self.step = "the data"
         streams = [objects for _, objects in sorted(self.manifest.data_streams().items())]
         method: Any = self.manifest.hash.method  # one that is not known is judged unknown
@@ -726,7 +727,7 @@ class Restore:
                 streams, self.open, jobs=self.jobs, check=self.check, on_bytes=self.tell_bytes,
                 on_idle=early.start if self.params["prove"] else lambda: None,
             )  # fmt: skip
-            self.watch.lap("data")
+            self.clock.lap("data")
             self.step = "the indexes and constraints"
             finish = Finish(self, self.filler.start("post-data", f"--jobs={self.jobs}", *picked, str(schema)))
             if self.params["prove"]:
@@ -743,7 +744,7 @@ class Restore:
                 self.queries += session.executed_queries
         if self.is_silent():
             self.disarm()
-        self.watch.lap("proof" if self.params["prove"] else "statistics")
+        self.clock.lap("proof" if self.params["prove"] else "statistics")
 
     def gets(self, schema: str, _table: str) -> bool:
         """Whether the new database gets the rows of a table."""
@@ -870,7 +871,7 @@ class Restore:
         figures = self.figures()
         message = rules.sentence(
             self.plan, tables=figures["tables"], rows=figures["rows"], dump_bytes=self.loaded,
-            duration_s=self.watch.passed_s(), proof=words,
+            duration_s=self.clock.passed_s(), proof=words,
         )  # fmt: skip
         if self.params["scratch"]:
             left = driver.drop_patiently(self.target, self.plan.target, str(self.marker))
@@ -886,7 +887,7 @@ class Restore:
 
     def figures(self) -> dict[str, Any]:
         """The result, but for its sentence."""
-        manifest, proof, duration_s = self.manifest, self.proof, self.watch.passed_s()
+        manifest, proof, duration_s = self.manifest, self.proof, self.clock.passed_s()
         said = None
         if proof is not None:
             said = {
@@ -911,7 +912,7 @@ class Restore:
             "temporary_bytes": self.temporary,
             "duration_s": round(duration_s, 3),
             "rate_bytes_s": round(self.loaded / duration_s, 1),
-            "phases": self.watch.phases,
+            "phases": self.clock.phases,
             "proof": said,
             "proof_key": self.evidence.key,
             "removed_databases": self.removed,
@@ -962,7 +963,7 @@ class IntoProject(Restore):
 
     def act(self) -> dict[str, Any]:
         """Fill the database, all or nothing, and prove it."""
-        leash = threading.Timer(max(self.watch.left_s(), 0), self.filler.programs.kill)
+        leash = threading.Timer(max(self.clock.left_s(), 0), self.filler.programs.kill)
         leash.daemon = True
         leash.start()
         try:
@@ -971,9 +972,12 @@ class IntoProject(Restore):
         except driver.Failed as error:
             # The last answer may have been lost, and not the work.
             if not self.is_committed():
-                late = f"deadline_s: the {self.params['deadline_s']} s have passed; give it more time, and run again."
+                try:
+                    self.clock.check()
+                except RunbookError as late:
+                    raise self.untouched(late) from None
                 said = rules.explain(error.said, step=self.step, target=self.plan.target)
-                raise self.untouched(RunbookError(said if self.watch.left_s() > 0 else late)) from None
+                raise self.untouched(RunbookError(said)) from None
         except RunbookError as error:
             raise self.untouched(error) from None
         finally:
@@ -1009,7 +1013,7 @@ class IntoProject(Restore):
             script.run(statement)
         definitions = script.definitions("pre-data", schema, chosen.kept)
         script.write(definitions)
-        self.watch.lap("schema")
+        self.clock.lap("schema")
         script.run(project.LOADING)
         for objects in (found for _, found in sorted(self.manifest.data_streams().items())):
             source = self.sieved(self.unpack(objects), self.sieve, objects)
@@ -1019,7 +1023,7 @@ class IntoProject(Restore):
                 self.loaded = done + source.bytes_read
                 self.tell_bytes(self.loaded)
                 self.check()
-        self.watch.lap("data")
+        self.clock.lap("data")
         script.run(project.LOADED)
         script.write(script.definitions("post-data", schema, chosen.kept))
         tried: dict[str, str] = {}
@@ -1042,7 +1046,7 @@ class IntoProject(Restore):
                 tried[script.try_(statement)] = name
             script.run(f"{session.render(driver.marking(self.plan.target, self.marker))};")
         said = script.finish()
-        self.watch.lap("indexes")
+        self.clock.lap("indexes")
         self.to_arm = managed.switched_off(said)
         self.left_out += [
             *(f"{tried[label]} ({why})" for label, why in managed.refused(said).items()),
@@ -1075,9 +1079,9 @@ class IntoProject(Restore):
             check=self.check, on_bytes=self.tell_proof,
         )  # fmt: skip
         self.proof = self.compare(found)
-        with driver.connect(self.new, statement_timeout_ms=max(1, int(self.watch.left_s() * 1000))) as session:
+        with driver.connect(self.new, statement_timeout_ms=self.clock.left_ms()) as session:
             driver.analyze(session)
-        self.watch.lap("proof")
+        self.clock.lap("proof")
 
     def judge(self) -> None:
         """Mark the database as what the proof says of it; it is kept in any case."""
@@ -1119,12 +1123,12 @@ class Finish:
         """
         self._restore.check()
         if self._analyze is None and self._indexes.is_done():
-            self._restore.watch.lap("indexes")
+            self._restore.clock.lap("indexes")
             self._analyze = threading.Thread(target=self._gather, daemon=True)
             self._analyze.start()
 
     def _gather(self) -> None:
-        left_ms = max(1, int(self._restore.watch.left_s() * 1000))
+        left_ms = self._restore.clock.left_ms()
         try:
             with driver.connect(self._restore.new, statement_timeout_ms=left_ms) as session:
                 driver.analyze(session)
@@ -1142,7 +1146,7 @@ class Finish:
 
 def into_project(
     context: Context, store: s3.Store, manifest: Manifest, folder: str, *, server: rules.Server, evidence: Evidence,
-    watch: driver.Watch,
+    clock: Clock,
 ) -> dict[str, Any]:  # fmt: skip
     """Restore the backup of a project into a fresh project, whose database is there and stays.
 
@@ -1172,10 +1176,10 @@ def into_project(
         if wrong:
             raise RunbookError(f"The backup {store.url(folder)} is damaged: {'; '.join(wrong)}; take another one.")
         restore = IntoProject(
-            context, store, plan, server=server, evidence=evidence, watch=watch, project_found=found, silent={},
+            context, store, plan, server=server, evidence=evidence, clock=clock, project_found=found, silent={},
             options=session.tool_options(**driver.FILLING),
         )  # fmt: skip
-        watch.lap("check")
+        clock.lap("check")
         if context.check_mode or plan.done_at:
             return restore.tell(session)
     return restore.act()
@@ -1187,7 +1191,7 @@ def core(context: Context) -> dict[str, Any]:
     context.require_bounds(BOUNDS)
     before = check_options(params)
     target = postgres.Target.from_params(params)
-    watch = driver.Watch(params["deadline_s"])
+    clock = Clock(params["deadline_s"])
     store = s3.Store.from_params(params, connections=params["jobs"] + 2)
     if params["record_proof"]:
         store.require_environment(params["environment"])
@@ -1205,10 +1209,10 @@ def core(context: Context) -> dict[str, Any]:
         )
         server = driver.look(session)
         evidence = Evidence(
-            context, store, manifest, folder=folder, digest=digest, server_version=server.version, watch=watch
+            context, store, manifest, folder=folder, digest=digest, server_version=server.version, clock=clock
         )
         if server.is_project and managed.is_platform(manifest.roles):
-            return into_project(context, store, manifest, folder, server=server, evidence=evidence, watch=watch)
+            return into_project(context, store, manifest, folder, server=server, evidence=evidence, clock=clock)
         leftovers, busy = look_around(session, server, params["database"])
         leftovers += rules.failed_copies(server.databases, params["database"], now=datetime.now(UTC))
         try:
@@ -1231,10 +1235,10 @@ def core(context: Context) -> dict[str, Any]:
             raise
         silent = postgres.silencing(session)
         restore = Restore(
-            context, store, plan, server=server, evidence=evidence, watch=watch, silent=silent,
+            context, store, plan, server=server, evidence=evidence, clock=clock, silent=silent,
             options=session.tool_options(**driver.FILLING, **silent),
         )  # fmt: skip
-        watch.lap("check")
+        clock.lap("check")
         if context.check_mode or plan.done_at:
             return restore.tell(session)
     hold(context, store, folder, name)

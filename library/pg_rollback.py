@@ -291,6 +291,7 @@ from ansible.module_utils.runbook.drivers.backup import proof as proof_driver
 from ansible.module_utils.runbook.drivers.backup import restore as restore_driver
 from ansible.module_utils.runbook.drivers.backup import rollback as driver
 from ansible.module_utils.runbook.drivers.backup import swap as swap_driver
+from ansible.module_utils.runbook.drivers.clock import Clock
 from ansible.module_utils.runbook.drivers.postgres import content_hash, lease, postgres
 from ansible.module_utils.runbook.drivers.s3 import bucket, s3
 from ansible.module_utils.runbook.errors import RunbookError
@@ -379,7 +380,7 @@ def look_for_losses(
     context: Context, session: postgres.Session, point: datetime, facts: driver.Facts, manifest: Manifest | None
 ) -> list[rules.Loss]:
     """Count in every table what is newer than the point, small tables first."""
-    until = time.monotonic() + context.params["deadline_s"]
+    clock = Clock(context.params["deadline_s"])
     names = context.params["timestamp_columns"] or rules.TIMESTAMP_COLUMNS
     session.query("SELECT set_config('row_security', 'off', false)")
     with driver.unlocked(session):
@@ -390,7 +391,7 @@ def look_for_losses(
         counted.append(
             driver.count(
                 session, table, rules.timestamp_columns(table.columns, names), point=point,
-                has_commit_timestamps=facts.has_commit_timestamps, left_s=until - time.monotonic(),
+                has_commit_timestamps=facts.has_commit_timestamps, left_s=clock.left_s(),
             )
         )  # fmt: skip
         done += table.size_bytes
@@ -508,24 +509,16 @@ def make_plan(context: Context) -> dict[str, Any]:
 # Compare --------------------------------------------------------------------------------------------------------------
 
 
-def read_all(context: Context, target: postgres.Target, until: float) -> Found:
+def read_all(context: Context, target: postgres.Target, clock: Clock) -> Found:
     """Count and hash every table of a database."""
-
-    def check() -> None:
-        if time.monotonic() > until:
-            raise RunbookError(
-                f"deadline_s: {target.database} was not read within {context.params['deadline_s']} s; give it more "
-                "time with -e db_rollback_compare_deadline_s=<seconds>."
-            )
-
-    left_ms = max(1, int((until - time.monotonic()) * 1000))
+    left_ms = clock.left_ms()
     with connect(target) as session, driver.unlocked(session):
         return proof_driver.read(
             lambda: connect(target, statement_timeout_ms=left_ms),
             method=hashes.method(session.server_version),
             coverage="all",
             jobs=context.params["jobs"],
-            check=check,
+            check=lambda: clock.check("give it more time with -e db_rollback_compare_deadline_s=<seconds>"),
             on_bytes=lambda done, total: context.progress.update(f"compare {target.database}", done, total, "bytes"),
         )
 
@@ -536,12 +529,12 @@ def compare(context: Context) -> dict[str, Any]:
     if not params["replacement"]:
         raise RunbookError("replacement: it is empty; name the database that the living one is compared with.")
     living = postgres.Target.from_params(params)
-    until = time.monotonic() + params["deadline_s"]
+    clock = Clock(params["deadline_s"])
     with connect(living) as session:
         silent = postgres.silencing(session)
     found = rules.differences(
-        read_all(context, living, until),
-        read_all(context, replace(living, database=params["replacement"]).started_with(silent), until),
+        read_all(context, living, clock),
+        read_all(context, replace(living, database=params["replacement"]).started_with(silent), clock),
     )
     return {
         "changed": False,

@@ -322,6 +322,7 @@ from typing import Any
 
 from ansible.module_utils.runbook.drivers import permits
 from ansible.module_utils.runbook.drivers.backup import mirror as driver
+from ansible.module_utils.runbook.drivers.clock import Clock
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.errors import RunbookError
@@ -384,7 +385,7 @@ class Run:
         self.context = context
         self.params = params = context.params
         self.table = table
-        self.clock = driver.Clock(params["deadline_s"])
+        self.clock = Clock(params["deadline_s"])
         # Objects and parts of objects are copied by as many threads each.
         self.target = s3.Store.from_params(params, connections=2 * params["jobs"])
         self.source = source_store(params, 2 * params["jobs"])

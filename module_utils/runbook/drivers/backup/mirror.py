@@ -30,6 +30,7 @@ from botocore.exceptions import ClientError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from ansible.module_utils.runbook.drivers.clock import Clock
     from ansible.module_utils.runbook.drivers.postgres.postgres import Session
 
 #: Bytes of contents that are held in memory at one time, by all threads together.
@@ -595,22 +596,6 @@ class Copier:
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------
-
-
-class Clock:
-    """What is left of the run's time."""
-
-    def __init__(self, deadline_s: int) -> None:
-        self._started = time.monotonic()
-        self._deadline_s = deadline_s
-
-    def passed_s(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self._started
-
-    def is_over(self) -> bool:
-        """Whether nothing more is begun."""
-        return self.passed_s() > self._deadline_s
 
 
 def work_off(

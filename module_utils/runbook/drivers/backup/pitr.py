@@ -7,7 +7,6 @@ their environment; a password for PostgreSQL likewise. Neither stands in an argu
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import gzip
 import json
@@ -29,6 +28,7 @@ from urllib.parse import urlsplit
 
 import psycopg2
 import zstandard
+from ansible.module_utils.runbook.drivers import workspace
 from ansible.module_utils.runbook.drivers.folders import closed
 from ansible.module_utils.runbook.drivers.leash import leashed_group
 from ansible.module_utils.runbook.drivers.postgres import postgres
@@ -505,19 +505,12 @@ class Workshop:
 
     def state(self) -> dict[str, Any]:
         """The note; empty where there is none."""
-        try:
-            found = json.loads(self.note.read_text())
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
-        except ValueError:
-            return {"state": "damaged"}
-        return found if isinstance(found, dict) else {"state": "damaged"}
+        found = workspace.read_note(self.note)
+        return {"state": "damaged"} if found is None else found
 
     def write(self, **facts: Any) -> None:
         """Write the note, in one move."""
-        draft = self.path / "restore.json.tmp"
-        draft.write_text(json.dumps(facts, indent=1) + "\n")
-        draft.replace(self.note)
+        workspace.write_note(self.note, facts)
 
     def free_bytes(self) -> int:
         """Room for what is restored."""
@@ -533,7 +526,7 @@ class Workshop:
         if not self.path.is_dir():
             return [self.path.name]
         there = sorted(each.name for each in self.path.iterdir())
-        return [] if self.state() else [name for name in there if name != "lock"]
+        return [] if self.state() else [name for name in there if name != workspace.LOCK]
 
     @contextmanager
     def mine(self) -> Iterator[None]:
@@ -541,20 +534,8 @@ class Workshop:
 
         :raises RunbookError: another restore is at work in it, or it cannot be made
         """
-        try:
-            closed(self.path)
-            with (self.path / "lock").open("w") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise RunbookError(
-                        f"restore_path: another restore is at work in {self.path}; wait until it is through."
-                    ) from None
-                yield
-        except PermissionError as error:
-            raise RunbookError(
-                f"restore_path: {error.filename or self.path} cannot be written; name a folder of this user."
-            ) from None
+        with workspace.held(self.path, option="restore_path", holder="another restore"):
+            yield
 
     def clear(self) -> bool:
         """Remove what a restore left that did not end, its processes first; whether there was anything."""

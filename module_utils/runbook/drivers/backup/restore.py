@@ -56,38 +56,6 @@ _STDERR_BYTES = 64 << 10
 _VERDICT_S = 60
 
 
-class Watch:
-    """The run's time: what has passed, what is left."""
-
-    def __init__(self, deadline_s: int) -> None:
-        self._deadline_s = deadline_s
-        self._started = self._lap = time.monotonic()
-        #: Seconds by phase.
-        self.phases: dict[str, float] = {}
-
-    def passed_s(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self._started
-
-    def left_s(self) -> float:
-        """Seconds until the deadline."""
-        return self._deadline_s - self.passed_s()
-
-    def lap(self, name: str) -> None:
-        """Note how long the phase took that ends now."""
-        now = time.monotonic()
-        self.phases[name] = round(now - self._lap, 3)
-        self._lap = now
-
-    def check(self) -> None:
-        """Stop where the deadline has passed.
-
-        :raises RunbookError: it has
-        """
-        if self.left_s() <= 0:
-            raise RunbookError(f"deadline_s: the {self._deadline_s} s have passed; give it more time, and run again.")
-
-
 # The server -----------------------------------------------------------------------------------------------------------
 
 

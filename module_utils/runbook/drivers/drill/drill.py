@@ -7,9 +7,7 @@ killed or removed.
 
 from __future__ import annotations
 
-import fcntl
 import io
-import json
 import os
 import shutil
 import signal
@@ -24,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg2
-from ansible.module_utils.runbook.drivers import process
+from ansible.module_utils.runbook.drivers import process, workspace
 from ansible.module_utils.runbook.drivers.backup import heartbeat, pitr, proof
 from ansible.module_utils.runbook.drivers.drill.drill_clients import Clients
 from ansible.module_utils.runbook.drivers.folders import closed
@@ -92,33 +90,18 @@ class Folder:
 
         :raises RunbookError: another drill's module is at work in it, or it cannot be made
         """
-        try:
-            closed(self.path)
-            with (self.path / "lock").open("w") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise RunbookError(
-                        f"state_dir: another drill is at work in {self.path}; wait until it is through."
-                    ) from None
-                yield
-        except (PermissionError, FileExistsError, NotADirectoryError) as error:
-            raise RunbookError(
-                f"state_dir: {error.filename or self.path} cannot be written; name a folder of this user."
-            ) from None
+        with workspace.held(self.path, option="state_dir", holder="another drill"):
+            yield
 
     def read(self) -> dict[str, Any]:
         """The note; empty where there is none.
 
         :raises RunbookError: it is damaged
         """
-        try:
-            found = json.loads(self.note.read_text())
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
-        except ValueError:
-            found = None
-        if not isinstance(found, dict) or "drill_id" not in found:
+        found = workspace.read_note(self.note)
+        if found == {}:
+            return found
+        if found is None or "drill_id" not in found:
             raise RunbookError(
                 f"state_dir: {self.note} is damaged; see that no server of a drill runs in {self.path}, and remove it."
             )
@@ -126,7 +109,7 @@ class Folder:
 
     def write(self, state: dict[str, Any]) -> None:
         """Write the note, in one move."""
-        write(self.note, json.dumps(state, indent=1) + "\n")
+        workspace.write_note(self.note, state)
 
     def foreign(self) -> list[str]:
         """What lies where a drill would put its servers, though no note says that one did."""
@@ -163,16 +146,6 @@ class Folder:
         for name in ("service.json", "service.tmp", "clients.lock", "ledger.txt"):
             (self.path / name).unlink(missing_ok=True)
         return found
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file in one move, readable by its owner alone."""
-    closed(path.parent)
-    draft = path.with_name(path.name + ".tmp")
-    draft.unlink(missing_ok=True)
-    draft.touch(mode=0o600)
-    draft.write_text(text)
-    draft.replace(path)
 
 
 def may_live(controller: str) -> bool:

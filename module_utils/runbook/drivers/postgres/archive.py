@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
+    from ansible.module_utils.runbook.drivers.clock import Clock
     from ansible.module_utils.runbook.drivers.postgres.postgres import Session
     from ansible.module_utils.runbook.rules.postgres.archive import Column, Difference, Partition, Table
 
@@ -121,60 +122,29 @@ def _unexpected(error: psycopg2.Error) -> str:
     )
 
 
-class Clock:
-    """The run's time: what has passed, what is left."""
+def patiently(clock: Clock, act: Callable[[], Done], what: object) -> Done:
+    """Do what needs a lock that others may hold; try again, with longer and longer pauses, within bounds.
 
-    def __init__(self, deadline_s: int) -> None:
-        self.deadline_s = deadline_s
-        self._started = time.monotonic()
-
-    def passed_s(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self._started
-
-    def left_s(self) -> float:
-        """Seconds until the deadline."""
-        return self.deadline_s - self.passed_s()
-
-    def check(self) -> None:
-        """Stop where the deadline has passed.
-
-        :raises RunbookError: it has
-        """
-        if self.left_s() <= 0:
-            raise RunbookError(
-                f"deadline_s: the {self.deadline_s} s have passed; run again to go on, or give it more time."
-            )
-
-    def sleep(self, seconds: float) -> float:
-        """Sleep, but not beyond the deadline; the seconds slept."""
-        span = max(0.0, min(seconds, self.left_s()))
-        time.sleep(span)
-        return span
-
-    def patiently(self, act: Callable[[], Done], what: object) -> Done:
-        """Do what needs a lock that others may hold; try again, with longer and longer pauses, within bounds.
-
-        :param what: the table that may be locked
-        :raises RunbookError: no lock was to be had, or a statement timed out
-        """
-        begun, pause_s = time.monotonic(), 0.05
-        while True:
-            try:
-                return act()
-            except LockedError:
-                tried_s = time.monotonic() - begun
-                if tried_s > LOCK_PATIENCE_S or self.left_s() <= 0:
-                    raise RunbookError(
-                        f"{what} is locked by somebody else, and in {tried_s:.1f} s no lock was to be had; "
-                        "end the holder, which pg_locks shows, and run again."
-                    ) from None
-            except TooSlowError:
+    :param what: the table that may be locked
+    :raises RunbookError: no lock was to be had, or a statement timed out
+    """
+    begun, pause_s = time.monotonic(), 0.05
+    while True:
+        try:
+            return act()
+        except LockedError:
+            tried_s = time.monotonic() - begun
+            if tried_s > LOCK_PATIENCE_S or clock.is_over():
                 raise RunbookError(
-                    f"statement_timeout_ms: a statement on {what} took longer, or was cancelled; raise it, run again."
+                    f"{what} is locked by somebody else, and in {tried_s:.1f} s no lock was to be had; "
+                    "end the holder, which pg_locks shows, and run again."
                 ) from None
-            self.sleep(random.uniform(0.5, 1.0) * pause_s)  # noqa: S311 - jitter, not a secret
-            pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+        except TooSlowError:
+            raise RunbookError(
+                f"statement_timeout_ms: a statement on {what} took longer, or was cancelled; raise it, run again."
+            ) from None
+        clock.sleep(random.uniform(0.5, 1.0) * pause_s)  # noqa: S311 - jitter, not a secret
+        pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
 
 
 def settle(session: Session, *, read_only: bool) -> None:

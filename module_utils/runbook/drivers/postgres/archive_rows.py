@@ -25,6 +25,7 @@ from ansible.module_utils.runbook.drivers.postgres.archive import (
     KeyTakenError,
     LockedError,
     TooSlowError,
+    patiently,
     told_apart,
 )
 from ansible.module_utils.runbook.drivers.postgres.postgres import table as identifier
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from ansible.module_utils.runbook.drivers.postgres.archive import Clock
+    from ansible.module_utils.runbook.drivers.clock import Clock
     from ansible.module_utils.runbook.drivers.postgres.postgres import Session
     from ansible.module_utils.runbook.rules.postgres.archive import Column, Table
 
@@ -549,11 +550,11 @@ class Walk:
                     # Close in on the rows that somebody holds, so that few others stay with them.
                     self._shrink()
                     return low
-        edge = self._clock.patiently(partial(mover.boundary, low, self._pace.size), self._source.name)
+        edge = patiently(self._clock, partial(mover.boundary, low, self._pace.size), self._source.name)
         if edge == low:
             # More rows of one moment than fit into a batch.
             self._take("moment", low, low, locked=locked)
-            return self._clock.patiently(partial(mover.after, low), self._source.name)
+            return patiently(self._clock, partial(mover.after, low), self._source.name)
         self._take("span", low, edge or mover.high, locked=locked)
         return edge
 

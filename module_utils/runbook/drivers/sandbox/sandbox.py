@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -16,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers.folders import closed
+from ansible.module_utils.runbook.drivers import workspace
 from ansible.module_utils.runbook.errors import RunbookError
 
 if TYPE_CHECKING:
@@ -44,50 +42,22 @@ class Home:
 
         :raises RunbookError: it belongs to another user, or another run is at work in it
         """
-        try:
-            if not write:
-                yield
-                return
-            closed(self.path)
-            with (self.path / "lock").open("w") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise RunbookError(
-                        f"path: another run is at work in {self.path}; wait until it is through."
-                    ) from None
-                yield
-        except PermissionError as error:
-            raise RunbookError(
-                f"path: {error.filename or self.path} belongs to another user; "
-                f"run this as the user who made {self.path}, or remove that folder as that user."
-            ) from None
-        except (FileExistsError, NotADirectoryError):
-            raise RunbookError(f"path: {self.path} is not a folder; name another one.") from None
+        with workspace.held(self.path, option="path", holder="another run", write=write):
+            yield
 
     def read(self) -> dict[str, Any]:
         """What the last run wrote down; empty where there was none.
 
         :raises RunbookError: the file is there, and is not what was written
         """
-        try:
-            state = json.loads((self.path / STATE_FILE).read_text())
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
-        except ValueError:
-            state = None
-        if not isinstance(state, dict):
+        state = workspace.read_note(self.path / STATE_FILE)
+        if state is None:
             raise RunbookError(f"path: {self.path / STATE_FILE} is damaged; {_RESET}.")
         return state
 
     def write(self, state: dict[str, Any]) -> None:
         """Write ``state`` down for the next run and for the inventory, in one move, readable by the owner alone."""
-        draft = self.path / f"{STATE_FILE}.tmp"
-        draft.unlink(missing_ok=True)
-        draft.unlink(missing_ok=True)
-        draft.touch(mode=0o600)
-        draft.write_text(json.dumps(state, indent=1) + "\n")
-        draft.replace(self.path / STATE_FILE)
+        workspace.write_note(self.path / STATE_FILE, state)
 
     def refuse_strangers(self, *names: str) -> None:
         """Leave a folder alone that holds one of ``names`` and was not made by us.
@@ -104,7 +74,7 @@ class Home:
     def remove(self, *names: str) -> None:
         """Remove ``names`` and the state, and the folder if nothing else is in it."""
         # The state goes last, so that a removal that was cut short is still known for what it is.
-        for name in (*names, "lock", STATE_FILE):
+        for name in (*names, workspace.LOCK, STATE_FILE):
             child = self.path / name
             if child.is_dir() and not child.is_symlink():
                 shutil.rmtree(child)
