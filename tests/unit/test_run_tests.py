@@ -32,6 +32,23 @@ def test_skipped_tests_are_listed_by_reason(tmp_path):
     assert run_tests.skipped(junit) == ["4 of the tests (t0, t1, t2 …): no pgbouncer"]
 
 
+def test_the_time_of_each_kind_of_test_and_of_the_slowest_files_is_told(tmp_path, capfd):
+    junit = tmp_path / "pytest.xml"
+    times = {"tests.unit.test_a": (0.5, 0.5), "tests.faults.drill.test_b": (9.0,), "tests.faults.test_c": (4.0, 2.0)}
+    cases = "".join(f'<testcase classname="{name}" time="{each}"/>' for name, some in times.items() for each in some)
+    junit.write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
+    found = run_tests.slowest(junit, files=2)
+    assert found == [
+        ("tests/faults/", 15.0),
+        ("tests/unit/", 1.0),
+        ("tests/faults/drill/test_b.py", 9.0),
+        ("tests/faults/test_c.py", 6.0),
+    ]
+    run_tests.Report(slowest=found).show()
+    assert "tests/faults/drill/test_b.py" in capfd.readouterr().out
+    assert run_tests.slowest(tmp_path / "none.xml") == []
+
+
 def test_a_report_that_is_missing_is_said(tmp_path):
     assert run_tests.skipped(tmp_path / "none.xml") == [
         "pytest wrote no report, so nobody knows which tests were skipped"
