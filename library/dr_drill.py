@@ -603,13 +603,13 @@ class Drill:
         return postgres.Target.from_params(named)
 
     def copy(self) -> postgres.Target:
-        """What was restored."""
+        """What was restored, reached so that no event trigger of it fires."""
         if self.state["chosen"]["way"] == "pitr":
             port = engine_driver.Workshop(self.restore_path).state().get("port")
             if not port:
                 raise RunbookError(f"restore_path: {self.restore_path} holds no restored server.")
-            return self.login(int(port), self.database)
-        return replace(self.admin(), database=self.state["target_database"])
+            return postgres.silenced(self.login(int(port), self.database))
+        return postgres.silenced(replace(self.admin(), database=self.state["target_database"]))
 
     def place(self) -> dict[str, Any]:
         """Options of the bucket that is used now."""

@@ -154,7 +154,8 @@ def core(context: Context) -> dict[str, Any]:
     if not params["checks"]:
         raise RunbookError("checks: the list is empty; name at least one check.")
     begun = time.monotonic()
-    target = postgres.Target.from_params(params)
+    # It looks at copies, which are to stay as they were restored.
+    target = postgres.silenced(postgres.Target.from_params(params))
     with postgres.Session(
         target, lock_timeout_ms=params["lock_timeout_ms"], statement_timeout_ms=120_000, purpose="pg_integrity"
     ) as session:

@@ -88,6 +88,10 @@ class DrillRun:
     def prepare(self) -> None:
         """Begin, and make the backups that it asks for."""
         self.step("begin")
+        self.back_up()
+
+    def back_up(self) -> None:
+        """Make the backups that the drill asks for."""
         for number in range(self.said["backups"]):
             if "pitr" in self.said["ways"]:
                 for action in ("setup", "backup") if number == 0 else ("backup",):

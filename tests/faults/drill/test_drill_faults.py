@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 import types
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,7 +24,7 @@ from ansible.module_utils.runbook.drivers.backup import pitr
 from ansible.module_utils.runbook.drivers.drill import drill as drills
 from ansible.module_utils.runbook.drivers.drill.drill_clients import Clients
 from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, command_line, find_bindir, pids_naming
-from ansible.module_utils.runbook.drivers.postgres.postgres import Target
+from ansible.module_utils.runbook.drivers.postgres.postgres import SILENCES_EVENT_TRIGGERS, Target
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, Progress
 from ansible.module_utils.runbook.rules.drill import drill as judging
@@ -110,8 +111,19 @@ def test_kill_9_a_gap_no_room_and_an_interrupted_restore(drill: DrillRun, s3: S3
     orphan = primary.pid()
     assert orphan is not None
     before = buckets(s3)
-    drill.prepare()
+    drill.step("begin")
     living = Database("127.0.0.1", drill.said["login_port"], "postgres", "postgres")
+    # What fires at a login (PostgreSQL 17) is in the copy, too.
+    application = replace(living, name=DATABASE)
+    application.run("CREATE TABLE runbook.fired (port text, who text)")
+    if application.one("SELECT current_setting('server_version_num')::int") >= SILENCES_EVENT_TRIGGERS:
+        application.run(
+            """CREATE FUNCTION runbook.fire() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+               IF NOT pg_is_in_recovery() THEN INSERT INTO runbook.fired
+                 SELECT current_setting('port'), current_setting('application_name'); END IF; END $$""",
+            "CREATE EVENT TRIGGER entered ON login EXECUTE FUNCTION runbook.fire()",
+        )
+    drill.back_up()
     client, bucket = s3.client(), drill.said["bucket"]
     assert command_line(orphan) == ""
     assert len(buckets(s3)) == len(before) == 2
@@ -166,6 +178,9 @@ def test_kill_9_a_gap_no_room_and_an_interrupted_restore(drill: DrillRun, s3: S3
     assert not drill.restore().failed
     drill.step("verify")
     assert drill.said["recovered"], drill.said["msg"]
+    port = pitr.Workshop(Path(drill.said["restore_path"])).state()["port"]
+    copy = replace(application, port=port)
+    assert copy.run(f"SELECT who FROM runbook.fired WHERE port = '{port}' AND who ~ '^runbook'") == []
 
     document = drill.judge()
     assert document["status"] == "breach"

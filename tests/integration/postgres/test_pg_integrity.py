@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible.module_utils.runbook.drivers.backup import pitr
+from ansible.module_utils.runbook.drivers.postgres import postgres
 from conftest import Database, run_module
 
 ALL = ["sequences", "foreign_keys", "indexes", "amcheck", "smoke"]
@@ -183,3 +185,23 @@ def test_bad_option(shop: Database, option: str, value: int) -> None:
 
 def test_no_check_named(shop: Database) -> None:
     assert "checks: the list is empty" in run_module("pg_integrity", shop.login | {"checks": []}).result["msg"]
+
+
+def test_no_event_trigger_fires_in_what_is_only_looked_at(shop: Database) -> None:
+    """A restored copy stays as it was, whatever fires at a login (PostgreSQL 17)."""
+    shop.run("CREATE TABLE public.fired (who text)", "CREATE ROLE looks LOGIN", "GRANT pg_read_all_data TO looks")
+    if shop.one("SELECT current_setting('server_version_num')::int") >= postgres.SILENCES_EVENT_TRIGGERS:
+        shop.run(
+            """CREATE FUNCTION public.fire() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS
+               $$ BEGIN INSERT INTO public.fired VALUES (current_setting('application_name')); END $$""",
+            "CREATE EVENT TRIGGER entered ON login EXECUTE FUNCTION public.fire()",
+            "ALTER EVENT TRIGGER entered ENABLE ALWAYS",
+        )
+    try:
+        assert ask(shop)["status"] == "ok"
+        assert pitr.look(postgres.Target(shop.host, shop.port, shop.name, shop.user, None)) is not None
+        assert shop.run("SELECT who FROM public.fired WHERE who ~ 'pg_integrity|pg_pitr'") == []
+        # Who may not set it is let in all the same.
+        assert ask(shop, login_user="looks", checks=["indexes"])["status"] == "ok"
+    finally:
+        shop.run("DROP OWNED BY looks", "DROP ROLE looks")

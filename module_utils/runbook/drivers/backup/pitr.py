@@ -758,7 +758,8 @@ def look(target: postgres.Target) -> Reached | None:
     :raises RunbookError: it answers, and does not let this user in
     """
     try:
-        with postgres.Session(target, lock_timeout_ms=5_000, statement_timeout_ms=10_000, purpose="pg_pitr") as session:
+        silent = postgres.silenced(target)
+        with postgres.Session(silent, lock_timeout_ms=5_000, statement_timeout_ms=10_000, purpose="pg_pitr") as session:
             row = session.query(
                 "SELECT pg_is_in_recovery() AS in_recovery,"
                 " CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END AS paused,"

@@ -32,6 +32,7 @@ APPLICATION_NAME = "runbook"
 FROM_ROLE_OR_DATABASE = frozenset({"database", "user", "database user"})
 #: First server version with login triggers, and with the setting that keeps event triggers from firing.
 SILENCES_EVENT_TRIGGERS = 170000
+NO_EVENT_TRIGGERS = {"event_triggers": "off"}
 
 
 def argument_spec() -> dict[str, dict[str, Any]]:
@@ -79,6 +80,19 @@ class Target:
         more = dict(self.extra)
         more["options"] = f"{more.get('options', '')} {command_line_options(settings)}".strip()
         return replace(self, extra=tuple(sorted(more.items())))
+
+    def parameters(self) -> dict[str, Any]:
+        """As libpq takes them."""
+        return {
+            "host": self.host,
+            "port": self.port,
+            "dbname": self.database,
+            "user": self.user,
+            "password": self.password,
+            "sslmode": self.ssl_mode,
+            "sslrootcert": self.ca_cert,
+            "connect_timeout": CONNECT_TIMEOUT_S,
+        } | dict(self.extra)
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Target:
@@ -139,7 +153,23 @@ def silencing(session: Session) -> dict[str, str]:
     if session.server_version < SILENCES_EVENT_TRIGGERS or pooler.is_pooled(session.connection):
         return {}
     may = session.query("SELECT has_parameter_privilege('event_triggers', 'SET') AS may")[0]["may"]
-    return {"event_triggers": "off"} if may else {}
+    return NO_EVENT_TRIGGERS if may else {}
+
+
+def silenced(target: Target) -> Target:
+    """A copy that is there already, reached by sessions in which no event trigger fires; as it is where that cannot be.
+
+    A session that asked first would fire a login trigger. So one begins with the setting, and is refused by servers
+    below PostgreSQL 17, which have no such trigger, by poolers, and where this user may not set it.
+    """
+    silent = target.started_with(NO_EVENT_TRIGGERS)
+    try:
+        psycopg2.connect(**silent.parameters()).close()
+    except psycopg2.Error as error:
+        # The setting's name stands in whatever language the server speaks; old poolers name what carries it.
+        if "event_triggers" in str(error) or "startup parameter" in str(error):
+            return target
+    return silent
 
 
 def table(name: QualifiedName) -> sql.Identifier:
@@ -223,32 +253,23 @@ class Session:
         self.target = target
         self.executed_queries: list[str] = []
         parameters: dict[str, Any] = {
-            "host": target.host,
-            "port": target.port,
-            "dbname": target.database,
-            "user": target.user,
-            "password": target.password,
-            "sslmode": target.ssl_mode,
-            "sslrootcert": target.ca_cert,
-            "connect_timeout": CONNECT_TIMEOUT_S,
             "application_name": f"{APPLICATION_NAME} {purpose}".strip(),
             "keepalives_idle": 30,
             "keepalives_interval": 10,
             "keepalives_count": 3,
             "client_encoding": "UTF8",
-        }
+        } | target.parameters()
 
         def connect() -> Any:
-            return psycopg2.connect(**(parameters | dict(target.extra)))
+            return psycopg2.connect(**parameters)
 
         try:
             self.connection = connect()
             if self.connection.get_parameter_status("standard_conforming_strings") == "off":
                 # psycopg2 chooses how it quotes when a connection begins, so this one cannot be set afterwards.
                 self.connection.close()
-                given = parameters | dict(target.extra)
-                options = f"{given.get('options', '')} -c standard_conforming_strings=on".strip()
-                self.connection = psycopg2.connect(**(given | {"options": options}))
+                options = f"{parameters.get('options', '')} -c standard_conforming_strings=on".strip()
+                self.connection = psycopg2.connect(**(parameters | {"options": options}))
             self.connection.autocommit = True
             # Before anything is set: a transaction pooler would hand our settings on to an application.
             pooler.require_session(self.connection, connect, str(target))
