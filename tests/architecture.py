@@ -251,7 +251,7 @@ def check_upper_layers(root: Path) -> Iterator[str]:
                 if top == "library" or top in modules or found.full.startswith("ansible.modules."):
                     yield (f"{_where(root, path, found.line)}: imports {found.full}; nothing imports a module.")
     above = {
-        "module_utils/runbook/errors.py": {"errors"},
+        "module_utils/runbook/errors.py": {"errors", "rules"},
         "module_utils/runbook/module.py": {"errors", "rules"},
         "module_utils/runbook/report": {"errors", "rules", "report"},
         "playbooks/callback_plugins": {"errors", "rules", "report"},

@@ -41,10 +41,13 @@ from ansible.module_utils.runbook.drivers import process, stopping
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import failure, text
 from ansible.module_utils.runbook.rules.run import LAST_WORDS, PERMITS, Run
+from ansible.module_utils.runbook.rules.status import Status, worst
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from types import FrameType
+
+    from ansible.module_utils.runbook.rules.status import Check
 
 #: Seconds between two progress events of one module; the display refreshes four times a second.
 PROGRESS_INTERVAL_S = 0.2
@@ -119,6 +122,26 @@ class Context:
             value = self.params[option]
             if value is not None and not least <= value <= most:
                 raise RunbookError(f"{option}: {value} is out of bounds; give a number from {least} to {most}.")
+
+    def conclude(
+        self, judged: Status | Sequence[Check], *, msg: str, fail_on_unknown: bool = True, **facts: Any
+    ) -> dict[str, Any]:
+        """The result of a module that judged, for its core to return; it fails the task where not all is ok.
+
+        :param judged: the checks, which become part of the result; or the status, where there are figures instead
+        :param msg: one sentence with the figures, or what is not ok and the fix
+        :param fail_on_unknown: False where the work is done and something beside it is unknown: the playbook goes on,
+            and the run's record is not green
+        :param facts: the rest of the result; ``changed`` is False unless it is among them
+        :raises RunbookError: with the whole result as its context
+        """
+        status = judged if isinstance(judged, Status) else worst(check.status for check in judged)
+        facts = {"changed": False} | facts | {"status": status}
+        if not isinstance(judged, Status):
+            facts["checks"] = [check.result() for check in judged]
+        if status is Status.BREACH or (status is Status.UNKNOWN and fail_on_unknown):
+            raise RunbookError(msg, **facts)
+        return facts | {"msg": msg}
 
 
 def _raise_on_signal(signum: int, _frame: FrameType | None) -> NoReturn:
@@ -203,11 +226,11 @@ def run_module(
         result = core(context)
     except RunbookError as error:
         _leave_last_words(run, name, error.message)
-        said = {"status": "breach", "changed": False} | error.context | {"msg": error.message}
+        said = {"changed": False} | error.context | {"status": error.status, "msg": error.message}
         module.fail_json(**text.outgoing(said))
     except Exception as error:
         _leave_last_words(run, name, failure.sentence(name, error))
-        module.fail_json(msg=text.visible(failure.sentence(name, error)), status="unknown")
+        module.fail_json(msg=text.visible(failure.sentence(name, error)), status=str(Status.UNKNOWN))
     _leave_last_words(run, name, str(result.get("msg", "")))
     module.exit_json(**text.outgoing(result))
 

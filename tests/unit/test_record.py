@@ -79,6 +79,18 @@ def test_a_green_task_with_a_bad_status_is_not_green(said, status):
     assert a_run("ok", figures={"status": said})["status"] == status
 
 
+def test_a_task_that_failed_because_it_is_unknown_keeps_that_word_and_its_host_is_failed():
+    record = a_run("failed", stats={"failures": 1}, msg="S3 gave no answer.", figures={"status": "unknown"})
+    (step,) = record["hosts"]["db1"]["steps"]
+    assert (record["status"], step["status"], charts.word(step)) == ("failed", "unknown", "failed, unknown")
+    assert view.last_words(record) == ["db1, Do it, failed, unknown: S3 gave no answer."]
+
+
+def test_a_task_that_failed_is_never_ok():
+    (step,) = a_run("failed", stats={"failures": 1}, figures={"status": "ok"})["hosts"]["db1"]["steps"]
+    assert step["status"] == "breach"
+
+
 @pytest.mark.parametrize(("fields", "stats"), [({"ignored": True}, {"ignored": 1}), ({}, {"rescued": 1})])
 def test_a_failure_that_the_playbook_handled_is_shown_and_not_held_against_the_host(fields, stats):
     record = a_run("failed", stats=stats, **fields)

@@ -84,7 +84,7 @@ def word(step: Mapping[str, Any]) -> str:
     if step["status"] == "breach" and step["state"] not in ("failed", "unreachable"):
         return "breach"
     if step["status"] == "unknown":
-        return "unknown"
+        return "failed, unknown" if step["state"] == "failed" else "unknown"
     return str(step["state"])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible.module_utils.runbook.report import charts, doctor, drill, evidence, findings, monthly, wording
-from ansible.module_utils.runbook.rules.record import short_name
+from ansible.module_utils.runbook.rules.record import is_failure, short_name
 from ansible.module_utils.runbook.rules.words import count
 
 #: Longer lists are in record.json.
@@ -425,7 +425,7 @@ def last_words(record: Mapping[str, Any], width: int | None = None) -> list[str]
         {"host": name, "task": f"{step['task']}, {charts.word(step)}", "text": _reason(step)}
         for name, of_host in record["hosts"].items()
         for step in of_host["steps"]
-        if step["status"] == ("breach" if of_host["status"] == "failed" else "unknown")
+        if (is_failure(step) if of_host["status"] == "failed" else step["status"] == "unknown")
         and of_host["status"] != "ok"
         and not step["handled"]
     ]

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.drill import drill
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count
 
 _T = TypeVar("_T")
@@ -389,11 +390,17 @@ def _steps(
     return list(plays.values()), steps
 
 
+def is_failure(step: Mapping[str, Any]) -> bool:
+    """Whether a step failed on its host, or said that something is not as it must be."""
+    return step["state"] in ("failed", "unreachable") or step["status"] == Status.BREACH
+
+
 def _step_status(step: Mapping[str, Any]) -> str:
-    if step["state"] in ("failed", "unreachable"):
-        return "breach"
+    """The module's own word; a failure is never ok."""
     said = step["figures"].get("status")
-    return said if said in ("breach", "unknown") else "ok"
+    if said in (Status.BREACH, Status.UNKNOWN):
+        return str(said)
+    return str(Status.of(breach=step["state"] in ("failed", "unreachable")))
 
 
 #: What ``pg_preflight`` found out about the target.
@@ -406,7 +413,7 @@ def _host(steps: list[dict[str, Any]], counts: Mapping[str, int] | None, *, fini
         for step in steps:
             if step["state"] == "failed":
                 step["handled"] = True
-    open_failures = [step for step in steps if step["status"] == "breach" and not step["handled"]]
+    open_failures = [step for step in steps if is_failure(step) and not step["handled"]]
     if open_failures or (counts and (counts.get("failures") or counts.get("unreachable"))):
         status = "failed"
     elif not finished or any(step["status"] == "unknown" and not step["handled"] for step in steps):

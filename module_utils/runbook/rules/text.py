@@ -36,7 +36,7 @@ def visible(text: str, *, keep: str = "") -> str:
     :param keep: characters that stay; a diff keeps its line feeds
     """
     if _PLAIN.fullmatch(text):
-        return text
+        return str(text)  # of an enumeration no more than its text
     return "".join(char if char in keep else _escaped(char) for char in text)
 
 

@@ -15,7 +15,7 @@ import psycopg2.extensions
 import psycopg2.extras
 from ansible.module_utils.runbook.drivers import stopping
 from ansible.module_utils.runbook.drivers.postgres import pooler, tls_probe
-from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
 from ansible.module_utils.runbook.rules import identity
 from ansible.module_utils.runbook.rules.postgres.connection_failure import ConnectionFailure
 from ansible.module_utils.runbook.rules.postgres.session_settings import DECISIVE, GUARDED, PINNED, WISHED
@@ -188,7 +188,8 @@ def explain(error: psycopg2.Error, target: Target) -> RunbookError:
         why = tls_probe.verdict(target.host, target.port, target.ca_cert, timeout_s=CONNECT_TIMEOUT_S)
         text = f"verify failed: {why} {text}" if why else text
     failure = ConnectionFailure.of(text)
-    return RunbookError(f"Cannot connect to {target}: {failure}.", connection=failure.kind)
+    family = UnreachableError if failure.kind in ("away", "full") else RunbookError
+    return family(f"Cannot connect to {target}: {failure}.", connection=failure.kind)
 
 
 def cluster_and_database(session: Session) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import boto3
 import urllib3.exceptions
-from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
 from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import (
@@ -22,12 +22,17 @@ from botocore.exceptions import (
     ClientError,
     ConnectTimeoutError,
     EndpointConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
     ProfileNotFound,
     ReadTimeoutError,
     SSLError,
+)
+from botocore.exceptions import (
+    ConnectionError as BotoConnectionError,
 )
 from s3transfer.manager import TransferConfig, TransferManager
 
@@ -235,6 +240,8 @@ def _sentence(error: Exception) -> str:
     return f"the connection broke ({type(error).__name__}); start again"
 
 
+#: What says that no connection came about, or that it broke.
+_BROKEN = (BotoConnectionError, HTTPClientError, IncompleteReadError, urllib3.exceptions.HTTPError)
 #: What boto3 and the HTTP client below it raise.
 ERRORS = (ClientError, BotoCoreError, Boto3Error, urllib3.exceptions.HTTPError)
 
@@ -251,7 +258,16 @@ def explained(what: str) -> Iterator[None]:
         yield
     except ERRORS as error:
         found = code(error) if isinstance(error, ClientError) else type(error).__name__
-        raise RunbookError(f"{what} failed: {_sentence(error)}.", s3_code=found) from None
+        family = UnreachableError if _is_silent(error) else RunbookError
+        raise family(f"{what} failed: {_sentence(error)}.", s3_code=found) from None
+
+
+def _is_silent(error: Exception) -> bool:
+    """Whether S3 said nothing of what was asked: no connection, or an error of its own."""
+    if isinstance(error, ClientError):
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+        return status >= 500 and status != 501
+    return isinstance(error, _BROKEN) and not isinstance(error, SSLError)
 
 
 @dataclass(frozen=True)
