@@ -208,7 +208,7 @@ class Checks:
         try:
             yield entry
         except RunbookError as error:
-            entry |= {"status": "breach", "msg": error.message}
+            entry |= {"status": str(error.status), "msg": error.message}
             error.context["checks"] = self.done
             raise
 
