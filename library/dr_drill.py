@@ -446,8 +446,8 @@ from ansible.module_utils.runbook.rules.drill import drill_plan as rules
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.postgres import content_hash
 from ansible.module_utils.runbook.rules.postgres import integrity as integrity_rules
-from ansible.module_utils.runbook.rules.run import Permit
 from ansible.module_utils.runbook.rules.sandbox import demo_database
+from ansible.module_utils.runbook.rules.target import Target
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import agree, all_ok, count, to_second
 
@@ -785,10 +785,7 @@ def refuse_production(drill: Drill) -> None:
 
 def permit(drill: Drill, session: postgres.Session) -> None:
     """A server that the drill made, or that proved to be its target, may be written to by the rest of this run."""
-    run = drill.context.run
-    own = Permit(str(run.id), run.host, drill.params["environment"], driver.identity(session), drill.database,
-                 check_mode=drill.context.check_mode)  # fmt: skip
-    permits.grant(run, own)
+    permits.grant(drill.context.run, Target("database", driver.identity(session), drill.database))
 
 
 def make_sandbox(drill: Drill) -> None:

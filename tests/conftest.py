@@ -31,7 +31,9 @@ from ansible.module_utils.runbook.drivers.postgres import environment_mark, leas
 from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, find_bindir  # noqa: E402
 from ansible.module_utils.runbook.drivers.sandbox.s3_server import S3Server  # noqa: E402
 from ansible.module_utils.runbook.errors import RunbookError  # noqa: E402
-from ansible.module_utils.runbook.rules.run import PERMITS, Permit, Run, opening  # noqa: E402
+from ansible.module_utils.runbook.rules.record import PREFLIGHT  # noqa: E402
+from ansible.module_utils.runbook.rules.run import PERMITS, Run, opening  # noqa: E402
+from ansible.module_utils.runbook.rules.target import Target  # noqa: E402
 from botocore.config import Config  # noqa: E402
 from psycopg2 import sql  # noqa: E402
 
@@ -272,7 +274,7 @@ def this_run() -> Run:
     return _run[0]
 
 
-def as_environ(run: Run) -> dict[str, str]:
+def as_environ(run: Run) -> dict[str, Any]:
     """The run as the callback announces it."""
     return {
         "RUNBOOK_RUN_ID": run.id or "",
@@ -283,9 +285,9 @@ def as_environ(run: Run) -> dict[str, str]:
 
 
 def permit(run: Run, options: dict[str, Any], *, take_lease: bool) -> None:
-    """What preflight would leave behind for a module with these options: a permit for each environment and database."""
-    known = permits.of(run)
-    cluster = name = ""
+    """What preflight would leave behind for a module with these options: a permit for each of its targets."""
+    approve(run, *ENVIRONMENTS)
+    targets = []
     if options.get("login_host") or options.get("dsn"):
         params = {key: spec.get("default") for key, spec in postgres.argument_spec().items()} | options
         try:
@@ -294,16 +296,24 @@ def permit(run: Run, options: dict[str, Any], *, take_lease: bool) -> None:
             ) as session:
                 cluster = session.query("SELECT system_identifier::text AS id FROM pg_control_system()")[0]["id"]
                 name = options.get("database") or session.target.database
+            targets = [Target("database", cluster, each) for each in {name, options.get("login_db") or name}]
             if take_lease:
                 target = postgres.Target.from_params(params)
                 hold_lease(run, Database(target.host, target.port, name, target.user))
         except (RunbookError, psycopg2.Error):  # what is wrong with the target is the module's to say
             pass
-    for environment in ENVIRONMENTS:
-        for database in {name, str(options.get("login_db") or name)}:
-            wanted = Permit(str(run.id), "", environment, cluster, database)
-            if wanted not in known:
-                permits.grant(run, wanted)
+    known = [each.target for each in permits.of(run)]
+    for wanted in targets:
+        if wanted not in known:
+            permits.grant(run, wanted)
+
+
+def approve(run: Run, *environments: str, playbook: str = "test.yml") -> None:
+    """What runbook_preflight would leave behind; in a real run there is one environment."""
+    known = {each.environment for each in permits.approvals(run)}
+    for environment in environments:
+        if environment not in known:
+            permits.approve(run, environment, playbook)
 
 
 def hold_lease(run: Run, database: Database) -> None:
@@ -341,7 +351,7 @@ def _environ(name: str, options: dict[str, Any], *, permitted: bool, **environ: 
             run = dataclasses.replace(run, controller=environ["RUNBOOK_CONTROLLER"])
         is_there = bool(run.directory) and Path(str(run.directory)).is_dir()
         wants_lease = name in UNDER_LEASE and not options.get("_ansible_check_mode")
-        if is_there:
+        if is_there and name not in PREFLIGHT:
             # Who only looks needs no permit, and counts the statements of others.
             permit(run, {} if name.endswith("_info") else options, take_lease=wants_lease)
         environ = as_environ(run) | environ

@@ -96,6 +96,12 @@ class Sample:
 def preflight(host: str = "db1") -> dict[str, Any]:
     return {
         "environment": "staging",
+        "target": {
+            "kind": "database",
+            "place": "7412345678901234567",
+            "name": "mental_scribe",
+            "environment": "staging",
+        },
         "database": "mental_scribe",
         "system_identifier": "7412345678901234567",
         "server_version": 180001,

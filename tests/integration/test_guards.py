@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible.module_utils.runbook.drivers import permits, process
 from ansible.module_utils.runbook.drivers.postgres import lease
-from ansible.module_utils.runbook.rules.run import Permit
-from conftest import ROOT, S3, Database, a_run, as_environ, give_lease_back, run_module, this_run
+from ansible.module_utils.runbook.rules.record import PREFLIGHT
+from ansible.module_utils.runbook.rules.target import Target
+from conftest import ROOT, S3, Database, a_run, approve, as_environ, give_lease_back, run_module, this_run
 
 from playbooks import Ended, Project
 
@@ -186,6 +188,10 @@ def test_a_database_without_a_mark_is_refused_and_the_cure_cures(application, pr
     assert project.run("weekly_db.yml").code == 0
 
 
+def database_target(database: Database) -> Target:
+    return Target("database", database.one("SELECT system_identifier::text FROM pg_control_system()"), database.name)
+
+
 def archive_options(database: Database) -> dict[str, Any]:
     tables = {"source": "public.audit_log", "archive": "public.audit_log_archive", "older_than_days": 90}
     return database.login | tables
@@ -221,8 +227,8 @@ def test_each_module_that_writes_asks_for_a_permit_of_its_run(application, s3, t
     gone = str(process.find(dead.pid))
     dead.communicate()
     past = a_run("past", directory=tmp_path)
-    permits.grant(past, Permit("past", "", "sandbox", application.one(
-        "SELECT system_identifier::text FROM pg_control_system()"), application.name))  # fmt: skip
+    approve(past, "sandbox")
+    permits.grant(past, database_target(application))
     left_in_a_shell = as_environ(past) | {"RUNBOOK_PROCESS": gone}
     # In a fork, as the playbooks run them: 48 Pythons would take a minute to start.
     spec = importlib.util.spec_from_file_location("forked", ROOT / "playbooks/action_plugins/forked_module.py")
@@ -250,7 +256,7 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
         "supabase_advisors_info", "supabase_backup_info", "runbook_doctor",
     }  # fmt: skip
     other = {
-        "pg_preflight",  # it is what gives permits
+        *PREFLIGHT,  # what gives permits
         "pg_lease",  # it gives back what its run holds, or what a dead run held
         "supabase_restore",  # its action restore asks; test_supabase_api.py
         "sandbox_database", "sandbox_postgres", "sandbox_s3",  # what they make bears a mark of theirs
@@ -261,9 +267,8 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
 
 def test_what_passed_in_check_mode_permits_no_write(application, tmp_path):
     run = a_run("dry", directory=tmp_path)
-    cluster = application.one("SELECT system_identifier::text FROM pg_control_system()")
-    permits.grant(run, Permit("dry", "", "sandbox", cluster, application.name, check_mode=True))
-    environ: dict[str, Any] = as_environ(run)
+    permits.grant(dataclasses.replace(run, check_mode=True), database_target(application))
+    environ = as_environ(run)
     assert not run_module("pg_heartbeat", application.login, check=True, permitted=False, **environ).failed
     real = run_module("pg_heartbeat", application.login, permitted=False, **environ)
     assert "has not passed preflight" in real.result["msg"]

@@ -1,4 +1,4 @@
-"""The module pg_preflight against a real server: what it refuses, and in which words."""
+"""Preflight: what is refused before a target is asked, and what a database has to prove; in which words."""
 
 from __future__ import annotations
 
@@ -9,29 +9,25 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster
-from conftest import ROOT, Database, Outcome, a_run, as_environ, free_port, run_module
+from conftest import ROOT, Database, Outcome, a_run, approve, as_environ, free_port, run_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ansible.module_utils.runbook.rules.run import Run
+
 RUN = "20260104T020000Z-weekly_db-1"
-
-
-@pytest.fixture
-def options(database: Database) -> dict[str, Any]:
-    """Options with which every check passes."""
-    database.mark("staging")
-    return database.login | {
-        "environment": "staging",
-        "inventory_sources": ["/srv/inventories/staging"],
-        "playbook": "weekly_db.yml",
-        "system_identifier": database.one("SELECT system_identifier::text FROM pg_control_system()"),
-    }
+INVENTORY = {
+    "environment": "staging",
+    "inventory_sources": ["/srv/inventories/staging"],
+    "playbook": "weekly_db.yml",
+}
 
 
 @pytest.fixture
@@ -40,16 +36,112 @@ def run_dir(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def preflight(options: dict[str, Any], run_dir: Path) -> Callable[..., Outcome]:
-    """Run the module with some options changed."""
+# --- without a target -------------------------------------------------------------------------------------------------
 
-    def run(*, check: bool = False, environ: dict[str, Any] | None = None, **changed: Any) -> Outcome:
+
+@pytest.fixture
+def inventory(run_dir: Path) -> Callable[..., Outcome]:
+    """Run runbook_preflight with some options changed."""
+
+    def run(*, environ: dict[str, Any] | None = None, **changed: Any) -> Outcome:
         said = {"confirm": changed.get("confirm", ""), "preflight_job": changed.get("job", "")}
-        announced = as_environ(a_run(RUN, directory=run_dir, said=said)) | {"RUNBOOK_CONTROLLER": "far/1"}
-        return run_module("pg_preflight", options | changed, check=check, **announced | (environ or {}))
+        announced = as_environ(a_run(RUN, directory=run_dir, said=said))
+        return run_module("runbook_preflight", INVENTORY | changed, **announced | (environ or {}))
 
     return run
+
+
+def told(outcome: Outcome, check: str, status: str = "breach") -> str:
+    """The sentence of a refusal: one line, of the check that was meant."""
+    assert outcome.failed
+    assert outcome.result["changed"] is False
+    assert outcome.result["status"] == status
+    assert outcome.result["checks"][-1] == {"name": check, "status": status, "msg": outcome.result["msg"]}
+    assert all(one["status"] == "ok" for one in outcome.result["checks"][:-1])
+    assert "\n" not in outcome.result["msg"]
+    return str(outcome.result["msg"])
+
+
+def test_what_needs_no_target_is_checked_in_one_place(inventory):
+    passed = inventory()
+    assert [one["name"] for one in passed.result["checks"]] == ["record", "inventory", "environment", "approval"]
+    assert passed.result["environment"] == "staging"
+
+
+@pytest.mark.parametrize(
+    ("check", "changed", "says"),
+    [
+        ("inventory", {"inventory_sources": ["/a", "/b"]}, "2 inventories were named (/a, /b)"),
+        ("environment", {"environment": ""}, "set runbook_environment"),
+        ("environment", {"environment": "production"}, "folder named 'staging'"),
+        ("approval", {"confirm": "production"}, "'production' was confirmed, but this inventory is staging"),
+        ("approval", {"job": "nightly"}, "not among the scheduled jobs of this inventory (none)"),
+    ],
+)
+def test_an_inventory_is_refused_in_one_sentence(inventory, check, changed, says):
+    assert says in told(inventory(**changed), check)
+
+
+def test_production_wants_a_confirmation_or_a_scheduled_job(inventory):
+    production: dict[str, Any] = {
+        "environment": "production",
+        "inventory_sources": ["/srv/production"],
+        "scheduled_jobs": {"weekly-maintenance": "weekly_db.yml", "daily-cleanup": "daily_cleanup.yml"},
+    }
+    assert "add -e confirm=production" in told(inventory(**production), "approval")
+    other = inventory(**production, job="daily-cleanup")
+    assert "schedules daily-cleanup for the playbook daily_cleanup.yml" in told(other, "approval")
+    for approved in ({"confirm": "production"}, {"job": "weekly-maintenance"}):
+        assert not inventory(**production, **approved).failed
+
+
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        ({"RUNBOOK_RUN_DIR": ""}, "RUNBOOK_RUN_DIR is not set"),
+        ({"RUNBOOK_RUN_DIR": "/nonexistent"}, "/nonexistent/journal.jsonl is missing"),
+        ({"RUNBOOK_RUN_DIR": "", "RUNBOOK_JOURNAL_ERROR": "No space left on /var."}, "No space left on /var."),
+    ],
+)
+def test_no_record_no_run(inventory, environ, says):
+    assert says in told(inventory(environ=environ), "record")
+
+
+def test_no_run_no_permit(inventory):
+    assert "RUNBOOK_RUN_ID is not set" in inventory(environ={"RUNBOOK_RUN_ID": ""}).result["msg"]
+
+
+# --- a database -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def options(database: Database) -> dict[str, Any]:
+    """Options with which every check passes."""
+    database.mark("staging")
+    return database.login | {
+        "system_identifier": database.one("SELECT system_identifier::text FROM pg_control_system()")
+    }
+
+
+@pytest.fixture
+def run(run_dir: Path) -> Run:
+    """A run that passed what needs no target."""
+    made = a_run(RUN, directory=run_dir)
+    approve(made, "staging", playbook="weekly_db.yml")
+    return made
+
+
+@pytest.fixture
+def preflight(options: dict[str, Any], run: Run) -> Callable[..., Outcome]:
+    """Run pg_preflight with some options changed, in this run or in another one."""
+
+    def call(*, check: bool = False, run_id: str = RUN, **changed: Any) -> Outcome:
+        mine = replace(run, id=run_id)
+        approve(mine, "staging", playbook="weekly_db.yml")
+        announced = as_environ(mine) | {"RUNBOOK_CONTROLLER": "far/1"}
+        return run_module("pg_preflight", options | changed, check=check, **announced)
+
+    return call
 
 
 def leases(database: Database) -> list[tuple[Any, ...]]:
@@ -59,15 +151,9 @@ def leases(database: Database) -> list[tuple[Any, ...]]:
 
 
 def refused(outcome: Outcome, database: Database, check: str, status: str = "breach") -> str:
-    """The sentence of a refusal: one line, of the check that was meant, nothing written."""
-    assert outcome.failed
-    assert outcome.result["changed"] is False
-    assert outcome.result["status"] == status
-    assert outcome.result["checks"][-1] == {"name": check, "status": status, "msg": outcome.result["msg"]}
-    assert all(one["status"] == "ok" for one in outcome.result["checks"][:-1])
-    assert "\n" not in outcome.result["msg"]
+    """As :func:`told`, and nothing was written."""
     assert leases(database) == []
-    return str(outcome.result["msg"])
+    return told(outcome, check, status)
 
 
 def test_all_checks_pass_and_the_lease_is_held(database, preflight):
@@ -76,18 +162,7 @@ def test_all_checks_pass_and_the_lease_is_held(database, preflight):
     assert database.one("SELECT to_regnamespace('runbook')") is None
     real = preflight()
     assert leases(database) == [(RUN, "far/1", "weekly_db.yml")]
-    names = [
-        "record",
-        "inventory",
-        "environment",
-        "approval",
-        "target",
-        "connection",
-        "identity",
-        "mark",
-        "primary",
-        "clock",
-    ]
+    names = ["target", "connection", "identity", "mark", "primary", "clock"]
     assert [one["name"] for one in real.result["checks"]] == [*names, "lease"]
     assert dry.result["executed_queries"] == real.result["executed_queries"]
     assert dry.result["changed"] is real.result["changed"] is True
@@ -95,6 +170,9 @@ def test_all_checks_pass_and_the_lease_is_held(database, preflight):
     assert real.result["lease"]["decision"] == "acquire"
     assert real.result["lease"]["expires_at"]
     assert real.result["database"] == database.name
+    cluster = database.one("SELECT system_identifier::text FROM pg_control_system()")
+    named = {"kind": "database", "place": cluster, "name": database.name, "environment": "staging"}
+    assert dry.result["target"] == real.result["target"] == named
     assert abs(real.result["clock_skew_s"]) < 1
 
     again = preflight()
@@ -107,7 +185,7 @@ def test_a_lease_of_another_run_is_refused_in_check_mode_too(database, preflight
     assert not preflight().failed
     held = leases(database)
     for check in (True, False):
-        second = preflight(check=check, environ={"RUNBOOK_RUN_ID": "run-2"})
+        second = preflight(check=check, run_id="run-2")
         assert second.failed
         assert f"run {RUN} (weekly_db.yml, far/1) holds the lease until" in second.result["msg"]
         assert "playbooks/lease.yml" in second.result["msg"]
@@ -124,11 +202,6 @@ def test_without_a_lease_nothing_is_written(database, preflight):
 @pytest.mark.parametrize(
     ("check", "changed", "says"),
     [
-        ("inventory", {"inventory_sources": ["/a", "/b"]}, "2 inventories were named (/a, /b)"),
-        ("environment", {"environment": ""}, "set runbook_environment"),
-        ("environment", {"environment": "production"}, "folder named 'staging'"),
-        ("approval", {"confirm": "production"}, "'production' was confirmed, but this inventory is staging"),
-        ("approval", {"job": "nightly"}, "not among the scheduled jobs of this inventory (none)"),
         ("target", {"login_host": "", "login_db": ""}, "login_host and login_db are empty"),
         ("connection", {"login_db": "nowhere"}, "there is no database of that name"),
         ("connection", {"login_user": "nobody"}, "there is no role of that name"),
@@ -140,18 +213,16 @@ def test_a_refusal_is_one_sentence_and_writes_nothing(database, preflight, check
     assert says in refused(preflight(**changed), database, check)
 
 
-def test_production_wants_a_confirmation_or_a_scheduled_job(database, preflight):
-    production: dict[str, Any] = {
-        "environment": "production",
-        "inventory_sources": ["/srv/production"],
-        "scheduled_jobs": {"weekly-maintenance": "weekly_db.yml", "daily-cleanup": "daily_cleanup.yml"},
-    }
-    assert "add -e confirm=production" in refused(preflight(**production), database, "approval")
-    other = preflight(**production, job="daily-cleanup")
-    assert "schedules daily-cleanup for the playbook daily_cleanup.yml" in refused(other, database, "approval")
+def test_without_an_approval_no_database_is_asked(options, run_dir):
+    announced = as_environ(a_run("unapproved", directory=run_dir))
+    for check in (True, False):
+        outcome = run_module("pg_preflight", options | {"login_port": free_port()}, check=check, **announced)
+        assert "This run has not passed preflight" in outcome.result["msg"]
+
+
+def test_a_database_of_another_environment_is_refused(database, preflight):
     database.mark("production")
-    for approved in ({"confirm": "production"}, {"job": "weekly-maintenance"}):
-        assert not preflight(**production, **approved).failed
+    assert "carries the mark 'production'" in refused(preflight(), database, "mark")
 
 
 def test_no_server(database, preflight):
@@ -167,36 +238,19 @@ def test_a_server_that_never_answers_is_waited_for_in_bounds(database, preflight
     assert "no answer in time" in refused(outcome, database, "connection", "unknown")
 
 
-@pytest.mark.parametrize(
-    ("environ", "says"),
-    [
-        ({"RUNBOOK_RUN_DIR": ""}, "RUNBOOK_RUN_DIR is not set"),
-        ({"RUNBOOK_RUN_DIR": "/nonexistent"}, "/nonexistent/journal.jsonl is missing"),
-        ({"RUNBOOK_RUN_DIR": "", "RUNBOOK_JOURNAL_ERROR": "No space left on /var."}, "No space left on /var."),
-    ],
-)
-def test_no_record_no_run(database, preflight, environ, says):
-    assert says in refused(preflight(environ=environ), database, "record")
-
-
-def test_no_run_no_lease(database, preflight):
-    assert "RUNBOOK_RUN_ID is not set" in refused(preflight(environ={"RUNBOOK_RUN_ID": ""}), database, "lease")
-
-
-def test_a_clock_that_is_off_by_two_hours(database, options, run_dir):
+def test_a_clock_that_is_off_by_two_hours(database, options, run):
     """The bastion's clock is moved, the server's is not."""
     faketime = shutil.which("faketime")
     if faketime is None:
         pytest.skip("faketime is not installed, so the clock was NOT tested; apt-get install faketime")
     code = (
         "import sys, json; sys.path.insert(0, sys.argv[1] + '/tests'); from conftest import run_module;"
-        "print(json.dumps(run_module('pg_preflight', json.loads(sys.argv[2])).result))"
+        "print(json.dumps(run_module('pg_preflight', json.loads(sys.argv[2]), permitted=False).result))"
     )
     for shift in ("+2h", "-2h"):
-        environ = {"RUNBOOK_RUN_DIR": str(run_dir), "RUNBOOK_RUN_ID": RUN}
         done = subprocess.run(
             [faketime, "-f", shift, sys.executable, "-c", code, str(ROOT), json.dumps(options)],
-            env=os.environ | environ,
+            env=os.environ | as_environ(run),
             capture_output=True,
             text=True,
             check=True,
@@ -233,7 +287,7 @@ def test_a_user_without_rights_on_the_lease(database, preflight):
         for check in (True, False):
             outcome = preflight(login_user="weak", check=check)
             assert "user 'weak' may not create the schema runbook" in refused(outcome, database, "lease")
-        assert not preflight(environ={"RUNBOOK_RUN_ID": "owner"}).failed
+        assert not preflight(run_id="owner").failed
         outcome = preflight(login_user="weak")
         assert "user 'weak' may not use the schema runbook" in outcome.result["msg"]
         assert "playbooks/db_roles.yml" in outcome.result["msg"]
@@ -258,7 +312,7 @@ def test_secrets_stay_secret(preflight):
 
 
 def test_a_held_lease_is_waited_for(database, preflight):
-    assert not preflight(environ={"RUNBOOK_RUN_ID": "other"}).failed
+    assert not preflight(run_id="other").failed
     assert "holds the lease" in preflight(lease_wait_s=1).result["msg"]
     timer = threading.Timer(1.0, database.run, ["DELETE FROM runbook.lease"])
     timer.start()

@@ -1,8 +1,9 @@
 """What this run was told and has been permitted: the guard that stands where a module writes.
 
-``pg_preflight`` writes a line into the run's folder for each target that passed its checks. A module that writes asks
-for that line before it does anything. So no order of tasks is needed for the protection: a playbook that was started in
-its middle, a role that was called by itself and a module on the command line all find nothing, and are refused.
+Preflight writes lines into the run's folder: one when record, inventory, environment and approval are in order, and one
+for each target that proved itself. A module that writes asks for the line of its own target before it does anything. So
+no order of tasks is needed for the protection: a playbook that was started in its middle, a role that was called by
+itself and a module on the command line all find nothing, and are refused.
 
 The file begins with what the command line of the run said: the callback writes it before any play begins, so neither
 a play nor an inventory can say it.
@@ -21,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import process
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.run import PERMITS, Permit
+from ansible.module_utils.runbook.rules.run import PERMITS, Approval, Permit
+from ansible.module_utils.runbook.rules.target import Target
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -35,17 +37,31 @@ AGAIN = (
 )
 
 
-def grant(run: Run, permit: Permit) -> None:
-    """Write ``permit`` down for the modules of this run.
+def approve(run: Run, environment: str, playbook: str) -> None:
+    """Write down for the modules of this run what passed the checks that need no target.
 
-    :raises RunbookError: the run's folder cannot be written to
+    :raises RunbookError: there is no run, or its folder cannot be written to
     """
-    if run.directory is None:
-        raise RunbookError("RUNBOOK_RUN_DIR is not set, so nothing can be permitted; start ansible-playbook.")
+    _append(run, "approved", Approval(run.host, environment, playbook, check_mode=run.check_mode))
+
+
+def grant(run: Run, target: Target) -> None:
+    """Write down for the modules of this run that ``target`` proved itself.
+
+    :raises RunbookError: there is no run, or its folder cannot be written to
+    """
+    _append(run, "permitted", Permit(run.host, target, check_mode=run.check_mode))
+
+
+def _append(run: Run, what: str, passed: Approval | Permit) -> None:
+    if run.id is None or run.directory is None:
+        missing = "RUNBOOK_RUN_DIR" if run.directory is None else "RUNBOOK_RUN_ID"
+        raise RunbookError(f"{missing} is not set, so no run could be permitted anything; start ansible-playbook.")
+    line = json.dumps({"run_id": run.id, what: asdict(passed)})
     try:
         handle = os.open(_path(run), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.write(handle, json.dumps(asdict(permit)).encode() + b"\n")
+            os.write(handle, f"{line}\n".encode())
         finally:
             os.close(handle)
     except OSError as error:
@@ -60,9 +76,16 @@ def said(run: Run) -> dict[str, str]:
     return dict(next((line["said"] for line in _lines(run)[:1] if "said" in line), {}))
 
 
+def approvals(run: Run) -> list[Approval]:
+    """What passed for the host of ``run`` without a target, the newest last."""
+    found = [Approval(**line["approved"]) for line in _lines(run) if "approved" in line]
+    return [each for each in found if each.host == run.host and (run.check_mode or not each.check_mode)]
+
+
 def of(run: Run) -> list[Permit]:
-    """What this run has been permitted so far; nothing where no run of ours is under way."""
-    found = [Permit(**line) for line in _lines(run) if "said" not in line]
+    """The targets that proved themselves in this run; none where no run of ours is under way."""
+    lines = [line["permitted"] for line in _lines(run) if "permitted" in line]
+    found = [Permit(**line | {"target": Target(**line["target"])}) for line in lines]
     # What passed in check mode was told that nothing would be written.
     return [permit for permit in found if run.check_mode or not permit.check_mode]
 
@@ -82,17 +105,26 @@ def _lines(run: Run) -> list[dict[str, Any]]:
     return [line for line in found if line["run_id"] == run.id]
 
 
-def require_environment(run: Run, environment: str) -> Permit:
+def require_approval(run: Run) -> Approval:
+    """What passed for this host; whatever proves a target compares it with that.
+
+    :raises RunbookError: nothing did
+    """
+    found = approvals(run)
+    if not found:
+        raise RunbookError(f"This run has not passed preflight{f' for {run.host}' if run.host else ''}; {AGAIN}.")
+    return found[-1]
+
+
+def require_environment(run: Run, environment: str) -> None:
     """Refuse unless preflight passed in this run for an inventory of ``environment``.
 
-    For what is no database: a bucket, a folder, a service, each of which proves by itself whose it is.
+    For what is no target of a kind that preflight proves, such as a folder on this machine.
 
     :raises RunbookError: it did not
     """
-    for permit in of(run):
-        if permit.environment == environment and permit.host == run.host:
-            return permit
-    raise RunbookError(f"This run has not passed preflight for {_where(run, environment)}; {AGAIN}.")
+    if all(each.environment != environment for each in approvals(run)):
+        raise RunbookError(f"This run has not passed preflight for {_where(run, environment)}; {AGAIN}.")
 
 
 def require_unfrozen(session: Session) -> None:
@@ -117,7 +149,7 @@ def require_unfrozen(session: Session) -> None:
 
 def require_database(
     run: Run, session: Session, *, database: str | None = None, may_be_frozen: bool = False
-) -> Permit:  # fmt: skip
+) -> None:  # fmt: skip
     """Refuse unless preflight passed in this run for the very cluster that ``session`` reaches.
 
     :param database: the database that must have been checked; the session's own where it is not given, any one of the
@@ -136,10 +168,11 @@ def require_database(
         "SELECT current_database() AS database, system_identifier::text AS cluster FROM pg_control_system()"
     )[0]
     wanted = found["database"] if database is None else database
-    for permit in of(run):
-        if permit.system_identifier == found["cluster"] and wanted in ("", permit.database):
-            return permit
-    raise RunbookError(f"This run has not passed preflight for {session.target}; {AGAIN}.")
+    proven = [
+        each.target for each in of(run) if (each.target.kind, each.target.place) == ("database", found["cluster"])
+    ]
+    if all(wanted not in ("", target.name) for target in proven):
+        raise RunbookError(f"This run has not passed preflight for {session.target}; {AGAIN}.")
 
 
 def _where(run: Run, environment: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible.module_utils.runbook.report import charts, doctor, drill, evidence, findings, monthly, wording
-from ansible.module_utils.runbook.rules.record import is_failure, short_name
+from ansible.module_utils.runbook.rules.record import PREFLIGHT, is_failure, short_name
 from ansible.module_utils.runbook.rules.words import count
 
 #: Longer lists are in record.json.
@@ -29,7 +29,7 @@ _VACUUM = (
     "mode", "jobs", "planned_tables", "done_tables", "dead_rows_before", "dead_rows_after", "size_before_bytes",
     "size_after_bytes", "duration_s",
 )  # fmt: skip
-_KNOWN = {"pg_archive", "pg_vacuum", "pg_preflight"} | evidence.MODULES | monthly.MODULES
+_KNOWN = {"pg_archive", "pg_vacuum"} | PREFLIGHT | evidence.MODULES | monthly.MODULES
 #: Columns of the table of hosts; one that no host fills is left out.
 _COLUMNS = (
     ("Environment / database", "where", ""), ("Moved", "moved", "num"), ("Left", "remaining", "num"),
@@ -41,7 +41,7 @@ _REWRITTEN = (
     ("pg_reindex", "index", "indexes", "rebuild", "rebuilt"),
 )
 #: Modules that prepare a run or close it; the doctor has a table.
-_AROUND_THE_WORK = frozenset({"pg_preflight", "runbook_doctor"})
+_AROUND_THE_WORK = PREFLIGHT | {"runbook_doctor"}
 _TABLE_STATES = {"done": "ok", "planned": "handled"}
 
 
@@ -123,6 +123,11 @@ def host(name: str, of_host: Mapping[str, Any], *, is_open: bool, command: Seque
         ("System identifier", of_host["system_identifier"]),
         ("PostgreSQL", _server(of_host["server_version"])),
         ("Clock skew", None if of_host["clock_skew_s"] is None else wording.duration(of_host["clock_skew_s"])),
+        *[
+            (wording.label(target["kind"]), f"{target['name']} ({target['place']})")
+            for target in of_host.get("targets", ())
+            if target["kind"] != "database"
+        ],
     ]
     return {
         "name": name,
@@ -160,7 +165,8 @@ def host(name: str, of_host: Mapping[str, Any], *, is_open: bool, command: Seque
         ],
         "checks": [
             check
-            for step in of("pg_preflight")
+            for step in steps
+            if short_name(step["module"]) in PREFLIGHT
             for check in step["figures"].get("checks", ())
             if isinstance(check, Mapping)
         ],

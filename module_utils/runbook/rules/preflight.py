@@ -1,4 +1,4 @@
-"""What must be true before a run may write to a database.
+"""What must be true before a run may write.
 
 Each rule takes what was found as arguments, and returns the sentence that the record keeps. A rule that is not met
 raises :class:`RunbookError`: what was asked, what was found, the cure. Rules that need no connection stand first, so
@@ -7,7 +7,8 @@ that a mistake on the command line never reaches a server.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,32 @@ from ansible.module_utils.runbook.rules.run import COMMAND_LINE_ONLY, NEVER_ON_C
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
 ENVIRONMENTS = ("sandbox", "staging", "production")
 
 #: Room that the record of one run may need, in bytes. A journal is a few hundred kB; the rest is for report and logs.
 MIN_FREE_BYTES = 32 * 1024 * 1024
+
+
+@dataclass
+class Checks:
+    """The checks so far; the first that is not met ends the run, and is kept with the others."""
+
+    done: list[dict[str, str]] = field(default_factory=list)
+
+    @contextmanager
+    def named(self, name: str) -> Iterator[dict[str, str]]:
+        """One check; the block puts its sentence into ``msg``, or raises."""
+        entry = {"name": name, "status": "ok", "msg": ""}
+        self.done.append(entry)
+        try:
+            yield entry
+        except RunbookError as error:
+            entry |= {"status": str(error.status), "msg": error.message}
+            error.context["checks"] = self.done
+            raise
 
 
 @dataclass(frozen=True)

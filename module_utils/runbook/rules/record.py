@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.drill import drill
 from ansible.module_utils.runbook.rules.status import Status
+from ansible.module_utils.runbook.rules.target import KINDS
 from ansible.module_utils.runbook.rules.words import count
 
 _T = TypeVar("_T")
@@ -291,8 +292,10 @@ def fold(events: Sequence[Mapping[str, Any]], *, torn_lines: int = 0) -> dict[st
     return record
 
 
+#: The modules of preflight.
+PREFLIGHT = frozenset({"runbook_preflight", *(kind.proven_by for kind in KINDS.values())})
 #: Modules that only prepare a run or close it, with the one playbook whose work they are.
-_AROUND_THE_WORK = {"pg_preflight": "", "pg_lease": "lease"}
+_AROUND_THE_WORK = {"pg_lease": "lease"} | dict.fromkeys(PREFLIGHT, "")
 
 
 def _did_work(events: Sequence[Mapping[str, Any]], playbook: str) -> bool:
@@ -403,7 +406,7 @@ def _step_status(step: Mapping[str, Any]) -> str:
     return str(Status.of(breach=step["state"] in ("failed", "unreachable")))
 
 
-#: What ``pg_preflight`` found out about the target.
+#: What preflight found out about the environment and the database.
 _IDENTITY = ("environment", "database", "system_identifier", "server_version", "clock_skew_s")
 
 
@@ -421,12 +424,18 @@ def _host(steps: list[dict[str, Any]], counts: Mapping[str, int] | None, *, fini
     else:
         status = "ok"
 
-    preflight: Mapping[str, Any] = next(
-        (step["figures"] for step in reversed(steps) if short_name(step["module"]) == "pg_preflight"), {}
-    )
+    found: dict[str, Any] = {}
+    targets: list[dict[str, str]] = []
+    for step in steps:
+        if short_name(step["module"]) in PREFLIGHT:
+            found |= step["figures"]
+            target = step["figures"].get("target")
+            if isinstance(target, Mapping) and target not in targets:
+                targets.append(dict(target))
     return {
         "status": status,
-        **{key: preflight.get(key) for key in _IDENTITY},
+        **{key: found.get(key) for key in _IDENTITY},
+        "targets": targets,
         "changed": any(step["changed"] for step in steps),
         "duration_s": round(sum(step["duration_s"] for step in steps), 3),
         "counts": dict(counts) if counts else {},

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-#: In the run's folder: what the command line said, and the targets that passed preflight. Modules hold a lock on it
-#: while they work.
+    from ansible.module_utils.runbook.rules.target import Target
+
+#: In the run's folder: what the command line said, what was approved, and the targets that proved themselves. Modules
+#: hold a lock on it while they work.
 PERMITS = "permits.jsonl"
 #: In the run's folder: what modules said that were stopped, and whose results nobody read any more.
 LAST_WORDS = "last_words.jsonl"
@@ -61,17 +63,26 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Permit:
-    """One target that passed preflight in this run."""
+class Approval:
+    """What passed the checks that need no target: the record, the inventory, the environment, and who approved."""
 
-    run_id: str
     #: The inventory host for which preflight ran.
     host: str
     environment: str
-    #: The cluster and the database that proved themselves; empty where the playbook needs none.
-    system_identifier: str = ""
-    database: str = ""
-    #: Preflight ran in check mode, took no lease, and permits nothing but a look.
+    #: As ``preflight_playbook`` says it.
+    playbook: str
+    #: Preflight ran in check mode, and permits nothing but a look.
+    check_mode: bool = False
+
+
+@dataclass(frozen=True)
+class Permit:
+    """One target that proved itself in this run."""
+
+    #: The inventory host for which preflight ran.
+    host: str
+    target: Target
+    #: As in :class:`Approval`; no lease was taken.
     check_mode: bool = False
 
 

@@ -17,8 +17,9 @@ from ansible.module_utils.runbook.drivers import permits, stopping
 from ansible.module_utils.runbook.drivers.postgres import lease, postgres
 from ansible.module_utils.runbook.drivers.process import find, own
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.run import Permit, Run
-from conftest import ROOT, Database, module_process, run_module, this_run
+from ansible.module_utils.runbook.rules.run import Run
+from ansible.module_utils.runbook.rules.target import Target
+from conftest import ROOT, Database, a_run, approve, as_environ, module_process, run_module, this_run
 
 from playbooks import Project
 
@@ -64,7 +65,7 @@ def run_of(run_id: str, process: str | None = None, folder: Path | None = None) 
 def permitted(run_id: str) -> Run:
     """A run that lives and passed preflight."""
     run = run_of(run_id)
-    permits.grant(run, Permit(run_id, "", "sandbox"))
+    permits.grant(run, Target("database", "any", "any"))
     return run
 
 
@@ -90,19 +91,15 @@ def holder_of(database: Database) -> str | None:
     return rows[0][0] if rows else None
 
 
-def test_of_many_at_once_exactly_one_wins(database, tmp_path):
+def test_of_many_at_once_exactly_one_wins(database):
     """All start on a database that has no table for leases yet, so they also race for making it."""
-    (tmp_path / "journal.jsonl").touch()
     options = database.login | {
-        "environment": "sandbox",
-        "inventory_sources": ["hosts"],
-        "playbook": "weekly_db.yml",
         "system_identifier": database.one("SELECT system_identifier::text FROM pg_control_system()"),
     }
-    racers = [
-        module_process("pg_preflight", options, RUNBOOK_RUN_DIR=str(tmp_path), RUNBOOK_RUN_ID=f"run-{number}")
-        for number in range(RACERS)
-    ]
+    runs = [a_run(f"run-{number}") for number in range(RACERS)]
+    for run in runs:
+        approve(run, "sandbox", playbook="weekly_db.yml")
+    racers = [module_process("pg_preflight", options, **as_environ(run)) for run in runs]
     said = []
     for racer in racers:
         out, err = racer.communicate(timeout=60)
@@ -155,26 +152,24 @@ def test_a_lease_ends_by_itself(database, connect):
     assert take(first, "run-1") == "acquire"
 
 
-def test_the_server_s_clock_decides(database, connect, tmp_path):
+def test_the_server_s_clock_decides(database, connect):
     faketime = shutil.which("faketime")
     if faketime is None:
         pytest.skip("faketime is not installed, so the clock was NOT tested; apt-get install faketime")
     take(connect(), "run-1")
-    (tmp_path / "journal.jsonl").touch()
+    run = a_run("run-2")
+    approve(run, "sandbox", playbook="weekly_db.yml")
     options = database.login | {
-        "environment": "sandbox",
-        "inventory_sources": ["hosts"],
-        "playbook": "weekly_db.yml",
         "system_identifier": database.one("SELECT system_identifier::text FROM pg_control_system()"),
         "max_clock_skew_s": 100_000,
     }
     code = (
         "import sys, json; sys.path.insert(0, sys.argv[1] + '/tests'); from conftest import run_module;"
-        "print(json.dumps(run_module('pg_preflight', json.loads(sys.argv[2])).result))"
+        "print(json.dumps(run_module('pg_preflight', json.loads(sys.argv[2]), permitted=False).result))"
     )
     done = subprocess.run(
         [faketime, "-f", "+2h", sys.executable, "-c", code, str(ROOT), json.dumps(options)],
-        env=os.environ | {"RUNBOOK_RUN_DIR": str(tmp_path), "RUNBOOK_RUN_ID": "run-2"},
+        env=os.environ | as_environ(run),
         capture_output=True,
         text=True,
         check=True,
