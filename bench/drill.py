@@ -113,17 +113,17 @@ class Bench:
 
     def dump(self) -> None:
         """Make the runbook's backup of a database like the drill's; nobody measures it."""
-        from ansible.module_utils.runbook.drivers.drill import drill
+        from ansible.module_utils.runbook.drivers.drill import servers
         from ansible.module_utils.runbook.drivers.postgres.postgres import Target
         from ansible.module_utils.runbook.rules.sandbox import demo_database
 
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir()
-        source = drill.make_server(self.scratch / "source", self.bindir, None)
+        source = servers.make_server(self.scratch / "source", self.bindir, None)
         try:
             admin = Target("127.0.0.1", source.port, "postgres", source.superuser, None)
             steps = demo_database.steps(scale=self.scale, seed=1)
-            drill.fill_primary(admin, DATABASE, steps, lambda *_: None)
+            servers.fill_primary(admin, DATABASE, steps, lambda *_: None)
             self.shell(
                 source.port, f"pg_dump {DATABASE} > backup.sql", "gzip backup.sql",
                 f"aws s3 cp backup.sql.gz s3://{BUCKET}/runbook/backup.sql.gz",
@@ -134,14 +134,14 @@ class Bench:
 
     def runbook(self) -> Sample:
         """A new server, and the runbook's three commands."""
-        from ansible.module_utils.runbook.drivers.drill import drill
+        from ansible.module_utils.runbook.drivers.drill import servers
         from ansible.module_utils.runbook.drivers.postgres.postgres import Target
 
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir()
         os.sync()
         started = time.perf_counter()
-        target = drill.make_server(self.scratch / "target", self.bindir, None)
+        target = servers.make_server(self.scratch / "target", self.bindir, None)
         made = time.perf_counter()
         try:
             self.shell(
@@ -149,7 +149,7 @@ class Bench:
                 "gunzip backup.sql.gz", f"psql -q -v ON_ERROR_STOP=1 {DATABASE} < backup.sql",
             )  # fmt: skip
             ended = time.perf_counter()
-            with drill.connect(Target("127.0.0.1", target.port, DATABASE, target.superuser, None)) as session:
+            with servers.connect(Target("127.0.0.1", target.port, DATABASE, target.superuser, None)) as session:
                 size = session.query("SELECT pg_database_size(current_database()) AS bytes")[0]["bytes"]
         finally:
             target.stop("immediate")

@@ -3,78 +3,101 @@
 from __future__ import annotations
 
 import os
+import runpy
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, Progress
-from conftest import S3, Outcome, permit, run_module, this_run
+from conftest import ROOT, S3, Outcome, permit, run_module, this_run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 PASSWORD = "canary-password-7f3a"
 DATABASE = "mental_scribe"
+#: Each is a module, ``dr_drill_<act>``.
+ACTS = ("begin", "outage", "decide", "verify", "skip", "tear_down", "judge")
+
+
+def names_of(act: str) -> dict[str, Any]:
+    """The names of an act's module, to be looked at or replaced."""
+    found: dict[str, Any] = runpy.run_path(str(ROOT / "library" / f"dr_drill_{act}.py"))["core"].__globals__
+    return found
+
+
+@cache
+def options_of(act: str) -> dict[str, dict[str, Any]]:
+    """The argument spec of an act's module."""
+    found: dict[str, dict[str, Any]] = names_of(act)["argument_spec"]()
+    return found
 
 
 @dataclass
 class DrillRun:
-    """One drill in a folder of a test; ``options`` are those of every call of dr_drill."""
+    """One drill in a folder of a test; each act takes from ``options`` those that it has."""
 
     folder: Path
     s3: S3
     options: dict[str, Any] = field(default_factory=dict)
-    #: What the last action of dr_drill said.
+    #: What the last act said, and what all of them did so far.
     said: dict[str, Any] = field(default_factory=dict)
+    known: dict[str, Any] = field(default_factory=dict)
 
-    def given(self, action: str, **more: Any) -> dict[str, Any]:
-        """Options of one action of dr_drill."""
-        return {
-            "action": action, "state_dir": str(self.folder / "drill"), "environment": "sandbox", "host": "db",
+    def given(self, act: str, **more: Any) -> dict[str, Any]:
+        """Options of one act."""
+        common = {
+            "state_dir": str(self.folder / "drill"), "environment": "sandbox", "host": "db",
             "server": "db", "prefix": "logical", "login_host": "127.0.0.1", "login_user": "postgres",
             "login_password": PASSWORD, "login_db": DATABASE, "scale": 0.02, "write_s": 0, "clients": 2,
             "bindir": os.environ.get("PG_BINDIR"), **self.s3.options("unused"),
-        } | self.options | more  # fmt: skip
+        } | self.options  # fmt: skip
+        return {name: value for name, value in common.items() if name in options_of(act)} | more
 
-    def act(self, action: str, *, check: bool = False, **more: Any) -> Outcome:
-        """One action of dr_drill."""
-        outcome = run_module("dr_drill", self.given(action, **more), check=check)
-        self.said = outcome.result
+    def hear(self, said: dict[str, Any]) -> None:
+        """Keep what an act said."""
+        self.said = said
+        self.known |= said
+
+    def act(self, act: str, *, check: bool = False, **more: Any) -> Outcome:
+        """One act."""
+        outcome = run_module(f"dr_drill_{act}", self.given(act, **more), check=check)
+        self.hear(outcome.result)
         return outcome
 
-    def inside(self, module: dict[str, Any], action: str, **more: Any) -> dict[str, Any]:
-        """The same in this process, so that a test can put something else into ``module``, the names of dr_drill.
+    def inside(self, modules: dict[str, dict[str, Any]], act: str, **more: Any) -> dict[str, Any]:
+        """The same in this process, so that a test can put something else into ``modules``, the names of each act.
 
         :raises RunbookError: as the module fails
         """
-        params, spec = self.given(action, **more), module["argument_spec"]()
+        params, spec = self.given(act, **more), options_of(act)
         for name, each in spec.items():
             inner = {part: one.get("default") for part, one in each.get("options", {}).items()}
             params[name] = inner | params[name] if inner and name in params else params.get(name, each.get("default"))
         permit(this_run(), params, take_lease=False)
         context = Context(
             params, check_mode=False, diff=False, run=this_run(),
-            progress=Progress("dr_drill", {}), warn=print, hide=print,
+            progress=Progress(f"dr_drill_{act}", {}), warn=print, hide=print,
         )  # fmt: skip
         try:
-            self.said = module["core"](context)
+            self.hear(modules[act]["core"](context))
         except RunbookError as error:
-            self.said = {"msg": error.message} | error.context
+            self.hear({"msg": error.message} | error.context)
             raise
         return self.said
 
-    def step(self, action: str, **more: Any) -> dict[str, Any]:
-        """The same; it has to succeed."""
-        outcome = self.act(action, **more)
+    def step(self, act: str, **more: Any) -> dict[str, Any]:
+        """One act that has to succeed."""
+        outcome = self.act(act, **more)
         assert not outcome.failed, outcome.result["msg"]
         return outcome.result
 
     def login(self, **more: Any) -> dict[str, Any]:
         """Options of a module that works on the drill's server."""
-        said = self.said
         return {
-            "login_host": said["login_host"], "login_port": said["login_port"], "login_user": "postgres",
-            "login_password": PASSWORD, "login_db": DATABASE, **self.s3.options(said["bucket"]),
+            "login_host": "127.0.0.1", "login_port": self.known["login_port"], "login_user": "postgres",
+            "login_password": PASSWORD, "login_db": DATABASE, **self.s3.options(self.known["bucket"]),
         } | more  # fmt: skip
 
     def pitr(self, action: str, **more: Any) -> Outcome:
@@ -120,7 +143,10 @@ class DrillRun:
         """Attempts until one is good, or no backup is left."""
         while not self.act("decide").failed:
             restored = self.restore()
-            self.step("verify", failure=restored.result["msg"] if restored.failed else "")
+            if restored.failed:
+                self.step("skip", reason=restored.result["msg"])
+            else:
+                self.step("verify")
             if self.said["recovered"]:
                 return
 

@@ -6,6 +6,9 @@ import copy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ansible.module_utils.runbook.rules.drill.drill import Objectives
+from ansible.module_utils.runbook.rules.drill.state import State
+
 #: 2026-03-01 02:00:00 UTC.
 START = datetime(2026, 3, 1, 2, tzinfo=UTC)
 #: Phase, begin and end in seconds after the outage.
@@ -73,3 +76,13 @@ def drill(**changes: Any) -> dict[str, Any]:
         else:
             found[key] = value
     return copy.deepcopy(found)
+
+
+def state(**changes: Any) -> State:
+    """A drill that was begun and went no further; ``changes`` replace its fields."""
+    begun: dict[str, Any] = {
+        "drill_id": "2026-03-01T02-00-00Z", "controller": "bastion/4711", "process": "", "environment": "sandbox",
+        "host": "drill1", "database": "mental_scribe", "scenario": "database_lost", "way": "best", "planted": None,
+        "restore_path": "/nowhere/restore", "started_at": START, "objectives": Objectives(14_400, 3600),
+    }  # fmt: skip
+    return State(**begun | changes)

@@ -217,7 +217,13 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
         "pg_swap": server | {"database": database.name, "replacement": "other"},
         "pg_vacuum": server,
         "s3_mirror": bucket | where | {"source_bucket": "a"},
-        "dr_drill": server | bucket | where | {"action": "begin", "state_dir": str(folder), "host": "x", "server": "x"},
+        "dr_drill_begin": server | bucket | where | {"state_dir": str(folder), "host": "x"},
+        "dr_drill_outage": bucket | where | {"state_dir": str(folder), "server": "x"},
+        "dr_drill_decide": bucket | where | {"state_dir": str(folder), "server": "x"},
+        "dr_drill_verify": where | {"state_dir": str(folder)},
+        "dr_drill_skip": where | {"state_dir": str(folder), "reason": "x"},
+        "dr_drill_tear_down": bucket | where | {"state_dir": str(folder)},
+        "dr_drill_judge": where | {"state_dir": str(folder)},
     }
 
 

@@ -666,5 +666,5 @@ _LASTING: dict[str, Callable[[Mapping[str, Any], str, float | None], dict[str, f
     "pg_restore": _of_restore,
     "pg_pitr": _of_pitr,
     "s3_mirror": _of_mirror,
-    "dr_drill": _of_drill,
+    "dr_drill_judge": _of_drill,
 }

@@ -12,25 +12,27 @@ import signal
 import subprocess
 import tempfile
 import time
-import types
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import drill_samples
 import pytest
 from ansible.module_utils.runbook.drivers import process
 from ansible.module_utils.runbook.drivers.backup import pitr
-from ansible.module_utils.runbook.drivers.drill import drill as drills
+from ansible.module_utils.runbook.drivers.drill import folder as folders
+from ansible.module_utils.runbook.drivers.drill import guard, servers
 from ansible.module_utils.runbook.drivers.drill.drill_clients import Clients
 from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, command_line, find_bindir, pids_naming
-from ansible.module_utils.runbook.drivers.postgres.postgres import SILENCES_EVENT_TRIGGERS, Target
+from ansible.module_utils.runbook.drivers.postgres.postgres import SILENCES_EVENT_TRIGGERS
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, Progress
 from ansible.module_utils.runbook.rules.drill import drill as judging
 from ansible.module_utils.runbook.rules.drill.drill_plan import Candidate, names_fault
+from ansible.module_utils.runbook.rules.drill.state import Chosen, Destination, Survey
 from conftest import ROOT, Database, free_port, module_process, permit, run_module, this_run
-from drill_run import DATABASE, PASSWORD, DrillRun
+from drill_run import ACTS, DATABASE, PASSWORD, DrillRun, names_of, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,11 +101,11 @@ def test_kill_9_a_gap_no_room_and_an_interrupted_restore(drill: DrillRun, s3: S3
 
     # kill -9 in the middle of the making: the next drill finds what is left, and removes it.
     given: dict[str, Any] = {
-        "action": "begin", "state_dir": str(folder), "environment": "sandbox", "host": "db", "server": "db",
+        "state_dir": str(folder), "environment": "sandbox", "host": "db",
         "login_host": "127.0.0.1", "login_user": "postgres", "login_password": PASSWORD, "login_db": DATABASE,
         "bindir": os.environ.get("PG_BINDIR"), **s3.options("unused"),
     }  # fmt: skip
-    killed = module_process("dr_drill", given)
+    killed = module_process("dr_drill_begin", given)
     primary = Cluster(Path(), folder / "primary" / "data", 0)
     wait_for(primary.pid)
     killed.send_signal(signal.SIGKILL)
@@ -178,7 +180,7 @@ def test_kill_9_a_gap_no_room_and_an_interrupted_restore(drill: DrillRun, s3: S3
     assert not drill.restore().failed
     drill.step("verify")
     assert drill.said["recovered"], drill.said["msg"]
-    port = pitr.Workshop(Path(drill.said["restore_path"])).state()["port"]
+    port = pitr.Workshop(Path(drill.known["restore_path"])).state()["port"]
     copy = replace(application, port=port)
     assert copy.run(f"SELECT who FROM runbook.fired WHERE port = '{port}' AND who ~ '^runbook'") == []
 
@@ -192,28 +194,29 @@ def test_kill_9_a_gap_no_room_and_an_interrupted_restore(drill: DrillRun, s3: S3
 
 def test_the_servers_of_a_drill_end_with_its_ansible_playbook(tmp_path: Path):
     """After kill -9 nobody of the run is left who would end them; what they hold stays for the next drill."""
-    folder = drills.Folder(tmp_path / "drill")
+    folder = folders.Folder(tmp_path / "drill")
     playbook = subprocess.Popen(["sleep", "600"])
     controller = process.find(playbook.pid)
-    servers = [Cluster(find_bindir(os.environ.get("PG_BINDIR")), tmp_path / name / "data", free_port())
-               for name in ("drill/primary", "restore")]  # fmt: skip
+    made = [Cluster(find_bindir(os.environ.get("PG_BINDIR")), tmp_path / name / "data", free_port())
+            for name in ("drill/primary", "restore")]  # fmt: skip
     try:
-        for server in servers:
+        for server in made:
             server.init()
             server.start(fsync="off")
-        for drill_id in ("another", "mine"):
-            folder.write({"drill_id": "mine"})
-            drills.leave_a_guard(folder, drill_id, controller, tmp_path / "restore")
+        mine = drill_samples.state(process=str(controller), restore_path=str(tmp_path / "restore"))
+        for each in (replace(mine, drill_id="another"), mine):
+            folder.write(mine)
+            guard.leave(folder, each)
         time.sleep(1.5)
-        assert all(server.is_running() for server in servers)
+        assert all(server.is_running() for server in made)
         playbook.kill()
         playbook.wait()
-        wait_for(lambda: not any(server.is_running() for server in servers))
-        assert folder.read() == {"drill_id": "mine"}
-        assert servers[0].data.is_dir()
+        wait_for(lambda: not any(server.is_running() for server in made))
+        assert folder.read() == mine
+        assert made[0].data.is_dir()
     finally:
         playbook.kill()
-        for server in servers:
+        for server in made:
             if server.is_running():
                 server.stop("immediate")
 
@@ -235,11 +238,14 @@ def test_the_newest_backup_is_bad_and_the_one_before_serves(drill: DrillRun):
 # A failure in each phase ----------------------------------------------------------------------------------------------
 
 
+Modules = dict[str, dict[str, Any]]
+
+
 @pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The names of dr_drill, to be replaced; it looks for the outage without a pause."""
-    names: dict[str, Any] = runpy.run_path(str(ROOT / "library" / "dr_drill.py"))["core"].__globals__
-    monkeypatch.setitem(names, "LOOK_EVERY_S", 0)
+def modules() -> Modules:
+    """The names of each act's module, to be replaced; the outage is looked for without a pause."""
+    names = {act: names_of(act) for act in ACTS}
+    names["outage"]["LOOK_EVERY_S"] = 0
     return names
 
 
@@ -247,63 +253,63 @@ def fails(*_args: object, **_more: object) -> Any:
     raise RunbookError("The canary fell ill.")
 
 
-def at_the_beginning(drill: DrillRun, module: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def at_the_beginning(drill: DrillRun, modules: Modules, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Clients, "start", fails)
     with pytest.raises(RunbookError, match="canary"):
-        drill.inside(module, "begin")
+        drill.inside(modules, "begin")
 
 
-def in_the_outage(drill: DrillRun, module: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def in_the_outage(drill: DrillRun, modules: Modules, monkeypatch: pytest.MonkeyPatch) -> None:
     drill.step("begin")
-    monkeypatch.setattr(module["driver"], "kill", fails)
+    monkeypatch.setattr(servers, "kill", fails)
     with pytest.raises(RunbookError, match="canary"):
-        drill.inside(module, "outage")
+        drill.inside(modules, "outage")
 
 
-def while_deciding(drill: DrillRun, module: dict[str, Any], _patch: pytest.MonkeyPatch) -> None:
+def while_deciding(drill: DrillRun, modules: Modules, _patch: pytest.MonkeyPatch) -> None:
     drill.step("begin")
-    drill.inside(module, "outage")
+    drill.inside(modules, "outage")
     with pytest.raises(RunbookError, match="No backup is good"):
-        drill.inside(module, "decide")
+        drill.inside(modules, "decide")
 
 
-def while_restoring(drill: DrillRun, module: dict[str, Any], patch: pytest.MonkeyPatch) -> None:
+def while_restoring(drill: DrillRun, modules: Modules, patch: pytest.MonkeyPatch) -> None:
     """A recovery that was begun, and whose server ended; its log tells why, and quotes rows."""
-    decide(drill, module, patch, "pitr")
+    decide(drill, modules, patch, "pitr")
     workshop = pitr.Workshop(Path(drill.said["restore_path"]))
     workshop.data.mkdir(parents=True)
     workshop.write(state="restoring")
     log = workshop.path / "server.log"
     log.write_text("LOG:  redo starts at 0/2000028\nSTATEMENT:  SELECT 'canary-row'\nFATAL:  canary: no such segment\n")
-    drill.inside(module, "verify", failure=f"The canary's server ended; see {log}.")
+    drill.inside(modules, "skip", reason=f"The canary's server ended; see {log}.")
     with pytest.raises(RunbookError, match="canary"):
-        drill.inside(module, "decide")
+        drill.inside(modules, "decide")
 
 
-def while_verifying(drill: DrillRun, module: dict[str, Any], patch: pytest.MonkeyPatch) -> None:
-    decide(drill, module, patch, "dump")
-    patch.setitem(module, "look", fails)
+def while_verifying(drill: DrillRun, modules: Modules, patch: pytest.MonkeyPatch) -> None:
+    decide(drill, modules, patch, "dump")
+    patch.setitem(modules["verify"], "look", fails)
     with pytest.raises(RunbookError, match="canary"):
-        drill.inside(module, "verify")
+        drill.inside(modules, "verify")
 
 
-def while_switching(drill: DrillRun, module: dict[str, Any], patch: pytest.MonkeyPatch) -> None:
-    decide(drill, module, patch, "dump")
-    patch.setitem(module, "look", lambda _drill: [])
+def while_switching(drill: DrillRun, modules: Modules, patch: pytest.MonkeyPatch) -> None:
+    decide(drill, modules, patch, "dump")
+    patch.setitem(modules["verify"], "look", lambda current, _params: ([], current.state.measured))
     patch.setattr(Clients, "wait_for", fails)
     with pytest.raises(RunbookError, match="canary"):
-        drill.inside(module, "verify")
+        drill.inside(modules, "verify")
 
 
-def decide(drill: DrillRun, module: dict[str, Any], patch: pytest.MonkeyPatch, way: Literal["dump", "pitr"]) -> None:
+def decide(drill: DrillRun, modules: Modules, patch: pytest.MonkeyPatch, way: Literal["dump", "pitr"]) -> None:
     """As far as a backup that was never made is found good."""
     drill.options["way"] = way
     drill.step("begin")
-    drill.inside(module, "outage")
+    drill.inside(modules, "outage")
     found = [Candidate(way, "2026-02-01T10-00-00Z", datetime(2026, 2, 1, 10, tzinfo=UTC))]
-    patch.setitem(module, "dumps", lambda *_: found)
-    patch.setitem(module, "base_backups", lambda *_: found)
-    drill.inside(module, "decide")
+    patch.setitem(modules["decide"], "dumps", lambda *_: (found, Survey()))
+    patch.setitem(modules["decide"], "base_backups", lambda *_: (found, Survey()))
+    drill.inside(modules, "decide")
 
 
 PHASES = (at_the_beginning, in_the_outage, while_deciding, while_restoring, while_verifying, while_switching)
@@ -311,21 +317,21 @@ PHASES = (at_the_beginning, in_the_outage, while_deciding, while_restoring, whil
 
 @pytest.mark.parametrize("fail", PHASES, ids=lambda each: each.__name__)
 def test_a_failure_in_any_phase_leaves_nothing(
-    fail: Callable[..., None], drill: DrillRun, module: dict[str, Any], s3: S3, monkeypatch: pytest.MonkeyPatch
+    fail: Callable[..., None], drill: DrillRun, modules: Modules, s3: S3, monkeypatch: pytest.MonkeyPatch
 ):
     folder = drill.folder / "drill"
     drill.options |= {"scale": 0.001, "way": "dump"}
     with monkeypatch.context() as patch:
-        fail(drill, module, patch)
+        fail(drill, modules, patch)
     why = drill.said["msg"]
     if fail is not at_the_beginning:
         # As the playbook's rescue does.
         assert drill.said["drill_id"]
         clients = Clients(folder).process()
         assert clients is not None, "there was something to remove"
-        drill.inside(module, "tear_down", failure=why)
+        drill.inside(modules, "tear_down", failure=why)
         with pytest.raises(RunbookError):
-            drill.inside(module, "judge")
+            drill.inside(modules, "judge")
         document = drill.said["drill"]
         assert (document["status"], document["tear_down"]["status"]) == ("breach", "ok")
         assert "canary" in document["msg"] or "there is none of this database" in document["msg"]
@@ -344,7 +350,7 @@ def test_a_failure_in_any_phase_leaves_nothing(
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def test_files_that_differ_from_the_restored_rows_are_named(database: Database, s3: S3, module: dict[str, Any]):
+def test_files_that_differ_from_the_restored_rows_are_named(database: Database, s3: S3):
     """As s3_mirror compares a source, so that a copy with another ETag is known by what it was made from."""
     database.run(
         "CREATE SCHEMA storage; CREATE TABLE storage.objects (bucket_id text, name text, metadata jsonb)",
@@ -356,16 +362,17 @@ def test_files_that_differ_from_the_restored_rows_are_named(database: Database, 
         s3.client().put_object(
             Bucket=bucket, Key=f"files/up/in/{key}", Body=b"good", Metadata={"runbook-source-etag": "first"}
         )
-    module = runpy.run_path(str(ROOT / "library" / "dr_drill.py"))
-    wanted = dict.fromkeys(module["argument_spec"]()["files"]["options"]) | s3.options(bucket)
+    wanted = dict.fromkeys(options_of("verify")["files"]["options"]) | s3.options(bucket)
     wanted |= {"buckets": ["up"], "prefix": "files/", "source_prefix": "in/", "show_keys": True}
-    copy = Target(database.host, database.port, database.name, database.user, None)
-    drill = types.SimpleNamespace(params={"files": wanted}, state={}, copy=lambda: copy)
-    drill.save = drill.state.update
+    there = {name: each.get("default") for name, each in options_of("verify")["target"]["options"].items()}
+    there |= {"login_host": database.host, "login_port": database.port, "login_user": database.user}
+    params = {"files": wanted, "target": there | {"ssl_mode": "prefer", "system_identifier": None}}
+    chosen = Chosen("dump", "2026-02-01T10-00-00Z", None, (), 0.0, None, datetime(2026, 2, 1, 11, tzinfo=UTC))
+    state = drill_samples.state(environment="staging", chosen=chosen, destination=Destination(database.name))
+    compare = names_of("verify")["compare_files"]
 
-    (check,) = module["files"](drill)
+    (check,), found = compare(state, params)
     assert check.status == "breach"
-    found = drill.state["files"]
     assert [found[name] for name in ("rows", "missing_rows", "orphan_objects", "differing_rows")] == [4, 1, 1, 1]
     assert {(each["kind"], each["name"]) for each in found["named"]} == {
         ("missing", "up/in/lost"), ("orphan", "up/in/later"), ("differing", "up/in/other")
@@ -375,7 +382,7 @@ def test_files_that_differ_from_the_restored_rows_are_named(database: Database, 
     assert "1 row of bucket avatars were not compared" in check.msg
 
     wanted["bucket"] = "not-there-at-all"
-    (check,) = module["files"](drill)
+    (check,), _ = compare(state, params)
     assert check.status == "unknown"
     assert "NoSuchBucket" in check.msg
 
@@ -442,7 +449,7 @@ def test_without_a_backup_the_drill_is_red_and_says_so(staging: DrillRun):
 
 
 def test_clocks_that_differ_are_measured_and_change_no_figure(
-    staging: DrillRun, database: Database, s3: S3, module: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    staging: DrillRun, database: Database, s3: S3, modules: Modules, monkeypatch: pytest.MonkeyPatch
 ):
     """The control node's clock is two hours behind that of the servers; the heartbeat is by the control node's."""
     behind = timedelta(hours=2)
@@ -452,8 +459,7 @@ def test_clocks_that_differ_are_measured_and_change_no_figure(
         def now(cls, tz: tzinfo | None = None) -> Self:
             return super().now(tz) - behind
 
-    for names in (module, vars(module["driver"])):
-        monkeypatch.setitem(names, "datetime", Behind)
+    monkeypatch.setattr(folders, "datetime", Behind)
     beat = datetime.now(UTC) - behind
     database.run(
         "CREATE TABLE public.notes (id bigint PRIMARY KEY)", "CREATE SCHEMA runbook",
@@ -466,7 +472,7 @@ def test_clocks_that_differ_are_measured_and_change_no_figure(
     database.run(f"INSERT INTO runbook.heartbeat VALUES (2, '{beat}')")
 
     for action in ("begin", "outage", "decide"):
-        staging.inside(module, action)
+        staging.inside(modules, action)
     said = staging.said
     there = {name: value for name, value in staging.options["target"].items() if name != "system_identifier"}
     more = {
@@ -475,10 +481,10 @@ def test_clocks_that_differ_are_measured_and_change_no_figure(
     }  # fmt: skip
     restored = run_module("pg_restore", there | bucket | more)
     assert not restored.failed, restored.result["msg"]
-    staging.inside(module, "verify")
-    staging.inside(module, "tear_down")
+    staging.inside(modules, "verify")
+    staging.inside(modules, "tear_down")
     with pytest.raises(RunbookError):  # amcheck is not installed there
-        staging.inside(module, "judge")
+        staging.inside(modules, "judge")
     document = staging.said["drill"]
     (clock,) = (each for each in document["checks"] if each["name"] == "clock")
     assert clock["status"] == "ok"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible.module_utils.runbook.drivers.drill import drill as driver
+from ansible.module_utils.runbook.drivers.drill import copies
 from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, find_bindir
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup.mirror import name_of
@@ -66,7 +66,7 @@ def project(s3: S3, database: Database, tmp_path: Path) -> Project:
 def test_a_lost_database_is_recovered_while_clients_wait(project: Project, s3: S3):
     ended = project.run("dr_drill.yml", dr_drill_way="pitr")
     assert ended.code == 0, ended.output
-    document = read(ended.last("dr_drill")["document"])
+    document = read(ended.last("dr_drill_judge")["document"])
     assert (document["status"], document["recovery"]["way"]) == ("ok", "pitr")
 
     # Figures come from what clients were told, and from what the copy holds.
@@ -204,8 +204,8 @@ def test_of_two_checks_side_by_side_a_failure_stops_the_other():
         raise RunbookError("the copy cannot be read")
 
     with pytest.raises(RunbookError, match="the copy cannot be read"):
-        driver.side_by_side(first, broken)
+        copies.side_by_side(first, broken)
     assert asked < 1_000
     with pytest.raises(RunbookError, match="the copy cannot be read"):
-        driver.side_by_side(lambda _check: broken(), lambda: 1)
-    assert driver.side_by_side(lambda _check: 2, lambda: 1) == (2, 1)
+        copies.side_by_side(lambda _check: broken(), lambda: 1)
+    assert copies.side_by_side(lambda _check: 2, lambda: 1) == (2, 1)

@@ -30,7 +30,7 @@ def core(context):
 
 
 if __name__ == "__main__":
-    run_module(core, name="dr_drill", argument_spec={"document": {"type": "path", "required": True}})
+    run_module(core, name="dr_drill_judge", argument_spec={"document": {"type": "path", "required": True}})
 """
 PLAY = [
     {
@@ -38,7 +38,7 @@ PLAY = [
         "connection": "local",
         "gather_facts": False,
         "vars": {"ansible_python_interpreter": "{{ ansible_playbook_python }}"},
-        "tasks": [{"name": "Judge", "dr_drill": {"document": "{{ playbook_dir }}/document.json"}}],
+        "tasks": [{"name": "Judge", "dr_drill_judge": {"document": "{{ playbook_dir }}/document.json"}}],
     }
 ]
 
@@ -46,7 +46,7 @@ PLAY = [
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "library").mkdir()
-    (tmp_path / "library/dr_drill.py").write_text(TOLD)
+    (tmp_path / "library/dr_drill_judge.py").write_text(TOLD)
     (tmp_path / "dr_drill.yml").write_text(json.dumps(PLAY))  # JSON is YAML
     return tmp_path
 

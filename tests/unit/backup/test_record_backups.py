@@ -141,7 +141,7 @@ def test_every_lasting_fact_is_explained():
         ("pg_restore", RESTORED),
         ("pg_pitr", recovery),
         ("s3_mirror", {"status": "ok"}),
-        ("dr_drill", {"drill": drill_samples.drill()}),
+        ("dr_drill_judge", {"drill": drill_samples.drill()}),
     )
     found: set[str] = set()
     for module, figures in steps:

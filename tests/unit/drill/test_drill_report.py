@@ -29,7 +29,7 @@ def run(*drills: dict[str, Any], start_s: float = record_samples.START_S, **fact
     sample = record_samples.Sample(start_s, playbook="dr_drill", **facts)
     for document in drills:
         told = {"drill": document, "status": document.get("status")}
-        sample.step("Judge", "dr_drill", "db1", figures=told, msg="Judged.")
+        sample.step("Judge", "dr_drill_judge", "db1", figures=told, msg="Judged.")
     return sample.end(db1={"ok": 1})
 
 

@@ -11,14 +11,13 @@ import dataclasses
 import hashlib
 import json
 import re
-import types
-import typing
 import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import typed
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -219,10 +218,10 @@ def parse(text: bytes | str, *, where: str) -> Manifest:
             "object, or take another backup."
         )
     try:
-        manifest = _read(Manifest, {key: value for key, value in content.items() if key != "sha256"}, "manifest")
-    except _FieldError as error:
+        manifest = typed.read(Manifest, {key: value for key, value in content.items() if key != "sha256"}, "manifest")
+    except typed.FieldError as error:
         raise RunbookError(f"{where}: {error}; take another backup.") from None
-    assert isinstance(manifest, Manifest)  # noqa: S101 - _read gives what it was asked for
+    assert isinstance(manifest, Manifest)  # noqa: S101 - read gives what it was asked for
     problem = _problem(manifest)
     if problem:
         raise RunbookError(f"{where}: {problem}; take another backup.")
@@ -247,45 +246,6 @@ def _problem(manifest: Manifest) -> str | None:
     if any(f"/{manifest.backup_id}/" not in f"/{key}" for key in keys):
         return "an object of another backup stands in it"
     return None
-
-
-class _FieldError(Exception):
-    pass
-
-
-def _read(kind: Any, value: Any, path: str) -> Any:
-    """``value``, from JSON, as ``kind``: a dataclass, a tuple of one, a literal, a plain type."""
-    origin = typing.get_origin(kind)
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise _FieldError(f"{path} is no object")
-        hints = typing.get_type_hints(kind)
-        fields = dataclasses.fields(kind)
-        missing = [each.name for each in fields if each.name not in value and each.default is dataclasses.MISSING]
-        if missing:
-            raise _FieldError(f"{path} lacks {', '.join(missing)}")
-        return kind(**{
-            each.name: _read(hints[each.name], value[each.name], f"{path}.{each.name}")
-            for each in fields
-            if each.name in value
-        })  # fmt: skip
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise _FieldError(f"{path} is no list")
-        inner = typing.get_args(kind)[0]
-        return tuple(_read(inner, each, f"{path}[{number}]") for number, each in enumerate(value))
-    if origin is Literal:
-        if value not in typing.get_args(kind):
-            raise _FieldError(f"{path} is {value!r}, which this project does not know")
-        return value
-    if origin is types.UnionType:
-        return None if value is None else _read(typing.get_args(kind)[0], value, path)
-    wanted = (int, float) if kind is float else kind
-    if not isinstance(value, wanted) or isinstance(value, bool):
-        raise _FieldError(f"{path} is {type(value).__name__}, not {kind.__name__}")
-    if kind is int and value < 0:
-        raise _FieldError(f"{path} is negative")
-    return value
 
 
 # Claims -------------------------------------------------------------------------------------------------------------

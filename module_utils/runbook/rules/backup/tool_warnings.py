@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ansible.module_utils.runbook.rules.words import agree, count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 #: Warnings that one program is heard for; a thousand broken objects need no thousand lines.
 MOST = 20
@@ -72,3 +72,17 @@ def _read(lines: Iterable[str]) -> Iterator[str]:
     if hidden:
         them = f"{count(hidden, 'warning')}; {agree(hidden, 'it is', 'they are')}"
         yield f"The server gave {them} in its log."
+
+
+def passed_on(warn: Callable[[str], None]) -> Callable[[str, str], None]:
+    """What to do with the name of a program that ended well and its standard error: its warnings go to ``warn``.
+
+    >>> passed_on(print)("pg_dump", "pg_dump: warning: subscriptions not dumped")
+    pg_dump: pg_dump: subscriptions not dumped
+    """
+
+    def heard(program: str, stderr: str) -> None:
+        for warning in said_warnings(stderr):
+            warn(f"{program}: {warning}")
+
+    return heard
