@@ -119,7 +119,8 @@ def shape(major: int, *, filled: bool = True) -> Iterator[Shape]:
     :param filled: there is one with an application in it too, whose roles are then there in all
     """
     programs = server_of(major)
-    library = next((programs.parent / "lib").rglob("pg_stat_statements.*"), None)
+    # The matrix's folder of programs holds links.
+    library = next(((programs / "postgres").resolve().parent.parent / "lib").rglob("pg_stat_statements.*"), None)
     settings = {"shared_preload_libraries": "pg_stat_statements"} if library else {}
     with disposable(
         programs, superuser=SUPERUSER, autovacuum_naptime="12h", wal_level="logical", **settings
