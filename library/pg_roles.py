@@ -21,8 +21,10 @@ description:
     tables' owners, with a warning. It never becomes a member of a superuser.
   - Where row-level security is on for a table of O(archives), a policy named C(runbook_maintain) opens its rows to that
     role. An archive that one of the project's own users made goes to the owner of its source.
-  - Default privileges of the tables' owners give C(runbook_read) their later sequences and C(runbook_maintain) their
-    later schemas, where this user may set them.
+  - Default privileges of the tables' owners give C(runbook_read) their later sequences, C(runbook_maintain) their
+    later schemas, and from PostgreSQL 18 on C(runbook_backup) their later large objects, where this user may set them.
+    C(runbook_backup) gets C(SELECT) on the large objects that are there, at most 5,000 in one run (100,000 before
+    PostgreSQL 18).
   - Where the extension C(pg_repack) is, C(runbook_maintain) gets C(USAGE, CREATE) on its schema.
   - The extension C(pgstattuple) is made in the schema C(runbook), unless it is there. It shows no row, and tells how
     full the pages are of tables that C(runbook_maintain) may not read.
@@ -338,6 +340,14 @@ def repacking_steps(session: postgres.Session) -> list[Step]:
     return [Step(statement, otherwise=why)]
 
 
+def opening_steps(session: postgres.Session, context: Context) -> list[Step]:
+    """Large objects for those who back up, which no role opens."""
+    opened, said = rules.large_objects(session.server_version, driver.closed_large_objects(session))
+    for text in said:
+        context.warn(text)
+    return [Step(driver.large_objects_statement(opened))] if opened else []
+
+
 def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[Step]]:
     """Roles to make, and all that is missing, in order."""
     users, version = context.params["users"], session.server_version
@@ -412,6 +422,7 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[S
         if g.grantee in created or not driver.is_granted(session, g)
     ]
     steps += [Step(driver.sequences_statement(schema)) for schema in driver.unread_sequences(session)]
+    steps += opening_steps(session, context)
     steps += [
         Step(driver.default_statement(default))
         for default in rules.defaults(version, owners, admin)

@@ -178,7 +178,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import journal
 from ansible.module_utils.runbook.drivers.backup import backup
-from ansible.module_utils.runbook.drivers.postgres import bloat, compact, postgres, queries, tls_probe
+from ansible.module_utils.runbook.drivers.postgres import bloat, compact, content_hash, postgres, queries, tls_probe
 from ansible.module_utils.runbook.drivers.postgres import doctor as driver
 from ansible.module_utils.runbook.drivers.postgres import environment_mark as marks
 from ansible.module_utils.runbook.drivers.s3 import bucket, s3
@@ -191,6 +191,7 @@ from ansible.module_utils.runbook.rules.backup import bucket_check
 from ansible.module_utils.runbook.rules.backup.backup_check import BREACH, OK, UNKNOWN, Check, as_results, overall
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
 from ansible.module_utils.runbook.rules.postgres import compact as compact_rule
+from ansible.module_utils.runbook.rules.postgres import content_hash as hashes
 from ansible.module_utils.runbook.rules.supabase import supabase as supabase_rules
 from ansible.module_utils.runbook.rules.words import agree, all_ok, count, some
 
@@ -459,10 +460,9 @@ class Doctor:
         if hidden:
             lacks.append(f"BYPASSRLS for {some(hidden)}")
         cure = "Run playbooks/db_roles.yml, and log in as a member of runbook_backup."
-        closed = driver.unread_large_objects(session)
+        closed = content_hash.unread_large_objects(session)
         if closed:
-            lacks.append(f"SELECT on {count(closed, 'large object')}")
-            cure += " Large objects: as their owner GRANT SELECT ON LARGE OBJECT … TO runbook_backup."
+            lacks.append(hashes.closed_large_objects(closed, session.target.user).rstrip("."))
         return lacks, cure
 
     def review(self, session: postgres.Session, _playbooks: list[str]) -> tuple[list[str], str]:

@@ -178,8 +178,8 @@ def hash_table(session: Session, table: Table, method: Method, coverage: Coverag
     return Content(int(row["rows"]), None if coverage == "none" else row["digest"] or "0")
 
 
-def unread_large_objects(session: Session) -> int:
-    """How many large objects this user may not read; pg_read_all_data is no right on them."""
+def unread_large_objects(session: Session) -> dict[str, int]:
+    """How many large objects of each owner this user may not read; pg_read_all_data is no right on them."""
     if session.server_version >= _HAS_LARGE_OBJECT_PRIVILEGE:
         reads = "has_largeobject_privilege(m.oid, 'SELECT')"
     else:
@@ -189,10 +189,10 @@ def unread_large_objects(session: Session) -> int:
             " ELSE pg_has_role(x.grantee, 'USAGE') END)"
         )
     rows = session.query(
-        f"SELECT count(*) AS unread FROM pg_largeobject_metadata AS m WHERE NOT ({reads})"  # noqa: S608 - a constant
-        " AND current_setting('lo_compat_privileges') = 'off'"
+        "SELECT pg_get_userbyid(m.lomowner) AS owner, count(*) AS unread FROM pg_largeobject_metadata AS m"  # noqa: S608 - a constant
+        f" WHERE NOT ({reads}) AND current_setting('lo_compat_privileges') = 'off' GROUP BY m.lomowner ORDER BY 1"
     )
-    return int(rows[0]["unread"])
+    return {row["owner"]: row["unread"] for row in rows}
 
 
 def hash_large_objects(session: Session, method: Method, coverage: Coverage = "all") -> Content:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.drivers.backup import swap
-from ansible.module_utils.runbook.drivers.postgres import content_hash, lease, roles, vacuum
+from ansible.module_utils.runbook.drivers.postgres import lease, roles, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.postgres.roles import HAS_MAINTAIN
 from ansible.module_utils.runbook.rules.words import count, some
@@ -87,11 +87,6 @@ def may_back_up(session: Session) -> tuple[list[str], list[str], list[str]]:
     )
     unread = [row["name"] for row in rows if not row["reads"]]
     return _lease(session), unread, [row["name"] for row in rows if row["reads"] and row["hides"]]
-
-
-def unread_large_objects(session: Session) -> int:
-    """How many large objects this user cannot read, though it may read every table."""
-    return content_hash.unread_large_objects(session)
 
 
 def may_see_all(session: Session) -> bool:

@@ -13,6 +13,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.environment_mark import SETTING
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.postgres.roles import (
+    BACKUP,
     MAINTAIN,
     MAKER_JOINS,
     READ,
@@ -224,6 +225,34 @@ def unread_sequences(session: Session) -> list[str]:
     return [row["nspname"] for row in rows]
 
 
+_CLOSED = (
+    "FROM pg_largeobject_metadata m WHERE NOT EXISTS (SELECT FROM aclexplode(m.lomacl) a LEFT JOIN pg_roles r"
+    f" ON r.oid = a.grantee WHERE a.privilege_type = 'SELECT' AND (a.grantee = 0 OR r.rolname = '{BACKUP}'))"
+)
+_MAY_OPEN = "pg_has_role(m.lomowner, 'USAGE')"
+
+
+def closed_large_objects(session: Session) -> dict[str, tuple[int, bool]]:
+    """For each owner how many large objects ``runbook_backup`` cannot read, and whether this user may let it."""
+    rows = session.query(
+        f"SELECT pg_get_userbyid(m.lomowner) AS owner, {_MAY_OPEN} AS may, count(*) AS closed {_CLOSED}"
+        " GROUP BY m.lomowner ORDER BY 1"
+    )
+    return {row["owner"]: (row["closed"], row["may"]) for row in rows}
+
+
+def large_objects_statement(most: int) -> sql.Composed:
+    """SELECT on so many of the large objects that ``runbook_backup`` cannot read yet, as SQL.
+
+    There is no GRANT for all of them.
+    """
+    return sql.SQL(
+        "DO $$ DECLARE closed oid; BEGIN FOR closed IN SELECT m.oid "
+        f"{_CLOSED} AND {_MAY_OPEN} LIMIT {{most}}"
+        " LOOP EXECUTE format('GRANT SELECT ON LARGE OBJECT %s TO {backup}', closed); END LOOP; END $$"
+    ).format(most=sql.Literal(most), backup=sql.Identifier(BACKUP))
+
+
 def is_default(session: Session, default: Default) -> bool:
     """Whether an owner's later objects grant this already."""
     rows = session.query(
@@ -232,7 +261,7 @@ def is_default(session: Session, default: Default) -> bool:
         " AND d.defaclobjtype = %s AND a.privilege_type = %s AND g.rolname = %s",
         (
             default.owner,
-            {"TABLES": "r", "SEQUENCES": "S", "SCHEMAS": "n"}[default.kind],
+            {"TABLES": "r", "SEQUENCES": "S", "SCHEMAS": "n", "LARGE OBJECTS": "L"}[default.kind],
             default.privilege,
             default.grantee,
         ),

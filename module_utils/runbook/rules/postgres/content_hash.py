@@ -16,9 +16,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ansible.module_utils.runbook.rules.words import count
+from ansible.module_utils.runbook.rules.words import count, some
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 
 #: ``text`` is what the type's output function gives, which is what ``COPY`` writes.
@@ -102,10 +104,14 @@ def are_comparable(*, wanted_method: str, wanted_probe: str, found_method: str, 
     return wanted_method == found_method and wanted_probe == found_probe
 
 
-def closed_large_objects(number: int, user: str) -> str:
-    """What to say of large objects that a user may not read, who may read every table."""
+def closed_large_objects(unread: Mapping[str, int], user: str) -> str:
+    """What to say of large objects that a user may not read, who may read every table.
+
+    :param unread: how many, by owner
+    """
+    owners = some(list(unread))
     return (
-        f"{count(number, 'large object')} may not be read by user {user!r}, which pg_read_all_data does not "
-        "cover; as their owner GRANT SELECT ON LARGE OBJECT … to that user (from PostgreSQL 18 on also by ALTER "
-        "DEFAULT PRIVILEGES), or back up as a superuser."
+        f"{count(sum(unread.values()), 'large object')} of {owners} may not be read by user {user!r}, which "
+        "pg_read_all_data does not cover; run playbooks/db_roles.yml again, which gives runbook_backup SELECT on them. "
+        f"Before PostgreSQL 18 the next one is closed again: where that is often, let {owners} grant it each time."
     )

@@ -21,7 +21,8 @@ How full pages are is asked of the extension pgstattuple, which shows no row. Th
 the server shows them only to those who may read the table, and for whom no row-level security is active.
 
 What is made later is covered too: default privileges of those who own tables give ``runbook_read`` their sequences,
-and ``runbook_maintain`` their schemas.
+``runbook_maintain`` their schemas, and ``runbook_backup`` their large objects, for which default privileges came with
+PostgreSQL 18.
 
 Before PostgreSQL 17 only the owner of a table may vacuum it. So there ``runbook_maintain`` becomes a member of the
 owners, and may do all that they may: the reason to upgrade. It never becomes a member of a superuser. From 17 on it is
@@ -33,8 +34,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ansible.module_utils.runbook.rules.words import count
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 
@@ -47,6 +50,11 @@ HAS_MAINTAIN = 170000
 HAS_READ_ALL = 140000
 #: First server version with privileges on parameters.
 HAS_PARAMETERS = 150000
+#: First server version with default privileges for large objects; there each GRANT on one keeps a lock, too.
+HAS_LARGE_OBJECT_DEFAULTS = 180000
+#: So many large objects are opened in one run, before it has too many locks, or lasts too long.
+MOST_LARGE_OBJECTS = 5_000
+MOST_LARGE_OBJECTS_WITHOUT_LOCKS = 100_000
 #: First server version where who makes a role becomes a member of it, unless he is a superuser.
 MAKER_JOINS = 160000
 
@@ -68,7 +76,7 @@ class Default:
 
     owner: str
     privilege: str
-    kind: Literal["TABLES", "SEQUENCES", "SCHEMAS"]
+    kind: Literal["TABLES", "SEQUENCES", "SCHEMAS", "LARGE OBJECTS"]
     grantee: str
 
 
@@ -218,9 +226,32 @@ def defaults(server_version: int, owners: Iterable[Owner], admin: Admin) -> list
         if not owner.obeys or owner.ours:
             continue
         wanted += [Default(owner.name, "SELECT", "SEQUENCES", READ), Default(owner.name, "USAGE", "SCHEMAS", MAINTAIN)]
+        if server_version >= HAS_LARGE_OBJECT_DEFAULTS:
+            wanted.append(Default(owner.name, "SELECT", "LARGE OBJECTS", BACKUP))
         if server_version >= HAS_MAINTAIN and not admin.grants_maintain:
             wanted.append(Default(owner.name, "MAINTAIN", "TABLES", MAINTAIN))
     return wanted
+
+
+def large_objects(server_version: int, closed: Mapping[str, tuple[int, bool]]) -> tuple[int, list[str]]:
+    """How many large objects this run opens to ``runbook_backup``, and what is said of the rest.
+
+    :param closed: for each owner how many it cannot read, and whether this user may grant it that
+    """
+    most = MOST_LARGE_OBJECTS if server_version >= HAS_LARGE_OBJECT_DEFAULTS else MOST_LARGE_OBJECTS_WITHOUT_LOCKS
+    ours = sum(number for number, may in closed.values() if may)
+    said = [
+        f"{count(number, 'large object')} of {owner} may not be read by {BACKUP}, and no backup is made before; let "
+        f"{owner} GRANT SELECT ON LARGE OBJECT … TO {BACKUP}, or run this playbook as a superuser."
+        for owner, (number, may) in closed.items()
+        if not may
+    ]
+    if ours > most:
+        said.append(
+            f"One run gives {BACKUP} SELECT on {count(most, 'large object')}, and "
+            f"{count(ours - most, 'is', 'are')} left; run this playbook again."
+        )
+    return min(ours, most), said
 
 
 def maintained(
