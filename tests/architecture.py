@@ -267,6 +267,20 @@ def check_upper_layers(root: Path) -> Iterator[str]:
                     yield f"{where}: imports {found.full}; it may import {', '.join(sorted(allowed))}."
 
 
+def check_report_names_no_module(root: Path) -> Iterator[str]:
+    """What the record and the reports know of a module stands in report/sections, with its subject."""
+    modules = "|".join(sorted(path.stem for path in python_files(root, "library")))
+    report = root / "module_utils/runbook/report"
+    paths = [path for path in sorted(report.rglob("*.*")) if path.suffix in {".py", ".j2"}]
+    for path in [root / "module_utils/runbook/rules/record.py", *paths]:
+        if not modules or not path.exists() or report / "sections" in path.parents:
+            continue
+        for number, line in enumerate(_text(path).splitlines(), 1):
+            found = re.search(rf"\b(?:{modules})\b", line)
+            if found:
+                yield f"{_where(root, path, number)}: names {found[0]}; a section in report/sections says it."
+
+
 def check_one_import_name(root: Path) -> Iterator[str]:
     """The shared code has one import name; a second one would load its exception classes twice."""
     for folder in ("library", "module_utils", "playbooks", "filter_plugins", "tools", "bench", "tests", "molecule"):
@@ -657,6 +671,7 @@ CHECKS = (
     check_drivers_do_not_decide,
     check_module_bridge,
     check_upper_layers,
+    check_report_names_no_module,
     check_one_import_name,
     check_sql_is_ascii,
     check_tasks,

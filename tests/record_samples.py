@@ -8,6 +8,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import conftest  # puts our module_utils on the path
+from ansible.module_utils.runbook.report import sections
+from ansible.module_utils.runbook.rules import record
 from ansible.module_utils.runbook.rules.record import timestamp
 
 if TYPE_CHECKING:
@@ -24,6 +26,11 @@ TABLES = (
     "feature_flags", "invoices", "memberships", "notes", "notifications", "organisations", "prompts", "rate_limits",
     "tags", "templates", "transcripts", "webhooks", "workspaces",
 )  # fmt: skip
+
+
+def fold(events: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """The record of a journal, as a run makes it."""
+    return record.fold(events, sections.MEANING, **more)
 
 
 class Sample:

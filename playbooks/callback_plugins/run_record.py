@@ -70,7 +70,7 @@ from ansible.module_utils.runbook.drivers import process
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report.progress import Watch
 from ansible.module_utils.runbook.report.recorder import Recorder
-from ansible.module_utils.runbook.report.view import last_warnings, last_words, summary_lines
+from ansible.module_utils.runbook.report.terminal import last_warnings, last_words, summary_lines
 from ansible.module_utils.runbook.rules import failure, state, variables
 from ansible.module_utils.runbook.rules import record as rules
 from ansible.module_utils.runbook.rules.run import command_line
@@ -280,9 +280,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         """What the run did, and where its reports are."""
         for line in summary_lines(record, _width()):
             self._display.display(line)
-        for name in ("report.html", "drill.html"):
-            if (directory / name).exists():
-                self._display.display(f"{name.partition('.')[0].title()}: {_shortened(directory / name)}")
+        for path in sorted(directory.glob("*.html"), key=lambda path: (path.name != "report.html", path.name)):
+            self._display.display(f"{path.stem.title()}: {_shortened(path)}")
 
     # --- plays and tasks ---
 

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 import pytest
-from ansible.module_utils.runbook.report import metrics
+from ansible.module_utils.runbook.report import sections
 from architecture import read_yaml
 from conftest import ROOT
 
@@ -45,4 +45,4 @@ def test_alerts_on_backups_use_metrics_that_there_are():
     text = (ROOT / "monitoring/alerts/backups.yml").read_text()
     used = set(re.findall(r"\brunbook_(?:backup|pitr|files)_\w+", text))
     assert used
-    assert used <= {f"runbook_{name}" for name in metrics._LASTING}
+    assert used <= {f"runbook_{name}" for name in sections.METRICS}

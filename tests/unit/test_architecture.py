@@ -36,6 +36,7 @@ ENTER = PLAY + "  tasks:\n    - name: R\n      ansible.builtin.import_role: {nam
 DAYS = "r_days: 90"
 BUILT = "| built | `playbooks/gone.yml` | `docs/` | no |"
 RULE, DRIVER = "module_utils/runbook/rules/x.py", "module_utils/runbook/drivers/x.py"
+REPORT, RECORD = "module_utils/runbook/report/", "module_utils/runbook/rules/record.py"
 DEFAULTS, ARGUMENTS, TASKS = "roles/r/defaults/main.yml", "roles/r/meta/argument_specs.yml", "roles/r/tasks/main.yml"
 
 #: Good projects: nothing is found.
@@ -46,6 +47,7 @@ GOOD: list[dict[str, str]] = [
     {"module_utils/runbook/drivers/lease.py": f"{RUNBOOK}.rules.lease import decide\n"},
     {"library/a.py": f"import time\n{RUNBOOK}.module import run_module\n{RUNBOOK}.rules.drill import drill as d\n"},
     {"playbooks/p.yml": PLAY + "  tasks:\n    - name: R\n      ansible.builtin.import_role: {name: r}\n"},
+    {"library/pg_x.py": "", REPORT + "sections/x.py": "MODULE = 'pg_x'\n", REPORT + "a.py": "NAME = 'pg_xy'\n"},
     {ARGUMENTS: SPEC, DEFAULTS: DAYS, TASKS: "[]"},
     {TASKS: "- name: X\n  pg_x:\n    a: '{{ r_days }}'\n  register: __r_x\n"},
     {RULE: 'def f(n, what):\n    return f"{n:,} bytes, {what} rows, {n:,.0f} rows/s, {len(n)} more"\n'},
@@ -81,6 +83,9 @@ BAD: list[tuple[str, str, dict[str, str]]] = [
     ("check_upper_layers", "drivers", {"module_utils/runbook/module.py": f"{RUNBOOK}.drivers import postgres\n"}),
     ("check_upper_layers", "module", {"module_utils/runbook/report/x.py": f"{RUNBOOK}.module import Progress\n"}),
     ("check_upper_layers", "drivers", {"playbooks/callback_plugins/c.py": f"{RUNBOOK}.drivers.s3 import x\n"}),
+    ("check_report_names_no_module", "pg_x", {"library/pg_x.py": "", REPORT + "view.py": "MODULES = {'pg_x'}\n"}),
+    ("check_report_names_no_module", "pg_x", {"library/pg_x.py": "", REPORT + "templates/a.html.j2": "{{ pg_x }}\n"}),
+    ("check_report_names_no_module", "pg_x", {"library/pg_x.py": "", RECORD: "TOTALS = {'pg_x': ()}\n"}),
     ("check_one_import_name", "shared code", {"tests/t.py": "from module_utils.runbook.errors import RunbookError\n"}),
     ("check_one_import_name", "shared code", {RULE: "from .lease import decide\n"}),
     ("check_sql_is_ascii", "ASCII", {DRIVER: "Q = 'SELECT 1 AS one, 2 AS \\'…\\''\n"}),

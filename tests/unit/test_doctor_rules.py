@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.report import doctor as report
+from ansible.module_utils.runbook.report.sections import doctor as report
 from ansible.module_utils.runbook.rules import doctor as rules
 from ansible.module_utils.runbook.rules import identity
 from ansible.module_utils.runbook.rules.backup.backup_check import Check
@@ -125,7 +125,12 @@ def test_the_table_is_as_wide_as_a_terminal_and_what_is_bad_comes_last():
         {"name": "record", "status": "ok", "msg": "Well."},
         {"name": "a name that is longer than its column", "status": "unknown", "msg": "x" * 100},
     ]
-    lines = report.table([{"module": "runbook_doctor", "figures": {"checks": checks}}], 79)
+
+    def lines_of(module: str) -> list[str]:
+        step = {"module": module, "figures": {"checks": checks}}
+        return report.lines({"hosts": {"db1": {"steps": [step]}}}, "db1", 79)
+
+    lines = lines_of("runbook_doctor")
     assert max(map(len, lines)) <= 79
     assert [line.split()[0] for line in lines if line[2] != " "] == ["record", "vault", "a"]
-    assert report.table([{"module": "pg_vacuum", "figures": {"checks": checks}}], 79) == []
+    assert lines_of("pg_vacuum") == []

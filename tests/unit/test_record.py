@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 import record_samples as samples
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.report import charts, journal, metrics, places, render, view, wording
+from ansible.module_utils.runbook.report import charts, journal, metrics, places, render, terminal, view, wording
 from ansible.module_utils.runbook.report.recorder import Recorder
 from ansible.module_utils.runbook.rules import record as rules
 
 
 def folded(sample: samples.Sample) -> dict[str, Any]:
     """The record of a sample, proven to keep to the schema, as a reader of record.json sees it."""
-    record: dict[str, Any] = json.loads(json.dumps(rules.fold(sample.events)))
+    record: dict[str, Any] = json.loads(json.dumps(samples.fold(sample.events)))
     samples.VALIDATOR.validate(record)
     return record
 
@@ -83,7 +83,7 @@ def test_a_task_that_failed_because_it_is_unknown_keeps_that_word_and_its_host_i
     record = a_run("failed", stats={"failures": 1}, msg="S3 gave no answer.", figures={"status": "unknown"})
     (step,) = record["hosts"]["db1"]["steps"]
     assert (record["status"], step["status"], charts.word(step)) == ("failed", "unknown", "failed, unknown")
-    assert view.last_words(record) == ["db1, Do it, failed, unknown: S3 gave no answer."]
+    assert terminal.last_words(record) == ["db1, Do it, failed, unknown: S3 gave no answer."]
 
 
 def test_a_task_that_failed_is_never_ok():
@@ -157,7 +157,7 @@ def test_a_journal_torn_anywhere_can_be_read():
     start = text.rindex("\n", 0, len(text) - 1) + 1
     for end in range(start, len(text)):
         events, torn = rules.parse_journal(text[:end])
-        record = rules.fold(events, torn_lines=torn)
+        record = samples.fold(events, torn_lines=torn)
         assert record["status"] == ("ok" if end == len(text) - 1 else "unknown")
 
 
@@ -166,13 +166,13 @@ def test_a_hole_in_the_journal_is_told():
     lines[3] = lines[3][:20]
     lines.insert(5, "\0\0\0")
     events, torn = rules.parse_journal("\n".join(lines))
-    assert "1 line is missing here" in rules.fold(events, torn_lines=torn)["notes"][0]
+    assert "1 line is missing here" in samples.fold(events, torn_lines=torn)["notes"][0]
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"event": "result"}', "[1]", "not json"])
 def test_what_is_no_journal_is_refused(text):
     with pytest.raises(RunbookError, match="does not begin with the start of a run"):
-        rules.fold(rules.parse_journal(text)[0])
+        samples.fold(rules.parse_journal(text)[0])
 
 
 def test_a_journal_that_cannot_be_written_is_given_up(tmp_path, monkeypatch):
@@ -351,7 +351,7 @@ def evil() -> dict[str, Any]:
     sample.step(EVIL, "other", EVIL, "failed", msg=EVIL, figures={EVIL: EVIL})
     sample.add("warning", text=EVIL)
     sample.add("note", text=EVIL)
-    return rules.fold(sample.end(**{EVIL: {"failures": 1}}).events)
+    return samples.fold(sample.end(**{EVIL: {"failures": 1}}).events)
 
 
 def test_nothing_in_a_record_becomes_markup():
@@ -363,10 +363,10 @@ def test_nothing_in_a_record_becomes_markup():
 
 def test_the_page_stands_alone():
     history = [
-        render.point(rules.fold(samples.weekly(start_s=samples.START_S - week * 7 * 86400).events), f"run-{week}")
+        view.point(samples.fold(samples.weekly(start_s=samples.START_S - week * 7 * 86400).events), f"run-{week}")
         for week in (2, 1, 0)
     ]
-    page = Page(render.html(rules.fold(samples.weekly(("db1", "db2")).events), history, []))
+    page = Page(render.html(samples.fold(samples.weekly(("db1", "db2")).events), history, []))
     assert not [attrs for tag, attrs in page.tags if tag in ("link", "script", "img") or "src" in attrs]
     assert all(str(attrs["href"]).startswith(("#", "../")) for tag, attrs in page.tags if tag == "a")
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
@@ -383,7 +383,7 @@ def test_the_page_stands_alone():
     "change", [{"hosts": {}}, {"status": "unknown"}, {"commit": None, "limit": "db1", "tags": ["a"]}]
 )
 def test_a_page_can_be_made_of_every_record(change):
-    record = rules.fold(samples.weekly().events) | change
+    record = samples.fold(samples.weekly().events) | change
     Page(render.html(record, [], []))
     assert render.markdown(record, [], []).startswith("# weekly\\_db: ")
 
@@ -391,7 +391,7 @@ def test_a_page_can_be_made_of_every_record(change):
 def test_cut_off_runs_have_reports_too():
     whole = samples.weekly()
     for length in (1, 2, 4, 8, 30, len(whole.events) - 1):
-        record = rules.fold(whole.events[:length])
+        record = samples.fold(whole.events[:length])
         words = "".join(Page(render.html(record, [], [])).words)
         assert "Interrupted" in words
         assert "✓Unknown" not in words
@@ -434,7 +434,7 @@ def parsed(text: str) -> dict[str, dict[tuple[Any, ...], float]]:
 
 
 def test_metrics_of_a_good_run():
-    found = parsed(metrics.metrics(rules.fold(samples.weekly(("db1", "db2")).events)))
+    found = parsed(metrics.metrics(samples.fold(samples.weekly(("db1", "db2")).events)))
     assert found["runbook_run_success"] == {(("playbook", "weekly_db"),): 1}
     assert found["runbook_run_start_timestamp_seconds"] == {(("playbook", "weekly_db"),): samples.START_S}
     assert sum(found["runbook_run_step_moved_rows"].values()) == 2 * 117_000
@@ -445,7 +445,7 @@ def test_metrics_of_a_good_run():
 def test_metrics_are_escaped_and_a_cut_off_run_has_no_end():
     found = parsed(metrics.metrics(evil()))
     assert found["runbook_run_success"] == {(("playbook", "weekly_db"),): 0}
-    cut = parsed(metrics.metrics(rules.fold(samples.weekly().events[:-1])))
+    cut = parsed(metrics.metrics(samples.fold(samples.weekly().events[:-1])))
     assert "runbook_run_end_timestamp_seconds" not in cut
     assert cut["runbook_run_success"] == {(("playbook", "weekly_db"),): 0}
 
@@ -485,8 +485,8 @@ def test_small_tables_are_summed_up():
 
 
 def test_terminal_summary_fits():
-    record = rules.fold(samples.weekly(("db1", "a-host-with-a-very-long-name.eu-central-1.example.org")).events)
-    lines = view.summary_lines(record, 60)
+    record = samples.fold(samples.weekly(("db1", "a-host-with-a-very-long-name.eu-central-1.example.org")).events)
+    lines = terminal.summary_lines(record, 60)
     assert all(len(line) <= 60 for line in lines)
     assert " ".join(line.strip() for line in lines).count("117,000 rows moved, 19 tables treated") == 2
     assert lines[1].startswith(" " * 41)
@@ -528,7 +528,7 @@ def test_what_is_recorded_can_be_seen(tmp_path):
 
 def test_in_a_pipe_nothing_is_cut():
     long = "a-host-with-a-very-long-name.eu-central-1.example.org"
-    lines = view.summary_lines(rules.fold(samples.weekly(("db1", long)).events), None)
+    lines = terminal.summary_lines(samples.fold(samples.weekly(("db1", long)).events), None)
     assert lines[0].startswith(long)
     assert all(line.endswith("s") for line in lines)
     assert lines[0].index("ok") == lines[1].index("ok")
@@ -547,7 +547,7 @@ def test_in_a_pipe_nothing_is_cut():
 def test_one_is_one(module, figures, check, words):
     sample = samples.Sample(check_mode=check)
     sample.step("Do it", module, "db1", "changed", figures=figures)
-    (line,) = view.summary_lines(folded(sample.end(db1={})), 79)
+    (line,) = terminal.summary_lines(folded(sample.end(db1={})), 79)
     assert words in line
 
 
@@ -566,7 +566,7 @@ def test_a_run_without_figures_ends_with_what_its_work_said():
     sample.step("Back up", "pg_backup", "db1", "changed", msg="Would back up notes.", figures={"size_bytes": 0})
     sample.step("Clear", "pg_backup_retention", "db1", msg="0 would be deleted.")
     sample.step("Give it back", "pg_lease", "db1", msg="Nobody holds the lease.")
-    (line,) = view.summary_lines(folded(sample.end(db1={})), None)
+    (line,) = terminal.summary_lines(folded(sample.end(db1={})), None)
     assert line.endswith("s: Would back up notes.")
 
 
@@ -575,15 +575,15 @@ def test_a_plan_names_the_indexes_to_rebuild():
         sample = samples.Sample(check_mode=check)
         figures = {"planned_indexes": 2, "rebuilt_indexes": 1}
         sample.step("Rebuild", "pg_reindex", "db1", "changed", figures=figures)
-        (line,) = view.summary_lines(folded(sample.end(db1={})), 79)
+        (line,) = terminal.summary_lines(folded(sample.end(db1={})), 79)
         assert words in line
 
 
 def test_warnings_of_a_green_run_are_its_last_lines():
-    assert view.last_warnings(a_run(warnings=["Left out."])) == ["db1: Left out."]
-    assert view.last_warnings(a_run()) == []
-    assert view.last_warnings(a_run("failed", warnings=["Left out."], stats={"failures": 1})) == []
-    many = view.last_warnings(a_run(warnings=[f"Left out {number}." for number in range(9)]))
+    assert terminal.last_warnings(a_run(warnings=["Left out."])) == ["db1: Left out."]
+    assert terminal.last_warnings(a_run()) == []
+    assert terminal.last_warnings(a_run("failed", warnings=["Left out."], stats={"failures": 1})) == []
+    many = terminal.last_warnings(a_run(warnings=[f"Left out {number}." for number in range(9)]))
     assert many[-1] == "4 more warnings; the report has them all."
 
 
@@ -607,19 +607,19 @@ def test_reports_leave_out_what_says_nothing():
 def test_a_check_restores_nothing_and_does_not_say_so():
     sample = samples.Sample(check_mode=True)
     sample.step("Restore", "pg_restore", "db1", "ok", figures={"restored_bytes": 0})
-    (line,) = view.summary_lines(folded(sample.end(db1={})), 79)
+    (line,) = terminal.summary_lines(folded(sample.end(db1={})), 79)
     assert "restored" not in line
 
 
 def test_the_last_words_are_the_reason():
-    assert view.last_words(a_run()) == []
+    assert terminal.last_words(a_run()) == []
     failed = a_run("failed", msg="The disk is full; make room.", stats={"failures": 1})
-    assert view.last_words(failed) == ["db1, Do it, failed: The disk is full; make room."]
+    assert terminal.last_words(failed) == ["db1, Do it, failed: The disk is full; make room."]
 
 
 def test_on_a_terminal_no_word_of_the_reason_is_cut():
     text = "Cannot connect to app@db.example.com:5432/mental_scribe: no server answers there; check login_host."
-    (wrapped,) = view.last_words(a_run("failed", msg=text, stats={"failures": 1}), 79)
+    (wrapped,) = terminal.last_words(a_run("failed", msg=text, stats={"failures": 1}), 79)
     lines = f"[ERROR]: {wrapped}".splitlines()
     assert len(lines) > 1
     assert max(map(len, lines)) <= 79
@@ -632,11 +632,11 @@ def test_of_what_is_unknown_the_last_words_say_what_would_make_it_known():
         "unknown": [{"kind": "bloat", "msg": "No statistics; ANALYZE it."}],
         "checks": [{"name": "a", "status": "ok", "msg": "Fine."}, {"name": "b", "status": "unknown", "msg": "Ask S3."}],
     }
-    assert view.last_words(a_run(msg="Looked.", figures=figures)) == [
+    assert terminal.last_words(a_run(msg="Looked.", figures=figures)) == [
         "db1, Do it, unknown: Looked. No statistics; ANALYZE it. Ask S3."
     ]
     warned = a_run(msg="Looked.", figures={"status": "unknown"}, warnings=["Grant SELECT."])
-    assert view.last_words(warned) == ["db1, Do it, unknown: Looked. Grant SELECT."]
+    assert terminal.last_words(warned) == ["db1, Do it, unknown: Looked. Grant SELECT."]
 
 
 def test_of_many_hosts_the_same_reason_is_told_once_and_not_too_many():
@@ -645,16 +645,16 @@ def test_of_many_hosts_the_same_reason_is_told_once_and_not_too_many():
     for number, host in enumerate(hosts):
         text = "The disk is full; make room." if number < 10 else f"Reason {number}; see to it."
         sample.step("Do it", "pg_archive", host, "failed", msg=text)
-    lines = view.last_words(folded(sample.end(**{host: {"failures": 1} for host in hosts})))
+    lines = terminal.last_words(folded(sample.end(**{host: {"failures": 1} for host in hosts})))
     assert lines[0].startswith("20 of 20 hosts failed")
     assert lines[1] == "db0, db1, db2, db3 and 6 more hosts, Do it, failed: The disk is full; make room."
-    assert len(lines) == 2 + view.MAX_REASONS
+    assert len(lines) == 2 + terminal.MAX_REASONS
     assert lines[-1] == "6 more reasons; the report has them all."
 
 
 def test_what_a_rescue_took_care_of_is_no_reason():
     record = a_run("failed", msg="It broke.", stats={"rescued": 1})
-    assert view.last_words(record) == []
+    assert terminal.last_words(record) == []
 
 
 def test_all_is_not_well_beside_a_warning():

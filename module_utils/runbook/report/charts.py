@@ -88,6 +88,13 @@ def word(step: Mapping[str, Any]) -> str:
     return str(step["state"])
 
 
+#: How the state of one thing among many is coloured, by its word; what is not here is unknown.
+STATES = {
+    "ok": "ok", "done": "ok", "equal": "ok", "planned": "handled", "gone": "handled", "breach": "failed",
+    "corrupt": "failed", "differs": "failed", "failed": "failed",
+}  # fmt: skip
+
+
 def pairs(items: Sequence[tuple[str, float, float]], text: Callable[[float], str]) -> list[dict[str, Any]]:
     """Two bars per item, before and after, the largest first; the small ones summed up as "others"."""
     ordered = sorted((item for item in items if item[1] or item[2]), key=lambda item: (-max(item[1], item[2]), item[0]))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.report import findings
+from ansible.module_utils.runbook.report.sections import METRICS
 from ansible.module_utils.runbook.rules.record import epoch_s
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from ansible.module_utils.runbook.report.section import Value
 
 _PREFIX = "runbook_run"
 
@@ -36,35 +37,10 @@ def metric_name(figure: str) -> str:
     return f"{_PREFIX}_step_{re.sub(r'[^a-zA-Z0-9_]', '_', name)}"
 
 
-#: What outlasts a run, and what it means; see :func:`rules.record.lasting`.
-_LASTING = {
-    "backup_last_good_timestamp_seconds": "Moment whose contents the last good backup holds.",
-    "backup_size_bytes": "Size of the last good backup as it is stored.",
-    "backup_dump_bytes": "Size of the last good backup before compression.",
-    "backup_duration_seconds": "How long the last good backup took.",
-    "backup_last_proof_timestamp_seconds": "When a backup was last restored and found equal to its source.",
-    "backup_last_proof_success": "1 if the last proof found everything equal, else 0.",
-    "pitr_last_check_timestamp_seconds": "When the archive for point-in-time recovery was last looked at.",
-    "pitr_oldest_restorable_timestamp_seconds": "The oldest moment that can be restored.",
-    "pitr_newest_restorable_timestamp_seconds": "When the newest segment that a restore reaches was archived.",
-    "pitr_last_base_backup_timestamp_seconds": "When the newest base backup was made.",
-    "pitr_oldest_ready_seconds": "How long the oldest segment had waited to be archived when it was looked at.",
-    "pitr_gaps": "Gaps in the archive.",
-    "files_last_mirror_timestamp_seconds": "When the second copy of uploaded files was last complete.",
-    "drill_last_timestamp_seconds": "When the last disaster-recovery drill without a planted fault ended.",
-    "drill_last_success": "1 if that drill met its objectives and every check was ok, else 0.",
-    "drill_last_rto_seconds": "Time from the outage to the verified service in that drill; NaN if unknown.",
-    "drill_last_rpo_seconds": "Acknowledged work that was lost in that drill; NaN if unknown.",
-    "drill_rto_objective_seconds": "Recovery time objective of that drill.",
-    "drill_rpo_objective_seconds": "Recovery point objective of that drill.",
-    "drill_last_success_timestamp_seconds": "When the last drill that was passed ended.",
-}
-
-
-def metrics(record: Mapping[str, Any], lasting: Mapping[str, Mapping[str, float]] | None = None) -> str:
+def metrics(record: Mapping[str, Any], lasting: Mapping[str, Mapping[str, Value]] | None = None) -> str:
     """Metrics of one run. Step figures are those of the last step of that name on that host.
 
-    :param lasting: by host, what this run and the ones before it found out about backups
+    :param lasting: by host, what this run and the ones before it found out, as ``sections.lasting`` says it
     """
     families: dict[str, tuple[str, dict[str, float]]] = {}
 
@@ -98,7 +74,12 @@ def metrics(record: Mapping[str, Any], lasting: Mapping[str, Mapping[str, float]
     put(f"{_PREFIX}_duration_seconds", "How long the run took.", record["duration_s"])
     for host, facts in (lasting or {}).items():
         for name, value in facts.items():
-            put(f"runbook_{name}", _LASTING[name], value, host=host)
+            metric = METRICS[name]
+            if isinstance(value, Mapping):
+                for label, one in value.items():
+                    put(f"runbook_{name}", metric.text, one, host=host, **{metric.label: label})
+            else:
+                put(f"runbook_{name}", metric.text, value, host=host)
     for host, of_host in record["hosts"].items():
         put(
             f"{_PREFIX}_host_success",
@@ -106,10 +87,6 @@ def metrics(record: Mapping[str, Any], lasting: Mapping[str, Mapping[str, float]
             int(of_host["status"] == "ok"),
             host=host,
         )
-        found = findings.of_host(of_host["steps"], host=host)
-        for group in found["groups"] if found else ():
-            text = "Findings of that severity in the last review; those of a kind beyond the fiftieth left out."
-            put("runbook_findings", text, group["count"], host=host, severity=group["severity"])
         for step in of_host["steps"]:
             if step["state"] == "skipped":
                 continue

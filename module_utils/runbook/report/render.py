@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-from ansible.module_utils.runbook.report import drill, findings, wording
+from ansible.module_utils.runbook.report import charts, sections, wording
 from ansible.module_utils.runbook.report import journal as journals
 from ansible.module_utils.runbook.report.metrics import metrics
 from ansible.module_utils.runbook.report.places import earlier_runs
-from ansible.module_utils.runbook.report.view import report
+from ansible.module_utils.runbook.report.sections import MEANING, SECTIONS
+from ansible.module_utils.runbook.report.view import point, report
 from ansible.module_utils.runbook.rules import words
-from ansible.module_utils.runbook.rules.record import SCHEMA_VERSION, fold, lasting, merged
+from ansible.module_utils.runbook.rules.record import SCHEMA_VERSION, fold
 from ansible.module_utils.runbook.rules.words import count
 from markupsafe import Markup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ansible.module_utils.runbook.report.section import Value
     from jinja2.bccache import Bucket
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -71,6 +73,7 @@ def _environment(**options: Any) -> jinja2.Environment:
     )
     environment.filters["counted"] = words.count
     environment.filters["lower_first"] = wording.lower_first
+    environment.globals["states"] = charts.STATES
     return environment
 
 
@@ -92,54 +95,30 @@ def _markdown() -> jinja2.Environment:
     return environment
 
 
-def drill_page(record: Mapping[str, Any], history: list[dict[str, Any]]) -> dict[str, str]:
-    """The page of this run's drills, and the same in short, by the name of the file; empty where there were none."""
-    shown = drill.page(record, history)
-    if shown is None:
-        return {}
-    css = "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "drill.css"))
-    page = _environment(autoescape=True).get_template("drill.html.j2")
-    return {
-        "drill.html": page.render(css=Markup(css), **shown).lstrip(),  # noqa: S704 - our own files
-        "drill.md": _markdown().get_template("drill.md.j2").render(shown),
-    }
-
-
-def point(record: Mapping[str, Any], directory: str | None) -> dict[str, Any]:
-    """What the trend charts show of one run."""
-    totals = record["totals"]
-    return {
-        "directory": directory,
-        "started_at": record["started_at"],
-        "status": record["status"],
-        "duration_s": record["duration_s"],
-        "moved_rows": totals.get("moved_rows"),
-        "dead_rows_before": totals.get("dead_rows_before"),
-        "database_size_bytes": totals.get("database_size_bytes"),
-        "backup_bytes": totals.get("backup_bytes"),
-        "backup_s": totals.get("backup_s"),
-        "backup_rate_bytes_s": _rate(totals.get("dump_bytes"), totals.get("backup_s")),
-        "copied_bytes": totals.get("copied_bytes"),
-        "bloat_before_bytes": totals.get("bloat_before_bytes"),
-        "bloat_after_bytes": totals.get("bloat_after_bytes"),
-        "freed_bytes": totals.get("freed_bytes"),
-        "drills": drill.points(record),
-    }
-
-
-def _rate(amount: float | None, seconds: float | None) -> float | None:
-    return amount / seconds if amount is not None and seconds else None
+def pages(record: Mapping[str, Any], history: list[dict[str, Any]]) -> dict[str, str]:
+    """Files that sections add to a run, by their name."""
+    found = {}
+    for page in [page for section in SECTIONS if section.pages for page in section.pages(record, history)]:
+        text = page.text
+        if page.template.endswith(".html.j2"):
+            css = "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in page.styles)
+            shown = {"css": Markup(css), **page.shown}  # noqa: S704 - our own files
+            text = _environment(autoescape=True).get_template(page.template).render(shown).lstrip()
+        elif page.template:
+            text = _markdown().get_template(page.template).render(page.shown)
+        found[page.name] = text
+    return found
 
 
 def history_of(
     directory: Path, record: Mapping[str, Any]
-) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]], list[str]]:
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, Value]], list[str]]:
     """Runs of the same playbook up to this one, oldest first, what they know for longer, and what could not be read.
 
     Runs in check mode change nothing and are left out.
     """
     points: list[dict[str, Any]] = []
-    facts = lasting(record)
+    facts = sections.lasting(record)
     broken = 0
     for path in earlier_runs(directory.parent, record["playbook"]):
         if path == directory or len(points) >= HISTORY - 1:
@@ -152,7 +131,7 @@ def history_of(
                 and other["started_at"] < record["started_at"]
             ):
                 points.append(point(other, path.name))
-                facts = merged(facts, lasting(other))
+                facts = sections.merged(facts, sections.lasting(other))
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -174,7 +153,7 @@ def render_run(directory: Path, *, publish: bool = False) -> dict[str, Any]:
     :raises RunbookError: the journal holds no run
     """
     events, torn = journals.read(directory / journals.FILE_NAME)
-    record = fold(events, torn_lines=torn)
+    record = fold(events, MEANING, torn_lines=torn)
     write_whole(directory / "record.json", json.dumps(record, indent=1) + "\n")
     history, facts, notes = history_of(directory, record)
     samples = metrics(record, facts)
@@ -184,12 +163,9 @@ def render_run(directory: Path, *, publish: bool = False) -> dict[str, Any]:
         # node_exporter is another user.
         latest.mkdir(mode=0o755, exist_ok=True)
         write_whole(latest / f"{record['playbook']}.prom", samples, mode=0o644)
-    notes += drill.documents(record)[1]
-    for name, text in drill_page(record, history).items():
+    notes += [note for section in SECTIONS if section.notes for note in section.notes(record)]
+    for name, text in pages(record, history).items():
         write_whole(directory / name, text)
-    statements = findings.script(record)
-    if statements:
-        write_whole(directory / findings.FILE_NAME, statements)
     write_whole(directory / "report.html", html(record, history, notes))
     write_whole(directory / "report.md", markdown(record, history, notes))
     return record

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -136,7 +137,9 @@ def figure(name: str, value: object) -> str:
     if isinstance(value, str):
         return moment(value) if _STAMP.match(value) else value
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value)) if value else "none"
+        return ", ".join(figure("", item) for item in value) if value else "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {figure(str(key), item)}" for key, item in value.items())
     return str(value)
 
 

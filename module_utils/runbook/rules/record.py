@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.drill import drill
 from ansible.module_utils.runbook.rules.status import Status
-from ansible.module_utils.runbook.rules.target import KINDS
 from ansible.module_utils.runbook.rules.words import count
 
 _T = TypeVar("_T")
@@ -222,7 +221,19 @@ def thin(samples: Sequence[_T], limit: int = MAX_SAMPLES) -> list[_T]:
 # --- the record -------------------------------------------------------------------------------------------------------
 
 
-def fold(events: Sequence[Mapping[str, Any]], *, torn_lines: int = 0) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Meaning:
+    """What has to be known of modules; the sections of the report say it."""
+
+    #: Figures of one host's steps that are added up, by the name of their sum.
+    totals: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, float]]
+    #: Modules that only prepare a run or close it, each with the one playbook whose work it is, or an empty text.
+    around: Mapping[str, str]
+    #: Modules of preflight, whose results say what the host is and what may be written to.
+    identity: Collection[str]
+
+
+def fold(events: Sequence[Mapping[str, Any]], meaning: Meaning, *, torn_lines: int = 0) -> dict[str, Any]:
     """The record that a journal's events add up to.
 
     A journal without its last event is that of an interrupted run: its status is ``unknown``, or ``failed`` if a
@@ -243,7 +254,7 @@ def fold(events: Sequence[Mapping[str, Any]], *, torn_lines: int = 0) -> dict[st
     plays, steps = _steps(events, last_seen)
     hosts: dict[str, dict[str, Any]] = {}
     for name in sorted({*steps, *stats}):
-        hosts[name] = _host(steps.get(name, []), stats.get(name), finished=end is not None)
+        hosts[name] = _host(steps.get(name, []), stats.get(name), meaning, finished=end is not None)
 
     notes = [event["text"] for event in events if event["event"] == "note"]
     if torn_lines:
@@ -285,26 +296,20 @@ def fold(events: Sequence[Mapping[str, Any]], *, torn_lines: int = 0) -> dict[st
     reached_nobody = (
         not hosts and all(play["matched"] for play in plays) and (start.get("tags") or start.get("skip_tags"))
     )
-    if reached_nobody or (record["status"] == "ok" and not _did_work(events, str(start.get("playbook")))):
+    if reached_nobody or (record["status"] == "ok" and not _did_work(events, meaning, str(start.get("playbook")))):
         record["status"], record["verdict"] = "failed", _nothing_done(record, events)
         for host in hosts.values():
             host["status"] = "failed"
     return record
 
 
-#: The modules of preflight.
-PREFLIGHT = frozenset({"runbook_preflight", *(kind.proven_by for kind in KINDS.values())})
-#: Modules that only prepare a run or close it, with the one playbook whose work they are.
-_AROUND_THE_WORK = {"pg_lease": "lease"} | dict.fromkeys(PREFLIGHT, "")
-
-
-def _did_work(events: Sequence[Mapping[str, Any]], playbook: str) -> bool:
+def _did_work(events: Sequence[Mapping[str, Any]], meaning: Meaning, playbook: str) -> bool:
     """Whether a module of this project did what the playbook is for; checks of arguments and leases are no work."""
     modules = {event["task"]: short_name(event["module"]) for event in events if event["event"] == "task_start"}
     return any(
         event.get("own", True)
         and event["state"] != "skipped"
-        and _AROUND_THE_WORK.get(modules.get(event["task"], ""), playbook) == playbook
+        and meaning.around.get(modules.get(event["task"], ""), playbook) == playbook
         for event in events
         if event["event"] == "result"
     )
@@ -410,7 +415,9 @@ def _step_status(step: Mapping[str, Any]) -> str:
 _IDENTITY = ("environment", "database", "system_identifier", "server_version", "clock_skew_s")
 
 
-def _host(steps: list[dict[str, Any]], counts: Mapping[str, int] | None, *, finished: bool) -> dict[str, Any]:
+def _host(
+    steps: list[dict[str, Any]], counts: Mapping[str, int] | None, meaning: Meaning, *, finished: bool
+) -> dict[str, Any]:
     """One host's part of the record; ``counts`` are Ansible's own at the end, None where it never came to them."""
     if counts and counts.get("rescued") and not counts.get("failures") and not counts.get("unreachable"):
         for step in steps:
@@ -427,7 +434,7 @@ def _host(steps: list[dict[str, Any]], counts: Mapping[str, int] | None, *, fini
     found: dict[str, Any] = {}
     targets: list[dict[str, str]] = []
     for step in steps:
-        if short_name(step["module"]) in PREFLIGHT:
+        if short_name(step["module"]) in meaning.identity:
             found |= step["figures"]
             target = step["figures"].get("target")
             if isinstance(target, Mapping) and target not in targets:
@@ -439,63 +446,19 @@ def _host(steps: list[dict[str, Any]], counts: Mapping[str, int] | None, *, fini
         "changed": any(step["changed"] for step in steps),
         "duration_s": round(sum(step["duration_s"] for step in steps), 3),
         "counts": dict(counts) if counts else {},
-        "totals": _figures_of_host(steps),
+        "totals": dict(meaning.totals(steps)),
         "steps": steps,
     }  # fmt: skip
 
 
 def short_name(module: str) -> str:
-    """``pg_archive`` for ``some.collection.pg_archive`` too."""
+    """A module's name without its collection."""
     return module.rpartition(".")[2]
-
-
-#: Figures that are added up for a host and for the run, each from the module that states it.
-_TOTALS = {
-    "pg_preflight": ("database_size_bytes",),
-    "pg_archive": ("moved_rows", "remaining_rows", "planned_rows", "wal_bytes"),
-    "pg_vacuum": (
-        "planned_tables", "done_tables", "size_before_bytes", "size_after_bytes", "dead_rows_before", "dead_rows_after",
-    ),
-    "pg_backup": ("size_bytes", "dump_bytes", "duration_s"),
-    "pg_restore": ("restored_bytes",),
-    "s3_mirror": ("copied_objects", "copied_bytes"),
-}  # fmt: skip
-#: What a total is called where its figure's name alone would not say what it is about.
-_TOTAL_NAMES = {
-    ("pg_backup", "size_bytes"): "backup_bytes",
-    ("pg_backup", "duration_s"): "backup_s",
-}
 
 
 def is_number(value: object) -> bool:
     """Whether it is a figure; True and False are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _figures_of_host(steps: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    totals: dict[str, float] = {}
-    for step in steps:
-        module = short_name(step["module"])
-        for key in _TOTALS.get(module, ()):
-            value = step["figures"].get(key)
-            # A backup that failed has no size, and would look like a small one.
-            if is_number(value) and not (module == "pg_backup" and step["status"] != "ok"):
-                name = _TOTAL_NAMES.get((module, key), key)
-                totals[name] = totals.get(name, 0) + value
-    return totals | _bloat_of_host(steps)
-
-
-def _bloat_of_host(steps: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Bloat before and after, and what was given back in between; bloat that is unknown is left out."""
-    told = [step["figures"].get("bloat_bytes") for step in steps if short_name(step["module"]) == "pg_bloat_info"]
-    named = zip(("bloat_before_bytes", "bloat_after_bytes"), told[:1] + told[1:][-1:], strict=False)
-    found: dict[str, float] = {name: value for name, value in named if is_number(value)}
-    for step in steps:
-        if short_name(step["module"]) in ("pg_compact", "pg_reindex"):
-            before, after = (step["figures"].get(f"size_{when}_bytes") for when in ("before", "after"))
-            if is_number(before) and is_number(after):
-                found["freed_bytes"] = found.get("freed_bytes", 0) + before - after
-    return found
 
 
 def _totals(hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
@@ -547,124 +510,3 @@ def _verdict(record: Mapping[str, Any], stopped: str | None) -> tuple[str, str]:
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_MAX_LISTED])
     return shown if len(names) <= _MAX_LISTED else f"{shown} and {len(names) - _MAX_LISTED} more"
-
-
-# --- what outlasts a run ----------------------------------------------------------------------------------------------
-
-
-def lasting(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """What a run knows about backups that is true until another run says otherwise: by host, then by fact.
-
-    Moments are seconds since 1970. A fact that the run did not find out is not there, so that an earlier run's stands.
-    A run in check mode knows none.
-    """
-    if record["check_mode"]:
-        return {}
-    found: dict[str, dict[str, float]] = {}
-    for host, of_host in record["hosts"].items():
-        facts: dict[str, float | None] = {}
-        for step in of_host["steps"]:
-            learn = _LASTING.get(short_name(step["module"]))
-            if learn is not None and step["figures"]:
-                ended = epoch_s(step["started_at"])
-                facts |= learn(step["figures"], step["status"], None if ended is None else ended + step["duration_s"])
-        known = {key: value for key, value in facts.items() if value is not None}
-        if known:
-            found[host] = known
-    return found
-
-
-def merged(newer: Mapping[str, Mapping[str, float]], older: Mapping[str, Mapping[str, float]]) -> Any:
-    """Facts of both, the newer ones first. Facts that were found together stay together.
-
-    >>> merged({"db1": {"backup_size_bytes": 2}}, {"db1": {"backup_size_bytes": 1}, "db2": {"proof_success": 1}})
-    {'db1': {'backup_size_bytes': 2}, 'db2': {'proof_success': 1}}
-    """
-    return {host: {**older.get(host, {}), **newer.get(host, {})} for host in sorted({*newer, *older})}
-
-
-def _of_backup(figures: Mapping[str, Any], status: str, ended_s: float | None) -> dict[str, float | None]:
-    if status != "ok" or not figures.get("manifest"):
-        return {}
-    return {
-        "backup_last_good_timestamp_seconds": epoch_s(figures.get("snapshot_at")) or ended_s,
-        "backup_size_bytes": figures.get("size_bytes"),
-        "backup_dump_bytes": figures.get("dump_bytes"),
-        "backup_duration_seconds": figures.get("duration_s"),
-    }
-
-
-def _of_verification(figures: Mapping[str, Any], _status: str, _ended_s: float | None) -> dict[str, float | None]:
-    proof = figures.get("last_proof")
-    return {
-        "backup_last_good_timestamp_seconds": epoch_s(figures.get("last_good_backup")),
-        **(_proven(proof.get("status"), epoch_s(proof.get("proven_at"))) if isinstance(proof, Mapping) else {}),
-    }
-
-
-def _of_restore(figures: Mapping[str, Any], _status: str, ended_s: float | None) -> dict[str, float | None]:
-    # Only a proof that was written beside the backup is one of this host's backup.
-    proof = figures.get("proof")
-    if not figures.get("proof_key") or not isinstance(proof, Mapping):
-        return {}
-    return _proven(proof.get("status"), ended_s)
-
-
-def _proven(status: object, at_s: float | None) -> dict[str, float | None]:
-    """A proof that failed says so, and leaves the time of the last good one as it was."""
-    good = {"backup_last_proof_timestamp_seconds": at_s} if status == "ok" else {}
-    return {"backup_last_proof_success": float(status == "ok")} | good
-
-
-def _of_pitr(figures: Mapping[str, Any], _status: str, ended_s: float | None) -> dict[str, float | None]:
-    if "findings" not in figures:
-        return {}
-    age_s = figures.get("backup_age_s")
-    return {
-        "pitr_last_check_timestamp_seconds": ended_s,
-        "pitr_oldest_restorable_timestamp_seconds": epoch_s(figures.get("oldest_restorable")),
-        "pitr_newest_restorable_timestamp_seconds": epoch_s(figures.get("newest_restorable")),
-        "pitr_last_base_backup_timestamp_seconds": None if ended_s is None or age_s is None else ended_s - age_s,
-        "pitr_oldest_ready_seconds": figures.get("oldest_ready_s"),
-        "pitr_gaps": float(len(figures.get("gaps") or ())),
-    }
-
-
-def _of_mirror(_figures: Mapping[str, Any], status: str, ended_s: float | None) -> dict[str, float | None]:
-    return {"files_last_mirror_timestamp_seconds": ended_s} if status == "ok" else {}
-
-
-def _of_drill(figures: Mapping[str, Any], _status: str, ended_s: float | None) -> dict[str, float | None]:
-    """A drill with a planted fault has to fail, and says nothing about the backups."""
-    try:
-        document = drill.read(figures.get("drill"), source="drill")
-    except RunbookError:
-        return {}
-    if document["planted"]:
-        return {}
-    at_s = epoch_s(document["finished_at"]) or ended_s
-    good = document["status"] == "ok"
-    measured = {key: document["measured"][key] for key in ("rto_s", "rpo_s")}
-    return {
-        "drill_last_timestamp_seconds": at_s,
-        "drill_last_success": float(good),
-        # Not left out, or an earlier drill's figure would stand for this one's.
-        "drill_last_rto_seconds": _UNKNOWN if measured["rto_s"] is None else measured["rto_s"],
-        "drill_last_rpo_seconds": _UNKNOWN if measured["rpo_s"] is None else measured["rpo_s"],
-        "drill_rto_objective_seconds": document["objectives"]["rto_s"],
-        "drill_rpo_objective_seconds": document["objectives"]["rpo_s"],
-    } | ({"drill_last_success_timestamp_seconds": at_s} if good else {})
-
-
-#: What Prometheus keeps for a figure that nobody knows; it is neither above a limit nor below it.
-_UNKNOWN = float("nan")
-
-
-_LASTING: dict[str, Callable[[Mapping[str, Any], str, float | None], dict[str, float | None]]] = {
-    "pg_backup": _of_backup,
-    "pg_backup_verify": _of_verification,
-    "pg_restore": _of_restore,
-    "pg_pitr": _of_pitr,
-    "s3_mirror": _of_mirror,
-    "dr_drill_judge": _of_drill,
-}

@@ -15,9 +15,8 @@ import psycopg2
 import psycopg2.extras
 import pytest
 from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, bindirs
-from ansible.module_utils.runbook.rules import record
 from conftest import Database, Outcome, disposable, free_port, run_module
-from record_samples import Sample
+from record_samples import Sample, fold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -361,7 +360,7 @@ def test_since_when_the_counters_count(shop: Database, tmp_path: Path) -> None:
             earlier = result | {"counted_since": (moment - timedelta(days=days)).isoformat()}
             sample.result(sample.task("Look", "pg_index_info"), "db1", figures=earlier)
             (tmp_path / run).mkdir()
-            (tmp_path / run / "record.json").write_text(json.dumps(record.fold(sample.events)))
+            (tmp_path / run / "record.json").write_text(json.dumps(fold(sample.events)))
         return moment, result["counters_id"]
 
     shop.run("CREATE ROLE reader LOGIN")

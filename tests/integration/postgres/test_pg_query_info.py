@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible.module_utils.runbook.rules import record
 from conftest import Database, Outcome, run_module
-from record_samples import Sample
+from record_samples import Sample, fold
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def keep(runs: Path, name: str, outcome: Outcome) -> None:
     figures = record.redact(record.figures(outcome.result, own=True))
     sample.result(sample.task("Look at queries", "pg_query_info"), "db1", figures=figures)
     (runs / name).mkdir()
-    (runs / name / "record.json").write_text(json.dumps(record.fold(sample.events)))
+    (runs / name / "record.json").write_text(json.dumps(fold(sample.events)))
 
 
 @pytest.fixture

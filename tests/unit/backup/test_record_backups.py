@@ -8,7 +8,7 @@ from typing import Any
 import drill_samples
 import pytest
 import record_samples as samples
-from ansible.module_utils.runbook.report import evidence, metrics, render, view
+from ansible.module_utils.runbook.report import metrics, render, section, sections, view
 from ansible.module_utils.runbook.rules import record as rules
 
 DAY_S = 86_400
@@ -54,11 +54,11 @@ def run(module: str, figures: dict[str, Any], start_s: float = samples.START_S, 
 
 
 def folded(*arguments: Any, **more: Any) -> dict[str, Any]:
-    return rules.fold(run(*arguments, **more).events)
+    return samples.fold(run(*arguments, **more).events)
 
 
 def test_a_good_backup_outlasts_its_run():
-    assert rules.lasting(folded("pg_backup", BACKUP)) == {
+    assert sections.lasting(folded("pg_backup", BACKUP)) == {
         "db1": {
             "backup_last_good_timestamp_seconds": rules.epoch_s(BACKUP["snapshot_at"]),
             "backup_size_bytes": 450_000_000,
@@ -79,27 +79,29 @@ def test_a_good_backup_outlasts_its_run():
     ids=["failed", "unknown", "without manifest", "check mode"],
 )
 def test_what_is_no_backup_is_not_taken_for_one(figures, more):
-    assert rules.lasting(folded("pg_backup", figures, **more)) == {}
+    assert sections.lasting(folded("pg_backup", figures, **more)) == {}
 
 
 def test_a_verification_knows_the_last_good_backup_and_the_last_proof_even_when_it_is_red():
-    facts = rules.lasting(folded("pg_backup_verify", VERIFIED, state="failed"))["db1"]
+    facts = sections.lasting(folded("pg_backup_verify", VERIFIED, state="failed"))["db1"]
     assert facts == {
         "backup_last_good_timestamp_seconds": rules.epoch_s("2026-03-01T02:00:01+00:00"),
         "backup_last_proof_timestamp_seconds": rules.epoch_s("2026-02-28T05:00:00+00:00"),
         "backup_last_proof_success": 1.0,
     }
     nothing = VERIFIED | {"last_good_backup": None, "last_proof": None}
-    assert rules.lasting(folded("pg_backup_verify", nothing)) == {}
+    assert sections.lasting(folded("pg_backup_verify", nothing)) == {}
 
 
 def test_a_proof_that_failed_is_no_proof():
-    assert rules.lasting(folded("pg_restore", RESTORED, state="failed")) == {"db1": {"backup_last_proof_success": 0.0}}
+    assert sections.lasting(folded("pg_restore", RESTORED, state="failed")) == {
+        "db1": {"backup_last_proof_success": 0.0}
+    }
     good = RESTORED | {"proof": RESTORED["proof"] | {"status": "ok"}, "status": "ok"}
-    facts = rules.lasting(folded("pg_restore", good))["db1"]
+    facts = sections.lasting(folded("pg_restore", good))["db1"]
     assert facts["backup_last_proof_success"] == 1.0
     assert facts["backup_last_proof_timestamp_seconds"] >= samples.START_S
-    assert rules.lasting(folded("pg_restore", good | {"proof_key": None})) == {}
+    assert sections.lasting(folded("pg_restore", good | {"proof_key": None})) == {}
 
 
 def test_recovery_and_files_outlast_their_runs():
@@ -107,15 +109,15 @@ def test_recovery_and_files_outlast_their_runs():
         "findings": [], "oldest_restorable": "2026-02-20T00:00:00+00:00", "newest_restorable": None,
         "backup_age_s": 100.0, "oldest_ready_s": 7.0, "gaps": [["a", "b"]],
     }  # fmt: skip
-    facts = rules.lasting(folded("pg_pitr", found))["db1"]
+    facts = sections.lasting(folded("pg_pitr", found))["db1"]
     at = facts["pitr_last_check_timestamp_seconds"]
     assert facts["pitr_last_base_backup_timestamp_seconds"] == at - 100
     assert facts["pitr_gaps"] == 1
     assert facts["pitr_oldest_ready_seconds"] == 7
     assert "pitr_newest_restorable_timestamp_seconds" not in facts
-    assert rules.lasting(folded("pg_pitr", {"data_dir": "x"})) == {}
-    assert "files_last_mirror_timestamp_seconds" in rules.lasting(folded("s3_mirror", {"status": "ok"}))["db1"]
-    assert rules.lasting(folded("s3_mirror", {"status": "unknown"})) == {}
+    assert sections.lasting(folded("pg_pitr", {"data_dir": "x"})) == {}
+    assert "files_last_mirror_timestamp_seconds" in sections.lasting(folded("s3_mirror", {"status": "ok"}))["db1"]
+    assert sections.lasting(folded("s3_mirror", {"status": "unknown"})) == {}
 
 
 def test_a_failed_run_leaves_the_last_good_backup_where_it_was(tmp_path):
@@ -142,20 +144,21 @@ def test_every_lasting_fact_is_explained():
         ("pg_pitr", recovery),
         ("s3_mirror", {"status": "ok"}),
         ("dr_drill_judge", {"drill": drill_samples.drill()}),
+        ("pg_index_info", {"findings": []}),
     )
     found: set[str] = set()
     for module, figures in steps:
         record = folded(module, figures)
-        facts = rules.lasting(record)
+        facts = sections.lasting(record)
         found |= set(facts["db1"])
         text = metrics.metrics(record, facts)
         assert all(re.search(rf"^runbook_{name}{{", text, re.MULTILINE) for name in facts["db1"])
-    assert found == set(metrics._LASTING)
+    assert found == set(sections.METRICS)
 
 
 def test_the_report_shows_a_backup_with_its_trends():
     history = [
-        render.point(folded("pg_backup", BACKUP | {"size_bytes": 10**8 * n, "duration_s": float(n)},
+        view.point(folded("pg_backup", BACKUP | {"size_bytes": 10**8 * n, "duration_s": float(n)},
                             samples.START_S + n * DAY_S), f"run{n}")
         for n in range(1, 5)
     ]  # fmt: skip
@@ -163,21 +166,21 @@ def test_the_report_shows_a_backup_with_its_trends():
     assert {"Backup size", "Backup duration", "Backup rate"} <= {each["title"] for each in shown["trends"]}
     assert "Rows moved" not in {each["title"] for each in shown["trends"]}
     assert ("Backup", "429 MiB") in shown["headline"]
-    grid = dict(shown["hosts"][0]["evidence"][0]["grid"])
+    (panel,) = shown["hosts"][0]["panels"]
+    grid = dict(panel.grid)
     assert grid["Rate"] == "95.4 MiB/s"
     assert grid["Size"] == "429 MiB"
-    assert not shown["hosts"][0]["others"]
     assert all(len(each["cells"]) == len(shown["trends"]) for each in shown["history"])
 
 
 def test_a_step_that_was_skipped_has_no_heading_of_its_own():
     skipped = {"skip_reason": "Conditional result was False", "false_condition": "steps.backup"}
     shown = view.report(folded("pg_backup", skipped, state="skipped"), [])
-    assert shown["hosts"][0]["evidence"] == []
+    assert shown["hosts"][0]["panels"] == []
 
 
 def test_a_backup_that_failed_is_not_drawn_as_a_small_one():
-    point = render.point(folded("pg_backup", BACKUP | {"size_bytes": 0, "status": "breach"}, state="failed"), None)
+    point = view.point(folded("pg_backup", BACKUP | {"size_bytes": 0, "status": "breach"}, state="failed"), None)
     assert point["backup_bytes"] is None
 
 
@@ -193,17 +196,17 @@ def test_the_report_names_the_tables_that_a_proof_could_not_confirm():
 
 
 def test_the_report_shows_checks_and_what_retention_does():
-    verified = view.report(folded("pg_backup_verify", VERIFIED), [])["hosts"][0]["evidence"][0]
-    assert [check["status"] for check in verified["checks"]] == ["ok", "unknown"]
-    assert dict(verified["grid"])["Last proof"] == "everything agrees, 2026-02-28 05:00:00 UTC"
+    verified = view.report(folded("pg_backup_verify", VERIFIED), [])["hosts"][0]["panels"][0]
+    assert [check["status"] for check in verified.checks] == ["ok", "unknown"]
+    assert dict(verified.grid)["Last proof"] == "everything agrees, 2026-02-28 05:00:00 UTC"
     plan = [{"backup_id": f"b{n}", "action": "keep", "reason": "daily", "size_bytes": 5} for n in range(600)]
-    kept = view.report(folded("pg_backup_retention", {"plan": plan, "kept": 600}), [])["hosts"][0]["evidence"][0]
-    assert kept["tables"][0]["count"] == 600
-    assert len(kept["tables"][0]["rows"]) == evidence.MAX_ROWS
+    kept = view.report(folded("pg_backup_retention", {"plan": plan, "kept": 600}), [])["hosts"][0]["panels"][0]
+    assert kept.tables[0].count == 600
+    assert len(kept.tables[0].rows) == section.MAX_ROWS
     assert "585 more in report.html" in render.markdown(folded("pg_backup_retention", {"plan": plan}), [], [])
 
 
-@pytest.mark.parametrize("module", sorted(evidence.MODULES))
+@pytest.mark.parametrize("module", sorted(module for each in sections.SECTIONS for module in each.modules))
 def test_each_module_is_shown_whatever_it_found(module):
     for figures in ({"status": "unknown"}, {"status": "breach", "checks": None, "proof": None, "plan": {"a": 1}}):
         record = folded(module, figures, state="failed")
@@ -220,9 +223,9 @@ def test_bytes_over_time_are_drawn_for_the_longer_of_two_courses():
             sample.add("progress", after_s=1.0, task=task, host="db1", label=label, done=number * 10**6, total=10**8,
                        unit="bytes", rate=1.0)  # fmt: skip
     sample.result(task, "db1", "changed", figures=RESTORED)
-    record = rules.fold(sample.end(db1={}).events)
-    found = evidence.course(record["hosts"]["db1"]["steps"][0])
-    assert found is not None
-    assert found["label"] == "restore x"
-    assert len(found["points"]) == 20
+    record = samples.fold(sample.end(db1={}).events)
+    drawn, numbers = section.course(record["hosts"]["db1"]["steps"][0])
+    assert [chart.title for chart in drawn] == ["Bytes over time", "Bytes per second"]
+    assert drawn[0].description.startswith("restore x: ")
+    assert numbers[0].count == 20
     assert "Bytes per second" in render.html(record, [], [])

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import drill_samples
 import pytest
 import record_samples
-from ansible.module_utils.runbook.report import drill, metrics, render, view, wording
-from ansible.module_utils.runbook.rules import record as rules
+from ansible.module_utils.runbook.report import drill, metrics, render, sections, terminal, view, wording
+from ansible.module_utils.runbook.rules.record import epoch_s
 from conftest import ROOT
 
 if TYPE_CHECKING:
@@ -34,12 +34,12 @@ def run(*drills: dict[str, Any], start_s: float = record_samples.START_S, **fact
 
 
 def folded(*drills: dict[str, Any], **facts: Any) -> dict[str, Any]:
-    return rules.fold(run(*drills, **facts).events)
+    return record_samples.fold(run(*drills, **facts).events)
 
 
 def pages(record: dict[str, Any], *earlier: dict[str, Any]) -> dict[str, str]:
-    history = [render.point(each, f"run-{number}") for number, each in enumerate(earlier)]
-    return render.drill_page(record, [*history, render.point(record, None)])
+    history = [view.point(each, f"run-{number}") for number, each in enumerate(earlier)]
+    return render.pages(record, [*history, view.point(record, None)])
 
 
 def series(count: int, **changes: Any) -> list[dict[str, Any]]:
@@ -225,11 +225,11 @@ def test_of_a_drill_that_was_told_twice_the_last_word_counts():
 
 
 def test_the_terminal_s_last_lines_have_both_figures():
-    (green,) = view.summary_lines(folded(drill_samples.drill()), 79)
+    (green,) = terminal.summary_lines(folded(drill_samples.drill()), 79)
     assert "RTO 52 s, RPO 0.4 s" in green
-    (unknown,) = view.summary_lines(folded(drill_samples.drill(measured={"rpo_s": None})), 79)
+    (unknown,) = terminal.summary_lines(folded(drill_samples.drill(measured={"rpo_s": None})), 79)
     assert "RTO 52 s, RPO unknown" in unknown
-    (planted,) = view.summary_lines(folded(drill_samples.drill(planted="flipped_byte")), 79)
+    (planted,) = terminal.summary_lines(folded(drill_samples.drill(planted="flipped_byte")), 79)
     assert "RTO" not in planted
     assert "planted faults found: 0 of 1" in planted
 
@@ -349,8 +349,8 @@ def test_a_damaged_document_costs_its_page_and_not_the_run_s_report(tmp_path: Pa
 
 
 def test_monitoring_is_told_of_the_last_drill_and_of_the_last_that_was_passed():
-    facts = rules.lasting(folded(drill_samples.drill()))["db1"]
-    ended = rules.epoch_s(drill_samples.at(60))
+    facts = sections.lasting(folded(drill_samples.drill()))["db1"]
+    ended = epoch_s(drill_samples.at(60))
     assert facts == {
         "drill_last_timestamp_seconds": ended, "drill_last_success": 1.0, "drill_last_rto_seconds": 52.0,
         "drill_last_rpo_seconds": 0.4, "drill_rto_objective_seconds": 14_400, "drill_rpo_objective_seconds": 3600,
@@ -362,11 +362,11 @@ def test_monitoring_is_told_of_the_last_drill_and_of_the_last_that_was_passed():
 def test_an_unknown_figure_replaces_the_one_of_the_drill_before(status):
     measured = {"rto_s": None, "rpo_s": None}
     later = drill_samples.at(86_400)
-    red = rules.lasting(folded(drill_samples.drill(status=status, measured=measured, finished_at=later)))
-    green = rules.lasting(folded(drill_samples.drill()))
-    both = rules.merged(red, green)["db1"]
+    red = sections.lasting(folded(drill_samples.drill(status=status, measured=measured, finished_at=later)))
+    green = sections.lasting(folded(drill_samples.drill()))
+    both = sections.merged(red, green)["db1"]
     assert both["drill_last_success"] == 0
-    assert both["drill_last_timestamp_seconds"] == rules.epoch_s(later)
+    assert both["drill_last_timestamp_seconds"] == epoch_s(later)
     assert math.isnan(both["drill_last_rto_seconds"])
     assert both["drill_last_success_timestamp_seconds"] == green["db1"]["drill_last_success_timestamp_seconds"]
     assert re.search(
@@ -375,14 +375,14 @@ def test_an_unknown_figure_replaces_the_one_of_the_drill_before(status):
 
 
 def test_a_planted_fault_is_no_alarm():
-    assert rules.lasting(folded(drill_samples.drill(planted="flipped_byte", status="breach"))) == {}
-    assert rules.lasting(folded(drill_samples.drill(), check_mode=True)) == {}
+    assert sections.lasting(folded(drill_samples.drill(planted="flipped_byte", status="breach"))) == {}
+    assert sections.lasting(folded(drill_samples.drill(), check_mode=True)) == {}
 
 
 def test_alerts_on_drills_use_metrics_that_there_are():
     used = set(re.findall(r"\brunbook_drill_\w+", (ROOT / "monitoring/alerts/drills.yml").read_text()))
     assert used
-    assert used <= {f"runbook_{name}" for name in metrics._LASTING}
+    assert used <= {f"runbook_{name}" for name in sections.METRICS}
 
 
 def test_a_record_with_a_drill_is_a_record():

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from ansible.module_utils.runbook.drivers.postgres.compact import clean_up_statements, repack_words
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.report import monthly
-from ansible.module_utils.runbook.rules import record
+from ansible.module_utils.runbook.report import sections
+from ansible.module_utils.runbook.report.sections import bloat as of_month
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.postgres import compact as rule
 from ansible.module_utils.runbook.rules.postgres.bloat import PAGE_BYTES, Bloat, Relation
@@ -262,26 +262,21 @@ def test_the_report_compares_the_first_and_the_last_snapshot() -> None:
     )  # fmt: skip
     rebuilt = step("pg_reindex", size_before_bytes=50, size_after_bytes=20, indexes=[{"index": "i", "state": "done"}])
     steps = [snapshot(90, a=60, b=30), compacted, rebuilt, snapshot(20, b=20)]
-    shown = monthly.of_host(steps)
-    assert shown is not None
-    assert [(row["title"], row["before_text"], row["after_text"]) for row in shown["bloat"]] == [
+    (shown,) = of_month.panels(steps)
+    assert [(row["title"], row["before_text"], row["after_text"]) for row in shown.charts[0].drawn] == [
         ("a", "60 B", "0 B"), ("b", "30 B", "20 B"),
     ]  # fmt: skip
-    assert ("Bloat", "90 B → 20 B") in shown["grid"]
-    assert [(row["name"], row["state"], row["tone"]) for row in shown["works"]] == [
-        ("a", "done", "ok"), ("b", "locked", "unknown"), ("i", "done", "ok"),
-    ]  # fmt: skip
-    totals = record._figures_of_host([one | {"status": "ok"} for one in steps])
+    assert ("Bloat", "90 B → 20 B") in shown.grid
+    assert [(row[0], row[3]) for row in shown.tables[0].rows] == [("a", "done"), ("b", "locked"), ("i", "done")]
+    totals = sections.totals([one | {"status": "ok"} for one in steps])
     assert {key: totals[key] for key in ("bloat_before_bytes", "bloat_after_bytes", "freed_bytes")} == {
         "bloat_before_bytes": 90, "bloat_after_bytes": 20, "freed_bytes": 90,
     }  # fmt: skip
-    assert monthly.headline(totals) == [("Bloat", "90 B → 20 B"), ("Space given back", "90 B")]
+    assert of_month.headline({"totals": totals}) == [("Bloat", "90 B → 20 B"), ("Space given back", "90 B")]
 
 
 def test_bloat_that_is_unknown_is_never_nothing() -> None:
-    totals = record._figures_of_host([snapshot(None) | {"status": "ok"}, snapshot(5) | {"status": "ok"}])
+    totals = sections.totals([snapshot(None) | {"status": "ok"}, snapshot(5) | {"status": "ok"}])
     assert totals == {"bloat_after_bytes": 5}
-    shown = monthly.of_host([snapshot(None)])
-    assert shown is not None
-    assert ("Bloat", "–") in shown["grid"]
-    assert monthly.of_host([step("pg_vacuum", tables=[])]) is None
+    (shown,) = of_month.panels([snapshot(None)])
+    assert ("Bloat", "–") in shown.grid

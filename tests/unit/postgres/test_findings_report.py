@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import record_samples as samples
-from ansible.module_utils.runbook.report import findings, metrics, render, view
+from ansible.module_utils.runbook.report import metrics, render, sections, terminal, view
+from ansible.module_utils.runbook.report.sections import findings
 from ansible.module_utils.runbook.rules import record as rules
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ SUPABASE = finding(
 
 
 def record(*found: dict[str, Any], hosts: tuple[str, ...] = ("db1",), **figures: Any) -> dict[str, Any]:
-    return rules.fold(journal(*found, hosts=hosts, **figures).events)
+    return samples.fold(journal(*found, hosts=hosts, **figures).events)
 
 
 def journal(*found: dict[str, Any], hosts: tuple[str, ...] = ("db1",), **figures: Any) -> samples.Sample:
@@ -91,14 +92,21 @@ def test_what_supabase_says_too_is_said_once():
 
 
 def test_metrics_count_each_severity_none_of_it_too():
-    text = metrics.metrics(record(DROP, FULL, CREATE))
+    made = record(DROP, FULL, CREATE)
+    text = metrics.metrics(made, sections.lasting(made))
     assert [line.split()[1] for line in text.splitlines() if line.startswith("runbook_findings{")] == ["0", "2", "1"]
-    assert "runbook_findings{" not in metrics.metrics(rules.fold(samples.Sample().end(db1={}).events))
+    assert sections.lasting(samples.fold(samples.Sample().end(db1={}).events)) == {}
+
+
+def test_a_review_that_failed_leaves_the_counts_of_the_one_before():
+    fewer = sections.lasting(record(FULL))
+    assert sections.merged(fewer, sections.lasting(record(DROP, FULL, NO_CURE))) == fewer
+    assert sections.merged({}, fewer)["db1"]["findings"] == {"critical": 0, "warning": 1, "info": 0}
 
 
 def test_nobody_looked_is_not_no_findings():
     assert findings.of_host([], host="db1") is None
-    assert findings.script(rules.fold(samples.Sample().end(db1={}).events)) == ""
+    assert findings.script(samples.fold(samples.Sample().end(db1={}).events)) == ""
     assert shown(record())["count"] == 0
 
 
@@ -116,11 +124,11 @@ def test_a_long_figure_has_a_line_of_its_own_and_a_number_that_names_is_none():
 
 def test_all_well_is_no_word_for_a_run_that_found_something():
     made = record(DROP, FULL)
-    assert findings.verdict(made["verdict"], "ok", [shown(made)]) == "Nothing failed. 2 findings (1 warning, 1 info)."
-    assert findings.verdict("1 of 1 host failed: db1.", "failed", [shown(record(DROP))]) == (
+    assert view.verdict(made) == "Nothing failed. 2 findings (1 warning, 1 info)."
+    assert view.verdict(record(DROP) | {"status": "failed", "verdict": "1 of 1 host failed: db1."}) == (
         "1 of 1 host failed: db1. 1 finding (1 info)."
     )
-    assert findings.verdict(made["verdict"], "ok", [shown(record()), None]) == "All well."
+    assert view.verdict(record()) == "All well."
 
 
 def test_the_heaviest_queries_are_drawn():
@@ -134,7 +142,7 @@ def test_the_heaviest_queries_are_drawn():
         "since": "2026-03-01T02:00:00+00:00", "compared_with": None,
     }  # fmt: skip
     sample.step("Look", "pg_query_info", "db1", msg="Looked.", figures=figures)
-    heaviest = shown(rules.fold(sample.end(db1={}).events))["heaviest"]
+    heaviest = shown(samples.fold(sample.end(db1={}).events))["heaviest"]
     assert (
         heaviest["window"]
         == "40 calls of 7 statements took 9.9 s since 2026-03-01 02:00:00 UTC, when the counters began."
@@ -145,14 +153,13 @@ def test_the_heaviest_queries_are_drawn():
 
 def test_the_headline_counts_all_hosts():
     made = record(DROP, FULL, CREATE, NO_CURE, hosts=("db1", "db2"))
-    hosts = [shown(made, name) for name in ("db1", "db2")]
-    assert findings.headline([*hosts, None]) == [
+    assert findings.headline(made) == [
         ("Findings", "8"),
         ("Critical", "2"),
         ("Warning", "4"),
         ("Info", "2"),
     ]
-    assert findings.headline([None]) == []
+    assert findings.headline(samples.fold(samples.Sample().end(db1={}).events)) == []
 
 
 def test_what_was_left_out_counts():
@@ -218,7 +225,7 @@ def test_who_only_measured_bloat_does_not_say_that_nothing_was_found():
 
 
 def test_a_terminal_shows_each_finding_with_the_id_that_applies_it():
-    lines = view.summary_lines(record(DROP, NO_CURE), 79)
+    lines = terminal.summary_lines(record(DROP, NO_CURE), 79)
     assert f"            {DROP['id']}" in lines
     assert "            Its fix is in the report." in lines
     assert f"            {NO_CURE['id']}" not in lines

@@ -1,38 +1,45 @@
-"""The doctor's table, for the end of a terminal's output."""
+"""What the doctor looked over: in the report, and as a table for the end of a terminal's output."""
 
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ansible.module_utils.runbook.report.section import Section
 from ansible.module_utils.runbook.rules.record import short_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from ansible.module_utils.runbook.report.section import Record
 
 #: A longer name has a line of its own.
 _NAME = 20
 _STATUS = 7
 
 
-def table(steps: Sequence[Mapping[str, Any]], width: int) -> list[str]:
+_MODULE = "runbook_doctor"
+
+
+def lines(record: Record, host: str, width: int) -> list[str]:
     """Every check with its name, status and sentence; none where the doctor did not look.
 
     What is not ok comes last, so that it stands where the eye is when the run has ended.
     """
     found = [
         check
-        for step in steps
-        if short_name(step["module"]) == "runbook_doctor"
+        for step in record["hosts"][host]["steps"]
+        if short_name(step["module"]) == _MODULE
         for check in step["figures"].get("checks", ())
     ]
-    lines = []
+    told = []
     for check in sorted(found, key=lambda each: each["status"] != "ok"):
         said = textwrap.wrap(str(check["msg"]), max(20, width - _NAME - _STATUS - 6), break_on_hyphens=False) or [""]
         head = f"  {check['name']:<{_NAME}}  {check['status']:<{_STATUS}}  "
         if len(check["name"]) > _NAME:
-            lines.append(f"  {check['name']}")
+            told.append(f"  {check['name']}")
             head = f"  {'':<{_NAME}}  {check['status']:<{_STATUS}}  "
-        lines.append(f"{head}{said[0]}".rstrip())
-        lines += [f"{'':<{len(head)}}{more}" for more in said[1:]]
-    return lines
+        told.append(f"{head}{said[0]}".rstrip())
+        told += [f"{'':<{len(head)}}{more}" for more in said[1:]]
+    return told
+
+
+SECTIONS = (Section(modules=(_MODULE,), title="What was looked over", lines=lines),)

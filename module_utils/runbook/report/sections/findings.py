@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible.module_utils.runbook.report import wording
+from ansible.module_utils.runbook.report.section import Fact, Metric, Page, Panel, Record, Section, Step, lists
 from ansible.module_utils.runbook.rules.postgres.cures import KINDS, of_statements
 from ansible.module_utils.runbook.rules.postgres.findings import SEVERITIES
 from ansible.module_utils.runbook.rules.record import short_name
@@ -36,7 +37,7 @@ _NO_STATEMENT = "No statement fixes this."
 _NOT_WHOLE = ("********", " characters left out)")
 
 
-def of_host(steps: Iterable[Mapping[str, Any]], *, host: str, options: Sequence[str] = ()) -> dict[str, Any] | None:
+def of_host(steps: Iterable[Step], *, host: str, options: Sequence[str] = ()) -> dict[str, Any] | None:
     """Everything that was found on one host, the worst first; None where nobody looked.
 
     :param options: what a command line needs beside the finding's id to reach the same database
@@ -48,9 +49,9 @@ def of_host(steps: Iterable[Mapping[str, Any]], *, host: str, options: Sequence[
     unknown, left_out = [], 0
     for module in FINDERS:
         figures = looked.get(module, {})
-        for one in _maps(figures.get("findings")):
+        for one in lists(figures, "findings"):
             items[str(one.get("id"))] = one
-        for one in _maps(figures.get("unknown")):
+        for one in lists(figures, "unknown"):
             unknown.append({"name": _title(str(one.get("kind"))), "status": "unknown", "msg": str(one.get("msg"))})
         of_kinds = figures.get("findings_left_out")
         left_out += sum(of_kinds.values()) if isinstance(of_kinds, Mapping) else int(of_kinds or 0)
@@ -83,9 +84,15 @@ def of_host(steps: Iterable[Mapping[str, Any]], *, host: str, options: Sequence[
     }
 
 
-def headline(hosts: Sequence[Mapping[str, Any] | None]) -> list[tuple[str, str]]:
+def of_run(record: Record) -> list[dict[str, Any]]:
+    """What was found on each host where somebody looked."""
+    found = [of_host(one["steps"], host=name, options=command(record, name)) for name, one in record["hosts"].items()]
+    return [one for one in found if one is not None]
+
+
+def headline(record: Record) -> list[Fact]:
     """How many findings of which severity there are on all hosts; empty where nobody looked."""
-    looked = [found for found in hosts if found is not None]
+    looked = of_run(record)
     if not looked:
         return []
     counts = {
@@ -98,21 +105,11 @@ def headline(hosts: Sequence[Mapping[str, Any] | None]) -> list[tuple[str, str]]
     ]
 
 
-def verdict(said: str, status: str, hosts: Sequence[Mapping[str, Any] | None]) -> str:
-    """The run's sentence, with what was found; "all well" is no word for a run that found something.
-
-    :param said: what the record says of the run
-    :param status: of the run
-    """
-    looked = [found for found in hosts if found is not None and found["count"]]
-    if not looked:
-        return said
-    counts = ", ".join(f"{count} {severity.lower()}" for severity, count in headline(looked)[1:])
-    every = sum(found["count"] for found in looked)
-    found = f"{count(every, 'finding')} ({counts})."
-    if status == "ok":
-        said = said.replace("All well.", "Nothing failed.").replace("all well.", "nothing failed.")
-    return f"{said} {found}"
+def remark(record: Record) -> str:
+    """What was found, in a sentence; empty where nothing was."""
+    every = sum(found["count"] for found in of_run(record))
+    counts = ", ".join(f"{count} {severity.lower()}" for severity, count in headline(record)[1:])
+    return f"{count(every, 'finding')} ({counts})." if every else ""
 
 
 def _looked(step: Mapping[str, Any]) -> bool:
@@ -140,10 +137,6 @@ def _twins(items: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         elif kind == "missing_foreign_key_index":
             ours[f"unindexed_foreign_keys_{key}_{figures.get('constraint')}"] = finding
     return {theirs[key]: ours[key] for key in theirs if key in ours}
-
-
-def _maps(found: object) -> list[Mapping[str, Any]]:
-    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, (list, tuple)) else []
 
 
 def _title(kind: str) -> str:
@@ -187,7 +180,7 @@ def _grid(figures: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
             continue
         # A number that names something is no figure.
         names = key == "pid" or key.endswith("_id")
-        text = str(value) if names else wording.figure(key, _plain(value))
+        text = str(value) if names else wording.figure(key, value)
         label = wording.label(key)
         shown[f"{label} for" if label in shown else label] = (text, len(text) > _LONG)
     return [(label, text, long) for label, (text, long) in shown.items()]
@@ -195,7 +188,7 @@ def _grid(figures: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
 
 def _heaviest(figures: Mapping[str, Any]) -> dict[str, Any] | None:
     """The queries that took most time in all, as bars and as a table; None where there are none."""
-    queries = [one for one in _maps(figures.get("queries")) if isinstance(one.get("total_percent"), (int, float))]
+    queries = [one for one in lists(figures, "queries") if isinstance(one.get("total_percent"), (int, float))]
     if not queries:
         return None
     compared = figures.get("compared_with")
@@ -238,19 +231,6 @@ def _ms(value: float | None) -> str:
     return wording.duration(None if value is None else value / 1000)
 
 
-def _plain(value: Any) -> Any:
-    """Lists of anything, and what is nested, as text."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {item}" for key, item in value.items())
-    return (
-        [str(item) if not isinstance(item, Mapping) else _plain(item) for item in value] if _is_list(value) else value
-    )
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, (list, tuple))
-
-
 def _estimate(estimated: object) -> str:
     if not isinstance(estimated, Mapping):
         return ""
@@ -265,11 +245,7 @@ def _estimate(estimated: object) -> str:
 
 def script(record: Mapping[str, Any]) -> str:
     """All statements of a run for review, as an SQL file; empty where the run looked for no findings."""
-    parts = []
-    for host, of_one in record["hosts"].items():
-        found = of_host(of_one["steps"], host=host, options=command(record, host))
-        if found is not None:
-            parts += _of_host(found)
+    parts = [line for found in of_run(record) for line in _of_host(found)]
     if not parts:
         return ""
     head = [
@@ -283,13 +259,13 @@ def script(record: Mapping[str, Any]) -> str:
     return "\n".join([*(_comment(line) for line in head), *parts]) + "\n"
 
 
-def lines(steps: Iterable[Mapping[str, Any]], host: str, options: Sequence[str], width: int) -> list[str]:
+def lines(record: Record, host: str, width: int) -> list[str]:
     """The worst findings for a terminal, each with the id by which it is applied.
 
-    :param options: the command line that reaches the same database, as words
     :param width: columns of the terminal
     """
-    found = of_host(steps, host=host, options=options)
+    options = command(record, host)
+    found = of_host(record["hosts"][host]["steps"], host=host, options=options)
     if found is None or not found["count"]:
         return []
     shown = [one for group in found["groups"] for one in group["found"]][:ON_TERMINAL]
@@ -342,3 +318,64 @@ def _statement(statement: str, *, live: bool) -> list[str]:
 def _comment(text: str) -> str:
     """On one line, because the end of a line ends a comment."""
     return f"-- {' '.join(text.split())}".rstrip()
+
+
+# --- in the report ----------------------------------------------------------------------------------------------------
+
+
+def _panels(steps: Sequence[Step], record: Record, host: str) -> list[Panel]:
+    found = of_host(steps, host=host, options=command(record, host))
+    return [] if found is None else [Panel("Findings", template="findings", content=found, is_first=True)]
+
+
+def _did(host: Mapping[str, Any], _planned: bool) -> list[str]:
+    found = of_host(host["steps"], host="")
+    if found is None:
+        return []
+    return [count(found["count"], "finding") if found["count"] else "no findings"]
+
+
+def _pages(record: Record, _history: Sequence[Mapping[str, Any]]) -> list[Page]:
+    statements = script(record)
+    return [Page(FILE_NAME, statements)] if statements else []
+
+
+def _lasting(steps: Sequence[Step]) -> dict[str, dict[str, float]]:
+    found = of_host(steps, host="")
+    return {"findings": {group["severity"]: group["count"] for group in found["groups"]}} if found else {}
+
+
+SECTIONS = (
+    Section(
+        modules=FINDERS,
+        panels=_panels,
+        headline=headline,
+        remark=remark,
+        did=_did,
+        lines=lines,
+        pages=_pages,
+        lasting=_lasting,
+        metrics={
+            "findings": Metric(
+                "Findings of that severity in the last review; those of a kind beyond the fiftieth left out.",
+                label="severity",
+            ),
+        },
+    ),
+    Section(
+        modules=("pg_index_info",),
+        title="Tables and indexes that were looked over",
+        figures=(
+            "tables", "indexes", "index_size_bytes", "counted_since", "counted_days", "counters_id", "is_standby",
+            "standbys", "cache_hit_percent", "oldest_xid_age", "hypopg", "duration_s",
+        ),
+    ),
+    Section(
+        modules=("pg_query_info",),
+        title="Queries that were looked over",
+        figures=(
+            "statements", "calls", "total_ms", "since", "window_s", "compared_with", "was_reset", "evicted", "identity",
+            "at", "reset_at", "duration_s",
+        ),
+    ),
+)  # fmt: skip

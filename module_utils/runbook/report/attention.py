@@ -1,0 +1,62 @@
+"""What needs a person: what is red, what is unknown, and what would be lost, each with what to do about it.
+
+It stands at the top of the report, and last on the terminal.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.runbook.report import charts, sections
+from ansible.module_utils.runbook.report.section import checks, lists
+from ansible.module_utils.runbook.rules.record import is_failure
+from ansible.module_utils.runbook.rules.words import count
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+#: Checks that a reason quotes beside the step's own sentence.
+_MAX_CHECKS = 5
+_ORDER = ("failed", "unknown", "handled")
+
+
+def needs(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All of it, red first: ``who`` (hosts), ``task`` with the step's state, ``text``, and the ``tone``."""
+    found = []
+    for name, of_host in record["hosts"].items():
+        for step in of_host["steps"]:
+            if step["state"] == "skipped" or step["handled"]:
+                continue
+            of_step = {"host": name, "task": f"{step['task']}, {charts.word(step)}"}
+            if step["status"] != "ok":
+                tone = "failed" if is_failure(step) else "unknown"
+                found.append(of_step | {"text": _reason(step), "tone": tone})
+            for section in sections.of_module(step["module"]):
+                if section.attention is not None:
+                    texts = section.attention(step)
+                    found += [{"host": name, "task": step["task"], "text": text, "tone": "handled"} for text in texts]
+    return sorted(grouped(found), key=lambda each: _ORDER.index(each["tone"]))
+
+
+def grouped(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The same sentence of many hosts once, with the hosts before it."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for item in items:
+        key = item.get("task", ""), item["text"], item.get("tone", "")
+        groups.setdefault(key, []).extend([item["host"]] if item["host"] else [])
+    found = []
+    for (task, text, tone), names in groups.items():
+        who = ", ".join(names[:4]) + (f" and {count(len(names) - 4, 'more host')}" if len(names) > 4 else "")
+        found.append({"who": who, "task": task, "text": text, "tone": tone})
+    return found
+
+
+def _reason(step: Mapping[str, Any]) -> str:
+    """What a step said; where its task did not fail, its checks too; where it could not judge, what it needs."""
+    said = str(step["msg"] or f"{step['state']} without a message")
+    figures, status = step["figures"], step["status"]
+    more = [each["msg"] for each in checks(figures) if each["status"] == status and step["state"] != "failed"]
+    if status == "unknown":
+        told = [str(each["msg"]) for each in lists(figures, "unknown") if each.get("msg")]
+        more = [*told, *more] or [str(text) for text in step["warnings"]]
+    return " ".join(dict.fromkeys([said, *(text for text in more[:_MAX_CHECKS] if text and text not in said)]))

@@ -1,0 +1,96 @@
+"""Disaster-recovery drills: pages of their own, and the figures that monitoring keeps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.report import drill
+from ansible.module_utils.runbook.report.section import Metric, Page, Panel, Section, each_step, ended_s, grid
+from ansible.module_utils.runbook.rules.drill import drill as rules
+from ansible.module_utils.runbook.rules.record import epoch_s
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ansible.module_utils.runbook.report.section import Record, Step, Value
+
+#: What Prometheus keeps for a figure that nobody knows; it is neither above a limit nor below it.
+_UNKNOWN = float("nan")
+
+
+def _panels(steps: Sequence[Step], *_: object) -> list[Panel]:
+    """One for all steps: each tells the state of the same drill, the last one knows most."""
+    figures: dict[str, Any] = {}
+    for step in steps:
+        figures |= step["figures"]
+    shown = [key for key in figures if key not in ("drill", "executed_queries", "status")]
+    return [Panel("Disaster-recovery drill", steps[-1]["msg"], grid(figures, shown))]
+
+
+def _did(host: Mapping[str, Any], _planned: bool) -> list[str]:
+    return drill.summary(host)
+
+
+def _pages(record: Record, history: Sequence[Mapping[str, Any]]) -> list[Page]:
+    shown = drill.page(record, history)
+    if shown is None:
+        return []
+    link = f"The report of the {'drill' if len(shown['drills']) == 1 else 'drills'}"
+    return [
+        Page("drill.html", template="drill.html.j2", shown=shown, styles=("report.css", "drill.css"), link=link),
+        Page("drill.md", template="drill.md.j2", shown=shown),
+    ]
+
+
+def _lasting(step: Step) -> dict[str, Value]:
+    """A drill with a planted fault has to fail, and says nothing about the backups."""
+    try:
+        document = rules.read(step["figures"].get("drill"), source="drill")
+    except RunbookError:
+        return {}
+    if document["planted"]:
+        return {}
+    at_s = epoch_s(document["finished_at"]) or ended_s(step)
+    good = document["status"] == "ok"
+    measured = {key: document["measured"][key] for key in ("rto_s", "rpo_s")}
+    return {
+        "drill_last_timestamp_seconds": at_s,
+        "drill_last_success": float(good),
+        # Not left out, or an earlier drill's figure would stand for this one's.
+        "drill_last_rto_seconds": _UNKNOWN if measured["rto_s"] is None else measured["rto_s"],
+        "drill_last_rpo_seconds": _UNKNOWN if measured["rpo_s"] is None else measured["rpo_s"],
+        "drill_rto_objective_seconds": document["objectives"]["rto_s"],
+        "drill_rpo_objective_seconds": document["objectives"]["rpo_s"],
+    } | ({"drill_last_success_timestamp_seconds": at_s} if good else {})
+
+
+SECTIONS = (
+    Section(
+        modules=(
+            "dr_drill_begin", "dr_drill_outage", "dr_drill_decide", "dr_drill_verify", "dr_drill_tear_down",
+            "dr_drill_judge", "dr_drill_skip",
+        ),
+        panels=_panels,
+        did=_did,
+        # What a drill backed up and restored is beside the point; its page tells.
+        covers=("pg_backup", "pg_restore", "s3_mirror"),
+        pages=_pages,
+        notes=lambda record: drill.documents(record)[1],
+        kept=lambda record: {"drills": drill.points(record)},
+        lasting=each_step(_lasting),
+        metrics={
+            "drill_last_timestamp_seconds": Metric(
+                "When the last disaster-recovery drill without a planted fault ended."
+            ),
+            "drill_last_success": Metric("1 if that drill met its objectives and every check was ok, else 0."),
+            "drill_last_rto_seconds": Metric(
+                "Time from the outage to the verified service in that drill; NaN if unknown."
+            ),
+            "drill_last_rpo_seconds": Metric("Acknowledged work that was lost in that drill; NaN if unknown."),
+            "drill_rto_objective_seconds": Metric("Recovery time objective of that drill."),
+            "drill_rpo_objective_seconds": Metric("Recovery point objective of that drill."),
+            "drill_last_success_timestamp_seconds": Metric("When the last drill that was passed ended."),
+        },
+    ),
+)  # fmt: skip

@@ -1,0 +1,61 @@
+"""Recovery to a point in time: base backups, the WAL archive, and what can be restored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ansible.module_utils.runbook.report.section import Listing, Metric, Section, each_step, ended_s
+from ansible.module_utils.runbook.rules.record import epoch_s
+
+if TYPE_CHECKING:
+    from ansible.module_utils.runbook.report.section import Step, Value
+
+
+def _lasting(step: Step) -> dict[str, Value]:
+    figures, at_s = step["figures"], ended_s(step)
+    # Only a look at the archive knows of gaps.
+    if "findings" not in figures:
+        return {}
+    age_s = figures.get("backup_age_s")
+    return {
+        "pitr_last_check_timestamp_seconds": at_s,
+        "pitr_oldest_restorable_timestamp_seconds": epoch_s(figures.get("oldest_restorable")),
+        "pitr_newest_restorable_timestamp_seconds": epoch_s(figures.get("newest_restorable")),
+        "pitr_last_base_backup_timestamp_seconds": None if at_s is None or age_s is None else at_s - age_s,
+        "pitr_oldest_ready_seconds": figures.get("oldest_ready_s"),
+        "pitr_gaps": float(len(figures.get("gaps") or ())),
+    }
+
+
+SECTIONS = (
+    Section(
+        modules=("pg_pitr",),
+        title="Point-in-time recovery",
+        figures=(
+            "backup_id", "size_bytes", "oldest_restorable", "newest_restorable", "newest_wal", "newest_wal_age_s",
+            "backup_age_s", "ready_segments", "oldest_ready_s", "archive_proof_s", "recovery_point", "recovery_lsn",
+            "timeline", "fetch_s", "replay_s", "duration_s", "removed", "restart_required",
+        ),
+        listings=(
+            Listing(
+                "windows", "What can be restored",
+                {"backup_id": "Base backup", "start": "From", "end": "To", "timeline": "Timeline"},
+            ),
+        ),
+        lasting=each_step(_lasting),
+        metrics={
+            "pitr_last_check_timestamp_seconds": Metric(
+                "When the archive for point-in-time recovery was last looked at."
+            ),
+            "pitr_oldest_restorable_timestamp_seconds": Metric("The oldest moment that can be restored."),
+            "pitr_newest_restorable_timestamp_seconds": Metric(
+                "When the newest segment that a restore reaches was archived."
+            ),
+            "pitr_last_base_backup_timestamp_seconds": Metric("When the newest base backup was made."),
+            "pitr_oldest_ready_seconds": Metric(
+                "How long the oldest segment had waited to be archived when it was looked at."
+            ),
+            "pitr_gaps": Metric("Gaps in the archive."),
+        },
+    ),
+)  # fmt: skip

@@ -1,0 +1,42 @@
+"""Preflight and the lease: what prepares a run, closes it, and says what the host is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ansible.module_utils.runbook.report import wording
+from ansible.module_utils.runbook.report.section import Panel, Section, Trend, checks, summed
+from ansible.module_utils.runbook.rules.target import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ansible.module_utils.runbook.report.section import Fact, Record, Step
+
+
+def _panels(steps: Sequence[Step], *_: object) -> list[Panel]:
+    """One for all: what was asked of the run, and then of each target."""
+    asked = [check for step in steps for check in checks(step["figures"])]
+    return [Panel("Checks before the start", " ".join(step["msg"] for step in steps), checks=asked)]
+
+
+def _headline(record: Record) -> list[Fact]:
+    totals = record["totals"]
+    # Where a backup was restored, the database that was connected to is another one.
+    if "database_size_bytes" not in totals or "restored_bytes" in totals:
+        return []
+    return [("Database size", wording.size(totals["database_size_bytes"]))]
+
+
+SECTIONS = (
+    Section(
+        modules=("runbook_preflight", *(kind.proven_by for kind in KINDS.values())),
+        panels=_panels,
+        around=True,
+        identity=True,
+        totals=summed("database_size_bytes"),
+        headline=_headline,
+        trends=(Trend("Database size", "database_size_bytes", wording.size),),
+    ),
+    Section(modules=("pg_lease",), around=True, work_of="lease"),
+)

@@ -1,0 +1,48 @@
+"""Backups that were restored, with the proof of what came back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.runbook.report import wording
+from ansible.module_utils.runbook.report.section import Section, each_step, ended_s, summed
+from ansible.module_utils.runbook.report.sections.backup import proven, with_proof
+
+if TYPE_CHECKING:
+    from ansible.module_utils.runbook.report.section import Fact, Record, Step, Value
+
+
+def _headline(record: Record) -> list[Fact]:
+    restored = record["totals"].get("restored_bytes")
+    return [("Restored", wording.size(restored))] if restored else []
+
+
+def _did(host: Mapping[str, Any], planned: bool) -> list[str]:
+    restored = host["totals"].get("restored_bytes")
+    return [f"{wording.size(restored)} restored"] if restored and not planned else []
+
+
+def _proven(step: Step) -> dict[str, Value]:
+    # Only a proof that was written beside the backup is one of this host's backup.
+    proof = step["figures"].get("proof")
+    if not step["figures"].get("proof_key") or not isinstance(proof, Mapping):
+        return {}
+    return proven(proof.get("status"), ended_s(step))
+
+
+SECTIONS = (
+    Section(
+        modules=("pg_restore",),
+        title="Restore",
+        figures=(
+            "backup_id", "target_database", "snapshot_at", "tables", "rows", "size_bytes", "restored_bytes",
+            "duration_s", "rate_bytes_s", "temporary_bytes", "removed_databases",
+        ),
+        more=with_proof,
+        totals=summed("restored_bytes"),
+        headline=_headline,
+        did=_did,
+        lasting=each_step(_proven),
+    ),
+)  # fmt: skip

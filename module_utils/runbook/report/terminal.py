@@ -1,0 +1,103 @@
+"""The end of a run's output: one line a host, and last of all what needs a person."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.runbook.report import attention, sections, wording
+from ansible.module_utils.runbook.report.sections import SECTIONS
+from ansible.module_utils.runbook.rules.words import count
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+#: Reasons that a terminal shows last; there, more would hide the first.
+MAX_REASONS = 5
+
+
+def summary_lines(record: Mapping[str, Any], width: int | None) -> list[str]:
+    """One line per host for the end of the terminal's output, more where one is too narrow for it.
+
+    :param width: columns of the terminal; None for a file or a pipe
+    """
+    names = {name: wording.shortened(name, 30) if width else name for name in record["hosts"]}
+    longest = max(map(len, names.values()), default=0)
+    lines = []
+    for name, of_host in record["hosts"].items():
+        text = f"{names[name]:<{longest}}  {of_host['status']:<7}  {', '.join(_did(record, of_host))}"
+        hanging = " " * (longest + 11)
+        lines += (
+            [text] if width is None else textwrap.wrap(text, width, subsequent_indent=hanging, break_on_hyphens=False)
+        )
+        for section in SECTIONS:
+            lines += section.lines(record, name, width or 79) if section.lines else ()
+    return lines
+
+
+def _did(record: Mapping[str, Any], of_host: Mapping[str, Any]) -> list[str]:
+    """What a run did to a host, or in check mode would do."""
+    told = [(section, section.did(of_host, record["check_mode"])) for section in SECTIONS if section.did]
+    covered = {module for section, parts in told if parts for module in section.covers}
+    parts = [part for section, parts in told if not covered.intersection(section.modules) for part in parts]
+    if not parts and of_host["status"] == "ok" and (said := _said(of_host["steps"])):
+        return [f"{wording.duration(of_host['duration_s'])}: {said}"]
+    return [*parts, wording.duration(of_host["duration_s"])]
+
+
+def _said(steps: Sequence[Mapping[str, Any]]) -> str:
+    """What the work of a run said: of what changed something, or would; else of the last that looked."""
+    told = [step for step in steps if step["msg"] and step["state"] in ("ok", "changed")]
+    known = {id(step): sections.of_module(step["module"]) for step in told}
+    # What has lines of its own says it there.
+    worked = [step for step in told if not any(each.around or each.lines for each in known[id(step)])]
+    # What else only closes a run may be all that it did: lease.yml asks who holds a lease.
+    worked = worked or [step for step in told if any(each.work_of for each in known[id(step)])]
+    chosen = [step for step in worked if step["changed"]] or worked[-1:]
+    return " ".join(dict.fromkeys(step["msg"] for step in chosen))
+
+
+def last_warnings(record: Mapping[str, Any], width: int | None = None) -> list[str]:
+    """What a green run asks a person to look at, for the end of the terminal's output, where it is not overlooked.
+
+    Warnings first, and last what would be lost.
+
+    :param width: columns of the terminal, of which Ansible takes some for ``[WARNING]:``
+    """
+    if record["status"] != "ok":
+        return []
+    warned = attention.grouped(record["warnings"])
+    told = [f"{item['who']}: {item['text']}" if item["who"] else item["text"] for item in warned]
+    if len(told) > MAX_REASONS:
+        told[MAX_REASONS:] = [f"{count(len(told) - MAX_REASONS, 'more warning')}; the report has them all."]
+    told += [_sentence(item) for item in attention.needs(record)]
+    return [_wrapped(text, width, "[WARNING]: ") for text in told]
+
+
+def last_words(record: Mapping[str, Any], width: int | None = None) -> list[str]:
+    """Why a run is red or unknown, with the fix, for the very end of the terminal's output; nothing where it is not.
+
+    Each sentence once, with the hosts that it is true of before it.
+
+    :param width: columns of the terminal, of which Ansible takes some for ``[ERROR]:``; no word is cut there
+    """
+    if record["status"] == "ok":
+        return []
+    lines = [_sentence(item) for item in attention.needs(record) if item["tone"] != "handled"]
+    if len(lines) > MAX_REASONS:
+        lines[MAX_REASONS:] = [f"{count(len(lines) - MAX_REASONS, 'more reason')}; the report has them all."]
+    # Of one host that failed, the reason says it all.
+    said_by_reason = len(record["hosts"]) == 1 and not record["interrupted"]
+    told = lines if lines and said_by_reason else [record["verdict"], *lines]
+    return [_wrapped(text, width, "[ERROR]: ") for text in told]
+
+
+def _sentence(item: Mapping[str, Any]) -> str:
+    return f"{item['who']}, {item['task']}: {item['text']}"
+
+
+def _wrapped(text: str, width: int | None, mark: str) -> str:
+    """``text`` in lines of a terminal, of which ``mark`` takes its part of the first."""
+    if width is None:
+        return text
+    return "\n".join(textwrap.wrap(text, width, initial_indent=" " * len(mark), break_on_hyphens=False))[len(mark) :]
