@@ -38,5 +38,11 @@ SECTIONS = (
         headline=_headline,
         trends=(Trend("Database size", "database_size_bytes", wording.size),),
     ),
-    Section(modules=("pg_lease",), around=True, work_of="lease"),
+    Section(
+        modules=("pg_lease",),
+        title="The lease",
+        figures=("released", "writer_pid"),
+        around=True,
+        work_of="lease",
+    ),
 )
