@@ -55,7 +55,9 @@ def _reason(step: Mapping[str, Any]) -> str:
     """What a step said; where its task did not fail, its checks too; where it could not judge, what it needs."""
     said = str(step["msg"] or f"{step['state']} without a message")
     figures, status = step["figures"], step["status"]
-    more = [each["msg"] for each in checks(figures) if each["status"] == status and step["state"] != "failed"]
+    if status != "unknown" and step["state"] == "failed":
+        return said
+    more = [each["msg"] for each in checks(figures) if each["status"] == status]
     if status == "unknown":
         told = [str(each["msg"]) for each in lists(figures, "unknown") if each.get("msg")]
         more = [*told, *more] or [str(text) for text in step["warnings"]]
