@@ -31,7 +31,7 @@ from ansible.module_utils.runbook.drivers.postgres import environment_mark, leas
 from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, find_bindir  # noqa: E402
 from ansible.module_utils.runbook.drivers.sandbox.s3_server import S3Server  # noqa: E402
 from ansible.module_utils.runbook.errors import RunbookError  # noqa: E402
-from ansible.module_utils.runbook.rules.record import PREFLIGHT  # noqa: E402
+from ansible.module_utils.runbook.report.sections.preflight import PREFLIGHT  # noqa: E402
 from ansible.module_utils.runbook.rules.run import PERMITS, Run, opening  # noqa: E402
 from ansible.module_utils.runbook.rules.target import Target  # noqa: E402
 from botocore.config import Config  # noqa: E402

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible.module_utils.runbook.drivers import permits, process
 from ansible.module_utils.runbook.drivers.postgres import lease
-from ansible.module_utils.runbook.rules.record import PREFLIGHT
+from ansible.module_utils.runbook.report.sections.preflight import PREFLIGHT
 from ansible.module_utils.runbook.rules.target import Target
 from conftest import ROOT, S3, Database, a_run, approve, as_environ, give_lease_back, run_module, this_run
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from ansible.module_utils.runbook.report.section import Fact, Record, Step
 
+#: The modules of preflight: what a run is asked, and the proof of each kind of target.
+PREFLIGHT = ("runbook_preflight", *(kind.proven_by for kind in KINDS.values()))
+
 
 def _panels(steps: Sequence[Step], *_: object) -> list[Panel]:
     """One for all: what was asked of the run, and then of each target."""
@@ -30,7 +33,7 @@ def _headline(record: Record) -> list[Fact]:
 
 SECTIONS = (
     Section(
-        modules=("runbook_preflight", *(kind.proven_by for kind in KINDS.values())),
+        modules=PREFLIGHT,
         panels=_panels,
         around=True,
         identity=True,
