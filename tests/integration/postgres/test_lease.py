@@ -353,12 +353,17 @@ def test_whoever_releases_another_run_names_it_and_it_is_dead(database, connect,
 
 def test_the_playbook_shows_and_releases(database, connect, tmp_path):
     take(connect(), "run-1")
-    project = Project.for_database(tmp_path, database)
+    project = Project.for_database(tmp_path, database, runbook_environment="production")
+    database.mark("production")
+    # Production confirms what writes; to look at the lease at night needs nothing.
     shown = project.run("lease.yml")
     assert shown.code == 0, shown.output
     assert "run run-1 (weekly_db.yml, far/1) holds the lease until" in shown.output
+    refused = project.run("lease.yml", preflight_lease_run_id="run-1")
+    assert refused.code != 0
+    assert "-e confirm=production" in refused.output
     assert holder_of(database) == "run-1"
-    released = project.run("lease.yml", preflight_lease_run_id="run-1")
+    released = project.run("lease.yml", preflight_lease_run_id="run-1", confirm="production")
     assert released.code == 0, released.output
     assert released.last("pg_lease")["changed"] is True
     assert holder_of(database) is None
