@@ -126,6 +126,11 @@ plan:
   type: list
   elements: dict
   returned: with O(plan)
+foreign:
+  description: Settings that this S3 server does not know, whether they are wanted or not.
+  type: list
+  elements: str
+  returned: when the bucket could be read
 checks:
   description: Each check with C(name), C(status) and C(msg).
   type: list
@@ -164,7 +169,12 @@ def core(context: Context) -> dict[str, Any]:
     found = driver.read_settings(store)
     checks = rules.judge(found, store.tags(), demands, params["environment"])
     status = backup_check.overall(checks)
-    facts = {"changed": False, "status": status, "checks": backup_check.as_results(checks)}
+    facts = {
+        "changed": False,
+        "status": status,
+        "checks": backup_check.as_results(checks),
+        "foreign": [name for name, setting in found.items() if setting.is_foreign],
+    }
     msg = backup_check.sentence(f"Bucket {store.bucket}", checks)
     if params["plan"]:
         changes = rules.plan(found, checks, demands, write_policy=params["write_policy"])

@@ -241,3 +241,17 @@ def test_a_plan_says_what_would_be_set_and_sets_nothing(moto, protected):
     assert moto.client().get_bucket_versioning(Bucket=bare).get("Status") == before
     nothing = run_module("s3_bucket_check", moto.options(protected) | options, check=True, diff=True)
     assert (nothing.result["changed"], nothing.result["plan"]) == (False, [])
+
+
+def test_the_playbook_on_a_server_without_public_access_blocks(s3: S3, database: Database, tmp_path):
+    """The rest is set, and the sentence says what the server does not know."""
+    bucket = s3.bucket(versioned=False)
+    project = Project.for_database(
+        tmp_path, database, **variables(s3, bucket), backup_bucket_tls_only=False, backup_bucket_abort_multipart_days=0
+    )
+    ended = project.run("backup_bucket.yml")
+    assert ended.code != 0
+    assert wrong(check(s3, bucket, **OFF | {"versioning": True, "encryption": "AES256"})) == {}
+    assert ended.last("s3_bucket_check")["status"] == "unknown"
+    assert "this S3 server does not answer it (NotImplemented)" in ended.last("s3_bucket_check")["msg"]
+    assert "set backup_bucket_block_public_access to false" in ended.last("s3_bucket_check")["msg"]

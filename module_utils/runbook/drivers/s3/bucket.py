@@ -80,9 +80,9 @@ def _read(store: Store, name: str, read: Callable[[], Any]) -> Setting:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if found == "AccessDenied" or status == 403:
             return Setting(None, "these credentials may not read it")
-        return Setting(None, f"this S3 server does not answer it ({found})")
+        return Setting(None, f"this S3 server does not answer it ({found})", is_foreign=True)
     except KeyError:
-        return Setting(None, "this S3 server does not answer it")
+        return Setting(None, "this S3 server does not answer it", is_foreign=True)
     except ERRORS:
         with explained(f"Reading {name} of {store}"):
             raise

@@ -28,6 +28,8 @@ class Setting:
 
     value: Any
     error: str = ""
+    #: The server knows no such setting, so that nobody can make it.
+    is_foreign: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,10 @@ def judge(found: Mapping[str, Setting], tags: Mapping[str, str], demands: Demand
         value = found["public_access_block"].value or {}
         blocked = all(value.get(each) is True for each in _BLOCKS)
         checks.append(_simple("public_access_block", found, blocked, "Public access is blocked."))
+        if found["public_access_block"].is_foreign:
+            told = checks.pop().msg.rstrip(".")
+            told += "; where it knows no such thing, set backup_bucket_block_public_access to false"
+            checks.append(Check("public_access_block", UNKNOWN, f"{told}."))
     checks += [_judge_policy_status(found["policy_is_public"]), _judge_acl(found["acl"])]
     if demands.object_lock != "none":
         checks.append(_judge_lock(found["object_lock"], demands))
