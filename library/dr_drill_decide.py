@@ -267,7 +267,7 @@ def dumps(context: Context, state: State, survey: Survey) -> tuple[list[rules.Ca
     try:
         names = restore_rules.candidates(store.folders(base), backup=restore_rules.LATEST, before=before)
     except RunbookError as error:
-        return [rules.Candidate("dump", "none", None, problem=error.message)], survey
+        return [_nothing("dump", "none", error, store, base)], survey
     for name in names:
         problem, size, point, took_s = "", 0, manifests.started_at(name), None
         key = f"{base}{name}/{manifests.MANIFEST_NAME}"
@@ -296,6 +296,12 @@ def dumps(context: Context, state: State, survey: Survey) -> tuple[list[rules.Ca
     return found, survey
 
 
+def _nothing(way: rules.Way, name: str, why: RunbookError, store: s3.Store, root: str) -> rules.Candidate:
+    """A way that cannot be gone; it was never set up where nothing lies in its folder, deleted or not."""
+    is_absent = not any(True for _ in store.versions(root))
+    return rules.Candidate(way, name, None, problem=why.message, is_absent=is_absent)
+
+
 def base_backups(
     context: Context, current: drill.Drill, survey: Survey
 ) -> tuple[list[rules.Candidate], Survey]:  # fmt: skip
@@ -318,7 +324,7 @@ def base_backups(
             # It says what can be restored.
             pitr_rules.choose(archive, pitr_rules.Target(time=before), timeline=None, backup_id=None)
     except RunbookError as error:
-        return [rules.Candidate("pitr", "archive", None, problem=error.message)], replace(survey, archived=False)
+        return [_nothing("pitr", "archive", error, engine.store, engine.root)], replace(survey, archived=False)
     gaps: list[str] = []
     for window in windows:
         entries = list(engine.store.entries(f"{engine.root}base/{window.backup.backup_id}/"))

@@ -147,7 +147,6 @@ def test_stagings_backup_is_restored_elsewhere_from_the_second_region(
         backup_proof_system_identifier=target.one(identifier),
         dr_drill_state_dir=str(tmp_path / "drill"),
         dr_drill_scenario="region_lost",
-        dr_drill_way="dump",
     )
     project.all_vars["runbook_environment"] = "staging"
     database.mark("staging")
@@ -170,6 +169,10 @@ def test_stagings_backup_is_restored_elsewhere_from_the_second_region(
     assert document["measured"]["rpo_s"] == round(lost_s, 3)
     # There is no archive of WAL, so nobody promises what only one could keep.
     assert document["attainable"]["way"] == "dump"
+    assert "backups" not in statuses
+    (decided,) = [phase["msg"] for phase in document["phases"] if phase["name"] == "decide"]
+    assert decided.startswith("dump ")
+    assert "Not by pitr, because there is no archive s3://" in decided
     assert document["measured"]["rto_s"] > 0
     assert document["extrapolation"]["production_bytes"] > 0
     # A dump helps once it is complete.

@@ -122,6 +122,17 @@ def test_what_failed_once_is_not_tried_again():
     assert rules.choose([lost, old], way="best", failed={}).passed_over == (lost,)
 
 
+def test_a_way_that_was_never_set_up_is_no_fault_where_the_other_one_serves():
+    good = Candidate("dump", "d1", at(1))
+    absent = Candidate("pitr", "archive", None, problem="there is no archive s3://b/pitr/db/", is_absent=True)
+    choice = rules.choose([good, absent], way="best", failed={})
+    assert (choice.chosen, choice.passed_over, choice.costs_s) == (good, (), 0.0)
+    assert choice.sentence().endswith("Not by pitr, because there is no archive s3://b/pitr/db/.")
+    assert rules.unusable([good, absent], {}) == []
+    with pytest.raises(RunbookError, match="pitr archive: there is no archive"):
+        rules.choose([absent], way="best", failed={})
+
+
 def test_no_good_backup_is_an_error_that_names_each():
     with pytest.raises(RunbookError, match=r"No backup is good.*There is none"):
         rules.choose([], way="best", failed={})

@@ -176,6 +176,8 @@ class Candidate:
     problem: str = ""
     #: The end of the archive cannot be reached, so the point has to be named as the target.
     is_cut: bool = False
+    #: Nothing was ever backed up this way, which is no fault where the other way serves.
+    is_absent: bool = False
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,8 @@ class Choice:
 
     chosen: Candidate
     passed_over: tuple[Candidate, ...]
+    #: Ways that were open, and in which nothing was ever backed up.
+    absent: tuple[Candidate, ...] = ()
 
     @property
     def costs_s(self) -> float:
@@ -203,6 +207,7 @@ class Choice:
             )
             cost = f"which costs {span(self.costs_s)} of work" if self.costs_s else "which costs no work"
             said += f" Skipped, {cost}: {bad}."
+        said += "".join(f" Not by {each.way}, because {each.problem.rstrip('.')}." for each in self.absent)
         return said
 
 
@@ -221,12 +226,21 @@ def choose(candidates: Iterable[Candidate], *, way: str, failed: Mapping[str, st
     if good is None:
         bad = "; ".join(f"{each.way} {each.backup_id}: {each.problem or 'leads to no point'}" for each in judged)
         raise RunbookError(f"No backup is good, so nothing can be restored. {bad or 'There is none.'}")
-    return Choice(judged[good], tuple(judged[:good]))
+    better = judged[:good]
+    return Choice(
+        judged[good],
+        tuple(each for each in better if not each.is_absent),
+        tuple(each for each in better if each.is_absent),
+    )
 
 
 def unusable(candidates: Iterable[Candidate], failed: Mapping[str, str]) -> list[dict[str, str]]:
     """What is known to be bad, for the drill's document."""
-    reasons = [(each.backup_id, each.problem or failed.get(f"{each.way}/{each.backup_id}", "")) for each in candidates]
+    reasons = [
+        (each.backup_id, each.problem or failed.get(f"{each.way}/{each.backup_id}", ""))
+        for each in candidates
+        if not each.is_absent
+    ]
     return [{"backup_id": name, "reason": reason} for name, reason in reasons if reason]
 
 
