@@ -159,4 +159,4 @@ def test_another_cluster_is_refused_before_anything(database: Database, tmp_path
     project.hosts["db"]["preflight_system_identifier"] = "42"
     ended = run(project)
     assert ended.code != 0
-    assert set(ended.results) - {"pg_lease", "validate_argument_spec"} == {"pg_preflight"}
+    assert set(ended.results) - {"pg_lease", "validate_argument_spec"} == {"runbook_preflight", "pg_preflight"}
