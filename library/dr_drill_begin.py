@@ -342,7 +342,9 @@ def make_sandbox(context: Context, begun: drill.Drill) -> None:
     """The drill's own primary, buckets and clients."""
     params, folder, state = context.params, begun.folder, begun.state
     for name in buckets.names(state):
-        buckets.make(buckets.own(params, name), state.environment)
+        store = buckets.own(params, name)
+        buckets.make(store, state.environment)
+        permits.grant(context.run, store.target)
     bindir = find_bindir(params["bindir"])
     cluster = servers.make_server(folder.path / "primary", bindir, params["login_password"])
     steps = demo_database.steps(scale=params["scale"], seed=1)

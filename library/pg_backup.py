@@ -379,7 +379,6 @@ class Backup:
         unread = content_hash.unread_large_objects(self.session)
         if unread:
             raise RunbookError(hashes.closed_large_objects(unread, self.target.user))
-        self.store.require_environment(self.params["environment"])
         own = origins.Origin(self.session.system_identifier(), self.target.database)
         clusters = origins.accepted(own.system_identifier, self.params["previous_clusters"])
         names = sorted(filter(manifests.is_backup_id, self.store.folders(self.home)), reverse=True)
@@ -722,6 +721,7 @@ def core(context: Context) -> dict[str, Any]:
         purpose="pg_backup",
     ) as session:  # fmt: skip
         permits.require_database(context.run, session, may_be_frozen=True)
+        permits.require_bucket(context.run, store, params["environment"])
         backup = Backup(context, session, store, settings)
         where = store.url(backup.home)
         backup.plan()

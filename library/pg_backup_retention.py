@@ -237,8 +237,7 @@ class Retention:
 
     def run(self) -> dict[str, Any]:
         """Plan, then delete; the result of the module."""
-        permits.require_environment(self.context.run, self.params["environment"])
-        self.store.require_environment(self.params["environment"])
+        permits.require_bucket(self.context.run, self.store, self.params["environment"])
         self.now = driver.clock(self.store)
         found = rules.folders(driver.listed(self.store, self.root))
         documents = driver.deletion_documents(self.store, self.root, found)

@@ -132,8 +132,7 @@ class Undelete:
 
     def run(self) -> dict[str, Any]:
         """Plan, then bring back; the result of the module."""
-        permits.require_environment(self.context.run, self.params["environment"])
-        self.store.require_environment(self.params["environment"])
+        permits.require_bucket(self.context.run, self.store, self.params["environment"])
         found = retention.folders(driver.listed(self.store, self.root))
         decided = retention.deletions(
             driver.deletion_documents(self.store, self.root, found), database=self.params["database"]

@@ -509,7 +509,7 @@ def setup(context: Context, engine: driver.Engine) -> dict[str, Any]:
     with connect(context) as session:
         facts = require_server(session, engine)
         data = Path(facts["data_directory"])
-        engine.store.require_environment(params["environment"])
+        permits.require_bucket(context.run, engine.store, params["environment"])
         unmarked = rules.check_identity(
             engine.identity(),
             facts["system_identifier"],
@@ -569,7 +569,7 @@ def backup(context: Context, engine: driver.Engine) -> dict[str, Any]:
     params = context.params
     with connect(context) as session:
         facts = require_server(session, engine)
-        engine.store.require_environment(params["environment"])
+        permits.require_bucket(context.run, engine.store, params["environment"])
         require_identity(engine, facts["system_identifier"])
         archiver = driver.read_archiver(session)
         options = session.tool_options(search_path="pg_catalog")
@@ -608,7 +608,7 @@ def backup(context: Context, engine: driver.Engine) -> dict[str, Any]:
 def retention(context: Context, engine: driver.Engine) -> dict[str, Any]:
     """Delete what the recovery window does not need."""
     params = context.params
-    engine.store.require_environment(params["environment"])
+    permits.require_bucket(context.run, engine.store, params["environment"])
     require_identity(engine, params["system_identifier"])
     before = [str(each["backup_id"]) for each in engine.backups()]
     begun = time.monotonic()

@@ -1194,7 +1194,7 @@ def core(context: Context) -> dict[str, Any]:
     clock = Clock(params["deadline_s"])
     store = s3.Store.from_params(params, connections=params["jobs"] + 2)
     if params["record_proof"]:
-        store.require_environment(params["environment"])
+        permits.require_bucket(context.run, store, params["environment"])
     with driver.connect(target, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
         permits.require_database(context.run, session, database="")
         # A proof has a server of its own, so that one says nothing about the backup.
@@ -1253,6 +1253,8 @@ def hold(context: Context, store: s3.Store, folder: str, target: str) -> None:
     try:
         if not params["environment"]:
             raise RunbookError("environment: it is empty.")
+        # What is restored from may be another bucket than the inventory's: the copy in a second region.
+        permits.require_environment(context.run, params["environment"])
         store.require_environment(params["environment"])
         until = bucket.clock(store) + timedelta(days=params["hold_days"])
         made = retention.Hold(f"{target} was restored from it", until.isoformat(), context.run.id or "")

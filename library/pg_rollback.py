@@ -579,8 +579,7 @@ def remove_copies(context: Context) -> dict[str, Any]:
     target = postgres.Target.from_params(params)
     store = s3.Store.from_params(params)
     home = manifests.database_folder(rules.copies_prefix(params["prefix"]), target.database)
-    permits.require_environment(context.run, params["environment"])
-    store.require_environment(params["environment"])
+    permits.require_bucket(context.run, store, params["environment"])
     found, status, queries = list(store.versions(home)), "ok", []  # type: ignore[var-annotated] # no SQL here
     removed = len(found)
     were = ("would be",) * 2 if context.check_mode else ("was", "were")

@@ -325,7 +325,7 @@ from ansible.module_utils.runbook.drivers.backup import mirror as driver
 from ansible.module_utils.runbook.drivers.clock import Clock
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.drivers.s3 import s3
-from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.backup import mirror as rules
 
@@ -419,8 +419,7 @@ class Run:
             source_bucket=self.source.bucket, source_prefix=params["source_prefix"],
             bucket=self.target.bucket, prefix=params["prefix"],
         )  # fmt: skip
-        permits.require_environment(self.context.run, params["environment"])
-        self.target.require_environment(params["environment"])
+        permits.require_bucket(self.context.run, self.target, params["environment"])
         self.check_origin()
         rules.require_versions(self.target.bucket, driver.versioning(self.target))
         self.finding.versioning = driver.versioning(self.source)
@@ -702,7 +701,11 @@ def core(context: Context) -> dict[str, Any]:
         run = Run(context, table)
         run.look()
         run.read()
-        run.reconcile()
+        try:
+            run.reconcile()
+        except UnreachableError as error:
+            # A database that is gone is when the copies matter.
+            run.finding.unread = error.message
         run.make_plan()
         if context.check_mode:
             return run.verdict() | {"changed": not run.plan.nothing}

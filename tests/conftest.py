@@ -29,6 +29,8 @@ import psycopg2  # noqa: E402
 from ansible.module_utils.runbook.drivers import permits, process  # noqa: E402
 from ansible.module_utils.runbook.drivers.postgres import environment_mark, lease, postgres  # noqa: E402
 from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, find_bindir  # noqa: E402
+from ansible.module_utils.runbook.drivers.s3.s3 import Store  # noqa: E402
+from ansible.module_utils.runbook.drivers.s3.s3 import argument_spec as s3_options  # noqa: E402
 from ansible.module_utils.runbook.drivers.sandbox.s3_server import S3Server  # noqa: E402
 from ansible.module_utils.runbook.errors import RunbookError  # noqa: E402
 from ansible.module_utils.runbook.report.sections.preflight import PREFLIGHT  # noqa: E402
@@ -302,6 +304,9 @@ def permit(run: Run, options: dict[str, Any], *, take_lease: bool) -> None:
                 hold_lease(run, Database(target.host, target.port, name, target.user))
         except (RunbookError, psycopg2.Error):  # what is wrong with the target is the module's to say
             pass
+    if options.get("bucket"):
+        with contextlib.suppress(RunbookError):  # what is wrong with the bucket is the module's to say
+            targets.append(Store.from_params({key: options.get(key) for key in s3_options()}).target)
     known = [each.target for each in permits.of(run)]
     for wanted in targets:
         if wanted not in known:

@@ -28,6 +28,7 @@ from psycopg2 import sql
 
 if TYPE_CHECKING:
     from ansible.module_utils.runbook.drivers.postgres.postgres import Session
+    from ansible.module_utils.runbook.drivers.s3.s3 import Store
     from ansible.module_utils.runbook.rules.run import Run
 
 #: The way to go on for whoever was refused.
@@ -125,6 +126,17 @@ def require_environment(run: Run, environment: str) -> None:
     """
     if all(each.environment != environment for each in approvals(run)):
         raise RunbookError(f"This run has not passed preflight for {_where(run, environment)}; {AGAIN}.")
+
+
+def require_bucket(run: Run, store: Store, environment: str) -> None:
+    """Refuse unless this very bucket proved itself in this run, and its tag still says so.
+
+    :raises RunbookError: it did not, or the bucket cannot be asked
+    """
+    require_environment(run, environment)
+    if all(each.target != store.target for each in of(run)):
+        raise RunbookError(f"This run has not passed preflight for {store.target}; {AGAIN}.")
+    store.require_environment(environment)
 
 
 def require_unfrozen(session: Session) -> None:

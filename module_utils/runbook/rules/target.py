@@ -21,6 +21,7 @@ class Kind:
 
 KINDS = {
     "database": Kind("pg_preflight", "database {name} of cluster {place}"),
+    "bucket": Kind("s3_preflight", "bucket {name} of {place}"),
 }
 
 

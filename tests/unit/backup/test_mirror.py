@@ -125,6 +125,7 @@ def test_a_destination_without_versions_is_refused(state: mirror.State, word: st
         (Finding("unknown", "unknown"), False, "ok"),
         (Finding("on", "on"), True, "ok"),
         (Finding("on", "unknown"), True, "unknown"),
+        (Finding(unread="No server answers."), False, "unknown"),
         (Finding("unknown", "off"), True, "breach"),
         (Finding(rows=3, missing_rows=0, orphan_objects=4, differing_rows=0), False, "ok"),
         (Finding(rows=3, missing_rows=1, recoverable_rows=1, differing_rows=0), False, "breach"),

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import boto3
 import urllib3.exceptions
 from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
+from ansible.module_utils.runbook.rules.target import Target
 from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import (
@@ -415,6 +416,13 @@ class Store:
     def url(self, key: str) -> str:
         """How a sentence calls an object."""
         return f"s3://{self.bucket}/{key}"
+
+    @property
+    def target(self) -> Target:
+        """The bucket as preflight names it: at AWS by its name alone, elsewhere by the server's address too."""
+        address = urlsplit(self.client.meta.endpoint_url)
+        at_aws = str(address.hostname).endswith((".amazonaws.com", ".amazonaws.com.cn"))
+        return Target("bucket", "AWS" if at_aws else f"{address.scheme}://{address.netloc}", self.bucket)
 
     def tags(self) -> dict[str, str]:
         """Tags of the bucket; empty where it has none."""

@@ -307,6 +307,8 @@ class Finding:
     recoverable_rows: int | None = None
     orphan_objects: int | None = None
     differing_rows: int | None = None
+    #: Why the rows of storage.objects could not be read, in one sentence; empty where they were, or nobody asked.
+    unread: str = ""
 
 
 def judge(found: Finding, *, expect_versioning: bool, expect_replication: bool) -> tuple[str, list[str]]:
@@ -332,6 +334,8 @@ def judge(found: Finding, *, expect_versioning: bool, expect_replication: bool) 
         breaches.append(
             f"{count(found.differing_rows, 'row')} of storage.objects tell another size or ETag than the object."
         )
+    if found.unread:
+        unknowns.append(f"Nothing was compared with the rows of storage.objects. {found.unread}")
     return ("breach" if breaches else "unknown" if unknowns else "ok"), breaches + unknowns
 
 
