@@ -44,8 +44,8 @@ options:
     default: ''
   environment:
     description:
-      - What the inventory is, V(sandbox), V(staging) or V(production). O(action=restore) wants this run to have passed
-        M(pg_preflight) for it.
+      - What the inventory is, V(sandbox), V(staging) or V(production). O(action=restore) wants the project to have
+        passed M(supabase_preflight) in this run.
     type: str
     required: true
   wait_timeout_s:
@@ -163,7 +163,6 @@ class Restore:
             if params[name] <= 0:
                 raise RunbookError(f"{name}: {params[name]} is not possible; give a number of seconds above 0.")
         if params["action"] == "restore":
-            permits.require_environment(context.run, params["environment"])
             rules.check_overwrite(params["overwrite"], params["project_ref"])
         self.api = Supabase(
             api_url=rules.check_api_url(params["api_url"]),
@@ -173,6 +172,8 @@ class Restore:
             timeout_s=params["timeout_s"],
             read_only=context.check_mode,
         )
+        if params["action"] == "restore":
+            permits.require(context.run, self.api.target, params["environment"])
         self.project = rules.parse_project(self.api.project())
         rules.check_identity(self.project, ref=params["project_ref"], name=params["project_name"])
         self.facts: dict[str, Any] = {"changed": False, "status": "ok", "project_status": self.project.status}

@@ -32,6 +32,7 @@ from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, find_
 from ansible.module_utils.runbook.drivers.s3.s3 import Store  # noqa: E402
 from ansible.module_utils.runbook.drivers.s3.s3 import argument_spec as s3_options  # noqa: E402
 from ansible.module_utils.runbook.drivers.sandbox.s3_server import S3Server  # noqa: E402
+from ansible.module_utils.runbook.drivers.supabase.supabase import API_URL  # noqa: E402
 from ansible.module_utils.runbook.errors import RunbookError  # noqa: E402
 from ansible.module_utils.runbook.report.sections.preflight import PREFLIGHT  # noqa: E402
 from ansible.module_utils.runbook.rules.run import PERMITS, Run, opening  # noqa: E402
@@ -307,6 +308,8 @@ def permit(run: Run, options: dict[str, Any], *, take_lease: bool) -> None:
     if options.get("bucket"):
         with contextlib.suppress(RunbookError):  # what is wrong with the bucket is the module's to say
             targets.append(Store.from_params({key: options.get(key) for key in s3_options()}).target)
+    if options.get("project_ref"):
+        targets.append(Target("supabase_project", options.get("api_url", API_URL), options["project_ref"]))
     known = [each.target for each in permits.of(run)]
     for wanted in targets:
         if wanted not in known:

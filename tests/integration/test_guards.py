@@ -19,6 +19,7 @@ from ansible.module_utils.runbook.drivers.postgres import lease
 from ansible.module_utils.runbook.report.sections.preflight import PREFLIGHT
 from ansible.module_utils.runbook.rules.target import Target
 from conftest import ROOT, S3, Database, a_run, approve, as_environ, give_lease_back, run_module, this_run
+from fakes.supabase import REF
 
 from playbooks import Ended, Project
 
@@ -224,6 +225,8 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
         "dr_drill_skip": where | {"state_dir": str(folder), "reason": "x"},
         "dr_drill_tear_down": bucket | where | {"state_dir": str(folder)},
         "dr_drill_judge": where | {"state_dir": str(folder)},
+        "supabase_restore": where
+        | {"action": "restore", "project_ref": REF, "overwrite": REF, "access_token": "x", "backup_id": 1},
     }
 
 
@@ -264,7 +267,6 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
     other = {
         *PREFLIGHT,  # what gives permits
         "pg_lease",  # it gives back what its run holds, or what a dead run held
-        "supabase_restore",  # its action restore asks; test_supabase_api.py
         "sandbox_database", "sandbox_postgres", "sandbox_s3",  # what they make bears a mark of theirs
     }  # fmt: skip
     known = {path.stem for path in (ROOT / "library").glob("*.py")}

@@ -128,14 +128,22 @@ def require_environment(run: Run, environment: str) -> None:
         raise RunbookError(f"This run has not passed preflight for {_where(run, environment)}; {AGAIN}.")
 
 
-def require_bucket(run: Run, store: Store, environment: str) -> None:
-    """Refuse unless this very bucket proved itself in this run, and its tag still says so.
+def require(run: Run, target: Target, environment: str) -> None:
+    """Refuse unless ``target`` proved itself in this run, for an inventory of ``environment``.
 
-    :raises RunbookError: it did not, or the bucket cannot be asked
+    :raises RunbookError: it did not
     """
     require_environment(run, environment)
-    if all(each.target != store.target for each in of(run)):
-        raise RunbookError(f"This run has not passed preflight for {store.target}; {AGAIN}.")
+    if all(each.target != target for each in of(run)):
+        raise RunbookError(f"This run has not passed preflight for {target}; {AGAIN}.")
+
+
+def require_bucket(run: Run, store: Store, environment: str) -> None:
+    """:func:`require` for a bucket, whose tag must say the same still.
+
+    :raises RunbookError: it did not prove itself, says something else now, or cannot be asked
+    """
+    require(run, store.target, environment)
     store.require_environment(environment)
 
 

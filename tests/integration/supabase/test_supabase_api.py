@@ -7,9 +7,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Outcome, run_module
+from conftest import Outcome, a_run, approve, as_environ, run_module
 from fakes.http import Fault
 from fakes.supabase import REF, TOKEN, FakeSupabase
+
+from playbooks import Project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -314,3 +316,69 @@ def test_verify_alone(api):
     services = [{"name": "db", "healthy": True, "status": "SINGING"}]
     api.faults = [Fault("health", "status", 200, body=services)]
     assert restore(api, action="verify", overwrite="").result["status"] == "unknown"
+
+
+# --- the proof of a project -------------------------------------------------------------------------------------------
+
+
+def test_a_project_proves_itself_and_no_other_one_is_restored(api, tmp_path):
+    run = a_run(directory=tmp_path)
+
+    def prove(**options: Any) -> Outcome:
+        common = {"project_ref": REF, "project_name": "mental-scribe", "access_token": TOKEN, "api_url": api.url}
+        return run_module("supabase_preflight", common | options, **as_environ(run))
+
+    def restored(**options: Any) -> str:
+        common = {
+            "action": "restore", "project_ref": REF, "project_name": "mental-scribe", "access_token": TOKEN,
+            "api_url": api.url, "environment": "staging", "overwrite": REF, "backup_id": 1,
+        }  # fmt: skip
+        outcome = run_module("supabase_restore", common | options, check=True, permitted=False, **as_environ(run))
+        return str(outcome.result["msg"])
+
+    assert "This run has not passed preflight" in prove().result["msg"]
+    assert api.requests == []
+    approve(run, "staging")
+    assert "the inventory means project 'another'" in prove(project_name="another").result["msg"]
+    assert "pin it: supabase_project_name: 'mental-scribe'" in prove(project_name="").result["msg"]
+    assert f"has not passed preflight for Supabase project {REF} of {api.url}" in restored()
+    proven = prove()
+    named = {"kind": "supabase_project", "place": api.url, "name": REF, "environment": "staging"}
+    assert proven.result["target"] == named
+    assert proven.result["region"] == "us-east-1"
+    other = "zyxwvutsrqponmlkjihg"
+    assert f"has not passed preflight for Supabase project {other}" in restored(project_ref=other, overwrite=other)
+    assert "has not passed preflight for production" in restored(environment="production")
+    assert "has not passed preflight" not in restored()
+    assert not [each for each in api.requests if each.startswith("POST")]
+
+
+def test_the_playbook_proves_the_project_and_asks_no_database(api, tmp_path):
+    host = {
+        "supabase_project_ref": REF, "supabase_project_name": "mental-scribe", "supabase_access_token": TOKEN,
+        "supabase_api_url": api.url, "supabase_restore_poll_s": 0.1,
+    }  # fmt: skip
+    common = {
+        "runbook_environment": "production", "ansible_connection": "local",
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+    }  # fmt: skip
+    project = Project(tmp_path, {"db": host}, common)
+    api.backups["pitr_enabled"] = False
+    api.backups["backups"] = [
+        {"id": 7, "is_physical_backup": True, "status": "COMPLETED", "inserted_at": "2026-01-04T02:00:00Z"}
+    ]
+    ask: dict[str, Any] = {
+        "supabase_restore_action": "restore",
+        "supabase_restore_backup_id": 7,
+        "supabase_restore_overwrite": REF,
+    }
+    for words in ((), ("--start-at-task", "List, restore, wait or verify")):
+        refused = project.run("supabase_restore.yml", *words, **ask)
+        assert refused.code != 0
+        assert not [each for each in api.requests if each.startswith("POST")]
+    assert "add -e confirm=production" in project.run("supabase_restore.yml", **ask).last("runbook_preflight")["msg"]
+    done = project.run("supabase_restore.yml", "-e", "confirm=production", **ask)
+    assert done.code == 0, done.output
+    assert done.record is not None
+    (written,) = json.loads((done.record / "record.json").read_text())["hosts"].values()
+    assert [(each["kind"], each["name"]) for each in written["targets"]] == [("supabase_project", REF)]

@@ -168,5 +168,5 @@ def test_a_backup_by_its_number():
     ],
 )
 def test_health(services, status):
-    project = rules.Project("x", "y", "ACTIVE_HEALTHY", OLD_PROJECT)
+    project = rules.Project("x", "y", "us-east-1", "ACTIVE_HEALTHY", OLD_PROJECT)
     assert {check.status for check in rules.judge_health(project, services)} == status

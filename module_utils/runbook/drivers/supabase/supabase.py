@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers.http.api_client import ApiClient, ApiError, Repeat
+from ansible.module_utils.runbook.rules.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +45,8 @@ class Supabase:
         timeout_s: float,
         read_only: bool,
     ) -> None:
+        #: As preflight names it.
+        self.target = Target("supabase_project", api_url, project_ref)
         self._path = f"/v1/projects/{project_ref}"
         self._path_v2 = f"/v2/projects/{project_ref}"
         self._api = ApiClient(

@@ -46,6 +46,7 @@ class Project:
 
     ref: str
     name: str
+    region: str
     status: str
     created_at: datetime
 
@@ -141,6 +142,7 @@ def parse_project(body: Any) -> Project:
     return Project(
         ref=_field(body, "ref", str, what),
         name=_field(body, "name", str, what),
+        region=_field(body, "region", str, what),
         status=_field(body, "status", str, what),
         created_at=_moment(body, "created_at", what),
     )
