@@ -9,13 +9,18 @@ short_description: Lets a bucket prove to which environment it belongs
 description:
   - The proof of a bucket, once M(runbook_preflight) has passed in the same run. The bucket's tag C(runbook-environment)
     must name the environment of that inventory. No database is asked.
+  - Then the lease is taken, where the inventory names a state store. C(ansible-playbook) renews it, and gives it back.
   - What passed is written down in the run's folder. Modules that write to a bucket look for it, and refuse one that has
     not passed in this very run, though it may bear the same tag.
-extends_documentation_fragment: runbook_s3
+extends_documentation_fragment:
+  - runbook_s3
+  - runbook_state
 attributes:
   check_mode:
     support: full
-    description: The check runs. What passed permits other modules of this run nothing but a look.
+    description:
+      - The checks run. The lease is read, not taken; one that is held is refused as in the real run. What passed
+        permits other modules of this run nothing but a look.
   diff_mode:
     support: none
     description: Nothing is written.
@@ -45,7 +50,7 @@ status:
   type: str
   returned: always
 checks:
-  description: The one check, C(tag), with C(name), C(status) and C(msg).
+  description: The checks, C(tag) and C(lease), each with C(name), C(status) and C(msg).
   type: list
   elements: dict
   returned: when this run passed M(runbook_preflight)
@@ -55,12 +60,18 @@ target:
       of its tag.
   type: dict
   returned: success
+lease:
+  description:
+    - C(name), C(decision) (V(acquire), V(renew), V(take_over); V(none) without a state store or O(take_lease)) and
+      C(expires_at). In check mode C(decision) is what the real run would do, and C(expires_at) is null.
+  type: dict
+  returned: success
 """
 
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers import permits, state_lease
 from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import preflight as rules
@@ -68,25 +79,36 @@ from ansible.module_utils.runbook.rules import preflight as rules
 
 def core(context: Context) -> dict[str, Any]:
     """Read the tag, and write down what passed."""
-    checks = rules.Checks()
-    environment = permits.require_approval(context.run).environment
-    store = s3.Store.from_params(context.params)
+    params, checks = context.params, rules.Checks()
+    context.require_bounds({"lease_wait_s": (0, state_lease.MOST_WAIT_S)})
+    approval = permits.require_approval(context.run)
+
+    def tell(waited_s: float) -> None:
+        context.progress.update("wait for the lease", round(waited_s), params["lease_wait_s"], "s")
+
+    store = s3.Store.from_params(params)
     with checks.named("tag") as check:
-        store.require_environment(environment)
-        check["msg"] = f"Bucket {store.bucket} belongs to {environment} by its tag {s3.ENVIRONMENT_TAG}."
+        store.require_environment(approval.environment)
+        check["msg"] = f"Bucket {store.bucket} belongs to {approval.environment} by its tag {s3.ENVIRONMENT_TAG}."
+    held = state_lease.NO_LEASE
+    if params["take_lease"]:
+        with checks.named("lease") as check:
+            held = state_lease.take(params, context.run, store.target, approval, tell)
+            check["msg"] = rules.say_lease(held["name"], check_mode=context.check_mode)
     permits.grant(context.run, store.target)
     return {
         "changed": False,
-        "msg": checks.done[-1]["msg"],
+        "msg": checks.done[0]["msg"],
         "status": "ok",
-        "target": asdict(store.target) | {"environment": environment},
+        "target": asdict(store.target) | {"environment": approval.environment},
+        "lease": held,
         "checks": checks.done,
     }
 
 
 def main() -> None:
     """Run as an Ansible module."""
-    run_module(core, name="s3_preflight", argument_spec=s3.argument_spec())
+    run_module(core, name="s3_preflight", argument_spec=s3.argument_spec() | state_lease.argument_spec())
 
 
 if __name__ == "__main__":

@@ -10,13 +10,18 @@ description:
   - The proof of a project, once M(runbook_preflight) has passed in the same run. The project that the Management API
     knows under O(project_ref) must bear the name that is pinned in the inventory. Its database is not asked, and may be
     gone.
+  - Then the lease is taken, where the inventory names a state store. C(ansible-playbook) renews it, and gives it back.
   - What passed is written down in the run's folder. Modules that write to a project look for it, and refuse one that
     has not passed in this very run.
-extends_documentation_fragment: runbook_supabase
+extends_documentation_fragment:
+  - runbook_supabase
+  - runbook_state
 attributes:
   check_mode:
     support: full
-    description: The check runs. What passed permits other modules of this run nothing but a look.
+    description:
+      - The checks run. The lease is read, not taken; one that is held is refused as in the real run. What passed
+        permits other modules of this run nothing but a look.
   diff_mode:
     support: none
     description: Nothing is written.
@@ -46,7 +51,7 @@ status:
   type: str
   returned: always
 checks:
-  description: The one check, C(identity), with C(name), C(status) and C(msg).
+  description: The checks, C(identity) and C(lease), each with C(name), C(status) and C(msg).
   type: list
   elements: dict
   returned: when this run passed M(runbook_preflight)
@@ -54,6 +59,12 @@ target:
   description:
     - What was proven, C(kind) (V(supabase_project)), C(place) (the API's address), C(name) (the reference), and the
       C(environment) for which this run is approved.
+  type: dict
+  returned: success
+lease:
+  description:
+    - C(name), C(decision) (V(acquire), V(renew), V(take_over); V(none) without a state store or O(take_lease)) and
+      C(expires_at). In check mode C(decision) is what the real run would do, and C(expires_at) is null.
   type: dict
   returned: success
 project_name:
@@ -69,7 +80,7 @@ region:
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers import permits, state_lease
 from ansible.module_utils.runbook.drivers.supabase.supabase import Supabase, argument_spec
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import preflight
@@ -79,7 +90,12 @@ from ansible.module_utils.runbook.rules.supabase import supabase as rules
 def core(context: Context) -> dict[str, Any]:
     """Compare the project with the inventory, and write down what passed."""
     params, checks = context.params, preflight.Checks()
-    environment = permits.require_approval(context.run).environment
+    context.require_bounds({"lease_wait_s": (0, state_lease.MOST_WAIT_S)})
+    approval = permits.require_approval(context.run)
+
+    def tell(waited_s: float) -> None:
+        context.progress.update("wait for the lease", round(waited_s), params["lease_wait_s"], "s")
+
     with checks.named("identity") as check:
         api = Supabase(
             api_url=rules.check_api_url(params["api_url"]),
@@ -91,21 +107,27 @@ def core(context: Context) -> dict[str, Any]:
         )
         project = rules.parse_project(api.project())
         check["msg"] = rules.check_identity(project, ref=params["project_ref"], name=params["project_name"] or "")
+    held = state_lease.NO_LEASE
+    if params["take_lease"]:
+        with checks.named("lease") as check:
+            held = state_lease.take(params, context.run, api.target, approval, tell)
+            check["msg"] = preflight.say_lease(held["name"], check_mode=context.check_mode)
     permits.grant(context.run, api.target)
     return {
         "changed": False,
-        "msg": checks.done[-1]["msg"],
+        "msg": checks.done[0]["msg"],
         "status": "ok",
-        "target": asdict(api.target) | {"environment": environment},
+        "target": asdict(api.target) | {"environment": approval.environment},
         "project_name": project.name,
         "region": project.region,
+        "lease": held,
         "checks": checks.done,
     }
 
 
 def main() -> None:
     """Run as an Ansible module."""
-    run_module(core, name="supabase_preflight", argument_spec=argument_spec())
+    run_module(core, name="supabase_preflight", argument_spec=argument_spec() | state_lease.argument_spec())
 
 
 if __name__ == "__main__":

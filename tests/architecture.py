@@ -136,6 +136,7 @@ DRIVERS_THAT_DECIDE = {
     ("lease.py", f"{RUNBOOK}.rules.lease"),
     ("postgres.py", f"{RUNBOOK}.rules.identity"),
     ("state_store.py", f"{RUNBOOK}.rules.state"),
+    ("state_lease.py", f"{RUNBOOK}.rules.state"),
 }
 #: Ansible's HTTP client knows proxies and certificates on every bastion, and needs no AnsibleModule.
 DRIVERS_ON_ANSIBLE = {("api_client.py", "ansible.module_utils.urls")}
@@ -237,6 +238,7 @@ ABOVE_ON_DRIVERS = {
     ("module.py", f"{RUNBOOK}.drivers.process"),
     ("module.py", f"{RUNBOOK}.drivers.stopping"),
     ("run_record.py", f"{RUNBOOK}.drivers.process"),
+    ("run_record.py", f"{RUNBOOK}.drivers.state_lease"),
     ("run_record.py", f"{RUNBOOK}.drivers.state_store"),
 }
 

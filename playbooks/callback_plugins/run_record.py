@@ -73,7 +73,8 @@ from ansible.module_utils.runbook.report.recorder import Recorder
 from ansible.module_utils.runbook.report.terminal import last_warnings, last_words, summary_lines
 from ansible.module_utils.runbook.rules import failure, state, variables
 from ansible.module_utils.runbook.rules import record as rules
-from ansible.module_utils.runbook.rules.run import command_line
+from ansible.module_utils.runbook.rules.run import Run, command_line
+from ansible.module_utils.runbook.rules.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -112,6 +113,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         self._stopped_by = ""
         #: How the databases are reached whose lease this run holds, by host; in memory alone.
         self._leases: dict[str, dict[str, Any]] = {}
+        #: Renews the leases in the state store; None while there are none.
+        self._keeper: Any = None
         atexit.register(self._abandon)
 
     # --- the run ---
@@ -230,6 +233,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
 
     def _give_leases_back(self, recorder: Recorder) -> None:
         """Give back the leases that no task gave back, so that nobody waits for their end."""
+        if self._keeper is not None:
+            for said in self._keeper.stop():
+                recorder.append("note", text=said)
+            self._keeper = None
         for host, login in self._leases.items():
             said = _give_lease_back(login)
             if "nobody holds" not in said:
@@ -391,6 +398,31 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                 self._leases[host] = {name: given[name] for name in _LOGIN if given.get(name) is not None}
         elif module == "pg_lease" and not failed:
             self._leases.pop(host, None)
+        elif module in rules.PREFLIGHT and not failed and (result.result.get("lease") or {}).get("expires_at"):
+            self._keep(result.result, _fields(result).get("args") or {})
+
+    def _keep(self, said: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        """Renew a lease in the state store for as long as this run lives.
+
+        :param said: what the proof returned
+        :param given: its options
+        """
+        # boto3 is loaded by whoever has a store, and by nobody else.
+        from ansible.module_utils.runbook.drivers import state_lease  # noqa: PLC0415 - the reason stands above
+
+        target = {key: said["target"][key] for key in ("kind", "place", "name")}
+        store = state_lease.store_of(given, said["target"]["environment"])
+        if store is None:
+            return
+        if self._keeper is None:
+            self._keeper = state_lease.Keeper(Run.from_environ(os.environ), self._complain)
+        self._keeper.hold(said["lease"]["name"], store, Target(**target))
+
+    def _complain(self, text: str) -> None:
+        """Tell of a lease that could not be renewed; called by the thread that renews."""
+        self._display.warning(text)
+        if self._recorder is not None:
+            self._recorder.append("note", text=text)
 
     def _sample(self, host: str, task: str, event: dict[str, Any]) -> None:
         """Of a running module's progress, what the report's charts need; called by the watching thread."""

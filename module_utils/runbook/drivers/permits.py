@@ -54,7 +54,15 @@ def grant(run: Run, target: Target) -> None:
     _append(run, "permitted", Permit(run.host, target, check_mode=run.check_mode))
 
 
-def _append(run: Run, what: str, passed: Approval | Permit) -> None:
+def revoke(run: Run, target: Target) -> None:
+    """Write down that ``target`` is no longer this run's: modules that begin from now on refuse it.
+
+    :raises RunbookError: the run's folder cannot be written to
+    """
+    _append(run, "revoked", target)
+
+
+def _append(run: Run, what: str, passed: Approval | Permit | Target) -> None:
     if run.id is None or run.directory is None:
         missing = "RUNBOOK_RUN_DIR" if run.directory is None else "RUNBOOK_RUN_ID"
         raise RunbookError(f"{missing} is not set, so no run could be permitted anything; start ansible-playbook.")
@@ -85,8 +93,12 @@ def approvals(run: Run) -> list[Approval]:
 
 def of(run: Run) -> list[Permit]:
     """The targets that proved themselves in this run; none where no run of ours is under way."""
-    lines = [line["permitted"] for line in _lines(run) if "permitted" in line]
-    found = [Permit(**line | {"target": Target(**line["target"])}) for line in lines]
+    found: list[Permit] = []
+    for line in _lines(run):
+        if "permitted" in line:
+            found.append(Permit(**line["permitted"] | {"target": Target(**line["permitted"]["target"])}))
+        elif "revoked" in line:
+            found = [permit for permit in found if permit.target != Target(**line["revoked"])]
     # What passed in check mode was told that nothing would be written.
     return [permit for permit in found if run.check_mode or not permit.check_mode]
 

@@ -197,6 +197,16 @@ def check_approval(
     return f"{environment.capitalize()} needs no confirmation."
 
 
+def say_lease(name: str | None, *, check_mode: bool) -> str:
+    """Who keeps other runs away from a target that is no database.
+
+    :param name: the lease's name in the state store; None where the inventory names no store
+    """
+    if name is None:
+        return "No state store is named, so nothing keeps another run away."
+    return f"This run {'may take' if check_mode else 'holds'} {name} in the state store."
+
+
 def check_identity(server: Server, *, system_identifier: str, database: str) -> str:
     """The server proves that it is the one which the inventory means.
 

@@ -27,6 +27,9 @@ NEVER_ON_COMMAND_LINE = {
     "preflight_scheduled_jobs": "the inventory",
     "preflight_playbook": "the playbook",
     "preflight_take_lease": "the playbook",
+    "state_bucket": "the inventory",
+    "state_directory": "the inventory",
+    "state_prefix": "the inventory",
 }
 
 #: The one variable of ours that a play's ``environment`` may set, and only to its own inventory host.

@@ -22,6 +22,8 @@ from ansible.module_utils.runbook.rules.record import redact, secret_values
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from ansible.module_utils.runbook.rules.target import Target
+
 #: By which a document is known as one of ours.
 SCHEMA = "runbook-state"
 SCHEMA_VERSION = 1
@@ -201,6 +203,18 @@ def _secrets(value: object, path: str = "body") -> Iterator[str]:
 
 
 # --- the lease of work that has no database ---------------------------------------------------------------------------
+
+
+def lease_name(target: Target) -> str:
+    """Under which name the lease of a target lies.
+
+    The place is left out: one server may have two addresses, and of two buckets of one name one waits too often.
+
+    >>> from ansible.module_utils.runbook.rules.target import Target
+    >>> lease_name(Target("bucket", "AWS", "mental-scribe-files"))
+    'leases/bucket-mental-scribe-files'
+    """
+    return check_name(f"leases/{target.kind}-{target.name}")
 
 
 def claim(

@@ -59,8 +59,15 @@ def test_files_are_copied_and_what_could_not_be_compared_is_unknown(project, s3)
     project.all_vars |= {"file_mirror_source_buckets": [source], "file_mirror_bucket": target}
     for name, value in keys.items():
         project.all_vars |= {f"file_mirror_{name}": value, f"file_mirror_source_{name}": value}
+    state = project.folder / "state"
+    state.mkdir(mode=0o700)
+    project.all_vars["state_directory"] = str(state)
     ended = project.run("files_mirror.yml")
     assert ended.code != 0
+    lease = ended.last("s3_preflight")["lease"]
+    assert (lease["name"], lease["decision"]) == (f"leases/bucket-{target}", "acquire")
+    # Given back; the copy of the record is there.
+    assert [path.parent.name for path in state.glob("sandbox/*/*.json")] == ["records"]
     said = ended.last("s3_mirror")
     assert (said["status"], said["copied_objects"]) == ("unknown", 1)
     assert "Nothing was compared with the rows of storage.objects." in said["msg"]

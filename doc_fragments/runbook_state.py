@@ -1,0 +1,62 @@
+"""Options that every proof of a target without a database shares."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Extended as C(runbook_state)."""
+
+    DOCUMENTATION = r"""
+options:
+  state_bucket:
+    description:
+      - Bucket of the state store, which holds the lease. Without it and O(state_directory) no lease is taken.
+    type: str
+  state_directory:
+    description:
+      - Folder of the state store, in the place of O(state_bucket), where there is one bastion only.
+    type: path
+  state_prefix:
+    description:
+      - Folder in O(state_bucket).
+    type: str
+  state_region:
+    description:
+      - Region of O(state_bucket).
+    type: str
+  state_endpoint_url:
+    description:
+      - Address of the S3 API, for servers other than AWS. The server has to keep C(If-Match).
+    type: str
+  state_profile:
+    description:
+      - Profile of the AWS configuration files to take credentials from. It excludes O(state_access_key).
+    type: str
+  state_access_key:
+    description:
+      - Access key ID. Needs O(state_secret_key).
+    type: str
+  state_secret_key:
+    description:
+      - Secret access key. Keep it in Ansible Vault.
+    type: str
+  state_session_token:
+    description:
+      - Session token of temporary credentials.
+    type: str
+  state_aws_ca_bundle:
+    description:
+      - File with the certificate authorities that the TLS connection trusts.
+    type: path
+  take_lease:
+    description:
+      - Whether to take the lease. A playbook sets V(false) that holds the lease of a database meanwhile, or writes
+        nothing.
+    type: bool
+    default: true
+  lease_wait_s:
+    description:
+      - How long to wait for another run that holds the lease, in seconds, 0 to 86400. V(0) refuses at once.
+    type: int
+    default: 0
+"""
