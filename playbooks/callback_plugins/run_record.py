@@ -398,7 +398,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                 self._leases[host] = {name: given[name] for name in _LOGIN if given.get(name) is not None}
         elif module == "pg_lease" and not failed:
             self._leases.pop(host, None)
-        elif module in rules.PREFLIGHT and not failed and (result.result.get("lease") or {}).get("expires_at"):
+        elif module in self._own_modules and not failed and {"name", "expires_at"} <= _given(result, "lease"):
             self._keep(result.result, _fields(result).get("args") or {})
 
     def _keep(self, said: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -444,6 +444,12 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         if self._recorder is not None and self._recorder.error and not self._told_error:
             self._told_error = True
             self._display.error(self._recorder.error)
+
+
+def _given(result: CallbackTaskResult, name: str) -> set[str]:
+    """What is set in a dictionary that a result may have."""
+    found = result.result.get(name)
+    return {key for key, value in found.items() if value} if isinstance(found, dict) else set()
 
 
 def _fields(result: CallbackTaskResult) -> Mapping[str, Any]:

@@ -19,8 +19,12 @@ PREFLIGHT = ("runbook_preflight", *(kind.proven_by for kind in KINDS.values()))
 
 def _panels(steps: Sequence[Step], *_: object) -> list[Panel]:
     """One for all: what was asked of the run, and then of each target."""
-    asked = [check for step in steps for check in checks(step["figures"])]
-    return [Panel("Checks before the start", " ".join(step["msg"] for step in steps), checks=asked)]
+    # What needs no target is asked before each kind of target, and told once.
+    asked: list[dict[str, str]] = []
+    for step in steps:
+        asked += [check for check in checks(step["figures"]) if check not in asked]
+    said = dict.fromkeys(step["msg"] for step in steps)
+    return [Panel("Checks before the start", " ".join(said), checks=asked)]
 
 
 def _headline(record: Record) -> list[Fact]:
