@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
+import psycopg2.errors
 import pytest
+from ansible.module_utils.runbook.drivers.postgres.reindex import Rebuild
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.postgres import reindex as rule
 from ansible.module_utils.runbook.rules.postgres.bloat import Bloat, Relation
 from ansible.module_utils.runbook.rules.postgres.reindex import Index, Report, Summary, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MIB = 1 << 20
 
@@ -185,3 +191,39 @@ def test_one_sentence_tells_the_figures() -> None:
     checked = Summary([Report(work, "planned") for work in works], 9, check_mode=True)
     assert checked.message(checked.result()) == "Would rebuild 2 of 9 indexes (200 MiB) and drop 1 left behind."
     assert Summary([], 9, check_mode=True).message({}).startswith("Nothing to do: none of 9 indexes")
+
+
+class CancelledSession:
+    """A session whose first question about an index is cancelled."""
+
+    def __init__(self, before: Callable[[], None]) -> None:
+        self.connection = SimpleNamespace(closed=0)
+        self.executed_queries: list[str] = []
+        self._before = before
+
+    def query(self, statement: Any, _values: Any = None) -> list[dict[str, Any]]:
+        if "pg_backend_pid" in str(statement):
+            return [{"pid": 1}]
+        self._before()
+        raise psycopg2.errors.QueryCanceled
+
+    def close(self) -> None:
+        self.connection.closed = 1
+
+
+@pytest.mark.parametrize(("ends", "state"), [(True, "not_reached"), (False, "failed")])
+def test_a_question_that_the_end_of_a_pass_cancels_is_no_failed_index(ends: bool, state: str) -> None:
+    """The end cancels whatever runs, what is asked before the statement too."""
+    report = Report(plan(index(bloat_percent=90.0))[0], "planned")
+    session: Any = CancelledSession(lambda: rebuild._stop.set() if ends else None)
+    rebuild = Rebuild(
+        [report],
+        connect=lambda: session,
+        fits=lambda _work, _left_s, _rate: True,
+        jobs=1,
+        lock_timeout_ms=1000,
+        deadline_s=60,
+        check_schema=None,
+    )
+    rebuild.run(lambda: None)
+    assert report.state == state
