@@ -87,7 +87,27 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
         unknown = variables.unknown(known, KNOWN)
         if unknown:
             return _refused("variables", variables.refusal(unknown))
-        return dict(super().run(tmp, task_vars))
+        return self._in_variables(dict(super().run(tmp, task_vars)))
+
+    def _in_variables(self, result: dict[str, Any]) -> dict[str, Any]:
+        """What the module says of its options, said of the variables that the inventory sets them by."""
+        raw = self._task.get_ds() or {}
+        options = raw.get(Path(__file__).stem)
+        if not isinstance(options, dict):
+            return result
+        names = variables.set_in(options, self._task.get_vars(), KNOWN)
+
+        def told(said: Any) -> Any:
+            return variables.told(said, names) if isinstance(said, str) else said
+
+        if "msg" in result:
+            result["msg"] = told(result["msg"])
+        if isinstance(result.get("warnings"), list):
+            result["warnings"] = [told(each) for each in result["warnings"]]
+        for check in result.get("checks") or ():
+            if isinstance(check, dict) and "msg" in check:
+                check["msg"] = told(check["msg"])
+        return result
 
     def _environ(self) -> dict[str, str]:
         """The ``environment`` of play, role, block and task together."""

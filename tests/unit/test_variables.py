@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 from typing import Any
 
@@ -149,3 +150,25 @@ def test_many_are_told_in_one_sentence():
     found = rules.unknown({f"backup_zz{number}": 1 for number in range(12)}, KNOWN)
     assert len(found) == 12
     assert "and 4 more. Ansible would ignore them, so correct the names" in rules.refusal(found)
+
+
+def test_the_examples_of_the_docstrings():
+    assert doctest.testmod(rules).failed == 0
+
+
+def test_a_sentence_names_the_variable_that_the_playbook_reads():
+    """backup_verify.yml lets the roles work on the server of proofs, whose variables have other names."""
+    existing = rules.Known(frozenset({"db_login_user", "db_restore_login_user", "backup_proof_login_user"}), ("db_",))
+    play = {
+        "db_login_user": "{{ backup_proof_login_user | default('') }}",
+        "db_restore_login_user": "{{ db_login_user }}",
+        "db_login_password": "{{ vault_of_mine }}",
+    }
+    names = rules.set_in({"login_user": "{{ db_restore_login_user }}", "jobs": "{{ 1 + 1 }}"}, play, existing)
+    assert rules.told("login_user 'x' may not; check db_login_user.", names) == (
+        "backup_proof_login_user 'x' may not; check backup_proof_login_user."
+    )
+    assert rules.told("the login_username of db_login_user2 and a-login_user", names) == (
+        "the login_username of db_login_user2 and a-login_user"
+    )
+    assert rules.told("Nothing to say: jobs.", names) == "Nothing to say: jobs."

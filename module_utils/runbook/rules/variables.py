@@ -34,6 +34,10 @@ _READ = re.compile(r"(?<![\w.'\"])([A-Za-z_]\w*) *\| *(?:default|mandatory)\b")
 _COMMENT = re.compile(r"^\s*#.*$", re.MULTILINE)
 _TEMPLATE = re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)
 _WORD = re.compile(r"[A-Za-z_]\w*")
+#: A template of one variable, whatever filters stand behind it.
+_ONE = re.compile(r"\s*\{\{\s*([A-Za-z_]\w*)\s*(?:\|[^{}]*)?\}\}\s*")
+#: An option without an underscore that is no word of English.
+_NO_WORDS = ("bindir",)
 
 
 @dataclass(frozen=True)
@@ -172,3 +176,52 @@ def refusal(found: Mapping[str, str | None]) -> str:
         f"Unknown {what}: {', '.join(told)}{more}. Ansible would ignore {it}, so correct the {names} in the "
         "inventory or behind -e. roles/*/defaults/main.yml say what exists; one of your own needs another prefix."
     )
+
+
+def set_in(options: Mapping[str, Any], play: Mapping[str, Any], existing: Known) -> dict[str, str]:
+    """The variable that an operator sets, for each option of a task and each variable that a play sets by another one.
+
+    :param options: as the task has them, with their templates
+    :param play: variables of the blocks that the task stands in, likewise
+
+    >>> play = {"db_login_host": "{{ backup_proof_login_host | default('') }}"}
+    >>> known_ = Known(frozenset({"db_login_host", "backup_proof_login_host", "confirm"}), ())
+    >>> set_in({"login_host": "{{ db_login_host }}", "confirm": "{{ db_login_host }}", "jobs": 2}, play, known_)
+    {'db_login_host': 'backup_proof_login_host', 'login_host': 'backup_proof_login_host'}
+    """
+    found: dict[str, str] = {}
+    # What bears a variable's name is set by that.
+    named = {name: value for name, value in options.items() if name not in existing.names}
+    for name, value in (dict(play) | named).items():
+        source, seen = _source(value, existing), {name}
+        while source is not None and source not in seen and source in play:
+            seen.add(source)
+            source = _source(play[source], existing) or source
+        if source is not None and source != name:
+            found[name] = source
+    return found
+
+
+def _source(value: Any, existing: Known) -> str | None:
+    """The one variable of the project that a value is the template of."""
+    match = _ONE.fullmatch(value) if isinstance(value, str) else None
+    return match[1] if match and match[1] in existing.names else None
+
+
+def told(text: str, names: Mapping[str, str]) -> str:
+    """A module's sentence with the variables of :func:`set_in` in place of its options.
+
+    An option that is a word of English is one only where it begins the sentence.
+
+    >>> told("login_user: 'x' may not read tables; see bindir", {"login_user": "db_login_user", "tables": "db_tables"})
+    "db_login_user: 'x' may not read tables; see bindir"
+    >>> told("tables: there is no table x.", {"tables": "db_tables"})
+    'db_tables: there is no table x.'
+    """
+    unmistakable = [name for name in names if "_" in name or name in _NO_WORDS]
+    begins = text.partition(":")[0]
+    if begins in names:
+        return names[begins] + told(text[len(begins) :], names)
+    if not unmistakable:
+        return text
+    return re.sub(rf"(?<![\w.-])({'|'.join(map(re.escape, unmistakable))})(?![\w.-]\w|\w)", lambda m: names[m[1]], text)

@@ -78,9 +78,16 @@ def test_a_backup_is_made_proven_and_found_when_it_is_damaged(s3: S3, database: 
 
 def test_a_proof_needs_a_server_of_its_own(project: Project):
     """Without backup_proof_login_host nothing is restored anywhere, and the sentence says what to set."""
-    del project.all_vars["backup_proof_login_host"]
+    host = project.all_vars.pop("backup_proof_login_host")
     refused = project.run("backup_verify.yml", backup_verify_proof=True)
     assert refused.code != 0
     assert "Set backup_proof_login_host in the inventory" in refused.output
     assert "pg_restore" not in refused.results
     assert refused.last("pg_backup_verify")["status"] == "breach"
+
+    # Modules know their options, and say the variables of this server instead of the database's.
+    project.all_vars |= {"backup_proof_login_host": host, "backup_proof_system_identifier": "42"}
+    refused = project.run("backup_verify.yml", backup_verify_proof=True)
+    said = refused.last("pg_preflight")["msg"]
+    assert said.startswith("backup_proof_system_identifier: the inventory means cluster 42, and cluster")
+    assert "check backup_proof_login_host and backup_proof_login_port, and correct backup_proof_system_id" in said
