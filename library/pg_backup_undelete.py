@@ -112,6 +112,7 @@ from ansible.module_utils.runbook.rules.backup import backup_check
 from ansible.module_utils.runbook.rules.backup import backup_retention as retention
 from ansible.module_utils.runbook.rules.backup import backup_undelete as rules
 from ansible.module_utils.runbook.rules.backup import manifest as manifests
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import agree, count
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ class Undelete:
         own = backup_check.judge_manifest(
             made, backup_id=folder.backup_id, root=self.root, database=self.params["database"], clusters=frozenset()
         )
-        if own.status != backup_check.OK:
+        if own.status != Status.OK:
             return f"has a manifest that is not its own ({own.msg.rstrip('.')})"
         gone = rules.missing(folder, made, base)
         return f"lacks {len(gone)} of {count(len(made.objects), 'object')}, such as {gone[0]}" if gone else made

@@ -214,11 +214,12 @@ from ansible.module_utils.runbook.rules.backup import backup_origin as origins
 from ansible.module_utils.runbook.rules.backup import backup_retention as retention
 from ansible.module_utils.runbook.rules.backup import manifest as manifests
 from ansible.module_utils.runbook.rules.backup import proof as proofs
+from ansible.module_utils.runbook.rules.status import Check, Status, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ansible.module_utils.runbook.rules.backup.backup_check import Check, Stored
+    from ansible.module_utils.runbook.rules.backup.backup_check import Stored
     from ansible.module_utils.runbook.rules.backup.manifest import Manifest, Object
 
 #: Longest pause between two looks for the end of a backup, in seconds.
@@ -281,9 +282,6 @@ class Verify:
         good_at = manifests.started_at(good) if good else None
         proven = rules.proven_at(proof) if proof else None
         facts: dict[str, Any] = {
-            "changed": False,
-            "status": rules.overall(self.checks),
-            "checks": rules.as_results(self.checks),
             "backups": found.complete,
             "age_s": begun and round(rules.age_s(begun, now), 1),
             "size_bytes": sum(found.backups[newest].values()) if newest else None,
@@ -299,10 +297,8 @@ class Verify:
             "rate_bytes_s": round(self.read_bytes / self.read_s) if self.read_s > 0 else None,
             "waited_s": round(waited_s, 1),
         }
-        msg = rules.sentence(f"Backups of {params['database']} in {self.store}", self.checks)
-        if facts["status"] != rules.OK:
-            raise RunbookError(msg, **facts)
-        return facts | {"msg": msg}
+        msg = sentence(f"Backups of {params['database']} in {self.store}", self.checks)
+        return self.context.conclude(self.checks, msg=msg, **facts)
 
     # What is there
 
@@ -344,13 +340,11 @@ class Verify:
         except RunbookError as error:
             if error.context.get("s3_code") not in ("AccessDenied", "NotImplemented"):
                 raise
-            return rules.Check(
-                "hidden", rules.UNKNOWN, f"{error.message} Grant s3:ListBucketVersions and s3:GetObjectVersion."
-            )
+            return Check.unknown("hidden", f"{error.message} Grant s3:ListBucketVersions and s3:GetObjectVersion.")
         names = retention.hidden(found, retention.deletions(documents, database=database))
         if names:
-            return rules.Check("hidden", rules.BREACH, retention.hidden_sentence(database, names))
-        return rules.Check("hidden", rules.OK, "No backup is hidden by a deletion that nobody decided.")
+            return Check.breach("hidden", retention.hidden_sentence(database, names))
+        return Check.ok("hidden", "No backup is hidden by a deletion that nobody decided.")
 
     # The newest ones
 
@@ -359,7 +353,7 @@ class Verify:
         good = None
         for backup_id in found.complete[: max(self.params["read_newest"], 1)]:
             made = self._manifest(self.store, backup_id)
-            if isinstance(made, rules.Check):
+            if isinstance(made, Check):
                 self.checks.append(made)
                 continue
             own = [
@@ -371,12 +365,12 @@ class Verify:
                     clusters=self.clusters,
                 )
             ]
-            if own[0].status == rules.OK:
+            if own[0].status == Status.OK:
                 own.append(rules.judge_objects(made, {each.key: self._head(each) for each in made.objects}))
                 if self.params["read_newest"]:
                     own.append(self._content(self.store, made))
             self.checks += own
-            if good is None and all(check.status == rules.OK for check in own):
+            if good is None and all(check.status == Status.OK for check in own):
                 good = backup_id
         return good
 
@@ -386,7 +380,7 @@ class Verify:
         try:
             return manifests.parse(content, where=store.url(key))
         except RunbookError as error:
-            return rules.Check("manifest", rules.BREACH, error.message)
+            return Check.breach("manifest", error.message)
 
     def _head(self, each: Object) -> tuple[int, str | None] | None:
         answer = self.store.head(each.key)
@@ -412,7 +406,7 @@ class Verify:
                     f"deadline_s: {made.backup_id}{where} was not read within {self.params['deadline_s']} s; raise it, "
                     "or look why the network is slow.",
                     stop=True,
-                    status="unknown",
+                    status=Status.UNKNOWN,
                 )
 
         unpack = made.tools.encryption == "none"
@@ -442,7 +436,7 @@ class Verify:
         self.checks.append(rules.judge_replica(found, there, now, self.params["replica_max_lag_s"], differ))
         for backup_id in both[: self.params["replica_read_newest"]]:
             made = self._manifest(replica, backup_id)
-            if isinstance(made, rules.Check):
+            if isinstance(made, Check):
                 self.checks.append(made)
             else:
                 self.checks.append(self._content(replica, made, " in the second region"))

@@ -93,9 +93,13 @@ status:
   type: str
   returned: always
 checks:
-  description: For each check its C(name), C(status), C(msg) and the number of C(objects) that were looked at.
+  description: For each check its C(name), C(status), C(msg) and C(subject).
   type: list
   elements: dict
+  returned: always
+objects:
+  description: For each check the number of objects that were looked at.
+  type: dict
   returned: always
 duration_s:
   description: Seconds that it took.
@@ -116,6 +120,7 @@ from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.postgres import integrity as rules
+from ansible.module_utils.runbook.rules.status import Status, worst
 
 #: Options whose value must lie between two bounds.
 BOUNDS = {"jobs": (1, 16), "deadline_s": (1, 604_800), "lock_timeout_ms": (1, 600_000)}
@@ -159,27 +164,28 @@ def core(context: Context) -> dict[str, Any]:
     with postgres.Session(
         target, lock_timeout_ms=params["lock_timeout_ms"], statement_timeout_ms=120_000, purpose="pg_integrity"
     ) as session:
-        findings, questions = driver.questions(session, params["checks"], params["smoke_queries"], rules.judge_sequence)
+        answers, questions = driver.questions(session, params["checks"], params["smoke_queries"], rules.judge_sequence)
     inquiry = driver.Inquiry(
         target, jobs=params["jobs"], deadline_s=params["deadline_s"], lock_timeout_ms=params["lock_timeout_ms"]
     )
-    findings += inquiry.ask(questions, lambda done, of: context.progress.update("integrity", done, of, "objects"))
-    checks = [rules.conclude(kind, findings) for kind in dict.fromkeys(params["checks"])]
-    result = {
-        "changed": False,
-        "status": rules.overall(checks),
-        "checks": [rules.as_result(check) for check in checks],
-        "duration_s": round(time.monotonic() - begun, 3),
-        "executed_queries": [],
-    }
-    bad = [check for check in checks if check.status != "ok"]
-    if any(check.status == "breach" for check in bad):
-        raise RunbookError(f"{target.database}: {' '.join(check.msg for check in bad)}", **result)
-    if bad:
-        msg = f"{target.database}: it is not known whether all is in order. {' '.join(check.msg for check in bad)}"
-    else:
-        msg = f"{target.database} is whole: {', '.join(check.name for check in checks)} are in order."
-    return result | {"msg": msg}
+    answers += inquiry.ask(questions, lambda done, of: context.progress.update("integrity", done, of, "objects"))
+    checks = [rules.sum_up(kind, answers) for kind in dict.fromkeys(params["checks"])]
+    bad = " ".join(check.msg for check in checks if check.status != Status.OK)
+    status = worst(check.status for check in checks)
+    msg = {
+        Status.OK: f"{target.database} is whole: {', '.join(check.name for check in checks)} are in order.",
+        Status.UNKNOWN: f"{target.database}: it is not known whether all is in order. {bad}",
+        Status.BREACH: f"{target.database}: {bad}",
+    }[status]
+    # A right or an extension that is missing says nothing against the database: whoever asks goes on.
+    return context.conclude(
+        checks,
+        msg=msg,
+        fail_on_unknown=False,
+        objects={check.name: sum(each.name == check.name for each in answers) for check in checks},
+        duration_s=round(time.monotonic() - begun, 3),
+        executed_queries=[],
+    )
 
 
 def main() -> None:

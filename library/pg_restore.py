@@ -330,7 +330,7 @@ import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import permits
 from ansible.module_utils.runbook.drivers.backup import proof as proof_driver
@@ -350,6 +350,7 @@ from ansible.module_utils.runbook.rules.backup import restore as rules
 from ansible.module_utils.runbook.rules.backup import restore_rights as rights
 from ansible.module_utils.runbook.rules.backup.swap import Marker
 from ansible.module_utils.runbook.rules.backup.tool_warnings import said_warnings
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.supabase import managed
 from ansible.module_utils.runbook.rules.words import count, size, to_second
 
@@ -477,7 +478,7 @@ class Evidence:
 
         :param is_damaged: whether that is the backup's fault, as far as can be told
         """
-        status: Literal["breach", "unknown"] = "breach" if is_damaged else "unknown"
+        status = Status.of(breach=is_damaged, unknown=True)
         return self.write(proofs.failed(self.manifest, msg, status=status, **self.circumstances()))
 
 

@@ -188,10 +188,10 @@ from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import doctor as rules
 from ansible.module_utils.runbook.rules import environment_mark, identity, preflight, variables
 from ansible.module_utils.runbook.rules.backup import bucket_check
-from ansible.module_utils.runbook.rules.backup.backup_check import BREACH, OK, UNKNOWN, Check, as_results, overall
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
 from ansible.module_utils.runbook.rules.postgres import compact as compact_rule
 from ansible.module_utils.runbook.rules.postgres import content_hash as hashes
+from ansible.module_utils.runbook.rules.status import Check, Status
 from ansible.module_utils.runbook.rules.supabase import supabase as supabase_rules
 from ansible.module_utils.runbook.rules.words import agree, all_ok, count, some
 
@@ -222,10 +222,9 @@ def looking(found: list[Check], name: str) -> Iterator[None]:
     try:
         yield
     except RunbookError as error:
-        status = str(error.context.get("status", BREACH))
-        found.append(Check(name, status if status in (BREACH, UNKNOWN) else BREACH, error.message))
+        found.append(Check(name, error.status, error.message))
     except Exception as error:  # a server's text may hold the content of a row, so only the kind is told
-        found.append(Check(name, UNKNOWN, f"Could not be looked at ({type(error).__name__}); please report this line."))
+        found.append(Check.unknown(name, f"Could not be looked at ({type(error).__name__}); please report this line."))
 
 
 def at_once(works: Mapping[str, Callable[[list[Check]], None]], timeout_s: float) -> list[Check]:
@@ -279,12 +278,12 @@ class Doctor:
         }
         for name, say in sayings.items():
             with looking(found, name):
-                found.append(Check(name, OK, say()))
+                found.append(Check.ok(name, say()))
         unknown = self.seen["unknown"]
         found.append(
-            Check("variables", BREACH, variables.refusal(unknown))
+            Check.breach("variables", variables.refusal(unknown))
             if unknown
-            else Check("variables", OK, "Every variable exists.")
+            else Check.ok("variables", "Every variable exists.")
         )
         found += [
             rules.judge_jobs(self.jobs, self.seen["playbooks"]),
@@ -324,7 +323,7 @@ class Doctor:
             found.append(
                 rules.judge_end(name, what, min(ends), self.now, least_days=days, cure=cure)
                 if ends
-                else Check(name, UNKNOWN, f"{root} holds no authority, so nobody can say when it ends.")
+                else Check.unknown(name, f"{root} holds no authority, so nobody can say when it ends.")
             )
         name, full = f"{server} certificate", target.ssl_mode == "verify-full"
         with looking(found, name):
@@ -342,7 +341,7 @@ class Doctor:
             says = identity.check(
                 cluster, database, system_identifier=pinned, database=session.target.database, **_VARIABLES[server]
             )
-            found.append(Check(name, OK, says))
+            found.append(Check.ok(name, says))
             return True
         return not pinned
 
@@ -354,13 +353,13 @@ class Doctor:
         try:
             session = self.session(target)
         except RunbookError as error:
-            found.append(Check("database", BREACH, error.message))
+            found.append(Check("database", error.status, error.message))
             if error.context.get("connection") == "away":
                 found += [rules.not_asked(name, "the server cannot be reached") for name in rest]
                 return
         else:
             with session:
-                found.append(Check("database", OK, f"{target}: PostgreSQL {session.server_version // 10_000}."))
+                found.append(Check.ok("database", f"{target}: PostgreSQL {session.server_version // 10_000}."))
                 if not self.proves(found, "database", session):
                     found += [rules.not_asked(name, "another cluster answered") for name in rest[1:]]
                     return
@@ -379,7 +378,7 @@ class Doctor:
                 database=session.target.database,
                 playbook="doctor.yml",
             )
-            found.append(Check(f"{name} mark", OK, says))
+            found.append(Check.ok(f"{name} mark", says))
 
     def server(self, found: list[Check], session: postgres.Session) -> None:
         """Mark of the database, clock and role of the server, and the programs that talk to it."""
@@ -392,10 +391,10 @@ class Doctor:
             says = preflight.check_clock(
                 skew, server_clock=row["now"], bastion_clock=received, max_skew_s=self.params["max_clock_skew_s"]
             )
-            found.append(Check("database clock", OK, says))
+            found.append(Check.ok("database clock", says))
             if row["standby"]:
                 says = "This server is a standby, and maintenance writes; name the primary in db_login_host."
-                found.append(Check("database primary", BREACH, says))
+                found.append(Check.breach("database primary", says))
         if "backup.yml" in rules.wanted(self.jobs):
             with looking(found, "client pg_dump"):
                 client = backup.find_client(
@@ -417,14 +416,16 @@ class Doctor:
                 says = "Bloat is measured." if measuring.schema else (
                     f"Bloat is only estimated, and unknown where this user may not read: {measuring.cure}."
                 )  # fmt: skip
-                found.append(Check("pgstattuple", OK, says))
+                found.append(Check.ok("pgstattuple", says))
 
     def rights(self, found: list[Check], user: str) -> None:
         """What a user's playbooks need, asked through a connection of that user."""
         playbooks, name = self.users[user], f"rights {user}"
         with looking(found, name), self.session(self.target("database", user)) as session:
             if not self.is_meant(session):
-                raise RunbookError("Another cluster answered this user; see the check of the identity.", status=UNKNOWN)
+                raise RunbookError(
+                    "Another cluster answered this user; see the check of the identity.", status=Status.UNKNOWN
+                )
             lacks, cure = {
                 "maintain": self.maintain, "backup": self.back_up, "restore": self.restore,
                 "review": self.review, "admin": self.administer,
@@ -492,7 +493,7 @@ class Doctor:
         target = self.target("proof", "proof")
         self.certificates(found, "proof", target)
         with looking(found, "proof"), self.session(target) as session:
-            found.append(Check("proof", OK, f"{target}: PostgreSQL {session.server_version // 10_000}."))
+            found.append(Check.ok("proof", f"{target}: PostgreSQL {session.server_version // 10_000}."))
             if not self.proves(found, "proof", session):
                 return
             self.mark(found, "proof", session)
@@ -526,7 +527,7 @@ class Doctor:
         )
         project = supabase_rules.parse_project(api.project())
         says = supabase_rules.check_identity(project, ref=part["project_ref"], name=part.get("project_name") or "")
-        found.append(Check("supabase", OK, says))
+        found.append(Check.ok("supabase", says))
 
     def services(self) -> list[Check]:
         """Servers, buckets and services, all at once."""
@@ -550,16 +551,14 @@ def core(context: Context) -> dict[str, Any]:
     context.require_bounds({"timeout_s": (5, 600), "certificate_days": (0, 3650), "max_clock_skew_s": (0, 86_400)})
     doctor = Doctor(context)
     checks = [*doctor.machine(), *doctor.services()]
-    bad = [check for check in checks if check.status != OK]
-    facts = {"changed": False, "status": overall(checks), "checks": as_results(checks)}
+    bad = [check for check in checks if check.status != Status.OK]
+    msg = all_ok(len(checks))
     if bad:
-        names = some(check.name for check in bad)
-        raise RunbookError(
-            f"{len(bad)} of {count(len(checks), 'check')} {agree(len(bad), 'is', 'are')} not ok: {names}; the table "
-            f"has all.",
-            **facts,
+        msg = (
+            f"{len(bad)} of {count(len(checks), 'check')} {agree(len(bad), 'is', 'are')} not ok: "
+            f"{some(check.name for check in bad)}; the table has all."
         )
-    return facts | {"msg": all_ok(len(checks))}
+    return context.conclude(checks, msg=msg)
 
 
 def main() -> None:

@@ -143,10 +143,9 @@ from typing import Any
 
 from ansible.module_utils.runbook.drivers.s3 import bucket as driver
 from ansible.module_utils.runbook.drivers.s3 import s3
-from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules.backup import backup_check
 from ansible.module_utils.runbook.rules.backup import bucket_check as rules
+from ansible.module_utils.runbook.rules.status import sentence, worst
 
 
 def core(context: Context) -> dict[str, Any]:
@@ -168,29 +167,22 @@ def core(context: Context) -> dict[str, Any]:
     store = s3.Store.from_params(params)
     found = driver.read_settings(store)
     checks = rules.judge(found, store.tags(), demands, params["environment"])
-    status = backup_check.overall(checks)
-    facts = {
-        "changed": False,
-        "status": status,
-        "checks": backup_check.as_results(checks),
-        "foreign": [name for name, setting in found.items() if setting.is_foreign],
-    }
-    msg = backup_check.sentence(f"Bucket {store.bucket}", checks)
+    foreign = [name for name, setting in found.items() if setting.is_foreign]
     if params["plan"]:
         changes = rules.plan(found, checks, demands, write_policy=params["write_policy"])
         shown = {"diff": rules.as_diff(changes)} if context.diff else {}
         named = ", ".join(each.setting for each in changes) or "nothing"
         # What it would set is no fault of a dry run; what it cannot set stays one.
         rest = [check for check in checks if check.name not in {each.setting for each in changes}]
-        return facts | shown | {
+        return shown | {
             "changed": bool(changes),
-            "status": backup_check.overall(rest),
+            "status": worst(check.status for check in rest),
+            "checks": [check.result() for check in checks],
+            "foreign": foreign,
             "plan": [asdict(each) for each in changes],
-            "msg": f"Would set {named}. {backup_check.sentence('The rest of it', rest)}",
-        }  # fmt: skip
-    if status != backup_check.OK:
-        raise RunbookError(msg, **facts)
-    return facts | {"msg": msg}
+            "msg": f"Would set {named}. {sentence('The rest of it', rest)}",
+        }
+    return context.conclude(checks, msg=sentence(f"Bucket {store.bucket}", checks), foreign=foreign)
 
 
 def main() -> None:

@@ -184,6 +184,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+checks:
+  description:
+    - What was asked, each with its C(name), C(status), C(msg) and C(subject). C(copied), C(source_versioning) and
+      C(source_replication) where they are expected, C(missing_rows) and C(differing_rows) where rows were compared.
+  type: list
+  elements: dict
+  returned: when the source was read
 msg:
   description: What was copied and what stands against it.
   returned: always
@@ -328,6 +335,7 @@ from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.backup import mirror as rules
+from ansible.module_utils.runbook.rules.status import Check, Status
 
 #: Options of the destination that the source has too.
 S3_OPTIONS = tuple(s3.argument_spec())
@@ -399,7 +407,7 @@ class Run:
             jobs=params["jobs"],
         )
         self.plan = rules.Plan()
-        self.finding = rules.Finding()
+        self.seen = rules.Seen()
         self.errors: Counter[str] = Counter()
         self.named: list[dict[str, str]] = []
         self.failures_in_a_row = 0
@@ -422,8 +430,8 @@ class Run:
         permits.require_bucket(self.context.run, self.target, params["environment"])
         self.check_origin()
         rules.require_versions(self.target.bucket, driver.versioning(self.target))
-        self.finding.versioning = driver.versioning(self.source)
-        self.finding.replication = driver.replication(self.source)
+        self.seen.versioning = driver.versioning(self.source)
+        self.seen.replication = driver.replication(self.source)
 
     def check_origin(self) -> str:
         """See that nobody else's copies lie where these go; whose do, empty where nobody wrote it down."""
@@ -539,7 +547,7 @@ class Run:
             names = [params["source_prefix"] + key for key in doubts]
             driver.store_rows(self.table, stored.some(names), params["source_prefix"])
         for name, value in driver.differences(self.table).items():
-            setattr(self.finding, name, value)
+            setattr(self.seen, name, value)
         for kind, key in driver.differing_keys(self.table, rules.NAMED):
             self.name(kind, key)
 
@@ -655,13 +663,13 @@ class Run:
             "deleted_objects": self.deleted,
             "aborted_uploads": self.aborted,
             "errors": dict(self.errors),
-            "source_versioning": self.finding.versioning,
-            "source_replication": self.finding.replication,
-            "rows": self.finding.rows,
-            "missing_rows": self.finding.missing_rows,
-            "recoverable_rows": self.finding.recoverable_rows,
-            "orphan_objects": self.finding.orphan_objects,
-            "differing_rows": self.finding.differing_rows,
+            "source_versioning": self.seen.versioning,
+            "source_replication": self.seen.replication,
+            "rows": self.seen.rows,
+            "missing_rows": self.seen.missing_rows,
+            "recoverable_rows": self.seen.recoverable_rows,
+            "orphan_objects": self.seen.orphan_objects,
+            "differing_rows": self.seen.differing_rows,
             "named": self.named,
             "duration_s": round(self.clock.passed_s(), 3),
             "rate_bytes_s": round(copied_bytes / self.copying_s, 1) if self.copying_s else 0.0,
@@ -673,24 +681,27 @@ class Run:
         :raises RunbookError: something remains to be done, or stands against the source
         """
         figures = self.figures()
-        status, against = rules.judge(
-            self.finding,
-            expect_versioning=self.params["expect_source_versioning"],
-            expect_replication=self.params["expect_source_replication"],
-        )
         done = rules.sentence(figures, check_mode=self.context.check_mode)
+        copied = Check.ok("copied", done)
         if not self.context.check_mode:
-            undone = rules.undone(
+            copied = rules.judge_copied(
                 figures, hopeless=self.hopeless, late=self.clock.is_over(), deadline_s=self.params["deadline_s"]
             )
-            against = [*undone, *against]
-            status = "breach" if undone else status
-        message = " ".join([done, *against])
-        if status == "breach":
-            raise RunbookError(message, **figures)
-        for warning in against:
-            self.context.warn(warning)
-        return figures | {"status": status, "msg": message}
+        checks = [
+            copied,
+            *rules.judge(
+                self.seen,
+                expect_versioning=self.params["expect_source_versioning"],
+                expect_replication=self.params["expect_source_replication"],
+            ),
+        ]
+        bad = [check for check in checks if check.status != Status.OK]
+        for check in bad:
+            if check.status == Status.UNKNOWN:
+                self.context.warn(check.msg)
+        msg = " ".join([done, *(check.msg for check in bad)])
+        # The copies are made, whatever the source's server does not tell.
+        return self.context.conclude(checks, msg=msg, fail_on_unknown=False, **figures)
 
 
 def core(context: Context) -> dict[str, Any]:

@@ -103,6 +103,7 @@ from ansible.module_utils.runbook.drivers.supabase.supabase import Supabase, arg
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.backup import backup_check
+from ansible.module_utils.runbook.rules.status import sentence
 from ansible.module_utils.runbook.rules.supabase import supabase as rules
 
 
@@ -133,23 +134,17 @@ def core(context: Context) -> dict[str, Any]:
         max_age_s=params["max_age_s"],
         retention_days=params["retention_days"],
     )
-    status = backup_check.overall(checks)
     earliest, latest = rules.oldest(backups), rules.newest(backups)
-    facts: dict[str, Any] = {
-        "changed": False,
-        "status": status,
-        "checks": backup_check.as_results(checks),
-        "project_status": project.status,
-        "pitr_enabled": backups.pitr_enabled,
-        "earliest": earliest and earliest.isoformat(),
-        "latest": latest and latest.isoformat(),
-        "age_s": latest and round(backup_check.age_s(latest, now), 1),
-        "backups": rules.as_results(backups),
-    }
-    msg = backup_check.sentence(f"Supabase's backups of {project.name}", checks)
-    if status != backup_check.OK:
-        raise RunbookError(msg, **facts)
-    return facts | {"msg": msg}
+    return context.conclude(
+        checks,
+        msg=sentence(f"Supabase's backups of {project.name}", checks),
+        project_status=project.status,
+        pitr_enabled=backups.pitr_enabled,
+        earliest=earliest and earliest.isoformat(),
+        latest=latest and latest.isoformat(),
+        age_s=latest and round(backup_check.age_s(latest, now), 1),
+        backups=rules.as_results(backups),
+    )
 
 
 def main() -> None:

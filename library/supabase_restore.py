@@ -148,7 +148,7 @@ from ansible.module_utils.runbook.drivers.supabase.supabase import Supabase, arg
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import moment
-from ansible.module_utils.runbook.rules.backup import backup_check
+from ansible.module_utils.runbook.rules.status import Status, sentence, worst
 from ansible.module_utils.runbook.rules.supabase import supabase as rules
 from ansible.module_utils.runbook.rules.words import count
 
@@ -302,14 +302,14 @@ class Restore:
         """Whether the project is well now."""
         project = rules.parse_project(self.api.project())
         checks = rules.judge_health(project, self.api.health(rules.SERVICES))
-        status = backup_check.overall(checks)
+        status = worst(check.status for check in checks)
         self.facts |= {
             "project_status": project.status,
-            "checks": backup_check.as_results(checks),
+            "checks": [check.result() for check in checks],
             "status": status,
         }
-        msg = begun + backup_check.sentence(f"Project {project.name}", checks)
-        if status != backup_check.OK:
+        msg = begun + sentence(f"Project {project.name}", checks)
+        if status != Status.OK:
             raise RunbookError(msg, **self.facts)
         return self.facts | {"msg": msg}
 

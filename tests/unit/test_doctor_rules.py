@@ -9,7 +9,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report.sections import doctor as report
 from ansible.module_utils.runbook.rules import doctor as rules
 from ansible.module_utils.runbook.rules import identity
-from ansible.module_utils.runbook.rules.backup.backup_check import Check
+from ansible.module_utils.runbook.rules.status import Check
 from conftest import ROOT
 
 NOW = datetime(2026, 1, 4, 2, tzinfo=UTC)
@@ -114,9 +114,9 @@ def test_a_server_that_has_no_pg_repack_is_not_red_for_ever():
 
 
 def test_of_a_bucket_each_bad_line_is_shown():
-    good, bad = Check("environment", "ok", "x"), Check("versioning", "unknown", "y")
-    assert rules.bucket("bucket", [good, good]) == [Check("bucket", "ok", "Reachable. All 2 checks are ok.")]
-    assert rules.bucket("bucket", [good, bad]) == [Check("bucket versioning", "unknown", "y")]
+    good, bad = Check.ok("environment", "x"), Check.unknown("versioning", "y")
+    assert rules.bucket("bucket", [good, good]) == [Check.ok("bucket", "Reachable. All 2 checks are ok.")]
+    assert rules.bucket("bucket", [good, bad]) == [Check.unknown("bucket versioning", "y")]
 
 
 def test_the_table_is_as_wide_as_a_terminal_and_what_is_bad_comes_last():

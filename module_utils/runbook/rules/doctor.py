@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.rules.backup.backup_check import BREACH, OK, UNKNOWN, Check
 from ansible.module_utils.runbook.rules.postgres.compact import OWNER_VERSION
+from ansible.module_utils.runbook.rules.status import Check, Status
 from ansible.module_utils.runbook.rules.words import all_ok, count, some
 
 if TYPE_CHECKING:
@@ -64,15 +64,14 @@ def judge_jobs(scheduled_jobs: Mapping[str, str], playbooks: Sequence[str]) -> C
     """Every scheduled job names a playbook that there is."""
     gone = [f"{job} ({playbook})" for job, playbook in scheduled_jobs.items() if _playbook(playbook) not in playbooks]
     if gone:
-        return Check(
+        return Check.breach(
             "jobs",
-            BREACH,
             f"preflight_scheduled_jobs names playbooks that do not exist: {some(gone)}; correct them, or these jobs "
             "are refused at night.",
         )
     if not scheduled_jobs:
-        return Check("jobs", OK, "Nothing is scheduled.")
-    return Check("jobs", OK, f"{count(len(scheduled_jobs), 'scheduled job')}, and each playbook is there.")
+        return Check.ok("jobs", "Nothing is scheduled.")
+    return Check.ok("jobs", f"{count(len(scheduled_jobs), 'scheduled job')}, and each playbook is there.")
 
 
 def is_example(value: Any) -> bool:
@@ -91,28 +90,27 @@ def is_example(value: Any) -> bool:
 def judge_examples(names: Sequence[str]) -> Check:
     """Every value that the examples leave open is filled in."""
     if names:
-        return Check("examples", BREACH, f"Not filled in yet: {some(names)}; put your own values there.")
-    return Check("examples", OK, "No value of the examples is left.")
+        return Check.breach("examples", f"Not filled in yet: {some(names)}; put your own values there.")
+    return Check.ok("examples", "No value of the examples is left.")
 
 
 def judge_unread(reasons: Mapping[str, str]) -> Check:
     """Every variable can be read."""
     if reasons:
         told = some(f"{name} ({reason})" for name, reason in reasons.items())
-        return Check("settings", BREACH, f"Cannot be read: {told}; set what they refer to.")
-    return Check("settings", OK, "Every variable can be read.")
+        return Check.breach("settings", f"Cannot be read: {told}; set what they refer to.")
+    return Check.ok("settings", "Every variable can be read.")
 
 
 def judge_strays(strays: Sequence[str]) -> Check:
     """Every file of variables belongs to a group or host that there is."""
     if strays:
-        return Check(
+        return Check.breach(
             "files",
-            BREACH,
             f"No host or group is called like {some(strays)}, so Ansible never reads them; rename them, or add the "
             "group to hosts.yml.",
         )
-    return Check("files", OK, "Every file of variables belongs to a host or a group.")
+    return Check.ok("files", "Every file of variables belongs to a host or a group.")
 
 
 def judge_vault(*, locked: Sequence[str], examples: Sequence[str], plain: Sequence[str], encrypted: int) -> Check:
@@ -135,9 +133,9 @@ def judge_vault(*, locked: Sequence[str], examples: Sequence[str], plain: Sequen
         found.append(f"not encrypted: {some(plain)}; use ansible-vault encrypt_string")
     if found:
         text = ". ".join(each[0].upper() + each[1:] for each in found)
-        return Check("vault", BREACH, f"{text}.")
-    return Check(
-        "vault", OK, f"{count(encrypted, 'encrypted value')}, readable." if encrypted else "No encrypted values."
+        return Check.breach("vault", f"{text}.")
+    return Check.ok(
+        "vault", f"{count(encrypted, 'encrypted value')}, readable." if encrypted else "No encrypted values."
     )
 
 
@@ -152,10 +150,9 @@ def judge_unproven(name: str, ssl_mode: str, host: str, environment: str) -> Che
     """
     here = host.startswith(("/", "127.")) or host in ("localhost", "::1")
     if here or environment == "sandbox" or ssl_mode not in _UNENCRYPTED:
-        return Check(name, OK, f"ssl_mode is {ssl_mode}, and no file of authorities is looked at.")
-    return Check(
+        return Check.ok(name, f"ssl_mode is {ssl_mode}, and no file of authorities is looked at.")
+    return Check.breach(
         name,
-        BREACH,
         f"ssl_mode is {ssl_mode}, so passwords and rows may travel to {host} unencrypted; set verify-full, and the "
         "file with the authorities in ca_cert.",
     )
@@ -170,31 +167,30 @@ def judge_end(name: str, what: str, ends_at: datetime, now: datetime, *, least_d
     left = (ends_at - now).total_seconds() / 86_400
     when = f"{ends_at:%Y-%m-%d}"
     if left < 0:
-        return Check(name, BREACH, f"{what} ended on {when}; {cure}.")
+        return Check.breach(name, f"{what} ended on {when}; {cure}.")
     if left < least_days:
-        return Check(name, BREACH, f"{what} ends on {when}, in {count(left, 'day')}; {cure}.")
-    return Check(name, OK, f"{what} lasts until {when}.")
+        return Check.breach(name, f"{what} ends on {when}, in {count(left, 'day')}; {cure}.")
+    return Check.ok(name, f"{what} lasts until {when}.")
 
 
 def judge_rights(user: str, login: str, playbooks: Sequence[str], lacks: Sequence[str], cure: str) -> Check:
     """A user may do what its playbooks do."""
     name, named = f"rights {user}", ", ".join(playbooks)
     if lacks:
-        return Check(name, BREACH, f"{login} lacks for {named}: {'; '.join(lacks)}. {cure}")
-    return Check(name, OK, f"{login} may do what {named} need{'s' if len(playbooks) == 1 else ''}.")
+        return Check.breach(name, f"{login} lacks for {named}: {'; '.join(lacks)}. {cure}")
+    return Check.ok(name, f"{login} may do what {named} need{'s' if len(playbooks) == 1 else ''}.")
 
 
 def judge_client(client_version: str, client_major: int, server_version: int) -> Check:
     """pg_dump refuses a server that is newer than itself."""
     major = server_version // 10_000
     if client_major < major:
-        return Check(
+        return Check.breach(
             "client pg_dump",
-            BREACH,
             f"pg_dump {client_version} cannot dump PostgreSQL {major}; install the client programs of {major}, or "
             "name their folder in db_backup_bindir.",
         )
-    return Check("client pg_dump", OK, f"pg_dump {client_version} for PostgreSQL {major}.")
+    return Check.ok("client pg_dump", f"pg_dump {client_version} for PostgreSQL {major}.")
 
 
 def judge_repack(version: str | None, reason: str, *, offered: bool, permitted: bool) -> Check:
@@ -209,38 +205,37 @@ def judge_repack(version: str | None, reason: str, *, offered: bool, permitted: 
             f"monthly_db.yml leaves bloated tables, because pg_repack {version} works for superusers only; install "
             f"{'.'.join(map(str, OWNER_VERSION))} or newer here and in the database."
         )
-        return Check("pg_repack", BREACH, says)
+        return Check.breach("pg_repack", says)
     if version:
-        return Check("pg_repack", OK, f"Program and extension of version {version}.")
+        return Check.ok("pg_repack", f"Program and extension of version {version}.")
     if not offered:
         says = (
             "This server offers none that this user can use, so monthly_db.yml leaves bloated tables to an outage "
             "(docs/howto/monthly.md)."
         )
-        return Check("pg_repack", OK, says)
+        return Check.ok("pg_repack", says)
     says = f"monthly_db.yml leaves bloated tables, because {reason}; docs/howto/monthly.md says how to set it up."
-    return Check("pg_repack", BREACH, says)
+    return Check.breach("pg_repack", says)
 
 
 def judge_proof_server(server_version: int, proof_version: int) -> Check:
     """A backup is proven on a server as new as its own, or newer."""
     own, other = server_version // 10_000, proof_version // 10_000
     if other < own:
-        return Check(
+        return Check.breach(
             "proof version",
-            BREACH,
             f"The server of the proof is PostgreSQL {other}, and the database's is {own}; a dump is not restored into "
             "an older one: upgrade it.",
         )
-    return Check("proof version", OK, f"PostgreSQL {other}, for backups of {own}.")
+    return Check.ok("proof version", f"PostgreSQL {other}, for backups of {own}.")
 
 
 def bucket(name: str, checks: Sequence[Check]) -> list[Check]:
     """A bucket's checks: one line where all is well, else each that is not."""
-    bad = [Check(f"{name} {each.name}", each.status, each.msg) for each in checks if each.status != OK]
-    return bad or [Check(name, OK, f"Reachable. {all_ok(len(checks))}")]
+    bad = [Check(f"{name} {each.name}", each.status, each.msg) for each in checks if each.status != Status.OK]
+    return bad or [Check.ok(name, f"Reachable. {all_ok(len(checks))}")]
 
 
 def not_asked(name: str, why: str) -> Check:
     """What could not be looked at."""
-    return Check(name, UNKNOWN, f"Not looked at: {why}; cure that first, then look again.")
+    return Check.unknown(name, f"Not looked at: {why}; cure that first, then look again.")

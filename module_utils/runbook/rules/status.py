@@ -50,6 +50,21 @@ class Check:
     #: What was looked at, where a module looks at several things: a table, an index, an object.
     subject: str = ""
 
+    @classmethod
+    def ok(cls, name: str, msg: str = "", subject: str = "") -> Check:
+        """It is as it must be."""
+        return cls(name, Status.OK, msg, subject)
+
+    @classmethod
+    def breach(cls, name: str, msg: str, subject: str = "") -> Check:
+        """It was looked at, and is not as it must be."""
+        return cls(name, Status.BREACH, msg, subject)
+
+    @classmethod
+    def unknown(cls, name: str, msg: str, subject: str = "") -> Check:
+        """It could not be judged."""
+        return cls(name, Status.UNKNOWN, msg, subject)
+
     def result(self) -> dict[str, str]:
         """As a module returns it."""
         return {"name": self.name, "status": str(self.status), "msg": self.msg, "subject": self.subject}
@@ -64,7 +79,7 @@ def worst(statuses: Iterable[Status]) -> Status:
 def sentence(about: str, checks: Iterable[Check]) -> str:
     """One sentence for many checks: what is not ok, the worst first, or how many are.
 
-    >>> sentence("Backups", [Check("lock", Status.OK), Check("age", Status.BREACH, "The newest is 3 days old.")])
+    >>> sentence("Backups", [Check.ok("lock"), Check.breach("age", "The newest is 3 days old.")])
     'Backups: 1 of 2 checks is not ok. age (breach): The newest is 3 days old.'
     """
     made = list(checks)

@@ -11,7 +11,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup import backup_check as rules
 from ansible.module_utils.runbook.rules.backup import manifest as manifests
 from ansible.module_utils.runbook.rules.backup import proof as proofs
-from ansible.module_utils.runbook.rules.backup.backup_check import Check
+from ansible.module_utils.runbook.rules.status import Status
 
 NOW = datetime(2026, 11, 23, 4, 0, tzinfo=UTC)
 ROOT = "logical/mental_scribe/"
@@ -54,20 +54,6 @@ def good(made: manifests.Manifest) -> dict[str, tuple[int, str, str]]:
 
 
 # All together ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("statuses", "status"),
-    [([], "unknown"), (["ok"], "ok"), (["ok", "unknown"], "unknown"), (["unknown", "breach", "ok"], "breach")],
-)
-def test_the_worst_counts_and_nothing_is_not_ok(statuses, status):
-    assert rules.overall([Check("x", each, "") for each in statuses]) == status
-
-
-def test_the_sentence_names_the_worst_first():
-    checks = [Check("a", "unknown", "A."), Check("b", "ok", "B."), Check("c", "breach", "C.")]
-    assert rules.sentence("X", checks) == "X: 2 of 3 checks are not ok. c (breach): C. a (unknown): A."
-    assert rules.sentence("X", []) == "X: nothing was checked."
 
 
 # The listing ----------------------------------------------------------------------------------------------------------
@@ -231,7 +217,7 @@ def test_a_proof_may_be_on_its_way_for_itself():
 def document(**changed: Any) -> proofs.Document:
     made = proofs.Document(
         schema_version=1, backup_id=name(hours=1), database="mental_scribe", proven_at="2026-11-23T03:30:00Z",
-        status="ok", msg="All well.", run_id="r", server_version_num=180000, duration_s=1.0, manifest_sha256="",
+        status=Status.OK, msg="All well.", run_id="r", server_version_num=180000, duration_s=1.0, manifest_sha256="",
         compared=1, ok=1,
     )  # fmt: skip
     return dataclasses.replace(made, **changed)
@@ -242,8 +228,8 @@ def document(**changed: Any) -> proofs.Document:
     [
         (document(), "ok"),
         (None, "breach"),
-        (document(status="breach"), "breach"),
-        (document(status="unknown"), "unknown"),
+        (document(status=Status.BREACH), "breach"),
+        (document(status=Status.UNKNOWN), "unknown"),
         (document(proven_at="2026-11-15T04:00:00Z"), "ok"),
         (document(proven_at="2026-11-15T03:59:59Z"), "breach"),
         (document(proven_at="then"), "unknown"),

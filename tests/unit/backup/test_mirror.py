@@ -7,7 +7,8 @@ import itertools
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup import mirror
-from ansible.module_utils.runbook.rules.backup.mirror import MIB, Entry, Finding, Plan
+from ansible.module_utils.runbook.rules.backup.mirror import MIB, Entry, Plan, Seen
+from ansible.module_utils.runbook.rules.status import Status, worst
 
 MD5 = "0123456789abcdef0123456789abcdef"
 
@@ -119,23 +120,23 @@ def test_a_destination_without_versions_is_refused(state: mirror.State, word: st
 
 
 @pytest.mark.parametrize(
-    ("finding", "expected", "status"),
+    ("seen", "expected", "status"),
     [
-        (Finding("off", "off"), False, "ok"),
-        (Finding("unknown", "unknown"), False, "ok"),
-        (Finding("on", "on"), True, "ok"),
-        (Finding("on", "unknown"), True, "unknown"),
-        (Finding(unread="No server answers."), False, "unknown"),
-        (Finding("unknown", "off"), True, "breach"),
-        (Finding(rows=3, missing_rows=0, orphan_objects=4, differing_rows=0), False, "ok"),
-        (Finding(rows=3, missing_rows=1, recoverable_rows=1, differing_rows=0), False, "breach"),
-        (Finding(rows=3, missing_rows=0, differing_rows=2), False, "breach"),
+        (Seen("off", "off"), False, "ok"),
+        (Seen("unknown", "unknown"), False, "ok"),
+        (Seen("on", "on"), True, "ok"),
+        (Seen("on", "unknown"), True, "unknown"),
+        (Seen(unread="No server answers."), False, "unknown"),
+        (Seen("unknown", "off"), True, "breach"),
+        (Seen(rows=3, missing_rows=0, orphan_objects=4, differing_rows=0), False, "ok"),
+        (Seen(rows=3, missing_rows=1, recoverable_rows=1, differing_rows=0), False, "breach"),
+        (Seen(rows=3, missing_rows=0, differing_rows=2), False, "breach"),
     ],
 )
-def test_what_cannot_be_known_is_never_green(finding: Finding, expected: bool, status: str) -> None:
-    found, against = mirror.judge(finding, expect_versioning=expected, expect_replication=expected)
-    assert found == status
-    assert bool(against) == (status != "ok")
+def test_what_cannot_be_known_is_never_green(seen: Seen, expected: bool, status: str) -> None:
+    checks = mirror.judge(seen, expect_versioning=expected, expect_replication=expected)
+    assert worst([Status.OK, *(check.status for check in checks)]) == status
+    assert all(check.msg for check in checks)
 
 
 def test_a_key_may_have_1024_bytes_with_its_prefix() -> None:
@@ -167,12 +168,13 @@ def test_a_row_says_what_it_can(size: str | None, etag: str | None, row: tuple[i
 
 def test_what_is_undone_says_why_and_how_it_goes_on() -> None:
     figures = {"remaining_objects": 3, "failed_objects": 2, "errors": {"AccessDenied": 1, "SlowDown": 1}}
-    (failed,) = mirror.undone(figures, hopeless="", late=False, deadline_s=9)
+    failed = mirror.judge_copied(figures, hopeless="", late=False, deadline_s=9).msg
     assert "2 objects" in failed
     assert "AccessDenied 1: let the credentials read the source and write the destination; SlowDown 1)" in failed
     assert "3 objects still to copy" in failed
-    (expired,) = mirror.undone(figures, hopeless="ExpiredToken", late=False, deadline_s=9)
+    expired = mirror.judge_copied(figures, hopeless="ExpiredToken", late=False, deadline_s=9).msg
     assert "credentials that outlive it" in expired
-    (late,) = mirror.undone(figures, hopeless="", late=True, deadline_s=9)
-    assert "deadline_s, 9" in late
-    assert mirror.undone(figures | {"remaining_objects": 0}, hopeless="", late=True, deadline_s=9) == []
+    late = mirror.judge_copied(figures, hopeless="", late=True, deadline_s=9)
+    assert (late.status, "deadline_s, 9" in late.msg) == ("breach", True)
+    done = mirror.judge_copied(figures | {"remaining_objects": 0}, hopeless="", late=True, deadline_s=9)
+    assert done.status == "ok"

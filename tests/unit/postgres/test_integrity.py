@@ -6,15 +6,8 @@ import dataclasses
 
 import pytest
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
-from ansible.module_utils.runbook.rules.postgres.integrity import (
-    NAMED,
-    Check,
-    Finding,
-    SequenceUse,
-    conclude,
-    judge_sequence,
-    overall,
-)
+from ansible.module_utils.runbook.rules.postgres.integrity import NAMED, SequenceUse, judge_sequence, sum_up
+from ansible.module_utils.runbook.rules.status import Check
 
 USE = SequenceUse(QualifiedName("public", "s"), QualifiedName("public", "t"), "id", 1, 10, True, False, 10)
 
@@ -38,26 +31,22 @@ def test_sequence(change: dict[str, object], status: str) -> None:
 
 
 def test_breach_outweighs_unknown() -> None:
-    findings = [
-        Finding("indexes", "public.a", "ok"),
-        Finding("indexes", "public.b", "unknown", "is locked"),
-        Finding("indexes", "public.c", "breach", "is invalid"),
-        Finding("sequences", "public.s", "breach", "of another kind"),
+    answers = [
+        Check.ok("indexes", subject="public.a"),
+        Check.unknown("indexes", "is locked", "public.b"),
+        Check.breach("indexes", "is invalid", "public.c"),
+        Check.breach("sequences", "of another kind", "public.s"),
     ]
-    check = conclude("indexes", findings)
-    assert (check.status, check.objects) == ("breach", 3)
-    assert check.msg == "1 of 3 indexes not in order: public.c is invalid."
-    assert conclude("indexes", findings[:2]).msg == "1 of 2 indexes not known: public.b is locked."
-    assert conclude("indexes", findings[:1]).msg == "1 index. All are valid."
+    check = sum_up("indexes", answers)
+    assert check == Check.breach("indexes", "1 of 3 indexes not in order: public.c is invalid.")
+    assert sum_up("indexes", answers[:2]).msg == "1 of 2 indexes not known: public.b is locked."
+    assert sum_up("indexes", answers[:1]).msg == "1 index. All are valid."
 
 
 def test_long_lists_are_cut() -> None:
-    findings = [Finding("foreign_keys", f"public.t{n}.fk", "breach", "has orphans") for n in range(NAMED + 3)]
-    assert conclude("foreign_keys", findings).msg.endswith("; and 3 more.")
+    answers = [Check.breach("foreign_keys", "has orphans", f"public.t{n}.fk") for n in range(NAMED + 3)]
+    assert sum_up("foreign_keys", answers).msg.endswith("; and 3 more.")
 
 
-def test_nothing_to_check_is_fine_but_no_check_is_unknown() -> None:
-    assert conclude("smoke", []).status == "ok"
-    assert overall([]) == "unknown"
-    assert overall([Check("smoke", "ok", "", 0), Check("indexes", "unknown", "", 1)]) == "unknown"
-    assert overall([Check("smoke", "breach", "", 0), Check("indexes", "unknown", "", 1)]) == "breach"
+def test_nothing_to_check_is_fine() -> None:
+    assert sum_up("smoke", []) == Check.ok("smoke", "No smoke query to check.")

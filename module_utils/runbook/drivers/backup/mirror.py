@@ -806,7 +806,7 @@ def look_again(table: Table, keys: Iterable[str], look_at: Callable[[str], Entry
 
 
 def differences(table: Table) -> dict[str, int]:
-    """How ``source`` and the rows of ``storage.objects`` differ: numbers, as a :class:`Finding` names them."""
+    """How ``source`` and the rows of ``storage.objects`` differ: numbers, as a :class:`Seen` names them."""
     return {
         name: int(table.one(f"SELECT count(*) {where}")[0])
         for name, where in (

@@ -14,8 +14,9 @@ import psycopg2.errors
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
-from ansible.module_utils.runbook.rules.postgres.integrity import Finding, Kind, SequenceUse
+from ansible.module_utils.runbook.rules.postgres.integrity import Kind, SequenceUse
 from ansible.module_utils.runbook.rules.postgres.server_error import ServerError
+from ansible.module_utils.runbook.rules.status import Check, Status
 from ansible.module_utils.runbook.rules.words import count
 from psycopg2 import sql
 
@@ -94,19 +95,19 @@ class Question:
     kind: Kind
     object: str
     pages: int
-    ask: Callable[[Session], Finding]
+    ask: Callable[[Session], Check]
 
 
-def sequences(session: Session, judge: Callable[[SequenceUse], Finding]) -> list[Question]:
+def sequences(session: Session, judge: Callable[[SequenceUse], Check]) -> list[Question]:
     """A question for every column that takes its values from a sequence; ``judge`` answers it."""
     return [_sequence(row, judge) for row in session.query(_SEQUENCES)]
 
 
-def _sequence(row: dict[str, Any], judge: Callable[[SequenceUse], Finding]) -> Question:
+def _sequence(row: dict[str, Any], judge: Callable[[SequenceUse], Check]) -> Question:
     name = QualifiedName(row["schema"], row["name"])
     table = QualifiedName(row["table_schema"], row["table_name"])
 
-    def ask(session: Session) -> Finding:
+    def ask(session: Session) -> Check:
         state = session.query(sql.SQL("SELECT last_value, is_called FROM {}").format(postgres.table(name)))[0]
         extreme = session.query(
             sql.SQL("SELECT {}({}) AS value FROM {}").format(
@@ -129,7 +130,7 @@ def _foreign_key(row: dict[str, Any]) -> Question:
     table = QualifiedName(row["schema"], row["table_name"])
     name = f"{table}.{row['name']}"
 
-    def ask(session: Session) -> Finding:
+    def ask(session: Session) -> Check:
         # A key that is not validated is a promise for new rows alone; the others are looked at all the same, since
         # damage does not ask for permission.
         there = [sql.SQL("c.{} IS NOT NULL").format(sql.Identifier(own)) for own, _, _, _ in row["pairs"]]
@@ -152,32 +153,32 @@ def _foreign_key(row: dict[str, Any]) -> Question:
         orphans = session.query(query)[0]["orphans"]
         if orphans:
             rows = count(orphans, "row") + (" or more" if orphans == _ORPHANS else "")
-            return Finding("foreign_keys", name, "breach", f"has {rows} without what they point at")
+            return Check.breach("foreign_keys", f"has {rows} without what they point at", name)
         if not row["validated"]:
-            return Finding("foreign_keys", name, "breach", "is NOT VALID, so nobody promises that it holds")
-        return Finding("foreign_keys", name, "ok")
+            return Check.breach("foreign_keys", "is NOT VALID, so nobody promises that it holds", name)
+        return Check.ok("foreign_keys", subject=name)
 
     return Question("foreign_keys", name, row["pages"], ask)
 
 
-def indexes(session: Session) -> list[Finding]:
+def indexes(session: Session) -> list[Check]:
     """Which indexes are not valid: left behind by a build that was broken off, and of no use to any query."""
     return [
-        Finding(
+        Check(
             "indexes",
-            str(QualifiedName(row["schema"], row["name"])),
-            "ok" if row["good"] else "breach",
+            Status.of(breach=not row["good"]),
             "" if row["good"] else "is invalid",
+            str(QualifiedName(row["schema"], row["name"])),
         )
         for row in session.query(_INDEXES)
     ]
 
 
-def amcheck(session: Session) -> list[Question] | Finding:
+def amcheck(session: Session) -> list[Question] | Check:
     """A question for every table and B-tree; one finding where the extension is missing."""
     rows = session.query(_EXTENSION)
     if not rows:
-        return Finding("amcheck", "extension amcheck", "unknown", "is not installed in this database")
+        return Check.unknown("amcheck", "is not installed in this database", "extension amcheck")
     schema = rows[0]["schema"]
     heaps = session.server_version >= 140000
     return [_relation(row, schema) for row in session.query(_RELATIONS) if row["kind"] == "i" or heaps]
@@ -186,14 +187,14 @@ def amcheck(session: Session) -> list[Question] | Finding:
 def _relation(row: dict[str, Any], schema: str) -> Question:
     name = str(QualifiedName(row["schema"], row["name"]))
 
-    def ask(session: Session) -> Finding:
+    def ask(session: Session) -> Check:
         try:
             if row["kind"] == "i":
                 # heapallindexed: every row of the table must have its entry.
                 session.query(
                     sql.SQL("SELECT {}.bt_index_check(%s, true)").format(sql.Identifier(schema)), (row["oid"],)
                 )
-                return Finding("amcheck", name, "ok")
+                return Check.ok("amcheck", subject=name)
             bad = session.query(
                 sql.SQL("SELECT count(*) AS bad, min(blkno) AS block FROM {}.verify_heapam(%s)").format(
                     sql.Identifier(schema)
@@ -201,13 +202,13 @@ def _relation(row: dict[str, Any], schema: str) -> Question:
                 (row["oid"],),
             )[0]
             text = f"has {count(bad['bad'], 'damaged place')}, the first in block {bad['block']}" if bad["bad"] else ""
-            return Finding("amcheck", name, "breach" if bad["bad"] else "ok", text)
+            return Check("amcheck", Status.of(breach=bad["bad"]), text, name)
         except psycopg2.errors.UndefinedTable:
-            return Finding("amcheck", name, "ok")  # dropped meanwhile
+            return Check.ok("amcheck", subject=name)  # dropped meanwhile
         except (psycopg2.errors.DataCorrupted, psycopg2.errors.IndexCorrupted) as error:
-            return Finding("amcheck", name, "breach", f"is damaged: {ServerError.of(error).reason}")
+            return Check.breach("amcheck", f"is damaged: {ServerError.of(error).reason}", name)
         except psycopg2.errors.InternalError_ as error:
-            return Finding("amcheck", name, "breach", f"cannot be read: {type(error).__name__}")
+            return Check.breach("amcheck", f"cannot be read: {type(error).__name__}", name)
 
     return Question("amcheck", name, row["pages"], ask)
 
@@ -218,18 +219,18 @@ def smoke(queries: Iterable[dict[str, Any]]) -> list[Question]:
     def question(item: dict[str, Any]) -> Question:
         name, expect = str(item["name"]), item.get("expect")
 
-        def ask(session: Session) -> Finding:
+        def ask(session: Session) -> Check:
             try:
                 rows = session.query(item["query"])
             except (psycopg2.ProgrammingError, psycopg2.errors.ReadOnlySqlTransaction) as error:
-                return Finding("smoke", name, "breach", f"failed: {ServerError.of(error).reason}")
+                return Check.breach("smoke", f"failed: {ServerError.of(error).reason}", name)
             value = next(iter(rows[0].values()), None) if rows else None
             if expect is None:
                 good = bool(rows) and value not in (None, False, 0)
-                return Finding("smoke", name, "ok" if good else "breach", "" if good else "gave nothing, zero or false")
+                return Check("smoke", Status.of(breach=not good), "" if good else "gave nothing, zero or false", name)
             good = _as_text(value) == _as_text(expect)
             # The value may be a row's content, so it is not told.
-            return Finding("smoke", name, "ok" if good else "breach", "" if good else "gave another value")
+            return Check("smoke", Status.of(breach=not good), "" if good else "gave another value", name)
 
         return Question("smoke", name, 0, ask)
 
@@ -244,14 +245,14 @@ def questions(
     session: Session,
     wanted: Sequence[str],
     smoke_queries: Sequence[dict[str, Any]],
-    judge: Callable[[SequenceUse], Finding],
-) -> tuple[list[Finding], list[Question]]:
+    judge: Callable[[SequenceUse], Check],
+) -> tuple[list[Check], list[Question]]:
     """What is known at once, and what has to be asked.
 
     :param wanted: kinds of checks
     :param judge: answers the question for a sequence
     """
-    findings: list[Finding] = []
+    findings: list[Check] = []
     asked: list[Question] = []
     if "sequences" in wanted:
         asked += sequences(session, judge)
@@ -261,7 +262,7 @@ def questions(
         findings += indexes(session)
     if "amcheck" in wanted:
         pages = amcheck(session)
-        if isinstance(pages, Finding):
+        if isinstance(pages, Check):
             findings.append(pages)
         else:
             asked += pages
@@ -284,10 +285,10 @@ class Inquiry:
         self._lock_timeout_ms = lock_timeout_ms
         self._lock = threading.Lock()
         self._queue: deque[Question] = deque()
-        self._findings: list[Finding] = []
+        self._findings: list[Check] = []
         self._trouble: RunbookError | None = None
 
-    def ask(self, questions: Sequence[Question], tick: Callable[[int, int], None]) -> list[Finding]:
+    def ask(self, questions: Sequence[Question], tick: Callable[[int, int], None]) -> list[Check]:
         """The answers, in no order.
 
         :param tick: called in this thread every half second with the numbers of questions answered and asked
@@ -309,7 +310,7 @@ class Inquiry:
         if self._trouble is not None and not self._findings:
             raise self._trouble
         for question in self._queue:
-            self._findings.append(Finding(question.kind, question.object, "unknown", "was not reached"))
+            self._findings.append(Check.unknown(question.kind, "was not reached", question.object))
         return self._findings
 
     def _left_ms(self) -> int:
@@ -342,7 +343,7 @@ class Inquiry:
         session.query("SELECT set_config('default_transaction_read_only', 'on', false)")
         return session
 
-    def _answer(self, session: Session, question: Question) -> Finding:
+    def _answer(self, session: Session, question: Question) -> Check:
         try:
             session.query("SELECT set_config('statement_timeout', %s, false)", (str(max(1, self._left_ms())),))
             return question.ask(session)
@@ -357,4 +358,4 @@ class Inquiry:
             if session.connection.closed:
                 with suppress(psycopg2.Error):
                     session.close()
-        return Finding(question.kind, question.object, "unknown", text)
+        return Check.unknown(question.kind, text, question.object)

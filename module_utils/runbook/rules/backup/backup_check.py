@@ -2,20 +2,18 @@
 
 A check takes what was found and what is wanted, and says ``ok``, ``breach`` or ``unknown`` with one sentence. Nothing
 here reads a bucket or a clock.
-
->>> overall([Check("age", "ok", ""), Check("lock", "unknown", "")])
-'unknown'
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup.manifest import HOLD_PREFIX, MANIFEST_NAME, is_backup_id, started_at
-from ansible.module_utils.runbook.rules.words import agree, all_ok, count
+from ansible.module_utils.runbook.rules.status import Check, Status
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -27,44 +25,6 @@ if TYPE_CHECKING:
 MAX_SKEW_S = 300
 #: Objects that a sentence names; the result has them all.
 _NAMED = 3
-
-OK, BREACH, UNKNOWN = "ok", "breach", "unknown"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One demand: its name, ``ok``, ``breach`` or ``unknown``, and the sentence for the person on duty."""
-
-    name: str
-    status: str
-    msg: str
-
-
-def overall(checks: Iterable[Check]) -> str:
-    """The worst of all: a breach before an unknown before ok. Nothing checked is unknown."""
-    found = {check.status for check in checks}
-    return next((status for status in (BREACH, UNKNOWN, OK) if status in found), UNKNOWN)
-
-
-def sentence(subject: str, checks: Iterable[Check]) -> str:
-    """One sentence on all checks: what is wrong first, or how many are well.
-
-    >>> sentence("Backups", [Check("age", "breach", "The newest is 3 days old."), Check("lock", "ok", "")])
-    'Backups: 1 of 2 checks are not ok. age (breach): The newest is 3 days old.'
-    """
-    made = list(checks)
-    bad = [check for check in made if check.status != OK]
-    if not made:
-        return f"{subject}: nothing was checked."
-    if not bad:
-        return f"{subject}: {all_ok(len(made))}"
-    named = " ".join(f"{check.name} ({check.status}): {check.msg}" for check in sorted(bad, key=_worst_first))
-    return f"{subject}: {len(bad)} of {count(len(made), 'check')} {agree(len(bad), 'is', 'are')} not ok. {named}"
-
-
-def as_results(checks: Iterable[Check]) -> list[dict[str, Any]]:
-    """The checks as a module returns them."""
-    return [asdict(check) for check in checks]
 
 
 def span(seconds: float) -> str:
@@ -85,10 +45,6 @@ def span(seconds: float) -> str:
 def age_s(moment: datetime, now: datetime) -> float:
     """Seconds from ``moment`` to ``now``; negative for a moment that is still to come."""
     return (now - moment).total_seconds()
-
-
-def _worst_first(check: Check) -> int:
-    return (BREACH, UNKNOWN, OK).index(check.status)
 
 
 # What lies in the bucket ----------------------------------------------------------------------------------------------
@@ -154,15 +110,15 @@ def judge_age(backups: Stored, now: datetime, max_age_s: int) -> Check:
     """The newest complete backup is young enough."""
     begun = started_at(backups.complete[0]) if backups.complete else None
     if begun is None:
-        return Check("age", BREACH, "There is no complete backup; run playbooks/backup.yml.")
+        return Check.breach("age", "There is no complete backup; run playbooks/backup.yml.")
     age = age_s(begun, now)
     if age < -MAX_SKEW_S:
-        return Check("age", UNKNOWN, f"The newest backup is {span(-age)} ahead of this clock; set the clock right.")
+        return Check.unknown("age", f"The newest backup is {span(-age)} ahead of this clock; set the clock right.")
     if age > max_age_s:
-        return Check(
-            "age", BREACH, f"The newest complete backup is {span(age)} old, where {span(max_age_s)} are accepted."
+        return Check.breach(
+            "age", f"The newest complete backup is {span(age)} old, where {span(max_age_s)} are accepted."
         )
-    return Check("age", OK, f"The newest complete backup is {span(max(age, 0))} old.")
+    return Check.ok("age", f"The newest complete backup is {span(max(age, 0))} old.")
 
 
 def judge_complete(backups: Stored, waited_s: float, dead: Collection[str] = ()) -> Check:
@@ -172,19 +128,19 @@ def judge_complete(backups: Stored, waited_s: float, dead: Collection[str] = ())
     """
     left = backups.incomplete
     if not left:
-        return Check("complete", OK, "No backup was left unfinished.")
+        return Check.ok("complete", "No backup was left unfinished.")
     waited = f" after waiting {span(waited_s)}" if waited_s >= 1 else ""
     if left[0] in dead:
         waited = ", and the process that made it has ended"
-    return Check(
-        "complete", BREACH, f"Backup {left[0]} was begun and has no manifest{waited}; look at the record of its run."
+    return Check.breach(
+        "complete", f"Backup {left[0]} was begun and has no manifest{waited}; look at the record of its run."
     )
 
 
 def judge_count(backups: Stored, min_backups: int) -> Check:
     """There are as many complete backups as were promised."""
     found = len(backups.complete)
-    status = OK if found >= min_backups else BREACH
+    status = Status.OK if found >= min_backups else Status.BREACH
     return Check("count", status, f"{count(found, 'complete backup')} found, {min_backups} wanted.")
 
 
@@ -195,17 +151,16 @@ def judge_retention(backups: Stored, now: datetime, days: int, since: datetime |
     """
     begun = started_at(backups.complete[-1]) if backups.complete else None
     if begun is None:
-        return Check("retention", BREACH, "There is no complete backup to go back to.")
+        return Check.breach("retention", "There is no complete backup to go back to.")
     wanted = now - timedelta(days=days)
     if since is not None:
         wanted = max(wanted, since + timedelta(days=1))
     reach = span(max(age_s(begun, now), 0))
     if begun <= wanted:
-        return Check("retention", OK, f"One can go back {reach}, as {count(days, 'day is', 'days are')} wanted.")
+        return Check.ok("retention", f"One can go back {reach}, as {count(days, 'day is', 'days are')} wanted.")
     young = "" if since else "; if backups have not been made for so long, say since when (backup_verify_since)"
-    return Check(
+    return Check.breach(
         "retention",
-        BREACH,
         f"One can go back {reach}, where {count(days, 'day is', 'days are')} wanted{young}.",
     )
 
@@ -241,8 +196,8 @@ def judge_manifest(manifest: Manifest, *, backup_id: str, root: str, database: s
     elif any(not each.key.startswith(f"{root}{backup_id}/") for each in manifest.objects):
         wrong = "names objects of another backup"
     if wrong:
-        return Check("manifest", BREACH, f"The manifest in {backup_id} {wrong}; find out who put it there.")
-    return Check("manifest", OK, f"The manifest of {backup_id} is valid.")
+        return Check.breach("manifest", f"The manifest in {backup_id} {wrong}; find out who put it there.")
+    return Check.ok("manifest", f"The manifest of {backup_id} is valid.")
 
 
 def judge_objects(manifest: Manifest, found: Mapping[str, tuple[int, str | None] | None]) -> Check:
@@ -260,8 +215,8 @@ def judge_objects(manifest: Manifest, found: Mapping[str, tuple[int, str | None]
         elif each.version_id and now[1] and now[1] != each.version_id:
             wrong.append(f"{each.key} was overwritten later")
     if wrong:
-        return Check("objects", BREACH, f"In {manifest.backup_id} {_some(wrong)}.")
-    return Check("objects", OK, f"All {count(len(manifest.objects), 'object')} of {manifest.backup_id} are there.")
+        return Check.breach("objects", f"In {manifest.backup_id} {_some(wrong)}.")
+    return Check.ok("objects", f"All {count(len(manifest.objects), 'object')} of {manifest.backup_id} are there.")
 
 
 def judge_content(
@@ -284,12 +239,12 @@ def judge_content(
         elif whole.get(each.key) is False:
             broken.append(f"{each.key} does not unpack")
     if broken:
-        return Check(name, BREACH, f"Of {manifest.backup_id}{where} {_some(broken)}; take another backup now.")
+        return Check.breach(name, f"Of {manifest.backup_id}{where} {_some(broken)}; take another backup now.")
     if silent:
-        return Check(name, UNKNOWN, f"Of {manifest.backup_id}{where} {_some(silent)}.")
+        return Check.unknown(name, f"Of {manifest.backup_id}{where} {_some(silent)}.")
     how = "" if manifest.tools.encryption == "none" else ", still encrypted,"
-    return Check(
-        name, OK, f"All {manifest.size_bytes:,} bytes of {manifest.backup_id}{where}{how} are what was written."
+    return Check.ok(
+        name, f"All {manifest.size_bytes:,} bytes of {manifest.backup_id}{where}{how} are what was written."
     )
 
 
@@ -318,28 +273,28 @@ def judge_replica(here: Stored, there: Stored, now: datetime, max_lag_s: int, ma
         else:
             wrong.append(f"{name} lacks {len(lacking)} of {count(len(own), 'object')}, such as {lacking[0]}")
     if wrong:
-        return Check("replica", BREACH, f"In the second region {_some(wrong)}; look at the replication.")
+        return Check.breach("replica", f"In the second region {_some(wrong)}; look at the replication.")
     held = len(here.complete) - young
     if held == 0:
-        return Check("replica", UNKNOWN, "No backup is old enough to be expected in the second region.")
+        return Check.unknown("replica", "No backup is old enough to be expected in the second region.")
     way = f"; {young} may still be on the way" if young else ""
-    return Check("replica", OK, f"The second region holds the same {count(held, 'backup')}{way}.")
+    return Check.ok("replica", f"The second region holds the same {count(held, 'backup')}{way}.")
 
 
 def judge_proof(newest: Document | None, now: datetime, max_proof_age_s: int) -> Check:
     """A backup was restored and compared, not too long ago, and was equal."""
     if newest is None:
-        return Check("proof", BREACH, "No backup was ever proven; run this playbook with -e backup_verify_proof=true.")
+        return Check.breach("proof", "No backup was ever proven; run this playbook with -e backup_verify_proof=true.")
     at = proven_at(newest)
-    if newest.status != OK:
-        status = BREACH if newest.status == BREACH else UNKNOWN
+    if newest.status != Status.OK:
+        status = Status.of(breach=newest.status == Status.BREACH, unknown=True)
         return Check("proof", status, f"The last proof, of {newest.backup_id}, is {newest.status}: {newest.msg}")
     if at is None:
-        return Check("proof", UNKNOWN, f"The last proof, of {newest.backup_id}, does not say when it was made.")
+        return Check.unknown("proof", f"The last proof, of {newest.backup_id}, does not say when it was made.")
     age = age_s(at, now)
     if age > max_proof_age_s:
-        return Check("proof", BREACH, f"The last proof is {span(age)} old, where {span(max_proof_age_s)} are accepted.")
-    return Check("proof", OK, f"Backup {newest.backup_id} was proven {span(max(age, 0))} ago.")
+        return Check.breach("proof", f"The last proof is {span(age)} old, where {span(max_proof_age_s)} are accepted.")
+    return Check.ok("proof", f"Backup {newest.backup_id} was proven {span(max(age, 0))} ago.")
 
 
 def proven_at(document: Document) -> datetime | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.backup.backup_check import BREACH, OK, UNKNOWN, Check
+from ansible.module_utils.runbook.rules.status import Check, Status
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def plan(
     return [
         Change(check.name, _now(found, check), wanted[check.name])
         for check in checks
-        if check.status != OK and check.name in wanted
+        if check.status != Status.OK and check.name in wanted
     ]
 
 
@@ -150,7 +150,7 @@ def judge(found: Mapping[str, Setting], tags: Mapping[str, str], demands: Demand
 
 def _unread(name: str, setting: Setting) -> Check | None:
     if setting.error:
-        return Check(name, UNKNOWN, f"{name} is not known: {setting.error}.")
+        return Check.unknown(name, f"{name} is not known: {setting.error}.")
     return None
 
 
@@ -158,15 +158,15 @@ def _simple(name: str, found: Mapping[str, Setting], good: bool, text: str) -> C
     unread = _unread(name, found[name])
     if unread:
         return unread
-    return Check(name, OK, text) if good else Check(name, BREACH, f"{name} is not switched on; {_CURE}.")
+    return Check.ok(name, text) if good else Check.breach(name, f"{name} is not switched on; {_CURE}.")
 
 
 def _judge_environment(tags: Mapping[str, str], environment: str) -> Check:
     said = tags.get("runbook-environment")
     if said == environment:
-        return Check("environment", OK, f"The bucket is tagged as one of {environment}.")
+        return Check.ok("environment", f"The bucket is tagged as one of {environment}.")
     what = "carries no tag runbook-environment" if said is None else f"is tagged as one of {said!r}"
-    return Check("environment", BREACH, f"The bucket {what}, and this inventory is {environment}; is it the right one?")
+    return Check.breach("environment", f"The bucket {what}, and this inventory is {environment}; is it the right one?")
 
 
 def _judge_encryption(setting: Setting, demands: Demands) -> Check:
@@ -188,8 +188,8 @@ def _judge_encryption(setting: Setting, demands: Demands) -> Check:
     elif demands.kms_key_id and not any(_same_key(kinds[kind], demands.kms_key_id) for kind in strong):
         wrong = "New objects are encrypted with another KMS key"
     if wrong:
-        return Check("encryption", BREACH, f"{wrong}; {_CURE}.")
-    return Check("encryption", OK, f"New objects are encrypted with {named}.")
+        return Check.breach("encryption", f"{wrong}; {_CURE}.")
+    return Check.ok("encryption", f"New objects are encrypted with {named}.")
 
 
 def _same_key(found: str, wanted: str) -> bool:
@@ -202,8 +202,8 @@ def _judge_policy_status(setting: Setting) -> Check:
     if unread:
         return unread
     if setting.value:
-        return Check("policy_status", BREACH, "The bucket's policy lets everybody in; take that statement out.")
-    return Check("policy_status", OK, "No policy lets everybody in.")
+        return Check.breach("policy_status", "The bucket's policy lets everybody in; take that statement out.")
+    return Check.ok("policy_status", "No policy lets everybody in.")
 
 
 def _judge_acl(setting: Setting) -> Check:
@@ -212,8 +212,8 @@ def _judge_acl(setting: Setting) -> Check:
         return unread
     for grant in setting.value or []:
         if str(grant.get("Grantee", {}).get("URI", "")).rpartition("/")[2] in _EVERYBODY:
-            return Check("acl", BREACH, "The bucket's ACL gives everybody a right; set it to private.")
-    return Check("acl", OK, "The ACL gives everybody nothing.")
+            return Check.breach("acl", "The bucket's ACL gives everybody a right; set it to private.")
+    return Check.ok("acl", "The ACL gives everybody nothing.")
 
 
 def _judge_lock(setting: Setting, demands: Demands) -> Check:
@@ -222,19 +222,18 @@ def _judge_lock(setting: Setting, demands: Demands) -> Check:
         return unread
     value = setting.value or {}
     if value.get("ObjectLockEnabled") != "Enabled":
-        return Check("object_lock", BREACH, f"Object Lock is off; {_CURE} on a bucket that keeps versions.")
+        return Check.breach("object_lock", f"Object Lock is off; {_CURE} on a bucket that keeps versions.")
     rule = value.get("Rule", {}).get("DefaultRetention", {})
     mode, days = rule.get("Mode", "none"), rule.get("Days", 0) or 365 * rule.get("Years", 0)
     if demands.object_lock_days and (
         days < demands.object_lock_days or (demands.object_lock == "COMPLIANCE" and mode != "COMPLIANCE")
     ):
-        return Check(
+        return Check.breach(
             "object_lock",
-            BREACH,
             f"New objects are locked for {count(days, 'day')} ({mode}), {demands.object_lock_days} "
             f"({demands.object_lock}) are wanted; {_CURE}.",
         )
-    return Check("object_lock", OK, f"Object Lock is on; new objects are locked for {count(days, 'day')} ({mode}).")
+    return Check.ok("object_lock", f"Object Lock is on; new objects are locked for {count(days, 'day')} ({mode}).")
 
 
 def _covers(rule: Mapping[str, Any], prefix: str) -> bool:
@@ -254,10 +253,9 @@ def _judge_replication(setting: Setting, demands: Demands) -> Check:
     for rule in setting.value or []:
         target = str(rule.get("Destination", {}).get("Bucket", "")).rpartition(":")[2]
         if target == demands.replicate_to and _covers(rule, demands.prefix.strip("/")):
-            return Check("replication", OK, f"New objects are replicated to {target}.")
-    return Check(
+            return Check.ok("replication", f"New objects are replicated to {target}.")
+    return Check.breach(
         "replication",
-        BREACH,
         f"No rule that is on replicates the backups to {demands.replicate_to}; make one (docs/howto/verify.md).",
     )
 
@@ -272,9 +270,8 @@ def _judge_expiration(setting: Setting, demands: Demands) -> list[Check]:
         touches = prefix.startswith(reach) or reach.startswith(prefix)
         if rule.get("Status") == "Enabled" and touches and ("Days" in expires or "Date" in expires):
             return [
-                Check(
+                Check.breach(
                     "expiration",
-                    BREACH,
                     f"Lifecycle rule {rule.get('ID', '?')!r} expires backups, and does not know which is proven; take "
                     "its Expiration out, and leave old backups to retention.",
                 )
@@ -289,10 +286,9 @@ def _judge_lifecycle(setting: Setting, demands: Demands) -> Check:
     for rule in setting.value or []:
         days = rule.get("AbortIncompleteMultipartUpload", {}).get("DaysAfterInitiation")
         if days is not None and days <= demands.abort_multipart_days and _covers(rule, demands.prefix.strip("/")):
-            return Check("lifecycle", OK, f"Unfinished uploads are given up after {count(days, 'day')}.")
-    return Check(
+            return Check.ok("lifecycle", f"Unfinished uploads are given up after {count(days, 'day')}.")
+    return Check.breach(
         "lifecycle",
-        BREACH,
         f"No rule gives unfinished uploads up after {count(demands.abort_multipart_days, 'day')}; make one "
         "(docs/howto/verify.md).",
     )
@@ -305,12 +301,12 @@ def _judge_tls(setting: Setting) -> Check:
     try:
         statements = json.loads(setting.value or "{}").get("Statement", [])
     except (ValueError, AttributeError):
-        return Check("tls_only", UNKNOWN, "The bucket's policy cannot be read.")
+        return Check.unknown("tls_only", "The bucket's policy cannot be read.")
     for each in [statements] if isinstance(statements, dict) else statements:
         if _refuses_plain_text(each):
-            return Check("tls_only", OK, "The bucket's policy refuses requests without TLS.")
-    return Check(
-        "tls_only", BREACH, "The bucket's policy does not refuse requests without TLS; playbooks/backup_bucket.yml can."
+            return Check.ok("tls_only", "The bucket's policy refuses requests without TLS.")
+    return Check.breach(
+        "tls_only", "The bucket's policy does not refuse requests without TLS; playbooks/backup_bucket.yml can."
     )
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.status import Check
 from ansible.module_utils.runbook.rules.words import agree, count, size
 
 if TYPE_CHECKING:
@@ -297,7 +298,7 @@ class Row:
 
 
 @dataclass
-class Finding:
+class Seen:
     """What was seen besides the objects to copy; None where there was nothing to compare with."""
 
     versioning: State = "unknown"
@@ -311,32 +312,40 @@ class Finding:
     unread: str = ""
 
 
-def judge(found: Finding, *, expect_versioning: bool, expect_replication: bool) -> tuple[str, list[str]]:
-    """Status of a mirror that was brought up to date, and what stands against it, one sentence each."""
-    breaches, unknowns = [], []
+def judge(found: Seen, *, expect_versioning: bool, expect_replication: bool) -> list[Check]:
+    """What a mirror that was brought up to date demands of its source."""
+    checks = []
     for what, state, expected in (
         ("versioning", found.versioning, expect_versioning),
         ("replication", found.replication, expect_replication),
     ):
-        if expected and state == "off":
-            breaches.append(f"The source bucket has no {what}; switch it on, or set expect_source_{what} to false.")
-        elif expected and state == "unknown":
-            unknowns.append(
+        if not expected:
+            continue
+        if state == "unknown":
+            msg = (
                 f"The source's server does not tell whether its bucket has {what}; ask its provider, and set "
                 f"expect_source_{what} to false if it cannot be checked."
             )
+            checks.append(Check.unknown(f"source_{what}", msg))
+        elif state == "off":
+            msg = f"The source bucket has no {what}; switch it on, or set expect_source_{what} to false."
+            checks.append(Check.breach(f"source_{what}", msg))
+        else:
+            checks.append(Check.ok(f"source_{what}", f"The source bucket has {what}."))
     if found.missing_rows:
-        breaches.append(
+        msg = (
             f"{count(found.missing_rows, 'row')} of storage.objects have no object in the source; the mirror "
             f"still holds {found.recoverable_rows or 0:,} of them."
         )
+        checks.append(Check.breach("missing_rows", msg))
+    elif found.missing_rows is not None:
+        checks.append(Check.ok("missing_rows", "Every row of storage.objects has its object in the source."))
     if found.differing_rows:
-        breaches.append(
-            f"{count(found.differing_rows, 'row')} of storage.objects tell another size or ETag than the object."
-        )
+        msg = f"{count(found.differing_rows, 'row')} of storage.objects tell another size or ETag than the object."
+        checks.append(Check.breach("differing_rows", msg))
     if found.unread:
-        unknowns.append(f"Nothing was compared with the rows of storage.objects. {found.unread}")
-    return ("breach" if breaches else "unknown" if unknowns else "ok"), breaches + unknowns
+        checks.append(Check.unknown("rows", f"Nothing was compared with the rows of storage.objects. {found.unread}"))
+    return checks
 
 
 def require_versions(bucket: str, state: State) -> None:
@@ -380,11 +389,11 @@ def sentence(figures: Mapping[str, Any], *, check_mode: bool) -> str:
     )
 
 
-def undone(figures: Mapping[str, Any], *, hopeless: str, late: bool, deadline_s: int) -> list[str]:
-    """What was left undone and why, one sentence each."""
+def judge_copied(figures: Mapping[str, Any], *, hopeless: str, late: bool, deadline_s: int) -> Check:
+    """Every object is copied; else what was left undone, and why."""
     remaining, failed = figures["remaining_objects"], figures["failed_objects"]
     if not remaining:
-        return []
+        return Check.ok("copied", "Every object of the source has its copy.")
     reasons = "; ".join(
         f"{error} {count:,}{': ' + OWN_CURES[error] if error in OWN_CURES else ''}"
         for error, count in sorted(figures["errors"].items())
@@ -395,7 +404,9 @@ def undone(figures: Mapping[str, Any], *, hopeless: str, late: bool, deadline_s:
         said = f"Stopped after deadline_s, {deadline_s}; run again, or raise it."
     else:
         said = f"{count(failed, 'object')} could not be copied ({reasons}); the result names some."
-    return [f"{said} {count(remaining, 'object')} still to copy; run again, and the next run goes on."]
+    return Check.breach(
+        "copied", f"{said} {count(remaining, 'object')} still to copy; run again, and the next run goes on."
+    )
 
 
 #: What to do about an answer that concerns one object.

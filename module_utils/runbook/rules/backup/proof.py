@@ -20,6 +20,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup.backup_gaps import without
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.postgres import content_hash
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import agree, count
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ LARGE_OBJECTS = "large objects"
 #: Names in a sentence; the result has them all.
 _NAMED = 5
 
-Status = Literal["ok", "differs", "unknown"]
+#: What the comparison of one table came to.
+Verdict = Literal["ok", "differs", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class TableResult:
 
     #: ``schema.table``, ``schema.sequence``, or ``large objects``.
     table: str
-    status: Status
+    status: Verdict
     #: Rows in the backup and in the restored database; None where they were not counted.
     expected_rows: int | None
     found_rows: int | None
@@ -78,16 +80,14 @@ class Proof:
     #: Sequences that agree.
     sequences: int = 0
 
-    def named(self, status: Status) -> list[str]:
+    def named(self, status: Verdict) -> list[str]:
         """Names of the tables of that status."""
         return [each.table for each in self.tables if each.status == status]
 
     @property
-    def status(self) -> Literal["ok", "breach", "unknown"]:
+    def status(self) -> Status:
         """``breach`` if a table differs, else ``unknown`` if one could not be compared, else ``ok``."""
-        if self.named("differs"):
-            return "breach"
-        return "unknown" if self.named("unknown") or not self.tables else "ok"
+        return Status.of(breach=self.named("differs"), unknown=self.named("unknown") or not self.tables)
 
     @property
     def rows(self) -> int:
@@ -97,11 +97,11 @@ class Proof:
     def sentence(self) -> str:
         """The outcome in one sentence, the first tables named."""
         total = len(self.tables)
-        if self.status == "ok":
+        if self.status is Status.OK:
             sequences = f" and {count(self.sequences, 'sequence')}" if self.sequences else ""
             compared = f"All {count(total, 'comparison')}{sequences} agree with the backup ({count(self.rows, 'row')})."
             return compared + without(self.missing)
-        kind: Status = "differs" if self.status == "breach" else "unknown"
+        kind: Verdict = "differs" if self.status is Status.BREACH else "unknown"
         worst = [each for each in self.tables if each.status == kind]
         shown = "; ".join(f"{each.table}: {each.reason}" for each in worst[:_NAMED])
         more = f" and {len(worst) - _NAMED} more" if len(worst) > _NAMED else ""
@@ -161,7 +161,7 @@ def _sequence(wanted: SequenceEntry, found: Mapping[QualifiedName, str] | None) 
     """What is wrong with a sequence; None where it is one of the two values that were read, or lies between."""
     name = QualifiedName(wanted.schema, wanted.name)
 
-    def result(status: Status, reason: str) -> TableResult:
+    def result(status: Verdict, reason: str) -> TableResult:
         return TableResult(str(name), status, None, None, reason)
 
     if found is None:
@@ -199,7 +199,7 @@ def _compare(
 ) -> TableResult:
     wanted_rows, got_rows = wanted.rows if wanted else None, got.rows if got else None
     if got is None:
-        status: Status = "unknown" if error else "differs"
+        status: Verdict = "unknown" if error else "differs"
         return TableResult(name, status, wanted_rows, None, error or "it is not there")
     if wanted is None:
         return TableResult(name, "unknown", None, got_rows, "the backup did not count its rows")
@@ -227,7 +227,7 @@ class Document:
     database: str
     #: ISO 8601, UTC: when the comparison was through.
     proven_at: str
-    status: Literal["ok", "breach", "unknown"]
+    status: Status
     msg: str
     run_id: str
     #: Where it was restored, PostgreSQL's ``server_version_num``.
@@ -283,7 +283,7 @@ def failed(
     manifest: Manifest,
     msg: str,
     *,
-    status: Literal["breach", "unknown"],
+    status: Status,
     now: datetime,
     run_id: str,
     server_version_num: int,
@@ -331,6 +331,6 @@ def parse(text: bytes | str, *, where: str) -> Document:
         read = Document(**{name: content[name] for name in wanted})
     except (ValueError, KeyError, TypeError, RecursionError):
         raise RunbookError(f"{where} is no proof of a backup; prove the backup again.") from None
-    if read.status not in {"ok", "breach", "unknown"}:
+    if read.status not in tuple(Status):
         raise RunbookError(f"{where} has status {read.status!r}, which means nothing; prove the backup again.")
-    return read
+    return replace(read, status=Status(read.status))

@@ -25,7 +25,8 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.backup.backup_check import BREACH, OK, UNKNOWN, Check, overall, span
+from ansible.module_utils.runbook.rules.backup.backup_check import span
+from ansible.module_utils.runbook.rules.status import Check, Status, worst
 from ansible.module_utils.runbook.rules.words import agree, all_ok, count, size
 
 if TYPE_CHECKING:
@@ -209,16 +210,16 @@ def judge(
     :param elapsed_s: seconds since the outage while the service is not back; beyond the objective that is a breach,
         before it nobody knows
     """
-    made = [Check(str(each["name"]), str(each["status"]), str(each.get("msg") or "")) for each in checks]
+    made = [Check(str(each["name"]), Status(each["status"]), str(each.get("msg") or "")) for each in checks]
     judged = (_judge_rto(objectives, measured.rto_s, elapsed_s), _judge_rpo(objectives, measured))
-    bad = [check for check in (*judged, *made) if check.status != OK]
+    bad = [check for check in (*judged, *made) if check.status != Status.OK]
     if not bad:
         more = f" {all_ok(len(made))}" if made else ""
-        return Judgement(OK, f"{judged[0].msg} {judged[1].msg}{more}", judged)
-    bad.sort(key=lambda check: check.status != BREACH)
+        return Judgement(Status.OK, f"{judged[0].msg} {judged[1].msg}{more}", judged)
+    bad.sort(key=lambda check: check.status != Status.BREACH)
     named = (f"{check.name} ({check.status}): {check.msg}" for check in bad)
     said = " ".join(text if text.endswith(".") else f"{text}." for text in named)
-    return Judgement(overall((*judged, *made)), said, judged)
+    return Judgement(worst(each.status for each in (*judged, *made)), said, judged)
 
 
 def _judge_rto(objectives: Objectives, known: float | None, elapsed_s: float | None) -> Check:
@@ -226,11 +227,11 @@ def _judge_rto(objectives: Objectives, known: float | None, elapsed_s: float | N
     if known is not None:
         met = known <= objectives.rto_s
         verb = "was back, verified," if met else "was back and verified only"
-        return Check("rto", OK if met else BREACH, f"The service {verb} after {_time(known)} ({asked}).")
+        return Check("rto", Status.OK if met else Status.BREACH, f"The service {verb} after {_time(known)} ({asked}).")
     if elapsed_s is not None and elapsed_s > objectives.rto_s:
-        return Check("rto", BREACH, f"The service was not back after {_time(elapsed_s)} ({asked}).")
-    return Check(
-        "rto", UNKNOWN, f"The service did not come back verified, so its time to recovery is unknown ({asked})."
+        return Check.breach("rto", f"The service was not back after {_time(elapsed_s)} ({asked}).")
+    return Check.unknown(
+        "rto", f"The service did not come back verified, so its time to recovery is unknown ({asked})."
     )
 
 
@@ -241,15 +242,13 @@ def _judge_rpo(objectives: Objectives, measured: Measured) -> Check:
         if measured.lost_rows:
             lost = f"{count(measured.lost_rows, 'acknowledged commit is', 'acknowledged commits are')} lost, and"
         tail = "the span that they cover is unknown" if measured.lost_rows else "how much was lost"
-        return Check("rpo", UNKNOWN, f"{lost} {tail} ({asked}).")
+        return Check.unknown("rpo", f"{lost} {tail} ({asked}).")
     commits = "" if measured.lost_rows is None else f", {count(measured.lost_rows, 'commit')},"
     if measured.rpo_s > objectives.rpo_s:
-        return Check("rpo", BREACH, f"{_time(measured.rpo_s)} of acknowledged work{commits} was lost ({asked}).")
+        return Check.breach("rpo", f"{_time(measured.rpo_s)} of acknowledged work{commits} was lost ({asked}).")
     if measured.rpo_s == 0 and not measured.lost_rows:
-        return Check("rpo", OK, f"Nothing that was acknowledged was lost ({asked}).")
-    return Check(
-        "rpo", OK, f"{_time(measured.rpo_s)} of acknowledged work{commits} was lost, as was allowed ({asked})."
-    )
+        return Check.ok("rpo", f"Nothing that was acknowledged was lost ({asked}).")
+    return Check.ok("rpo", f"{_time(measured.rpo_s)} of acknowledged work{commits} was lost, as was allowed ({asked}).")
 
 
 def _time(seconds: float) -> str:
@@ -320,14 +319,13 @@ def judge_attainable(objectives: Objectives, found: Attainable) -> Check:
     """Whether the set-up can promise the RPO, though a lucky drill may have met it, or an unlucky one missed it."""
     asked = _time(objectives.rpo_s) if objectives.rpo_s else "0 (no data loss)"
     if found.rpo_s is not None and found.rpo_s <= objectives.rpo_s:
-        return Check("attainable RPO", OK, f"{found.msg} RPO {asked} can be promised.")
+        return Check.ok("attainable RPO", f"{found.msg} RPO {asked} can be promised.")
     if objectives.rpo_s == 0:
-        return Check(
+        return Check.breach(
             "attainable RPO",
-            BREACH,
             f"{found.msg} No backup can promise RPO {asked}: that takes a synchronous standby.",
         )
-    return Check("attainable RPO", BREACH, f"{found.msg} RPO {asked} cannot be promised.")
+    return Check.breach("attainable RPO", f"{found.msg} RPO {asked} cannot be promised.")
 
 
 @dataclass(frozen=True)
@@ -411,7 +409,7 @@ def advice(document: Mapping[str, Any], found: Attainable | None = None) -> list
             )
     elif lost > objectives.rpo_s:
         said.append(_on_lost_work(lost, objectives, recovery))
-    if found is not None and (check := judge_attainable(objectives, found)).status != OK:
+    if found is not None and (check := judge_attainable(objectives, found)).status != Status.OK:
         said.append(f"{check.msg} {_on_no_promise(objectives, found)}")
     passed_over = recovery.get("passed_over") or []
     if passed_over and document["scenario"] != _PASSES_OVER:
@@ -425,13 +423,15 @@ def advice(document: Mapping[str, Any], found: Attainable | None = None) -> list
     estimate = document.get("extrapolation")
     if estimate and estimate["restore_s"] > objectives.rto_s:
         said.append(_on_production(estimate, measured["restored_bytes"], objectives))
-    tear_down = document.get("tear_down") or {"status": OK}
-    if tear_down["status"] != OK and not _is_said(tear_down["msg"], said):
+    tear_down = document.get("tear_down") or {"status": Status.OK}
+    if tear_down["status"] != Status.OK and not _is_said(tear_down["msg"], said):
         said.append(f"What the drill had made is not all gone: {tear_down['msg']}")
     failed = [
         f"Phase {phase['name']} ended {phase['status']}: {phase['msg']}"
         for phase in document["phases"]
-        if phase["status"] != OK and phase.get("msg") and not _is_said(phase["msg"], [*said, *_reasons(passed_over)])
+        if phase["status"] != Status.OK
+        and phase.get("msg")
+        and not _is_said(phase["msg"], [*said, *_reasons(passed_over)])
     ]
     return list(dict.fromkeys([*failed, *said]))
 
@@ -463,11 +463,11 @@ def _reasons(passed_over: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _on_checks(document: Mapping[str, Any]) -> list[str]:
-    made = [check for check in document["checks"] if check["status"] != OK]
-    made.sort(key=lambda check: check["status"] != BREACH)
+    made = [check for check in document["checks"] if check["status"] != Status.OK]
+    made.sort(key=lambda check: check["status"] != Status.BREACH)
     return [
         f"Fix what check {check['name']} found: {check['msg']}"
-        if check["status"] == BREACH
+        if check["status"] == Status.BREACH
         else f"Make check {check['name']} able to judge: {check['msg']}"
         for check in made
     ]
@@ -643,7 +643,7 @@ _PART_KEYS: dict[str, dict[str, tuple[type, ...]]] = {
     "attainable": {"way": _TEXT + _MAYBE, "rpo_s": _NUMBER + _MAYBE, "msg": _TEXT},
 }  # fmt: skip
 _PASSED_OVER_KEYS = {"backup_id": _TEXT, "reason": _TEXT}
-_STATUSES = (OK, BREACH, UNKNOWN)
+_STATUSES = tuple(Status)
 _TIMES = ("started_at", "outage_at", "service_at", "finished_at")
 
 

@@ -15,7 +15,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.backup.backup_check import BREACH, OK, UNKNOWN, Check, span
+from ansible.module_utils.runbook.rules.backup.backup_check import span
+from ansible.module_utils.runbook.rules.status import Check, Status
 from ansible.module_utils.runbook.rules.words import agree, count
 
 if TYPE_CHECKING:
@@ -310,16 +311,15 @@ def judge_contents(wanted: Mapping[str, Sequence[Any]], found: Mapping[str, Sequ
         elif other != digest:
             wrong.append(f"{table} has other contents")
     if not wanted:
-        return Check("contents", UNKNOWN, "Nothing is known that the copy could be compared with.")
+        return Check.unknown("contents", "Nothing is known that the copy could be compared with.")
     if wrong:
-        return Check(
+        return Check.breach(
             "contents",
-            BREACH,
             f"{len(wrong)} of {count(len(wanted), 'table')} {agree(len(wrong), 'differs', 'differ')}: "
             f"{'; '.join(wrong[:5])}.",
         )
     rows = sum(int(each[0]) for each in wanted.values())
-    return Check("contents", OK, f"All tables ({len(wanted):,}) are as they were, {count(rows, 'row')}.")
+    return Check.ok("contents", f"All tables ({len(wanted):,}) are as they were, {count(rows, 'row')}.")
 
 
 def judge_schema(wanted: Collection[str], found: Collection[str]) -> Check:
@@ -329,31 +329,29 @@ def judge_schema(wanted: Collection[str], found: Collection[str]) -> Check:
     """
     missing = sorted(set(wanted) - set(found))
     if missing:
-        return Check(
+        return Check.breach(
             "schema",
-            BREACH,
             f"The copy has an older schema than the application expects: {', '.join(missing[:5])} missing"
             f"{f' and {len(missing) - 5} more' if len(missing) > 5 else ''}.",
         )
-    return Check("schema", OK, f"Every column that the application expects is there ({len(wanted):,}).")
+    return Check.ok("schema", f"Every column that the application expects is there ({len(wanted):,}).")
 
 
 def judge_altered(altered: int, surviving: int) -> Check:
     """Whether commits that survived hold what was written."""
     commits = count(surviving, "surviving commit")
     if altered:
-        return Check("ledger", BREACH, f"{altered:,} of {commits} {agree(altered, 'is', 'are')} not what was sent.")
-    return Check("ledger", OK if surviving else UNKNOWN, f"{commits}, each as it was sent.")
+        return Check.breach("ledger", f"{altered:,} of {commits} {agree(altered, 'is', 'are')} not what was sent.")
+    return Check("ledger", Status.OK if surviving else Status.UNKNOWN, f"{commits}, each as it was sent.")
 
 
 def judge_clock(skew_s: float) -> Check:
     """How far the copy's clock is from the one by which the drill measures; it changes no figure."""
     if abs(skew_s) < CLOCK_STEP_S:
-        return Check("clock", OK, "The restored server's clock agrees with that of the drill.")
+        return Check.ok("clock", "The restored server's clock agrees with that of the drill.")
     side = "ahead of" if skew_s > 0 else "behind"
-    return Check(
+    return Check.ok(
         "clock",
-        OK,
         f"The restored server's clock is {abs(skew_s):,.0f} s {side} the drill's. RTO and RPO are taken from the "
         "drill's clock alone; set the server's right.",
     )
@@ -420,8 +418,8 @@ def judge_files(found: Files) -> Check:
         else ""
     )
     if wrong or unasked:
-        return Check("files", BREACH if wrong else UNKNOWN, " ".join([*wrong, *unasked]) + later)
-    return Check("files", OK, f"Every row of storage.objects has its file in the second copy ({found.rows:,}).{later}")
+        return Check("files", Status.BREACH if wrong else Status.UNKNOWN, " ".join([*wrong, *unasked]) + later)
+    return Check.ok("files", f"Every row of storage.objects has its file in the second copy ({found.rows:,}).{later}")
 
 
 def names_fault(plant: str, document: Mapping[str, Any]) -> bool:
@@ -430,8 +428,11 @@ def names_fault(plant: str, document: Mapping[str, Any]) -> bool:
     :param document: a drill's document
     """
     recovery = document.get("recovery") or {}
-    said = [str(document.get("msg") or ""), *(str(each["msg"]) for each in document["checks"] if each["status"] != OK)]
-    said += [str(each["msg"]) for each in document["phases"] if each["status"] != OK]
+    said = [
+        str(document.get("msg") or ""),
+        *(str(each["msg"]) for each in document["checks"] if each["status"] != Status.OK),
+    ]
+    said += [str(each["msg"]) for each in document["phases"] if each["status"] != Status.OK]
     said += [str(each["reason"]) for each in recovery.get("passed_over") or []]
     text = " ".join(said)
-    return document["status"] != OK and any(word in text for word in NAMES[plant])
+    return document["status"] != Status.OK and any(word in text for word in NAMES[plant])

@@ -17,13 +17,13 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 Severity = Literal["critical", "warning", "info"]
-Status = Literal["ok", "breach", "unknown"]
 
 #: From the worst to the least.
 SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
@@ -117,9 +117,9 @@ def bounded(findings: Sequence[Finding]) -> tuple[list[Finding], dict[str, int]]
 
 def status(findings: Iterable[Finding], unknown: Iterable[Unknown]) -> Status:
     """``breach`` with a critical finding, ``unknown`` where something could not be judged that can be, else ``ok``."""
-    if any(found.severity == "critical" for found in findings):
-        return "breach"
-    return "unknown" if any(one.curable for one in unknown) else "ok"
+    return Status.of(
+        breach=any(found.severity == "critical" for found in findings), unknown=any(one.curable for one in unknown)
+    )
 
 
 def message(findings: Sequence[Finding], unknown: Sequence[Unknown], *, of: str) -> str:

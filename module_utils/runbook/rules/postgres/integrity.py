@@ -6,39 +6,20 @@ a statement that took too long, a right or an extension that is missing. What is
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ansible.module_utils.runbook.rules.status import Check, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 
-Status = Literal["ok", "breach", "unknown"]
 Kind = Literal["sequences", "foreign_keys", "indexes", "amcheck", "smoke"]
 
 #: Objects that one sentence names.
 NAMED = 5
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What was found out about one object; ``text`` holds no row content."""
-
-    kind: Kind
-    object: str
-    status: Status
-    text: str = ""
-
-
-@dataclass(frozen=True)
-class Check:
-    """All findings of one kind, put together."""
-
-    name: Kind
-    status: Status
-    msg: str
-    objects: int
 
 
 @dataclass(frozen=True)
@@ -61,14 +42,14 @@ class SequenceUse:
         return self.last_value + self.increment if self.is_called else self.last_value
 
 
-def judge_sequence(use: SequenceUse) -> Finding:
+def judge_sequence(use: SequenceUse) -> Check:
     """A sequence must be ahead of its column, or the next insert fails (or, without a key, doubles a number).
 
     A sequence that cycles promises nothing.
 
     >>> from ansible.module_utils.runbook.rules.identifiers import QualifiedName as Q
     >>> use = SequenceUse(Q("public", "s"), Q("public", "t"), "id", 1, 7, True, False, 8)
-    >>> judge_sequence(use).text
+    >>> judge_sequence(use).msg
     'gives 8 next, and public.t.id already holds 8'
     """
     behind = use.extreme is not None and (
@@ -76,8 +57,8 @@ def judge_sequence(use: SequenceUse) -> Finding:
     )
     if behind and not use.cycles:
         text = f"gives {use.next_value} next, and {use.table}.{use.column} already holds {use.extreme}"
-        return Finding("sequences", str(use.sequence), "breach", text)
-    return Finding("sequences", str(use.sequence), "ok")
+        return Check.breach("sequences", text, str(use.sequence))
+    return Check.ok("sequences", subject=str(use.sequence))
 
 
 _WORDS: dict[Kind, tuple[str, str]] = {
@@ -98,28 +79,14 @@ def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun[:-1]}ies" if noun.endswith("ry") else f"{number:,} {noun}s"
 
 
-def conclude(kind: Kind, findings: Iterable[Finding]) -> Check:
-    """One sentence for all findings of a kind; a breach outweighs what is unknown."""
-    mine = [finding for finding in findings if finding.kind == kind]
+def sum_up(kind: Kind, answers: Iterable[Check]) -> Check:
+    """One check for all objects of a kind; a breach outweighs what is unknown."""
+    mine = [each for each in answers if each.name == kind]
     noun, fine = _WORDS[kind]
-    for status in ("breach", "unknown"):
-        bad = [finding for finding in mine if finding.status == status]
+    for status, what in ((Status.BREACH, "not in order"), (Status.UNKNOWN, "not known")):
+        bad = [each for each in mine if each.status is status]
         if bad:
-            named = "; ".join(f"{each.object} {each.text}".strip() for each in bad[:NAMED])
+            named = "; ".join(f"{each.subject} {each.msg}".strip() for each in bad[:NAMED])
             more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-            what = "not in order" if status == "breach" else "not known"
-            return Check(kind, status, f"{len(bad)} of {_counted(len(mine), noun)} {what}: {named}{more}.", len(mine))
-    return Check(kind, "ok", f"{_counted(len(mine), noun)}. {fine}" if mine else f"No {noun} to check.", len(mine))
-
-
-def overall(checks: Sequence[Check]) -> Status:
-    """The worst of all; nothing checked is unknown."""
-    for status in ("breach", "unknown"):
-        if any(check.status == status for check in checks):
-            return status
-    return "ok" if checks else "unknown"
-
-
-def as_result(check: Check) -> dict[str, Any]:
-    """As a module returns it."""
-    return asdict(check)
+            return Check(kind, status, f"{len(bad)} of {_counted(len(mine), noun)} {what}: {named}{more}.")
+    return Check.ok(kind, f"{_counted(len(mine), noun)}. {fine}" if mine else f"No {noun} to check.")

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.backup.backup_check import UNKNOWN
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.postgres.findings import Finding, Severity, Unknown, finding_id
+from ansible.module_utils.runbook.rules.status import Status
 
 Category = Literal["performance", "security"]
 
@@ -91,7 +91,7 @@ def _strange(name: str) -> RunbookError:
     return RunbookError(
         f"Supabase's answer about its advisors has no field {name} of the expected kind; its API may have changed: "
         "nothing was judged.",
-        status=UNKNOWN,
+        status=Status.UNKNOWN,
     )
 
 

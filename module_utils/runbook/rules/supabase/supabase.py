@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.backup.backup_check import BREACH, OK, UNKNOWN, Check, age_s, span
+from ansible.module_utils.runbook.rules.backup.backup_check import age_s, span
+from ansible.module_utils.runbook.rules.status import Check, Status
 from ansible.module_utils.runbook.rules.words import count
 
 #: States of a project that this code was written for.
@@ -107,7 +108,7 @@ def _field(body: Any, name: str, kind: type, what: str) -> Any:
         raise RunbookError(
             f"Supabase's answer about {what} has no field {name} of the expected kind; its API may have changed: "
             "nothing was done.",
-            status=UNKNOWN,
+            status=Status.UNKNOWN,
         )
     return value
 
@@ -118,7 +119,7 @@ def _moment(body: Any, name: str, what: str) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise RunbookError(
-            f"Supabase's answer about {what} has a field {name} that is no moment.", status=UNKNOWN
+            f"Supabase's answer about {what} has a field {name} that is no moment.", status=Status.UNKNOWN
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
 
@@ -130,7 +131,9 @@ def _unix(body: Any, name: str) -> datetime | None:
     try:
         return datetime.fromtimestamp(int(value), UTC)
     except (TypeError, ValueError, OverflowError, OSError):
-        raise RunbookError(f"Supabase's answer about backups has a {name} that is no time.", status=UNKNOWN) from None
+        raise RunbookError(
+            f"Supabase's answer about backups has a {name} that is no time.", status=Status.UNKNOWN
+        ) from None
 
 
 def parse_project(body: Any) -> Project:
@@ -214,57 +217,54 @@ def judge(
 def _judge_pitr(backups: Backups, *, wanted: bool) -> Check:
     if backups.pitr_enabled or not wanted:
         state = "on" if backups.pitr_enabled else "off, and not asked for"
-        return Check("pitr", OK, f"Point-in-time recovery is {state}.")
-    return Check("pitr", BREACH, "Point-in-time recovery is off; switch on the add-on in the project's settings.")
+        return Check.ok("pitr", f"Point-in-time recovery is {state}.")
+    return Check.breach("pitr", "Point-in-time recovery is off; switch on the add-on in the project's settings.")
 
 
 def _judge_age(backups: Backups, now: datetime, max_age_s: int) -> Check:
     moment = newest(backups)
     if moment is None:
-        return Check("age", BREACH, "Supabase has no complete backup of this project.")
+        return Check.breach("age", "Supabase has no complete backup of this project.")
     age = age_s(moment, now)
     if age < -300:
-        return Check("age", UNKNOWN, f"The newest moment is {span(-age)} ahead of this clock; set the clock right.")
+        return Check.unknown("age", f"The newest moment is {span(-age)} ahead of this clock; set the clock right.")
     if age > max_age_s:
         idle = "; a database that nobody writes to may lag" if backups.pitr_enabled else ""
-        return Check(
+        return Check.breach(
             "age",
-            BREACH,
             f"The newest moment that can be restored is {span(age)} old, where {span(max_age_s)} are accepted{idle}.",
         )
-    return Check("age", OK, f"The newest moment that can be restored is {span(max(age, 0))} old.")
+    return Check.ok("age", f"The newest moment that can be restored is {span(max(age, 0))} old.")
 
 
 def _judge_retention(backups: Backups, created_at: datetime, now: datetime, days: int) -> Check:
     moment = oldest(backups)
     if moment is None:
-        return Check("retention", BREACH, "There is no moment to go back to.")
+        return Check.breach("retention", "There is no moment to go back to.")
     # Retention deletes by whole days, so the oldest backup of 30 days is between 29 and 30 days old.
     wanted = max(now - timedelta(days=days), created_at) + timedelta(days=1)
     reach = span(max(age_s(moment, now), 0))
     if moment > wanted:
-        return Check(
+        return Check.breach(
             "retention",
-            BREACH,
             f"One can go back {reach}, where {count(days, 'day is', 'days are')} wanted; raise the plan's retention.",
         )
-    return Check("retention", OK, f"One can go back {reach}, as {count(days, 'day is', 'days are')} wanted.")
+    return Check.ok("retention", f"One can go back {reach}, as {count(days, 'day is', 'days are')} wanted.")
 
 
 def _judge_states(backups: Backups) -> Check:
     strange = sorted({backup.status for backup in backups.backups} - BACKUP_STATES)
     if strange:
-        return Check("states", UNKNOWN, f"Backups have a state that is not known: {', '.join(strange)}.")
+        return Check.unknown("states", f"Backups have a state that is not known: {', '.join(strange)}.")
     for backup in backups.backups:
         if backup.status == COMPLETED:
             break
         if backup.status in {"FAILED", "CANCELLED"}:
-            return Check(
+            return Check.breach(
                 "states",
-                BREACH,
                 f"The backup of {backup.inserted_at:%Y-%m-%d %H:%M} UTC is {backup.status}; ask Supabase's support.",
             )
-    return Check("states", OK, f"{count(len(backups.backups), 'backup')}, none of them failed since the last good one.")
+    return Check.ok("states", f"{count(len(backups.backups), 'backup')}, none of them failed since the last good one.")
 
 
 def as_results(backups: Backups) -> list[dict[str, Any]]:
@@ -328,7 +328,7 @@ def check_target(recovery_time: str | None, backup_id: int | None, project_state
         raise RunbookError(
             f"The project is {project_state}, {'which' if known else 'a state that is not known and'} does not let a "
             "restore begin; wait until it is ACTIVE_HEALTHY, or look at the dashboard.",
-            status=BREACH if known else UNKNOWN,
+            status=Status.BREACH if known else Status.UNKNOWN,
         )
 
 
@@ -342,7 +342,9 @@ def check_point_in_time(backups: Backups, moment: datetime, now: datetime) -> st
             "recovery_time: point-in-time recovery is off for this project; name a backup_id, which action list shows."
         )
     if backups.earliest is None or backups.latest is None:
-        raise RunbookError("recovery_time: Supabase does not say between which moments it can restore.", status=UNKNOWN)
+        raise RunbookError(
+            "recovery_time: Supabase does not say between which moments it can restore.", status=Status.UNKNOWN
+        )
     window = f"{backups.earliest:%Y-%m-%d %H:%M:%S} and {backups.latest:%Y-%m-%d %H:%M:%S} UTC"
     if moment > now:
         raise RunbookError(
@@ -375,7 +377,7 @@ def judge_health(project: Project, services: Any) -> list[Check]:
     for name in SERVICES:
         state = found[name].get("status") if name in found else None
         if state is None:
-            checks.append(Check(name, UNKNOWN, f"Supabase says nothing about {name}."))
+            checks.append(Check.unknown(name, f"Supabase says nothing about {name}."))
         else:
             checks.append(_judge_state(name, str(state)))
     return checks
@@ -383,6 +385,6 @@ def judge_health(project: Project, services: Any) -> list[Check]:
 
 def _judge_state(name: str, state: str) -> Check:
     if state == HEALTHY:
-        return Check(name, OK, f"{name} is {state}.")
+        return Check.ok(name, f"{name} is {state}.")
     known = state in PROJECT_STATES or state == "UNHEALTHY"
-    return Check(name, BREACH if known and state != "UNKNOWN" else UNKNOWN, f"{name} is {state}.")
+    return Check(name, Status.BREACH if known and state != "UNKNOWN" else Status.UNKNOWN, f"{name} is {state}.")
