@@ -211,6 +211,7 @@ from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.backup.tool_warnings import said_warnings
 from ansible.module_utils.runbook.rules.postgres import bloat as bloat_rule
 from ansible.module_utils.runbook.rules.postgres import compact as rule
+from ansible.module_utils.runbook.rules.status import Status, worst
 from ansible.module_utils.runbook.rules.words import some
 
 BOUNDS = {
@@ -312,8 +313,7 @@ def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
         if part is not None and part.curable
     ]
     result = summary.result()
-    if result["status"] == "ok" and unknown:
-        result["status"] = "unknown"
+    status = worst([result["status"], Status.of(unknown=unknown)])
     result |= {
         "pg_repack": client.version if client else None,
         "pg_repack_refusal": refusal,
@@ -322,16 +322,14 @@ def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
         "duration_s": round(time.monotonic() - started, 3),
         "executed_queries": work.executed_queries if todo else [],
     }
-    result["msg"] = summary.message(result)
     if context.diff:
         result["diff"] = {"prepared": diff}
     _warn(context, session, reports, bloat_rule.unknown_because(unknown, measuring=measuring.cure))
     for program, said in work.said if todo else ():
         for warning in said_warnings(said):
             context.warn(f"{program}: {warning}")
-    if result["status"] == "breach":
-        raise RunbookError(result.pop("msg"), **result)
-    return result
+    # What nobody can measure is not compacted, and stands in no other table's way.
+    return context.conclude(status, msg=summary.message(result), fail_on_unknown=False, **result)
 
 
 def _warn(context: Context, session: postgres.Session, reports: list[rule.Report], unknown: str) -> None:

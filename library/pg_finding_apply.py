@@ -147,13 +147,13 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import permits
 from ansible.module_utils.runbook.drivers.postgres import bloat, indexes, lease, postgres, reindex, vacuum
-from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.postgres import bloat as bloat_rule
 from ansible.module_utils.runbook.rules.postgres import bloat_findings, cures
 from ansible.module_utils.runbook.rules.postgres import indexes as index_rule
 from ansible.module_utils.runbook.rules.postgres import reindex as rule
 from ansible.module_utils.runbook.rules.postgres.findings import Unknown
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.text import as_lines
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def _apply(context: Context, session: postgres.Session, kind: str) -> dict[str, 
     work = cures.work(params["finding"], found, unknown, indexes=reindex.read(session, {}, {}), tables=tables)
     result: dict[str, Any] = {
         "changed": False,
-        "status": "breach",
+        "status": Status.BREACH,
         "id": params["finding"],
         "state": "not_standing",
         "nearest": cures.nearest(params["finding"], found) if work is None else None,
@@ -224,7 +224,7 @@ def _apply(context: Context, session: postgres.Session, kind: str) -> dict[str, 
         done = report.state in ("planned", "done")
         result |= {
             "changed": done,
-            "status": "ok" if done else "breach",
+            "status": Status.of(breach=not done),
             "state": report.state,
             "error": report.error,
             "size_before_bytes": 0 if report.work.action == "create" else report.work.index.size_bytes,
@@ -233,10 +233,7 @@ def _apply(context: Context, session: postgres.Session, kind: str) -> dict[str, 
         if context.diff:
             result["diff"] = {"prepared": as_lines([statement])}
     result["duration_s"] = round(time.monotonic() - started, 3)
-    result["msg"] = cures.message(result)
-    if result["status"] == "breach":
-        raise RunbookError(result.pop("msg"), **result)
-    return result
+    return context.conclude(result["status"], msg=cures.message(result), **result)
 
 
 def _judged(

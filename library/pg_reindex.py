@@ -217,6 +217,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.postgres import bloat as bloat_rule
 from ansible.module_utils.runbook.rules.postgres import reindex as rule
+from ansible.module_utils.runbook.rules.status import Status, worst
 from ansible.module_utils.runbook.rules.words import some
 
 
@@ -289,8 +290,7 @@ def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
         if one.curable and (one.size_bytes is None or one.size_bytes >= params["min_size_bytes"])
     ]
     result = summary.result()
-    if result["status"] == "ok" and unknown:
-        result["status"] = "unknown"
+    status = worst([result["status"], Status.of(unknown=unknown)])
     result |= {
         "mode": params["mode"],
         "jobs": min(params["jobs"], max(len(todo), 1)),
@@ -300,13 +300,11 @@ def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
         "duration_s": round(time.monotonic() - started, 3),
         "executed_queries": queries,
     }
-    result["msg"] = summary.message(result)
     if context.diff:
         result["diff"] = {"prepared": diff}
     _warn(context, session, reports, bloat_rule.unknown_because(unknown, measuring=measuring.cure))
-    if result["status"] == "breach":
-        raise RunbookError(result.pop("msg"), **result)
-    return result
+    # What nobody can measure is not rebuilt, and stands in no other index's way.
+    return context.conclude(status, msg=summary.message(result), fail_on_unknown=False, **result)
 
 
 def _warn(context: Context, session: postgres.Session, reports: list[rule.Report], unknown: str) -> None:

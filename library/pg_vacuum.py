@@ -207,6 +207,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.identifiers import parse_qualified
 from ansible.module_utils.runbook.rules.postgres import vacuum as rule
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count, some
 
 
@@ -286,9 +287,7 @@ def _pass(context: Context, session: postgres.Session, wanted: list[Any]) -> dic
             f"{session.target} may not vacuum {some([str(table.name) for table in in_need])}, though there is "
             f"need; {rights.to_maintain(session, [table.oid for table in in_need])}."
         )
-    if result["status"] != "ok":
-        raise RunbookError(result.pop("msg"), **result)
-    return result
+    return context.conclude(Status(result["status"]), **result)
 
 
 def _work(

@@ -10,9 +10,9 @@ What was not measured is ``unknown``, and a drill with an unknown is as red as o
 
 A drill is told as one document (a dict, see :func:`read`), which is kept as a file and shown in reports.
 
->>> judge(Objectives(14_400, 3600), Measured(rto_s=52.0, rpo_s=0.4), []).status
+>>> judge(Objectives(14_400, 3600), Measured(rto_s=52.0, rpo_s=0.4), []).status.value
 'ok'
->>> judge(Objectives(14_400, 3600), Measured(rto_s=52.0, rpo_s=None), []).status
+>>> judge(Objectives(14_400, 3600), Measured(rto_s=52.0, rpo_s=None), []).status.value
 'unknown'
 """
 

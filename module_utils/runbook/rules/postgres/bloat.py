@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count, size
 
 if TYPE_CHECKING:
@@ -428,7 +429,7 @@ def totals(bloats: Sequence[Bloat], *, min_size_bytes: int) -> dict[str, Any]:
             for method in ("measured", "estimated", "at_least", "none")
         },
         "unknown": [str(bloat.relation.name) for bloat in sorted(curable, key=order)],
-        "status": "unknown" if curable else "ok",
+        "status": Status.of(unknown=curable),
     }
 
 

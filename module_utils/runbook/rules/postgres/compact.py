@@ -24,6 +24,7 @@ from ansible.module_utils.runbook.rules.postgres.reindex import (
     UNPROVEN_BYTES,
     UNPROVEN_SHARE,
 )
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.supabase.managed import PLATFORM_OWNERS
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import count, size, some
@@ -428,7 +429,7 @@ class Summary(passes.Summary):
         known = compacted if self.check_mode else [one for one in compacted if one.size_after_bytes is not None]
         return {
             "changed": bool(counted),
-            "status": "breach" if self.in_state(*UNDONE) or self.stopped else "ok",
+            "status": Status.of(breach=self.in_state(*UNDONE) or self.stopped),
             "considered_tables": self.considered,
             "planned_tables": len(self.reports) - len(self.in_state(*LEFT_TO_PEOPLE)),
             "compacted_tables": 0 if self.check_mode else len(compacted),

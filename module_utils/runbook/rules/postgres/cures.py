@@ -22,6 +22,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.postgres.findings import finding_id
 from ansible.module_utils.runbook.rules.postgres.reindex import Index, Priority, Work
+from ansible.module_utils.runbook.rules.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -132,7 +133,7 @@ def work(
     if stands is None and unknown:
         raise RunbookError(
             f"finding: nobody can tell now whether {finding!r} stands, so it is not applied: {unknown[0].msg}",
-            status="unknown",
+            status=Status.UNKNOWN,
         )
     if stands is None:
         return None

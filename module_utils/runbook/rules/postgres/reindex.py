@@ -15,6 +15,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.rules.postgres import passes
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.supabase.managed import PLATFORM_OWNERS
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import count, size, some
@@ -267,7 +268,7 @@ class Summary(passes.Summary):
         after = sum(report.size_after_bytes or 0 for report in known)
         return {
             "changed": bool(counted or self.refreshed),
-            "status": "breach" if self.in_state(*UNDONE) or self.stopped or repair else "ok",
+            "status": Status.of(breach=self.in_state(*UNDONE) or self.stopped or repair),
             "considered_indexes": self.considered,
             "planned_indexes": len(self.reports) - len(self.in_state("not_permitted", "not_concurrent")),
             "rebuilt_indexes": 0 if self.check_mode else len(rebuilt),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.postgres import passes
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import count, size, some
 
@@ -507,7 +508,7 @@ def result(reports: Sequence[Report], *, tables: int, check_mode: bool, stopped:
     overdue = any(report.state == "not_permitted" and report.work.overdue for report in reports)
     figures: dict[str, Any] = {
         "changed": bool(counted),
-        "status": "breach" if undone or overdue or stopped else "ok",
+        "status": Status.of(breach=undone or overdue or stopped),
         "considered_tables": tables,
         "planned_tables": len(permitted),
         "done_tables": sum(report.state == "done" for report in reports),
