@@ -614,7 +614,7 @@ class Run:
         self.tally.remaining = self.plan.rows + self.plan.staying_rows
         self.session.executed_queries += self.preview()
         message = rules.promise(self.plan, self.source, self.job.archive_name)
-        return self.figures() | {"changed": self.plan.strategy != "nothing", "status": "ok", "msg": message}
+        return self.figures() | {"changed": self.plan.strategy != "nothing", "msg": message}
 
     def act(self) -> dict[str, Any]:
         """Carry the plan out."""
@@ -633,7 +633,7 @@ class Run:
             raise RunbookError(f"{error.message} {self.sentence()}", **(self.figures() | error.context)) from error
         finally:
             self.progress(final=True)
-        return self.figures() | {"status": "ok", "msg": self.sentence()}
+        return self.figures() | {"msg": self.sentence()}
 
 
 def core(context: Context) -> dict[str, Any]:

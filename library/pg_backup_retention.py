@@ -204,6 +204,7 @@ from ansible.module_utils.runbook.rules.backup import backup_origin as origins
 from ansible.module_utils.runbook.rules.backup import backup_retention as rules
 from ansible.module_utils.runbook.rules.backup import manifest as manifests
 from ansible.module_utils.runbook.rules.backup import proof as proofs
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import agree, count, size
 
@@ -257,7 +258,6 @@ class Retention:
         ]
         facts: dict[str, Any] = {
             "changed": any(acts.values()) or bool(uploads or withdrawn),
-            "status": "ok",
             "plan": rules.as_results(decisions),
             "kept": sum(folder.is_complete and folder not in acts["delete"] for folder in found),
             "deleted": [each.backup_id for each in reversed(acts["delete"])],
@@ -277,7 +277,7 @@ class Retention:
         if hidden:
             raise RunbookError(
                 rules.hidden_sentence(self.params["database"], hidden),
-                **(facts | {"status": "breach", "changed": False, "deleted": [], "purged": [], "aborted_uploads": 0,
+                **(facts | {"changed": False, "deleted": [], "purged": [], "aborted_uploads": 0,
                             "freed_bytes": 0}),
             )  # fmt: skip
         rules.check_cap(
@@ -400,7 +400,8 @@ class Retention:
                 self.context.warn(f"{error.message} It counts as not proven.")
                 continue
             own = json.loads(content)["sha256"]
-            if document.status == "ok" and (document.backup_id, document.manifest_sha256) == (folder.backup_id, own):
+            same = (document.backup_id, document.manifest_sha256) == (folder.backup_id, own)
+            if same and document.status is Status.OK:
                 return folder.backup_id
         return None
 
@@ -456,7 +457,7 @@ class Retention:
             raise RunbookError(
                 f"{error.message} {gone} of {count(total, 'backup')} {agree(gone, 'was', 'were')} deleted; run again, "
                 f"and the next run goes on.",
-                **(facts | {"status": "breach", "changed": changed, "s3_code": error.context.get("s3_code")}),
+                **(facts | {"status": error.status, "changed": changed, "s3_code": error.context.get("s3_code")}),
             ) from None
 
     def _delete(self, folder: rules.Folder, reason: str, facts: dict[str, Any]) -> None:

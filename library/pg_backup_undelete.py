@@ -157,7 +157,6 @@ class Undelete:
                 whole.append((by_name[name], made))
         facts: dict[str, Any] = {
             "changed": bool(whole),
-            "status": "breach" if lost else "ok",
             "restored": [folder.backup_id for folder, _made in whole],
             "lost": lost,
             "removed_markers": sum(rules.steps(folder).count for folder, _made in whole),
@@ -176,14 +175,13 @@ class Undelete:
                 f"{', '.join(again)}: a retention deleted it, and will again; name it in backup_retention_hold."
             )
         would = "would be " if self.context.check_mode else ""
-        facts["msg"] = f"Backups of {self.params['database']}: {len(facts['restored'])} {would}brought back."
+        msg = f"Backups of {self.params['database']}: {len(facts['restored'])} {would}brought back."
         if lost:
-            facts["msg"] += (
+            msg += (
                 f" {len(lost)} cannot be: {lost[0]['backup_id']} {lost[0]['reason']}. Look for a copy in the "
                 "second region; give up what is lost with backup_retention_give_up."
             )
-            raise RunbookError(facts.pop("msg"), **facts)
-        return facts
+        return self.context.conclude(Status.of(breach=lost), msg=msg, **facts)
 
     def _judged(self, folder: retention.Folder) -> Manifest | str:
         """The manifest of a backup that can be brought back whole, or why it cannot be."""
@@ -222,7 +220,7 @@ class Undelete:
                     f"{error.message} {number} of {count(len(whole), 'backup')} {agree(number, 'was', 'were')} brought "
                     f"back, {folder.backup_id} was not; "
                     "run again, and the next run goes on.",
-                    **(facts | {"status": "breach"}),
+                    **(facts | {"status": error.status}),
                 ) from None
             facts["restored"].append(folder.backup_id)
             self.context.progress.update("bringing back", number + 1, len(whole), "backups")

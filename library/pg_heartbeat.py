@@ -107,7 +107,7 @@ def core(context: Context) -> dict[str, Any]:
     target = postgres.Target.from_params(params)
     begun = time.monotonic()
     result: dict[str, Any] = {
-        "changed": True, "status": "ok", "beats": wanted, "removed_rows": 0, "last_beat_at": None, "duration_s": 0.0,
+        "changed": True, "beats": wanted, "removed_rows": 0, "last_beat_at": None, "duration_s": 0.0,
         "executed_queries": list(driver.STATEMENTS),
     }  # fmt: skip
     with postgres.Session(target, lock_timeout_ms=5_000, statement_timeout_ms=10_000, purpose="heartbeat") as session:

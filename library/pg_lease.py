@@ -132,7 +132,6 @@ def core(context: Context) -> dict[str, Any]:
     return {
         "changed": bool(released and wanted and wanted != own),
         "msg": msg,
-        "status": "ok",
         "released": released,
         "holder": holder,
         "writer_pid": writer_pid,

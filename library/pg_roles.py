@@ -448,7 +448,6 @@ def core(context: Context) -> dict[str, Any]:
     result = {
         "changed": bool(queries),
         "msg": f"{target}: {done if queries else 'the roles have all their rights'}.",
-        "status": "ok",
         "created_roles": created,
         "executed_queries": queries,
     }

@@ -206,7 +206,7 @@ def core(context: Context) -> dict[str, Any]:
             message = f"{params['replacement']} is {params['database']} already; the one before is {previous}."
             names = {"database": params["database"], "replacement": params["replacement"], "previous": previous}
             figures = {"ended_sessions": 0, "closed_s": 0.0, "executed_queries": []}
-            return {"changed": False, "status": "ok", "msg": message} | names | figures
+            return {"changed": False, "msg": message} | names | figures
         now = driver.server_now(connection)
         plan = rules.plan(
             databases,
@@ -226,7 +226,7 @@ def core(context: Context) -> dict[str, Any]:
                 f"{plan.replacement.name} would become {plan.living.name}, and the one before be kept as "
                 f"{plan.previous_name}."
             )
-            return {"changed": True, "status": "ok", "msg": message, "ended_sessions": 0, "closed_s": 0.0} | said
+            return {"changed": True, "msg": message, "ended_sessions": 0, "closed_s": 0.0} | said
         leave_leases(target, plan, context.run)
         until = time.monotonic() + params["grace_s"]
         while driver.is_busy(connection, plan.living.oid) and time.monotonic() < until:
@@ -235,7 +235,6 @@ def core(context: Context) -> dict[str, Any]:
         closed_s = driver.exchange(connection, todo, door)
         return {
             "changed": True,
-            "status": "ok",
             "msg": rules.sentence(plan, ended=door.ended, closed_s=closed_s),
             "ended_sessions": door.ended,
             "closed_s": round(closed_s, 3),

@@ -113,6 +113,7 @@ from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.environment_mark import parse
 from ansible.module_utils.runbook.rules.sandbox import demo_database as rules
 from ansible.module_utils.runbook.rules.sandbox import demo_project
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.supabase import managed
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import count
@@ -159,7 +160,6 @@ def core(context: Context) -> dict[str, Any]:
         )
     result: dict[str, Any] = {
         "changed": False,
-        "status": "ok",
         "audit_rows": rows["audit"],
         "message_rows": rows["messages"],
         "duration_s": 0.0,
@@ -177,7 +177,7 @@ def core(context: Context) -> dict[str, Any]:
             raise
         return result | {
             "changed": True,
-            "status": "unknown",
+            "status": Status.UNKNOWN,
             "msg": f"Would make database {name!r} with {size}, as far as can be told: {error}",
         }
     with session:

@@ -135,7 +135,7 @@ def core(context: Context) -> dict[str, Any]:
     with home.mine(write=not context.check_mode and (context.params["state"] == "started" or home.path.exists())):
         act = {"started": _started, "stopped": _stopped, "absent": _absent}[context.params["state"]]
         result = act(context, home)
-    base = {"status": "ok", "executed_queries": [], "duration_s": round(time.monotonic() - begun, 1)}
+    base = {"executed_queries": [], "duration_s": round(time.monotonic() - begun, 1)}
     if result["changed"]:
         base["diff"] = {"prepared": as_lines([result["msg"]])}
     return base | result

@@ -111,7 +111,7 @@ def core(context: Context) -> dict[str, Any]:
     begun = time.monotonic()
     with home.mine(write=not context.check_mode and (context.params["state"] == "started" or home.path.exists())):
         result = _started(context, home) if context.params["state"] == "started" else _ended(context, home)
-    base = {"status": "ok", "executed_queries": [], "duration_s": round(time.monotonic() - begun, 1)}
+    base = {"executed_queries": [], "duration_s": round(time.monotonic() - begun, 1)}
     if result["changed"]:
         base["diff"] = {"prepared": as_lines([result["msg"]])}
     return base | result
