@@ -165,7 +165,7 @@ def wait_for_lease(session: postgres.Session, context: Context, purpose: str) ->
             return take_lease(session, context, purpose)
         except RunbookError as error:
             waited_s = time.monotonic() - begun
-            if "lease_holder" not in error.context or waited_s >= longest_s:
+            if error.code != lease.HELD or waited_s >= longest_s:
                 raise
             context.progress.update("wait for the lease", round(waited_s), longest_s, "s")
             time.sleep(min(LEASE_POLL_S, longest_s - waited_s))

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two progress events of one module; the display refreshes four times a second.
 PROGRESS_INTERVAL_S = 0.2
+#: Code of the error that a signal becomes.
+STOPPED = "stopped"
 
 
 class Progress:
@@ -151,7 +153,7 @@ def _raise_on_signal(signum: int, _frame: FrameType | None) -> NoReturn:
     stopping.told.set()
     # Ansible sends SIGINT to what it runs, whatever ended itself: Ctrl-C, or SIGTERM to ansible-playbook.
     by = "with its run" if signum == signal.SIGINT else f"by {signal.Signals(signum).name}"
-    raise RunbookError(f"Stopped {by}; the next run goes on from the last finished step.")
+    raise RunbookError(f"Stopped {by}; the next run goes on from the last finished step.", code=STOPPED)
 
 
 def _join(run: Run) -> int | None:
@@ -166,11 +168,11 @@ def _join(run: Run) -> int | None:
     return handle
 
 
-def _leave_last_words(run: Run, name: str, message: str) -> None:
+def _leave_last_words(run: Run, name: str, message: str, code: str = "") -> None:
     """Write down what became of work that was stopped: Ansible does not read its result any more."""
     if run.directory is None or not stopping.told.is_set():
         return
-    if not message.startswith("Stopped"):
+    if code != STOPPED:
         # The stop came as another error was on its way, or the work was done already.
         message = f"Stopped. {message}"
     line = json.dumps({"host": run.host, "module": name, "msg": message}).encode() + b"\n"
@@ -226,7 +228,7 @@ def run_module(
         # Who only did its work and has judged nothing, has done it.
         result = {"status": str(Status.OK)} | core(context)
     except RunbookError as error:
-        _leave_last_words(run, name, error.message)
+        _leave_last_words(run, name, error.message, error.code)
         said = {"changed": False} | error.context | {"status": error.status, "msg": error.message}
         module.fail_json(**text.outgoing(said))
     except Exception as error:

@@ -239,7 +239,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             self._keeper = None
         for host, login in self._leases.items():
             said = _give_lease_back(login)
-            if "nobody holds" not in said:
+            if said:
                 recorder.append("note", text=f"{host}: {said}")
         self._leases.clear()
 
@@ -487,7 +487,7 @@ def _forked_module() -> Any:
 
 
 def _give_lease_back(login: Mapping[str, Any]) -> str:
-    """Run pg_lease once Ansible runs nothing any more; what it said."""
+    """Run pg_lease once Ansible runs nothing any more; what it said, nothing where nobody holds the lease."""
     forked = _forked_module()
     if forked is None:
         return "its lease ends by itself within 15 minutes."
@@ -496,7 +496,7 @@ def _give_lease_back(login: Mapping[str, Any]) -> str:
         said = json.loads(forked.in_fork(forked.load("pg_lease"), options, {})["stdout"])
     except ValueError:
         return "its lease ends by itself within 15 minutes."
-    return str(said.get("msg"))
+    return str(said["msg"]) if said.get("failed") or said["holder"] else ""
 
 
 def _filled_in(templar: Templar, name: str, known: Mapping[str, Any]) -> Any:

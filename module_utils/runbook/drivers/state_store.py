@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ansible.module_utils.runbook.drivers.s3 import s3
-from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
 from ansible.module_utils.runbook.rules.state import (
     MAX_BYTES,
     SUFFIX,
@@ -163,8 +163,8 @@ def _bounded(what: str, act: Callable[[], _T]) -> _T:
 
 
 def _unknown(what: str, why: str) -> RunbookError:
-    return RunbookError(
-        f"State store: {what} failed: {why}. What became of it is unknown.", code="state_unreachable", status="unknown"
+    return UnreachableError(
+        f"State store: {what} failed: {why}. What became of it is unknown.", code="state_unreachable"
     )
 
 
@@ -208,7 +208,7 @@ class Bucket:
                     return
                 if found.version != version:
                     raise ConflictError(name, found) from None
-                raise self._failed(f"removing {name}", error) from None
+                raise _unknown(f"removing {name}", s3.reason(error)) from None
 
         _bounded(f"removing {name}", act)
 
@@ -233,14 +233,6 @@ class Bucket:
         answer: dict[str, Any] = getattr(self._store.client, operation)(Bucket=self._store.bucket, **wanted)
         return answer
 
-    def _failed(self, what: str, error: Exception) -> RunbookError:
-        try:
-            with s3.explained(what):
-                raise error
-        except RunbookError as told:
-            why = told.message.removeprefix(f"{what} failed: ").rstrip(".")
-        return _unknown(what, why)
-
     def _read(self, name: str, key: str) -> Reading:
         try:
             answer = self._request("get_object", Key=key)
@@ -253,10 +245,10 @@ class Bucket:
             # A bucket that is gone is no document that is absent.
             # Nor is what another web server does not have.
             if s3.code(error) != "NoSuchKey":
-                raise self._failed(f"reading {name}", error) from None
+                raise _unknown(f"reading {name}", s3.reason(error)) from None
             return Reading(None, "", _server_time(error.response, name))
         except (*s3.ERRORS, OSError) as error:
-            raise self._failed(f"reading {name}", error) from None
+            raise _unknown(f"reading {name}", s3.reason(error)) from None
         return Reading(parse(name, data), str(answer["ETag"]), _server_time(answer, name))
 
     def _write(self, document: Document, version: str | None) -> str:
@@ -282,7 +274,7 @@ class Bucket:
                     # Another write was under way and came to nothing: S3 asks to try again.
                     busy = isinstance(error, ClientError) and s3.code(error) in s3.TAKEN
                     if not busy or attempt == _ATTEMPTS:
-                        raise self._failed(what, error) from None
+                        raise _unknown(what, s3.reason(error)) from None
                     time.sleep(0.1 * 2**attempt)
             raise AssertionError
 
@@ -296,8 +288,8 @@ class Bucket:
         try:
             return self._read(name, key)
         except RunbookError as second:
-            if second.context.get("code") == "state_unreachable":
-                raise self._failed(what, error) from None
+            if second.code == "state_unreachable":
+                raise _unknown(what, s3.reason(error)) from None
             raise
 
     def _prove(self, act: str) -> None:
@@ -324,9 +316,9 @@ class Bucket:
             if s3.code(error) in (*s3.TAKEN, "NoSuchKey"):
                 self._proven.add(act)
                 return
-            raise self._failed("asking whether the server keeps conditions", error) from None
+            raise _unknown("asking whether the server keeps conditions", s3.reason(error)) from None
         except s3.ERRORS as error:
-            raise self._failed("asking whether the server keeps conditions", error) from None
+            raise _unknown("asking whether the server keeps conditions", s3.reason(error)) from None
         with suppress(*s3.ERRORS):
             self._request("delete_object", Key=key)
         raise RunbookError(

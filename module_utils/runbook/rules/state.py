@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.lease import Lease, Life, decide
 from ansible.module_utils.runbook.rules.record import redact, secret_values
+from ansible.module_utils.runbook.rules.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -182,7 +183,7 @@ def _unreadable(name: str, code: str, found: str, fix: str) -> RunbookError:
     return RunbookError(
         f"State store: the document {name} {found}; {fix}. Until then what it says is unknown.",
         code=code,
-        status="unknown",
+        status=Status.UNKNOWN,
     )
 
 

@@ -31,6 +31,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from ansible.module_utils.runbook.drivers.http.api_pages import MAX_PAGES, Page
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.urls import ConnectionError as AnsibleConnectionError
 from ansible.module_utils.urls import Request
 
@@ -77,7 +78,7 @@ class ApiError(RunbookError):
 
     def __init__(self, message: str, *, http_status: int | None, uncertain: bool, **context: object) -> None:
         silent = uncertain or http_status is None or http_status >= 500
-        super().__init__(message, **({"status": "unknown" if silent else "breach"} | context))
+        super().__init__(message, **({"status": Status.of(breach=not silent, unknown=True)} | context))
         self.http_status = http_status
         self.uncertain = uncertain
 

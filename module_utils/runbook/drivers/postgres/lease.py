@@ -33,6 +33,8 @@ WRITER_LOCK = int.from_bytes(b"runbook", "big")
 _MAKER_LOCK = WRITER_LOCK + 1
 #: Seconds until a lease ends by itself. Modules renew it while they work; between two modules pass seconds.
 LEASE_TTL_S = 900
+#: Code of the error that somebody else holds the lease, or writes.
+HELD = "lease_held"
 
 #: What makes the lease's table; ``playbooks/db_roles.yml`` gives runbook_maintain its rights on it. Unlogged, because a
 #: publication FOR ALL TABLES would tell subscribers of its rows, and one that lacks the table stops. What a crash
@@ -208,14 +210,18 @@ def _refusal(session: Session, current: Lease | None, now: datetime, writer_pid:
         return RunbookError(
             f"{session.target}: {describe(current)} holds the lease until {_utc(current.expires_at)}; wait for it, or, "
             "when that run is surely dead, release its lease with playbooks/lease.yml.",
+            code=HELD,
             lease_holder=current.run_id,
         )
     whose = f"a module of {describe(current)}, which has ended," if current else "another module"
     if writer_pid is None:
-        return RunbookError(f"{session.target}: {whose} wrote until this moment; start again.", lease_holder=None)
+        return RunbookError(
+            f"{session.target}: {whose} wrote until this moment; start again.", code=HELD, lease_holder=None
+        )
     return RunbookError(
         f"{session.target}: {whose} still writes (server process {writer_pid}); wait until it is done, or end it with "
         f"SELECT pg_terminate_backend({writer_pid}).",
+        code=HELD,
         lease_holder=current.run_id if current else None,
     )
 

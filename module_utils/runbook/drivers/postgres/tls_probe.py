@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.status import Status
 
 #: PostgreSQL's protocol, SSLRequest: its length, and the code in the place of a version.
 _SSL_REQUEST = struct.pack("!II", 8, 80877103)
@@ -91,12 +92,12 @@ def server_end(host: str, port: int, root: Path, *, check_hostname: bool, timeou
         reason = error.strerror or type(error).__name__
         raise RunbookError(
             f"The certificate of {host}:{port} was not shown ({reason}); see the lines beside this one.",
-            status="unknown",
+            status=Status.UNKNOWN,
         ) from None
 
 
 def _end(certificate: object) -> datetime:
     text = certificate.get("notAfter") if isinstance(certificate, dict) else None
     if not isinstance(text, str):
-        raise RunbookError("The end of a certificate could not be read.", status="unknown")
+        raise RunbookError("The end of a certificate could not be read.", status=Status.UNKNOWN)
     return datetime.fromtimestamp(ssl.cert_time_to_seconds(text), UTC)

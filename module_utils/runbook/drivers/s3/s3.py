@@ -221,7 +221,7 @@ def code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", "?"))
 
 
-def _sentence(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """What was found and the cure, without a dot at the end. Never a key or a signature."""
     if isinstance(error, ClientError):
         found = code(error)
@@ -260,7 +260,7 @@ def explained(what: str) -> Iterator[None]:
     except ERRORS as error:
         found = code(error) if isinstance(error, ClientError) else type(error).__name__
         family = UnreachableError if _is_silent(error) else RunbookError
-        raise family(f"{what} failed: {_sentence(error)}.", s3_code=found) from None
+        raise family(f"{what} failed: {reason(error)}.", s3_code=found) from None
 
 
 def _is_silent(error: Exception) -> bool:
@@ -358,7 +358,7 @@ class Body:
     def _resume(self, error: Exception) -> None:
         if self._resumes_left == 0:
             raise RunbookError(
-                f"Reading {self._store.url(self._key)} failed {_RESUMES + 1} times: {_sentence(error)}."
+                f"Reading {self._store.url(self._key)} failed {_RESUMES + 1} times: {reason(error)}."
             ) from None
         self._resumes_left -= 1
         self._broke_at = self._position

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 START_TIMEOUT_S = 60
 #: A port can be taken between the moment it was found free and the moment the server asks for it.
 START_ATTEMPTS = 3
+#: Code of the error that this came to pass.
+PORT_TAKEN = "port_taken"
 #: Go's runtime collects harder as its heap comes near to this.
 MEMORY_TARGET = "512MiB"
 DATA, IDENTITIES, LOG = "data", "identities.json", "server.log"
@@ -260,7 +262,7 @@ class S3Server:
             try:
                 server.wait()
             except RunbookError as error:
-                if attempt == START_ATTEMPTS or "address already in use" not in error.message:
+                if attempt == START_ATTEMPTS or error.code != PORT_TAKEN:
                     raise
                 server = replace(server, pid=0).on_free_ports(wanted)
             else:
@@ -321,7 +323,8 @@ class S3Server:
         # The letter before the date is the severity: F for fatal.
         said = next((line for line in reversed(lines) if line.startswith("F")), " ".join(lines[-3:]))
         why = "ended" if ended else f"gave no answer within {START_TIMEOUT_S} s"
-        raise RunbookError(f"The S3 server on port {self.port} {why}: {said}", log=str(log))
+        code = PORT_TAKEN if "address already in use" in said else ""
+        raise RunbookError(f"The S3 server on port {self.port} {why}: {said}", code=code, log=str(log))
 
     def stop(self) -> None:
         """End it; its objects stay.
