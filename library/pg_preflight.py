@@ -78,7 +78,7 @@ status:
   type: str
   returned: always
 checks:
-  description: The checks that ran, in order, each with C(name), C(status) and C(msg).
+  description: The checks that ran, in order, each with C(name), C(status), C(msg) and C(subject).
   type: list
   elements: dict
   returned: always
@@ -227,20 +227,19 @@ def core(context: Context) -> dict[str, Any]:
                 check["msg"] = f"Run {held['run_id']} {'may take' if context.check_mode else 'holds'} the lease."
         target = Target("database", server.system_identifier, server.database)
         permits.grant(context.run, target)
-    return {
-        "changed": bool(made),
-        "msg": f"{count(len(checks.done), 'check')} passed for {login} ({approval.environment}).",
-        "status": "ok",
-        "target": asdict(target) | {"environment": approval.environment},
-        "database": server.database,
-        "system_identifier": server.system_identifier,
-        "server_version": session.server_version,
-        "database_size_bytes": server.size_bytes,
-        "clock_skew_s": round(skew_s, 3),
-        "lease": held,
-        "checks": checks.done,
-        "executed_queries": made,
-    }
+    return context.conclude(
+        checks.done,
+        msg=f"{count(len(checks.done), 'check')} passed for {login} ({approval.environment}).",
+        changed=bool(made),
+        target=asdict(target) | {"environment": approval.environment},
+        database=server.database,
+        system_identifier=server.system_identifier,
+        server_version=session.server_version,
+        database_size_bytes=server.size_bytes,
+        clock_skew_s=round(skew_s, 3),
+        lease=held,
+        executed_queries=made,
+    )
 
 
 def main() -> None:

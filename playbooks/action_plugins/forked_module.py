@@ -38,6 +38,7 @@ if str(PROJECT / "module_utils") not in ansible.module_utils.__path__:
 
 from ansible.module_utils.runbook.rules import variables
 from ansible.module_utils.runbook.rules.run import forged
+from ansible.module_utils.runbook.rules.status import Check
 
 #: How options and results are written down: as plain JSON.
 PROFILE = "legacy"
@@ -142,8 +143,8 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
 
 
 def _refused(check: str, msg: str) -> dict[str, Any]:
-    checks = [{"name": check, "status": "breach", "msg": msg}]
-    return {"failed": True, "changed": False, "status": "breach", "msg": msg, "checks": checks}
+    refused = Check.breach(check, msg).result()
+    return {"failed": True, "changed": False, "status": refused["status"], "msg": msg, "checks": [refused]}
 
 
 def in_fork(module: ModuleType, parameters: bytes, environ: dict[str, str]) -> dict[str, Any]:

@@ -56,7 +56,12 @@ def told(outcome: Outcome, check: str, status: str = "breach") -> str:
     assert outcome.failed
     assert outcome.result["changed"] is False
     assert outcome.result["status"] == status
-    assert outcome.result["checks"][-1] == {"name": check, "status": status, "msg": outcome.result["msg"]}
+    assert outcome.result["checks"][-1] == {
+        "name": check,
+        "status": status,
+        "msg": outcome.result["msg"],
+        "subject": "",
+    }
     assert all(one["status"] == "ok" for one in outcome.result["checks"][:-1])
     assert "\n" not in outcome.result["msg"]
     return str(outcome.result["msg"])

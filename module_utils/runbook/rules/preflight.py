@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import identity
 from ansible.module_utils.runbook.rules.run import COMMAND_LINE_ONLY, NEVER_ON_COMMAND_LINE
+from ansible.module_utils.runbook.rules.status import Check
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
@@ -31,19 +32,19 @@ MIN_FREE_BYTES = 32 * 1024 * 1024
 class Checks:
     """The checks so far; the first that is not met ends the run, and is kept with the others."""
 
-    done: list[dict[str, str]] = field(default_factory=list)
+    done: list[Check] = field(default_factory=list)
 
     @contextmanager
     def named(self, name: str) -> Iterator[dict[str, str]]:
         """One check; the block puts its sentence into ``msg``, or raises."""
-        entry = {"name": name, "status": "ok", "msg": ""}
-        self.done.append(entry)
+        said = {"msg": ""}
         try:
-            yield entry
+            yield said
         except RunbookError as error:
-            entry |= {"status": str(error.status), "msg": error.message}
-            error.context["checks"] = self.done
+            self.done.append(Check(name, error.status, error.message))
+            error.context["checks"] = [check.result() for check in self.done]
             raise
+        self.done.append(Check.ok(name, said["msg"]))
 
 
 @dataclass(frozen=True)
