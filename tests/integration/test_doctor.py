@@ -171,7 +171,8 @@ def test_one_fault_hides_no_other(inventory: Project, sound_database: Database):
         "bucket object_lock": "",
     }
     for name, says in expected.items():
-        assert found[name]["status"] == "breach", (name, found.get(name))
+        status = "unknown" if says == "no server answers there" else "breach"
+        assert found[name]["status"] == status, (name, found.get(name))
         assert says in found[name]["msg"]
     assert "db_roles_admin_password" in found["vault"]["msg"]
     assert "Everybody knows the password of vault_of_mine" in found["vault"]["msg"]
