@@ -257,7 +257,7 @@ def begin(context: Context, folder: folders.Folder) -> dict[str, Any]:
     if context.check_mode:
         by = {"best": "the way that loses least", "dump": "a dump", "pitr": "point-in-time recovery"}[state.way]
         msg = f"Would drill: {title}; restored by {by}. {announced}"
-        return {"changed": True, "status": "ok", "msg": msg, "outage_is_real": state.is_sandbox}
+        return {"changed": True, "msg": msg, "outage_is_real": state.is_sandbox}
     if left:
         context.warn(f"Drill {left.drill_id} was left unfinished; removed {drill.remove(folder, left, params)}.")
     begun = drill.Drill(folder, state)

@@ -195,7 +195,7 @@ def core(context: Context) -> dict[str, Any]:
         try:
             choice = choose(context, current)
         except RunbookError as error:
-            current.phase("decide", begun, "breach", error.message)
+            current.phase("decide", begun, error.status, error.message)
             current.keep(replace(current.state, failure=error.message))
             raise
         chosen = Chosen.of(choice, before=current.state.mistake_at, at=folder.now())

@@ -85,6 +85,7 @@ from ansible.module_utils.runbook.rules.backup import pitr as pitr_rules
 from ansible.module_utils.runbook.rules.backup.tool_warnings import passed_on
 from ansible.module_utils.runbook.rules.drill import drill_plan as rules
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+from ansible.module_utils.runbook.rules.status import Status
 
 #: Options whose value must lie between two bounds.
 BOUNDS = {"write_s": (0, 3_600)}
@@ -169,7 +170,7 @@ def wait_until_gone(service: postgres.Target) -> None:
         looks = 0 if servers.answers(service, question) else looks + 1
         if time.monotonic() > deadline:
             raise RunbookError(
-                f"The disaster was made, and the service still answers after {MOST_S:.0f} s.", status="unknown"
+                f"The disaster was made, and the service still answers after {MOST_S:.0f} s.", status=Status.UNKNOWN
             )
         time.sleep(LOOK_EVERY_S)
 

@@ -68,6 +68,7 @@ from ansible.module_utils.runbook.drivers.drill import drill
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.drill import drill_plan as rules
+from ansible.module_utils.runbook.rules.status import Status
 
 
 def argument_spec() -> dict[str, dict[str, Any]]:
@@ -86,7 +87,7 @@ def core(context: Context) -> dict[str, Any]:
             raise RunbookError("state_dir: nothing was chosen to be restored yet; run the playbook dr_drill.yml.")
         reason = keep_log(current, chosen.backup_id, context.params["reason"])
         current.keep(current.state.with_failed(reason))
-        current.phase("restore", chosen.begun_at, "breach", reason)
+        current.phase("restore", chosen.begun_at, Status.BREACH, reason)
         return current.told(f"The restore of {chosen.attempt} failed: {reason}", recovered=False)
 
 

@@ -70,8 +70,8 @@ from ansible.module_utils.runbook.drivers.drill import drill
 from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules.backup.backup_check import BREACH, OK, Check
 from ansible.module_utils.runbook.rules.drill import drill_plan as rules
+from ansible.module_utils.runbook.rules.status import Check
 
 
 def argument_spec() -> dict[str, dict[str, Any]]:
@@ -91,9 +91,9 @@ def core(context: Context) -> dict[str, Any]:
         current.keep(state)
         # The ledger is not needed any more: its figures are in the state.
         try:
-            found = Check("tear_down", OK, f"Removed {drill.remove(current.folder, state, params)}.")
+            found = Check.ok("tear_down", f"Removed {drill.remove(current.folder, state, params)}.")
         except RunbookError as error:
-            found = Check("tear_down", BREACH, error.message)
+            found = Check.breach("tear_down", error.message)
         current.keep(replace(state, tear_down=found))
         return current.told(found.msg, status=found.status)
 

@@ -134,11 +134,11 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import preflight
 from ansible.module_utils.runbook.rules.backup import mirror as mirror_rules
-from ansible.module_utils.runbook.rules.backup.backup_check import BREACH, OK, UNKNOWN, Check
 from ansible.module_utils.runbook.rules.backup.swap import Marker
 from ansible.module_utils.runbook.rules.drill import drill as judging
 from ansible.module_utils.runbook.rules.drill import drill_plan as rules
 from ansible.module_utils.runbook.rules.postgres import integrity as integrity_rules
+from ansible.module_utils.runbook.rules.status import Check, Status, worst
 from ansible.module_utils.runbook.rules.words import agree, all_ok, count, to_second
 
 if TYPE_CHECKING:
@@ -182,13 +182,13 @@ def verify(current: drill.Drill, params: Mapping[str, Any]) -> dict[str, Any]:
         raise RunbookError("state_dir: nothing was chosen to be restored yet; run the playbook dr_drill.yml.")
     current.phase("restore", chosen.begun_at, msg=f"{chosen.way} {chosen.backup_id}.")
     checks, measured = look(current, params)
-    wrong = " ".join(check.msg for check in checks if check.status == BREACH)
+    wrong = " ".join(check.msg for check in checks if check.status == Status.BREACH)
     # No other backup of the database would bring a file back, so this one is not skipped for that.
     more, files = compare_files(current.state, params)
     checks += more
-    bad = " ".join(check.msg for check in checks if check.status == BREACH)
-    unknown = " ".join(check.msg for check in checks if check.status == UNKNOWN)
-    status = BREACH if bad else UNKNOWN if unknown else OK
+    bad = " ".join(check.msg for check in checks if check.status == Status.BREACH)
+    unknown = " ".join(check.msg for check in checks if check.status == Status.UNKNOWN)
+    status = worst(check.status for check in checks)
     current.keep(replace(current.state, checks=tuple(checks), measured=measured, files=files))
     current.phase("verify", begun, status, bad or unknown or all_ok(len(checks)))
     if wrong:
@@ -202,7 +202,7 @@ def verify(current: drill.Drill, params: Mapping[str, Any]) -> dict[str, Any]:
         current.phase("switch", begun, msg="The first commit on the restored service was acknowledged.")
         service_at = datetime.fromtimestamp(taken.acknowledged_s, UTC)
     current.keep(replace(current.state, service_at=service_at))
-    good = sum(1 for check in checks if check.status == OK)
+    good = sum(1 for check in checks if check.status == Status.OK)
     told = f"{good} of {count(len(checks), 'check')} {agree(good, 'is', 'are')} ok."
     said = f"What {chosen.attempt} gave serves again: {told} {bad or unknown}"
     return current.told(said.rstrip(), recovered=True)
@@ -225,7 +225,7 @@ def look(current: drill.Drill, params: Mapping[str, Any]) -> tuple[list[Check], 
         try:
             rows = copies.heartbeats(session)
         except RunbookError as error:
-            checks.append(Check("heartbeat", BREACH, error.message))
+            checks.append(Check("heartbeat", error.status, error.message))
             rows = {}
     if state.is_sandbox:
         check, measured = compare_ledger(current, rows, measured)
@@ -243,16 +243,15 @@ def look(current: drill.Drill, params: Mapping[str, Any]) -> tuple[list[Check], 
             return rules.judge_contents(state.contents.tables, copies.contents(copy, state.contents.method))
         return None
 
-    def integrity(check: Callable[[], None]) -> list[integrity_rules.Finding]:
+    def integrity(check: Callable[[], None]) -> list[Check]:
         return copies.integrity_findings(copy, params["smoke_queries"], integrity_rules.judge_sequence, check)
 
-    findings, compared = copies.side_by_side(integrity, contents)
+    answers, compared = copies.side_by_side(integrity, contents)
     checks += [compared] if compared else []
     for kind in ("sequences", "foreign_keys", "indexes", "amcheck", "smoke"):
         if kind == "smoke" and not params["smoke_queries"]:
             continue
-        concluded = integrity_rules.conclude(kind, findings)
-        checks.append(Check(concluded.name, concluded.status, concluded.msg))
+        checks.append(integrity_rules.sum_up(kind, answers))
     return checks, measured
 
 
@@ -267,7 +266,7 @@ def compare_ledger(
         lost_rows=lost.lost_rows, rpo_s=None if lost.rpo_s is None else round(lost.rpo_s, 3),
     )  # fmt: skip
     if lost.hole_rows:
-        return Check("ledger", BREACH, lost.msg), measured
+        return Check.breach("ledger", lost.msg), measured
     altered = sum(1 for number, each in ledger.items() if number in rows and rows[number] != each.beat_us)
     return rules.judge_altered(altered, lost.surviving_rows), measured
 
@@ -282,8 +281,8 @@ def read_proof(state: State, params: Mapping[str, Any]) -> Check:
     marker = Marker.read(row[0]["comment"]) if row else None
     if marker and marker.state == "proven":
         said = f"Every table was compared with the manifest, and proven at {to_second(marker.at)}."
-        return Check("contents", OK, said)
-    return Check("contents", UNKNOWN, "The restored database was not compared with its manifest.")
+        return Check.ok("contents", said)
+    return Check.unknown("contents", "The restored database was not compared with its manifest.")
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -303,7 +302,7 @@ def compare_files(state: State, params: Mapping[str, Any]) -> tuple[list[Check],
         found = count_differences(servers.restored(state, params), wanted)
         check, figures = rules.judge_files(found), asdict(found)
     except RunbookError as error:
-        check = Check("files", UNKNOWN, f"Files could not be compared: {error.message}")
+        check = Check.unknown("files", f"Files could not be compared: {error.message}")
     return [check], {"asked": True, "msg": check.msg} | figures
 
 

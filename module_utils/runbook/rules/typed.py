@@ -6,6 +6,7 @@ import dataclasses
 import types
 import typing
 from datetime import datetime
+from enum import Enum
 from typing import Any, Literal
 
 
@@ -40,6 +41,11 @@ def read(kind: Any, value: Any, path: str) -> Any:
         if value not in typing.get_args(kind):
             raise FieldError(f"{path} is {value!r}, which this project does not know")
         return value
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        try:
+            return kind(value)
+        except ValueError:
+            raise FieldError(f"{path} is {value!r}, which this project does not know") from None
     if origin is types.UnionType:
         return None if value is None else read(typing.get_args(kind)[0], value, path)
     if kind is Any:

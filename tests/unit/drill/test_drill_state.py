@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.backup.backup_check import Check
 from ansible.module_utils.runbook.rules.drill import document
 from ansible.module_utils.runbook.rules.drill.drill import Measured
 from ansible.module_utils.runbook.rules.drill.drill_plan import Candidate, Choice
@@ -23,6 +22,7 @@ from ansible.module_utils.runbook.rules.drill.state import (
     Survey,
     Unusable,
 )
+from ansible.module_utils.runbook.rules.status import Check
 from drill_samples import START, state
 
 LATER = START + timedelta(seconds=52)
@@ -32,9 +32,9 @@ WHOLE = state(
     mistake_at=START, outage_at=START, is_replica=True, survey=Survey(True, "", 2.5, (Unusable("b1", "torn"),)),
     failed={"dump/b2": "torn"}, destination=Destination("app", 5_434, "4712"),
     chosen=Chosen("pitr", "b3", START, (Unusable("b2", "torn."),), 3.5, None, START),
-    checks=(Check("ledger", "ok", "fine"),), measured=Measured(rpo_s=0.5, restored_bytes=8_192),
+    checks=(Check.ok("ledger", "fine"),), measured=Measured(rpo_s=0.5, restored_bytes=8_192),
     files={"asked": True, "msg": "fine", "rows": 3}, service_at=LATER, failure="it broke",
-    tear_down=Check("tear_down", "ok", "Removed nothing."),
+    tear_down=Check.ok("tear_down", "Removed nothing."),
 ).with_phase("restore", START, LATER, msg="pitr b3.")  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def test_a_state_is_read_as_it_was_written(known: State):
         ({"drill_id": None}, "it.drill_id is NoneType, not str"),
         ({"started_at": "2026-03-01T02:00:00"}, "not a time with its zone"),
         ({"objectives": {"rto_s": 1}}, "it.objectives lacks rpo_s"),
-        ({"checks": [{"name": "x", "status": 1, "msg": ""}]}, r"it.checks\[0\].status is int"),
+        ({"checks": [{"name": "x", "status": 1, "msg": ""}]}, r"it.checks\[0\].status is 1, which"),
         ({"is_replica": "yes"}, "it.is_replica is str, not bool"),
         ({"failed": {"dump/b2": 1}}, "it.failed.dump/b2 is int"),
     ],

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from ansible.module_utils.runbook.drivers.postgres import postgres
     from ansible.module_utils.runbook.rules.postgres.content_hash import Method
-    from ansible.module_utils.runbook.rules.postgres.integrity import Finding, SequenceUse
+    from ansible.module_utils.runbook.rules.postgres.integrity import SequenceUse
+    from ansible.module_utils.runbook.rules.status import Check
 
 First = TypeVar("First")
 Second = TypeVar("Second")
@@ -84,9 +85,9 @@ def sizes(session: postgres.Session) -> int:
 def integrity_findings(
     target: postgres.Target,
     smoke: Sequence[dict[str, Any]],
-    judge: Callable[[SequenceUse], Finding],
+    judge: Callable[[SequenceUse], Check],
     check: Callable[[], None],
-) -> list[Finding]:
+) -> list[Check]:
     """Everything that M(pg_integrity) asks, amcheck too.
 
     :param check: is called now and then; what it raises stops the asking

@@ -14,6 +14,7 @@ from ansible.module_utils.runbook.drivers.drill import buckets, servers
 from ansible.module_utils.runbook.drivers.drill.folder import Folder, now
 from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.target import Target
 
 if TYPE_CHECKING:
@@ -89,13 +90,13 @@ class Drill:
         self.folder.write(state)
         self.state = state
 
-    def phase(self, name: str, begun: datetime, status: str = "ok", msg: str = "") -> None:
+    def phase(self, name: str, begun: datetime, status: Status = Status.OK, msg: str = "") -> None:
         """Note a phase that ends now."""
         self.keep(self.state.with_phase(name, begun, now(), status, msg))
 
     def told(self, msg: str, **facts: Any) -> dict[str, Any]:
         """The result of an act."""
-        known = {"changed": True, "status": "ok", "msg": msg, "drill_id": self.state.drill_id}
+        known = {"changed": True, "msg": msg, "drill_id": self.state.drill_id}
         return known | facts | {"duration_s": round(time.monotonic() - self._begun, 3)}
 
 

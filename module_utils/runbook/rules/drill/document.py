@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.rules.backup.backup_check import BREACH, OK, UNKNOWN, Check
 from ansible.module_utils.runbook.rules.drill import drill as judging
+from ansible.module_utils.runbook.rules.status import Check, Status
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -32,11 +32,11 @@ def make(
     measured = replace(state.measured, rto_s=judging.rto_s(state.outage_at, state.service_at))
     if not state.is_recovered:
         measured = replace(measured, rpo_s=None)
-    tear = state.tear_down or Check("tear_down", UNKNOWN, "It was not reached.")
-    checks = [asdict(each) for each in _checks(state, tear)]
+    tear = state.tear_down or Check.unknown("tear_down", "It was not reached.")
+    checks = [each.result() for each in _checks(state, tear)]
     elapsed_s = (at - state.outage_at).total_seconds() if state.outage_at and not state.is_recovered else None
     judged = judging.judge(state.objectives, measured, checks, elapsed_s=elapsed_s)
-    spent = [each.duration_s for each in state.phases if each.name == "restore" and each.status == OK]
+    spent = [each.duration_s for each in state.phases if each.name == "restore" and each.status == Status.OK]
     estimate = judging.extrapolate(
         measured.restored_bytes, spent[-1] if spent and state.is_recovered else None,
         production_bytes or state.live.size_bytes,
@@ -90,16 +90,16 @@ def _checks(state: State, tear: Check) -> list[Check]:
     """The checks of the copy, and what else makes a drill red."""
     checks = list(state.checks)
     if state.survey.gap:
-        checks.append(Check("archive", BREACH, state.survey.gap))
+        checks.append(Check.breach("archive", state.survey.gap))
     passed_over = state.chosen.passed_over if state.is_recovered and state.chosen else ()
     if passed_over and not state.disaster.newest_bad:
         bad = "; ".join(f"{each.backup_id}: {each.reason.rstrip('.')}" for each in passed_over)
-        checks.append(Check("backups", BREACH, f"Could not be used: {bad}."))
+        checks.append(Check.breach("backups", f"Could not be used: {bad}."))
     checks.append(tear)
     if state.failure:
         said = state.failure
         for check in checks:
-            if check.status == BREACH:
+            if check.status == Status.BREACH:
                 said = said.replace(check.msg, f"see {check.name}.")
-        checks.append(Check("recovery", BREACH, said))
+        checks.append(Check.breach("recovery", said))
     return checks

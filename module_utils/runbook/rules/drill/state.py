@@ -12,10 +12,10 @@ from typing import Any, Self
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import typed
-from ansible.module_utils.runbook.rules.backup.backup_check import OK, Check
 from ansible.module_utils.runbook.rules.drill.drill import Measured, Objectives
 from ansible.module_utils.runbook.rules.drill.drill_plan import SANDBOX, SCENARIOS, WAYS, Choice, Scenario, Way
 from ansible.module_utils.runbook.rules.postgres.content_hash import Method  # noqa: TC002 - typed.read looks it up
+from ansible.module_utils.runbook.rules.status import Check, Status
 
 #: Of this shape. Another one is refused: what made it knows how to remove what it made.
 VERSION = 2
@@ -121,7 +121,7 @@ class Phase:
     started_at: datetime
     finished_at: datetime
     duration_s: float
-    status: str
+    status: Status
     msg: str
 
 
@@ -187,7 +187,9 @@ class State:
         """Whether what was restored was found good."""
         return self.service_at is not None
 
-    def with_phase(self, name: str, begun: datetime, ended: datetime, status: str = OK, msg: str = "") -> Self:
+    def with_phase(
+        self, name: str, begun: datetime, ended: datetime, status: Status = Status.OK, msg: str = ""
+    ) -> Self:
         """This state with one more phase."""
         lasted_s = round((ended - begun).total_seconds(), 3)
         return replace(self, phases=(*self.phases, Phase(name, begun, ended, lasted_s, status, msg)))
