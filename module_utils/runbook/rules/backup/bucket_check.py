@@ -134,7 +134,7 @@ def judge(found: Mapping[str, Setting], tags: Mapping[str, str], demands: Demand
         if found["public_access_block"].is_foreign:
             told = checks.pop().msg.rstrip(".")
             told += "; where it knows no such thing, set backup_bucket_block_public_access to false"
-            checks.append(Check("public_access_block", UNKNOWN, f"{told}."))
+            checks.append(Check.unknown("public_access_block", f"{told}."))
     checks += [_judge_policy_status(found["policy_is_public"]), _judge_acl(found["acl"])]
     if demands.object_lock != "none":
         checks.append(_judge_lock(found["object_lock"], demands))
