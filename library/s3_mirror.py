@@ -716,7 +716,7 @@ def core(context: Context) -> dict[str, Any]:
             run.reconcile()
         except UnreachableError as error:
             # A database that is gone is when the copies matter.
-            run.finding.unread = error.message
+            run.seen.unread = error.message
         run.make_plan()
         if context.check_mode:
             return run.verdict() | {"changed": not run.plan.nothing}

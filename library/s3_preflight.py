@@ -96,14 +96,8 @@ def core(context: Context) -> dict[str, Any]:
             held = state_lease.take(params, context.run, store.target, approval, tell)
             check["msg"] = rules.say_lease(held["name"], check_mode=context.check_mode)
     permits.grant(context.run, store.target)
-    return {
-        "changed": False,
-        "msg": checks.done[0]["msg"],
-        "status": "ok",
-        "target": asdict(store.target) | {"environment": approval.environment},
-        "lease": held,
-        "checks": checks.done,
-    }
+    target = asdict(store.target) | {"environment": approval.environment}
+    return context.conclude(checks.done, msg=checks.done[0].msg, target=target, lease=held)
 
 
 def main() -> None:

@@ -113,16 +113,14 @@ def core(context: Context) -> dict[str, Any]:
             held = state_lease.take(params, context.run, api.target, approval, tell)
             check["msg"] = preflight.say_lease(held["name"], check_mode=context.check_mode)
     permits.grant(context.run, api.target)
-    return {
-        "changed": False,
-        "msg": checks.done[0]["msg"],
-        "status": "ok",
-        "target": asdict(api.target) | {"environment": approval.environment},
-        "project_name": project.name,
-        "region": project.region,
-        "lease": held,
-        "checks": checks.done,
-    }
+    return context.conclude(
+        checks.done,
+        msg=checks.done[0].msg,
+        target=asdict(api.target) | {"environment": approval.environment},
+        project_name=project.name,
+        region=project.region,
+        lease=held,
+    )
 
 
 def main() -> None:

@@ -76,7 +76,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 
 def nothing_to_do() -> dict[str, Any]:
     """The result in check mode of each act but the first."""
-    return {"changed": False, "status": "ok", "msg": "Check mode begins no drill, so there is nothing to do."}
+    return {"changed": False, "msg": "Check mode begins no drill, so there is nothing to do."}
 
 
 def check_request(*, environment: str, scenario: str, way: str, plant: str | None) -> None:
