@@ -134,14 +134,15 @@ def test_how_a_copy_differs_is_shown_table_by_table():
 def test_checks_are_shown(module, title):
     checks = [
         {"name": "sequences", "status": "ok", "msg": "12 sequences are ahead."},
-        {"name": "foreign_keys", "status": "breach", "msg": "3 rows of <b> have no parent."},
+        {"name": "foreign_keys", "status": "breach", "msg": "3 rows of <b> have no parent.", "subject": "public.tags"},
     ]
     record = a_run(module, {"status": "breach", "checks": checks}, "failed")
     page = words(render.html(record, [], []))
     assert f"{title} Looked." in page
     assert "12 sequences are ahead." in page
     assert "3 rows of &lt;b&gt; have no parent." in page
-    assert "| foreign\\_keys | breach |" in render.markdown(record, [], [])
+    assert "foreign_keys: public.tags" in page
+    assert "| foreign\\_keys: public.tags | breach |" in render.markdown(record, [], [])
 
 
 # --- what needs a person ----------------------------------------------------------------------------------------------

@@ -254,9 +254,13 @@ def grid(figures: Figures, keys: Sequence[str]) -> list[Fact]:
 
 
 def checks(figures: Figures) -> list[dict[str, str]]:
-    """The checks of a result."""
+    """The checks of a result, each named with what was looked at where it says so."""
     return [
-        {"name": str(each["name"]), "status": str(each["status"]), "msg": str(each.get("msg") or "")}
+        {
+            "name": ": ".join(filter(None, (str(each["name"]), str(each.get("subject") or "")))),
+            "status": str(each["status"]),
+            "msg": str(each.get("msg") or ""),
+        }
         for key in _CHECKS
         for each in lists(figures, key)
         if _is_check(each)

@@ -47,8 +47,8 @@ SECTIONS = (
         title="Rollback",
         figures=(
             "method", "point", "window_s", "archive_reaches", "backup_id", "copy", "is_ready", "replacement",
-            "previous", "steps", "newer_rows", "unknown_tables", "database_bytes", "cluster_bytes", "free_bytes",
-            "restore_path", "copies_prefix", "differing", "removed_objects", "next_step", "duration_s",
+            "previous", "newer_rows", "database_bytes", "cluster_bytes", "free_bytes", "restore_path", "copies_prefix",
+            "differing", "removed_objects", "next_step", "duration_s",
         ),
         listings=(
             Listing("losses", "What would be lost, table by table", {
