@@ -25,7 +25,7 @@ options:
 options:
   login_user:
     description:
-      - The superuser of the servers that the drill makes, in the sandbox and for M(pg_pitr).
+      - The superuser of the servers that the drill makes, in the sandbox and for M(pg_pitr_restore).
     type: str
   login_password:
     description:

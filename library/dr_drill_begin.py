@@ -8,7 +8,7 @@ module: dr_drill_begin
 short_description: Begin a disaster-recovery drill
 description:
   - Refuses what must be refused, and removes what a killed drill left. The other acts of a drill are
-    M(dr_drill_outage), M(dr_drill_decide), a restore by M(pg_restore) or M(pg_pitr), M(dr_drill_verify) or
+    M(dr_drill_outage), M(dr_drill_decide), a restore by M(pg_restore) or M(pg_pitr_restore), M(dr_drill_verify) or
     M(dr_drill_skip), M(dr_drill_tear_down) and M(dr_drill_judge).
   - Where O(environment) is V(sandbox), the drill gets a PostgreSQL of its own, filled like the sandbox's, with clients
     that write to it and a ledger of the commits that they were told of.
@@ -67,7 +67,7 @@ options:
     default: ''
   restore_path:
     description:
-      - Folder in which M(pg_pitr) restores. C(restore) below O(state_dir) if unset.
+      - Folder in which M(pg_pitr_restore) restores. C(restore) below O(state_dir) if unset.
     type: path
   scale:
     description:

@@ -8,7 +8,7 @@ module: dr_drill_decide
 short_description: Choose what a disaster-recovery drill restores
 description:
   - Finds the backup that gives back most and that no attempt of this drill has failed with, sees that it has room, and
-    provides for a server. M(pg_restore) or M(pg_pitr) restores it.
+    provides for a server. M(pg_restore) or M(pg_pitr_restore) restores it.
   - It fails where no backup is good. The sentence says what is wrong with each.
 options:
   replica:
@@ -119,7 +119,7 @@ is_replica:
   type: bool
   returned: except in check mode
 restore_path:
-  description: Where M(pg_pitr) restores.
+  description: Where M(pg_pitr_restore) restores.
   type: str
   returned: except in check mode
 login_host:

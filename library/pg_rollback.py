@@ -8,7 +8,8 @@ module: pg_rollback
 short_description: Plan the rollback of a database, and compare the living one with the copy
 description:
   - Decides by which way a point is reached, and refuses what cannot be done. The restore, the snapshot and the swap are
-    done by M(pg_pitr), M(pg_backup), M(pg_restore), M(pg_swap) and M(supabase_restore), in C(playbooks/rollback.yml).
+    done by M(pg_pitr_restore), M(pg_backup), M(pg_restore), M(pg_swap) and M(supabase_restore), in
+    C(playbooks/rollback.yml).
   - Says how many rows would be lost, table by table, as far as the living database can say. It returns numbers and
     names, never the content of a row.
 options:

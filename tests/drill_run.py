@@ -101,12 +101,20 @@ class DrillRun:
         } | more  # fmt: skip
 
     def pitr(self, action: str, **more: Any) -> Outcome:
-        """One action of pg_pitr on it."""
-        given = self.login(
-            action=action, environment="sandbox", server="db", state_dir=str(self.folder / "drill" / "keys"),
-            bindir=os.environ.get("PG_BINDIR"),
-        )  # fmt: skip
-        return run_module("pg_pitr", given | more)
+        """One of the modules pg_pitr_* on it."""
+        return run_module(f"pg_pitr_{action}", self.pitr_options(action) | more)
+
+    def pitr_options(self, action: str) -> dict[str, Any]:
+        """Options of that module."""
+        login = self.login(environment="sandbox", server="db")
+        if action == "restore":
+            # It asks the server that it makes, and no other.
+            del login["login_host"], login["login_port"]
+        own: dict[str, dict[str, Any]] = {
+            "setup": {"state_dir": str(self.folder / "drill" / "keys")},
+            "restore": {"bindir": os.environ.get("PG_BINDIR")},
+        }
+        return login | own.get(action, {})
 
     def prepare(self) -> None:
         """Begin, and make the backups that it asks for."""

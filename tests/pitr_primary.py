@@ -35,24 +35,23 @@ class Primary:
     def database(self) -> Database:
         return Database("127.0.0.1", self.cluster.port, "postgres", "postgres")
 
-    def options(self, action: str, **more: Any) -> dict[str, Any]:
-        base = {
-            "action": action,
-            "environment": "sandbox",
-            "server": "main",
-            "state_dir": str(self.folder / "state"),
-            "login_host": "127.0.0.1",
-            "login_port": self.cluster.port,
-            "login_user": "postgres",
-            "login_password": PASSWORD,
-            "login_db": "postgres",
-            "deadline_s": 120,
-            "bindir": str(self.cluster.bindir),
+    def options(self, act: str, **more: Any) -> dict[str, Any]:
+        """Options of the module ``pg_pitr_<act>``."""
+        login = {"login_user": "postgres", "login_password": PASSWORD, "login_db": "postgres"}
+        server = login | {"login_host": "127.0.0.1", "login_port": self.cluster.port}
+        archive = {"environment": "sandbox", "server": "main"} | self.s3.options(self.bucket) | self.stores
+        own: dict[str, dict[str, Any]] = {
+            "setup": archive | server | {"state_dir": str(self.folder / "state")},
+            "backup": archive | server | {"deadline_s": 120},
+            "check": archive | server,
+            "restore": archive | login | {"deadline_s": 120, "bindir": str(self.cluster.bindir)},
+            "discard": {"environment": "sandbox"},
+            "retention": archive | {"deadline_s": 120},
         }
-        return base | self.s3.options(self.bucket) | self.stores | more
+        return own[act] | more
 
-    def pitr(self, action: str, *, check: bool = False, **more: Any) -> Outcome:
-        return run_module("pg_pitr", self.options(action, **more), check=check)
+    def pitr(self, act: str, *, check: bool = False, **more: Any) -> Outcome:
+        return run_module(f"pg_pitr_{act}", self.options(act, **more), check=check)
 
     def restore(self, name: str, *, check: bool = False, **more: Any) -> Outcome:
         return self.pitr("restore", check=check, restore_path=str(self.folder / name), **more)

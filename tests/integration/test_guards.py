@@ -210,7 +210,18 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
         "pg_compact": server,
         "pg_finding_apply": server | {"finding": "unused_index:public.messages.messages_old_idx"},
         "pg_heartbeat": server,
-        "pg_pitr": server | bucket | where | {"action": "discard", "restore_path": str(folder), "server": "x"},
+        "pg_pitr_backup": server | bucket | where | {"server": "x"},
+        "pg_pitr_discard": where | {"restore_path": str(folder)},
+        "pg_pitr_restore": bucket
+        | where
+        | {
+            "server": "x",
+            "restore_path": str(folder),
+            "login_user": "x",
+            "login_db": "x",
+        },
+        "pg_pitr_retention": bucket | where | {"server": "x"},
+        "pg_pitr_setup": server | bucket | where | {"server": "x", "state_dir": str(folder)},
         "pg_reindex": server,
         "pg_restore": server | bucket | {"database": database.name},
         "pg_roles": server | where,
@@ -267,10 +278,18 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
     other = {
         *PREFLIGHT,  # what gives permits
         "pg_lease",  # it gives back what its run holds, or what a dead run held
+        "pg_pitr_check",  # it asks before it ends a segment; the next test
         "sandbox_database", "sandbox_postgres", "sandbox_s3",  # what they make bears a mark of theirs
     }  # fmt: skip
     known = {path.stem for path in (ROOT / "library").glob("*.py")}
     assert known - reads - other == set(writers(application, s3, tmp_path))
+
+
+def test_a_check_that_writes_asks_too(application, s3):
+    options = application.login | s3.options(s3.bucket()) | {"environment": "sandbox", "server": "x"}
+    asks = run_module("pg_pitr_check", options | {"switch_wal": True}, permitted=False)
+    assert "has not passed preflight" in asks.result["msg"]
+    assert "there is no archive" in run_module("pg_pitr_check", options, permitted=False).result["msg"]
 
 
 def test_what_passed_in_check_mode_permits_no_write(application, tmp_path):

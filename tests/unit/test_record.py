@@ -591,14 +591,14 @@ def test_reports_leave_out_what_says_nothing():
     sample = samples.Sample(playbook="backup")
     sample.step("Validating arguments", "ansible.builtin.validate_argument_spec", "db1")
     sample.step("Say it", "ansible.builtin.debug", "db1")
-    sample.step("Recover", "pg_pitr", "db1", "skipped", figures={"duration_s": 0.0})
+    sample.step("Recover", "pg_pitr_restore", "db1", "skipped", figures={"duration_s": 0.0})
     sample.step("Ask", "supabase_backup_info", "db1", figures={"status": "ok"})
     sample.step("Restore", "pg_restore", "db1", figures={"restored_bytes": 0, "removed_databases": [], "tables": 3})
     text = render.markdown(folded(sample.end(db1={})), [], [])
     assert "| Host | Status | Time |" in text
     assert "Validating" not in text
     assert "Say it" not in text
-    assert "Point-in-time" not in text
+    assert "point in time" not in text
     assert "Supabase" not in text
     assert "**Restore**: tables 3." in text
     assert "0 B" not in text

@@ -100,7 +100,7 @@ def test_s3_away_loses_nothing(primary):
 
             # S3 gives no answer at all: what it holds is unknown, and the archiver's breach stays one.
             proxy.add(status(503, "SlowDown", times=0))
-            assert {each["name"]: each["status"] for each in primary.pitr("check").result["findings"]} == {
+            assert {each["name"]: each["status"] for each in primary.pitr("check").result["checks"]} == {
                 "archiver": "breach",
                 "archive": "unknown",
             }
@@ -163,7 +163,7 @@ def test_an_interrupted_base_backup_is_none(primary):
     with FaultyS3(primary.s3.endpoint_url) as proxy:
         # Slow enough to be hit in the middle.
         proxy.add(slow(bytes_per_s=200_000, upload=True, method="PUT", times=0))
-        process = module_process("pg_pitr", primary.options("backup", endpoint_url=proxy.endpoint_url))
+        process = module_process("pg_pitr_backup", primary.options("backup", endpoint_url=proxy.endpoint_url))
         deadline = time.monotonic() + 60
         while not (engines := [each for each in psutil.Process(process.pid).children(recursive=True) if runs(each)]):
             assert time.monotonic() < deadline
@@ -214,7 +214,7 @@ def test_killed_restore_then_again_then_a_new_timeline(primary):
     folder = primary.folder / "killed"
     options = primary.options("restore", restore_path=str(folder))
     for _ in range(2):
-        process = module_process("pg_pitr", options)
+        process = module_process("pg_pitr_restore", options)
         deadline = time.monotonic() + 60
         while not (folder / "restore.json").exists():
             assert process.poll() is None
@@ -223,11 +223,11 @@ def test_killed_restore_then_again_then_a_new_timeline(primary):
         time.sleep(random.uniform(0, 4))  # noqa: S311 - chance, not a secret
         process.send_signal(signal.SIGKILL)
         process.wait()
-    outcome = run_module("pg_pitr", options)
+    outcome = run_module("pg_pitr_restore", options)
     if "never overwrites" in outcome.result["msg"]:
         # The last kill came too late.
         primary.pitr("discard", restore_path=str(folder))
-        outcome = run_module("pg_pitr", options)
+        outcome = run_module("pg_pitr_restore", options)
     assert not outcome.failed, outcome.result["msg"]
     want = primary.rows(primary.cluster.port)
     assert primary.rows(outcome.result["port"]) == want

@@ -80,13 +80,13 @@ def test_a_flipped_byte_of_a_base_backup_makes_the_drill_red_and_is_named(drill:
 
 
 def too_full(monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
-    """pg_pitr itself refuses a folder without room, before anything is written."""
-    module = runpy.run_path(str(ROOT / "library" / "pg_pitr.py"))
+    """pg_pitr_restore itself refuses a folder without room, before anything is written."""
+    module = runpy.run_path(str(ROOT / "library" / "pg_pitr_restore.py"))
     defaults = {name: each.get("default") for name, each in module["argument_spec"]().items()}
     permit(this_run(), options, take_lease=False)
     context = Context(
         defaults | options, check_mode=False, diff=False, run=this_run(),
-        progress=Progress("pg_pitr", {}), warn=print, hide=print,
+        progress=Progress("pg_pitr_restore", {}), warn=print, hide=print,
     )  # fmt: skip
     with monkeypatch.context() as patched:
         patched.setattr(pitr.Workshop, "free_bytes", lambda _self: 1000)
@@ -171,9 +171,9 @@ def test_kill_9_a_gap_no_room_and_an_interrupted_restore(drill: DrillRun, s3: S3
     # A restore that is killed is run again.
     drill.step("decide")
     more = {name: drill.said[name] for name in ("restore_path", "backup_id", "target_time")}
-    options = drill.login(action="restore", environment="sandbox", server="db", bindir=os.environ.get("PG_BINDIR"))
+    options = drill.pitr_options("restore")
     too_full(monkeypatch, options | more)
-    stopped = module_process("pg_pitr", options | more)
+    stopped = module_process("pg_pitr_restore", options | more)
     wait_for((folder / "restore" / "restore.json").exists)
     stopped.send_signal(signal.SIGKILL)
     stopped.communicate()

@@ -162,11 +162,11 @@ def test_playbook_plans_as_the_module_does(primary, tmp_path):
     )
     same = project.run("pitr.yml", pitr_action="setup", pitr_restore_path="")
     assert same.code == 0, same.output
-    assert not same.last("pg_pitr")["changed"]
+    assert not same.last("pg_pitr_setup")["changed"]
     assert same.last("pg_lease")
     plan = project.run("pitr.yml", "--check", pitr_action="restore", pitr_restore_path=str(tmp_path / "restored"))
     assert plan.code == 0, plan.output
-    assert plan.last("pg_pitr")["changed"]
+    assert plan.last("pg_pitr_restore")["changed"]
     assert "pg_preflight" not in plan.results
     assert not (tmp_path / "restored").exists()
     for run in (same, plan):
@@ -184,43 +184,50 @@ def test_secrets_stay_secret(primary):
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("act", "options", "sentence"),
     [
-        ({"server": "a b"}, "server: 'a b' is no plain name"),
-        ({"prefix": "x//y"}, "prefix: '' is no plain name"),
-        ({"bucket": ""}, "bucket: it is empty"),
-        ({"archive_timeout_s": 0}, "archive_timeout_s: 0 is out of bounds"),
-        ({"engine_bindir": "/nowhere"}, "engine_bindir: /nowhere does not hold"),
-        ({"state_dir": ""}, "state_dir: it is empty"),
-        ({"environment": "production"}, "belongs to environment 'sandbox'"),
-        ({"system_identifier": "7"}, "system_identifier: the inventory means cluster 7"),
-        ({"action": "restore", "target_time": "yesterday", "restore_path": "/tmp/x"}, "'yesterday' is no time"),
-        ({"action": "restore", "target_time": "2026-01-01", "restore_path": "/tmp/x"}, "in which time zone"),
-        ({"action": "restore", "target_lsn": "77", "restore_path": "/tmp/x"}, "'77' is no position"),
-        ({"action": "restore"}, "restore_path: it is empty"),
-        ({"action": "restore", "restore_path": "/usr"}, "which no restore of this project put there"),
-        ({"action": "discard", "restore_path": "/usr"}, "which no restore of this project put there"),
+        ("setup", {"server": "a b"}, "server: 'a b' is no plain name"),
+        ("setup", {"prefix": "x//y"}, "prefix: '' is no plain name"),
+        ("setup", {"bucket": ""}, "bucket: it is empty"),
+        ("setup", {"archive_timeout_s": 0}, "archive_timeout_s: 0 is out of bounds"),
+        ("setup", {"engine_bindir": "/nowhere"}, "engine_bindir: /nowhere does not hold"),
+        ("setup", {"state_dir": ""}, "state_dir: it is empty"),
+        ("setup", {"environment": "production"}, "belongs to environment 'sandbox'"),
+        ("setup", {"system_identifier": "7"}, "system_identifier: the inventory means cluster 7"),
+        ("restore", {"target_time": "yesterday", "restore_path": "/tmp/x"}, "'yesterday' is no time"),
+        ("restore", {"target_time": "2026-01-01", "restore_path": "/tmp/x"}, "in which time zone"),
+        ("restore", {"target_lsn": "77", "restore_path": "/tmp/x"}, "'77' is no position"),
+        ("restore", {"restore_path": ""}, "restore_path: it is empty"),
+        ("restore", {"restore_path": "/usr"}, "which no restore of this project put there"),
+        ("discard", {"restore_path": "/usr"}, "which no restore of this project put there"),
     ],
     ids=lambda value: None if isinstance(value, dict) else value[:30],
 )
-def test_bad_input_is_refused_first(primary, options, sentence):
+def test_bad_input_is_refused_first(primary, act, options, sentence):
     # In this process, because starting the module takes longer than all that it does here.
-    module = runpy.run_path(str(ROOT / "library" / "pg_pitr.py"))
+    module = runpy.run_path(str(ROOT / "library" / f"pg_pitr_{act}.py"))
     defaults = {name: each.get("default") for name, each in module["argument_spec"]().items()}
-    params = defaults | primary.options("setup") | options
+    params = defaults | primary.options(act) | options
     permit(this_run(), params, take_lease=False)
     context = Context(
         params,
         check_mode=False,
         diff=False,
         run=this_run(),
-        progress=Progress("pg_pitr", {}),
+        progress=Progress(f"pg_pitr_{act}", {}),
         warn=print,
         hide=print,
     )
     with pytest.raises(RunbookError) as refused:
         module["core"](context)
     assert sentence in refused.value.message
+
+
+def test_an_option_of_another_act_is_refused(primary):
+    """It would be given in vain: nobody looks at the target of a base backup."""
+    outcome = primary.pitr("backup", check=True, target_time="2026-11-23T14:29:00+00:00")
+    assert outcome.failed
+    assert "Unsupported parameters" in outcome.result["msg"]
 
 
 def test_keys_do_not_go_into_the_data_folder(primary):

@@ -110,12 +110,12 @@ def test_to_a_moment_after_a_kill(primary: Primary, app: Database, project: Proj
     assert done.code == 0, done.output
     # First everything that may refuse, then the snapshot, then the rest; what the killed run left goes before the way.
     assert acted(done) == [
-        "assert", "pg_preflight", "pg_rollback", "pg_pitr", "pg_backup",
-        "pg_pitr", "pg_pitr", "pg_rollback", "pg_backup", "pg_restore",
-        "pg_rollback", "pg_integrity", "pg_pitr", "pg_rollback", "pg_lease",
+        "assert", "pg_preflight", "pg_rollback", "pg_pitr_restore", "pg_backup",
+        "pg_pitr_discard", "pg_pitr_restore", "pg_rollback", "pg_backup", "pg_restore",
+        "pg_rollback", "pg_integrity", "pg_pitr_discard", "pg_rollback", "pg_lease",
     ]  # fmt: skip
-    assert done.results["pg_pitr"][0]["msg"].startswith("Would restore to ")
-    assert done.results["pg_pitr"][1]["msg"].startswith("Removed the restored server")
+    assert done.results["pg_pitr_restore"][0]["msg"].startswith("Would restore to ")
+    assert done.results["pg_pitr_discard"][0]["msg"].startswith("Removed the restored server")
     real = done.results["pg_rollback"][0]
     assert {key: real[key] for key in ("method", "point", "replacement", "steps", "losses", "restore_path")} == {
         key: plan[key] for key in ("method", "point", "replacement", "steps", "losses", "restore_path")

@@ -12,7 +12,6 @@ from ansible.module_utils.runbook.rules.backup.pitr import (
     Archive,
     Archiver,
     Backup,
-    Finding,
     Fork,
     Limits,
     Segment,
@@ -221,14 +220,6 @@ def test_archive_is_judged():
     assert judged(archive([2, 3], []), NOON) == {"window": "breach"}
 
 
-@pytest.mark.parametrize(
-    ("found", "all_in_all"),
-    [([], "unknown"), (["ok"], "ok"), (["ok", "unknown"], "unknown"), (["unknown", "breach", "ok"], "breach")],
-)
-def test_unknown_is_never_green(found, all_in_all):
-    assert pitr.worst(Finding("x", status, "") for status in found) == all_in_all
-
-
 def settings(**changed: Setting) -> dict[str, Setting]:
     base = {
         "archive_mode": Setting("off", None, "default"),
@@ -347,3 +338,17 @@ def test_a_server_that_hands_no_segment_on_is_told_so():
     assert not idle.archives
     found = pitr.judge_archiver(idle, LIMITS)
     assert (found.status, "archive_command is empty" in found.msg) == ("breach", True)
+
+
+def test_whose_archive_it_is_is_told_from_one_that_nobody_could_look_at():
+    where = "s3://bucket/pitr/main/"
+    assert pitr.judge_owner("7", "7", where=where) is None
+    assert pitr.judge_owner("7", None, where=where) is None
+    assert pitr.require_owner("7", None, where=where) == "7"
+    for marked, wanted, said in ((None, "7", "there is no archive"), ("8", "7", "is the archive of cluster 8")):
+        judged = pitr.judge_owner(marked, wanted, where=where)
+        assert judged is not None
+        assert judged.status == "breach"
+        assert said in judged.msg
+        with pytest.raises(RunbookError, match=said):
+            pitr.require_owner(marked, wanted, where=where)

@@ -106,16 +106,16 @@ def test_a_proof_that_failed_is_no_proof():
 
 def test_recovery_and_files_outlast_their_runs():
     found = {
-        "findings": [], "oldest_restorable": "2026-02-20T00:00:00+00:00", "newest_restorable": None,
+        "checks": [], "oldest_restorable": "2026-02-20T00:00:00+00:00", "newest_restorable": None,
         "backup_age_s": 100.0, "oldest_ready_s": 7.0, "gaps": [["a", "b"]],
     }  # fmt: skip
-    facts = sections.lasting(folded("pg_pitr", found))["db1"]
+    facts = sections.lasting(folded("pg_pitr_check", found))["db1"]
     at = facts["pitr_last_check_timestamp_seconds"]
     assert facts["pitr_last_base_backup_timestamp_seconds"] == at - 100
     assert facts["pitr_gaps"] == 1
     assert facts["pitr_oldest_ready_seconds"] == 7
     assert "pitr_newest_restorable_timestamp_seconds" not in facts
-    assert sections.lasting(folded("pg_pitr", {"data_dir": "x"})) == {}
+    assert sections.lasting(folded("pg_pitr_check", {"msg": "refused"})) == {}
     assert "files_last_mirror_timestamp_seconds" in sections.lasting(folded("s3_mirror", {"status": "ok"}))["db1"]
     assert sections.lasting(folded("s3_mirror", {"status": "unknown"})) == {}
 
@@ -134,14 +134,14 @@ def test_a_failed_run_leaves_the_last_good_backup_where_it_was(tmp_path):
 
 def test_every_lasting_fact_is_explained():
     recovery = {
-        "findings": [], "oldest_restorable": BACKUP["snapshot_at"], "newest_restorable": BACKUP["snapshot_at"],
+        "checks": [], "oldest_restorable": BACKUP["snapshot_at"], "newest_restorable": BACKUP["snapshot_at"],
         "backup_age_s": 1.0, "oldest_ready_s": 1.0, "gaps": [],
     }  # fmt: skip
     steps: tuple[tuple[str, dict[str, Any]], ...] = (
         ("pg_backup", BACKUP),
         ("pg_backup_verify", VERIFIED),
         ("pg_restore", RESTORED),
-        ("pg_pitr", recovery),
+        ("pg_pitr_check", recovery),
         ("s3_mirror", {"status": "ok"}),
         ("dr_drill_judge", {"drill": drill_samples.drill()}),
         ("pg_index_info", {"findings": []}),

@@ -33,14 +33,16 @@ from ansible.module_utils.runbook.drivers.folders import closed
 from ansible.module_utils.runbook.drivers.leash import leashed_group
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, command_line, pids_naming, unprivileged
+from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.drivers.sandbox.sandbox import end_process
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.backup.pitr import ArchivedFile, Archiver, Setting
+from ansible.module_utils.runbook.rules.backup.pitr import ArchivedFile, Archiver, Place, Server, Setting
 from psycopg2 import sql
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from ansible.module_utils.runbook.drivers.clock import Clock
     from ansible.module_utils.runbook.drivers.s3.s3 import Store
 
 #: The object that says whose archive this is.
@@ -52,6 +54,22 @@ ARCHIVE_ATTEMPT_S = 60
 READ_TIMEOUT_S = 20
 #: Between two looks at whether a segment is archived.
 _POLL_S = 0.1
+
+
+def argument_spec() -> dict[str, dict[str, Any]]:
+    """Options of every module that works on an archive; documented in ``doc_fragments/runbook_pitr.py``."""
+    return s3.argument_spec() | {
+        "environment": {"type": "str", "required": True},
+        "server": {"type": "str", "required": True},
+        "prefix": {"type": "str", "default": "pitr"},
+        "system_identifier": {"type": "str"},
+        "engine_bindir": {"type": "path"},
+    }
+
+
+def connect(target: postgres.Target, purpose: str) -> postgres.Session:
+    """A session with the server whose WAL is archived, named for the module that opens it."""
+    return postgres.Session(target, lock_timeout_ms=5_000, statement_timeout_ms=60_000, purpose=purpose)
 
 
 def programs_folder(explicit: str | None) -> Path:
@@ -83,6 +101,31 @@ class Engine:
     params: Mapping[str, Any] = field(repr=False)
     #: Is told the name of each program that ended well, and its standard error: warnings may be among it.
     heard: Callable[[str, str], None] = field(repr=False)
+
+    @classmethod
+    def from_params(
+        cls, params: Mapping[str, Any], *, heard: Callable[[str, str], None], state: str | os.PathLike[str] = ""
+    ) -> Engine:
+        """The engine, as a module's options say.
+
+        :param state: folder for the credentials, for what PostgreSQL starts by itself
+        :raises RunbookError: an option is wrong, or the engine's programs are not there
+        """
+        place = Place.named(params["prefix"], params["server"])
+        return cls(
+            programs=programs_folder(params["engine_bindir"]),
+            store=s3.Store.from_params(params),
+            prefix=place.prefix,
+            server=place.server,
+            state=Path(state).resolve(),
+            params=params,
+            heard=heard,
+        )
+
+    @property
+    def where(self) -> str:
+        """Its address, for people."""
+        return self.store.url(self.root)
 
     @property
     def url(self) -> str:
@@ -354,18 +397,26 @@ def password_file(target: postgres.Target) -> Iterator[dict[str, str]]:
 NAMES = ("archive_mode", "wal_level", "archive_command", "archive_timeout", "archive_library")
 
 
-def read_server(session: postgres.Session) -> dict[str, Any]:
+def read_server(session: postgres.Session) -> Server:
     """Identity of the cluster, its data folder, and its size of a segment in bytes."""
     row = session.query(
         "SELECT system_identifier::text, pg_is_in_recovery() AS in_recovery,"
         " current_setting('data_directory') AS data_directory,"
         " pg_size_bytes(current_setting('wal_segment_size')) AS segment_bytes,"
         " CASE WHEN NOT pg_is_in_recovery() THEN pg_walfile_name(pg_current_wal_lsn()) END AS segment,"
-        " (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser FROM pg_control_system()"
+        " (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS is_superuser FROM pg_control_system()"
     )[0]
-    if row["superuser"]:
+    if row["is_superuser"]:
         row["bindir"] = session.query("SELECT setting FROM pg_config WHERE name = 'BINDIR'")[0]["setting"]
-    return row
+    return Server(**row)
+
+
+def identifier_here(server: Server) -> str | None:
+    """System identifier of the data folder with the name of the server's on this machine; None where there is none."""
+    data = Path(server.data_directory)
+    if not (data / "PG_VERSION").exists():
+        return None
+    return control_data(Path(server.bindir), data)["Database system identifier"]
 
 
 def read_settings(session: postgres.Session) -> dict[str, Setting]:
@@ -488,6 +539,16 @@ class Workshop:
 
     path: Path
 
+    @classmethod
+    def named(cls, restore_path: str) -> Workshop:
+        """The folder that the option names.
+
+        :raises RunbookError: it is empty
+        """
+        if not restore_path:
+            raise RunbookError("restore_path: it is empty; name the folder that the restore may have for itself.")
+        return cls(Path(restore_path).resolve())
+
     @property
     def data(self) -> Path:
         """The new data folder."""
@@ -497,6 +558,11 @@ class Workshop:
     def spool(self) -> Path:
         """WAL that the engine fetched ahead."""
         return self.path / "spool"
+
+    @property
+    def log(self) -> Path:
+        """What the restored server says."""
+        return self.path / "server.log"
 
     @property
     def note(self) -> Path:
@@ -707,13 +773,13 @@ def start_over(workshop: Workshop) -> None:
     owner = workshop.data.stat()
     if os.geteuid() == 0 and owner.st_uid != 0:
         os.chown(workshop.spool, owner.st_uid, owner.st_gid)
-    (workshop.path / "server.log").rename(workshop.path / "server.log.1")
+    workshop.log.rename(workshop.path / "server.log.1")
 
 
 def fatal_line(workshop: Workshop) -> str:
     """Why the server ended, from its log."""
     try:
-        lines = (workshop.path / "server.log").read_text(errors="replace").splitlines()
+        lines = workshop.log.read_text(errors="replace").splitlines()
     except OSError:
         return "its log is missing"
     fatal = [line for line in lines if "FATAL:" in line or "PANIC:" in line]
@@ -723,21 +789,30 @@ def fatal_line(workshop: Workshop) -> str:
 def last_commit(workshop: Workshop) -> datetime | None:
     """Time of the last commit that was replayed, from the server's log in UTC; None where it names none."""
     try:
-        text = (workshop.path / "server.log").read_text(errors="replace")
+        text = workshop.log.read_text(errors="replace")
     except OSError:
         return None
     found = re.findall(r"last completed transaction was at log time (\S+ \S+)\+00", text)
     return datetime.fromisoformat(found[-1]).replace(tzinfo=UTC) if found else None
 
 
+class EndedError(RunbookError):
+    """The server that recovers is gone; its log says why."""
+
+
 def start(cluster: Cluster, *, deadline_s: float) -> None:
     """Start the server in recovery; ends when it answers.
 
-    :raises RunbookError: it does not start
+    :raises EndedError: it does not start
     """
     with patient_start(deadline_s):
-        # The log is read here: it says how the recovery went.
-        cluster.start(log_timezone="UTC", log_destination="stderr", logging_collector="off", lc_messages="C")
+        try:
+            # The log is read here: it says how the recovery went.
+            cluster.start(log_timezone="UTC", log_destination="stderr", logging_collector="off", lc_messages="C")
+        except RunbookError as error:
+            if "log" not in error.context:
+                raise
+            raise EndedError(error.message, **error.context) from None
 
 
 @dataclass(frozen=True)
@@ -758,8 +833,9 @@ def look(target: postgres.Target) -> Reached | None:
     :raises RunbookError: it answers, and does not let this user in
     """
     try:
-        silent = postgres.silenced(target)
-        with postgres.Session(silent, lock_timeout_ms=5_000, statement_timeout_ms=10_000, purpose="pg_pitr") as session:
+        with postgres.Session(
+            postgres.silenced(target), lock_timeout_ms=5_000, statement_timeout_ms=10_000, purpose="pg_pitr_restore"
+        ) as session:
             row = session.query(
                 "SELECT pg_is_in_recovery() AS in_recovery,"
                 " CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END AS paused,"
@@ -781,12 +857,12 @@ def look(target: postgres.Target) -> Reached | None:
     return Reached(row["in_recovery"], row["paused"], row["lsn"], row["at"], row["timeline"], row["system_identifier"])
 
 
-def wait(cluster: Cluster, target: postgres.Target, *, deadline: float, report: Any) -> Reached:
+def wait(cluster: Cluster, target: postgres.Target, *, clock: Clock, report: Callable[[Reached], None]) -> Reached:
     """Wait until a recovery ended or paused.
 
-    :param deadline: as ``time.monotonic()``
     :param report: called with each :class:`Reached`
-    :raises RunbookError: the server ended, or the time is over
+    :raises EndedError: the server ended
+    :raises RunbookError: the time is over, or the server does not let this user in
     """
     while True:
         found = look(target)
@@ -795,7 +871,7 @@ def wait(cluster: Cluster, target: postgres.Target, *, deadline: float, report: 
             if not found.in_recovery or found.paused:
                 return found
         if not cluster.is_running():
-            raise RunbookError("The server ended during its recovery.")
-        if time.monotonic() > deadline:
+            raise EndedError("The server ended during its recovery.")
+        if clock.is_over():
             raise RunbookError("The recovery did not end within deadline_s; it was stopped. Raise deadline_s.")
         time.sleep(0.2)

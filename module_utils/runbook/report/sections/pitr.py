@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def _lasting(step: Step) -> dict[str, Value]:
     figures, at_s = step["figures"], ended_s(step)
     # Only a look at the archive knows of gaps.
-    if "findings" not in figures:
+    if "checks" not in figures:
         return {}
     age_s = figures.get("backup_age_s")
     return {
@@ -29,7 +29,10 @@ def _lasting(step: Step) -> dict[str, Value]:
 
 SECTIONS = (
     Section(
-        modules=("pg_pitr",),
+        modules=(
+            "pg_pitr_setup", "pg_pitr_backup", "pg_pitr_check", "pg_pitr_restore", "pg_pitr_discard",
+            "pg_pitr_retention",
+        ),
         title="Point-in-time recovery",
         figures=(
             "backup_id", "size_bytes", "oldest_restorable", "newest_restorable", "newest_wal", "newest_wal_age_s",

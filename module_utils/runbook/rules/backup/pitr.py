@@ -19,10 +19,12 @@ import re
 import shlex
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import moment
+from ansible.module_utils.runbook.rules.status import Check, Status
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
@@ -40,8 +42,6 @@ DEFAULT_SEGMENT_BYTES = 1 << 24
 
 #: S3 tells when it took an object in whole seconds (``LastModified``), rounded down.
 S3_TIME_STEP = timedelta(seconds=1)
-
-Status = Literal["ok", "breach", "unknown"]
 
 
 # --- WAL --------------------------------------------------------------------------------------------------------------
@@ -464,15 +464,6 @@ class Archiver:
         return self.last_archived_at is None or self.last_failed_at > self.last_archived_at
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    name: str
-    status: Status
-    msg: str
-
-
 @dataclass
 class Limits:
     """What the operator demands."""
@@ -483,74 +474,110 @@ class Limits:
     recovery_window_days: int | None = None
 
 
-def _waiting(archiver: Archiver) -> str:
+def _ready(archiver: Archiver) -> str:
     return count(archiver.ready_segments, "segment waits", "segments wait")
 
 
-def judge_archiver(archiver: Archiver, limits: Limits) -> Finding:
-    """Whether WAL leaves the server in time."""
+def _waiting(archiver: Archiver) -> str:
+    return f"{_ready(archiver)}, the oldest for {archiver.oldest_ready_s:.0f} s"
+
+
+def _stopped(archiver: Archiver) -> Check | None:
+    """Why no WAL leaves the server; None where it does."""
     if archiver.archive_mode == "off":
-        return Finding("archiver", "breach", "archive_mode is off, so nothing is archived; run the setup.")
+        return Check("archiver", Status.BREACH, "archive_mode is off, so nothing is archived; run the setup.")
     if archiver.is_idle:
-        return Finding(
-            "archiver", "breach",
+        return Check(
+            "archiver", Status.BREACH,
             "archive_command is empty, so WAL is kept until the server's disk is full, and none is archived; run the "
             "setup.",
         )  # fmt: skip
-    waiting = f"{_waiting(archiver)}, the oldest for {archiver.oldest_ready_s:.0f} s"
     if archiver.failing():
-        return Finding(
-            "archiver", "breach",
+        return Check(
+            "archiver", Status.BREACH,
             f"Archiving fails: {archiver.last_failed_wal} was refused {count(archiver.failed_count, 'time')}; "
-            f"{waiting}. "
+            f"{_waiting(archiver)}. "
             "Nothing is lost while the disk has room; the server's log says why.",
         )  # fmt: skip
+    return None
+
+
+def require_archiving(archiver: Archiver) -> None:
+    """Refuse a base backup whose WAL nobody would archive.
+
+    :raises RunbookError: archiving is off, idle or failing
+    """
+    stopped = _stopped(archiver)
+    if stopped is not None:
+        raise RunbookError(f"A base backup needs the WAL that is written meanwhile. {stopped.msg}")
+
+
+def judge_archiver(archiver: Archiver, limits: Limits) -> Check:
+    """Whether WAL leaves the server in time."""
+    stopped = _stopped(archiver)
+    if stopped is not None:
+        return stopped
     if archiver.oldest_ready_s > limits.max_lag_s:
-        return Finding(
-            "archiver", "breach",
-            f"Archiving is behind: {waiting}, and max_lag_s is {limits.max_lag_s}.",
+        return Check(
+            "archiver", Status.BREACH,
+            f"Archiving is behind: {_waiting(archiver)}, and max_lag_s is {limits.max_lag_s}.",
         )  # fmt: skip
     if archiver.last_archived_at is None:
-        return Finding("archiver", "unknown", "Nothing was archived since the server's statistics began.")
-    return Finding("archiver", "ok", f"Archiving works; {_waiting(archiver)}.")
+        return Check("archiver", Status.UNKNOWN, "Nothing was archived since the server's statistics began.")
+    return Check("archiver", Status.OK, f"Archiving works; {_ready(archiver)}.")
 
 
-def judge_archive(archive: Archive, limits: Limits, now: datetime) -> list[Finding]:
+def judge_proof(segment: str, archived_s: float | None, limits: Limits) -> Check:
+    """Whether a segment that was ended arrived.
+
+    :param archived_s: seconds until it lay in the bucket; None where it did not within ``max_lag_s``
+    """
+    if archived_s is None:
+        return Check(
+            "proof", Status.BREACH,
+            f"Segment {segment} did not arrive within {limits.max_lag_s} s (max_lag_s); the server's log says why.",
+        )  # fmt: skip
+    return Check("proof", Status.OK, f"Segment {segment} arrived after {archived_s:.1f} s.")
+
+
+def judge_archive(archive: Archive, limits: Limits, now: datetime) -> list[Check]:
     """Whether what lies in the bucket can be restored."""
     found = windows(archive)
     timeline = archive.newest_timeline()
     findings = []
     if not found:
         findings.append(
-            Finding("window", "breach", f"Nothing can be restored on timeline {timeline}; make a base backup.")
+            Check("window", Status.BREACH, f"Nothing can be restored on timeline {timeline}; make a base backup.")
         )
         return findings
     oldest, newest = found[0], found[-1]
     age_s = (now - newest.backup.ended_at).total_seconds()
     findings.append(
-        Finding(
+        Check(
             "backup_age",
-            "ok" if age_s <= limits.max_backup_age_s else "breach",
+            Status.of(breach=age_s > limits.max_backup_age_s),
             f"The newest base backup, {newest.backup.backup_id}, is {age_s / 3600:.1f} h old; "
             f"{limits.max_backup_age_s / 3600:.1f} h are allowed.",
         )
     )
     broken = list(dict.fromkeys(f"{first} to {last}" for each in found for first, last in each.gaps))
     findings.append(
-        Finding(
-            "gaps", "breach", f"WAL is missing: {', '.join(broken)}; make a base backup now, and look for the files."
+        Check(
+            "gaps",
+            Status.BREACH,
+            f"WAL is missing: {', '.join(broken)}; make a base backup now, and look for the files.",
         )
         if broken
-        else Finding("gaps", "ok", f"No WAL is missing since {oldest.backup.backup_id}.")
+        else Check("gaps", Status.OK, f"No WAL is missing since {oldest.backup.backup_id}.")
     )
     if limits.recovery_window_days is not None:
         wanted = now - timedelta(days=limits.recovery_window_days)
         # An archive that is younger than its window cannot reach back that far.
         reaches = oldest.start <= wanted
         findings.append(
-            Finding(
+            Check(
                 "window",
-                "ok",
+                Status.OK,
                 f"Can be restored: {_spoken(found)}"
                 + ("." if reaches else f"; the window of {count(limits.recovery_window_days, 'day')} is not full yet."),
             )
@@ -558,28 +585,155 @@ def judge_archive(archive: Archive, limits: Limits, now: datetime) -> list[Findi
     return findings
 
 
-def judge_timeline(archive: Archive, timeline: int) -> Finding:
+def judge_timeline(archive: Archive, timeline: int) -> Check:
     """Whether the server that was asked is the one whose WAL the archive goes on with."""
     newest = archive.newest_timeline()
     if newest > timeline:
-        return Finding(
+        return Check(
             "timeline",
-            "breach",
+            Status.BREACH,
             f"The archive went on in timeline {newest}, and this server is still in timeline {timeline}: another one "
             "took its place. Stop this one, or give it another server name or prefix.",
         )
-    return Finding("timeline", "ok", f"Server and archive are in timeline {timeline}.")
+    return Check("timeline", Status.OK, f"Server and archive are in timeline {timeline}.")
 
 
-def worst(findings: Iterable[Finding]) -> Status:
-    """One status of many: a breach before what is unknown, that before all being well; nothing looked at is unknown."""
-    found = {finding.status for finding in findings}
-    if "breach" in found:
-        return "breach"
-    return "ok" if found == {"ok"} else "unknown"
+def judge_owner(marked: str | None, wanted: str | None, *, where: str) -> Check | None:
+    """What is wrong with whose archive this is; None where nothing is.
+
+    :param marked: the system identifier that the archive was marked with; None where it is not marked
+    :param wanted: the cluster that is meant; None where nobody says
+    """
+    if marked is None:
+        return Check(
+            "archive", Status.BREACH, f"server: there is no archive {where}; run the setup, or correct server."
+        )
+    if wanted and marked != wanted:
+        return Check("archive", Status.BREACH, _foreign(marked, wanted, where))
+    return None
+
+
+def require_owner(marked: str | None, wanted: str | None, *, where: str) -> str:
+    """The cluster whose archive this is.
+
+    :raises RunbookError: it is not set up, or belongs to another cluster than ``wanted``
+    """
+    wrong = judge_owner(marked, wanted, where=where)
+    if marked is None or wrong is not None:
+        raise RunbookError(wrong.msg if wrong else where)
+    return marked
+
+
+@dataclass
+class Figures:
+    """What a check measured; None where that could not be."""
+
+    #: What can be restored, from each base backup.
+    windows: list[dict[str, Any]] = field(default_factory=list)
+    oldest_restorable: str | None = None
+    newest_restorable: str | None = None
+    newest_wal: str | None = None
+    newest_wal_age_s: float | None = None
+    backup_age_s: float | None = None
+    gaps: list[tuple[str, str]] = field(default_factory=list)
+    ready_segments: int | None = None
+    oldest_ready_s: float | None = None
+    archive_proof_s: float | None = None
+
+    def of_archive(self, archive: Archive, now: datetime) -> None:
+        """Note what lies in the bucket."""
+        found = windows(archive)
+        self.windows = [each.describe() for each in found]
+        if not found:
+            return
+        newest = max(found, key=lambda each: each.end)
+        self.oldest_restorable = min(each.start for each in found).isoformat()
+        self.newest_restorable = newest.end.isoformat()
+        self.newest_wal = Segment(newest.timeline, newest.last).file(archive.segment_bytes)
+        self.newest_wal_age_s = round((now - newest.end).total_seconds(), 1)
+        self.backup_age_s = round((now - found[-1].backup.ended_at).total_seconds(), 1)
+        self.gaps = sorted({gap for each in found for gap in each.gaps})
+
+    def of_archiver(self, archiver: Archiver) -> None:
+        """Note what the server says."""
+        self.ready_segments = archiver.ready_segments
+        self.oldest_ready_s = round(archiver.oldest_ready_s, 1)
 
 
 # --- setting up -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Server:
+    """The server whose WAL is archived."""
+
+    system_identifier: str
+    in_recovery: bool
+    data_directory: str
+    segment_bytes: int
+    #: File name of the segment that is being written; None on a standby.
+    segment: str | None
+    is_superuser: bool
+    #: Folder of its own programs; empty where this user may not ask.
+    bindir: str = ""
+
+    @property
+    def timeline(self) -> int | None:
+        """Timeline in which it writes; None on a standby."""
+        return int(self.segment[:8], 16) if self.segment else None
+
+
+def require_primary(server: Server, *, user: str) -> None:
+    """Refuse a server of which no base backup can be made by this user.
+
+    :raises RunbookError: it is a standby, or the user is no superuser
+    """
+    if server.in_recovery:
+        raise RunbookError("login_host: this server is a standby; name the primary.")
+    if not server.is_superuser:
+        raise RunbookError(f"login_user: {user!r} is no superuser; setup and backup need one.")
+
+
+def require_here(server: Server, found: str | None) -> None:
+    """Refuse a server whose files lie elsewhere.
+
+    :param found: the system identifier of the data folder of that name on this machine; None where there is none
+    :raises RunbookError: it is another cluster's
+    """
+    if found != server.system_identifier:
+        raise RunbookError(
+            f"login_host: the data folder {server.data_directory} of that server is not on this machine, where the "
+            "engine must read it; run this task on the server's machine."
+        )
+
+
+def require_outside(state_dir: PurePath, data_directory: str) -> None:
+    """Refuse a folder for keys that base backups would hold.
+
+    :raises RunbookError: it lies in the data folder
+    """
+    data = PurePath(data_directory)
+    if state_dir == data or data in state_dir.parents:
+        raise RunbookError(
+            f"state_dir: {state_dir} lies in the data folder {data}, and base backups would hold the keys; name a "
+            "folder outside."
+        )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an archive lies in its bucket."""
+
+    prefix: str
+    server: str
+
+    @classmethod
+    def named(cls, prefix: str, server: str) -> Place:
+        """The place with these names, without slashes at the ends of the prefix.
+
+        :raises RunbookError: one of them holds what may not stand in a command or in an address of S3
+        """
+        return cls(check_prefix(prefix), check_name(server, "server"))
 
 
 def check_name(value: str, option: str) -> str:
@@ -717,7 +871,7 @@ def check_timeline(archive: Archive, current: Segment, own: tuple[Fork, ...] | N
     :raises RunbookError: the archive holds WAL of this timeline that is not this server's
     """
     succession = judge_timeline(archive, current.timeline)
-    if succession.status != "ok":
+    if succession.status is not Status.OK:
         raise RunbookError(f"server: {succession.msg}")
     newest = max((each.number for each in archive.segments if each.timeline == current.timeline), default=-1)
     theirs = archive.histories.get(current.timeline)
@@ -737,12 +891,16 @@ def check_identity(marked: str | None, found: str, *, where: str, occupied: bool
     :raises RunbookError: it is another cluster's
     """
     if marked is not None and marked != found:
-        raise RunbookError(
-            f"server: {where} is the archive of cluster {marked}, and this is cluster {found}; "
-            "two clusters in one archive would overwrite each other's WAL. Give another server or prefix."
-        )
+        raise RunbookError(_foreign(marked, found, where))
     if marked is None and occupied:
         raise RunbookError(
             f"server: {where} holds WAL or backups that this project did not put there; give another server or prefix."
         )
     return marked is None
+
+
+def _foreign(marked: str, found: str, where: str) -> str:
+    return (
+        f"server: {where} is the archive of cluster {marked}, and this is cluster {found}; "
+        "two clusters in one archive would overwrite each other's WAL. Give another server or prefix."
+    )

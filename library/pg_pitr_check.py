@@ -1,0 +1,253 @@
+#!/usr/bin/python
+"""Module pg_pitr_check: which moments can be restored, and whether archiving is healthy."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_pitr_check
+short_description: Say which moments can be restored, and whether WAL is archived in time
+description:
+  - Looks at the archive in S3 and at the server's archiver, and fails where a limit is broken or something could not be
+    judged.
+  - Runs on any machine. Where the server does not answer, what its archiver does is unknown.
+options:
+  switch_wal:
+    description:
+      - Prove that WAL arrives, by a commit, the end of its segment, and a look at the bucket.
+    type: bool
+    default: false
+  max_lag_s:
+    description:
+      - Longest time for which a segment may wait to be archived, in seconds. O(switch_wal) waits that long.
+    type: int
+    default: 60
+  max_backup_age_s:
+    description:
+      - Oldest age of the newest base backup, in seconds.
+    type: int
+    default: 93600
+  recovery_window_days:
+    description:
+      - Every moment of this number of days should be restorable.
+    type: int
+    default: 30
+extends_documentation_fragment:
+  - runbook_postgresql
+  - runbook_s3
+  - runbook_pitr
+attributes:
+  check_mode:
+    description: No segment is ended.
+    support: full
+  diff_mode:
+    description: Nothing is changed.
+    support: none
+author:
+  - Mental Scribe operations
+"""
+
+EXAMPLES = r"""
+- name: Prove that archiving works
+  pg_pitr_check:
+    switch_wal: true
+    environment: production
+    server: mental-scribe
+    bucket: mental-scribe-backups
+    region: eu-central-1
+    login_host: /var/run/postgresql
+    login_user: postgres
+    login_db: postgres
+"""
+
+RETURN = r"""
+msg:
+  description: What was found, in a few sentences; what is not well, where something is not.
+  returned: always
+  type: str
+status:
+  description: V(ok), V(breach), or V(unknown) where something could not be judged.
+  returned: always
+  type: str
+duration_s:
+  description: Seconds in all.
+  returned: always
+  type: float
+executed_queries:
+  description: Statements that changed something on the server.
+  returned: always
+  type: list
+  elements: str
+checks:
+  description: What was looked at, each with C(name), C(status), C(msg) and C(subject).
+  returned: always
+  type: list
+  elements: dict
+windows:
+  description: What can be restored, each with C(backup_id), C(start), C(end) and C(timeline).
+  returned: always
+  type: list
+  elements: dict
+oldest_restorable:
+  description: The oldest moment that can be restored; null where nothing can.
+  returned: always
+  type: str
+newest_restorable:
+  description: When the newest segment that a restore reaches was archived; null where nothing can be restored.
+  returned: always
+  type: str
+newest_wal:
+  description: File name of that segment.
+  returned: always
+  type: str
+newest_wal_age_s:
+  description: Seconds since then. An idle server archives nothing, so an old segment alone is no fault.
+  returned: always
+  type: float
+backup_age_s:
+  description: Age of the newest base backup.
+  returned: always
+  type: float
+gaps:
+  description: Missing segments, each with the first and the last file name.
+  returned: always
+  type: list
+  elements: list
+ready_segments:
+  description: Segments that wait on the server to be archived.
+  returned: always
+  type: int
+oldest_ready_s:
+  description: Seconds that the oldest of them has waited.
+  returned: always
+  type: float
+archive_proof_s:
+  description: Seconds from the end of a segment to its arrival in the bucket, with O(switch_wal).
+  returned: always
+  type: float
+"""
+
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers.backup import pitr as driver
+from ansible.module_utils.runbook.drivers.postgres import postgres
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules.backup import pitr as rules
+from ansible.module_utils.runbook.rules.backup.tool_warnings import passed_on
+from ansible.module_utils.runbook.rules.status import Check, Status
+
+#: Options whose value must lie between two bounds.
+BOUNDS = {"max_lag_s": (1, 86_400), "max_backup_age_s": (60, 31_536_000), "recovery_window_days": (1, 3_650)}
+
+
+def argument_spec() -> dict[str, dict[str, Any]]:
+    """Options as documented above."""
+    return (
+        postgres.argument_spec()
+        | driver.argument_spec()
+        | {
+            "switch_wal": {"type": "bool", "default": False},
+            "max_lag_s": {"type": "int", "default": 60},
+            "max_backup_age_s": {"type": "int", "default": 93600},
+            "recovery_window_days": {"type": "int", "default": 30},
+        }
+    )
+
+
+class Look:
+    """One look at server and archive; what one of them does not tell leaves the other's judgement alone."""
+
+    def __init__(self, context: Context, engine: driver.Engine) -> None:
+        self.context, self.params, self.engine = context, context.params, engine
+        self.limits = rules.Limits(
+            self.params["max_lag_s"], self.params["max_backup_age_s"], self.params["recovery_window_days"]
+        )
+        self.checks: list[Check] = []
+        self.figures = rules.Figures()
+        self.executed_queries: list[str] = []
+
+    def look_at_server(self) -> rules.Server | None:
+        """How archiving does; the server, None where it could not be asked which one it is."""
+        server = None
+        try:
+            with driver.connect(postgres.Target.from_params(self.params), "pg_pitr_check") as session:
+                server = driver.read_server(session)
+                proves = self.params["switch_wal"] and not self.context.check_mode
+                # Nobody would come for the segment: that is said at once, and not after max_lag_s.
+                if proves and driver.read_archiver(session).archives:
+                    if server.in_recovery:
+                        raise RunbookError("switch_wal: this server is a standby; name the primary.")
+                    self.checks.append(self.prove(session))
+                archiver = driver.read_archiver(session)
+                self.checks.append(rules.judge_archiver(archiver, self.limits))
+                self.figures.of_archiver(archiver)
+                self.executed_queries = session.executed_queries
+        except RunbookError as error:
+            self.checks.append(Check("archiver", Status.UNKNOWN, error.message))
+        return server
+
+    def prove(self, session: postgres.Session) -> Check:
+        """End a segment and wait for it in the bucket."""
+
+        def is_there(name: str) -> bool:
+            # A label of a backup, or a partial segment, begins with a segment's name.
+            there = self.engine.store.entries(f"{self.engine.root}wals/{name[:16]}/{name}")
+            return any(rules.plain_name(entry.key) == name for entry in there)
+
+        try:
+            ended = driver.archive_until_now(session, wait_s=self.limits.max_lag_s, arrived=is_there)
+        except RunbookError as error:
+            return Check("proof", Status.UNKNOWN, error.message)
+        self.figures.archive_proof_s = ended.archived_s
+        return rules.judge_proof(ended.segment, ended.archived_s, self.limits)
+
+    def look_at_archive(self, server: rules.Server | None) -> None:
+        """What can be restored."""
+        engine = self.engine
+        identifier = server.system_identifier if server else self.params["system_identifier"]
+        try:
+            wrong = rules.judge_owner(engine.identity(), identifier, where=engine.where)
+            if wrong is not None:
+                self.checks.append(wrong)
+                return
+            archive = rules.gather(engine.backups(), engine.wal_objects(), engine.history)
+        except RunbookError as error:
+            self.checks.append(Check("archive", Status.UNKNOWN, error.message))
+            return
+        if server is not None and server.timeline is not None:
+            self.checks.append(rules.judge_timeline(archive, server.timeline))
+        now = datetime.now(UTC)
+        self.checks += rules.judge_archive(archive, self.limits, now)
+        self.figures.of_archive(archive, now)
+
+
+def core(context: Context) -> dict[str, Any]:
+    """Say what can be restored and how archiving does."""
+    params = context.params
+    context.require_bounds(BOUNDS)
+    if params["switch_wal"]:
+        permits.require_environment(context.run, params["environment"])
+    begun = time.monotonic()
+    look = Look(context, driver.Engine.from_params(params, heard=passed_on(context.warn)))
+    look.look_at_archive(look.look_at_server())
+    tells = [each.msg for each in look.checks if each.status is not Status.OK] or [each.msg for each in look.checks]
+    return context.conclude(
+        look.checks,
+        msg=" ".join(tells),
+        **asdict(look.figures),
+        executed_queries=look.executed_queries,
+        duration_s=round(time.monotonic() - begun, 3),
+    )
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    run_module(core, name="pg_pitr_check", argument_spec=argument_spec())
+
+
+if __name__ == "__main__":
+    main()

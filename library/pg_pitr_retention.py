@@ -1,0 +1,155 @@
+#!/usr/bin/python
+"""Module pg_pitr_retention: delete base backups and WAL that the recovery window does not need."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_pitr_retention
+short_description: Delete base backups and WAL that the recovery window does not need
+description:
+  - Lets the engine delete base backups that are older than the recovery window needs, and the WAL before them.
+  - Needs S3 alone, and runs on any machine.
+options:
+  recovery_window_days:
+    description:
+      - Every moment of this number of days can be restored; what that needs is kept.
+    type: int
+    default: 30
+  minimum_backups:
+    description:
+      - This number of base backups is always kept.
+    type: int
+    default: 2
+  max_delete:
+    description:
+      - If more base backups than this would be deleted, nothing is, and the task fails.
+    type: int
+    default: 10
+  max_delete_percent:
+    description:
+      - Likewise, if a larger share of them than this would be deleted.
+    type: int
+    default: 50
+  deadline_s:
+    description:
+      - Longest time of one call, in seconds.
+    type: int
+    default: 3600
+extends_documentation_fragment:
+  - runbook_s3
+  - runbook_pitr
+attributes:
+  check_mode:
+    description: Returns the same plan as the real run, and deletes nothing.
+    support: full
+  diff_mode:
+    description: Shows the plan.
+    support: full
+author:
+  - Mental Scribe operations
+"""
+
+EXAMPLES = r"""
+- name: Keep a month
+  pg_pitr_retention:
+    recovery_window_days: 31
+    environment: production
+    server: mental-scribe
+    bucket: mental-scribe-backups
+    region: eu-central-1
+"""
+
+RETURN = r"""
+msg:
+  description: What was done or found, in one sentence.
+  returned: always
+  type: str
+  sample: Deleted 1 base backup and the WAL before them; 3 remain for the window of 30 days.
+status:
+  description: V(ok), or V(breach) where it was refused.
+  returned: always
+  type: str
+duration_s:
+  description: Seconds in all.
+  returned: always
+  type: float
+removed:
+  description: Base backups that were deleted, or would be.
+  returned: success
+  type: list
+  elements: str
+"""
+
+from typing import Any
+
+from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers.backup import pitr as driver
+from ansible.module_utils.runbook.drivers.clock import Clock
+from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules.backup import pitr as rules
+from ansible.module_utils.runbook.rules.backup.tool_warnings import passed_on
+from ansible.module_utils.runbook.rules.text import as_lines
+from ansible.module_utils.runbook.rules.words import agree, count
+
+#: Options whose value must lie between two bounds.
+BOUNDS = {
+    "recovery_window_days": (1, 3_650),
+    "minimum_backups": (1, 1_000),
+    "max_delete": (0, 1_000_000),
+    "max_delete_percent": (0, 100),
+    "deadline_s": (10, 604_800),
+}
+
+
+def argument_spec() -> dict[str, dict[str, Any]]:
+    """Options as documented above."""
+    return driver.argument_spec() | {
+        "recovery_window_days": {"type": "int", "default": 30},
+        "minimum_backups": {"type": "int", "default": 2},
+        "max_delete": {"type": "int", "default": 10},
+        "max_delete_percent": {"type": "int", "default": 50},
+        "deadline_s": {"type": "int", "default": 3600},
+    }
+
+
+def core(context: Context) -> dict[str, Any]:
+    """Delete what the recovery window does not need."""
+    params = context.params
+    context.require_bounds(BOUNDS)
+    permits.require_environment(context.run, params["environment"])
+    clock = Clock(params["deadline_s"])
+    engine = driver.Engine.from_params(params, heard=passed_on(context.warn))
+    permits.require_bucket(context.run, engine.store, params["environment"])
+    rules.require_owner(engine.identity(), params["system_identifier"], where=engine.where)
+    before = [str(each["backup_id"]) for each in engine.backups()]
+
+    def expire(*, dry_run: bool) -> str:
+        return engine.expire(
+            window_days=params["recovery_window_days"], minimum=params["minimum_backups"], dry_run=dry_run,
+            deadline_s=max(1.0, clock.left_s()),
+        )  # fmt: skip
+
+    gone = rules.expired(expire(dry_run=True), before)
+    rules.check_removal(gone, before, max_delete=params["max_delete"], max_delete_percent=params["max_delete_percent"])
+    if gone and not context.check_mode:
+        expire(dry_run=False)
+        gone = sorted(set(before) - {str(each["backup_id"]) for each in engine.backups()})
+    kept = len(before) - len(gone)
+    did = "Would delete" if context.check_mode else "Deleted"
+    msg = (
+        f"{did} {count(len(gone), 'base backup')} and the WAL before them; {kept} {agree(kept, 'remains', 'remain')} "
+        f"for the window of {count(params['recovery_window_days'], 'day')}."
+    )
+    shown = {"diff": {"prepared": as_lines([msg])}} if context.diff else {}
+    return shown | {
+        "changed": bool(gone), "status": "ok", "removed": gone, "msg": msg, "duration_s": round(clock.passed_s(), 3)
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    run_module(core, name="pg_pitr_retention", argument_spec=argument_spec())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+#!/usr/bin/python
+"""Module pg_pitr_setup: let a server archive its WAL in S3, by Barman's cloud programs."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_pitr_setup
+short_description: Let a server archive its WAL in S3
+description:
+  - Sets C(archive_mode), C(archive_command), C(archive_timeout) and C(wal_level), writes the file with the credentials,
+    and marks the archive as this cluster's. A second run changes nothing.
+  - Runs on the machine of the database server, as the user who owns the data folder, because PostgreSQL reads the file.
+options:
+  state_dir:
+    description:
+      - Folder on this machine for the file with the credentials, which PostgreSQL's archiver reads. It must lie outside
+        the data folder, because base backups hold all that lies inside.
+    type: path
+    required: true
+  archive_timeout_s:
+    description:
+      - A segment that is not full is archived after this number of seconds. So this is what a disaster may cost, and a
+        little more.
+    type: int
+    default: 60
+  allow_restart:
+    description:
+      - Whether the server may be restarted with C(pg_ctl) where C(archive_mode) or C(wal_level) need it. Where systemd
+        looks after the server, restart it there.
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - runbook_postgresql
+  - runbook_s3
+  - runbook_pitr
+attributes:
+  check_mode:
+    description: Returns the same plan as the real run, and writes nothing.
+    support: full
+  diff_mode:
+    description: Shows the plan.
+    support: full
+notes:
+  - O(login_user) must be a superuser.
+author:
+  - Mental Scribe operations
+"""
+
+EXAMPLES = r"""
+- name: Archive WAL within a minute
+  pg_pitr_setup:
+    state_dir: /var/lib/postgresql/runbook-pitr
+    environment: production
+    server: mental-scribe
+    bucket: mental-scribe-backups
+    region: eu-central-1
+    login_host: /var/run/postgresql
+    login_user: postgres
+    login_db: postgres
+"""
+
+RETURN = r"""
+msg:
+  description: What was done or found, in one sentence.
+  returned: always
+  type: str
+  sample: Archives WAL of cluster 7395012345678901234 to s3://mental-scribe-backups/pitr/mental-scribe/.
+status:
+  description: V(ok), or V(unknown) as long as the server must restart.
+  returned: always
+  type: str
+duration_s:
+  description: Seconds in all.
+  returned: always
+  type: float
+executed_queries:
+  description: Statements that changed something on the server, or would in check mode.
+  returned: always
+  type: list
+  elements: str
+changes:
+  description: Parameters that are set, each with C(name), C(before) and C(after).
+  returned: success
+  type: list
+  elements: dict
+restart_required:
+  description: Whether the server must restart before that takes effect.
+  returned: success
+  type: bool
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers.backup import pitr as driver
+from ansible.module_utils.runbook.drivers.postgres import postgres
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules.backup import pitr as rules
+from ansible.module_utils.runbook.rules.backup.tool_warnings import passed_on
+from ansible.module_utils.runbook.rules.text import as_lines
+
+#: Options whose value must lie between two bounds.
+BOUNDS = {"archive_timeout_s": (1, 86_400)}
+#: Longest time for the server to restart, in seconds.
+RESTART_S = 300
+
+
+def argument_spec() -> dict[str, dict[str, Any]]:
+    """Options as documented above."""
+    return (
+        postgres.argument_spec()
+        | driver.argument_spec()
+        | {
+            "state_dir": {"type": "path", "required": True},
+            "archive_timeout_s": {"type": "int", "default": 60},
+            "allow_restart": {"type": "bool", "default": False},
+        }
+    )
+
+
+def check_archive(engine: driver.Engine, server: rules.Server) -> bool:
+    """See that this server may write to the archive; whether it still has to be marked as its cluster's.
+
+    :raises RunbookError: it is another cluster's, or another server of this cluster went on there
+    """
+    unmarked = rules.check_identity(
+        engine.identity(), server.system_identifier, where=engine.where, occupied=engine.occupied()
+    )
+    if not unmarked:
+        current = rules.parse_segment(server.segment or "", server.segment_bytes) or rules.Segment(1, 0)
+        own = engine.own_history(Path(server.data_directory), current.timeline)
+        archive = rules.gather(engine.backups(), engine.wal_objects(), engine.history, server.segment_bytes)
+        rules.check_timeline(archive, current, rules.parse_history(own) if own else None)
+    return unmarked
+
+
+def setup(context: Context, engine: driver.Engine) -> dict[str, Any]:
+    """Let the server archive its WAL."""
+    params = context.params
+    with driver.connect(postgres.Target.from_params(params), "pg_pitr_setup") as session:
+        server = driver.read_server(session)
+        rules.require_primary(server, user=session.target.user)
+        rules.require_outside(engine.state, server.data_directory)
+        rules.require_here(server, driver.identifier_here(server))
+        permits.require_bucket(context.run, engine.store, params["environment"])
+        unmarked = check_archive(engine, server)
+        command = rules.shell_line(engine.environ(), engine.archive_words(), placeholders=["%p"])
+        plan = rules.plan_setup(driver.read_settings(session), command, params["archive_timeout_s"])
+        credentials = engine.credentials_differ()
+        changed = bool(plan.changes or unmarked or credentials or (plan.restart_for and params["allow_restart"]))
+        if context.check_mode:
+            session.executed_queries += [
+                f"ALTER SYSTEM SET {change.name} = '{change.after}'" for change in plan.changes
+            ]
+        else:
+            act(session, engine, server, plan, unmarked=unmarked, credentials=credentials)
+    restart_required = bool(plan.restart_for)
+    if restart_required and params["allow_restart"] and not context.check_mode:
+        data = Path(server.data_directory)
+        beside = data.parent / "server.log"
+        log = beside if beside.exists() else engine.state / "server.log"
+        driver.restart(Path(server.bindir), data, log, deadline_s=RESTART_S)
+        restart_required = False
+    would = "Would archive" if context.check_mode else "Archives"
+    said = f"{would} WAL of cluster {server.system_identifier} to {engine.where}"
+    if not changed and not restart_required:
+        said = f"WAL of cluster {server.system_identifier} is archived to {engine.where}"
+    waiting = restart_required and not params["allow_restart"]
+    if waiting:
+        said += f", once the server was restarted for {' and '.join(plan.restart_for)}"
+    return {
+        "changed": changed,
+        "status": "unknown" if waiting else "ok",
+        "msg": f"{said}.",
+        "changes": [{"name": each.name, "before": each.before, "after": each.after} for each in plan.changes],
+        "restart_required": restart_required,
+        "executed_queries": session.executed_queries,
+    }
+
+
+def act(
+    session: postgres.Session,
+    engine: driver.Engine,
+    server: rules.Server,
+    plan: rules.SetupPlan,
+    *,
+    unmarked: bool,
+    credentials: bool,
+) -> None:
+    """Write what differs: the keys first, because the archiver needs them at once."""
+    if credentials:
+        engine.write_credentials(Path(server.data_directory))
+    if unmarked:
+        engine.mark(server.system_identifier)
+    for change in plan.changes:
+        driver.set_parameter(session, change.name, change.after)
+    if plan.changes:
+        driver.reload(session)
+
+
+def core(context: Context) -> dict[str, Any]:
+    """Set the server up."""
+    params = context.params
+    context.require_bounds(BOUNDS)
+    if not params["state_dir"]:
+        raise RunbookError("state_dir: it is empty; name the folder for the file with the credentials.")
+    permits.require_environment(context.run, params["environment"])
+    begun = time.monotonic()
+    engine = driver.Engine.from_params(params, heard=passed_on(context.warn), state=params["state_dir"])
+    result = setup(context, engine)
+    if context.diff:
+        result["diff"] = {"prepared": as_lines([result["msg"]])}
+    return result | {"duration_s": round(time.monotonic() - begun, 3)}
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    run_module(core, name="pg_pitr_setup", argument_spec=argument_spec())
+
+
+if __name__ == "__main__":
+    main()
