@@ -8,8 +8,8 @@ module: dr_drill_skip
 short_description: Skip a backup that a disaster-recovery drill could not restore
 description:
   - Notes why the restore failed that M(dr_drill_decide) asked for. The next one chooses another backup.
-  - Where the reason names the log of a server that M(pg_pitr_restore) restored, the lines of it that tell of the recovery are
-    kept below O(state_dir), without statements and rows.
+  - Where the reason names the log of a server that M(pg_pitr_restore) restored, the lines of it that tell of the
+    recovery are kept below O(state_dir), without statements and rows.
 options:
   reason:
     description:

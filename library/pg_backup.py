@@ -18,24 +18,6 @@ description:
     and written meanwhile.
   - The objects lie under C(<prefix>/<database>/<UTC time>/).
 options:
-  prefix:
-    description:
-      - Folder of the bucket in which the backups of all databases lie. The bucket itself if empty.
-      - Two servers with a database of the same name need two prefixes. The module refuses a folder whose newest backup
-        is of another cluster.
-    type: str
-    default: ''
-  previous_clusters:
-    description:
-      - Clusters in whose place this one is, by their C(system_identifier). Their backups are this database's too.
-    type: list
-    elements: str
-    default: []
-  environment:
-    description:
-      - What the inventory is. The bucket must carry the tag C(runbook-environment) with this value.
-    type: str
-    required: true
   jobs:
     description:
       - Data streams at once, and sessions that hash, 1 to 16. Each needs a connection of its own.
@@ -103,6 +85,9 @@ options:
 extends_documentation_fragment:
   - runbook_postgresql
   - runbook_s3
+  - runbook_backups
+  - runbook_backups.environment
+  - runbook_backups.clusters
 attributes:
   check_mode:
     description: Returns the plan. Locks, dumps and writes nothing.

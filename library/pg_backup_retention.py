@@ -22,35 +22,19 @@ description:
   - What was never finished is deleted for good when it is older than O(incomplete_after_s), and its run cannot be at
     work any more. Uploads that were never ended are aborted at the same age.
   - A run that is killed leaves nothing that looks like a backup and is none; the next run ends what was begun.
-extends_documentation_fragment: runbook_s3
+extends_documentation_fragment:
+  - runbook_s3
+  - runbook_backups
+  - runbook_backups.database
+  - runbook_backups.environment
+  - runbook_backups.clusters
 options:
-  prefix:
-    description:
-      - Where the backups lie in the bucket.
-    type: str
-    default: ''
-  database:
-    description:
-      - Name of the database whose backups these are.
-    type: str
-    required: true
   system_identifier:
     description:
       - The cluster that the database is on. Backups of others in the same folder are kept and not counted. If it is
         empty, and the folder holds backups of several clusters, the module refuses.
     type: str
     default: ''
-  previous_clusters:
-    description:
-      - Clusters in whose place this one is, by their C(system_identifier). Their backups are this database's too.
-    type: list
-    elements: str
-    default: []
-  environment:
-    description:
-      - What the inventory is. The bucket's tag C(runbook-environment) must say the same.
-    type: str
-    required: true
   keep_daily:
     description:
       - Days of which the newest backup is kept. 31 nightly backups reach back 30 days.

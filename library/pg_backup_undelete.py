@@ -13,23 +13,12 @@ description:
   - A backup is brought back only if the right version of every object that its manifest names is still there. The
     manifest's own marker goes last, so a run that is killed leaves nothing that looks whole and is not; run it again.
   - Afterwards each manifest is read as everybody reads it, and every object that it names is asked for.
-extends_documentation_fragment: runbook_s3
+extends_documentation_fragment:
+  - runbook_s3
+  - runbook_backups
+  - runbook_backups.database
+  - runbook_backups.environment
 options:
-  prefix:
-    description:
-      - Where the backups lie in the bucket.
-    type: str
-    default: ''
-  database:
-    description:
-      - Name of the database whose backups these are.
-    type: str
-    required: true
-  environment:
-    description:
-      - What the inventory is. The bucket's tag C(runbook-environment) must say the same.
-    type: str
-    required: true
   backups:
     description:
       - Names of the backups to bring back. One that a retention deleted comes back only if it stands here; a retention

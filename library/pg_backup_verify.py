@@ -15,29 +15,17 @@ description:
     C(retention) (how many there are, and how far one can go back), C(proof) (one was restored and compared, not too
     long ago), C(replica) and C(replica_content) (the second region holds the same).
   - The module fails when a check is not V(ok). What could not be judged is V(unknown), and fails too.
-extends_documentation_fragment: runbook_s3
+extends_documentation_fragment:
+  - runbook_s3
+  - runbook_backups
+  - runbook_backups.database
+  - runbook_backups.clusters
 options:
-  prefix:
-    description:
-      - Where the backups lie in the bucket.
-    type: str
-    default: ''
-  database:
-    description:
-      - Name of the database whose backups these are.
-    type: str
-    required: true
   system_identifier:
     description:
       - The cluster that the backups must be of, as C(pg_control_system()) tells it. Not compared where it is empty.
     type: str
     default: ''
-  previous_clusters:
-    description:
-      - Clusters in whose place this one is, by their C(system_identifier). Their backups are this database's too.
-    type: list
-    elements: str
-    default: []
   max_age_s:
     description:
       - Largest age of the newest complete backup, in seconds.

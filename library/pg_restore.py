@@ -30,27 +30,11 @@ description:
     are made there without login, and dropped again with a database that was made for O(scratch) alone. What acts by
     itself or reaches other servers stays out of it.
 options:
-  prefix:
-    description:
-      - Folder in the bucket below which the backups lie.
-    type: str
-    default: ''
-  database:
-    description:
-      - Name of the database that was backed up.
-    type: str
-    required: true
   source_cluster:
     description:
       - The cluster that the backup must be of. By default the one that is restored to; with O(scratch=true) it is not
         compared then, since a proof has a server of its own.
     type: str
-  previous_clusters:
-    description:
-      - Clusters in whose place this one is, by their C(system_identifier). Their backups are this database's too.
-    type: list
-    elements: str
-    default: []
   from_cluster:
     description:
       - Restore another cluster's backup on purpose, for this run, by its C(system_identifier). The backup must be of
@@ -136,6 +120,9 @@ options:
 extends_documentation_fragment:
   - runbook_postgresql
   - runbook_s3
+  - runbook_backups
+  - runbook_backups.database
+  - runbook_backups.clusters
 attributes:
   check_mode:
     description: All checks run, and the result holds the plan of the real run. Nothing is written.

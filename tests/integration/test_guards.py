@@ -225,7 +225,8 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
         "pg_reindex": server,
         "pg_restore": server | bucket | {"database": database.name},
         "pg_roles": server | where,
-        "pg_rollback": server | bucket | where | {"action": "remove_copies"},
+        "pg_rollback_plan": server | bucket | {"target_time": "2020-01-01T00:00:00Z", "restore_path": str(folder)},
+        "pg_rollback_remove_copies": bucket | where | {"database": database.name},
         "pg_swap": server | {"database": database.name, "replacement": "other"},
         "pg_vacuum": server,
         "s3_mirror": bucket | where | {"source_bucket": "a"},
@@ -272,13 +273,15 @@ def test_each_module_that_writes_asks_for_a_permit_of_its_run(application, s3, t
 def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
     """A module is known to write by what its documentation says of check mode: it would change nothing otherwise."""
     reads = {
-        "pg_backup_verify", "pg_bloat_info", "pg_index_info", "pg_integrity", "pg_query_info", "s3_bucket_check",
+        "pg_backup_verify", "pg_bloat_info", "pg_index_info", "pg_integrity", "pg_query_info",
+        "pg_rollback_compare", "s3_bucket_check",
         "supabase_advisors_info", "supabase_backup_info", "runbook_doctor",
     }  # fmt: skip
     other = {
         *PREFLIGHT,  # what gives permits
         "pg_lease",  # it gives back what its run holds, or what a dead run held
         "pg_pitr_check",  # it asks before it ends a segment; the next test
+        "pg_rollback_take_lease",  # it asks once it knows that the server is the restored one; test_rollback_pitr.py
         "sandbox_database", "sandbox_postgres", "sandbox_s3",  # what they make bears a mark of theirs
     }  # fmt: skip
     known = {path.stem for path in (ROOT / "library").glob("*.py")}

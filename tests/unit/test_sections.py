@@ -11,7 +11,7 @@ from ansible.module_utils.runbook.report import attention, metrics, render, sect
 from ansible.module_utils.runbook.report.section import MAX_ROWS
 from conftest import ROOT
 
-#: What would be lost by a rollback, as pg_rollback's plan says it.
+#: What would be lost by a rollback, as pg_rollback_plan says it.
 PLAN: dict[str, Any] = {
     "status": "ok", "method": "backup", "point": "2026-03-01T01:00:00+00:00", "backup_id": "2026-03-01T01-00-00Z",
     "newer_rows": 1300, "unknown_tables": ["public.notes"],
@@ -103,7 +103,7 @@ def test_of_a_long_list_the_report_says_how_much_is_left_out():
 
 
 def test_what_a_rollback_would_lose_is_shown_table_by_table():
-    record = a_run("pg_rollback", PLAN)
+    record = a_run("pg_rollback_plan", PLAN)
     (panel,) = sections.panels(record, "db1")
     (table,) = panel.tables
     assert [row[:4] for row in table.rows] == [
@@ -123,7 +123,7 @@ def test_how_a_copy_differs_is_shown_table_by_table():
         {"table": "public.notes", "status": "differs", "living_rows": 5, "copy_rows": 4, "reason": ""},
         {"table": "public.tags", "status": "unknown", "living_rows": None, "copy_rows": None, "reason": "too big"},
     ]
-    page = words(render.html(a_run("pg_rollback", {"differences": differences, "differing": 2}), [], []))
+    page = words(render.html(a_run("pg_rollback_compare", {"differences": differences, "differing": 2}), [], []))
     assert "public.notes differs 5 4" in page
     assert "public.tags unknown – – too big" in page
 
@@ -150,7 +150,7 @@ def test_checks_are_shown(module, title):
 
 @pytest.mark.parametrize("check_mode", [True, False])
 def test_what_would_be_lost_stands_at_the_top_and_last_on_the_terminal(check_mode):
-    record = a_run("pg_rollback", PLAN, check_mode=check_mode, warnings=["An extension is missing."])
+    record = a_run("pg_rollback_plan", PLAN, check_mode=check_mode, warnings=["An extension is missing."])
     assert record["status"] == "ok"
     last = terminal.last_warnings(record)
     assert last == ["db1: An extension is missing.", f"db1, Look: {LOST}"]
@@ -164,14 +164,14 @@ def test_what_would_be_lost_stands_at_the_top_and_last_on_the_terminal(check_mod
 
 def test_a_rollback_that_loses_nothing_needs_nobody():
     nothing = PLAN | {"losses": PLAN["losses"][-1:], "newer_rows": 0, "unknown_tables": []}
-    record = a_run("pg_rollback", nothing)
+    record = a_run("pg_rollback_plan", nothing)
     assert attention.needs(record) == []
     assert view.report(record, [])["verdict"] == "All well."
 
 
 def test_a_rollback_that_failed_ends_with_why():
     sample = samples.Sample()
-    sample.step("Plan", "pg_rollback", "db1", figures=PLAN)
+    sample.step("Plan", "pg_rollback_plan", "db1", figures=PLAN)
     sample.step("Restore", "pg_restore", "db1", "failed", msg="The disk is full; make room.")
     record = samples.fold(sample.end(db1={"failures": 1}).events)
     assert terminal.last_words(record) == ["db1, Restore, failed: The disk is full; make room."]

@@ -179,12 +179,13 @@ def test_rows_that_were_left_out_are_proven_to_be_and_said(simple: Backup):
         assert "db_restore_accept_without='public.notes'" in swap.result["msg"]
     swap = run_module("pg_swap", simple.admin().login | names | {"accept_without": ["public.notes"]}, check=True)
     assert not swap.failed, swap.result["msg"]
-    plan = simple.database.login | simple.s3.options(simple.bucket) | {"action": "plan", "environment": "sandbox"}
-    plan |= {"backup": "latest", "replace": simple.database.name}
-    refused = run_module("pg_rollback", plan)
+    plan = (
+        simple.database.login | simple.s3.options(simple.bucket) | {"backup": "latest", "replace": simple.database.name}
+    )
+    refused = run_module("pg_rollback_plan", plan)
     assert f"backup: {taken['backup_id']} is without the rows of public.notes" in refused.result["msg"]
-    assert not run_module("pg_rollback", plan | {"accept_without": ["public.notes"]}).failed
-    outcome = run_module("pg_rollback", plan | {"replace": ""})
+    assert not run_module("pg_rollback_plan", plan | {"accept_without": ["public.notes"]}).failed
+    outcome = run_module("pg_rollback_plan", plan | {"replace": ""})
     assert "is without the rows of public.notes" in str(outcome.result["warnings"])
     refused = run_module(
         "pg_backup",
@@ -361,11 +362,7 @@ def test_no_event_trigger_fires_in_a_copy_and_it_has_them_all(simple: Backup):
         outcome = simple.restore()
         assert not outcome.failed, outcome.result["msg"]
         copy = new(simple, outcome.result)
-        compared = run_module(
-            "pg_rollback",
-            simple.database.login | simple.s3.options(simple.bucket)
-            | {"action": "compare", "environment": "sandbox", "replacement": copy.name},
-        )  # fmt: skip
+        compared = run_module("pg_rollback_compare", simple.database.login | {"replacement": copy.name})
         assert not compared.failed, compared.result["msg"]
         target = postgres.Target(copy.host, copy.port, copy.name, copy.user, None)
         with postgres.Session(

@@ -90,8 +90,8 @@ def test_to_a_moment_after_a_kill(primary: Primary, app: Database, project: Proj
     options = {"db_rollback_target_time": moment}
 
     login = {"login_password": PASSWORD, "restore_path": project.all_vars["db_rollback_restore_path"]}
-    asked = {"action": "plan", "environment": "sandbox", "target_time": moment}
-    planned = run_module("pg_rollback", app.login | login | primary.s3.options(primary.bucket) | asked, check=True)
+    asked = app.login | login | primary.s3.options(primary.bucket) | {"target_time": moment}
+    planned = run_module("pg_rollback_plan", asked, check=True)
     plan = planned.result
     (loss,) = plan["losses"]
     assert (loss["newer_rows"], loss["evidence"], loss["at_least"]) == (8, "commit_timestamp", False)
@@ -110,13 +110,13 @@ def test_to_a_moment_after_a_kill(primary: Primary, app: Database, project: Proj
     assert done.code == 0, done.output
     # First everything that may refuse, then the snapshot, then the rest; what the killed run left goes before the way.
     assert acted(done) == [
-        "assert", "pg_preflight", "pg_rollback", "pg_pitr_restore", "pg_backup",
-        "pg_pitr_discard", "pg_pitr_restore", "pg_rollback", "pg_backup", "pg_restore",
-        "pg_rollback", "pg_integrity", "pg_pitr_discard", "pg_rollback", "pg_lease",
+        "assert", "pg_preflight", "pg_rollback_plan", "pg_pitr_restore", "pg_backup",
+        "pg_pitr_discard", "pg_pitr_restore", "pg_rollback_take_lease", "pg_backup", "pg_restore",
+        "pg_rollback_compare", "pg_integrity", "pg_pitr_discard", "pg_rollback_remove_copies", "pg_lease",
     ]  # fmt: skip
     assert done.results["pg_pitr_restore"][0]["msg"].startswith("Would restore to ")
     assert done.results["pg_pitr_discard"][0]["msg"].startswith("Removed the restored server")
-    real = done.results["pg_rollback"][0]
+    real = done.last("pg_rollback_plan")
     assert {key: real[key] for key in ("method", "point", "replacement", "steps", "losses", "restore_path")} == {
         key: plan[key] for key in ("method", "point", "replacement", "steps", "losses", "restore_path")
     }
@@ -124,7 +124,7 @@ def test_to_a_moment_after_a_kill(primary: Primary, app: Database, project: Proj
     copy = replace(app, name=plan["replacement"])
     assert copy.run("SELECT count(*), min(body), max(body) FROM note") == [(100, "before", "before")]
     assert app.one("SELECT count(*) FROM note") == 57
-    compared = next(each for each in done.results["pg_rollback"] if "differences" in each)
+    compared = done.last("pg_rollback_compare")
     assert [(each["table"], each["living_rows"], each["copy_rows"]) for each in compared["differences"]] == [
         ("public.note", 57, 100)
     ]

@@ -121,7 +121,7 @@ def test_to_a_backup_and_back(project: Project, database: Database, backup: str)
     )
     assert planned.code == 0, planned.output
     assert databases(database) == {database.name}
-    plan = planned.results["pg_rollback"][0]
+    plan = planned.last("pg_rollback_plan")
     losses = {each["table"]: each for each in plan["losses"]}
     assert (losses["public.messages"]["newer_rows"], losses["public.messages"]["evidence"]) == (30, "column")
     assert losses["public.messages"]["columns"] == ["created_at"]
@@ -135,14 +135,14 @@ def test_to_a_backup_and_back(project: Project, database: Database, backup: str)
     assert made.code != 0
     assert "1 of 1 foreign key not in order" in made.output
     # What was planned is what was done; only time has passed.
-    real = made.results["pg_rollback"][0]
+    real = made.last("pg_rollback_plan")
     unlike = {"duration_s", "window_s", "msg", "database_bytes", "cluster_bytes", "free_bytes"}
     assert {key: real[key] for key in real.keys() - unlike} == {key: plan[key] for key in plan.keys() - unlike}
     copy = plan["replacement"]
     assert databases(database) == {database.name, copy}
     assert database.one("SELECT count(*) FROM messages") == 520
     assert made.results["pg_backup"][0]["backup_id"] > backup
-    compared = next(each for each in made.results["pg_rollback"] if "differences" in each)
+    compared = made.last("pg_rollback_compare")
     assert {each["table"]: (each["status"], each["living_rows"], each["copy_rows"]) for each in compared["differences"]
             } == {
         "public.fresh": ("only_living", 1, None),
@@ -182,7 +182,7 @@ def test_to_a_backup_and_back(project: Project, database: Database, backup: str)
 def test_what_cannot_be_done_is_refused_in_one_sentence(s3: S3, project: Project, database: Database, backup: str):
     """The module alone, because each refusal comes before any other step."""
     bucket = project.all_vars["backup_bucket"]
-    options = database.login | s3.options(bucket) | {"action": "plan", "environment": "sandbox", "prefix": "logical"}
+    options = database.login | s3.options(bucket) | {"prefix": "logical"}
     before = s3.client().list_objects_v2(Bucket=bucket)["KeyCount"]
     waiting = f"{database.name}_rollback_2026-11-20T03-00-00Z"
     for given, words in (
@@ -193,14 +193,14 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(s3: S3, project: Project
         ({"undo": "nothing"}, f"is no database that stepped aside for '{database.name}'; none is"),
         ({"backup": backup, "deadline_s": 0}, "deadline_s: 0 is out of bounds"),
     ):
-        refused = run_module("pg_rollback", options | given)
+        refused = run_module("pg_rollback_plan", options | given)
         assert refused.failed, given
         assert words in refused.result["msg"], given
         assert refused.result["status"] == "breach"
         assert not refused.result["changed"]
     marker = Marker("proven", database.name, "2026-11-20T03:10:00Z", backup_id="2026-11-20T03-00-00Z")
     database.run(f'CREATE DATABASE "{waiting}"', f"""COMMENT ON DATABASE "{waiting}" IS '{marker}'""")
-    pending = run_module("pg_rollback", options | {"backup": backup})
+    pending = run_module("pg_rollback_plan", options | {"backup": backup})
     assert f"A rollback is pending: {waiting}" in pending.result["msg"]
     assert f"-e db_rollback_backup=2026-11-20T03-00-00Z -e db_rollback_replace={database.name}" in pending.result["msg"]
     assert s3.client().list_objects_v2(Bucket=bucket)["KeyCount"] == before
@@ -208,17 +208,17 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(s3: S3, project: Project
 
 def test_what_cannot_be_read_is_unknown_or_named(s3: S3, project: Project, database: Database, backup: str):
     options = database.login | s3.options(project.all_vars["backup_bucket"])
-    options |= {"action": "plan", "environment": "sandbox", "prefix": "logical", "backup": backup}
+    options |= {"prefix": "logical", "backup": backup}
     # A column of the application's own.
     database.run("ALTER TABLE settings ADD touched timestamp DEFAULT (clock_timestamp() AT TIME ZONE 'UTC')")
-    named = run_module("pg_rollback", options | {"timestamp_columns": ["touched", "created_at"]})
+    named = run_module("pg_rollback_plan", options | {"timestamp_columns": ["touched", "created_at"]})
     losses = {each["table"]: each["newer_rows"] for each in named.result["losses"]}
     assert losses == {"public.messages": 0, "public.settings": 1}
 
     # A newer backup that is not complete is skipped, and not in silence.
     begun = f"logical/{database.name}/2099-01-01T00-00-00Z/"
     s3.client().put_object(Bucket=project.all_vars["backup_bucket"], Key=f"{begun}schema.zst", Body=b"half")
-    newest = run_module("pg_rollback", options | {"backup": "latest"})
+    newest = run_module("pg_rollback_plan", options | {"backup": "latest"})
     assert newest.result["backup_id"] == backup
     assert f"{begun} has no manifest" in str(newest.result["warnings"])
 
@@ -227,10 +227,10 @@ def test_what_cannot_be_read_is_unknown_or_named(s3: S3, project: Project, datab
     database.run(f"CREATE ROLE {owner} LOGIN CREATEDB", f"ALTER DATABASE {database.name} OWNER TO {owner}")
     try:
         # But it may not give the copy the mark, and that is said before there is a copy.
-        refused = run_module("pg_rollback", options | {"login_user": owner})
+        refused = run_module("pg_rollback_plan", options | {"login_user": owner})
         assert f"{owner!r} may not set runbook.environment" in refused.result["msg"]
         database.run(f"ALTER DATABASE {database.name} RESET runbook.environment")
-        planned = run_module("pg_rollback", options | {"login_user": owner})
+        planned = run_module("pg_rollback_plan", options | {"login_user": owner})
     finally:
         database.run(f"ALTER DATABASE {database.name} OWNER TO {database.user}", f"DROP ROLE {owner}")
     assert not planned.failed, planned.result["msg"]
@@ -241,7 +241,7 @@ def test_what_cannot_be_read_is_unknown_or_named(s3: S3, project: Project, datab
     with closing(database.connect()) as holder, holder.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
-        locked = run_module("pg_rollback", options)
+        locked = run_module("pg_rollback_plan", options)
         assert locked.failed
         pid = f"pg_terminate_backend({holder.get_backend_pid()})"
         assert "public.messages is locked against reading" in locked.result["msg"]
@@ -252,8 +252,8 @@ def test_at_supabase_the_project_is_replaced_in_place(s3: S3, project: Project, 
     """Its own backups bring it back; without the project's reference typed out the plan ends before that."""
     moment = database.one("SELECT (clock_timestamp() - interval '10 min')::text")
     options = database.login | s3.options(project.all_vars["backup_bucket"])
-    options |= {"action": "plan", "environment": "sandbox", "target_time": moment, "project_ref": REF}
-    planned = run_module("pg_rollback", options)
+    options |= {"target_time": moment, "project_ref": REF}
+    planned = run_module("pg_rollback_plan", options)
     steps = [step for step, todo in planned.result["steps"].items() if todo]
     assert steps == ["snapshot", "supabase"]
     assert "-e db_rollback_replace=<reference of the project>" in planned.result["next_step"]

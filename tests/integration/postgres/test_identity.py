@@ -33,7 +33,9 @@ MODULES: dict[str, dict[str, Any]] = {
     "pg_roles": {"environment": "sandbox"},
     "pg_swap": {"database": "a", "replacement": "b"},
     "pg_vacuum": {},
-    "pg_rollback": {"action": "compare", "replacement": "b", "environment": "sandbox", **BUCKET},
+    "pg_rollback_compare": {"replacement": "b"},
+    "pg_rollback_plan": {"backup": "latest", **BUCKET},
+    "pg_rollback_take_lease": {"data_dir": "/x", "target_time": "2026-11-23T03:00:00Z"},
 }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import psycopg2.errors
+from ansible.module_utils.runbook.drivers.postgres.postgres import Session
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup.rollback import Counted, Restored, Room
 from ansible.module_utils.runbook.rules.postgres.server_error import ServerError
@@ -19,8 +20,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from ansible.module_utils.runbook.drivers.postgres.postgres import Session
+    from ansible.module_utils.runbook.drivers.postgres.postgres import Target
     from ansible.module_utils.runbook.rules.postgres.content_hash import Column, Table
+
+
+LOCK_TIMEOUT_MS = 5_000
+STATEMENT_TIMEOUT_MS = 60_000
+
+
+def connect(target: Target, purpose: str, *, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS) -> Session:
+    """A session with bounds, named for the module that opens it."""
+    return Session(target, lock_timeout_ms=LOCK_TIMEOUT_MS, statement_timeout_ms=statement_timeout_ms, purpose=purpose)
 
 
 @dataclass(frozen=True)

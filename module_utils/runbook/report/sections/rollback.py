@@ -43,7 +43,9 @@ def _listed(names: list[str]) -> str:
 
 SECTIONS = (
     Section(
-        modules=("pg_rollback",),
+        modules=(
+            "pg_rollback_plan", "pg_rollback_compare", "pg_rollback_take_lease", "pg_rollback_remove_copies",
+        ),
         title="Rollback",
         figures=(
             "method", "point", "window_s", "archive_reaches", "backup_id", "copy", "is_ready", "replacement",

@@ -1,29 +1,20 @@
 #!/usr/bin/python
-"""Module pg_rollback: to which point a database can go back, what that loses, and what a swap would change."""
+"""Module pg_rollback_plan: to which point a database can go back, by which way, and what that loses."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: pg_rollback
-short_description: Plan the rollback of a database, and compare the living one with the copy
+module: pg_rollback_plan
+short_description: Plan the rollback of a database, and say what would be lost
 description:
   - Decides by which way a point is reached, and refuses what cannot be done. The restore, the snapshot and the swap are
     done by M(pg_pitr_restore), M(pg_backup), M(pg_restore), M(pg_swap) and M(supabase_restore), in
     C(playbooks/rollback.yml).
   - Says how many rows would be lost, table by table, as far as the living database can say. It returns numbers and
     names, never the content of a row.
+  - For recovery to a point in time it also ends the WAL segment and waits until that is archived, so that the archive
+    reaches up to now.
 options:
-  action:
-    description:
-      - V(plan) decides, and counts the rows that are newer than the point. For recovery to a point in time it also ends
-        the WAL segment and waits until that is archived, so that the archive reaches up to now.
-      - V(compare) counts and hashes every table of the living database and of O(replacement), and says which differ.
-      - V(take_lease) sees that the server that answers is the one that was restored to O(target_time), and removes
-        its lease, which belonged to a run of that time.
-      - V(remove_copies) removes from the bucket what was put there on the way from a restored server to the living one.
-    type: str
-    required: true
-    choices: [plan, compare, take_lease, remove_copies]
   target_time:
     description:
       - Go back to this moment, in ISO 8601 with its offset, by recovery to a point in time or by Supabase.
@@ -83,56 +74,25 @@ options:
     type: list
     elements: str
     default: []
-  prefix:
-    description:
-      - Folder in the bucket below which the backups lie.
-    type: str
-    default: ''
-  previous_clusters:
-    description:
-      - Clusters in whose place this one is, by their C(system_identifier). Their backups are this database's too.
-    type: list
-    elements: str
-    default: []
-  environment:
-    description:
-      - The environment of this run. The bucket must carry the tag C(runbook-environment) with the same value before
-        anything is removed from it.
-    type: str
-    required: true
-  replacement:
-    description:
-      - With V(compare), name of the copy.
-    type: str
-    default: ''
-  data_dir:
-    description:
-      - With V(take_lease), data folder of the restored server. Another server is refused.
-    type: str
-    default: ''
-  jobs:
-    description:
-      - With V(compare), tables of each database that are read at the same time, 1 to 16.
-    type: int
-    default: 2
   deadline_s:
     description:
-      - When counting ends, in seconds. With V(plan), what was not counted by then is not known. With V(compare), the
-        task fails.
+      - When counting ends, in seconds. What was not counted by then is not known.
     type: int
     default: 300
 extends_documentation_fragment:
   - runbook_postgresql
   - runbook_s3
+  - runbook_backups
+  - runbook_backups.clusters
 attributes:
   check_mode:
-    description: The plan is the one of the real run. No WAL segment is ended, and nothing is removed.
+    description: The plan is the one of the real run. No WAL segment is ended.
     support: full
   diff_mode:
     description: Shows the plan.
     support: full
 notes:
-  - O(login_db) is the living database, but for V(take_lease), which connects to the restored one.
+  - O(login_db) is the living database.
   - Reading every table needs a superuser, or C(pg_read_all_data) and BYPASSRLS.
 author:
   - Mental Scribe operations
@@ -140,11 +100,9 @@ author:
 
 EXAMPLES = r"""
 - name: What would it cost to go back to the minute before the mistake
-  pg_rollback:
-    action: plan
+  pg_rollback_plan:
     target_time: "2026-11-23T14:29:00+00:00"
     restore_path: /srv/restore
-    environment: production
     bucket: mental-scribe-backups
     region: eu-central-1
     prefix: production
@@ -152,148 +110,120 @@ EXAMPLES = r"""
     login_user: postgres
     login_password: "{{ db_login_password }}"
     login_db: mental_scribe
-
-- name: What would the swap change
-  pg_rollback:
-    action: compare
-    replacement: mental_scribe_pitr_2026-11-23T14-29-00Z
-    environment: production
-    bucket: mental-scribe-backups
-    login_host: db.example.com
-    login_user: postgres
-    login_db: mental_scribe
 """
 
 RETURN = r"""
 msg:
-  description: The plan, or what was found, in a few words.
+  description: The plan, in a few words.
   returned: always
   type: str
 status:
   description:
-    - V(ok), V(breach) where it was refused, or V(unknown) where a table could not be compared. Of V(plan) it says that
-      there is a way; what is not known of the losses is in RV(unknown_tables).
+    - V(ok), or V(breach) where it was refused. It says that there is a way; what is not known of the losses is in
+      RV(unknown_tables).
   returned: always
   type: str
 method:
   description: V(pitr), V(backup), V(supabase) or V(undo).
-  returned: V(plan)
+  returned: success
   type: str
 point:
   description: The moment whose contents come back; null with V(undo).
-  returned: V(plan)
+  returned: success
   type: str
 backup_id:
   description: The backup that is restored; empty with another method.
-  returned: V(plan)
+  returned: success
   type: str
-copy:
+replacement:
   description: Name of the database that takes the living one's place; empty at Supabase.
-  returned: V(plan)
+  returned: success
   type: str
 is_ready:
   description: Whether the copy is there, proven.
-  returned: V(plan)
+  returned: success
   type: bool
 previous:
   description: Where the rollback was done already, the name of the database that stepped aside. Else null.
-  returned: V(plan)
+  returned: success
   type: str
 steps:
   description:
     - What is to be done, as true or false each, C(snapshot), C(pitr), C(backup), C(supabase), C(compare),
       C(integrity), C(swap), C(replace_project) and C(clean).
-  returned: V(plan)
+  returned: success
   type: dict
 archive_reaches:
   description:
     - Whether the archive can be asked for the moment already. In check mode it is false for a moment that is newer than
       the newest archived segment.
-  returned: V(plan)
+  returned: success
   type: bool
 next_step:
   description: What to type next.
-  returned: V(plan)
+  returned: success
   type: str
 losses:
   description:
     - For each table its C(rows), its C(newer_rows), which are null where that is not known, the C(evidence)
       (V(commit_timestamp), V(column), V(backup) where the backup knows no such table, or V(none)), the C(columns),
       whether there may be more (C(at_least)), and the C(reason) where it is not known.
-  returned: V(plan)
+  returned: success
   type: list
   elements: dict
 newer_rows:
   description: Sum of the rows that are known to be newer than the point.
-  returned: V(plan)
+  returned: success
   type: int
 unknown_tables:
   description: Tables of which nothing is known.
-  returned: V(plan)
+  returned: success
   type: list
   elements: str
 window_s:
   description: Seconds from the point to now; null with V(undo).
-  returned: V(plan)
+  returned: success
   type: float
 database_bytes:
   description: Size of the living database.
-  returned: V(plan)
+  returned: success
   type: int
 cluster_bytes:
   description: Size of all databases of its server.
-  returned: V(plan)
+  returned: success
   type: int
 free_bytes:
   description: Room where the server keeps its data. Null where that cannot be known from here.
-  returned: V(plan)
+  returned: success
   type: int
 restore_path:
   description: Folder of a restored server; empty where O(restore_path) is.
-  returned: V(plan)
+  returned: success
   type: str
 copies_prefix:
   description: Prefix in the bucket for the copy of the restored server.
-  returned: V(plan)
+  returned: success
   type: str
-differences:
-  description:
-    - For each table its C(status) (V(equal), V(differs), V(only_living), V(only_copy) or V(unknown)), its
-      C(living_rows) and C(copy_rows), and the C(reason) where it is not known.
-  returned: V(compare)
-  type: list
-  elements: dict
-differing:
-  description: Number of tables that are not equal.
-  returned: V(compare)
-  type: int
-removed_objects:
-  description: Versions of objects that were removed, or would be.
-  returned: V(remove_copies)
-  type: int
 duration_s:
   description: Seconds in all.
-  returned: always
+  returned: success
   type: float
 executed_queries:
   description: Statements that changed something on a server.
-  returned: always
+  returned: success
   type: list
   elements: str
 """
 
-import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import permits
 from ansible.module_utils.runbook.drivers.backup import pitr
-from ansible.module_utils.runbook.drivers.backup import proof as proof_driver
 from ansible.module_utils.runbook.drivers.backup import restore as restore_driver
 from ansible.module_utils.runbook.drivers.backup import rollback as driver
 from ansible.module_utils.runbook.drivers.backup import swap as swap_driver
 from ansible.module_utils.runbook.drivers.clock import Clock
-from ansible.module_utils.runbook.drivers.postgres import content_hash, lease, postgres
+from ansible.module_utils.runbook.drivers.postgres import content_hash, postgres
 from ansible.module_utils.runbook.drivers.s3 import bucket, s3
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
@@ -303,20 +233,15 @@ from ansible.module_utils.runbook.rules.backup import restore as restores
 from ansible.module_utils.runbook.rules.backup import rollback as rules
 from ansible.module_utils.runbook.rules.backup import swap as swap_rules
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
-from ansible.module_utils.runbook.rules.postgres import content_hash as hashes
 from ansible.module_utils.runbook.rules.text import as_lines
-from ansible.module_utils.runbook.rules.words import agree, count
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from ansible.module_utils.runbook.rules.backup.manifest import Manifest
-    from ansible.module_utils.runbook.rules.backup.proof import Found
 
 #: Options whose value must lie between two bounds.
-BOUNDS = {"jobs": (1, 16), "deadline_s": (1, 604_800)}
-LOCK_TIMEOUT_MS = 5_000
-STATEMENT_TIMEOUT_MS = 60_000
+BOUNDS = {"deadline_s": (1, 604_800)}
 #: Longest wait for a segment to be archived, in seconds; what is not there by then is left to the recovery to say.
 ARCHIVE_WAIT_S = 60
 
@@ -328,9 +253,6 @@ def argument_spec() -> dict[str, dict[str, Any]]:
         postgres.argument_spec()
         | s3.argument_spec()
         | {
-            "action": {
-                "type": "str", "required": True, "choices": ["plan", "compare", "take_lease", "remove_copies"],
-            },
             "target_time": text,
             "backup": text,
             "before": text,
@@ -344,23 +266,9 @@ def argument_spec() -> dict[str, dict[str, Any]]:
             "timestamp_columns": {"type": "list", "elements": "str", "default": []},
             "previous_clusters": {"type": "list", "elements": "str", "default": []},
             "prefix": text,
-            "environment": {"type": "str", "required": True},
-            "replacement": text,
-            "data_dir": text,
-            "jobs": {"type": "int", "default": 2},
             "deadline_s": {"type": "int", "default": 300},
         }
-    )  # fmt: skip
-
-
-def connect(target: postgres.Target, *, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS) -> postgres.Session:
-    """A session with bounds."""
-    return postgres.Session(
-        target, lock_timeout_ms=LOCK_TIMEOUT_MS, statement_timeout_ms=statement_timeout_ms, purpose="pg_rollback"
     )
-
-
-# Plan -----------------------------------------------------------------------------------------------------------------
 
 
 def find_backup(context: Context, database: str, request: rules.Request, clusters: frozenset[str]) -> Manifest:
@@ -378,10 +286,14 @@ def find_backup(context: Context, database: str, request: rules.Request, cluster
 
 
 def look_for_losses(
-    context: Context, session: postgres.Session, point: datetime, facts: driver.Facts, manifest: Manifest | None
+    context: Context,
+    clock: Clock,
+    session: postgres.Session,
+    point: datetime,
+    facts: driver.Facts,
+    manifest: Manifest | None,
 ) -> list[rules.Loss]:
     """Count in every table what is newer than the point, small tables first."""
-    clock = Clock(context.params["deadline_s"])
     names = context.params["timestamp_columns"] or rules.TIMESTAMP_COLUMNS
     session.query("SELECT set_config('row_security', 'off', false)")
     with driver.unlocked(session):
@@ -397,7 +309,7 @@ def look_for_losses(
         )  # fmt: skip
         done += table.size_bytes
         context.progress.update("count what would be lost", done, total, "bytes")
-    session.query("SELECT set_config('statement_timeout', %s, false)", (str(STATEMENT_TIMEOUT_MS),))
+    session.query("SELECT set_config('statement_timeout', %s, false)", (str(driver.STATEMENT_TIMEOUT_MS),))
     then = {str(QualifiedName(each.schema, each.name)) for each in manifest.tables} if manifest else None
     return rules.judge_losses(sorted(counted, key=lambda each: each.table), point, then)
 
@@ -409,6 +321,8 @@ def archive_now(
 
     :returns: whether the archive can be asked for the moment; in check mode, which ends nothing, it may be too young
     """
+    # Somebody may have frozen the database for the very reason that it is to go back.
+    permits.require_database(context.run, session, may_be_frozen=True)
     if context.check_mode:
         reaches = rules.is_archived(request.target_time, facts.last_archived_at)
         if not reaches:
@@ -431,11 +345,11 @@ def archive_now(
     return True
 
 
-def make_plan(context: Context) -> dict[str, Any]:
+def make_plan(context: Context, clock: Clock) -> dict[str, Any]:
     """Decide, and say what it costs."""
     params = context.params
     target = postgres.Target.from_params(params)
-    with connect(target) as session:
+    with driver.connect(target, "pg_rollback_plan") as session:
         facts = driver.read_facts(session)
         request = rules.parse_request(
             **{name: params[name] for name in ("target_time", "backup", "before", "undo")}, now=facts.now
@@ -474,7 +388,7 @@ def make_plan(context: Context) -> dict[str, Any]:
                 context.warn(caution)
         losses: list[rules.Loss] = []
         if chosen.point is not None and chosen.previous is None:
-            losses = look_for_losses(context, session, chosen.point, facts, manifest)
+            losses = look_for_losses(context, clock, session, chosen.point, facts, manifest)
         reaches = True
         if chosen.steps["pitr"]:
             reaches = archive_now(context, session, facts, request)
@@ -507,111 +421,16 @@ def make_plan(context: Context) -> dict[str, Any]:
     }
 
 
-# Compare --------------------------------------------------------------------------------------------------------------
-
-
-def read_all(context: Context, target: postgres.Target, clock: Clock) -> Found:
-    """Count and hash every table of a database."""
-    left_ms = clock.left_ms()
-    with connect(target) as session, driver.unlocked(session):
-        return proof_driver.read(
-            lambda: connect(target, statement_timeout_ms=left_ms),
-            method=hashes.method(session.server_version),
-            coverage="all",
-            jobs=context.params["jobs"],
-            check=lambda: clock.check("give it more time with -e db_rollback_compare_deadline_s=<seconds>"),
-            on_bytes=lambda done, total: context.progress.update(f"compare {target.database}", done, total, "bytes"),
-        )
-
-
-def compare(context: Context) -> dict[str, Any]:
-    """Say what the swap would change."""
-    params = context.params
-    if not params["replacement"]:
-        raise RunbookError("replacement: it is empty; name the database that the living one is compared with.")
-    living = postgres.Target.from_params(params)
-    clock = Clock(params["deadline_s"])
-    with connect(living) as session:
-        silent = postgres.silencing(session)
-    found = rules.differences(
-        read_all(context, living, clock),
-        read_all(context, replace(living, database=params["replacement"]).started_with(silent), clock),
-    )
-    return {
-        "changed": False,
-        "status": "unknown" if any(each.status == "unknown" for each in found) else "ok",
-        "msg": rules.difference_sentence(found, params["replacement"]),
-        "differences": rules.as_result(found),
-        "differing": sum(each.status not in ("equal", "unknown") for each in found),
-        "executed_queries": [],
-    }
-
-
-# On the way -----------------------------------------------------------------------------------------------------------
-
-
-def take_lease(context: Context) -> dict[str, Any]:
-    """Take the lease of a restored server, which may hold one for a run of its time.
-
-    :raises RunbookError: the server that answers is another one, or its database would go to where backups lie
-    """
-    params = context.params
-    with connect(postgres.Target.from_params(params)) as session:
-        rules.check_restored(
-            driver.read_restored(session), data_dir=params["data_dir"], target_time=params["target_time"]
-        )
-        rules.check_copies_prefix(params["prefix"])
-        # The copy is as the living one was at that moment; nobody froze the copy.
-        permits.require_database(context.run, session, may_be_frozen=True)
-        left = lease.read(session)
-        if not context.check_mode:
-            if left is not None:
-                lease.release(session, run_id=left.run_id)
-            lease.acquire(session, context.run, purpose="rollback.yml")
-        msg = "This run holds the lease of the restored server."
-        if left is not None:
-            msg += f" The one of {left.run_id}, which worked on the database at that moment, is removed."
-        return {"changed": True, "status": "ok", "executed_queries": session.executed_queries, "msg": msg}
-
-
-def remove_copies(context: Context) -> dict[str, Any]:
-    """Remove from the bucket what lay there on the way; where a version may not be removed, it is said."""
-    params = context.params
-    target = postgres.Target.from_params(params)
-    store = s3.Store.from_params(params)
-    home = manifests.database_folder(rules.copies_prefix(params["prefix"]), target.database)
-    permits.require_bucket(context.run, store, params["environment"])
-    found, status, queries = list(store.versions(home)), "ok", []  # type: ignore[var-annotated] # no SQL here
-    removed = len(found)
-    were = ("would be",) * 2 if context.check_mode else ("was", "were")
-    said = f"{count(removed, 'version')} of objects in {store.url(home)} {agree(removed, *were)} removed."
-    if not context.check_mode:
-        for key, upload_id, _begun in store.uploads(home):
-            store.abort_upload(key, upload_id)
-        try:
-            store.delete(found)
-        except RunbookError as error:
-            removed, status = int(str(error.context.get("deleted", 0))), "unknown"
-            left = count(len(found) - removed, "version is", "versions are")
-            said = f"Of the copy in {store.url(home)} {left} left. {error.message}"
-            context.warn(said)
-    return {
-        "changed": bool(removed), "status": status, "msg": said, "removed_objects": removed, "executed_queries": queries
-    }  # fmt: skip
-
-
 def core(context: Context) -> dict[str, Any]:
-    """Do what ``action`` says."""
+    """Plan."""
     context.require_bounds(BOUNDS)
-    begun = time.monotonic()
-    acts = {"plan": make_plan, "compare": compare, "take_lease": take_lease, "remove_copies": remove_copies}
-    result = acts[context.params["action"]](context)
-    return result | {"duration_s": round(time.monotonic() - begun, 3)}
+    clock = Clock(context.params["deadline_s"])
+    return make_plan(context, clock) | {"duration_s": round(clock.passed_s(), 3)}
 
 
 def main() -> None:
     """Run as an Ansible module."""
-    run_module(core, name="pg_rollback", argument_spec=argument_spec())
+    run_module(core, name="pg_rollback_plan", argument_spec=argument_spec())
 
 
 if __name__ == "__main__":
