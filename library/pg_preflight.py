@@ -192,6 +192,7 @@ def core(context: Context) -> dict[str, Any]:
     context.require_bounds({"lease_wait_s": (0, MOST_LEASE_WAIT_S)})
     approval = permits.require_approval(context.run)
     with checks.named("target") as check:
+        rules.check_filled_in({name: params[name] for name in ("login_host", "login_user", "login_db")})
         # Without the pin: who answered is a check of its own, below.
         login = postgres.Target.from_params(params | {"system_identifier": None})
         check["msg"] = f"The target is {login}."

@@ -86,8 +86,9 @@ def core(context: Context) -> dict[str, Any]:
     def tell(waited_s: float) -> None:
         context.progress.update("wait for the lease", round(waited_s), params["lease_wait_s"], "s")
 
-    store = s3.Store.from_params(params)
     with checks.named("tag") as check:
+        rules.check_filled_in({name: params[name] for name in ("bucket", "endpoint_url")})
+        store = s3.Store.from_params(params)
         store.require_environment(approval.environment)
         check["msg"] = f"Bucket {store.bucket} belongs to {approval.environment} by its tag {s3.ENVIRONMENT_TAG}."
     held = state_lease.NO_LEASE

@@ -97,6 +97,7 @@ def core(context: Context) -> dict[str, Any]:
         context.progress.update("wait for the lease", round(waited_s), params["lease_wait_s"], "s")
 
     with checks.named("identity") as check:
+        preflight.check_filled_in({name: params[name] for name in ("project_ref", "project_name", "api_url")})
         api = Supabase(
             api_url=rules.check_api_url(params["api_url"]),
             project_ref=rules.check_ref(params["project_ref"]),

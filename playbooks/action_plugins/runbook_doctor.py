@@ -29,7 +29,7 @@ sys.modules[_SPEC.name] = forked
 _SPEC.loader.exec_module(forked)
 
 # Found under this name once forked_module.py has put the project's module_utils in its place.
-from ansible.module_utils.runbook.rules import doctor, record, variables
+from ansible.module_utils.runbook.rules import preflight, record, variables
 
 #: The password that inventories/README.md publishes.
 PUBLISHED = "example-only"
@@ -71,7 +71,7 @@ class ActionModule(forked.ActionModule):  # type: ignore[misc] # loaded by its p
             # A default of a role that the inventory does not use may well refer to nothing; and what a locked secret
             # leads to is told once, with the secret.
             "unread": {name: why for name, why in unread.items() if name in given and "decrypt" not in why.lower()},
-            "examples": [name for name, value in self._values.items() if name in given and doctor.is_example(value)],
+            "examples": [name for name, value in self._values.items() if name in given and preflight.is_example(value)],
             "strays": sorted(_strays(given)),
             "encrypted": len(encrypted),
             "locked": sorted(encrypted.keys() & unread.keys()),

@@ -30,28 +30,6 @@ def test_only_what_is_scheduled_or_done_by_hand_is_looked_at():
 
 
 @pytest.mark.parametrize(
-    ("value", "is_example"),
-    [
-        ("db.example.com", True),
-        ("https://s3.Example.org/x", True),
-        ("<project-ref>", True),
-        ("db.<project-ref>.supabase.co", True),
-        ("changeme", True),
-        ("TODO", True),
-        ({"a": ["b", {"c": "x.example.net"}]}, True),
-        ("db.clinic.eu", False),
-        ("counterexample.community", False),
-        ("SELECT 1 WHERE a < 3 AND b > 2", False),
-        ("", False),
-        (5432, False),
-        (None, False),
-    ],
-)
-def test_values_of_the_examples_are_known(value, is_example):
-    assert rules.is_example(value) is is_example
-
-
-@pytest.mark.parametrize(
     ("mode", "host", "environment", "status"),
     [
         ("disable", "db.clinic.eu", "production", "breach"),

@@ -248,3 +248,31 @@ def test_a_job_approves_one_action(playbook, variables, approves):
     (play,) = yaml.safe_load((ROOT / "playbooks" / playbook).read_text())
     asked = Environment(autoescape=False).from_string(play["vars"]["preflight_playbook"]).render(variables)  # noqa: S701 - no page
     assert asked == approves
+
+
+@pytest.mark.parametrize(
+    ("value", "is_example"),
+    [
+        ("db.example.com", True),
+        ("https://s3.Example.org/x", True),
+        ("<project-ref>", True),
+        ("db.<project-ref>.supabase.co", True),
+        ("changeme", True),
+        ("TODO", True),
+        ({"a": ["b", {"c": "x.example.net"}]}, True),
+        ("db.clinic.eu", False),
+        ("counterexample.community", False),
+        ("SELECT 1 WHERE a < 3 AND b > 2", False),
+        ("", False),
+        (5432, False),
+        (None, False),
+    ],
+)
+def test_values_of_the_examples_are_known(value, is_example):
+    assert preflight.is_example(value) is is_example
+
+
+def test_a_target_that_nobody_filled_in_is_refused():
+    preflight.check_filled_in({"login_host": "db.clinic.eu", "login_db": None})
+    with pytest.raises(RunbookError, match=r"login_host: 'db\.example\.com' is what the example of the inventory says"):
+        preflight.check_filled_in({"login_db": "notes", "login_host": "db.example.com"})

@@ -5,8 +5,7 @@ Nothing here reads a file, a server or a clock. What could not be looked at is `
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.rules.postgres.compact import OWNER_VERSION
 from ansible.module_utils.runbook.rules.status import Check, Status
@@ -30,12 +29,6 @@ USER_OF = {
 }
 #: Playbooks that a person runs, so that no inventory schedules them.
 BY_HAND = ("performance.yml", "restore.yml", "restore_swap.yml", "rollback.yml", "db_roles.yml")
-
-#: Values that the examples hold until somebody fills them in.
-_EXAMPLE = re.compile(
-    r"\bexample\.(?:com|org|net)\b|<[a-z][a-z -]*>|^(?:xxx+|todo|tbd|fixme|change[ _-]?me|your[ _-].*)$", re.IGNORECASE
-)
-#: Names that a sentence tells; the rest are counted.
 
 
 def wanted(scheduled_jobs: Mapping[str, str]) -> frozenset[str]:
@@ -72,19 +65,6 @@ def judge_jobs(scheduled_jobs: Mapping[str, str], playbooks: Sequence[str]) -> C
     if not scheduled_jobs:
         return Check.ok("jobs", "Nothing is scheduled.")
     return Check.ok("jobs", f"{count(len(scheduled_jobs), 'scheduled job')}, and each playbook is there.")
-
-
-def is_example(value: Any) -> bool:
-    """Whether a value, at any depth, is one that the examples hold.
-
-    >>> is_example("db.example.com"), is_example({"ref": ["<project-ref>"]}), is_example("db.clinic.eu")
-    (True, True, False)
-    """
-    if isinstance(value, str):
-        return bool(_EXAMPLE.search(value.strip()))
-    if isinstance(value, dict):
-        return any(is_example(each) for each in value.values())
-    return isinstance(value, (list, tuple)) and any(is_example(each) for each in value)
 
 
 def judge_examples(names: Sequence[str]) -> Check:

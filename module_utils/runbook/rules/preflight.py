@@ -7,10 +7,11 @@ that a mistake on the command line never reaches a server.
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import identity
@@ -26,6 +27,11 @@ ENVIRONMENTS = ("sandbox", "staging", "production")
 
 #: Room that the record of one run may need, in bytes. A journal is a few hundred kB; the rest is for report and logs.
 MIN_FREE_BYTES = 32 * 1024 * 1024
+
+#: Values that the examples hold until somebody fills them in.
+_EXAMPLE = re.compile(
+    r"\bexample\.(?:com|org|net)\b|<[a-z][a-z -]*>|^(?:xxx+|todo|tbd|fixme|change[ _-]?me|your[ _-].*)$", re.IGNORECASE
+)
 
 
 @dataclass
@@ -206,6 +212,32 @@ def say_lease(name: str | None, *, check_mode: bool) -> str:
     if name is None:
         return "No state store is named, so nothing keeps another run away."
     return f"This run {'may take' if check_mode else 'holds'} {name} in the state store."
+
+
+def is_example(value: Any) -> bool:
+    """Whether a value, at any depth, is one that the examples hold.
+
+    >>> is_example("db.example.com"), is_example({"ref": ["<project-ref>"]}), is_example("db.clinic.eu")
+    (True, True, False)
+    """
+    if isinstance(value, str):
+        return bool(_EXAMPLE.search(value.strip()))
+    if isinstance(value, dict):
+        return any(is_example(each) for each in value.values())
+    return isinstance(value, (list, tuple)) and any(is_example(each) for each in value)
+
+
+def check_filled_in(options: Mapping[str, Any]) -> None:
+    """A target is named by a person, and not by the example of an inventory.
+
+    :param options: by their names; no secrets, for a value is repeated
+    :raises RunbookError: one holds what the examples hold
+    """
+    for name, value in options.items():
+        if is_example(value):
+            raise RunbookError(
+                f"{name}: {value!r} is what the example of the inventory says; put your own value there."
+            )
 
 
 def check_identity(server: Server, *, system_identifier: str, database: str) -> str:
