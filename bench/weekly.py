@@ -285,11 +285,11 @@ def idle(there: Server, repeat: int) -> list[list[str]]:
     environ = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryDirectory(prefix="bench-idle-") as folder:
         environ["RUNBOOK_RUNS_DIR"] = f"{folder}/runs"
-        # As many module calls as weekly_db.yml makes: preflight, archive, vacuum, release.
+        # As many module calls as weekly_db.yml makes: preflight without and with its target, archive, vacuum, release.
         floor = Path(folder) / "floor.yml"
         floor.write_text(
             "- hosts: databases\n  gather_facts: false\n  tasks:\n"
-            + "".join(f"    - name: Trivial module {n}\n      ansible.builtin.ping:\n" for n in range(4))
+            + "".join(f"    - name: Trivial module {n}\n      ansible.builtin.ping:\n" for n in range(5))
         )
         for count in (1, 50):
             inventory = Path(folder) / f"{count}.json"

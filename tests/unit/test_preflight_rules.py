@@ -109,6 +109,7 @@ def test_not_approved(environment, said, says):
         ({}, {"preflight_system_identifier": ""}, "preflight_system_identifier: it was set with -e"),
         ({}, {"preflight_scheduled_jobs": ""}, "preflight_scheduled_jobs: it was set with -e"),
         ({}, {"preflight_take_lease": ""}, "preflight_take_lease: it was set with -e"),
+        ({}, {"state_bucket": ""}, "state_bucket: it was set with -e"),
     ],
 )
 def test_what_counts_only_from_the_command_line_and_what_never_does(variables, said, says):
