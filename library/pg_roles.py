@@ -400,7 +400,7 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[S
             "it lacks. Make them on each subscriber, before weekly_db.yml or heartbeat.yml runs."
         )
     steps += [] if found else [Step(driver.mark_statement(session, environment))]
-    if admin.superuser and version >= rules.HAS_PARAMETERS and not driver.may_carry_mark(session):
+    if version >= rules.HAS_PARAMETERS and driver.may_share_mark(session) and not driver.may_carry_mark(session):
         steps.append(Step(driver.mark_carrier_statement()))
     steps += measuring_steps(session) + repacking_steps(session)
     steps += making + archive_steps(session, context, archives, missing)

@@ -178,7 +178,15 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import journal
 from ansible.module_utils.runbook.drivers.backup import backup
-from ansible.module_utils.runbook.drivers.postgres import bloat, compact, content_hash, postgres, queries, tls_probe
+from ansible.module_utils.runbook.drivers.postgres import (
+    bloat,
+    compact,
+    content_hash,
+    postgres,
+    queries,
+    roles,
+    tls_probe,
+)
 from ansible.module_utils.runbook.drivers.postgres import doctor as driver
 from ansible.module_utils.runbook.drivers.postgres import environment_mark as marks
 from ansible.module_utils.runbook.drivers.s3 import bucket, s3
@@ -192,6 +200,7 @@ from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_
 from ansible.module_utils.runbook.rules.postgres import compact as compact_rule
 from ansible.module_utils.runbook.rules.postgres import content_hash as hashes
 from ansible.module_utils.runbook.rules.status import Check, Status
+from ansible.module_utils.runbook.rules.supabase import managed
 from ansible.module_utils.runbook.rules.supabase import supabase as supabase_rules
 from ansible.module_utils.runbook.rules.words import agree, all_ok, count, some
 
@@ -260,6 +269,9 @@ class Doctor:
         self.now = datetime.now(UTC)
         #: PostgreSQL's ``server_version_num`` of each server that let us in.
         self.versions: dict[str, int] = {}
+        #: Roles that are ``named`` in the database, and its ``owners``; those that are ``there`` on the server of
+        #: proofs, and those that its user can have ``given`` objects to.
+        self.roles: dict[str, set[str]] = {}
 
     def part(self, name: str) -> dict[str, Any]:
         """A part of the settings; empty where the inventory says nothing of it."""
@@ -364,6 +376,8 @@ class Doctor:
                     found += [rules.not_asked(name, "another cluster answered") for name in rest[1:]]
                     return
                 self.versions["database"] = session.server_version
+                self.roles["named"] = set(backup.read_roles(session))
+                self.roles["owners"] = {each.name for each in roles.everybody(session)}
                 self.server(found, session)
                 self.extensions(found, session)
         for user in self.users:
@@ -412,11 +426,7 @@ class Doctor:
                 offered = compact.offers_usable_repack(session)
                 found.append(rules.judge_repack(version, reason, offered=offered, permitted=permitted))
             with looking(found, "pgstattuple"):
-                measuring = bloat.measuring(session)
-                says = "Bloat is measured." if measuring.schema else (
-                    f"Bloat is only estimated, and unknown where this user may not read: {measuring.cure}."
-                )  # fmt: skip
-                found.append(Check.ok("pgstattuple", says))
+                found.append(rules.judge_measuring(bloat.measuring(session).cure, driver.unseen(session)))
 
     def rights(self, found: list[Check], user: str) -> None:
         """What a user's playbooks need, asked through a connection of that user."""
@@ -430,6 +440,11 @@ class Doctor:
                 "maintain": self.maintain, "backup": self.back_up, "restore": self.restore,
                 "review": self.review, "admin": self.administer,
             }[user](session, playbooks)  # fmt: skip
+            if user == "restore" and managed.is_platform(backup.read_roles(session)):
+                # Its services hold their sessions, which only the platform can end.
+                playbooks = [each for each in playbooks if each != "restore_swap.yml"]
+                says = "A project's database keeps its name: instead of restore_swap.yml, restore into a fresh project."
+                found.append(Check.ok("restore_swap", says))
             found.append(rules.judge_rights(user, session.target.user, playbooks, lacks, cure))
 
     def is_meant(self, session: postgres.Session) -> bool:
@@ -472,7 +487,12 @@ class Doctor:
         reason = queries.read(session).reason
         if reason:
             lacks.append(f"pg_stat_statements ({reason.rstrip('.')})")
-        return lacks, "docs/howto/performance.md says how to set it up."
+        cure = "docs/howto/performance.md says how to set it up."
+        measuring, unseen = bloat.measuring(session), driver.unseen(session)
+        if measuring.cure and unseen:
+            lacks.append(f"pgstattuple, so that the bloat of {some(unseen)} is unknown")
+            cure += f" For pgstattuple {measuring.cure}."
+        return lacks, cure
 
     def restore(self, session: postgres.Session, _playbooks: list[str]) -> tuple[list[str], str]:
         """Databases, and everybody's objects."""
@@ -486,7 +506,12 @@ class Doctor:
     def administer(self, session: postgres.Session, _playbooks: list[str]) -> tuple[list[str], str]:
         """Databases and roles."""
         cure = "In db_roles_admin_user name a superuser, or the database's owner with CREATEDB and CREATEROLE."
-        return driver.may_administer(session), cure
+        lacks = driver.may_administer(session)
+        carried = driver.mark_not_carried(session)
+        if carried:
+            lacks.append(carried)
+            cure += f" As a superuser GRANT SET ON PARAMETER {environment_mark.SETTING} TO runbook_restore."
+        return lacks, cure
 
     def proof(self, found: list[Check]) -> None:
         """The server on which backups are proven."""
@@ -502,6 +527,7 @@ class Doctor:
             cure = "Give it CREATEDB there."
             found.append(rules.judge_rights("proof", target.user, ["backup_verify.yml"], lacks, cure))
             self.versions["proof"] = session.server_version
+            self.roles["there"], self.roles["given"] = driver.roles_and_own(session)
 
     # Services --------------------------------------------------------------------------------------------------------
 
@@ -543,6 +569,10 @@ class Doctor:
         checks = at_once(works, self.params["timeout_s"])
         if len(self.versions) > 1:
             checks.append(rules.judge_proof_server(self.versions["database"], self.versions["proof"]))
+        if len(self.roles) == 4 and not managed.is_platform(self.roles["named"]):
+            there, login = self.roles["there"], str(self.part("users")["proof"]["login_user"])
+            missing, foreign = self.roles["named"] - there, self.roles["owners"] & there - self.roles["given"]
+            checks.append(rules.judge_proof_roles(login, sorted(missing), sorted(foreign)))
         return checks
 
 

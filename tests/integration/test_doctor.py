@@ -116,6 +116,7 @@ def test_one_fault_hides_no_other(inventory: Project, sound_database: Database):
         "ALTER ROLE doctor_x NOBYPASSRLS NOCREATEDB",
         "REVOKE doctor_app FROM runbook_restore",
         "DROP EXTENSION pg_stat_statements",
+        "DROP EXTENSION pgstattuple",
         "REVOKE pg_maintain FROM runbook_maintain"
         if sound_database.one("SELECT current_setting('server_version_num')::int >= 170000")
         else "REVOKE doctor_app FROM runbook_maintain",
@@ -180,7 +181,7 @@ def test_one_fault_hides_no_other(inventory: Project, sound_database: Database):
 
     # What a server without TLS hides behind it.
     inventory.all_vars |= {"db_ssl_mode": "disable", "backup_proof_ssl_mode": "disable"}
-    inventory.all_vars |= {"backup_proof_login_port": sound_database.port, "backup_proof_login_user": "postgres"}
+    inventory.all_vars |= {"backup_proof_login_port": sound_database.port, "backup_proof_login_user": "doctor_x"}
     sound_database.run("ALTER DATABASE postgres RESET runbook.environment")
     try:
         ended = inventory.run("doctor.yml")
@@ -193,7 +194,8 @@ def test_one_fault_hides_no_other(inventory: Project, sound_database: Database):
         "proof mark": "database 'postgres' carries no mark of its environment",
         "rights backup": "SELECT on public.audit_log, public.messages",
         "rights restore": "CREATEDB; BYPASSRLS for 1 table; membership in doctor_app",
-        "rights review": "pg_stat_statements (The extension is missing",
+        "rights review": "pgstattuple, so that the bloat of public.messages",
+        "proof roles": "doctor_x cannot give objects to doctor_app",
         "rights maintain": "DELETE on public.audit_log; the archive public.audit_log_archive, which the owner of"
         " public.audit_log has to make; the table runbook.heartbeat",
     }

@@ -9,7 +9,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report.sections import doctor as report
 from ansible.module_utils.runbook.rules import doctor as rules
 from ansible.module_utils.runbook.rules import identity
-from ansible.module_utils.runbook.rules.status import Check
+from ansible.module_utils.runbook.rules.status import Check, Status
 from conftest import ROOT
 
 NOW = datetime(2026, 1, 4, 2, tzinfo=UTC)
@@ -112,3 +112,18 @@ def test_the_table_is_as_wide_as_a_terminal_and_what_is_bad_comes_last():
     assert max(map(len, lines)) <= 79
     assert [line.split()[0] for line in lines if line[2] != " "] == ["record", "vault", "a"]
     assert lines_of("pg_vacuum") == []
+
+
+def test_bloat_that_nobody_can_know_is_a_breach():
+    assert rules.judge_measuring("", ["public.t"]).status == Status.OK
+    assert rules.judge_measuring("run x", []).status == Status.OK
+    found = rules.judge_measuring("run x", ["public.t"])
+    assert (found.status, found.msg) == (Status.BREACH, "The bloat of public.t is unknown: run x.")
+
+
+def test_the_owners_of_what_is_proven_are_looked_for():
+    assert rules.judge_proof_roles("prover", [], []).status == Status.OK
+    found = rules.judge_proof_roles("prover", ["gone"], ["app"])
+    assert found.status == Status.BREACH
+    assert "has no role gone" in found.msg
+    assert "prover cannot give objects to app: GRANT app TO prover there." in found.msg

@@ -198,6 +198,35 @@ def judge_repack(version: str | None, reason: str, *, offered: bool, permitted: 
     return Check.breach("pg_repack", says)
 
 
+def judge_measuring(cure: str, unseen: Sequence[str]) -> Check:
+    """Bloat can be measured, or estimated for every table.
+
+    :param cure: what lets this user measure; empty where it may already
+    :param unseen: tables whose statistics are hidden from this user
+    """
+    if not cure:
+        return Check.ok("pgstattuple", "Bloat is measured.")
+    if unseen:
+        return Check.breach("pgstattuple", f"The bloat of {some(unseen)} is unknown: {cure}.")
+    return Check.ok("pgstattuple", f"Bloat is only estimated: {cure}.")
+
+
+def judge_proof_roles(login: str, missing: Sequence[str], foreign: Sequence[str]) -> Check:
+    """Who restores a proof can give each object to its owner.
+
+    :param missing: roles of the database that the server of proofs does not have
+    :param foreign: owners that ``login`` is no member of
+    """
+    told = []
+    if missing:
+        told.append(f"The server of proofs has no role {some(missing)}, which the backups name: CREATE ROLE … NOLOGIN")
+    if foreign:
+        told.append(f"{login} cannot give objects to {some(foreign)}: GRANT {some(foreign)} TO {login} there")
+    if told:
+        return Check.breach("proof roles", f"{'. '.join(told)}.")
+    return Check.ok("proof roles", "Each owner is there, and can be given what it owns.")
+
+
 def judge_proof_server(server_version: int, proof_version: int) -> Check:
     """A backup is proven on a server as new as its own, or newer."""
     own, other = server_version // 10_000, proof_version // 10_000

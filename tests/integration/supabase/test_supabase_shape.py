@@ -668,5 +668,9 @@ def test_every_playbook_in_a_row_as_the_owner(
     assert {"missing_foreign_key_index:public.conversations.template_id"} <= {each["id"] for each in findings}
     assert not [each["id"] for each in findings if each["id"].partition(":")[2].partition(".")[0] in managed.SCHEMAS]
     assert restored.last("pg_restore")["proof"]["status"] == "ok"
+    looked = {each["name"]: each["msg"] for each in ended.last("runbook_doctor")["checks"]}
+    # Not even its owner can rename the one database: nobody but the platform ends the sessions of its services.
+    assert "restore_swap.yml" not in looked["rights restore"]
+    assert "restore into a fresh project" in looked["restore_swap"]
     people = "SELECT count(*) FROM auth.users"
     assert elsewhere.first.one(people) == supabase.first.one(people) > 0

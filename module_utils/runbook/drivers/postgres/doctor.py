@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from ansible.module_utils.runbook.drivers.backup import swap
 from ansible.module_utils.runbook.drivers.postgres import lease, roles, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.postgres.roles import HAS_MAINTAIN
+from ansible.module_utils.runbook.rules.environment_mark import SETTING
+from ansible.module_utils.runbook.rules.postgres.roles import HAS_MAINTAIN, HAS_PARAMETERS, MAKER_JOINS
 from ansible.module_utils.runbook.rules.words import count, some
 
 if TYPE_CHECKING:
@@ -87,6 +88,29 @@ def may_back_up(session: Session) -> tuple[list[str], list[str], list[str]]:
     )
     unread = [row["name"] for row in rows if not row["reads"]]
     return _lease(session), unread, [row["name"] for row in rows if row["reads"] and row["hides"]]
+
+
+def unseen(session: Session) -> list[str]:
+    """Tables whose statistics are hidden from this user: it may not read them, or not all of their rows."""
+    _, unread, hidden = may_back_up(session)
+    return [*unread, *hidden]
+
+
+def roles_and_own(session: Session) -> tuple[set[str], set[str]]:
+    """Every role of the server, and those that this user can give objects to."""
+    gives = " AND pg_has_role(oid, 'SET')" if session.server_version >= MAKER_JOINS else ""
+    rows = session.query(f"SELECT rolname, pg_has_role(oid, 'USAGE'){gives} AS may FROM pg_roles")  # noqa: S608 - words of ours
+    return {row["rolname"] for row in rows}, {row["rolname"] for row in rows if row["may"]}
+
+
+def mark_not_carried(session: Session) -> str | None:
+    """What this user lacks for a copy to get the mark that the database carries as a setting; None where it can."""
+    if session.server_version < HAS_PARAMETERS or roles.may_carry_mark(session) or roles.may_share_mark(session):
+        return None
+    settings = swap.databases(session)[session.target.database].settings
+    if all(each.name != SETTING for each in settings):
+        return None
+    return f"SET ON PARAMETER {SETTING} WITH GRANT OPTION, which runbook_restore needs for a swap"
 
 
 def may_see_all(session: Session) -> bool:

@@ -146,6 +146,12 @@ def may_carry_mark(session: Session) -> bool:
     return bool(rows)
 
 
+def may_share_mark(session: Session) -> bool:
+    """Whether this user may let ``runbook_restore`` do so; PostgreSQL 15 or newer."""
+    may = "SELECT has_parameter_privilege(%s, 'SET WITH GRANT OPTION') AS may"
+    return bool(session.query(may, (SETTING,))[0]["may"])
+
+
 def owner(session: Session, name: QualifiedName) -> Owner:
     """Who owns a table, or will when this user makes it."""
     rows = session.query(
