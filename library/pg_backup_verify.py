@@ -146,7 +146,7 @@ status:
   type: str
   returned: always
 checks:
-  description: Each check with C(name), C(status) and C(msg).
+  description: Each check with C(name), C(status), C(msg) and C(subject).
   type: list
   elements: dict
   returned: when the bucket could be read

@@ -163,7 +163,8 @@ status:
   type: str
   returned: always
 checks:
-  description: Each check with C(name), C(status) and C(msg), which says what to do where the status is not V(ok).
+  description:
+    - Each check with C(name), C(status), C(subject) and C(msg), which says what to do where the status is not V(ok).
   type: list
   elements: dict
   returned: always

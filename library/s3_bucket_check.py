@@ -132,7 +132,7 @@ foreign:
   elements: str
   returned: when the bucket could be read
 checks:
-  description: Each check with C(name), C(status) and C(msg).
+  description: Each check with C(name), C(status), C(msg) and C(subject).
   type: list
   elements: dict
   returned: when the bucket could be read

@@ -50,7 +50,7 @@ status:
   type: str
   returned: always
 checks:
-  description: The checks, C(tag) and C(lease), each with C(name), C(status) and C(msg).
+  description: The checks, C(tag) and C(lease), each with C(name), C(status), C(msg) and C(subject).
   type: list
   elements: dict
   returned: when this run passed M(runbook_preflight)

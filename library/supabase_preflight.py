@@ -51,7 +51,7 @@ status:
   type: str
   returned: always
 checks:
-  description: The checks, C(identity) and C(lease), each with C(name), C(status) and C(msg).
+  description: The checks, C(identity) and C(lease), each with C(name), C(status), C(msg) and C(subject).
   type: list
   elements: dict
   returned: when this run passed M(runbook_preflight)
