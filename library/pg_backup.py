@@ -436,7 +436,7 @@ class Backup:
         try:
             return self.stream(part)
         except RunbookError as error:
-            if "permission denied" not in error.message:
+            if error.code != stream.NOT_PERMITTED:
                 raise
             self.warnings.append(f"Roles and tablespaces are not in this backup. {error.message}")
             self.gaps.append(Gap("globals", "roles, memberships and tablespaces"))

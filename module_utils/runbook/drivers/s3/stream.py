@@ -31,6 +31,8 @@ PIPE_BYTES = 1 << 20
 _STDERR_BYTES = 16 << 10
 #: Seconds that a program gets to end once its output has.
 _END_TIMEOUT_S = 30
+#: Code of the error that a program was refused something.
+NOT_PERMITTED = "not_permitted"
 
 
 class Programs:
@@ -148,7 +150,8 @@ class Output:
         if self._feed_error is not None:
             raise self._feed_error
         if code != 0:
-            raise RunbookError(self._explain(Path(self._words[0]).name, code, said))
+            why = {"code": NOT_PERMITTED} if "permission denied" in said else {}
+            raise RunbookError(self._explain(Path(self._words[0]).name, code, said), **why)
         self._programs.said.append(said)
 
 

@@ -323,8 +323,8 @@ class S3Server:
         # The letter before the date is the severity: F for fatal.
         said = next((line for line in reversed(lines) if line.startswith("F")), " ".join(lines[-3:]))
         why = "ended" if ended else f"gave no answer within {START_TIMEOUT_S} s"
-        code = PORT_TAKEN if "address already in use" in said else ""
-        raise RunbookError(f"The S3 server on port {self.port} {why}: {said}", code=code, log=str(log))
+        code = {"code": PORT_TAKEN} if "address already in use" in said else {}
+        raise RunbookError(f"The S3 server on port {self.port} {why}: {said}", log=str(log), **code)
 
     def stop(self) -> None:
         """End it; its objects stay.
