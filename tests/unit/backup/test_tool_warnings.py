@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.runbook.drivers.backup import pitr, restore
 from ansible.module_utils.runbook.drivers.s3 import stream
+from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup.backup_gaps import Gap, sentences, without
 from ansible.module_utils.runbook.rules.backup.tool_warnings import MOST, said_warnings
 
@@ -89,3 +90,12 @@ def test_barman_is_heard_and_no_key_with_it(tmp_path):
     assert [(name, said_warnings(said)) for name, said in heard] == [
         ("barman-cloud-backup", ("*** is left out",)),
     ]
+
+
+@pytest.mark.parametrize(("said", "code"), [("permission denied for view pg_roles", "not_permitted"), ("no such", "")])
+def test_what_a_program_was_refused_has_a_code(said: str, code: str) -> None:
+    words = ["sh", "-c", 'echo "$1" >&2; exit 1', "sh", said]
+    output = stream.Output(stream.Programs(), words, explain=lambda *_: "It failed.")
+    with pytest.raises(RunbookError, match="It failed") as caught:
+        output.read()
+    assert caught.value.code == code
