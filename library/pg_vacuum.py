@@ -17,6 +17,7 @@ description:
     away from a table. A table of which the server has no statistics is vacuumed and analysed.
   - A table is frozen when its age in transactions or multixacts reaches 75 % of C(autovacuum_freeze_max_age) or
     C(autovacuum_multixact_freeze_max_age).
+  - The table C(runbook.lease) is left to autovacuum, unless its age asks for more or O(tables) names it.
   - Tables that somebody else has locked are left for the end of the pass, then waited for, and reported as C(locked) if
     the lock still cannot be had. They never stop the others.
   - VACUUM gives space back inside the files; it locks no reader and no writer out. VACUUM FULL is not used.
@@ -241,7 +242,8 @@ def _pass(context: Context, session: postgres.Session, wanted: list[Any]) -> dic
     tables = vacuum.read_tables(session)
     works = rule.plan(tables, mode=params["mode"], wanted=wanted, settings=settings)
     before = vacuum.figures(session, [work.table for work in works])
-    considered = sum(not table.is_catalog for table in tables) + sum(work.table.is_catalog for work in works)
+    considered = sum(not table.is_catalog and table.name != rule.LEASE for table in tables)
+    considered += sum(work.table.is_catalog for work in works)
     reports = [
         rule.Report(work, "planned" if work.table.permitted else "not_permitted", before[work.table.oid])
         for work in works

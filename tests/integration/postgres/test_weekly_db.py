@@ -110,6 +110,9 @@ def test_dry_run_real_run_second_run(application, project):
     done = {table["table"]: table["action"] for table in real.last("pg_vacuum")["tables"] if table["state"] == "done"}
     assert wanted["public.messages"] == done["public.messages"] == "vacuum_analyze"
     assert set(wanted) <= set(done)
+    # What the real run made in between: not the lease's table, which preflight made.
+    assert set(done) - set(wanted) == {"public.audit_log_archive"}
+    assert real.last("pg_vacuum")["considered_tables"] == dry.last("pg_vacuum")["considered_tables"] + 1
     assert dry.last("pg_preflight")["executed_queries"] == real.last("pg_preflight")["executed_queries"]
     for shown in ("public.audit_log_archive", "public.messages"):
         assert shown in dry.output

@@ -385,6 +385,12 @@ def test_a_catalog_that_only_a_superuser_may_vacuum_is_planned_when_it_is_overdu
     assert Report(overdue, "not_permitted", Figures()).in_vain
 
 
+def test_the_lease_that_a_dry_run_does_not_make_is_in_no_plan_for_its_rows() -> None:
+    lease = table("lease", schema="runbook", heap=part(dead_rows=600), last_vacuum=None, last_analyze=None)
+    assert plan(lease) == plan(lease, mode="all") == []
+    assert only(replace(lease, heap=part(xid_age=150_000_000))).action == "freeze"
+
+
 def test_an_unknown_figure_is_left_out_of_both_sums() -> None:
     reports = [report("done"), report("done", name="u", after=Figures())]
     result = rule.result(reports, tables=2, check_mode=False, stopped=None)
