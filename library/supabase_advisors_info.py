@@ -118,14 +118,7 @@ def core(context: Context) -> dict[str, Any]:
     """Ask each advisor once."""
     params = context.params
     context.require_bounds({"timeout_s": (1, 600)})
-    api = Supabase(
-        api_url=rules.check_api_url(params["api_url"]),
-        project_ref=rules.check_ref(params["project_ref"]),
-        access_token=params["access_token"],
-        ca_cert=params["ca_cert"],
-        timeout_s=params["timeout_s"],
-        read_only=True,
-    )
+    api = Supabase.from_params(params, read_only=True)
     if params["project_name"] is not None:
         rules.check_identity(rules.parse_project(api.project()), ref=params["project_ref"], name=params["project_name"])
     lints = [

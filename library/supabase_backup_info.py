@@ -113,14 +113,7 @@ def core(context: Context) -> dict[str, Any]:
     for name in ("max_age_s", "retention_days", "timeout_s"):
         if params[name] < 1:
             raise RunbookError(f"{name}: {params[name]} is not possible; give a number of 1 or more.")
-    api = Supabase(
-        api_url=rules.check_api_url(params["api_url"]),
-        project_ref=rules.check_ref(params["project_ref"]),
-        access_token=params["access_token"],
-        ca_cert=params["ca_cert"],
-        timeout_s=params["timeout_s"],
-        read_only=True,
-    )
+    api = Supabase.from_params(params, read_only=True)
     project = rules.parse_project(api.project())
     if params["project_name"] is not None:
         rules.check_identity(project, ref=params["project_ref"], name=params["project_name"])

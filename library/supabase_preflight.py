@@ -98,14 +98,7 @@ def core(context: Context) -> dict[str, Any]:
 
     with checks.named("identity") as check:
         preflight.check_filled_in({name: params[name] for name in ("project_ref", "project_name", "api_url")})
-        api = Supabase(
-            api_url=rules.check_api_url(params["api_url"]),
-            project_ref=rules.check_ref(params["project_ref"]),
-            access_token=params["access_token"],
-            ca_cert=params["ca_cert"],
-            timeout_s=params["timeout_s"],
-            read_only=True,
-        )
+        api = Supabase.from_params(params, read_only=True)
         project = rules.parse_project(api.project())
         check["msg"] = rules.check_identity(project, ref=params["project_ref"], name=params["project_name"] or "")
     held = state_lease.NO_LEASE

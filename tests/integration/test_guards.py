@@ -237,8 +237,7 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
         "dr_drill_skip": where | {"state_dir": str(folder), "reason": "x"},
         "dr_drill_tear_down": bucket | where | {"state_dir": str(folder)},
         "dr_drill_judge": where | {"state_dir": str(folder)},
-        "supabase_restore": where
-        | {"action": "restore", "project_ref": REF, "overwrite": REF, "access_token": "x", "backup_id": 1},
+        "supabase_restore": where | {"project_ref": REF, "overwrite": REF, "access_token": "x", "backup_id": 1},
     }
 
 
@@ -280,7 +279,8 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
     reads = {
         "pg_backup_verify", "pg_bloat_info", "pg_index_info", "pg_integrity", "pg_query_info",
         "pg_rollback_compare", "s3_bucket_check",
-        "supabase_advisors_info", "supabase_backup_info", "runbook_doctor",
+        "supabase_advisors_info", "supabase_backup_info", "supabase_project_check",
+        "supabase_restore_info", "supabase_restore_wait", "runbook_doctor",
     }  # fmt: skip
     other = {
         *PREFLIGHT,  # what gives permits

@@ -40,11 +40,15 @@ def test_backups_of_another_project_are_not_judged(api):
     assert "checks" not in other.result
 
 
+def project(api: FakeSupabase) -> dict[str, Any]:
+    """Options that name the project."""
+    return {"project_ref": REF, "project_name": "mental-scribe", "access_token": TOKEN, "api_url": api.url}
+
+
 def restore(api: FakeSupabase, *, check: bool = False, **options: Any) -> Outcome:
     """Restore to ten minutes ago, unless the options say otherwise."""
-    common = {
-        "action": "restore", "project_ref": REF, "project_name": "mental-scribe", "access_token": TOKEN,
-        "api_url": api.url, "environment": "staging", "overwrite": REF,
+    common = project(api) | {
+        "environment": "staging", "overwrite": REF,
         "recovery_time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(time.time() - 600))}Z",
         "poll_s": 0.1, "start_timeout_s": 1, "wait_timeout_s": 30,
     }  # fmt: skip
@@ -135,16 +139,13 @@ def test_a_token_with_a_line_feed_is_not_shown(api):
 
 def test_an_unencrypted_address_is_refused():
     outcome = run_module(
-        "supabase_restore",
-        {
-            "project_ref": REF, "access_token": TOKEN, "api_url": "http://api.example.com", "environment": "staging",
-        },
-    )  # fmt: skip
+        "supabase_restore_info", {"project_ref": REF, "access_token": TOKEN, "api_url": "http://api.example.com"}
+    )
     assert "would send the access token unencrypted" in outcome.result["msg"]
 
 
 def test_list_shows_the_window(api):
-    outcome = restore(api, action="list", overwrite="")
+    outcome = run_module("supabase_restore_info", project(api))
     assert not outcome.failed
     assert outcome.result["changed"] is False
     assert "it can go back between" in outcome.result["msg"]
@@ -291,9 +292,12 @@ def test_waiting_has_an_end(api):
     outcome = restore(api, wait_timeout_s=1)
     assert outcome.failed
     assert outcome.result["status"] == "unknown"
-    assert "run with action wait" in outcome.result["msg"]
+    assert "go on waiting with -e supabase_restore_action=wait" in outcome.result["msg"]
+    assert outcome.result["project_status"] == "RESTORING"
     api._coming = ["RESTORING", "RESTORING", "ACTIVE_HEALTHY"]
-    assert not restore(api, action="wait", overwrite="").failed
+    waited = run_module("supabase_restore_wait", project(api) | {"poll_s": 0.1})
+    assert not waited.failed, waited.result["msg"]
+    assert waited.result["changed"] is False
 
 
 def test_an_api_that_stumbles_while_one_waits(api):
@@ -312,10 +316,10 @@ def test_not_well_after_the_restore_is_red(api):
 
 
 def test_verify_alone(api):
-    assert not restore(api, action="verify", overwrite="").failed
+    assert not run_module("supabase_project_check", project(api)).failed
     services = [{"name": "db", "healthy": True, "status": "SINGING"}]
     api.faults = [Fault("health", "status", 200, body=services)]
-    assert restore(api, action="verify", overwrite="").result["status"] == "unknown"
+    assert run_module("supabase_project_check", project(api)).result["status"] == "unknown"
 
 
 # --- the proof of a project -------------------------------------------------------------------------------------------
@@ -329,10 +333,7 @@ def test_a_project_proves_itself_and_no_other_one_is_restored(api, tmp_path):
         return run_module("supabase_preflight", common | options, **as_environ(run))
 
     def restored(**options: Any) -> str:
-        common = {
-            "action": "restore", "project_ref": REF, "project_name": "mental-scribe", "access_token": TOKEN,
-            "api_url": api.url, "environment": "staging", "overwrite": REF, "backup_id": 1,
-        }  # fmt: skip
+        common = project(api) | {"environment": "staging", "overwrite": REF, "backup_id": 1}
         outcome = run_module("supabase_restore", common | options, check=True, permitted=False, **as_environ(run))
         return str(outcome.result["msg"])
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers.http.api_client import ApiClient, ApiError, Repeat
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.status import Status
+from ansible.module_utils.runbook.rules.supabase.supabase import Place
 from ansible.module_utils.runbook.rules.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ansible.module_utils.runbook.rules.supabase.supabase import Project
 
 API_URL = "https://api.supabase.com"
 #: What the API answers where an endpoint is no more.
 _GONE = (404, 410)
+#: What it answers where it is useless to ask again.
+_REFUSED = (401, 403, 404)
 
 
 def argument_spec() -> dict[str, Any]:
@@ -61,9 +69,61 @@ class Supabase:
             ca_cert=ca_cert,
         )
 
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any], *, read_only: bool) -> Supabase:
+        """The project, as a module's options say.
+
+        :raises RunbookError: the address or the reference is none
+        """
+        place = Place.named(params["api_url"], params["project_ref"])
+        return cls(
+            api_url=place.api_url,
+            project_ref=place.project_ref,
+            access_token=params["access_token"],
+            ca_cert=params["ca_cert"],
+            timeout_s=params["timeout_s"],
+            read_only=read_only,
+        )
+
     def project(self) -> Any:
         """The project and its state."""
         return self._api.get(self._path)
+
+    def state(self, read: Callable[[Any], Project]) -> str:
+        """State of the project now; empty where the API gives none, since a restore is no reason to answer well.
+
+        :param read: what :meth:`project` gave
+        :raises RunbookError: the API refuses to answer
+        """
+        try:
+            return read(self.project()).status
+        except ApiError as error:
+            if error.http_status in _REFUSED:
+                raise RunbookError(
+                    f"{error.message} What became of the restore is not known.", status=Status.UNKNOWN
+                ) from None
+            return ""
+
+    def wait(
+        self,
+        read: Callable[[Any], Project],
+        is_over: Callable[[str, float], bool],
+        *,
+        poll_s: float,
+        tell: Callable[[str, float], None],
+    ) -> None:
+        """Look at the project's state until ``is_over`` says so, which is asked with each state and the seconds so far.
+
+        :param tell: is told the same before
+        :raises RunbookError: as ``is_over`` does, or the API refuses to answer
+        """
+        started = time.monotonic()
+        while True:
+            state, waited_s = self.state(read), time.monotonic() - started
+            tell(state, waited_s)
+            if is_over(state, waited_s):
+                return
+            time.sleep(poll_s)
 
     def health(self, services: Sequence[str]) -> Any:
         """How the named services do."""

@@ -17,7 +17,7 @@ SECTIONS = (
         listings=(_BACKUPS,),
     ),
     Section(
-        modules=("supabase_restore",),
+        modules=("supabase_restore", "supabase_restore_info", "supabase_restore_wait", "supabase_project_check"),
         title="Restore by Supabase",
         figures=("project_status", "plan", "earliest", "latest", "duration_s"),
         listings=(_BACKUPS,),

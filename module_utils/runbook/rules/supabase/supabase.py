@@ -73,6 +73,22 @@ class Backups:
     latest: datetime | None
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a project is asked for."""
+
+    api_url: str
+    project_ref: str
+
+    @classmethod
+    def named(cls, api_url: str, project_ref: str) -> Place:
+        """The place that the options name.
+
+        :raises RunbookError: the address or the reference is none
+        """
+        return cls(check_api_url(api_url), check_ref(project_ref))
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
@@ -388,3 +404,79 @@ def _judge_state(name: str, state: str) -> Check:
         return Check.ok(name, f"{name} is {state}.")
     known = state in PROJECT_STATES or state == "UNHEALTHY"
     return Check(name, Status.BREACH if known and state != "UNKNOWN" else Status.UNKNOWN, f"{name} is {state}.")
+
+
+# --- waiting ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Waiting:
+    """A wait for the end of a restore, one look at the project's state after the other."""
+
+    #: The project as it was before.
+    project: Project
+    wait_timeout_s: float
+    #: How long it may take to say that the restore has begun; None where that is known.
+    start_timeout_s: float | None = None
+
+    def __post_init__(self) -> None:
+        #: The project was seen at work, so ACTIVE_HEALTHY is not the state from before.
+        self._seen_working = self.start_timeout_s is None
+
+    def is_over(self, state: str, waited_s: float) -> bool:
+        """Whether the restore has ended well.
+
+        :param state: of the project now; empty where the API gives none
+        :raises RunbookError: it ended otherwise, or the time is over
+        """
+        name, seen = self.project.name, state or "not to be reached"
+        if state and state not in (self.project.status, "ACTIVE_UNHEALTHY", HEALTHY):
+            self._seen_working = True
+        if self._seen_working and state == HEALTHY:
+            return True
+        if self._seen_working and (state == RESTORE_FAILED or state in DEAD_ENDS):
+            raise RunbookError(
+                f"The restore did not succeed: project {name} is {state}; see its dashboard, and restore to another "
+                "point or ask Supabase's support."
+            )
+        if not self._seen_working and self.start_timeout_s is not None and waited_s > self.start_timeout_s:
+            raise RunbookError(
+                f"Supabase accepted the restore, and {waited_s:.0f} s later project {name} is {seen}; whether it was "
+                "restored is not known: look at its dashboard.",
+                status=Status.UNKNOWN,
+            )
+        if waited_s > self.wait_timeout_s:
+            raise RunbookError(
+                f"Project {name} is {seen} after {waited_s:.0f} s; go on waiting with "
+                "-e supabase_restore_action=wait, the restore is not begun again.",
+                status=Status.UNKNOWN,
+            )
+        return False
+
+
+def window_sentence(project: Project, backups: Backups) -> str:
+    """To where a project can go back."""
+    earliest, latest = oldest(backups), newest(backups)
+    between = f"between {earliest:%Y-%m-%d %H:%M:%S} and {latest:%Y-%m-%d %H:%M:%S} UTC" if latest else "to no time"
+    how = "any second" if backups.pitr_enabled else count(len(backups.backups), "backup")
+    return f"Project {project.name} is {project.status}; it can go back {between} ({how})."
+
+
+def as_figures(backups: Backups) -> dict[str, Any]:
+    """What can be restored, as a module's result shows it."""
+    earliest, latest = oldest(backups), newest(backups)
+    return {
+        "earliest": earliest and earliest.isoformat(),
+        "latest": latest and latest.isoformat(),
+        "backups": as_results(backups),
+    }
+
+
+def check_seconds(values: Mapping[str, float]) -> None:
+    """Refuse a span of time that is none.
+
+    :raises RunbookError: names the option and the value
+    """
+    for name, value in values.items():
+        if value <= 0:
+            raise RunbookError(f"{name}: {value} is not possible; give a number of seconds above 0.")
