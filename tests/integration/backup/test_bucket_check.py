@@ -223,7 +223,7 @@ def test_the_playbook_does_not_touch_a_bucket_of_another_environment(moto: S3, d
     project = Project.for_database(tmp_path, database, **variables(moto, bucket))
     refused = project.run("backup_bucket.yml")
     assert refused.code != 0
-    assert "is tagged as one of 'production'" in refused.output
+    assert "belongs to environment 'production' by its tag" in refused.last("s3_preflight")["msg"]
     assert "Status" not in moto.client().get_bucket_versioning(Bucket=bucket)
 
 
