@@ -130,6 +130,20 @@ def test_it_is_renewed_while_the_run_lives_and_given_back_at_its_end(take, store
     assert said == []
 
 
+def test_what_cannot_be_given_back_is_said(take, store, monkeypatch):
+    """From Python 3.12 on no thread can be begun as the interpreter ends."""
+    run = a_run("one")
+    take(run)
+    keeper = state_lease.Keeper(run, lambda _text: None)
+    keeper.hold(NAME, store, TARGET)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert keeper.stop() == [f"{NAME} was not given back, and ends by itself within 15 minutes."]
+
+
 def test_a_run_that_lost_it_permits_no_more_writes(take, store):
     run = a_run("one")
     approve(run, "sandbox")

@@ -172,6 +172,8 @@ class Keeper:
                 release(store, str(self._run.id), name)
             except RunbookError as error:
                 said.append(f"{name} was not given back, and ends by itself within 15 minutes. {error.message}")
+            except RuntimeError:  # from Python 3.12 on no thread begins as the interpreter ends, after Ctrl-C
+                said.append(f"{name} was not given back, and ends by itself within 15 minutes.")
         self._held.clear()
         return said
 
