@@ -163,7 +163,7 @@ class Bench:
     def drill(self, scenario: str, way: str) -> Sample:
         """One drill, as an operator runs it."""
         from ansible.module_utils.runbook.report import drill as report
-        from ansible.module_utils.runbook.rules.drill import drill as rules
+        from ansible.module_utils.runbook.rules.drill import figures
 
         made = self.playbook(
             "dr_drill.yml", f"dr_drill_scenario={scenario}", f"dr_drill_way={way}", f"dr_drill_scale={self.scale}",
@@ -173,8 +173,8 @@ class Bench:
         if not found:
             raise SystemExit(f"The drill left no document; see {made}. {' '.join(broken)}")
         document = found[-1]
-        parts = rules.split_rto(
-            document["phases"], rules.moment(document["outage_at"]), rules.moment(document["service_at"])
+        parts = figures.split_rto(
+            document["phases"], figures.moment(document["outage_at"]), figures.moment(document["service_at"])
         )
         measured = document["measured"]
         return Sample(

@@ -179,8 +179,7 @@ from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import identity
 from ansible.module_utils.runbook.rules.backup import manifest as manifests
 from ansible.module_utils.runbook.rules.backup.swap import dated_name
-from ansible.module_utils.runbook.rules.drill import drill as judging
-from ansible.module_utils.runbook.rules.drill import drill_plan as rules
+from ansible.module_utils.runbook.rules.drill import faults, figures, lessons, scenarios
 from ansible.module_utils.runbook.rules.drill.state import Contents, Destination, Live, Primary, State
 from ansible.module_utils.runbook.rules.postgres import content_hash
 from ansible.module_utils.runbook.rules.sandbox import demo_database
@@ -204,9 +203,9 @@ def argument_spec() -> dict[str, dict[str, Any]]:
     """Options as documented above."""
     own: dict[str, dict[str, Any]] = {
         "host": {"type": "str", "required": True},
-        "scenario": {"type": "str", "default": "database_lost", "choices": list(rules.SCENARIOS)},
-        "way": {"type": "str", "default": "best", "choices": [*rules.WAYS, "best"]},
-        "plant": {"type": "str", "choices": list(rules.PLANTS)},
+        "scenario": {"type": "str", "default": "database_lost", "choices": list(scenarios.SCENARIOS)},
+        "way": {"type": "str", "default": "best", "choices": [*scenarios.WAYS, "best"]},
+        "plant": {"type": "str", "choices": list(faults.FAULTS)},
         "rto_s": {"type": "int", "default": 14400},
         "rpo_s": {"type": "int", "default": 3600},
         "announcement": {"type": "dict", "default": {}},
@@ -241,15 +240,15 @@ def core(context: Context) -> dict[str, Any]:
 def begin(context: Context, folder: folders.Folder) -> dict[str, Any]:
     """Refuse what must be refused, clear what was left, and make what the drill needs."""
     params, at = context.params, folders.now()
-    rules.check_request(
+    faults.check_request(
         environment=params["environment"], scenario=params["scenario"], way=params["way"], plant=params["plant"]
     )
-    announced = rules.check_announcement(params["announcement"], min_days=params["announce_days"], now=at)
+    announced = scenarios.check_announcement(params["announcement"], min_days=params["announce_days"], now=at)
     left = folder.read()
     refuse_another(context, folder, left)
     state = requested(context, folder, at)
     for name, text in folder.lesson_texts():
-        for lacking in judging.owed(text, source=name, today=at.date()):
+        for lacking in lessons.owed(text, source=name, today=at.date()):
             context.warn(f"An earlier drill's lessons are not complete: {lacking}.")
     if not state.is_sandbox:
         state = refuse_production(context, state)
@@ -300,7 +299,7 @@ def requested(context: Context, folder: folders.Folder, at: datetime) -> State:
         environment=params["environment"], host=params["host"], database=params["login_db"],
         scenario=params["scenario"], way=params["way"], planted=params["plant"],
         restore_path=str(Path(params["restore_path"] or folder.path / "restore").resolve()), started_at=at,
-        objectives=judging.Objectives(params["rto_s"], params["rpo_s"]),
+        objectives=figures.Objectives(params["rto_s"], params["rpo_s"]),
     )  # fmt: skip
 
 
@@ -330,7 +329,7 @@ def refuse_production(context: Context, state: State) -> State:
     name = dated_name(state.database, "drill", state.drill_id)
     # Without its pin: who answers is compared here, with the live one too.
     with servers.connect(replace(servers.destination(state, params), system_identifier=None)) as session:
-        rules.check_target(
+        scenarios.check_target(
             found=servers.identity(session), pinned=params["target"]["system_identifier"], production=production,
             database=name, databases={row["datname"] for row in session.query("SELECT datname FROM pg_database")},
         )  # fmt: skip

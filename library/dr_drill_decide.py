@@ -161,7 +161,7 @@ from ansible.module_utils.runbook.rules.backup import manifest as manifests
 from ansible.module_utils.runbook.rules.backup import pitr as pitr_rules
 from ansible.module_utils.runbook.rules.backup import restore as restore_rules
 from ansible.module_utils.runbook.rules.backup.tool_warnings import passed_on
-from ansible.module_utils.runbook.rules.drill import drill_plan as rules
+from ansible.module_utils.runbook.rules.drill import points, scenarios
 from ansible.module_utils.runbook.rules.drill.state import Chosen, Destination, State, Survey, Unusable
 from ansible.module_utils.runbook.rules.sandbox import demo_database
 
@@ -183,7 +183,7 @@ def core(context: Context) -> dict[str, Any]:
     params = context.params
     permits.require_environment(context.run, params["environment"])
     if context.check_mode:
-        return rules.nothing_to_do()
+        return scenarios.nothing_to_do()
     with drill.resumed(params) as current:
         begun, state = folder.now(), current.state
         if state.disaster.replica and not state.is_sandbox:
@@ -226,7 +226,7 @@ def facts(state: State, params: dict[str, Any]) -> dict[str, Any]:
     return known
 
 
-def choose(context: Context, current: drill.Drill) -> rules.Choice:
+def choose(context: Context, current: drill.Drill) -> points.Choice:
     """The best recovery point; the state says what was found.
 
     :raises RunbookError: none is good, or there is no room for it
@@ -236,7 +236,7 @@ def choose(context: Context, current: drill.Drill) -> rules.Choice:
     if before and state.chosen is None and state.way != "dump":
         with servers.connect(servers.primary(state, context.params, "postgres")) as session:
             servers.archive_now(session, deadline_s=SWITCH_S)
-    candidates: list[rules.Candidate] = []
+    candidates: list[points.Candidate] = []
     survey = Survey()
     if "dump" in state.ways:
         found, survey = dumps(context, state, survey)
@@ -244,26 +244,26 @@ def choose(context: Context, current: drill.Drill) -> rules.Choice:
     if "pitr" in state.ways:
         found, survey = base_backups(context, current, survey)
         candidates += found
-    unusable = tuple(Unusable(**each) for each in rules.unusable(candidates, state.failed))
+    unusable = tuple(Unusable(**each) for each in points.unusable(candidates, state.failed))
     current.keep(replace(state, survey=replace(survey, unusable=unusable)))
-    choice = rules.choose(candidates, way=state.way, failed=state.failed)
+    choice = points.choose(candidates, way=state.way, failed=state.failed)
     is_here = choice.chosen.way == "pitr" or state.is_sandbox
     free_bytes: int | None = context.params["free_disk_bytes"]
     if free_bytes is None and is_here:
         free_bytes = engine_driver.Workshop(Path(state.restore_path)).free_bytes()
-    rules.check_room(
+    points.check_room(
         needed_bytes=choice.chosen.size_bytes, free_bytes=free_bytes,
         where=state.restore_path if is_here else "the target",
     )  # fmt: skip
     return choice
 
 
-def dumps(context: Context, state: State, survey: Survey) -> tuple[list[rules.Candidate], Survey]:
+def dumps(context: Context, state: State, survey: Survey) -> tuple[list[points.Candidate], Survey]:
     """Logical backups, newest first, up to the first that is good."""
     before = state.mistake_at
     store = s3.Store.from_params(buckets.place(state, context.params))
     base = bucket.home(store, manifests.database_folders(context.params["prefix"], state.database))
-    found: list[rules.Candidate] = []
+    found: list[points.Candidate] = []
     try:
         names = restore_rules.candidates(store.folders(base), backup=restore_rules.LATEST, before=before)
     except RunbookError as error:
@@ -290,28 +290,28 @@ def dumps(context: Context, state: State, survey: Survey) -> tuple[list[rules.Ca
                 problem = problem or "; ".join(wrong)
         except RunbookError as error:
             problem = error.message
-        found.append(rules.Candidate("dump", name, point, size, problem))
+        found.append(points.Candidate("dump", name, point, size, problem))
         if not problem and f"dump/{name}" not in state.failed:
             return found, replace(survey, backup_duration_s=took_s)
     return found, survey
 
 
-def _nothing(way: rules.Way, name: str, why: RunbookError, store: s3.Store, root: str) -> rules.Candidate:
+def _nothing(way: scenarios.Way, name: str, why: RunbookError, store: s3.Store, root: str) -> points.Candidate:
     """A way that cannot be gone; it was never set up where nothing lies in its folder, deleted or not."""
     is_absent = not any(True for _ in store.versions(root))
-    return rules.Candidate(way, name, None, problem=why.message, is_absent=is_absent)
+    return points.Candidate(way, name, None, problem=why.message, is_absent=is_absent)
 
 
 def base_backups(
     context: Context, current: drill.Drill, survey: Survey
-) -> tuple[list[rules.Candidate], Survey]:  # fmt: skip
+) -> tuple[list[points.Candidate], Survey]:  # fmt: skip
     """Base backups with the moment to which WAL carries each."""
     params, before, cluster = context.params, current.state.mistake_at, current.state.live.system_identifier
     engine = drill.engine(
         current, params, prefix=pitr_rules.check_prefix(params["pitr_prefix"]),
         server=pitr_rules.check_name(params["server"], "server"), heard=passed_on(context.warn),
     )  # fmt: skip
-    found: list[rules.Candidate] = []
+    found: list[points.Candidate] = []
     try:
         marked = engine.identity()
         if marked is None:
@@ -335,7 +335,7 @@ def base_backups(
         size = sum(entry.size_bytes for entry in entries)
         reach = pitr_rules.before_gap(archive, window) if window.gaps else window.end
         point = min(before, reach) if before else reach
-        found.append(rules.Candidate("pitr", window.backup.backup_id, point, size, problem, is_cut=bool(window.gaps)))
+        found.append(points.Candidate("pitr", window.backup.backup_id, point, size, problem, is_cut=bool(window.gaps)))
         gaps += [f"{first} to {last}" if first != last else first for first, last in window.gaps]
     broken = ", ".join(dict.fromkeys(gaps))
     gap = f"The WAL is broken: {broken} missing; nothing after that can be restored." if gaps else ""

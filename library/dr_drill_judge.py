@@ -90,9 +90,7 @@ from ansible.module_utils.runbook.drivers import permits, workspace
 from ansible.module_utils.runbook.drivers.drill import drill, folder
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules.drill import document as documents
-from ansible.module_utils.runbook.rules.drill import drill as judging
-from ansible.module_utils.runbook.rules.drill import drill_plan as rules
+from ansible.module_utils.runbook.rules.drill import documents, faults, lessons, scenarios
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,7 +116,7 @@ def core(context: Context) -> dict[str, Any]:
     context.require_bounds(BOUNDS)
     permits.require_environment(context.run, params["environment"])
     if context.check_mode:
-        return rules.nothing_to_do()
+        return scenarios.nothing_to_do()
     with drill.resumed(params) as current:
         document = documents.make(
             current.state, folder.now(), backup_interval_s=params["backup_interval_s"] or None,
@@ -138,10 +136,10 @@ def write(place: folder.Folder, document: dict[str, Any]) -> str:
     """Write the document and its file of lessons; the path of the first."""
     today = folder.now().date()
     path = place.history / f"{document['drill_id']}.json"
-    lessons = place.lessons / f"{document['drill_id']}.toml"
-    missing = [each for name, text in place.lesson_texts() for each in judging.owed(text, source=name, today=today)]
-    document["lessons"] = {"path": str(lessons), "missing": missing}
-    workspace.write_text(lessons, judging.lessons_template(document))
+    notes = place.lessons / f"{document['drill_id']}.toml"
+    missing = [each for name, text in place.lesson_texts() for each in lessons.owed(text, source=name, today=today)]
+    document["lessons"] = {"path": str(notes), "missing": missing}
+    workspace.write_text(notes, lessons.template(document))
     workspace.write_text(path, json.dumps(document, indent=1) + "\n")
     return str(path)
 
@@ -152,7 +150,7 @@ def self_tested(current: drill.Drill, document: Mapping[str, Any], facts: Mappin
     :raises RunbookError: it was not
     """
     fault, way = document["planted"], current.state.way
-    if not rules.names_fault(fault, document):
+    if not faults.names_fault(fault, document):
         raise RunbookError(f"{fault} in {way} was planted and not found: {document['msg']}", changed=True, **facts)
     return f"{fault} in {way} was found: {document['msg']}"
 

@@ -83,7 +83,7 @@ from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.backup import manifest as manifests
 from ansible.module_utils.runbook.rules.backup import pitr as pitr_rules
 from ansible.module_utils.runbook.rules.backup.tool_warnings import passed_on
-from ansible.module_utils.runbook.rules.drill import drill_plan as rules
+from ansible.module_utils.runbook.rules.drill import scenarios
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.status import Status
 
@@ -111,7 +111,7 @@ def core(context: Context) -> dict[str, Any]:
     context.require_bounds(BOUNDS)
     permits.require_environment(context.run, context.params["environment"])
     if context.check_mode:
-        return rules.nothing_to_do()
+        return scenarios.nothing_to_do()
     with drill.resumed(context.params) as current:
         if current.state.is_sandbox:
             return make_outage(context, current)

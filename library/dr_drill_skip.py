@@ -67,7 +67,7 @@ from ansible.module_utils.runbook.drivers import permits, workspace
 from ansible.module_utils.runbook.drivers.drill import drill
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules.drill import drill_plan as rules
+from ansible.module_utils.runbook.rules.drill import scenarios, server_log
 from ansible.module_utils.runbook.rules.status import Status
 
 
@@ -80,7 +80,7 @@ def core(context: Context) -> dict[str, Any]:
     """Note why the restore failed."""
     permits.require_environment(context.run, context.params["environment"])
     if context.check_mode:
-        return rules.nothing_to_do()
+        return scenarios.nothing_to_do()
     with drill.resumed(context.params) as current:
         chosen = current.state.chosen
         if chosen is None:
@@ -97,7 +97,7 @@ def keep_log(current: drill.Drill, backup_id: str, reason: str) -> str:
     if str(log) not in reason or not log.exists():
         return reason
     kept = current.folder.logs / f"{current.state.drill_id}-{backup_id}.log"
-    workspace.write_text(kept, rules.log_without_rows(log.read_text(errors="replace")))
+    workspace.write_text(kept, server_log.log_without_rows(log.read_text(errors="replace")))
     return reason.replace(str(log), str(kept))
 
 

@@ -70,7 +70,7 @@ from ansible.module_utils.runbook.drivers.drill import drill
 from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules.drill import drill_plan as rules
+from ansible.module_utils.runbook.rules.drill import scenarios
 from ansible.module_utils.runbook.rules.status import Check
 
 
@@ -85,7 +85,7 @@ def core(context: Context) -> dict[str, Any]:
     params = context.params
     permits.require_environment(context.run, params["environment"])
     if context.check_mode:
-        return rules.nothing_to_do()
+        return scenarios.nothing_to_do()
     with drill.resumed(params) as current:
         state = replace(current.state, failure=current.state.failure or params["failure"])
         current.keep(state)

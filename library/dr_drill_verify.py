@@ -135,8 +135,7 @@ from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import preflight
 from ansible.module_utils.runbook.rules.backup import mirror as mirror_rules
 from ansible.module_utils.runbook.rules.backup.swap import Marker
-from ansible.module_utils.runbook.rules.drill import drill as judging
-from ansible.module_utils.runbook.rules.drill import drill_plan as rules
+from ansible.module_utils.runbook.rules.drill import copy_checks, figures, scenarios
 from ansible.module_utils.runbook.rules.postgres import integrity as integrity_rules
 from ansible.module_utils.runbook.rules.status import Check, Status, worst
 from ansible.module_utils.runbook.rules.words import agree, all_ok, count, to_second
@@ -170,7 +169,7 @@ def core(context: Context) -> dict[str, Any]:
     """Judge the copy; if it is good, let the clients write to it."""
     permits.require_environment(context.run, context.params["environment"])
     if context.check_mode:
-        return rules.nothing_to_do()
+        return scenarios.nothing_to_do()
     with drill.resumed(context.params) as current:
         return verify(current, context.params)
 
@@ -208,15 +207,15 @@ def verify(current: drill.Drill, params: Mapping[str, Any]) -> dict[str, Any]:
     return current.told(said.rstrip(), recovered=True)
 
 
-def look(current: drill.Drill, params: Mapping[str, Any]) -> tuple[list[Check], judging.Measured]:
+def look(current: drill.Drill, params: Mapping[str, Any]) -> tuple[list[Check], figures.Measured]:
     """Everything that is asked of the copy, and the figures."""
     state, copy = current.state, servers.restored(current.state, params)
     checks: list[Check] = []
     with servers.connect(copy) as session:
         asked, said, answered = copies.server_clock(session)
-        checks.append(rules.judge_clock(preflight.clock_skew_s(said, sent_at=asked, received_at=answered)))
+        checks.append(copy_checks.judge_clock(preflight.clock_skew_s(said, sent_at=asked, received_at=answered)))
         if state.live.columns:
-            checks.append(rules.judge_schema(state.live.columns, copies.columns(session)))
+            checks.append(copy_checks.judge_schema(state.live.columns, copies.columns(session)))
         measured = replace(state.measured, restored_bytes=copies.sizes(session))
         replayed = copies.last_replayed(session)
         if replayed and state.chosen:
@@ -240,7 +239,7 @@ def look(current: drill.Drill, params: Mapping[str, Any]) -> tuple[list[Check], 
         if state.chosen and state.chosen.way == "dump":
             return read_proof(state, params)
         if state.contents:
-            return rules.judge_contents(state.contents.tables, copies.contents(copy, state.contents.method))
+            return copy_checks.judge_contents(state.contents.tables, copies.contents(copy, state.contents.method))
         return None
 
     def integrity(check: Callable[[], None]) -> list[Check]:
@@ -256,11 +255,11 @@ def look(current: drill.Drill, params: Mapping[str, Any]) -> tuple[list[Check], 
 
 
 def compare_ledger(
-    current: drill.Drill, rows: Mapping[int, int], measured: judging.Measured
-) -> tuple[Check, judging.Measured]:
+    current: drill.Drill, rows: Mapping[int, int], measured: figures.Measured
+) -> tuple[Check, figures.Measured]:
     """Compare the copy with what clients were told; the figures too."""
     ledger = {each.id: each for each in current.folder.clients.acknowledged() if each.service == 0}
-    lost = judging.loss({each.id: each.acknowledged_s for each in ledger.values()}, rows.keys())
+    lost = figures.loss({each.id: each.acknowledged_s for each in ledger.values()}, rows.keys())
     measured = replace(
         measured, acknowledged_rows=lost.acknowledged_rows, surviving_rows=lost.surviving_rows,
         lost_rows=lost.lost_rows, rpo_s=None if lost.rpo_s is None else round(lost.rpo_s, 3),
@@ -268,7 +267,7 @@ def compare_ledger(
     if lost.hole_rows:
         return Check.breach("ledger", lost.msg), measured
     altered = sum(1 for number, each in ledger.items() if number in rows and rows[number] != each.beat_us)
-    return rules.judge_altered(altered, lost.surviving_rows), measured
+    return copy_checks.judge_altered(altered, lost.surviving_rows), measured
 
 
 def read_proof(state: State, params: Mapping[str, Any]) -> Check:
@@ -294,19 +293,19 @@ def compare_files(state: State, params: Mapping[str, Any]) -> tuple[list[Check],
     :return: the check, or none, and what the document says of files
     """
     wanted = params["files"]
-    why = rules.files_not_asked(wanted.get("bucket") or "", wanted.get("buckets") or [], state.live.columns)
+    why = copy_checks.files_not_asked(wanted.get("bucket") or "", wanted.get("buckets") or [], state.live.columns)
     if why:
         return [], {"asked": False, "msg": why}
-    figures: dict[str, Any] = {}
+    counted: dict[str, Any] = {}
     try:
         found = count_differences(servers.restored(state, params), wanted)
-        check, figures = rules.judge_files(found), asdict(found)
+        check, counted = copy_checks.judge_files(found), asdict(found)
     except RunbookError as error:
         check = Check.unknown("files", f"Files could not be compared: {error.message}")
-    return [check], {"asked": True, "msg": check.msg} | figures
+    return [check], {"asked": True, "msg": check.msg} | counted
 
 
-def count_differences(copy: postgres.Target, wanted: Mapping[str, Any]) -> rules.Files:
+def count_differences(copy: postgres.Target, wanted: Mapping[str, Any]) -> copy_checks.Files:
     """What M(s3_mirror) compares of a source, of the restored database.
 
     :raises RunbookError: the copy or the rows cannot be read
@@ -331,7 +330,7 @@ def count_differences(copy: postgres.Target, wanted: Mapping[str, Any]) -> rules
                 for kind, key in mirror.differing_keys(table, mirror_rules.NAMED):
                     shown = mirror_rules.name_of(wanted["source_prefix"] + key, show=wanted["show_keys"])
                     named.append({"kind": kind, "name": f"{bucket}/{shown}"})
-    return rules.Files(
+    return copy_checks.Files(
         rows=found["rows"], missing_rows=found["missing_rows"], orphan_objects=found["orphan_objects"],
         differing_rows=found["differing_rows"], unasked_rows={name: rows for name, rows in unasked.items() if rows},
         named=named,

@@ -6,7 +6,7 @@ import copy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ansible.module_utils.runbook.rules.drill.drill import Objectives
+from ansible.module_utils.runbook.rules.drill.figures import Objectives
 from ansible.module_utils.runbook.rules.drill.state import State
 
 #: 2026-03-01 02:00:00 UTC.

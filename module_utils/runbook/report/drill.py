@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report import wording
-from ansible.module_utils.runbook.rules.drill import drill as rules
-from ansible.module_utils.runbook.rules.drill import drill_plan
+from ansible.module_utils.runbook.rules.drill import faults, figures, verdict
+from ansible.module_utils.runbook.rules.drill.documents import read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,7 +75,7 @@ def documents(record: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str
             if step["figures"].get("drill") is None:
                 continue
             try:
-                document = rules.read(step["figures"]["drill"], source=f"{host}, {step['task']}")
+                document = read(step["figures"]["drill"], source=f"{host}, {step['task']}")
             except RunbookError as error:
                 broken.append(f"This drill has no report of its own. {error.message}")
             else:
@@ -207,7 +207,7 @@ def _estimate(document: Mapping[str, Any]) -> dict[str, str] | None:
     if told is None:
         return None
     # An estimate promises nothing, so it is never green.
-    tells = rules.is_telling(document["measured"]["restored_bytes"], told["production_bytes"])
+    tells = figures.is_telling(document["measured"]["restored_bytes"], told["production_bytes"])
     beyond = told["restore_s"] > document["objectives"]["rto_s"]
     return {
         "title": "Production",
@@ -220,9 +220,9 @@ def _attainable(document: Mapping[str, Any]) -> dict[str, str] | None:
     told = document.get("attainable")
     if told is None:
         return None
-    check = rules.judge_attainable(
-        rules.Objectives(document["objectives"]["rto_s"], document["objectives"]["rpo_s"]),
-        rules.Attainable(told["way"], told["rpo_s"], told["msg"]),
+    check = verdict.judge_attainable(
+        figures.Objectives(document["objectives"]["rto_s"], document["objectives"]["rpo_s"]),
+        figures.Attainable(told["way"], told["rpo_s"], told["msg"]),
     )
     return {"title": "In the worst case", "tone": tone(check.status), "msg": check.msg}
 
@@ -242,7 +242,7 @@ def _planted(document: Mapping[str, Any]) -> str:
 
 def _is_found(document: Mapping[str, Any]) -> bool:
     plant = document["planted"]
-    return plant in drill_plan.NAMES and drill_plan.names_fault(plant, document)
+    return plant in faults.FAULTS and faults.names_fault(plant, document)
 
 
 # --- objectives -------------------------------------------------------------------------------------------------------
@@ -250,11 +250,11 @@ def _is_found(document: Mapping[str, Any]) -> bool:
 
 def objectives(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Each objective against what was measured, as a bar with a mark."""
-    wanted = rules.Objectives(**{key: document["objectives"][key] for key in ("rto_s", "rpo_s")})
+    wanted = figures.Objectives(**{key: document["objectives"][key] for key in ("rto_s", "rpo_s")})
     measured = document["measured"]
-    judged = rules.judge(
+    judged = verdict.judge(
         wanted,
-        rules.Measured(**{key: measured[key] for key in rules.Measured.__dataclass_fields__}),
+        figures.Measured(**{key: measured[key] for key in figures.Measured.__dataclass_fields__}),
         [],
         elapsed_s=_elapsed_s(document),
     )
@@ -290,7 +290,7 @@ def _elapsed_s(document: Mapping[str, Any]) -> float | None:
     return (
         None
         if document["service_at"]
-        else rules.rto_s(rules.moment(document["outage_at"]), rules.moment(document["finished_at"]))
+        else figures.rto_s(figures.moment(document["outage_at"]), figures.moment(document["finished_at"]))
     )
 
 
@@ -302,19 +302,19 @@ def timeline(document: Mapping[str, Any]) -> dict[str, Any] | None:
 
     A drill whose service never came back is drawn to the end of its last phase.
     """
-    outage, service = rules.moment(document["outage_at"]), rules.moment(document["service_at"])
+    outage, service = figures.moment(document["outage_at"]), figures.moment(document["service_at"])
     timed = [
-        (phase, begun, rules.moment(phase["finished_at"]))
+        (phase, begun, figures.moment(phase["finished_at"]))
         for phase in document["phases"]
-        if (begun := rules.moment(phase["started_at"])) is not None
+        if (begun := figures.moment(phase["started_at"])) is not None
     ]
     ends = [when for _, begun, ended in timed for when in (begun, ended) if when is not None]
-    finished = rules.moment(document["finished_at"])
+    finished = figures.moment(document["finished_at"])
     last = service or max([*ends, *([finished] if finished else [])], default=None)
     if outage is None or last is None or not timed:
         return None
     span = max((last - outage).total_seconds(), 0.001)
-    parts = rules.split_rto(document["phases"], outage, service)
+    parts = figures.split_rto(document["phases"], outage, service)
     rows: list[dict[str, Any]] = []
     for phase, begun, ended in timed:
         attempt = 1 + sum(row["name"] == phase["name"] for row in rows)
@@ -339,7 +339,7 @@ def timeline(document: Mapping[str, Any]) -> dict[str, Any] | None:
         "rows": rows,
         "ticks": ticks(span),
         "total": wording.duration(span),
-        "between": wording.duration(parts[rules.BETWEEN]) if parts else wording.NONE,
+        "between": wording.duration(parts[figures.BETWEEN]) if parts else wording.NONE,
         "outage": wording.moment(document["outage_at"])[11:],
         "end": f"service verified {wording.moment(document['service_at'])[11:]}" if service else "no verified service",
         "verified": service is not None,

@@ -28,8 +28,9 @@ from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, comma
 from ansible.module_utils.runbook.drivers.postgres.postgres import SILENCES_EVENT_TRIGGERS
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, Progress
-from ansible.module_utils.runbook.rules.drill import drill as judging
-from ansible.module_utils.runbook.rules.drill.drill_plan import Candidate, names_fault
+from ansible.module_utils.runbook.rules.drill import figures
+from ansible.module_utils.runbook.rules.drill.faults import names_fault
+from ansible.module_utils.runbook.rules.drill.points import Candidate
 from ansible.module_utils.runbook.rules.drill.state import Chosen, Destination, Survey
 from conftest import ROOT, Database, free_port, module_process, permit, run_module, this_run
 from drill_run import ACTS, DATABASE, PASSWORD, DrillRun, names_of, options_of
@@ -228,7 +229,7 @@ def test_the_newest_backup_is_bad_and_the_one_before_serves(drill: DrillRun):
     measured, recovery = document["measured"], document["recovery"]
     assert measured["acknowledged_rows"] == measured["surviving_rows"] + measured["lost_rows"]
     assert 0 < measured["lost_rows"] < measured["acknowledged_rows"]
-    assert [phase["name"] for phase in document["phases"]] == list(judging.PHASES)
+    assert [phase["name"] for phase in document["phases"]] == list(figures.PHASES)
     assert recovery["costs_s"] > 0
     assert [("missing" in each["reason"]) for each in recovery["passed_over"]] == [True]
     decided = [phase["msg"] for phase in document["phases"] if phase["name"] == "decide"]

@@ -16,8 +16,8 @@ from ansible.module_utils.runbook.drivers.drill import copies
 from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, find_bindir
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup.mirror import name_of
-from ansible.module_utils.runbook.rules.drill import drill as rules
-from ansible.module_utils.runbook.rules.drill.drill_plan import files_not_asked
+from ansible.module_utils.runbook.rules.drill import documents, figures
+from ansible.module_utils.runbook.rules.drill.copy_checks import files_not_asked
 from conftest import Database, free_port, run_module
 
 from playbooks import Project
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.timeout(2 * PATIENCE_S + 100)
 
 def read(path: str) -> dict[str, Any]:
     """A drill's document."""
-    return rules.read(json.loads(Path(path).read_text()), source=path)
+    return documents.read(json.loads(Path(path).read_text()), source=path)
 
 
 @pytest.fixture
@@ -76,8 +76,8 @@ def test_a_lost_database_is_recovered_while_clients_wait(project: Project, s3: S
     assert measured["lost_rows"] > 0, "clients wrote after the last archived segment"
     assert measured["rpo_s"] > 0
     names = [phase["name"] for phase in document["phases"]]
-    assert names == [name for name in rules.PHASES if name != "provision"]
-    parts = rules.split_rto(document["phases"], *(rules.moment(document[at]) for at in ("outage_at", "service_at")))
+    assert names == [name for name in figures.PHASES if name != "provision"]
+    parts = figures.split_rto(document["phases"], *(figures.moment(document[at]) for at in ("outage_at", "service_at")))
     assert parts is not None
     assert sum(parts.values()) == pytest.approx(measured["rto_s"])
     assert {check["name"]: check["status"] for check in document["checks"]} == dict.fromkeys(

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.drill import drill_plan as rules
-from ansible.module_utils.runbook.rules.drill.drill_plan import Candidate
+from ansible.module_utils.runbook.rules.drill import copy_checks, faults, points, scenarios, server_log
+from ansible.module_utils.runbook.rules.drill.points import Candidate
 from jinja2.nativetypes import NativeEnvironment
 
 ROOT = Path(__file__).resolve().parents[3]
+NAMED = [{"kind": "missing", "name": "up/a"}]
 NOW = datetime(2026, 2, 10, 14, 0, tzinfo=UTC)
 
 
@@ -28,8 +29,8 @@ def test_faults_are_planted_in_the_sandbox_alone_and_where_they_make_sense():
         "way": "pitr",
         "plant": "truncated_wal",
     }
-    rules.check_request(**good)
-    rules.check_request(**good | {"environment": "production", "plant": None})
+    faults.check_request(**good)
+    faults.check_request(**good | {"environment": "production", "plant": None})
     for other, said in (
         ({"environment": "production"}, "would damage backups of production"),
         ({"scenario": "region_lost"}, "goes with scenario database_lost"),
@@ -37,19 +38,24 @@ def test_faults_are_planted_in_the_sandbox_alone_and_where_they_make_sense():
         ({"way": "best"}, "not for best"),
     ):
         with pytest.raises(RunbookError, match=said):
-            rules.check_request(**good | other)
-
-
-def test_every_fault_has_a_name_and_every_scenario_can_be_run():
-    assert rules.PLANTS.keys() == rules.NAMES.keys()
+            faults.check_request(**good | other)
 
 
 def test_the_self_test_of_the_playbook_plants_every_fault_in_every_way():
     tasks = yaml.safe_load((ROOT / "playbooks" / "dr_drill.yml").read_text())[0]["tasks"]
     (planted,) = [task["loop"] for task in tasks if task.get("vars", {}).get("dr_drill_plant")]
-    assert sorted(map(tuple, planted)) == sorted((way, fault) for fault, ways in rules.PLANTS.items() for way in ways)
+    wanted = [(way, name) for name, fault in faults.FAULTS.items() for way in fault.ways]
+    assert sorted(map(tuple, planted)) == sorted(wanted)
     for way, fault in planted:
-        rules.check_request(environment="sandbox", scenario="database_lost", way=way, plant=fault)
+        faults.check_request(environment="sandbox", scenario="database_lost", way=way, plant=fault)
+
+
+def test_the_role_knows_the_scenarios_ways_and_faults_that_there_are():
+    specs = yaml.safe_load((ROOT / "roles/dr_drill/meta/argument_specs.yml").read_text())["argument_specs"]
+    choices = {name: option.get("choices") for name, option in specs["main"]["options"].items()}
+    assert choices["dr_drill_scenario"] == list(scenarios.SCENARIOS)
+    assert choices["dr_drill_way"] == [*scenarios.WAYS, "best"]
+    assert choices["dr_drill_plant"] == ["", *faults.FAULTS]
 
 
 @pytest.mark.parametrize(
@@ -64,13 +70,13 @@ def test_the_self_test_of_the_playbook_plants_every_fault_in_every_way():
 )
 def test_an_announcement_that_is_missing_or_too_young_is_refused(announcement: dict[str, str], said: str):
     with pytest.raises(RunbookError, match=said):
-        rules.check_announcement(announcement, min_days=7, now=NOW)
-    assert "No announcement" in rules.check_announcement(announcement, min_days=0, now=NOW)
+        scenarios.check_announcement(announcement, min_days=7, now=NOW)
+    assert "No announcement" in scenarios.check_announcement(announcement, min_days=0, now=NOW)
 
 
 def test_an_announcement_of_exactly_a_week_will_do():
     told = {"announced_at": "2026-02-03T14:00:00+00:00", "announced_by": "Jo"}
-    assert "by Jo" in rules.check_announcement(told, min_days=7, now=NOW)
+    assert "by Jo" in scenarios.check_announcement(told, min_days=7, now=NOW)
 
 
 def test_the_target_must_be_another_cluster_pinned_and_empty():
@@ -81,7 +87,7 @@ def test_the_target_must_be_another_cluster_pinned_and_empty():
         "database": "d",
         "databases": {"postgres"},
     }
-    assert "another one" in rules.check_target(**good)
+    assert "another one" in scenarios.check_target(**good)
     for other, said in (
         ({"found": "1", "pinned": "1"}, "never restores onto production"),
         ({"production": {""}}, "pin it in preflight_system_identifier"),
@@ -90,23 +96,23 @@ def test_the_target_must_be_another_cluster_pinned_and_empty():
         ({"databases": {"d"}}, "there already"),
     ):
         with pytest.raises(RunbookError, match=said):
-            rules.check_target(**good | other)
+            scenarios.check_target(**good | other)
 
 
 def test_what_gives_back_most_is_restored():
     dump, base = Candidate("dump", "d1", at(30)), Candidate("pitr", "b1", at(1))
-    assert rules.choose([dump, base], way="best", failed={}).chosen == base
-    assert rules.choose([dump, base], way="dump", failed={}).chosen == dump
+    assert points.choose([dump, base], way="best", failed={}).chosen == base
+    assert points.choose([dump, base], way="dump", failed={}).chosen == dump
     # As much from two base backups: the newer one needs less WAL.
     newer = Candidate("pitr", "b2", at(1))
-    assert rules.choose([newer, base], way="pitr", failed={}).chosen == newer
+    assert points.choose([newer, base], way="pitr", failed={}).chosen == newer
     same = Candidate("dump", "d2", at(1))
-    assert rules.choose([same, base], way="best", failed={}).chosen == base
+    assert points.choose([same, base], way="best", failed={}).chosen == base
 
 
 def test_a_bad_backup_is_passed_over_and_its_cost_is_said():
     old, bad = Candidate("dump", "d1", at(90)), Candidate("dump", "d2", at(30), problem="d2 is damaged")
-    choice = rules.choose([bad, old], way="dump", failed={})
+    choice = points.choose([bad, old], way="dump", failed={})
     assert (choice.chosen, choice.passed_over, choice.costs_s) == (old, (bad,), 3600)
     assert "costs 60 min of work" in choice.sentence()
     assert "d2 is damaged" in choice.sentence()
@@ -114,103 +120,103 @@ def test_a_bad_backup_is_passed_over_and_its_cost_is_said():
 
 def test_what_failed_once_is_not_tried_again():
     old, new = Candidate("dump", "d1", at(90)), Candidate("dump", "d2", at(30))
-    choice = rules.choose([new, old], way="dump", failed={"dump/d2": "no such role"})
+    choice = points.choose([new, old], way="dump", failed={"dump/d2": "no such role"})
     assert choice.chosen == old
     assert choice.passed_over[0].problem == "no such role"
     # An archive that cannot be judged at all is named, and hides nothing.
     lost = Candidate("pitr", "archive", None, problem="of another cluster")
-    assert rules.choose([lost, old], way="best", failed={}).passed_over == (lost,)
+    assert points.choose([lost, old], way="best", failed={}).passed_over == (lost,)
 
 
 def test_a_way_that_was_never_set_up_is_no_fault_where_the_other_one_serves():
     good = Candidate("dump", "d1", at(1))
     absent = Candidate("pitr", "archive", None, problem="there is no archive s3://b/pitr/db/", is_absent=True)
-    choice = rules.choose([good, absent], way="best", failed={})
+    choice = points.choose([good, absent], way="best", failed={})
     assert (choice.chosen, choice.passed_over, choice.costs_s) == (good, (), 0.0)
     assert choice.sentence().endswith("Not by pitr, because there is no archive s3://b/pitr/db/.")
-    assert rules.unusable([good, absent], {}) == []
+    assert points.unusable([good, absent], {}) == []
     with pytest.raises(RunbookError, match="pitr archive: there is no archive"):
-        rules.choose([absent], way="best", failed={})
+        points.choose([absent], way="best", failed={})
 
 
 def test_no_good_backup_is_an_error_that_names_each():
     with pytest.raises(RunbookError, match=r"No backup is good.*There is none"):
-        rules.choose([], way="best", failed={})
+        points.choose([], way="best", failed={})
     with pytest.raises(RunbookError, match="dump d1: cut"):
-        rules.choose([Candidate("dump", "d1", at(1), problem="cut")], way="best", failed={})
+        points.choose([Candidate("dump", "d1", at(1), problem="cut")], way="best", failed={})
 
 
 def test_room_is_asked_for_before_the_restore():
-    rules.check_room(needed_bytes=10, free_bytes=10, where="here")
-    rules.check_room(needed_bytes=10, free_bytes=None, where="here")
+    points.check_room(needed_bytes=10, free_bytes=10, where="here")
+    points.check_room(needed_bytes=10, free_bytes=None, where="here")
     with pytest.raises(RunbookError, match="needs at least 11 bytes and 10 are free in here"):
-        rules.check_room(needed_bytes=11, free_bytes=10, where="here")
+        points.check_room(needed_bytes=11, free_bytes=10, where="here")
 
 
 def test_contents_are_compared_table_by_table():
     wanted: dict[str, list[Any]] = {"public.a": [2, "7"], "public.b": [1, "9"]}
-    assert rules.judge_contents(wanted, {**wanted, "public.new": [1, "1"]}).status == "ok"
-    assert rules.judge_contents({}, wanted).status == "unknown"
+    assert copy_checks.judge_contents(wanted, {**wanted, "public.new": [1, "1"]}).status == "ok"
+    assert copy_checks.judge_contents({}, wanted).status == "unknown"
     for found, said in (
         ({"public.a": [2, "7"]}, "public.b is not there"),
         ({**wanted, "public.b": [3, "9"]}, "3 rows instead of 1"),
         ({**wanted, "public.b": [1, "8"]}, "public.b has other contents"),
         ({**wanted, "public.b": [None, "invalid page"]}, "public.b cannot be read"),
     ):
-        check = rules.judge_contents(wanted, found)
+        check = copy_checks.judge_contents(wanted, found)
         assert (check.status, said in check.msg) == ("breach", True), check
 
 
 def test_an_older_schema_and_altered_commits_are_breaches():
-    assert rules.judge_schema(["a.b.c int"], ["a.b.c int", "a.b.d int"]).status == "ok"
-    assert "older schema" in rules.judge_schema(["a.b.c int", "a.b.d int"], ["a.b.c int"]).msg
-    assert rules.judge_altered(0, 5).status == "ok"
-    assert rules.judge_altered(0, 0).status == "unknown"
-    assert rules.judge_altered(1, 5).status == "breach"
+    assert copy_checks.judge_schema(["a.b.c int"], ["a.b.c int", "a.b.d int"]).status == "ok"
+    assert "older schema" in copy_checks.judge_schema(["a.b.c int", "a.b.d int"], ["a.b.c int"]).msg
+    assert copy_checks.judge_altered(0, 5).status == "ok"
+    assert copy_checks.judge_altered(0, 0).status == "unknown"
+    assert copy_checks.judge_altered(1, 5).status == "breach"
 
 
 def test_a_clock_that_is_off_is_said_and_changes_nothing():
-    assert "agrees" in rules.judge_clock(0.2).msg
-    found = rules.judge_clock(-7200.0)
+    assert "agrees" in copy_checks.judge_clock(0.2).msg
+    found = copy_checks.judge_clock(-7200.0)
     assert (found.status, "7,200 s behind" in found.msg) == ("ok", True)
 
 
 def test_a_fault_counts_as_found_only_if_the_drill_is_red_and_names_it():
     red = {"status": "breach", "msg": "", "phases": [], "recovery": None, "checks": [
         {"name": "contents", "status": "breach", "msg": "public.messages has other contents"}]}  # fmt: skip
-    assert rules.names_fault("flipped_byte", red)
-    assert not rules.names_fault("truncated_wal", red)
-    assert not rules.names_fault("flipped_byte", red | {"status": "ok"})
+    assert faults.names_fault("flipped_byte", red)
+    assert not faults.names_fault("truncated_wal", red)
+    assert not faults.names_fault("flipped_byte", red | {"status": "ok"})
 
 
 @pytest.mark.parametrize(
     ("found", "status", "says"),
     [
-        (rules.Files(rows=3), "ok", "Every row of storage.objects has its file in the second copy (3)."),
+        (copy_checks.Files(rows=3), "ok", "Every row of storage.objects has its file in the second copy (3)."),
         (
-            rules.Files(rows=3, orphan_objects=2, named=[{"kind": "orphan", "name": "up/a"}]),
+            copy_checks.Files(rows=3, orphan_objects=2, named=[{"kind": "orphan", "name": "up/a"}]),
             "ok",
             "2 files have",
         ),
-        (rules.Files(rows=3, missing_rows=1, named=[{"kind": "missing", "name": "up/a"}]), "breach", "copy (up/a)."),
-        (rules.Files(rows=3, differing_rows=1), "breach", "1 row of storage.objects tell another size or ETag"),
-        (rules.Files(rows=3, unasked_rows={"x": 2}), "unknown", "2 rows of bucket x were not compared"),
-        (rules.Files(rows=3, missing_rows=1, unasked_rows={"x": 2}), "breach", "bucket x"),
+        (copy_checks.Files(rows=3, missing_rows=1, named=NAMED), "breach", "copy (up/a)."),
+        (copy_checks.Files(rows=3, differing_rows=1), "breach", "1 row of storage.objects tell another size or ETag"),
+        (copy_checks.Files(rows=3, unasked_rows={"x": 2}), "unknown", "2 rows of bucket x were not compared"),
+        (copy_checks.Files(rows=3, missing_rows=1, unasked_rows={"x": 2}), "breach", "bucket x"),
     ],
 )
 def test_each_row_of_storage_objects_has_its_file(found, status, says):
-    check = rules.judge_files(found)
+    check = copy_checks.judge_files(found)
     assert check.status == status
     assert says in check.msg
 
 
 def test_files_that_nobody_asked_about_are_said_to_be_so():
     columns = ["storage.objects.name text"]
-    assert "No file storage is named" in rules.files_not_asked("", [], columns)
-    assert "No file storage is named" in rules.files_not_asked("copies", [], columns)
-    assert "has no storage.objects" in rules.files_not_asked("copies", ["up"], ["public.messages.id bigint"])
-    assert rules.files_not_asked("copies", ["up"], columns) == ""
-    assert rules.files_not_asked("copies", ["up"], None) == "", "an unreachable database tells nothing"
+    assert "No file storage is named" in copy_checks.files_not_asked("", [], columns)
+    assert "No file storage is named" in copy_checks.files_not_asked("copies", [], columns)
+    assert "has no storage.objects" in copy_checks.files_not_asked("copies", ["up"], ["public.messages.id bigint"])
+    assert copy_checks.files_not_asked("copies", ["up"], columns) == ""
+    assert copy_checks.files_not_asked("copies", ["up"], None) == "", "an unreachable database tells nothing"
 
 
 def test_a_kept_log_has_no_statement_and_no_row():
@@ -231,10 +237,10 @@ def test_a_kept_log_has_no_statement_and_no_row():
     ]
     lines = [prefix + each for pair in zip(dropped, kept * 3, strict=False) for each in pair]
     text = "\n".join([*lines, "\tFATAL:  canary", "canary without a severity"])
-    found = rules.log_without_rows(text)
+    found = server_log.log_without_rows(text)
     assert "canary" not in found
     assert set(found.splitlines()) == {prefix + each for each in kept}
-    assert len(rules.log_without_rows("FATAL:  no\n" * 1000).splitlines()) == 200
+    assert len(server_log.log_without_rows("FATAL:  no\n" * 1000).splitlines()) == 200
 
 
 @pytest.mark.parametrize(("is_real", "user"), [(True, "postgres"), (False, "runbook_restorer")])

@@ -9,17 +9,18 @@ from datetime import date, timedelta
 import drill_samples as samples
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.drill import drill as rules
+from ansible.module_utils.runbook.rules.drill import advice, documents, figures, lessons, verdict
 
-WANTED = rules.Objectives(rto_s=14_400, rpo_s=3600)
+WANTED = figures.Objectives(rto_s=14_400, rpo_s=3600)
 OK_CHECK = {"name": "tables", "status": "ok", "msg": "All agree.", "tables": 3}
 TODAY = date(2026, 3, 1)
 
 
 def test_doctests():
-    outcome = doctest.testmod(rules)
-    assert outcome.attempted
-    assert outcome.failed == 0
+    for module in (figures, lessons, verdict):
+        outcome = doctest.testmod(module)
+        assert outcome.attempted
+        assert outcome.failed == 0
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
@@ -28,14 +29,14 @@ def test_doctests():
 @pytest.mark.parametrize("option", [{"rto_s": 0, "rpo_s": 60}, {"rto_s": 60, "rpo_s": -1}])
 def test_an_objective_that_nothing_can_have_is_refused_by_its_name(option):
     with pytest.raises(RunbookError, match=next(key for key, value in option.items() if value <= 0)):
-        rules.Objectives(**option)
+        figures.Objectives(**option)
 
 
 def test_rto_goes_from_the_outage_to_the_verified_service():
-    assert rules.rto_s(samples.START, samples.START + timedelta(seconds=52)) == 52
-    assert rules.rto_s(samples.START, None) is None
-    assert rules.rto_s(None, samples.START) is None
-    assert rules.rto_s(samples.START, samples.START - timedelta(seconds=1)) is None, "a clock that was set back"
+    assert figures.rto_s(samples.START, samples.START + timedelta(seconds=52)) == 52
+    assert figures.rto_s(samples.START, None) is None
+    assert figures.rto_s(None, samples.START) is None
+    assert figures.rto_s(samples.START, samples.START - timedelta(seconds=1)) is None, "a clock that was set back"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_rto_goes_from_the_outage_to_the_verified_service():
     ],
 )
 def test_loss_goes_back_to_the_last_commit_before_which_nothing_is_missing(surviving, rpo_s, lost, holes):
-    found = rules.loss({1: 100.0, 2: 111.0, 3: 120.0, 4: 121.0}, surviving)
+    found = figures.loss({1: 100.0, 2: 111.0, 3: 120.0, 4: 121.0}, surviving)
     assert (found.rpo_s, found.lost_rows, found.hole_rows) == (rpo_s, lost, holes)
     assert found.surviving_rows + found.lost_rows == found.acknowledged_rows == 4
     if lost:
@@ -68,12 +69,12 @@ def test_loss_goes_back_to_the_last_commit_before_which_nothing_is_missing(survi
 
 
 def test_what_was_acknowledged_together_is_no_hole():
-    found = rules.loss({1: 10.0, 2: 11.0, 3: 11.0}, {1, 3})
+    found = figures.loss({1: 10.0, 2: 11.0, 3: 11.0}, {1, 3})
     assert (found.rpo_s, found.hole_rows) == (1.0, 0)
 
 
 def test_an_empty_ledger_knows_nothing():
-    found = rules.loss({}, {1, 2})
+    found = figures.loss({}, {1, 2})
     assert found.rpo_s is None
     assert found.surviving_rows == 0
     assert "nothing says what was lost" in found.msg
@@ -81,14 +82,14 @@ def test_an_empty_ledger_knows_nothing():
 
 def test_the_parts_of_the_rto_add_up_to_it():
     document = samples.drill()
-    parts = rules.split_rto(
-        document["phases"], rules.moment(document["outage_at"]), rules.moment(document["service_at"])
+    parts = figures.split_rto(
+        document["phases"], figures.moment(document["outage_at"]), figures.moment(document["service_at"])
     )
     assert parts == {
-        "detect": 2, "decide": 1.5, "provision": 2, "restore": 24, "verify": 18, "switch": 3.5, rules.BETWEEN: 1,
+        "detect": 2, "decide": 1.5, "provision": 2, "restore": 24, "verify": 18, "switch": 3.5, figures.BETWEEN: 1,
     }  # fmt: skip
     assert sum(parts.values()) == 52
-    assert rules.split_rto(document["phases"], samples.START, None) is None
+    assert figures.split_rto(document["phases"], samples.START, None) is None
 
 
 def test_what_lies_outside_the_outage_is_no_part_of_the_rto():
@@ -97,8 +98,8 @@ def test_what_lies_outside_the_outage_is_no_part_of_the_rto():
         {"name": "restore", "started_at": samples.at(1), "finished_at": None},
         {"name": "switch", "started_at": samples.at(8), "finished_at": samples.at(30)},
     ]
-    parts = rules.split_rto(phases, samples.START, samples.START + timedelta(seconds=10))
-    assert parts == {"detect": 1, "switch": 2, rules.BETWEEN: 7}
+    parts = figures.split_rto(phases, samples.START, samples.START + timedelta(seconds=10))
+    assert parts == {"detect": 1, "switch": 2, figures.BETWEEN: 7}
 
 
 # --- judgement --------------------------------------------------------------------------------------------------------
@@ -116,7 +117,7 @@ def test_what_lies_outside_the_outage_is_no_part_of_the_rto():
     ids=["exactly", "rto missed", "rpo missed", "rto unknown", "rpo unknown"],
 )
 def test_a_drill_is_green_only_where_both_objectives_are_known_to_be_met(measured, rto, rpo):
-    found = rules.judge(WANTED, rules.Measured(**measured), [OK_CHECK])
+    found = verdict.judge(WANTED, figures.Measured(**measured), [OK_CHECK])
     assert [(check.name, check.status) for check in found.objectives] == [("rto", rto), ("rpo", rpo)]
     assert found.status == ("ok" if rto == rpo == "ok" else "breach" if "breach" in (rto, rpo) else "unknown")
     for check in found.objectives:
@@ -127,14 +128,14 @@ def test_a_drill_is_green_only_where_both_objectives_are_known_to_be_met(measure
 @pytest.mark.parametrize("status", ["breach", "unknown"])
 def test_a_check_that_is_not_ok_makes_the_drill_red_and_is_named(status):
     bad = {"name": "sequences", "status": status, "msg": "public.users_id_seq is behind."}
-    found = rules.judge(WANTED, rules.Measured(rto_s=1, rpo_s=0), [OK_CHECK, bad])
+    found = verdict.judge(WANTED, figures.Measured(rto_s=1, rpo_s=0), [OK_CHECK, bad])
     assert found.status == status
     assert found.msg == f"sequences ({status}): public.users_id_seq is behind."
 
 
 def test_the_verdict_names_what_is_wrong_before_what_is_unknown():
     checks = [{"name": name, "status": name, "msg": "x."} for name in ("unknown", "breach")]
-    found = rules.judge(WANTED, rules.Measured(rto_s=None, rpo_s=0), checks)
+    found = verdict.judge(WANTED, figures.Measured(rto_s=None, rpo_s=0), checks)
     assert [found.msg.index(part) for part in ("breach (", "rto (", "unknown (unknown)")] == sorted(
         found.msg.index(part) for part in ("breach (", "rto (", "unknown (unknown)")
     )
@@ -142,30 +143,30 @@ def test_the_verdict_names_what_is_wrong_before_what_is_unknown():
 
 def test_sentences_do_not_run_into_one_another():
     bad = [{"name": name, "status": "breach", "msg": "no full stop"} for name in ("a", "b")]
-    found = rules.judge(WANTED, rules.Measured(rto_s=1, rpo_s=0), bad)
+    found = verdict.judge(WANTED, figures.Measured(rto_s=1, rpo_s=0), bad)
     assert found.msg == "a (breach): no full stop. b (breach): no full stop."
 
 
 def test_a_service_that_is_away_longer_than_allowed_is_a_breach_and_not_unknown():
     def status(elapsed_s: float) -> str:
-        return rules.judge(WANTED, rules.Measured(), [], elapsed_s=elapsed_s).objectives[0].status
+        return verdict.judge(WANTED, figures.Measured(), [], elapsed_s=elapsed_s).objectives[0].status
 
     assert status(14_400) == "unknown"
     assert status(14_401) == "breach"
 
 
 def test_a_lost_row_is_told_though_it_was_allowed():
-    found = rules.judge(WANTED, rules.Measured(rto_s=1, rpo_s=0.4, lost_rows=12), [])
+    found = verdict.judge(WANTED, figures.Measured(rto_s=1, rpo_s=0.4, lost_rows=12), [])
     assert found.status == "ok"
     assert "400 ms of acknowledged work, 12 commits, was lost" in found.msg
-    hole = rules.judge(WANTED, rules.Measured(rto_s=1, rpo_s=None, lost_rows=12), [])
+    hole = verdict.judge(WANTED, figures.Measured(rto_s=1, rpo_s=None, lost_rows=12), [])
     assert "12 acknowledged commits are lost" in hole.msg
 
 
 def test_no_data_loss_allows_none():
-    nothing = rules.Objectives(rto_s=14_400, rpo_s=0)
-    assert rules.judge(nothing, rules.Measured(rto_s=1, rpo_s=0, lost_rows=0), []).status == "ok"
-    assert rules.judge(nothing, rules.Measured(rto_s=1, rpo_s=0.001), []).status == "breach"
+    nothing = figures.Objectives(rto_s=14_400, rpo_s=0)
+    assert verdict.judge(nothing, figures.Measured(rto_s=1, rpo_s=0, lost_rows=0), []).status == "ok"
+    assert verdict.judge(nothing, figures.Measured(rto_s=1, rpo_s=0.001), []).status == "breach"
 
 
 # --- what the set-up can promise --------------------------------------------------------------------------------------
@@ -186,55 +187,53 @@ def test_no_data_loss_allows_none():
     ],
 )
 def test_the_rpo_that_a_set_up_can_promise(setup, way, rpo_s):
-    found = rules.attainable(**setup)
+    found = figures.attainable(**setup)
     assert (found.way, found.rpo_s) == (way, rpo_s)
 
 
 def test_a_promise_says_what_it_does_not_know():
-    assert "which is unknown" in rules.attainable(archive_timeout_s=60).msg
-    assert "unknown" not in rules.attainable(archive_timeout_s=60, archive_delay_s=2).msg
-    said = rules.attainable(backup_interval_s=86_400, backup_duration_s=600).msg
+    assert "which is unknown" in figures.attainable(archive_timeout_s=60).msg
+    assert "unknown" not in figures.attainable(archive_timeout_s=60, archive_delay_s=2).msg
+    said = figures.attainable(backup_interval_s=86_400, backup_duration_s=600).msg
     assert said == "A dump every 24 h, which takes 10 min, can lose up to 24.2 h."
 
 
 def test_a_daily_dump_cannot_promise_an_hour_and_no_backup_promises_nothing_lost():
-    daily = rules.attainable(backup_interval_s=86_400, backup_duration_s=60)
-    archived = rules.attainable(archive_timeout_s=60)
-    assert rules.judge_attainable(WANTED, daily).status == "breach"
-    assert rules.judge_attainable(WANTED, archived).status == "ok"
-    none = rules.judge_attainable(rules.Objectives(14_400, 0), archived)
+    daily = figures.attainable(backup_interval_s=86_400, backup_duration_s=60)
+    archived = figures.attainable(archive_timeout_s=60)
+    assert verdict.judge_attainable(WANTED, daily).status == "breach"
+    assert verdict.judge_attainable(WANTED, archived).status == "ok"
+    none = verdict.judge_attainable(figures.Objectives(14_400, 0), archived)
     assert none.status == "breach"
     assert "synchronous standby" in none.msg
-    assert rules.judge_attainable(WANTED, rules.attainable(archive_timeout_s=0)).status == "breach"
+    assert verdict.judge_attainable(WANTED, figures.attainable(archive_timeout_s=0)).status == "breach"
 
 
 def test_production_is_extrapolated_with_the_measured_rate():
-    found = rules.extrapolate(2_000_000_000, 20.0, 200_000_000_000)
+    found = figures.extrapolate(2_000_000_000, 20.0, 200_000_000_000)
     assert found is not None
     assert (found.rate_bytes_per_s, found.restore_s) == (1e8, 2000)
     assert found.msg.startswith("Estimate:")
     assert found.msg.endswith(" 33 min.")
-    small = rules.extrapolate(1_999_999_999, 20.0, 200_000_000_000)
+    small = figures.extrapolate(1_999_999_999, 20.0, 200_000_000_000)
     assert small is not None
     assert "tells little" in small.msg
 
 
-@pytest.mark.parametrize(
-    "figures", [(None, 1.0, 1), (0, 1.0, 1), (1, None, 1), (1, 0.0, 1), (1, 1.0, None), (1, 1, -1)]
-)
-def test_nothing_is_extrapolated_from_what_is_not_known(figures):
-    assert rules.extrapolate(*figures) is None
+@pytest.mark.parametrize("known", [(None, 1.0, 1), (0, 1.0, 1), (1, None, 1), (1, 0.0, 1), (1, 1.0, None), (1, 1, -1)])
+def test_nothing_is_extrapolated_from_what_is_not_known(known):
+    assert figures.extrapolate(*known) is None
 
 
 # --- what to change ---------------------------------------------------------------------------------------------------
 
 
-def advised(found: rules.Attainable | None = None, **changes: object) -> str:
-    return "\n".join(rules.advice(samples.drill(**changes), found))
+def advised(found: figures.Attainable | None = None, **changes: object) -> str:
+    return "\n".join(advice.advice(samples.drill(**changes), found))
 
 
 def test_a_green_drill_asks_for_nothing():
-    assert rules.advice(samples.drill(), rules.attainable(archive_timeout_s=60)) == []
+    assert advice.advice(samples.drill(), figures.attainable(archive_timeout_s=60)) == []
 
 
 def test_a_missed_rpo_leads_from_dumps_to_point_in_time_recovery():
@@ -264,7 +263,7 @@ def test_a_missed_rto_names_the_phase_that_took_longest():
 
 def test_everything_that_was_not_well_is_named():
     said = advised(
-        rules.attainable(backup_interval_s=86_400, backup_duration_s=60),
+        figures.attainable(backup_interval_s=86_400, backup_duration_s=60),
         measured={"rpo_s": None},
         checks=[
             {"name": "files", "status": "unknown", "msg": "No bucket is named."},
@@ -308,28 +307,29 @@ def test_a_phase_that_failed_is_named():
 
 def test_what_is_to_be_filled_in_is_asked_for():
     advice = ['Say "hello" to C:\\temp\nand \x07mend it.', "Second."]
-    text = rules.lessons_template(samples.drill(advice=advice))
-    lessons = rules.parse_lessons(text, source="l.toml")
-    assert [lesson.text for lesson in lessons] == advice
-    assert rules.missing(lessons, today=TODAY) == ["lesson 1: owner, due_date", "lesson 2: owner, due_date"]
-    assert rules.owed(text, source="l.toml", today=TODAY) == [
+    text = lessons.template(samples.drill(advice=advice))
+    found = lessons.parse(text, source="l.toml")
+    assert [lesson.text for lesson in found] == advice
+    assert lessons.missing(found, today=TODAY) == ["lesson 1: owner, due_date", "lesson 2: owner, due_date"]
+    assert lessons.owed(text, source="l.toml", today=TODAY) == [
         "l.toml: lesson 1: owner, due_date; lesson 2: owner, due_date"
     ]
     filled = text.replace('owner = ""', 'owner = "Kim"').replace('due_date = ""', "due_date = 2026-03-01")
-    assert rules.missing(rules.parse_lessons(filled, source="l.toml"), today=TODAY) == []
+    assert lessons.missing(lessons.parse(filled, source="l.toml"), today=TODAY) == []
 
 
 def test_a_drill_without_advice_asks_for_one_lesson():
     empty = ["lesson 1: text, owner, due_date"]
-    text = rules.lessons_template(samples.drill())
-    assert rules.missing(rules.parse_lessons(text, source="l.toml"), today=TODAY) == empty
-    assert rules.missing([], today=TODAY) == empty
+    text = lessons.template(samples.drill())
+    assert lessons.missing(lessons.parse(text, source="l.toml"), today=TODAY) == empty
+    assert lessons.missing([], today=TODAY) == empty
 
 
 def test_a_lesson_that_is_overdue_is_asked_for_until_it_is_done():
     entry = '[[lessons]]\ntext = "a"\nowner = "Kim"\ndue_date = "2026-02-28"\n'
-    assert rules.owed(entry, source="l.toml", today=TODAY) == ["l.toml: lesson 1: done_date (was due 2026-02-28, Kim)"]
-    assert rules.owed(entry + "done_date = 2026-02-27\n", source="l.toml", today=TODAY) == []
+    late = "l.toml: lesson 1: done_date (was due 2026-02-28, Kim)"
+    assert lessons.owed(entry, source="l.toml", today=TODAY) == [late]
+    assert lessons.owed(entry + "done_date = 2026-02-27\n", source="l.toml", today=TODAY) == []
 
 
 @pytest.mark.parametrize(
@@ -346,9 +346,9 @@ def test_a_lesson_that_is_overdue_is_asked_for_until_it_is_done():
 )
 def test_a_file_of_lessons_that_cannot_be_read_is_refused_and_still_owed(text, named):
     with pytest.raises(RunbookError, match=f"^l.toml: .*{named}"):
-        rules.parse_lessons(text, source="l.toml")
-    assert len(rules.owed(text, source="l.toml", today=TODAY)) == 1
-    assert rules.owed(None, source="l.toml", today=TODAY) == ["l.toml: the file is gone"]
+        lessons.parse(text, source="l.toml")
+    assert len(lessons.owed(text, source="l.toml", today=TODAY)) == 1
+    assert lessons.owed(None, source="l.toml", today=TODAY) == ["l.toml: the file is gone"]
 
 
 # --- the document -----------------------------------------------------------------------------------------------------
@@ -356,12 +356,12 @@ def test_a_file_of_lessons_that_cannot_be_read_is_refused_and_still_owed(text, n
 
 def test_a_document_is_read_as_it_was_written():
     document = samples.drill()
-    assert rules.read(json.loads(json.dumps(document)), source="d.json") == document
+    assert documents.read(json.loads(json.dumps(document)), source="d.json") == document
     early = samples.drill(
         outage_at=None, service_at=None, finished_at=None, recovery=None, extrapolation=None, lessons=None,
         tear_down=None, phases=[], checks=[], measured=dict.fromkeys(document["measured"]),
     )  # fmt: skip
-    assert rules.read(early, source="d.json") == early
+    assert documents.read(early, source="d.json") == early
 
 
 @pytest.mark.parametrize(
@@ -386,13 +386,13 @@ def test_a_document_is_read_as_it_was_written():
 )
 def test_a_damaged_document_is_refused_by_its_key(change, named):
     with pytest.raises(RunbookError, match=named):
-        rules.read(samples.drill(**change), source="d.json")
+        documents.read(samples.drill(**change), source="d.json")
 
 
 def test_what_is_no_document_is_refused():
     with pytest.raises(RunbookError, match=r"^d\.json: not a drill's document"):
-        rules.read(["drill"], source="d.json")
+        documents.read(["drill"], source="d.json")
     document = samples.drill()
     del document["advice"]
     with pytest.raises(RunbookError, match="advice is missing"):
-        rules.read(document, source="d.json")
+        documents.read(document, source="d.json")

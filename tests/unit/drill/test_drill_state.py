@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.drill import document
-from ansible.module_utils.runbook.rules.drill.drill import Measured
-from ansible.module_utils.runbook.rules.drill.drill_plan import Candidate, Choice
+from ansible.module_utils.runbook.rules.drill import documents
+from ansible.module_utils.runbook.rules.drill.figures import Measured
+from ansible.module_utils.runbook.rules.drill.points import Candidate, Choice
 from ansible.module_utils.runbook.rules.drill.state import (
     Chosen,
     Contents,
@@ -79,7 +79,7 @@ def test_a_moment_is_named_as_the_target_only_where_the_archive_does_not_lead_th
 
 
 def made(known: State, *, backup_interval_s: float | None = None, archive_timeout_s: float = 60) -> dict[str, Any]:
-    return document.make(
+    return documents.make(
         known, LATER, backup_interval_s=backup_interval_s, archive_timeout_s=archive_timeout_s, production_bytes=None
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report import drill
 from ansible.module_utils.runbook.report.section import Metric, Page, Panel, Section, each_step, ended_s, grid
-from ansible.module_utils.runbook.rules.drill import drill as rules
+from ansible.module_utils.runbook.rules.drill import documents
 from ansible.module_utils.runbook.rules.record import epoch_s
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _pages(record: Record, history: Sequence[Mapping[str, Any]]) -> list[Page]:
 def _lasting(step: Step) -> dict[str, Value]:
     """A drill with a planted fault has to fail, and says nothing about the backups."""
     try:
-        document = rules.read(step["figures"].get("drill"), source="drill")
+        document = documents.read(step["figures"].get("drill"), source="drill")
     except RunbookError:
         return {}
     if document["planted"]:

@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import typed
-from ansible.module_utils.runbook.rules.drill.drill import Measured, Objectives
-from ansible.module_utils.runbook.rules.drill.drill_plan import SANDBOX, SCENARIOS, WAYS, Choice, Scenario, Way
+from ansible.module_utils.runbook.rules.drill.figures import Measured, Objectives
+from ansible.module_utils.runbook.rules.drill.scenarios import SANDBOX, SCENARIOS, WAYS, Scenario, Way
 from ansible.module_utils.runbook.rules.postgres.content_hash import Method  # noqa: TC002 - typed.read looks it up
 from ansible.module_utils.runbook.rules.status import Check, Status
+
+if TYPE_CHECKING:
+    from ansible.module_utils.runbook.rules.drill.points import Choice
 
 #: Of this shape. Another one is refused: what made it knows how to remove what it made.
 VERSION = 2
