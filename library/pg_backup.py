@@ -238,14 +238,14 @@ executed_queries:
 
 import concurrent.futures
 import secrets
-from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import permits, process
 from ansible.module_utils.runbook.drivers.backup import backup as driver
 from ansible.module_utils.runbook.drivers.backup import backup_gaps as gaps
 from ansible.module_utils.runbook.drivers.backup import restorable as restorable_driver
+from ansible.module_utils.runbook.drivers.backup.backup_folder import BackupFolder
 from ansible.module_utils.runbook.drivers.clock import Clock
 from ansible.module_utils.runbook.drivers.postgres import content_hash, lease, postgres
 from ansible.module_utils.runbook.drivers.s3 import bucket, s3, stream
@@ -306,14 +306,6 @@ def argument_spec() -> dict[str, dict[str, Any]]:
     )
 
 
-class Part(NamedTuple):
-    """One thing to dump."""
-
-    what: Literal["globals", "schema", "data"]
-    stream: int
-    words: list[str]
-
-
 class Backup:
     """One backup, from the plan to the manifest."""
 
@@ -326,22 +318,24 @@ class Backup:
         self.settings = settings
         self.clock = Clock(self.params["deadline_s"])
         self.started: datetime = driver.server_now(session)
-        self.id = ""
-        self.home = bucket.home(store, manifests.database_folders(self.params["prefix"], self.target.database))
+        self.folder = BackupFolder(
+            store,
+            bucket.home(store, manifests.database_folders(self.params["prefix"], self.target.database)),
+            s3.server_side_encryption(self.params["server_side_encryption"], self.params["kms_key_id"]),
+        )
         self.client = driver.find_client(self.params["bindir"], session.server_version, ssl_mode=self.target.ssl_mode)
         self.environ = driver.environment(session.target, session.tool_options())
         rules.check_client(self.client.major, session.server_version, bindir=str(self.client.bindir))
         self.method = hashes.method(session.server_version)
-        self.encryption = s3.server_side_encryption(self.params["server_side_encryption"], self.params["kms_key_id"])
         self.tables: list[hashes.Table] = []
         self.streams: list[list[hashes.Table]] = []
         self.objects: list[manifests.Object] = []
         self.warnings: list[str] = []
         self.gaps: list[Gap] = []
-        #: Tables whose rows are not backed up.
         #: Sequences as they stood when the dump began, and when it was through; None where they cannot be read.
         self.before: dict[QualifiedName, str] | None = None
         self.after: dict[QualifiedName, str] | None = None
+        #: Tables whose rows are not backed up.
         self.without_rows: frozenset[QualifiedName] = frozenset()
         self.remarks: list[str] = []
         self.dumped: dict[tuple[str, int], stream.Output] = {}
@@ -349,8 +343,6 @@ class Backup:
         self.hasher: driver.Hasher | None = None
         self.origin = origins.Origin("", "")
         self.snapshot_at = ""
-        self.written = ""
-        self.folder_made = False
 
     # Plan
 
@@ -366,10 +358,10 @@ class Backup:
             raise RunbookError(hashes.closed_large_objects(unread, self.target.user))
         own = origins.Origin(self.session.system_identifier(), self.target.database)
         clusters = origins.accepted(own.system_identifier, self.params["previous_clusters"])
-        names = sorted(filter(manifests.is_backup_id, self.store.folders(self.home)), reverse=True)
+        names = sorted(filter(manifests.is_backup_id, self.store.folders(self.folder.home)), reverse=True)
         # The newest that tells: older ones may say nothing.
-        whose = (bucket.origin(self.store, f"{self.home}{name}/", origins.read) for name in names)
-        origins.check_writing(next(filter(None, whose), None), clusters, own, where=self.store.url(self.home))
+        whose = (bucket.origin(self.store, f"{self.folder.home}{name}/", origins.read) for name in names)
+        origins.check_writing(next(filter(None, whose), None), clusters, own, where=self.store.url(self.folder.home))
         self.origin = own
 
     def divide(self, tables: list[hashes.Table]) -> None:
@@ -384,57 +376,23 @@ class Backup:
 
     # Act
 
-    def parts(self, snapshot: str) -> list[Part]:
-        """What is dumped, the longest first."""
-        options = {"snapshot": snapshot, "lock_timeout_ms": self.params["lock_timeout_ms"]}
-        words = [*self.client.dumping(), *driver.connection_words(self.target)]
-        parts = [
-            Part(
-                "data",
-                number,
-                words
-                + rules.dump_options(
-                    "data", stream=number, streams=self.streams, without_rows=sorted(self.without_rows), **options
-                ),
-            )
-            for number in range(len(self.streams) + 1)
-        ]
-        parts.append(Part("schema", 0, words + rules.dump_options("schema", **options)))
-        everything = [self.client.path("pg_dumpall"), *driver.connection_words(self.target)]
-        return [*parts, Part("globals", 0, [*everything, "--globals-only", "--no-role-passwords"])]
-
-    def stream(self, part: Part) -> list[manifests.Object]:
+    def dump(self, part: rules.Part) -> list[manifests.Object]:
         """Dump one part into the bucket."""
 
         def explain(_first_word: str, code: int | None, said: str) -> str:
-            return rules.explain_tool("pg_dumpall" if part.what == "globals" else "pg_dump", code, said)
+            return rules.explain_tool(part.program, code, said)
 
         output = stream.Output(self.programs, part.words, explain=explain, env=self.environ)
         self.dumped[part.what, part.stream] = output
         source = stream.compressed(output, self.settings.compression_level)
         if self.settings.encryption != "none":
             source = stream.encrypted(self.programs, source, self.settings.encryption, self.settings.recipients)
-        made = []
-        for number, segment in enumerate(stream.segments(source, SEGMENT_BYTES)):
-            name = rules.key(part.what, self.settings.encryption, stream=part.stream, part=number)
-            key = f"{self.home}{self.id}/{name}"
-            uploaded = self.store.upload(key, segment, encryption=self.encryption)
-            if uploaded.size_bytes != segment.size_bytes:
-                raise RunbookError(
-                    f"{self.store.url(key)} has {uploaded.size_bytes} bytes there, and {segment.size_bytes} were sent; "
-                    "start again, and look at the S3 server if that does not help."
-                )
-            made.append(
-                manifests.Object(
-                    key, part.what, part.stream, number, segment.size_bytes, segment.sha256, uploaded.version_id
-                )
-            )
-        return made
+        return self.folder.upload(part, source, self.settings.encryption, SEGMENT_BYTES)
 
-    def globals(self, part: Part) -> list[manifests.Object]:
+    def globals(self, part: rules.Part) -> list[manifests.Object]:
         """Dump the roles; a provider that forbids it does not keep the database from being backed up."""
         try:
-            return self.stream(part)
+            return self.dump(part)
         except RunbookError as error:
             if error.code != stream.NOT_PERMITTED:
                 raise
@@ -445,8 +403,6 @@ class Backup:
     def claim(self) -> None:
         """Take a folder that is nobody else's, before anything is written or removed there.
 
-        Two servers with a database of one name may begin in the same second; whoever comes second takes the next one.
-
         :raises RunbookError: the bucket refuses, or the next folders are all taken
         """
         mark = manifests.Claim(
@@ -456,24 +412,14 @@ class Backup:
             system_identifier=self.origin.system_identifier,
             database=self.origin.database,
             process=str(process.own() or ""),
-        ).to_bytes()
-        for _ in range(CLAIMS):
-            self.id = manifests.backup_id(self.started)
-            try:
-                self.store.put(
-                    f"{self.home}{self.id}/{manifests.CLAIM_NAME}", mark, encryption=self.encryption, if_absent=True
-                )
-            except RunbookError as error:
-                if error.context.get("s3_code") not in s3.TAKEN:
-                    raise
-                self.started += timedelta(seconds=1)
-            else:
-                self.folder_made = True
-                return
-        raise RunbookError(
-            f"prefix: {CLAIMS} backups of a database {self.target.database!r} began there within {CLAIMS} seconds; "
-            "give each server a prefix of its own."
         )
+        tried = [self.started + timedelta(seconds=number) for number in range(CLAIMS)]
+        if not self.folder.claim(map(manifests.backup_id, tried), mark.to_bytes()):
+            raise RunbookError(
+                f"prefix: {CLAIMS} backups of a database {self.target.database!r} began there within {CLAIMS} seconds; "
+                "give each server a prefix of its own."
+            )
+        self.started = next(each for each in tried if manifests.backup_id(each) == self.folder.id)
 
     def act(self) -> manifests.Manifest:
         """Carry the plan out."""
@@ -504,7 +450,7 @@ class Backup:
             finished = driver.server_now(self.session)
             manifest = manifests.Manifest(
                 schema_version=manifests.SCHEMA_VERSION,
-                backup_id=self.id,
+                backup_id=self.folder.id,
                 kind="logical",
                 started_at=self.started.isoformat(),
                 finished_at=finished.isoformat(),
@@ -514,11 +460,8 @@ class Backup:
                 roles=roles,
                 extensions=extensions,
                 objects=tuple(sorted(self.objects, key=lambda each: each.key)),
-                tables=tuple(
-                    manifests.TableEntry(
-                        table.name.schema, table.name.name, *self.counted(contents, table), table.size_bytes
-                    )
-                    for table in self.tables
+                tables=rules.entries(
+                    self.tables, contents, coverage=self.params["hash"], without_rows=self.without_rows
                 ),
                 large_objects=manifests.LargeObjects(large_objects.rows, large_objects.digest),
                 hash=manifests.HashInfo(self.method, self.params["hash"], probe),
@@ -526,23 +469,12 @@ class Backup:
                 warnings=tuple(self.warnings),
                 missing=sentences(self.gaps),
                 without_rows=tuple(map(str, sorted(self.without_rows))),
-                sequences=self.sequences(),
+                sequences=rules.sequences(self.before, self.after),
             )
             guard.renew()
-            key = f"{self.home}{self.id}/{manifests.MANIFEST_NAME}"
-            self.store.put(key, manifest.to_bytes(), encryption=self.encryption, if_absent=True)
-            self.written = key
+            self.folder.complete(manifest)
             self.clock.lap("manifest_s")
         return manifest
-
-    def sequences(self) -> tuple[manifests.SequenceEntry, ...] | None:
-        """Sequences that were there all the while."""
-        before, after = self.before, self.after
-        if before is None or after is None:
-            return None
-        return tuple(
-            manifests.SequenceEntry(*name, before[name], after[name]) for name in sorted(before.keys() & after.keys())
-        )
 
     def known_gaps(self, session: postgres.Session) -> list[Gap]:
         """What this backup will be without."""
@@ -554,20 +486,17 @@ class Backup:
         # Nobody can change that, so it is no warning.
         self.remarks = list(restorable.tied(extensions))
 
-    def counted(self, contents: dict[Any, hashes.Content], table: hashes.Table) -> tuple[int | None, str | None]:
-        """Rows and digest of a table as the manifest keeps them."""
-        if self.params["hash"] == "none":
-            return None, None
-        # A restored one is empty, and equal to that.
-        content = hashes.Content(0, "0") if table.name in self.without_rows else contents[table.name]
-        return content.rows, content.digest
-
     def run(self, snapshot: driver.Snapshot, guard: lease.Guard) -> None:
         """Dump and hash side by side until both are through."""
         hasher = self.hasher = driver.Hasher(
             self.target, snapshot.id, method=self.method, coverage=self.params["hash"], too_large=rules.too_large
         )
-        parts = self.parts(snapshot.id)
+        connection = driver.connection_words(self.target)
+        parts = rules.parts(
+            self.streams, snapshot=snapshot.id, lock_timeout_ms=self.params["lock_timeout_ms"],
+            without_rows=self.without_rows, dump=[*self.client.dumping(), *connection],
+            dump_all=[self.client.path("pg_dumpall"), *connection],
+        )  # fmt: skip
         workers = self.params["jobs"]
         if self.params["hash"] != "none":
             hasher.queue(self.filled)
@@ -575,7 +504,7 @@ class Backup:
             workers = 1
         pool = concurrent.futures.ThreadPoolExecutor(max_workers=len(parts) + workers)
         try:
-            dumps = [pool.submit(self.globals if part.what == "globals" else self.stream, part) for part in parts]
+            dumps = [pool.submit(self.globals if part.what == "globals" else self.dump, part) for part in parts]
             waiting: set[concurrent.futures.Future[Any]] = {
                 *dumps, *(pool.submit(hasher.work, large_objects=number == 0) for number in range(workers)),
             }  # fmt: skip
@@ -592,6 +521,12 @@ class Backup:
             pool.shutdown(wait=True, cancel_futures=True)
             self.progress(final=True)
 
+    def give_up(self) -> None:
+        """After a failure: nothing is left that a person would have to look at."""
+        if self.folder.give_up():
+            where = self.store.url(self.folder.path)
+            self.context.warn(f"{where} has its manifest; backup_verify.yml tells if it is whole.")
+
     def watch(self, snapshot: driver.Snapshot, guard: lease.Guard) -> None:
         """Between two looks: progress, the lease, the snapshot, the deadline."""
         self.progress()
@@ -599,24 +534,6 @@ class Backup:
         guard.renew()
         snapshot.check()
         self.clock.check("give it more time, or more jobs")
-
-    def give_up(self) -> None:
-        """After a failure: nothing is left that a person would have to look at. A manifest that got there stays."""
-        if not self.folder_made or self.written:
-            return
-        folder = f"{self.home}{self.id}/"
-        with suppress(RunbookError):
-            for key, upload_id, _ in self.store.uploads(folder):
-                self.store.abort_upload(key, upload_id)
-            found = list(self.store.versions(folder))
-            if any(each.key == folder + manifests.MANIFEST_NAME for each in found):
-                self.context.warn(f"{self.store.url(folder)} has its manifest; backup_verify.yml tells if it is whole.")
-                return
-            try:
-                self.store.delete(found)
-            except RunbookError:
-                # Where versions may not be removed, they are hidden.
-                self.store.delete(list(self.store.entries(folder)))
 
     # Tell
 
@@ -633,7 +550,7 @@ class Backup:
     def figures(self) -> rules.Figures:
         """What it came to so far."""
         contents = self.hasher.contents if self.hasher else {}
-        counted = self.params["hash"] != "none" and bool(self.written)
+        counted = self.params["hash"] != "none" and bool(self.folder.manifest)
         return rules.Figures(
             tables=len(self.tables),
             rows=sum(content.rows for content in contents.values()) if counted else None,
@@ -647,13 +564,11 @@ class Backup:
     def result(self) -> dict[str, Any]:
         """The result, but for its sentence."""
         figures = self.figures()
-        named = {table.name for each in self.streams for table in each}
-        rest = [table for table in self.filled if table.name not in named]
         diff = rules.describe(self.target.database, self.filled, self.streams)
         return ({"diff": {"prepared": diff}} if self.context.diff else {}) | {
-            "backup_id": self.id,
-            "folder": f"{self.home}{self.id}/" if self.id else self.home,
-            "manifest": self.written,
+            "backup_id": self.folder.id,
+            "folder": self.folder.path,
+            "manifest": self.folder.manifest,
             "bucket": self.store.bucket,
             "database": self.target.database,
             "size_bytes": figures.size_bytes,
@@ -668,15 +583,7 @@ class Backup:
             "snapshot_at": self.snapshot_at,
             "missing": list(figures.missing),
             "hash_coverage": self.params["hash"],
-            "plan": {
-                "tables": len(self.tables),
-                "table_bytes": sum(table.size_bytes for table in self.tables),
-                "streams": [
-                    {"tables": len(each), "table_bytes": sum(table.size_bytes for table in each)}
-                    for each in [rest, *self.streams]
-                ],
-                "pg_dump": self.client.version,
-            },
+            "plan": rules.plan(self.tables, self.filled, self.streams) | {"pg_dump": self.client.version},
             "executed_queries": self.session.executed_queries,
         }
 
@@ -708,7 +615,7 @@ def core(context: Context) -> dict[str, Any]:
         permits.require_database(context.run, session, may_be_frozen=True)
         permits.require_bucket(context.run, store, params["environment"])
         backup = Backup(context, session, store, settings)
-        where = store.url(backup.home)
+        where = store.url(backup.folder.home)
         backup.plan()
         if context.check_mode:
             session.executed_queries += driver.Snapshot.preview(backup.tables)
@@ -732,7 +639,7 @@ def core(context: Context) -> dict[str, Any]:
             raise
         for caution in backup.warnings:
             context.warn(caution)
-        message = rules.sentence(target.database, store.url(f"{backup.home}{backup.id}/"), backup.figures())
+        message = rules.sentence(target.database, store.url(backup.folder.path), backup.figures())
         message = " ".join([message, *backup.remarks])
         return backup.result() | {"changed": True, "status": "ok", "msg": message}
 

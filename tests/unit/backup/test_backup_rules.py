@@ -8,7 +8,7 @@ import pytest
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup import backup as rules
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
-from ansible.module_utils.runbook.rules.postgres.content_hash import Table
+from ansible.module_utils.runbook.rules.postgres.content_hash import Content, Table
 
 NOW = datetime(2026, 11, 23, 3, tzinfo=UTC)
 MB = 1 << 20
@@ -162,3 +162,38 @@ def test_rows_are_left_out_only_where_a_restore_can_do_without():
         rules.check_without_rows([QualifiedName("public", "x")], tables, [])
     options = rules.dump_options("data", snapshot="s", lock_timeout_ms=1, without_rows=[a])
     assert '--exclude-table-data="public"."a"' in options
+
+
+def test_the_parts_of_a_dump_take_everything_once():
+    streams = [tables(9), tables(7)]
+    left_out = [QualifiedName("public", "t8")]
+    made = rules.parts(
+        streams, snapshot="1", lock_timeout_ms=5, without_rows=left_out, dump=["pg_dump", "-h", "x"],
+        dump_all=["pg_dumpall", "-h", "x"],
+    )  # fmt: skip
+    assert [(part.what, part.stream, part.program) for part in made] == [
+        ("data", 0, "pg_dump"), ("data", 1, "pg_dump"), ("data", 2, "pg_dump"), ("schema", 0, "pg_dump"),
+        ("globals", 0, "pg_dumpall"),
+    ]  # fmt: skip
+    assert made[0].words[:3] == ["pg_dump", "-h", "x"]
+    assert '--exclude-table-data="public"."t8"' in made[0].words
+    assert not any("t8" in word for part in made[1:] for word in part.words)
+    assert made[-1].words[-1] == "--no-role-passwords"
+    assert made[1].object_name("none", 0) == "data-01.dump.zst"
+
+
+def test_a_manifest_says_of_each_table_what_a_restored_one_must_have():
+    first, second = tables(1, 2)
+    contents = {first.name: Content(3, "abc")}
+    found = rules.entries([first, second], contents, coverage="all", without_rows={second.name})
+    assert [(each.rows, each.hash) for each in found] == [(3, "abc"), (0, "0")]
+    unhashed = rules.entries([first], {}, coverage="none", without_rows=set())
+    assert [(each.rows, each.hash, each.size_bytes) for each in unhashed] == [(None, None, MB)]
+
+
+def test_sequences_that_were_there_all_the_while():
+    name, late = QualifiedName("public", "s"), QualifiedName("public", "late")
+    assert rules.sequences(None, {name: "(1,t)"}) is None
+    assert rules.sequences({name: "(1,t)"}, None) is None
+    (found,) = rules.sequences({name: "(1,t)"}, {name: "(4,t)", late: "(1,f)"}) or ()
+    assert (found.name, found.before, found.after) == ("s", "(1,t)", "(4,t)")

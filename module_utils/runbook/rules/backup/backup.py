@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup.backup_gaps import without
-from ansible.module_utils.runbook.rules.backup.manifest import Tools
+from ansible.module_utils.runbook.rules.backup.manifest import SequenceEntry, TableEntry, Tools
 from ansible.module_utils.runbook.rules.postgres.connection_failure import ConnectionFailure
+from ansible.module_utils.runbook.rules.postgres.content_hash import Content
 from ansible.module_utils.runbook.rules.postgres.server_error import told
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import count
 from ansible.module_utils.runbook.rules.words import size as size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from ansible.module_utils.runbook.rules.identifiers import QualifiedName
@@ -85,6 +86,98 @@ def dump_options(
         return options + [f"--table={pattern(table.name)}" for table in streams[stream - 1]]
     elsewhere = [*(table.name for each in streams for table in each), *without_rows]
     return options + [f"--exclude-table-data={pattern(name)}" for name in elsewhere]
+
+
+class Part(NamedTuple):
+    """One thing to dump."""
+
+    what: Literal["globals", "schema", "data"]
+    stream: int
+    #: The program and its options.
+    words: list[str]
+
+    @property
+    def program(self) -> str:
+        """Name of the program, for people."""
+        return "pg_dumpall" if self.what == "globals" else "pg_dump"
+
+    def object_name(self, encryption: Encryption, number: int) -> str:
+        """Name of one of its objects within the backup."""
+        return key(self.what, encryption, stream=self.stream, part=number)
+
+
+def parts(
+    streams: Sequence[Sequence[Table]],
+    *,
+    snapshot: str,
+    lock_timeout_ms: int,
+    without_rows: Iterable[QualifiedName],
+    dump: Sequence[str],
+    dump_all: Sequence[str],
+) -> list[Part]:
+    """What is dumped, the longest first.
+
+    :param streams: what :func:`divide` gave
+    :param dump: pg_dump with the words that connect it; ``dump_all`` likewise
+    """
+    without = sorted(without_rows)
+
+    def words(what: Literal["schema", "data"], number: int) -> list[str]:
+        options = dump_options(
+            what, snapshot=snapshot, lock_timeout_ms=lock_timeout_ms, stream=number,
+            streams=streams if what == "data" else (), without_rows=without if what == "data" else (),
+        )  # fmt: skip
+        return [*dump, *options]
+
+    return [
+        *(Part("data", number, words("data", number)) for number in range(len(streams) + 1)),
+        Part("schema", 0, words("schema", 0)),
+        Part("globals", 0, [*dump_all, "--globals-only", "--no-role-passwords"]),
+    ]
+
+
+def entries(
+    tables: Iterable[Table],
+    contents: Mapping[QualifiedName, Content],
+    *,
+    coverage: str,
+    without_rows: Collection[QualifiedName],
+) -> tuple[TableEntry, ...]:
+    """Tables as the manifest keeps them, with their rows and digests unless nothing was hashed."""
+
+    def counted(table: Table) -> tuple[int | None, str | None]:
+        if coverage == "none":
+            return None, None
+        # A restored one is empty, and equal to that.
+        content = Content(0, "0") if table.name in without_rows else contents[table.name]
+        return content.rows, content.digest
+
+    return tuple(TableEntry(table.name.schema, table.name.name, *counted(table), table.size_bytes) for table in tables)
+
+
+def sequences(
+    before: Mapping[QualifiedName, str] | None, after: Mapping[QualifiedName, str] | None
+) -> tuple[SequenceEntry, ...] | None:
+    """Sequences that were there all the while; None where they could not be read.
+
+    :param before: as they stood when the dump began; ``after``: when it was through
+    """
+    if before is None or after is None:
+        return None
+    return tuple(SequenceEntry(*name, before[name], after[name]) for name in sorted(before.keys() & after.keys()))
+
+
+def plan(tables: Sequence[Table], filled: Iterable[Table], streams: Sequence[Sequence[Table]]) -> dict[str, Any]:
+    """The division as a module's result shows it."""
+    named = {table.name for each in streams for table in each}
+    rest = [table for table in filled if table.name not in named]
+    return {
+        "tables": len(tables),
+        "table_bytes": sum(table.size_bytes for table in tables),
+        "streams": [
+            {"tables": len(each), "table_bytes": sum(table.size_bytes for table in each)} for each in [rest, *streams]
+        ],
+    }
 
 
 def check_without_rows(
