@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,23 @@ def primary(s3) -> Iterator[Primary]:
     end(made)
 
 
-def test_story(primary):
-    """One server's life with recovery to a point in time, because each step needs the one before."""
+@dataclass
+class Life:
+    """What the tests below find out one after the other, because each step of a server's life needs the one before."""
+
+    backup_id: str = ""
+    #: Moments behind the first commits, each before the next one.
+    moments: list[datetime] = field(default_factory=list)
+    #: Position behind them.
+    lsn: str = ""
+
+
+@pytest.fixture(scope="module")
+def life() -> Life:
+    return Life()
+
+
+def test_setup_then_a_base_backup_then_all_is_well(primary, life):
     # Nothing is there yet.
     refused = primary.pitr("backup")
     assert refused.failed
@@ -84,8 +100,12 @@ def test_story(primary):
     # S3 says when it took the last segment in whole seconds, rounded down.
     assert good.result["oldest_restorable"] <= moments[0].isoformat()
     assert moments[0].replace(microsecond=0).isoformat() <= good.result["newest_restorable"]
+    life.backup_id, life.moments, life.lsn = backup.result["backup_id"], moments, lsn
 
-    # To a time: the commit before it is there, the one after it is not.
+
+def test_to_a_time_and_never_over_what_was_restored(primary, life):
+    """The commit before it is there, the one after it is not."""
+    moments = life.moments
     planned = primary.restore("to time", check=True, target_time=moments[1].isoformat())
     assert planned.result["changed"]
     assert not (primary.folder / "to time").exists()
@@ -93,7 +113,7 @@ def test_story(primary):
     assert not restored.failed, restored.result["msg"]
     assert primary.rows(restored.result["port"]) == [1, 2]
     assert datetime.fromisoformat(restored.result["recovery_point"]) <= moments[1]
-    assert restored.result["backup_id"] == planned.result["backup_id"] == backup.result["backup_id"]
+    assert restored.result["backup_id"] == planned.result["backup_id"] == life.backup_id
     assert restored.result["timeline"] == 2
     there = Database("127.0.0.1", restored.result["port"], "postgres", "postgres")
     assert there.one("SHOW archive_command") == ""
@@ -106,9 +126,11 @@ def test_story(primary):
     assert not (primary.folder / "to time").exists()
     assert not primary.pitr("discard", restore_path=str(primary.folder / "to time")).result["changed"]
 
-    # To a position, where it waits; a name is looked for by the server alone.
+
+def test_to_a_position_where_it_waits(primary, life):
+    # A name is looked for by the server alone.
     assert primary.restore("again", check=True, target_name="before four").result["changed"]
-    paused = primary.restore("again", target_lsn=lsn, target_action="pause")
+    paused = primary.restore("again", target_lsn=life.lsn, target_action="pause")
     assert not paused.failed, paused.result["msg"]
     assert "paused" in paused.result["msg"]
     assert primary.rows(paused.result["port"]) == [1, 2, 3]
@@ -119,18 +141,19 @@ def test_story(primary):
     assert "archive_command is empty" in silent.result["msg"]
     assert silent.result["archive_proof_s"] is None
 
-    # Retention keeps what the window needs, and the number that is always kept.
+
+def test_retention_keeps_what_the_window_needs_and_the_number_that_is_always_kept(primary, life):
     second = primary.pitr("backup")
     expire_all(primary)
     planned = primary.pitr("retention", check=True, recovery_window_days=1, minimum_backups=1)
-    assert planned.result["removed"] == [backup.result["backup_id"]]
+    assert planned.result["removed"] == [life.backup_id]
     assert len({key.split("/")[3] for key in primary.keys("base/")}) == 2
     assert primary.pitr("retention", recovery_window_days=1, minimum_backups=2).result["removed"] == []
     refused = primary.pitr("retention", recovery_window_days=1, minimum_backups=1, max_delete=0)
     assert "max_delete: 1 base backup would be deleted" in refused.result["msg"]
     assert len({key.split("/")[3] for key in primary.keys("base/")}) == 2
     done = primary.pitr("retention", recovery_window_days=1, minimum_backups=1)
-    assert (done.result["changed"], done.result["removed"]) == (True, [backup.result["backup_id"]])
+    assert (done.result["changed"], done.result["removed"]) == (True, [life.backup_id])
     assert {key.split("/")[3] for key in primary.keys("base/")} == {second.result["backup_id"]}
 
 
