@@ -27,6 +27,7 @@ from ansible.module_utils.common.json import Direction, get_module_encoder
 from ansible.plugins.action.normal import ActionModule as NormalAction
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import ModuleType
 
     from ansible.module_utils.runbook.rules.variables import Known
@@ -88,27 +89,19 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
         unknown = variables.unknown(known, KNOWN)
         if unknown:
             return _refused("variables", variables.refusal(unknown))
-        return self._in_variables(dict(super().run(tmp, task_vars)))
+        return dict(super().run(tmp, task_vars))
 
-    def _in_variables(self, result: dict[str, Any]) -> dict[str, Any]:
-        """What the module says of its options, said of the variables that the inventory sets them by."""
-        raw = self._task.get_ds() or {}
-        options = raw.get(Path(__file__).stem)
-        if not isinstance(options, dict):
-            return result
-        names = variables.set_in(options, self._task.get_vars(), KNOWN)
+    def _parse_returned_data(self, res: dict[str, Any], *args: Any) -> Any:
+        """What the module says of its options, said of the variables that the inventory sets them by.
 
-        def told(said: Any) -> Any:
-            return variables.told(said, names) if isinstance(said, str) else said
-
-        if "msg" in result:
-            result["msg"] = told(result["msg"])
-        if isinstance(result.get("warnings"), list):
-            result["warnings"] = [told(each) for each in result["warnings"]]
-        for check in result.get("checks") or ():
-            if isinstance(check, dict) and "msg" in check:
-                check["msg"] = told(check["msg"])
-        return result
+        Here, because Ansible makes more than one text of it.
+        """
+        options = (self._task.get_ds() or {}).get(Path(__file__).stem)
+        if isinstance(options, dict):
+            names = variables.set_in(options, self._task.get_vars(), KNOWN)
+            lines = str(res.get("stdout", "")).splitlines()
+            res = res | {"stdout": "\n".join(_in_variables(line, names) for line in lines)}
+        return super()._parse_returned_data(res, *args)
 
     def _environ(self) -> dict[str, str]:
         """The ``environment`` of play, role, block and task together."""
@@ -140,6 +133,22 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
             and not self._task.async_val
             and python == sys.executable
         )
+
+
+def _in_variables(line: str, names: Mapping[str, str]) -> str:
+    """A line of a module's output; its result with the variables in its sentences."""
+    try:
+        result = json.loads(line)
+    except ValueError:
+        return line
+    if not isinstance(result, dict):
+        return line
+    # A warning travels with its event.
+    warned = [each.get("event") for each in result.get("warnings") or () if isinstance(each, dict)]
+    for each in (result, *(result.get("checks") or ()), *warned):
+        if isinstance(each, dict) and isinstance(each.get("msg"), str):
+            each["msg"] = variables.told(each["msg"], names)
+    return json.dumps(result)
 
 
 def _refused(check: str, msg: str) -> dict[str, Any]:

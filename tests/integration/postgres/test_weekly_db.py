@@ -301,7 +301,8 @@ def test_a_password_is_shown_nowhere_whether_right_or_wrong(guarded):
     wrong = CANARY + "-wrong"
     guarded.hosts["db"]["db_login_password"] = wrong
     refused = guarded.run("weekly_db.yml", "-vvv", "--diff")
-    red(refused, "wrong user or password; check login_user and login_password")
+    red(refused, "wrong user or password; check db_login_user and db_login_password")
+    assert "check login_user" not in refused.output
     assert holds(refused, wrong) == []
     # The journal knows the refusal and nothing after it.
     assert "pg_archive" not in refused.results
