@@ -184,7 +184,6 @@ from ansible.module_utils.runbook.drivers.postgres import (
     compact,
     content_hash,
     postgres,
-    queries,
     roles,
     tls_probe,
 )
@@ -195,9 +194,8 @@ from ansible.module_utils.runbook.drivers.supabase import supabase as supabase_d
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import doctor as rules
-from ansible.module_utils.runbook.rules import environment_mark, identity, preflight, variables
+from ansible.module_utils.runbook.rules import environment_mark, identity, preflight
 from ansible.module_utils.runbook.rules.backup import bucket_check
-from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
 from ansible.module_utils.runbook.rules.postgres import compact as compact_rule
 from ansible.module_utils.runbook.rules.postgres import content_hash as hashes
 from ansible.module_utils.runbook.rules.status import Check, Status
@@ -292,13 +290,8 @@ class Doctor:
         for name, say in sayings.items():
             with looking(found, name):
                 found.append(Check.ok(name, say()))
-        unknown = self.seen["unknown"]
-        found.append(
-            Check.breach("variables", variables.refusal(unknown))
-            if unknown
-            else Check.ok("variables", "Every variable exists.")
-        )
         found += [
+            rules.judge_variables(self.seen["unknown"]),
             rules.judge_jobs(self.jobs, self.seen["playbooks"]),
             rules.judge_unread(self.seen["unread"]),
             rules.judge_examples(self.seen["examples"]),
@@ -437,10 +430,11 @@ class Doctor:
                 raise RunbookError(
                     "Another cluster answered this user; see the check of the identity.", status=Status.UNKNOWN
                 )
-            lacks, cure = {
-                "maintain": self.maintain, "backup": self.back_up, "restore": self.restore,
-                "review": self.review, "admin": self.administer,
-            }[user](session, playbooks)  # fmt: skip
+            pair = rules.archives(self.part("archives"))
+            lacks, cure = driver.lacking(session, user, archives=pair, beats="heartbeat.yml" in playbooks)
+            closed = content_hash.unread_large_objects(session) if user == "backup" else {}
+            if closed:
+                lacks.append(hashes.closed_large_objects(closed, session.target.user).rstrip("."))
             if user == "restore" and managed.is_platform(backup.read_roles(session)):
                 # Its services hold their sessions, which only the platform can end.
                 playbooks = [each for each in playbooks if each != "restore_swap.yml"]
@@ -452,67 +446,6 @@ class Doctor:
         """Whether this session is with the pinned cluster, too."""
         pinned = self.part("database").get("system_identifier")
         return not pinned or postgres.cluster_and_database(session)[0] == pinned
-
-    def maintain(self, session: postgres.Session, playbooks: list[str]) -> tuple[list[str], str]:
-        """Lease, vacuum, archive and heartbeat."""
-        lacks, tables = driver.may_maintain(session)
-        if tables:
-            lacks.append(f"VACUUM of {some(tables)}")
-        named = self.part("archives")
-        if named.get("source") and named.get("archive"):
-            pair = [parse_qualified(named[key], option=f"db_maintenance_audit_{key}") for key in ("source", "archive")]
-            lacks += driver.may_archive(session, *pair)
-        if "heartbeat.yml" in playbooks:
-            lacks += driver.may_beat(session, QualifiedName("runbook", "heartbeat"))
-        cure = "Run playbooks/db_roles.yml, and log in as a member of runbook_maintain."
-        if tables and driver.only_superusers_vacuum(session):
-            cure += " Before PostgreSQL 17 nobody else vacuums a superuser's tables: give them to another role."
-        return lacks, cure
-
-    def back_up(self, session: postgres.Session, _playbooks: list[str]) -> tuple[list[str], str]:
-        """Lease, and every row of every table."""
-        lacks, unread, hidden = driver.may_back_up(session)
-        if unread:
-            lacks.append(f"SELECT on {some(unread)}")
-        if hidden:
-            lacks.append(f"BYPASSRLS for {some(hidden)}")
-        cure = "Run playbooks/db_roles.yml, and log in as a member of runbook_backup."
-        closed = content_hash.unread_large_objects(session)
-        if closed:
-            lacks.append(hashes.closed_large_objects(closed, session.target.user).rstrip("."))
-        return lacks, cure
-
-    def review(self, session: postgres.Session, _playbooks: list[str]) -> tuple[list[str], str]:
-        """Statistics of everybody."""
-        lacks = [] if driver.may_see_all(session) else ["pg_read_all_stats"]
-        reason = queries.read(session).reason
-        if reason:
-            lacks.append(f"pg_stat_statements ({reason.rstrip('.')})")
-        cure = "docs/howto/performance.md says how to set it up."
-        measuring, unseen = bloat.measuring(session), driver.unseen(session)
-        if measuring.cure and unseen:
-            lacks.append(f"pgstattuple, so that the bloat of {some(unseen)} is unknown")
-            cure += f" For pgstattuple {measuring.cure}."
-        return lacks, cure
-
-    def restore(self, session: postgres.Session, _playbooks: list[str]) -> tuple[list[str], str]:
-        """Databases, and everybody's objects."""
-        lacks, superusers = driver.may_restore(session)
-        cure = "Run playbooks/db_roles.yml, and name a member of runbook_restore in db_restore_login_user."
-        if superusers:
-            lacks.append(f"the rights of {some(superusers)}")
-            cure += " What a superuser owns only superusers restore: give it to a role that is none."
-        return lacks, cure
-
-    def administer(self, session: postgres.Session, _playbooks: list[str]) -> tuple[list[str], str]:
-        """Databases and roles."""
-        cure = "In db_roles_admin_user name a superuser, or the database's owner with CREATEDB and CREATEROLE."
-        lacks = driver.may_administer(session)
-        carried = driver.mark_not_carried(session)
-        if carried:
-            lacks.append(carried)
-            cure += f" As a superuser GRANT SET ON PARAMETER {environment_mark.SETTING} TO runbook_restore."
-        return lacks, cure
 
     def proof(self, found: list[Check]) -> None:
         """The server on which backups are proven."""
@@ -634,17 +567,12 @@ def main() -> None:
         },
         "bindir": {"type": "path"},
     }
+    seen = ("inventory_sources", "playbooks", "examples", "strays", "locked", "published", "plain")
     found = {
-        "inventory_sources": names,
-        "playbooks": names,
+        **dict.fromkeys(seen, names),
         "unknown": {"type": "dict", "default": {}},
         "unread": {"type": "dict", "default": {}},
-        "examples": names,
-        "strays": names,
         "encrypted": {"type": "int", "default": 0},
-        "locked": names,
-        "published": names,
-        "plain": names,
     }
     run_module(
         core,

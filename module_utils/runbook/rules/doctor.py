@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ansible.module_utils.runbook.rules import variables
+from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
 from ansible.module_utils.runbook.rules.postgres.compact import OWNER_VERSION
 from ansible.module_utils.runbook.rules.status import Check, Status
 from ansible.module_utils.runbook.rules.words import all_ok, count, some
@@ -51,6 +53,13 @@ def users(playbooks: Iterable[str]) -> dict[str, list[str]]:
         if playbook in USER_OF:
             found.setdefault(USER_OF[playbook], []).append(playbook)
     return found
+
+
+def judge_variables(unknown: Mapping[str, str | None]) -> Check:
+    """Every variable is one that there is; each of the others with the nearest."""
+    if unknown:
+        return Check.breach("variables", variables.refusal(unknown))
+    return Check.ok("variables", "Every variable exists.")
 
 
 def judge_jobs(scheduled_jobs: Mapping[str, str], playbooks: Sequence[str]) -> Check:
@@ -151,6 +160,20 @@ def judge_end(name: str, what: str, ends_at: datetime, now: datetime, *, least_d
     if left < least_days:
         return Check.breach(name, f"{what} ends on {when}, in {count(left, 'day')}; {cure}.")
     return Check.ok(name, f"{what} lasts until {when}.")
+
+
+def archives(named: Mapping[str, str | None]) -> tuple[QualifiedName, QualifiedName] | None:
+    """The table whose rows are archived, and the one that they go to; None where nothing is archived.
+
+    :raises RunbookError: a name is none
+    """
+    source, archive = named.get("source"), named.get("archive")
+    if not source or not archive:
+        return None
+    return (
+        parse_qualified(source, option="db_maintenance_audit_source"),
+        parse_qualified(archive, option="db_maintenance_audit_archive"),
+    )
 
 
 def judge_rights(user: str, login: str, playbooks: Sequence[str], lacks: Sequence[str], cure: str) -> Check:

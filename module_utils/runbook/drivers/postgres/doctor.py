@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.drivers.backup import swap
-from ansible.module_utils.runbook.drivers.postgres import lease, roles, vacuum
+from ansible.module_utils.runbook.drivers.postgres import bloat, lease, queries, roles, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.environment_mark import SETTING
+from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.postgres.roles import HAS_MAINTAIN, HAS_PARAMETERS, MAKER_JOINS
 from ansible.module_utils.runbook.rules.words import count, some
 
 if TYPE_CHECKING:
     from ansible.module_utils.runbook.drivers.postgres.postgres import Session
-    from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 
 _USER_TABLES = (
     " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'm')"
@@ -40,23 +40,35 @@ def _lacks(session: Session, name: QualifiedName, privileges: tuple[str, ...]) -
     return [f"{', '.join(row['p'] for row in rows)} on {name}"] if rows else []
 
 
-def may_maintain(session: Session) -> tuple[list[str], list[str]]:
-    """What the lease asks for that this user lacks; and the tables that it may not vacuum."""
+def lacking(
+    session: Session, user: str, *, archives: tuple[QualifiedName, QualifiedName] | None, beats: bool
+) -> tuple[list[str], str]:
+    """What a user's playbooks ask for that this session's lacks, and how it gets that.
+
+    :param user: what it is for: ``maintain``, ``backup``, ``review``, ``restore`` or ``admin``
+    :param archives: source and archive of the rows that are moved; None: there are none
+    :param beats: it writes heartbeats
+    """
+    if user == "maintain":
+        lacks, cure = _maintain(session)
+        lacks += _archive(session, *archives) if archives else []
+        return lacks + (_beat(session, QualifiedName("runbook", "heartbeat")) if beats else []), cure
+    return {"backup": _back_up, "review": _review, "restore": _restore, "admin": _administer}[user](session)
+
+
+def _maintain(session: Session) -> tuple[list[str], str]:
+    cure = "Run playbooks/db_roles.yml, and log in as a member of runbook_maintain."
     tables = [
         str(table.name)
         for table in vacuum.read_tables(session)
         if not table.permitted and not table.name.schema.startswith("pg_") and table.name.schema != "information_schema"
     ]
-    return _lease(session), tables
+    if tables and session.server_version < HAS_MAINTAIN and any(owner.superuser for owner in roles.owners(session)):
+        cure += " Before PostgreSQL 17 nobody else vacuums a superuser's tables: give them to another role."
+    return _lease(session) + ([f"VACUUM of {some(tables)}"] if tables else []), cure
 
 
-def only_superusers_vacuum(session: Session) -> bool:
-    """Whether there are tables that no right lets anybody else vacuum."""
-    return session.server_version < HAS_MAINTAIN and any(owner.superuser for owner in roles.owners(session))
-
-
-def may_archive(session: Session, source: QualifiedName, archive: QualifiedName) -> list[str]:
-    """What moving rows asks for that this user lacks."""
+def _archive(session: Session, source: QualifiedName, archive: QualifiedName) -> list[str]:
     if not roles.table_exists(session, source):
         return [f"a table {source} to archive from"]
     lacks = _lacks(session, source, ("SELECT", "DELETE"))
@@ -71,15 +83,22 @@ def may_archive(session: Session, source: QualifiedName, archive: QualifiedName)
     return lacks if may else [*lacks, f"the archive {archive}, which the owner of {source} has to make"]
 
 
-def may_beat(session: Session, table: QualifiedName) -> list[str]:
-    """What a heartbeat asks for that this user lacks."""
+def _beat(session: Session, table: QualifiedName) -> list[str]:
     if not roles.table_exists(session, table):
         return [f"the table {table}"]
     return _lacks(session, table, ("SELECT", "INSERT", "DELETE"))
 
 
-def may_back_up(session: Session) -> tuple[list[str], list[str], list[str]]:
-    """What the lease asks for that this user lacks; tables that it cannot read; and those that hide rows from it."""
+def _back_up(session: Session) -> tuple[list[str], str]:
+    unread, hidden = _unseen(session)
+    lacks = _lease(session)
+    lacks += [f"SELECT on {some(unread)}"] if unread else []
+    lacks += [f"BYPASSRLS for {some(hidden)}"] if hidden else []
+    return lacks, "Run playbooks/db_roles.yml, and log in as a member of runbook_backup."
+
+
+def _unseen(session: Session) -> tuple[list[str], list[str]]:
+    """Tables that this user cannot read; and those that hide rows from it."""
     rows = session.query(
         "SELECT format('%I.%I', n.nspname, c.relname) AS name, row_security_active(c.oid) AS hides,"
         " has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS reads"
@@ -87,13 +106,25 @@ def may_back_up(session: Session) -> tuple[list[str], list[str], list[str]]:
         + " ORDER BY 1"
     )
     unread = [row["name"] for row in rows if not row["reads"]]
-    return _lease(session), unread, [row["name"] for row in rows if row["reads"] and row["hides"]]
+    return unread, [row["name"] for row in rows if row["reads"] and row["hides"]]
 
 
 def unseen(session: Session) -> list[str]:
     """Tables whose statistics are hidden from this user: it may not read them, or not all of their rows."""
-    _, unread, hidden = may_back_up(session)
-    return [*unread, *hidden]
+    return [name for names in _unseen(session) for name in names]
+
+
+def _review(session: Session) -> tuple[list[str], str]:
+    cure = "docs/howto/performance.md says how to set it up."
+    may = session.query("SELECT pg_has_role('pg_read_all_stats', 'USAGE') AS may")[0]["may"]
+    reason = queries.read(session).reason
+    lacks = [] if may else ["pg_read_all_stats"]
+    lacks += [f"pg_stat_statements ({reason.rstrip('.')})"] if reason else []
+    measuring, closed = bloat.measuring(session), unseen(session)
+    if measuring.cure and closed:
+        lacks.append(f"pgstattuple, so that the bloat of {some(closed)} is unknown")
+        cure += f" For pgstattuple {measuring.cure}."
+    return lacks, cure
 
 
 def roles_and_own(session: Session) -> tuple[set[str], set[str]]:
@@ -103,7 +134,7 @@ def roles_and_own(session: Session) -> tuple[set[str], set[str]]:
     return {row["rolname"] for row in rows}, {row["rolname"] for row in rows if row["may"]}
 
 
-def mark_not_carried(session: Session) -> str | None:
+def _mark_not_carried(session: Session) -> str | None:
     """What this user lacks for a copy to get the mark that the database carries as a setting; None where it can."""
     if session.server_version < HAS_PARAMETERS or roles.may_carry_mark(session) or roles.may_share_mark(session):
         return None
@@ -113,23 +144,16 @@ def mark_not_carried(session: Session) -> str | None:
     return f"SET ON PARAMETER {SETTING} WITH GRANT OPTION, which runbook_restore needs for a swap"
 
 
-def may_see_all(session: Session) -> bool:
-    """Whether this user sees the statistics of others."""
-    return bool(session.query("SELECT pg_has_role('pg_read_all_stats', 'USAGE') AS may")[0]["may"])
-
-
-def may_restore(session: Session) -> tuple[list[str], list[str]]:
-    """What restoring, swapping and rolling back asks for that this user lacks; and superusers who own tables.
-
-    Who restores gives each object back to its owner, and the copy the settings of the living database.
-    """
+def _restore(session: Session) -> tuple[list[str], str]:
+    """Who restores gives each object back to its owner, and the copy the settings of the live database."""
+    cure = "Run playbooks/db_roles.yml, and name a member of runbook_restore in db_restore_login_user."
     (me,) = session.query(
         "SELECT rolsuper, rolcreatedb, rolbypassrls, pg_has_role('pg_signal_backend', 'USAGE') AS signals,"
         " (SELECT count(*) FROM pg_class WHERE relrowsecurity AND relforcerowsecurity) AS forced"
         " FROM pg_roles WHERE rolname = current_user"
     )
     if me["rolsuper"]:
-        return [], []
+        return [], cure
     owners = roles.everybody(session)
     lacks = _lease(session)
     lacks += [] if me["rolcreatedb"] else ["CREATEDB"]
@@ -141,20 +165,27 @@ def may_restore(session: Session) -> tuple[list[str], list[str]]:
     lacks += [f"SET ON PARAMETER {name}" for name in settings.forbidden]
     lacks += [f"what is set for {some(settings.others)} in this database"] if settings.others else []
     keeper = roles.database_owner(session)
-    return lacks, sorted({each.name for each in [*owners, keeper] if each.superuser})
+    superusers = sorted({each.name for each in [*owners, keeper] if each.superuser})
+    if superusers:
+        lacks.append(f"the rights of {some(superusers)}")
+        cure += " What a superuser owns only superusers restore: give it to a role that is none."
+    return lacks, cure
 
 
-def may_administer(session: Session) -> list[str]:
-    """What making roles asks for that this user lacks."""
+def _administer(session: Session) -> tuple[list[str], str]:
+    cure = "In db_roles_admin_user name a superuser, or the database's owner with CREATEDB and CREATEROLE."
     row = session.query(
         "SELECT rolsuper, rolcreatedb, rolcreaterole, (SELECT pg_has_role(datdba, 'USAGE') FROM pg_database"
         " WHERE datname = current_database()) AS owns FROM pg_roles WHERE rolname = current_user"
     )[0]
-    if row["rolsuper"]:
-        return []
     wanted = {
         "CREATEDB": row["rolcreatedb"],
         "CREATEROLE": row["rolcreaterole"],
         "ownership of the database": row["owns"],
     }
-    return [name for name, held in wanted.items() if not held]
+    lacks = [name for name, held in wanted.items() if not held and not row["rolsuper"]]
+    carried = _mark_not_carried(session)
+    if carried:
+        lacks.append(carried)
+        cure += f" As a superuser GRANT SET ON PARAMETER {SETTING} TO runbook_restore."
+    return lacks, cure
