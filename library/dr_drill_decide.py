@@ -150,8 +150,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.runbook.drivers import permits
-from ansible.module_utils.runbook.drivers.backup import pitr as engine_driver
 from ansible.module_utils.runbook.drivers.backup import restore as restore_driver
+from ansible.module_utils.runbook.drivers.backup import restored_server
 from ansible.module_utils.runbook.drivers.drill import buckets, drill, folder, servers
 from ansible.module_utils.runbook.drivers.s3 import bucket, s3
 from ansible.module_utils.runbook.drivers.sandbox import demo_database as demo_driver
@@ -250,7 +250,7 @@ def choose(context: Context, current: drill.Drill) -> points.Choice:
     is_here = choice.chosen.way == "pitr" or state.is_sandbox
     free_bytes: int | None = context.params["free_disk_bytes"]
     if free_bytes is None and is_here:
-        free_bytes = engine_driver.Workshop(Path(state.restore_path)).free_bytes()
+        free_bytes = restored_server.RestoreDir(Path(state.restore_path)).free_bytes()
     points.check_room(
         needed_bytes=choice.chosen.size_bytes, free_bytes=free_bytes,
         where=state.restore_path if is_here else "the target",
@@ -346,10 +346,10 @@ def provision(context: Context, current: drill.Drill) -> None:
     """Make the server that a dump goes to, and clear what a failed attempt left."""
     params, state, begun = context.params, current.state, folder.now()
     if state.chosen is not None and state.chosen.way == "pitr":
-        workshop = engine_driver.Workshop(Path(state.restore_path))
-        if workshop.state():
-            with workshop.mine():
-                workshop.clear()
+        restore_dir = restored_server.RestoreDir(Path(state.restore_path))
+        if restore_dir.state():
+            with restore_dir.mine():
+                restore_dir.clear()
         return
     if not state.is_sandbox or state.primary is None:
         return

@@ -73,7 +73,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.runbook.drivers import permits
-from ansible.module_utils.runbook.drivers.backup import pitr as engine_driver
+from ansible.module_utils.runbook.drivers.backup import barman
 from ansible.module_utils.runbook.drivers.drill import buckets, copies, drill, faults, folder, servers
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster
@@ -213,7 +213,7 @@ def damage_dump(store: s3.Store, base: str, fault: str) -> None:
         store.put(key, replace(found, source=replace(found.source, system_identifier=other)).to_bytes())
 
 
-def damage_base_backup(engine: engine_driver.Engine, session: postgres.Session, fault: str) -> None:
+def damage_base_backup(engine: barman.Engine, session: postgres.Session, fault: str) -> None:
     """Damage the newest base backup, or the WAL behind it."""
     store = engine.store
     newest = max(str(each["backup_id"]) for each in engine.backups())
@@ -231,7 +231,7 @@ def damage_base_backup(engine: engine_driver.Engine, session: postgres.Session, 
     elif fault == "wrong_database":
         other = str(int(servers.identity(session)) + 1)
         marked = {"system_identifier": other, "engine": "barman-cloud"}
-        store.put(f"{engine.root}{engine_driver.IDENTITY}", json.dumps(marked).encode())
+        store.put(f"{engine.root}{barman.IDENTITY}", json.dumps(marked).encode())
 
 
 def main() -> None:

@@ -85,7 +85,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.runbook.drivers import permits
-from ansible.module_utils.runbook.drivers.backup import pitr as driver
+from ansible.module_utils.runbook.drivers.backup import archiver, barman
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
@@ -103,27 +103,27 @@ def argument_spec() -> dict[str, dict[str, Any]]:
     """Options as documented above."""
     return (
         postgres.argument_spec()
-        | driver.argument_spec()
+        | barman.argument_spec()
         | {"jobs": {"type": "int", "default": 2}, "deadline_s": {"type": "int", "default": 3600}}
     )
 
 
-def look(context: Context, engine: driver.Engine) -> tuple[rules.Server, str]:
+def look(context: Context, engine: barman.Engine) -> tuple[rules.Server, str]:
     """The server, and the settings of a session for the engine.
 
     :raises RunbookError: no base backup can be made of it, or the WAL that it needs would not be archived
     """
-    with driver.connect(postgres.Target.from_params(context.params), "pg_pitr_backup") as session:
-        server = driver.read_server(session)
+    with archiver.connect(postgres.Target.from_params(context.params), "pg_pitr_backup") as session:
+        server = archiver.read_server(session)
         rules.require_primary(server, user=session.target.user)
-        rules.require_here(server, driver.identifier_here(server))
+        rules.require_here(server, archiver.identifier_here(server))
         permits.require_bucket(context.run, engine.store, context.params["environment"])
         rules.require_owner(engine.identity(), server.system_identifier, where=engine.where)
-        rules.require_archiving(driver.read_archiver(session))
+        rules.require_archiving(archiver.read_archiver(session))
         return server, session.tool_options(search_path="pg_catalog")
 
 
-def backup(context: Context, engine: driver.Engine) -> dict[str, Any]:
+def backup(context: Context, engine: barman.Engine) -> dict[str, Any]:
     """Make a base backup."""
     params = context.params
     server, options = look(context, engine)
@@ -161,7 +161,7 @@ def core(context: Context) -> dict[str, Any]:
     context.require_bounds(BOUNDS)
     permits.require_environment(context.run, context.params["environment"])
     begun = time.monotonic()
-    result = backup(context, driver.Engine.from_params(context.params, heard=passed_on(context.warn)))
+    result = backup(context, barman.Engine.from_params(context.params, heard=passed_on(context.warn)))
     if context.diff:
         result["diff"] = {"prepared": as_lines([result["msg"]])}
     return result | {"duration_s": round(time.monotonic() - begun, 3)}

@@ -132,7 +132,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ansible.module_utils.runbook.drivers import permits
-from ansible.module_utils.runbook.drivers.backup import pitr as driver
+from ansible.module_utils.runbook.drivers.backup import archiver, barman
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
@@ -148,7 +148,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
     """Options as documented above."""
     return (
         postgres.argument_spec()
-        | driver.argument_spec()
+        | barman.argument_spec()
         | {
             "switch_wal": {"type": "bool", "default": False},
             "max_lag_s": {"type": "int", "default": 60},
@@ -161,7 +161,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
 class Look:
     """One look at server and archive; what one of them does not tell leaves the other's judgement alone."""
 
-    def __init__(self, context: Context, engine: driver.Engine) -> None:
+    def __init__(self, context: Context, engine: barman.Engine) -> None:
         self.context, self.params, self.engine = context, context.params, engine
         self.limits = rules.Limits(
             self.params["max_lag_s"], self.params["max_backup_age_s"], self.params["recovery_window_days"]
@@ -174,17 +174,17 @@ class Look:
         """How archiving does; the server, None where it could not be asked which one it is."""
         server = None
         try:
-            with driver.connect(postgres.Target.from_params(self.params), "pg_pitr_check") as session:
-                server = driver.read_server(session)
+            with archiver.connect(postgres.Target.from_params(self.params), "pg_pitr_check") as session:
+                server = archiver.read_server(session)
                 proves = self.params["switch_wal"] and not self.context.check_mode
                 # Nobody would come for the segment: that is said at once, and not after max_lag_s.
-                if proves and driver.read_archiver(session).archives:
+                if proves and archiver.read_archiver(session).archives:
                     if server.in_recovery:
                         raise RunbookError("switch_wal: this server is a standby; name the primary.")
                     self.checks.append(self.prove(session))
-                archiver = driver.read_archiver(session)
-                self.checks.append(rules.judge_archiver(archiver, self.limits))
-                self.figures.of_archiver(archiver)
+                seen = archiver.read_archiver(session)
+                self.checks.append(rules.judge_archiver(seen, self.limits))
+                self.figures.of_archiver(seen)
                 self.executed_queries = session.executed_queries
         except RunbookError as error:
             self.checks.append(Check("archiver", Status.UNKNOWN, error.message))
@@ -199,7 +199,7 @@ class Look:
             return any(rules.plain_name(entry.key) == name for entry in there)
 
         try:
-            ended = driver.archive_until_now(session, wait_s=self.limits.max_lag_s, arrived=is_there)
+            ended = archiver.archive_until_now(session, wait_s=self.limits.max_lag_s, arrived=is_there)
         except RunbookError as error:
             return Check("proof", Status.UNKNOWN, error.message)
         self.figures.archive_proof_s = ended.archived_s
@@ -232,7 +232,7 @@ def core(context: Context) -> dict[str, Any]:
     if params["switch_wal"]:
         permits.require_environment(context.run, params["environment"])
     begun = time.monotonic()
-    look = Look(context, driver.Engine.from_params(params, heard=passed_on(context.warn)))
+    look = Look(context, barman.Engine.from_params(params, heard=passed_on(context.warn)))
     look.look_at_archive(look.look_at_server())
     tells = [each.msg for each in look.checks if each.status is not Status.OK] or [each.msg for each in look.checks]
     return context.conclude(

@@ -54,7 +54,7 @@ import shutil
 from typing import Any
 
 from ansible.module_utils.runbook.drivers import permits
-from ansible.module_utils.runbook.drivers.backup import pitr as driver
+from ansible.module_utils.runbook.drivers.backup import restored_server
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.backup import recovery as rules
 from ansible.module_utils.runbook.rules.text import as_lines
@@ -68,15 +68,15 @@ def argument_spec() -> dict[str, dict[str, Any]]:
 def core(context: Context) -> dict[str, Any]:
     """Remove a server that was restored."""
     permits.require_environment(context.run, context.params["environment"])
-    workshop = driver.Workshop.named(context.params["restore_path"])
-    rules.refuse_foreign(str(workshop.path), workshop.foreign())
-    if not workshop.state():
-        return {"changed": False, "status": "ok", "msg": f"There is no restored server in {workshop.path}."}
+    restore_dir = restored_server.RestoreDir.named(context.params["restore_path"])
+    rules.refuse_foreign(str(restore_dir.path), restore_dir.foreign())
+    if not restore_dir.state():
+        return {"changed": False, "status": "ok", "msg": f"There is no restored server in {restore_dir.path}."}
     if not context.check_mode:
-        with workshop.mine():
-            workshop.clear()
-        shutil.rmtree(workshop.path, ignore_errors=True)
-    msg = f"{'Would remove' if context.check_mode else 'Removed'} the restored server in {workshop.path}."
+        with restore_dir.mine():
+            restore_dir.clear()
+        shutil.rmtree(restore_dir.path, ignore_errors=True)
+    msg = f"{'Would remove' if context.check_mode else 'Removed'} the restored server in {restore_dir.path}."
     shown = {"diff": {"prepared": as_lines([msg])}} if context.diff else {}
     return shown | {"changed": True, "status": "ok", "msg": msg}
 

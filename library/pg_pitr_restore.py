@@ -176,9 +176,9 @@ from datetime import UTC
 from typing import Any
 
 from ansible.module_utils.runbook.drivers import permits
-from ansible.module_utils.runbook.drivers.backup import pitr as driver
+from ansible.module_utils.runbook.drivers.backup import barman, restored_server
 from ansible.module_utils.runbook.drivers.clock import Clock
-from ansible.module_utils.runbook.drivers.postgres import postgres
+from ansible.module_utils.runbook.drivers.postgres import pgtools, postgres
 from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, find_bindir
 from ansible.module_utils.runbook.drivers.sandbox.sandbox import choose_port
 from ansible.module_utils.runbook.errors import RunbookError
@@ -195,7 +195,7 @@ ATTEMPTS = 3
 
 def argument_spec() -> dict[str, dict[str, Any]]:
     """Options as documented above."""
-    return driver.argument_spec() | {
+    return barman.argument_spec() | {
         "restore_path": {"type": "path", "required": True},
         "target_time": {"type": "str"},
         "target_lsn": {"type": "str"},
@@ -222,7 +222,7 @@ class Job:
     target: pitr.Target
     window: pitr.Window
     archive: pitr.Archive
-    workshop: driver.Workshop
+    restore_dir: restored_server.RestoreDir
     cluster: Cluster
     login: postgres.Target
 
@@ -241,7 +241,7 @@ class Job:
 class Recovered:
     """Where the recovery ended, and the seconds for the base backup and for the replay."""
 
-    reached: driver.Reached
+    reached: restored_server.Reached
     fetch_s: float
     replay_s: float
 
@@ -260,47 +260,47 @@ class Recovered:
         return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if at else "the end of the base backup"
 
 
-def prepare(params: dict[str, Any], engine: driver.Engine, workshop: driver.Workshop) -> Job:
+def prepare(params: dict[str, Any], engine: barman.Engine, restore_dir: restored_server.RestoreDir) -> Job:
     """Find the way to the target, and refuse what must be refused, before anything is written."""
     if not params["login_user"] or not params["login_db"]:
         raise RunbookError(
             "login_user and login_db: they are needed to ask the restored server how far it is; set both."
         )
     target = pitr.parse_target(params["target_time"], params["target_lsn"], params["target_name"])
-    recovery.refuse_foreign(str(workshop.path), workshop.foreign())
-    recovery.refuse_done(str(workshop.path), str(workshop.state().get("state", "")))
+    recovery.refuse_foreign(str(restore_dir.path), restore_dir.foreign())
+    recovery.refuse_done(str(restore_dir.path), str(restore_dir.state().get("state", "")))
     pitr.require_owner(engine.identity(), params["system_identifier"], where=engine.where)
     archive = pitr.gather(engine.backups(), engine.wal_objects(), engine.history)
     window = pitr.choose(archive, target, timeline=params["target_timeline"], backup_id=params["backup_id"])
     bindir = find_bindir(params["bindir"])
     recovery.check_copy(
-        window, tablespaces=params["tablespaces"], bindir=str(bindir), found_major=driver.major_version(bindir)
+        window, tablespaces=params["tablespaces"], bindir=str(bindir), found_major=pgtools.major_version(bindir)
     )
     recovery.check_room(
-        free_bytes=workshop.free_bytes(), least_bytes=engine.stored_bytes(window.backup.backup_id)
+        free_bytes=restore_dir.free_bytes(), least_bytes=engine.stored_bytes(window.backup.backup_id)
     )  # fmt: skip
     port = choose_port(params["port"], None)
-    cluster = Cluster(bindir, workshop.data, port, params["login_user"])
+    cluster = Cluster(bindir, restore_dir.data, port, params["login_user"])
     login = postgres.Target(
         "127.0.0.1", port, params["login_db"], params["login_user"], params["login_password"]
     )  # fmt: skip
-    return Job(target, window, archive, workshop, cluster, login)
+    return Job(target, window, archive, restore_dir, cluster, login)
 
 
 class Restore:
     """One restore, from the empty folder to the server at its target."""
 
-    def __init__(self, context: Context, engine: driver.Engine, job: Job, clock: Clock) -> None:
+    def __init__(self, context: Context, engine: barman.Engine, job: Job, clock: Clock) -> None:
         self.context, self.engine, self.job, self.clock = context, engine, job, clock
 
     def act(self) -> Recovered:
         """Restore; after a failure the server is stopped, and the next run removes the rest. The log is kept until."""
-        job, workshop = self.job, self.job.workshop
+        job, restore_dir = self.job, self.job.restore_dir
         note = {"backup_id": job.window.backup.backup_id, "target": str(job.target)}
-        with workshop.mine():
-            if workshop.clear():
-                self.context.warn(f"restore_path: removed what an interrupted restore had left in {workshop.path}.")
-            workshop.write(state="restoring", **note)
+        with restore_dir.mine():
+            if restore_dir.clear():
+                self.context.warn(f"restore_path: removed what an interrupted restore had left in {restore_dir.path}.")
+            restore_dir.write(state="restoring", **note)
             try:
                 recovered = self.recover()
             except BaseException:
@@ -309,23 +309,23 @@ class Restore:
                 raise
             if not recovered.reached.paused:
                 # Nothing is fetched any more; a paused server still may.
-                shutil.rmtree(workshop.spool, ignore_errors=True)
+                shutil.rmtree(restore_dir.spool, ignore_errors=True)
                 self.engine.credentials.unlink(missing_ok=True)
-            workshop.write(state="done", **note, port=job.cluster.port)
+            restore_dir.write(state="done", **note, port=job.cluster.port)
         return recovered
 
     def recover(self) -> Recovered:
         """Bring the base backup, and replay WAL up to the target."""
         job, params = self.job, self.context.params
-        bindir, workshop = job.cluster.bindir, job.workshop
+        bindir, restore_dir = job.cluster.bindir, job.restore_dir
         self.engine.write_credentials()
         begun_s = self.clock.passed_s()
-        driver.fetch_backup(
-            self.engine, workshop, bindir, job.window.backup.backup_id, params["tablespaces"],
+        restored_server.fetch_backup(
+            self.engine, restore_dir, bindir, job.window.backup.backup_id, params["tablespaces"],
             deadline_s=self.clock.left_s(),
         )  # fmt: skip
         fetched_s = self.clock.passed_s()
-        driver.configure(workshop, driver.control_data(bindir, workshop.data), self.settings())
+        restored_server.configure(restore_dir, pgtools.control_data(bindir, restore_dir.data), self.settings())
         reached = self.replay()
         self.context.progress.update("replay WAL", job.segments, job.segments, "segments", final=True)
         recovery.check_reached(
@@ -338,39 +338,40 @@ class Restore:
         params, job = self.context.params, self.job
         line = pitr.shell_line(
             self.engine.environ(),
-            driver.restore_words(self.engine, job.workshop, params["prefetch_segments"]),
+            restored_server.restore_words(self.engine, job.restore_dir, params["prefetch_segments"]),
             placeholders=["%f", "%p"],
         )
         histories = [f"{each:08X}.history" for each in sorted(job.archive.histories)]
         return recovery.settings(
-            job.target, restore_command=driver.restore_command(job.workshop, line, histories), port=job.cluster.port,
-            timeline=params["target_timeline"], action=params["target_action"], more=params["settings"],
+            job.target, restore_command=restored_server.restore_command(job.restore_dir, line, histories),
+            port=job.cluster.port, timeline=params["target_timeline"], action=params["target_action"],
+            more=params["settings"],
         )  # fmt: skip
 
-    def replay(self) -> driver.Reached:
+    def replay(self) -> restored_server.Reached:
         """Start the server and wait for its target; anew where S3 failed meanwhile.
 
         :raises RunbookError: it did not get there
         """
-        job, log = self.job, self.job.workshop
+        job, log = self.job, self.job.restore_dir
         attempt = 1
         while True:
             try:
-                driver.start(job.cluster, deadline_s=self.clock.left_s())
-                return driver.wait(job.cluster, job.login, clock=self.clock, report=self.report)
+                restored_server.start(job.cluster, deadline_s=self.clock.left_s())
+                return restored_server.wait(job.cluster, job.login, clock=self.clock, report=self.report)
             except RunbookError as error:
-                fatal = driver.fatal_line(log)
+                fatal = restored_server.fatal_line(log)
                 again = not job.cluster.is_running() and recovery.could_not_fetch(fatal)
                 if not again or attempt == ATTEMPTS:
                     said = recovery.unreached(
-                        job.target, log=str(log.log), fatal=fatal, last_commit=driver.last_commit(log),
-                        trouble=error.message, has_ended=isinstance(error, driver.EndedError),
+                        job.target, log=str(log.log), fatal=fatal, last_commit=restored_server.last_commit(log),
+                        trouble=error.message, has_ended=isinstance(error, restored_server.EndedError),
                     )  # fmt: skip
                     raise RunbookError(said) from None
-                driver.start_over(log)
+                restored_server.start_over(log)
                 attempt += 1
 
-    def report(self, seen: driver.Reached) -> None:
+    def report(self, seen: restored_server.Reached) -> None:
         """Show how far the replay is."""
         if seen.lsn:
             done = pitr.parse_lsn(seen.lsn) // self.job.archive.segment_bytes - self.job.first
@@ -383,17 +384,17 @@ def core(context: Context) -> dict[str, Any]:
     context.require_bounds(BOUNDS)
     permits.require_environment(context.run, params["environment"])
     clock = Clock(params["deadline_s"])
-    workshop = driver.Workshop.named(params["restore_path"])
-    engine = driver.Engine.from_params(params, heard=passed_on(context.warn), state=workshop.path)
-    job = prepare(params, engine, workshop)
+    restore_dir = restored_server.RestoreDir.named(params["restore_path"])
+    engine = barman.Engine.from_params(params, heard=passed_on(context.warn), state=restore_dir.path)
+    job = prepare(params, engine, restore_dir)
     backup_id = job.window.backup.backup_id
     result: dict[str, Any] = {
         "changed": True, "status": "ok", "backup_id": backup_id, "windows": [job.window.describe()],
-        "port": job.cluster.port, "data_dir": str(workshop.data),
+        "port": job.cluster.port, "data_dir": str(restore_dir.data),
     }  # fmt: skip
     if context.check_mode:
         nothing = dict.fromkeys(("recovery_point", "recovery_lsn", "timeline", "fetch_s", "replay_s"))
-        result |= nothing | {"msg": f"Would restore to {job.target} in {workshop.data}, from {backup_id}."}
+        result |= nothing | {"msg": f"Would restore to {job.target} in {restore_dir.data}, from {backup_id}."}
     else:
         recovered = Restore(context, engine, job, clock).act()
         paused = "; paused there" if recovered.reached.paused else ""

@@ -83,7 +83,7 @@ removed:
 from typing import Any
 
 from ansible.module_utils.runbook.drivers import permits
-from ansible.module_utils.runbook.drivers.backup import pitr as driver
+from ansible.module_utils.runbook.drivers.backup import barman
 from ansible.module_utils.runbook.drivers.clock import Clock
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.backup import pitr as rules
@@ -103,7 +103,7 @@ BOUNDS = {
 
 def argument_spec() -> dict[str, dict[str, Any]]:
     """Options as documented above."""
-    return driver.argument_spec() | {
+    return barman.argument_spec() | {
         "recovery_window_days": {"type": "int", "default": 30},
         "minimum_backups": {"type": "int", "default": 2},
         "max_delete": {"type": "int", "default": 10},
@@ -118,7 +118,7 @@ def core(context: Context) -> dict[str, Any]:
     context.require_bounds(BOUNDS)
     permits.require_environment(context.run, params["environment"])
     clock = Clock(params["deadline_s"])
-    engine = driver.Engine.from_params(params, heard=passed_on(context.warn))
+    engine = barman.Engine.from_params(params, heard=passed_on(context.warn))
     permits.require_bucket(context.run, engine.store, params["environment"])
     rules.require_owner(engine.identity(), params["system_identifier"], where=engine.where)
     before = [str(each["backup_id"]) for each in engine.backups()]

@@ -94,7 +94,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.runbook.drivers import permits
-from ansible.module_utils.runbook.drivers.backup import pitr as driver
+from ansible.module_utils.runbook.drivers.backup import archiver, barman
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
@@ -112,7 +112,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
     """Options as documented above."""
     return (
         postgres.argument_spec()
-        | driver.argument_spec()
+        | barman.argument_spec()
         | {
             "state_dir": {"type": "path", "required": True},
             "archive_timeout_s": {"type": "int", "default": 60},
@@ -121,7 +121,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
     )
 
 
-def check_archive(engine: driver.Engine, server: rules.Server) -> bool:
+def check_archive(engine: barman.Engine, server: rules.Server) -> bool:
     """See that this server may write to the archive; whether it still has to be marked as its cluster's.
 
     :raises RunbookError: it is another cluster's, or another server of this cluster went on there
@@ -137,18 +137,18 @@ def check_archive(engine: driver.Engine, server: rules.Server) -> bool:
     return unmarked
 
 
-def setup(context: Context, engine: driver.Engine) -> dict[str, Any]:
+def setup(context: Context, engine: barman.Engine) -> dict[str, Any]:
     """Let the server archive its WAL."""
     params = context.params
-    with driver.connect(postgres.Target.from_params(params), "pg_pitr_setup") as session:
-        server = driver.read_server(session)
+    with archiver.connect(postgres.Target.from_params(params), "pg_pitr_setup") as session:
+        server = archiver.read_server(session)
         rules.require_primary(server, user=session.target.user)
         rules.require_outside(engine.state, server.data_directory)
-        rules.require_here(server, driver.identifier_here(server))
+        rules.require_here(server, archiver.identifier_here(server))
         permits.require_bucket(context.run, engine.store, params["environment"])
         unmarked = check_archive(engine, server)
         command = rules.shell_line(engine.environ(), engine.archive_words(), placeholders=["%p"])
-        plan = rules.plan_setup(driver.read_settings(session), command, params["archive_timeout_s"])
+        plan = rules.plan_setup(archiver.read_settings(session), command, params["archive_timeout_s"])
         credentials = engine.credentials_differ()
         changed = bool(plan.changes or unmarked or credentials or (plan.restart_for and params["allow_restart"]))
         if context.check_mode:
@@ -162,7 +162,7 @@ def setup(context: Context, engine: driver.Engine) -> dict[str, Any]:
         data = Path(server.data_directory)
         beside = data.parent / "server.log"
         log = beside if beside.exists() else engine.state / "server.log"
-        driver.restart(Path(server.bindir), data, log, deadline_s=RESTART_S)
+        archiver.restart(Path(server.bindir), data, log, deadline_s=RESTART_S)
         restart_required = False
     would = "Would archive" if context.check_mode else "Archives"
     said = f"{would} WAL of cluster {server.system_identifier} to {engine.where}"
@@ -183,7 +183,7 @@ def setup(context: Context, engine: driver.Engine) -> dict[str, Any]:
 
 def act(
     session: postgres.Session,
-    engine: driver.Engine,
+    engine: barman.Engine,
     server: rules.Server,
     plan: rules.SetupPlan,
     *,
@@ -196,9 +196,9 @@ def act(
     if unmarked:
         engine.mark(server.system_identifier)
     for change in plan.changes:
-        driver.set_parameter(session, change.name, change.after)
+        archiver.set_parameter(session, change.name, change.after)
     if plan.changes:
-        driver.reload(session)
+        archiver.reload(session)
 
 
 def core(context: Context) -> dict[str, Any]:
@@ -209,7 +209,7 @@ def core(context: Context) -> dict[str, Any]:
         raise RunbookError("state_dir: it is empty; name the folder for the file with the credentials.")
     permits.require_environment(context.run, params["environment"])
     begun = time.monotonic()
-    engine = driver.Engine.from_params(params, heard=passed_on(context.warn), state=params["state_dir"])
+    engine = barman.Engine.from_params(params, heard=passed_on(context.warn), state=params["state_dir"])
     result = setup(context, engine)
     if context.diff:
         result["diff"] = {"prepared": as_lines([result["msg"]])}

@@ -218,7 +218,7 @@ executed_queries:
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import permits
-from ansible.module_utils.runbook.drivers.backup import pitr
+from ansible.module_utils.runbook.drivers.backup import archiver
 from ansible.module_utils.runbook.drivers.backup import restore as restore_driver
 from ansible.module_utils.runbook.drivers.backup import rollback as driver
 from ansible.module_utils.runbook.drivers.backup import swap as swap_driver
@@ -340,7 +340,7 @@ def archive_now(
                 else "this user may not call pg_switch_wal()."
             )
         )
-    elif pitr.archive_until_now(session, wait_s=ARCHIVE_WAIT_S).archived_s is None:
+    elif archiver.archive_until_now(session, wait_s=ARCHIVE_WAIT_S).archived_s is None:
         context.warn(f"The newest WAL segment was not archived within {ARCHIVE_WAIT_S} s; see playbooks/pitr.yml.")
     return True
 

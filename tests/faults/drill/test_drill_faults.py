@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import drill_samples
 import pytest
 from ansible.module_utils.runbook.drivers import process
-from ansible.module_utils.runbook.drivers.backup import pitr
+from ansible.module_utils.runbook.drivers.backup import restored_server
 from ansible.module_utils.runbook.drivers.drill import folder as folders
 from ansible.module_utils.runbook.drivers.drill import guard, servers
 from ansible.module_utils.runbook.drivers.drill.drill_clients import Clients
@@ -90,7 +90,7 @@ def too_full(monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
         progress=Progress("pg_pitr_restore", {}), warn=print, hide=print,
     )  # fmt: skip
     with monkeypatch.context() as patched:
-        patched.setattr(pitr.Workshop, "free_bytes", lambda _self: 1000)
+        patched.setattr(restored_server.RestoreDir, "free_bytes", lambda _self: 1000)
         with pytest.raises(RunbookError, match="1,000 bytes are free there"):
             module["core"](context)
     assert not Path(options["restore_path"]).exists()
@@ -181,7 +181,7 @@ def test_kill_9_a_gap_no_room_and_an_interrupted_restore(drill: DrillRun, s3: S3
     assert not drill.restore().failed
     drill.step("verify")
     assert drill.said["recovered"], drill.said["msg"]
-    port = pitr.Workshop(Path(drill.known["restore_path"])).state()["port"]
+    port = restored_server.RestoreDir(Path(drill.known["restore_path"])).state()["port"]
     copy = replace(application, port=port)
     assert copy.run(f"SELECT who FROM runbook.fired WHERE port = '{port}' AND who ~ '^runbook'") == []
 
@@ -277,10 +277,10 @@ def while_deciding(drill: DrillRun, modules: Modules, _patch: pytest.MonkeyPatch
 def while_restoring(drill: DrillRun, modules: Modules, patch: pytest.MonkeyPatch) -> None:
     """A recovery that was begun, and whose server ended; its log tells why, and quotes rows."""
     decide(drill, modules, patch, "pitr")
-    workshop = pitr.Workshop(Path(drill.said["restore_path"]))
-    workshop.data.mkdir(parents=True)
-    workshop.write(state="restoring")
-    log = workshop.path / "server.log"
+    restore_dir = restored_server.RestoreDir(Path(drill.said["restore_path"]))
+    restore_dir.data.mkdir(parents=True)
+    restore_dir.write(state="restoring")
+    log = restore_dir.path / "server.log"
     log.write_text("LOG:  redo starts at 0/2000028\nSTATEMENT:  SELECT 'canary-row'\nFATAL:  canary: no such segment\n")
     drill.inside(modules, "skip", reason=f"The canary's server ended; see {log}.")
     with pytest.raises(RunbookError, match="canary"):

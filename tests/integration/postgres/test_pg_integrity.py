@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible.module_utils.runbook.drivers.backup import pitr
+from ansible.module_utils.runbook.drivers.backup import restored_server
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from conftest import Database, run_module
 
@@ -195,7 +195,7 @@ def test_no_event_trigger_fires_in_what_is_only_looked_at(shop: Database) -> Non
         )
     try:
         assert ask(shop)["status"] == "ok"
-        assert pitr.look(postgres.Target(shop.host, shop.port, shop.name, shop.user, None)) is not None
+        assert restored_server.look(postgres.Target(shop.host, shop.port, shop.name, shop.user, None)) is not None
         assert shop.run("SELECT who FROM public.fired WHERE who ~ 'pg_integrity|pg_pitr'") == []
         # Who may not set it is let in all the same.
         assert ask(shop, login_user="looks", checks=["indexes"])["status"] == "ok"

@@ -6,7 +6,7 @@ import subprocess
 from typing import Any
 
 import pytest
-from ansible.module_utils.runbook.drivers.backup import pitr, restore
+from ansible.module_utils.runbook.drivers.backup import barman, restore
 from ansible.module_utils.runbook.drivers.s3 import stream
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup.backup_gaps import Gap, sentences, without
@@ -85,7 +85,7 @@ def test_barman_is_heard_and_no_key_with_it(tmp_path):
     given: dict[str, Any] = dict.fromkeys(("access_key", "session_token", "profile", "endpoint_url", "aws_ca_bundle"))
     given |= {"secret_key": "hunter2", "region": "us-east-1"}
     store: Any = None
-    engine = pitr.Engine(tmp_path, store, "p", "s", tmp_path, given, lambda *said: heard.append(said))
+    engine = barman.Engine(tmp_path, store, "p", "s", tmp_path, given, lambda *said: heard.append(said))
     engine.run([str(program)], deadline_s=60)
     assert [(name, said_warnings(said)) for name, said in heard] == [
         ("barman-cloud-backup", ("*** is left out",)),

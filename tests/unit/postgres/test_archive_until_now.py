@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from ansible.module_utils.runbook.drivers.backup import pitr
+from ansible.module_utils.runbook.drivers.backup import archiver
 
 SEGMENT = "000000010000000000000005"
 
@@ -35,7 +35,7 @@ class Server:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pitr, "_POLL_S", 0.0)
+    monkeypatch.setattr(archiver, "_POLL_S", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -53,22 +53,22 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_is_no_later_segment_of_the_same_timeline_says_nothing(last: str) -> None:
     server: Any = Server(last)
-    assert pitr.archive_until_now(server, wait_s=0.01) == pitr.Ended(SEGMENT, None)
+    assert archiver.archive_until_now(server, wait_s=0.01) == archiver.Ended(SEGMENT, None)
     server = Server(last, SEGMENT)
-    assert pitr.archive_until_now(server, wait_s=60).archived_s is not None
+    assert archiver.archive_until_now(server, wait_s=60).archived_s is not None
     assert server.looks == 2
 
 
 @pytest.mark.parametrize("last", [SEGMENT, "000000010000000000000006", "00000001000000010000000A"])
 def test_the_segment_or_a_later_one_says_so(last: str) -> None:
     server: Any = Server(last)
-    assert pitr.archive_until_now(server, wait_s=60).archived_s is not None
+    assert archiver.archive_until_now(server, wait_s=60).archived_s is not None
 
 
 def test_a_label_that_followed_the_segment_hides_it_from_nobody_who_may_look() -> None:
     server: Any = Server("000000010000000000000004", SEGMENT, "000000010000000000000003.00000028.backup", may_look=True)
     server.looks = 2
-    assert pitr.archive_until_now(server, wait_s=60).archived_s is not None
+    assert archiver.archive_until_now(server, wait_s=60).archived_s is not None
 
 
 def test_it_has_to_arrive_too_where_that_is_asked() -> None:
@@ -79,5 +79,5 @@ def test_it_has_to_arrive_too_where_that_is_asked() -> None:
         return len(asked) == 3
 
     server: Any = Server(SEGMENT)
-    assert pitr.archive_until_now(server, wait_s=60, arrived=arrived).archived_s is not None
+    assert archiver.archive_until_now(server, wait_s=60, arrived=arrived).archived_s is not None
     assert asked == [SEGMENT] * 3

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import permits
-from ansible.module_utils.runbook.drivers.backup import pitr
+from ansible.module_utils.runbook.drivers.backup import barman
 from ansible.module_utils.runbook.drivers.drill import buckets, servers
 from ansible.module_utils.runbook.drivers.drill.folder import Folder, now
 from ansible.module_utils.runbook.drivers.s3 import s3
@@ -127,14 +127,14 @@ def resumed(params: Mapping[str, Any]) -> Iterator[Drill]:
 
 def engine(
     drill: Drill, params: Mapping[str, Any], *, prefix: str, server: str, heard: Callable[[str, str], None]
-) -> pitr.Engine:
+) -> barman.Engine:
     """Barman's archive in the bucket that is used now.
 
     :param params: options of an act, with those of the bucket
     """
     given = buckets.place(drill.state, params)
-    return pitr.Engine(
-        programs=pitr.programs_folder(params["engine_bindir"]), store=s3.Store.from_params(given), prefix=prefix,
+    return barman.Engine(
+        programs=barman.programs_folder(params["engine_bindir"]), store=s3.Store.from_params(given), prefix=prefix,
         server=server, state=drill.folder.path / "keys", params=given, heard=heard,
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import process, workspace
-from ansible.module_utils.runbook.drivers.backup import pitr
+from ansible.module_utils.runbook.drivers.backup import restored_server
 from ansible.module_utils.runbook.drivers.drill.drill_clients import Clients
 from ansible.module_utils.runbook.drivers.drill.servers import end_server
 from ansible.module_utils.runbook.errors import RunbookError
@@ -95,11 +95,11 @@ class Folder:
     def clear(self, restore_path: Path) -> list[str]:
         """End every process of a drill and remove its servers; what there was."""
         found = self.stop()
-        workshop = pitr.Workshop(restore_path)
-        if workshop.state():
-            with workshop.mine():
-                workshop.clear()
-            shutil.rmtree(workshop.path, ignore_errors=True)
+        restore_dir = restored_server.RestoreDir(restore_path)
+        if restore_dir.state():
+            with restore_dir.mine():
+                restore_dir.clear()
+            shutil.rmtree(restore_dir.path, ignore_errors=True)
             found.append("restored server")
         for name in _PARTS:
             shutil.rmtree(self.path / name, ignore_errors=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.drivers import process
-from ansible.module_utils.runbook.drivers.backup import pitr
+from ansible.module_utils.runbook.drivers.backup import restored_server
 from ansible.module_utils.runbook.drivers.drill.servers import end_server
 from ansible.module_utils.runbook.errors import RunbookError
 
@@ -62,7 +62,7 @@ def _keep(folder: Folder, state: State, controller: process.Process) -> None:
             with suppress(RunbookError), folder.mine():
                 if _is_under_way(folder, state):
                     folder.stop()
-                    end_server(pitr.Workshop(Path(state.restore_path)).data)
+                    end_server(restored_server.RestoreDir(Path(state.restore_path)).data)
                 return
         time.sleep(_LOOK_S)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 from ansible.module_utils.runbook.drivers import process
-from ansible.module_utils.runbook.drivers.backup import heartbeat, pitr
+from ansible.module_utils.runbook.drivers.backup import archiver, heartbeat, restored_server
 from ansible.module_utils.runbook.drivers.folders import closed
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, command_line
@@ -79,7 +79,7 @@ def restored(state: State, params: Mapping[str, Any]) -> postgres.Target:
     :raises RunbookError: no server was
     """
     if state.chosen is not None and state.chosen.way == "pitr":
-        port = pitr.Workshop(Path(state.restore_path)).state().get("port")
+        port = restored_server.RestoreDir(Path(state.restore_path)).state().get("port")
         if not port:
             raise RunbookError(f"restore_path: {state.restore_path} holds no restored server.")
         return postgres.silenced(own(params, int(port), state.database))
@@ -204,7 +204,7 @@ def archive_now(session: postgres.Session, *, deadline_s: float) -> None:
 
     :raises RunbookError: it was not, in that time
     """
-    ended = pitr.archive_until_now(session, wait_s=deadline_s)
+    ended = archiver.archive_until_now(session, wait_s=deadline_s)
     if ended.archived_s is None:
         raise RunbookError(
             f"Segment {ended.segment} was not archived within {deadline_s:.0f} s; the server's log says why."

@@ -241,3 +241,29 @@ class Cluster:
     def is_running(self) -> bool:
         """Whether the server of this data folder runs."""
         return self.pid() is not None
+
+
+def major_version(bindir: Path) -> int:
+    """Major version of the PostgreSQL programs in a folder."""
+    done = subprocess.run([str(bindir / "postgres"), "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"(\d+)", done.stdout)
+    return int(found[1]) if found else 0
+
+
+def control_data(bindir: Path, data: Path) -> dict[str, str]:
+    """What ``pg_controldata`` says about a data folder.
+
+    :raises RunbookError: the program is missing, or it is no data folder of this version
+    """
+    if not (bindir / "pg_controldata").exists():
+        raise RunbookError(f"{bindir} holds no pg_controldata; install all of that server's programs.")
+    words = [*unprivileged(bindir / "postgres", data), str(bindir / "pg_controldata"), str(data)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | {"LC_ALL": "C"})
+    pairs = [line.partition(":") for line in done.stdout.splitlines()]
+    found = {name.strip(): value.strip() for name, _, value in pairs}
+    if done.returncode != 0 or "Database system identifier" not in found:
+        raise RunbookError(
+            f"{data} is no data folder that {bindir}/pg_controldata can read; name the programs of the server's own "
+            "version."
+        )
+    return found
