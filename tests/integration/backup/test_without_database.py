@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -52,26 +55,58 @@ def test_a_bucket_is_set_up_and_its_backups_are_looked_for(project, s3):
     assert "0 brought back" in undeleted.last("pg_backup_undelete")["msg"]
 
 
-def test_files_are_copied_and_what_could_not_be_compared_is_unknown(project, s3):
-    source, target = s3.bucket(), s3.bucket()
+@pytest.fixture
+def mirror(project: Project, s3: S3) -> tuple[Project, str]:
+    """One file to copy, and a state store; with the bucket of the copies."""
+    source, target, state = s3.bucket(), s3.bucket(), project.folder / "state"
     s3.client().put_object(Bucket=source, Key="a.txt", Body=b"a")
-    keys = {"endpoint_url": s3.endpoint_url, "access_key": s3.access_key, "secret_key": s3.secret_key}
-    project.all_vars |= {"file_mirror_source_buckets": [source], "file_mirror_bucket": target}
-    for name, value in keys.items():
-        project.all_vars |= {f"file_mirror_{name}": value, f"file_mirror_source_{name}": value}
-    state = project.folder / "state"
     state.mkdir(mode=0o700)
-    project.all_vars["state_directory"] = str(state)
+    project.all_vars |= {
+        "file_mirror_source_buckets": [source], "file_mirror_bucket": target, "state_directory": str(state),
+    }  # fmt: skip
+    for name in ("endpoint_url", "access_key", "secret_key"):
+        value = getattr(s3, name)
+        project.all_vars |= {f"file_mirror_{name}": value, f"file_mirror_source_{name}": value}
+    return project, target
+
+
+def test_files_are_copied_and_what_could_not_be_compared_is_unknown(mirror):
+    project, target = mirror
     ended = project.run("files_mirror.yml")
     assert ended.code != 0
     lease = ended.last("s3_preflight")["lease"]
     assert (lease["name"], lease["decision"]) == (f"leases/bucket-{target}", "acquire")
     # Given back; the copy of the record is there.
-    assert [path.parent.name for path in state.glob("sandbox/*/*.json")] == ["records"]
+    assert [path.parent.name for path in project.folder.glob("state/sandbox/*/*.json")] == ["records"]
     said = ended.last("s3_mirror")
     assert (said["status"], said["copied_objects"]) == ("unknown", 1)
     assert "Nothing was compared with the rows of storage.objects." in said["msg"]
     assert "no server answers there" in said["msg"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_lease_of_a_run_that_was_stopped_is_in_nobodys_way(mirror, number):
+    project, target = mirror
+    lease = project.folder / f"state/sandbox/leases/bucket-{target}.json"
+    with socket.socket() as silent:
+        # A database that never answers keeps the mirror waiting.
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        # As text, so that nobody looks there for a lease before the run.
+        project.hosts["db"]["db_login_port"] = str(silent.getsockname()[1])
+        running = project.start("files_mirror.yml")
+        while not any('"s3_mirror"' in path.read_text() for path in project.folder.glob("runs/*/journal.jsonl")):
+            assert running.poll() is None, running.communicate()[0]
+            time.sleep(0.05)
+        assert lease.exists()
+        running.send_signal(number)
+        output, _ = running.communicate(timeout=120)
+    if number == signal.SIGTERM:
+        assert "Report:" in output
+        assert not lease.exists()
+    project.hosts["db"]["db_login_port"] = free_port()
+    next_one = project.run("files_mirror.yml", "--check").last("s3_preflight")["lease"]
+    assert next_one["decision"] == ("acquire" if number == signal.SIGTERM else "take_over")
 
 
 @pytest.mark.parametrize("task", ["Set versions, encryption, public access, Object Lock and policy", "Bring back"])
