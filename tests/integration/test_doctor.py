@@ -8,6 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible.module_utils.runbook.rules.postgres.roles import HAS_PARAMETERS
 from conftest import S3, Database, free_port, run_module
 
 from playbooks import Ended, Project
@@ -90,8 +91,11 @@ def test_where_all_is_well_it_is_green_and_writes_nothing(inventory: Project, so
     before = sound_database.run("SELECT count(*) FROM runbook.lease", f"{looked} WHERE datname = current_database()")
     ended = inventory.run("doctor.yml")
     found = lines(ended)
-    assert {name: check["msg"] for name, check in found.items() if check["status"] != "ok"} == {}
-    assert ended.code == 0
+    bad = {name: check["msg"] for name, check in found.items() if check["status"] != "ok"}
+    if sound_database.one("SELECT current_setting('server_version_num')::int") < HAS_PARAMETERS:
+        assert "Before PostgreSQL 15 only a superuser sets a parameter" in bad.pop("rights restore")
+    assert bad == {}
+    assert (ended.code == 0) is (found["rights restore"]["status"] == "ok")
     expected = {
         "rights maintain",
         "rights backup",

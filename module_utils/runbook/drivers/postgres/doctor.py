@@ -163,6 +163,8 @@ def _restore(session: Session) -> tuple[list[str], str]:
     lacks += [f"membership in {some(foreign)}"] if foreign else []
     settings = swap.databases(session)[session.target.database]
     lacks += [f"SET ON PARAMETER {name}" for name in settings.forbidden]
+    if settings.forbidden and session.server_version < HAS_PARAMETERS:
+        cure += " Before PostgreSQL 15 only a superuser sets a parameter of a database: name one for a swap."
     lacks += [f"what is set for {some(settings.others)} in this database"] if settings.others else []
     keeper = roles.database_owner(session)
     superusers = sorted({each.name for each in [*owners, keeper] if each.superuser})
