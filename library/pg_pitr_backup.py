@@ -131,7 +131,7 @@ def backup(context: Context, engine: barman.Engine) -> dict[str, Any]:
     left = [str(each["backup_id"]) for each in listed if not rules.parse_backup(each)]
     if context.check_mode:
         return {
-            "changed": True, "status": "ok", "backup_id": None, "size_bytes": None, "removed": left,
+            "changed": True, "backup_id": None, "size_bytes": None, "removed": left,
             "msg": f"Would make a base backup of {server.system_identifier} in {engine.where}.",
         }  # fmt: skip
     begun = time.monotonic()
@@ -151,7 +151,7 @@ def backup(context: Context, engine: barman.Engine) -> dict[str, Any]:
     size = engine.stored_bytes(newest.backup_id)
     also = f" Removed {len(left)} that had been interrupted." if left else ""
     return {
-        "changed": True, "status": "ok", "backup_id": newest.backup_id, "size_bytes": size, "removed": left,
+        "changed": True, "backup_id": newest.backup_id, "size_bytes": size, "removed": left,
         "msg": f"Made base backup {newest.backup_id}, {words.size(size)} in {took_s:.1f} s.{also}",
     }  # fmt: skip
 

@@ -71,14 +71,14 @@ def core(context: Context) -> dict[str, Any]:
     restore_dir = restored_server.RestoreDir.named(context.params["restore_path"])
     rules.refuse_foreign(str(restore_dir.path), restore_dir.foreign())
     if not restore_dir.state():
-        return {"changed": False, "status": "ok", "msg": f"There is no restored server in {restore_dir.path}."}
+        return {"changed": False, "msg": f"There is no restored server in {restore_dir.path}."}
     if not context.check_mode:
         with restore_dir.mine():
             restore_dir.clear()
         shutil.rmtree(restore_dir.path, ignore_errors=True)
     msg = f"{'Would remove' if context.check_mode else 'Removed'} the restored server in {restore_dir.path}."
     shown = {"diff": {"prepared": as_lines([msg])}} if context.diff else {}
-    return shown | {"changed": True, "status": "ok", "msg": msg}
+    return shown | {"changed": True, "msg": msg}
 
 
 def main() -> None:

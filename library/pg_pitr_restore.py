@@ -389,7 +389,7 @@ def core(context: Context) -> dict[str, Any]:
     job = prepare(params, engine, restore_dir)
     backup_id = job.window.backup.backup_id
     result: dict[str, Any] = {
-        "changed": True, "status": "ok", "backup_id": backup_id, "windows": [job.window.describe()],
+        "changed": True, "backup_id": backup_id, "windows": [job.window.describe()],
         "port": job.cluster.port, "data_dir": str(restore_dir.data),
     }  # fmt: skip
     if context.check_mode:

@@ -142,7 +142,7 @@ def core(context: Context) -> dict[str, Any]:
     )
     shown = {"diff": {"prepared": as_lines([msg])}} if context.diff else {}
     return shown | {
-        "changed": bool(gone), "status": "ok", "removed": gone, "msg": msg, "duration_s": round(clock.passed_s(), 3)
+        "changed": bool(gone), "removed": gone, "msg": msg, "duration_s": round(clock.passed_s(), 3)
     }  # fmt: skip
 
 

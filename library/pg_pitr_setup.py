@@ -100,6 +100,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.backup import pitr as rules
 from ansible.module_utils.runbook.rules.backup.tool_warnings import passed_on
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.text import as_lines
 
 #: Options whose value must lie between two bounds.
@@ -173,7 +174,7 @@ def setup(context: Context, engine: barman.Engine) -> dict[str, Any]:
         said += f", once the server was restarted for {' and '.join(plan.restart_for)}"
     return {
         "changed": changed,
-        "status": "unknown" if waiting else "ok",
+        "status": Status.of(unknown=waiting),
         "msg": f"{said}.",
         "changes": [{"name": each.name, "before": each.before, "after": each.after} for each in plan.changes],
         "restart_required": restart_required,

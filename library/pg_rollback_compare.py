@@ -87,6 +87,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.backup import rollback as rules
 from ansible.module_utils.runbook.rules.postgres import content_hash as hashes
+from ansible.module_utils.runbook.rules.status import Status
 
 if TYPE_CHECKING:
     from ansible.module_utils.runbook.rules.backup.proof import Found
@@ -135,7 +136,7 @@ def core(context: Context) -> dict[str, Any]:
     )
     return {
         "changed": False,
-        "status": "unknown" if any(each.status == "unknown" for each in found) else "ok",
+        "status": Status.of(unknown=any(each.status == "unknown" for each in found)),
         "msg": rules.difference_sentence(found, params["replacement"]),
         "differences": rules.as_result(found),
         "differing": sum(each.status not in ("equal", "unknown") for each in found),

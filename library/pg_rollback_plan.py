@@ -397,7 +397,6 @@ def make_plan(context: Context, clock: Clock) -> dict[str, Any]:
     shown = {"diff": {"prepared": as_lines(rules.words(chosen))}} if context.diff else {}
     return shown | {
         "changed": False,
-        "status": "ok",
         "msg": rules.sentence(chosen, losses, now=facts.now),
         "method": chosen.method,
         "point": chosen.point.isoformat() if chosen.point else None,

@@ -59,6 +59,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.backup import manifest as manifests
 from ansible.module_utils.runbook.rules.backup import rollback as rules
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import agree, count
 
 
@@ -77,7 +78,7 @@ def core(context: Context) -> dict[str, Any]:
     store = s3.Store.from_params(params)
     permits.require_bucket(context.run, store, params["environment"])
     home = manifests.database_folder(rules.copies_prefix(params["prefix"]), params["database"])
-    found, status = list(store.versions(home)), "ok"
+    found, status = list(store.versions(home)), Status.OK
     removed = len(found)
     were = ("would be",) * 2 if context.check_mode else ("was", "were")
     said = f"{count(removed, 'version')} of objects in {store.url(home)} {agree(removed, *were)} removed."
@@ -87,7 +88,7 @@ def core(context: Context) -> dict[str, Any]:
         try:
             store.delete(found)
         except RunbookError as error:
-            removed, status = int(str(error.context.get("deleted", 0))), "unknown"
+            removed, status = int(str(error.context.get("deleted", 0))), Status.UNKNOWN
             left = count(len(found) - removed, "version is", "versions are")
             said = f"Of the copy in {store.url(home)} {left} left. {error.message}"
             context.warn(said)

@@ -105,7 +105,7 @@ def core(context: Context) -> dict[str, Any]:
         msg = "This run holds the lease of the restored server."
         if left is not None:
             msg += f" The one of {left.run_id}, which worked on the database at that moment, is removed."
-        return {"changed": True, "status": "ok", "executed_queries": session.executed_queries, "msg": msg}
+        return {"changed": True, "executed_queries": session.executed_queries, "msg": msg}
 
 
 def main() -> None:

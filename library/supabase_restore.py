@@ -237,7 +237,7 @@ class Restore:
                 has_begun = self.ask(at)
         if self.context.check_mode:
             would = f"Would replace the database of {self.project.name} and take it back {self.facts.get('plan')}."
-            return self.facts | {"status": "ok", "msg": begun if has_begun else would}
+            return self.facts | {"msg": begun if has_begun else would}
         self.wait(
             rules.Waiting(
                 self.project, self.params["wait_timeout_s"], None if has_begun else self.params["start_timeout_s"]

@@ -74,7 +74,6 @@ def core(context: Context) -> dict[str, Any]:
     backups = rules.parse_backups(api.backups())
     return rules.as_figures(backups) | {
         "changed": False,
-        "status": "ok",
         "msg": rules.window_sentence(project, backups),
         "project_status": project.status,
     }
