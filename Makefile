@@ -36,7 +36,7 @@ sandbox: setup ## Start the sandbox: PostgreSQL, S3 API, a filled database
 sandbox-stop: setup ## Stop the sandbox; its database and its backups are kept
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/sandbox.yml -e sandbox_state=stopped
 
-sandbox-reset: setup ## Make the sandbox anew: old data to archive again, and no backup
+sandbox-reset: setup ## Recreate the sandbox: old data to archive again, and no backup
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/sandbox.yml -e sandbox_state=reset
 
 demo: sandbox ## Weekly maintenance on the sandbox; says where the report is
@@ -62,7 +62,7 @@ drill: sandbox ## Kill a server of the drill's own while clients write to it, re
 review: sandbox ## What slows the sandbox's database down, each finding with its fix
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/performance.yml
 
-doctor: sandbox ## Look the sandbox's inventory over: what is misspelt, not filled in, missing or not permitted
+doctor: sandbox ## Check the sandbox's inventory: what is misspelt, not filled in, missing or not permitted
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/doctor.yml
 
 test: setup-test ## Lint, unit, integration and fault tests, Molecule; ends with what could not be run and why

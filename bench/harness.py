@@ -79,7 +79,7 @@ class Clients:
 
 
 class Server:
-    """A cluster on disk, made anew from a template for each measurement.
+    """A cluster on disk, recreated from a template for each measurement.
 
     The whole data folder is copied, not the database: PostgreSQL's statistics (dead rows, last analyse), from which
     every way of vacuuming decides, do not come along with ``CREATE DATABASE … TEMPLATE``.

@@ -33,7 +33,7 @@ options:
     type: str
     default: best
     choices: [dump, pitr, best]
-  plant:
+  inject:
     description:
       - A fault to inject, in the sandbox alone, which the drill has to find. V(flipped_byte) in a table's data.
         V(missing_object) and V(truncated_object) of a backup. V(truncated_wal). V(wrong_database), another cluster's
@@ -205,7 +205,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
         "host": {"type": "str", "required": True},
         "scenario": {"type": "str", "default": "database_lost", "choices": list(scenarios.SCENARIOS)},
         "way": {"type": "str", "default": "best", "choices": [*scenarios.WAYS, "best"]},
-        "plant": {"type": "str", "choices": list(faults.FAULTS)},
+        "inject": {"type": "str", "choices": list(faults.FAULTS)},
         "rto_s": {"type": "int", "default": 14400},
         "rpo_s": {"type": "int", "default": 3600},
         "announcement": {"type": "dict", "default": {}},
@@ -241,7 +241,7 @@ def begin(context: Context, folder: folders.Folder) -> dict[str, Any]:
     """Refuse what must be refused, clear what was left, and make what the drill needs."""
     params, at = context.params, folders.now()
     faults.check_request(
-        environment=params["environment"], scenario=params["scenario"], way=params["way"], plant=params["plant"]
+        environment=params["environment"], scenario=params["scenario"], way=params["way"], inject=params["inject"]
     )
     announced = scenarios.check_announcement(params["announcement"], min_days=params["announce_days"], now=at)
     left = folder.read()
@@ -252,7 +252,7 @@ def begin(context: Context, folder: folders.Folder) -> dict[str, Any]:
             context.warn(f"An earlier drill's lessons are not complete: {lacking}.")
     if not state.is_sandbox:
         state = refuse_production(context, state)
-    title = state.disaster.title + (f", with {state.planted} planted" if state.planted else "")
+    title = state.disaster.title + (f", with {state.injected} injected" if state.injected else "")
     if context.check_mode:
         by = {"best": "the way that loses least", "dump": "a dump", "pitr": "point-in-time recovery"}[state.way]
         msg = f"Would drill: {title}; restored by {by}. {announced}"
@@ -297,7 +297,7 @@ def requested(context: Context, folder: folders.Folder, at: datetime) -> State:
     return State(
         drill_id=manifests.backup_id(at), controller=context.run.controller or "", process=context.run.process or "",
         environment=params["environment"], host=params["host"], database=params["login_db"],
-        scenario=params["scenario"], way=params["way"], planted=params["plant"],
+        scenario=params["scenario"], way=params["way"], injected=params["inject"],
         restore_path=str(Path(params["restore_path"] or folder.path / "restore").resolve()), started_at=at,
         objectives=figures.Objectives(params["rto_s"], params["rpo_s"]),
     )  # fmt: skip

@@ -38,7 +38,7 @@ extends_documentation_fragment:
   - runbook_drill
 attributes:
   check_mode:
-    description: Does nothing, as no drill is begun in check mode.
+    description: Does nothing, as no drill is started in check mode.
     support: full
   diff_mode:
     description: Nothing is shown.
@@ -125,7 +125,7 @@ def core(context: Context) -> dict[str, Any]:
         path = None if params["self_test"] else write(current.folder, document)
         current.folder.note.unlink(missing_ok=True)
         facts: dict[str, Any] = {"drill": document, "document": path}
-        if params["self_test"] and document["planted"]:
+        if params["self_test"] and document["injected"]:
             return current.told(self_tested(current, document, facts), **facts)
         if document["status"] != "ok":
             raise RunbookError(document["msg"], changed=True, status=document["status"], **facts)
@@ -149,9 +149,9 @@ def self_tested(current: drill.Drill, document: Mapping[str, Any], facts: Mappin
 
     :raises RunbookError: it was not
     """
-    fault, way = document["planted"], current.state.way
+    fault, way = document["injected"], current.state.way
     if not faults.names_fault(fault, document):
-        raise RunbookError(f"{fault} in {way} was planted and not found: {document['msg']}", changed=True, **facts)
+        raise RunbookError(f"{fault} in {way} was injected and not found: {document['msg']}", changed=True, **facts)
     return f"{fault} in {way} was found: {document['msg']}"
 
 

@@ -24,7 +24,7 @@ extends_documentation_fragment:
   - runbook_drill.backups
 attributes:
   check_mode:
-    description: Does nothing, as no drill is begun in check mode.
+    description: Does nothing, as no drill is started in check mode.
     support: full
   diff_mode:
     description: Nothing is shown.
@@ -178,7 +178,7 @@ def wait_until_gone(service: postgres.Target) -> None:
 def inject(context: Context, current: drill.Drill, session: postgres.Session) -> None:
     """Inject the fault that was asked for, and what the scenario says of the newest backup."""
     state = current.state
-    fault = state.planted or ("missing_object" if state.disaster.newest_bad else None)
+    fault = state.injected or ("missing_object" if state.disaster.newest_bad else None)
     if fault is None:
         return
     if fault == "older_schema":

@@ -21,7 +21,7 @@ extends_documentation_fragment:
   - runbook_drill.target
 attributes:
   check_mode:
-    description: Does nothing, as no drill is begun in check mode.
+    description: Does nothing, as no drill is started in check mode.
     support: full
   diff_mode:
     description: Nothing is shown.

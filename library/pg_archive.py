@@ -74,7 +74,7 @@ options:
     default: 50
   deadline_s:
     description:
-      - After this number of seconds no further batch is begun. The task then fails and says how many rows remain.
+      - After this number of seconds no further batch is started. The task then fails and says how many rows remain.
     type: int
     default: 3600
   lock_timeout_ms:
@@ -364,8 +364,8 @@ def require_closed(session: postgres.Session, source: QualifiedName, archive: Qu
     found = access.compare(session, source, archive)
     ways = archive_access.openings(found)
     if ways:
-        cures = [session.render(statement) for statement in access.closing(found, ways)]
-        raise RunbookError(archive_access.more_open(found, ways, cures))
+        fixes = [session.render(statement) for statement in access.closing(found, ways)]
+        raise RunbookError(archive_access.more_open(found, ways, fixes))
     return found
 
 

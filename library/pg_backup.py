@@ -74,7 +74,7 @@ options:
     default: 10000
   deadline_s:
     description:
-      - After this number of seconds the backup is broken off and the task fails. 10 to 604800.
+      - After this number of seconds the backup is cancelled and the task fails. 10 to 604800.
     type: int
     default: 14400
   bindir:

@@ -21,7 +21,7 @@ description:
     nothing at all, and says how to bring it back.
   - What was never finished is deleted for good when it is older than O(incomplete_after_s), and its run cannot be at
     work any more. Uploads that were never ended are aborted at the same age.
-  - A run that is killed leaves nothing that looks like a backup and is none; the next run ends what was begun.
+  - A run that is killed leaves nothing that looks like a backup and is none; the next run ends what was started.
 extends_documentation_fragment:
   - runbook_s3
   - runbook_backups
@@ -153,7 +153,7 @@ hidden:
   elements: str
   returned: when the bucket could be read
 withdrawn:
-  description: Names of the backups whose deletion was decided by an earlier run, not begun, and is not wanted any more.
+  description: Names of the backups whose deletion an earlier run decided and did not start, and that are kept now.
   type: list
   elements: str
   returned: when the bucket could be read
@@ -474,7 +474,7 @@ class Retention:
             facts["freed_bytes"] += folder.size_bytes
 
     def _withdraw(self, backup_id: str) -> None:
-        """Take back the document of a deletion that was decided, not begun, and is not wanted any more."""
+        """Take back the document of a deletion that was decided, not started, and is not wanted any more."""
         for each in driver.folder_now(self.store, self.root, backup_id).documents:
             driver.unhide(self.store, f"{self.root}{backup_id}/{rules.DELETION_NAME}", each.version_id)
 

@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: pg_bloat_info
 short_description: Tell how much of each table and index is bloat
 description:
-  - Bloat is what a relation takes beyond what it would take if it were written anew, with the fill factor that it has.
+  - Bloat is what a relation takes beyond what it would take if it were rewritten, with the fill factor that it has.
   - All tables, TOAST tables, materialised views and B-tree indexes are estimated from the planner's statistics, which
     reads nothing but catalogs. Where the extension C(pgstattuple) is installed and this user may execute it, the
     relations that matter most are measured, and all those whose statistics this user may not read.
@@ -206,7 +206,7 @@ tables:
       type: int
 findings:
   description:
-    - The relations worth a cure, the most bytes first, each with C(id), C(kind) (V(bloated_table) or V(bloated_index)),
+    - The relations worth a fix, the most bytes first, each with C(id), C(kind) (V(bloated_table) or V(bloated_index)),
       C(severity), C(object), C(evidence), C(msg), C(ddl), C(risk) and C(estimated).
   type: list
   elements: dict
@@ -282,7 +282,7 @@ def core(context: Context) -> dict[str, Any]:
                 sorted(bloats, key=rule.order),
                 min_bloat_percent=params["min_bloat_percent"],
                 min_bloat_bytes=params["min_bloat_bytes"],
-                ddl=lambda one: session.render(bloat.cure(one)),
+                ddl=lambda one: session.render(bloat.fix(one)),
             )
         )
 
@@ -307,7 +307,7 @@ def core(context: Context) -> dict[str, Any]:
         "duration_s": round(time.monotonic() - started, 3),
     }
     big = [one for one in bloats if one.size_bytes is None or one.size_bytes >= params["min_size_bytes"]]
-    because = rule.unknown_because(big, measuring=measuring.cure)
+    because = rule.unknown_because(big, measuring=measuring.fix)
     result["msg"] = rule.message(result, relations=len(bloats), unknown=because)
     return result
 

@@ -9,14 +9,14 @@ short_description: Give the space of bloated tables back
 description:
   - Compacts tables and materialised views of which too much is bloat, with their TOAST tables and indexes.
   - Where empty pages at the end of a table are enough of it, a plain C(VACUUM) gives them back.
-  - Else C(pg_repack) writes the table anew while everybody works. The program must be on this machine, the extension in
+  - Else C(pg_repack) rewrites the table while everybody works. The program must be on this machine, the extension in
     the database, both of the same version; the table needs a primary key, or a unique index over columns that are NOT
     NULL. Before version 1.5.2 of pg_repack only a superuser can use it, since then the table's owner too.
   - Where pg_repack cannot be used, C(VACUUM FULL) does it, which locks everybody out of the table for its whole
     duration. It is only used with O(allow_exclusive_lock) until O(maintenance_until). Without them the table is listed
     as C(needs_outage), with the reason, and left.
   - Before a table is rewritten, a sample of it is read, and the duration estimated from that. What would not end in
-    time, or needs more disk than is free, is not begun.
+    time, or needs more disk than is free, is not started.
   - What a killed pg_repack left behind (a trigger on the table, a log, a copy) is found and dropped.
   - Where the extension C(pgstattuple) is there and this user may execute it, a table is measured before its estimated
     bloat is believed.
@@ -53,7 +53,7 @@ options:
   free_disk_bytes:
     description:
       - Free bytes of the server's disk. Without it they are found out where the server runs on this machine. Elsewhere,
-        a table that may need more than 1 GiB and a tenth of the database is not begun.
+        a table that may need more than 1 GiB and a tenth of the database is not started.
     type: int
   lock_timeout_ms:
     description:
@@ -122,7 +122,7 @@ cleaned_tables:
   type: int
   returned: always
 tables:
-  description: The planned tables in the order in which they are begun, and those in need that cannot be compacted.
+  description: The planned tables in the order in which they are started, and those in need that cannot be compacted.
   type: list
   elements: dict
   returned: always
@@ -154,7 +154,7 @@ tables:
       description: The same after.
       type: int
     duration_s:
-      description: Seconds that it took, with waiting; null if it was not begun.
+      description: Seconds that it took, with waiting; null if it was not started.
       type: float
 size_before_bytes:
   description: Size before of the tables that were compacted (in check mode, that are planned), with their indexes.
@@ -310,7 +310,7 @@ def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
         for table in tables
         if table.size_bytes >= params["min_size_bytes"]
         for part in (table.heap, table.toast)
-        if part is not None and part.curable
+        if part is not None and part.fixable
     ]
     result = summary.result()
     status = worst([result["status"], Status.of(unknown=unknown)])
@@ -324,7 +324,7 @@ def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
     }
     if context.diff:
         result["diff"] = {"prepared": diff}
-    _warn(context, session, reports, bloat_rule.unknown_because(unknown, measuring=measuring.cure))
+    _warn(context, session, reports, bloat_rule.unknown_because(unknown, measuring=measuring.fix))
     for program, said in work.said if todo else ():
         for warning in said_warnings(said):
             context.warn(f"{program}: {warning}")

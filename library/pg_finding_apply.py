@@ -1,16 +1,16 @@
 #!/usr/bin/python
-"""Ansible module pg_finding_apply: apply the cure of one finding, while everybody works."""
+"""Ansible module pg_finding_apply: apply the fix of one finding, while everybody works."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_finding_apply
-short_description: Apply the cure of one finding, while everybody works
+short_description: Apply the fix of one finding, while everybody works
 description:
   - Applies one finding of M(pg_index_info) or M(pg_bloat_info), named by its id, with C(CREATE INDEX CONCURRENTLY),
     C(DROP INDEX CONCURRENTLY) or C(REINDEX INDEX CONCURRENTLY).
-  - The finding is looked for anew, by the same rules, right before. If it does not stand any more, nothing is done; the
-    statement is the one that is found now, never one from a file.
+  - The finding is looked for again, by the same rules, right before. If it is gone, nothing is done. The statement is
+    the one that is found now, never one from a file.
   - Kinds that are applied are V(missing_foreign_key_index), V(unused_index), V(duplicate_index), V(redundant_index),
     V(invalid_index) and V(bloated_index). Whatever locks people out, or is a person's decision, is refused. So is an
     index of a constraint or of a partitioned table.
@@ -48,7 +48,7 @@ options:
   free_disk_bytes:
     description:
       - Free bytes of the server's disk. Without it they are found out where the server runs on this machine. Elsewhere,
-        what may need more than 1 GiB and a tenth of the database is not begun.
+        what may need more than 1 GiB and a tenth of the database is not started.
     type: int
   lock_timeout_ms:
     description:
@@ -93,7 +93,7 @@ changed:
   returned: always
 status:
   description:
-    - V(ok) where it was cured; V(breach) where it was not, or does not stand (any more); V(unknown) where nobody can
+    - V(ok) where it was fixed; V(breach) where it was not, or does not stand (any more); V(unknown) where nobody can
       tell now whether it stands.
   type: str
   returned: always
@@ -128,7 +128,7 @@ size_before_bytes:
   type: int
   returned: when there was something to do
 size_after_bytes:
-  description: Size of the index after; null where it was not made anew.
+  description: Size of the index after; null where it was not recreated.
   type: int
   returned: when there was something to do
 duration_s:
@@ -149,7 +149,7 @@ from ansible.module_utils.runbook.drivers import permits
 from ansible.module_utils.runbook.drivers.postgres import bloat, indexes, lease, postgres, reindex, vacuum
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.postgres import bloat as bloat_rule
-from ansible.module_utils.runbook.rules.postgres import bloat_findings, cures
+from ansible.module_utils.runbook.rules.postgres import bloat_findings, fixes
 from ansible.module_utils.runbook.rules.postgres import indexes as index_rule
 from ansible.module_utils.runbook.rules.postgres import reindex as rule
 from ansible.module_utils.runbook.rules.postgres.findings import Unknown
@@ -165,9 +165,9 @@ LOOK_LOCK_TIMEOUT_MS = 200
 
 
 def core(context: Context) -> dict[str, Any]:
-    """Look for the finding, plan its cure, apply it, and say what became of it."""
+    """Look for the finding, plan its fix, apply it, and say what became of it."""
     params = context.params
-    kind = cures.require_kind(params["finding"])
+    kind = fixes.require_kind(params["finding"])
     day_s, most = 86_400, 1 << 50
     context.require_bounds(
         {
@@ -201,13 +201,13 @@ def _apply(context: Context, session: postgres.Session, kind: str) -> dict[str, 
         catalog = indexes.read(session, context.run.directory)
         found, unknown = _judged(session, catalog, params)
         tables = list(catalog.tables.values())
-    work = cures.work(params["finding"], found, unknown, indexes=reindex.read(session, {}, {}), tables=tables)
+    work = fixes.work(params["finding"], found, unknown, indexes=reindex.read(session, {}, {}), tables=tables)
     result: dict[str, Any] = {
         "changed": False,
         "status": Status.BREACH,
         "id": params["finding"],
         "state": "not_standing",
-        "nearest": cures.nearest(params["finding"], found) if work is None else None,
+        "nearest": fixes.nearest(params["finding"], found) if work is None else None,
         "error": None,
         "finding": None,
         "statement": None,
@@ -233,7 +233,7 @@ def _apply(context: Context, session: postgres.Session, kind: str) -> dict[str, 
         if context.diff:
             result["diff"] = {"prepared": as_lines([statement])}
     result["duration_s"] = round(time.monotonic() - started, 3)
-    return context.conclude(result["status"], msg=cures.message(result), **result)
+    return context.conclude(result["status"], msg=fixes.message(result), **result)
 
 
 def _judged(
@@ -251,7 +251,7 @@ def _judged(
         for one in catalog.indexes
         if one.table_oid in catalog.tables
     ]
-    return [*found, *(proposal.finding for proposal in proposals)], cures.doubts(params["finding"], unknown, names)
+    return [*found, *(proposal.finding for proposal in proposals)], fixes.doubts(params["finding"], unknown, names)
 
 
 def _bloated(
@@ -275,7 +275,7 @@ def _bloated(
         bloats,
         min_bloat_percent=params["min_bloat_percent"],
         min_bloat_bytes=params["min_bloat_bytes"],
-        ddl=lambda one: session.render(bloat.cure(one)),
+        ddl=lambda one: session.render(bloat.fix(one)),
     )
     return found, [
         Unknown(bloat_findings.INDEX, f"{one.relation.name}: {one.reason}.")

@@ -9,7 +9,7 @@ short_description: Write a heartbeat into the database
 description:
   - Writes a row with the time of this machine's clock into C(runbook.heartbeat), once or for a while, each in a
     transaction of its own, and removes rows that are too old.
-  - A drill (M(dr_drill_verify)) compares the last row of the restored copy with the last one of the living database.
+  - A drill (M(dr_drill_verify)) compares the last row of the restored copy with the last one of the live database.
     Without a heartbeat it cannot tell what a disaster would have lost.
   - The table is made where this user may make it.
 options:

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module pg_index_info: what is wrong with a database's indexes and its health, each with its cure."""
+"""Ansible module pg_index_info: what is wrong with a database's indexes and its health, each with its fix."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ description:
   - "Health: tables near transaction id wraparound, keys whose numbers run out, sessions that stay in a transaction,
     forgotten prepared transactions, replication slots that hold WAL, checksum failures, the cache hit ratio, settings
     that hurt."
-  - Each finding has its evidence, the exact statements that cure it, and what they cost. Nothing is applied.
+  - Each finding has its evidence, the exact statements that fix it, and what they cost. Nothing is applied.
   - Where the extension C(hypopg) is there and this user may execute it, the planner is asked what a proposed index
     would win.
   - What cannot be judged is listed as unknown, with what would make it known. A standby cannot tell which indexes are
@@ -129,7 +129,7 @@ findings:
       description: One sentence with the figures.
       type: str
     ddl:
-      description: The statements that cure it, in their order; empty where no statement does.
+      description: The statements that fix it, in their order; empty where no statement does.
       type: list
       elements: str
     risk:
@@ -155,7 +155,7 @@ unknown:
     msg:
       description: Why, and what would make it known.
       type: str
-    curable:
+    fixable:
       description: Whether rights or a setting would; false where only time or another server can tell.
       type: bool
 tables:
@@ -180,7 +180,7 @@ counted_days:
   type: float
   returned: always
 counters_id:
-  description: The same in two runs if nothing has made the counters begin anew in between.
+  description: The same in two runs if nothing has made the counters start over in between.
   type: str
   returned: always
 is_standby:

@@ -189,7 +189,7 @@ from ansible.module_utils.runbook.rules.text import as_lines
 
 #: Options whose value must lie between two bounds.
 BOUNDS = {"deadline_s": (10, 604_800), "prefetch_segments": (1, 256)}
-#: How often a recovery is begun anew where S3 failed while it fetched WAL.
+#: How often a recovery is started over where S3 failed while it fetched WAL.
 ATTEMPTS = 3
 
 
@@ -349,7 +349,7 @@ class Restore:
         )  # fmt: skip
 
     def replay(self) -> restored_server.Reached:
-        """Start the server and wait for its target; anew where S3 failed meanwhile.
+        """Start the server and wait for its target; again where S3 failed meanwhile.
 
         :raises RunbookError: it did not get there
         """

@@ -13,7 +13,7 @@ description:
   - The counters are kept in the run's record. Where an earlier run beside it kept those of the same database, and
     nothing was reset since, the figures are those of the time between; else those since the last reset.
   - No literal and no comment is shown, of no statement. What pg_stat_statements left of them is masked.
-  - Without the extension, or without rights to see the statements of others, it is unknown, with the cure.
+  - Without the extension, or without rights to see the statements of others, it is unknown, with the fix.
   - Needs the rights of C(pg_read_all_stats). Changes nothing.
 options:
   top:

@@ -12,7 +12,7 @@ description:
   - Drops what an interrupted C(REINDEX CONCURRENTLY) left behind, that is an invalid index named C(_ccnew) or C(_ccold)
     that has a valid twin on the same table.
   - What repairs comes first, then the smallest index. An index that would not be done before the deadline, by the pace
-    so far, is not begun.
+    so far, is not started.
   - Where the extension C(pgstattuple) is there and this user may execute it, an index is measured before its estimated
     bloat is believed. The bloat of other types than B-tree is unknown, so O(mode=needed) does not touch them for it.
   - Where the extension C(amcheck) is there and this user may execute it, the structure of a B-tree is checked before it
@@ -57,7 +57,7 @@ options:
   free_disk_bytes:
     description:
       - Free bytes of the server's disk. Without it they are found out where the server runs on this machine. Elsewhere,
-        an index that may need more than 1 GiB and a tenth of the database is not begun.
+        an index that may need more than 1 GiB and a tenth of the database is not started.
     type: int
   lock_timeout_ms:
     description:
@@ -134,7 +134,7 @@ dropped_indexes:
   type: int
   returned: always
 indexes:
-  description: The planned indexes in the order in which they are begun, and those in need that cannot be rebuilt.
+  description: The planned indexes in the order in which they are started, and those in need that cannot be rebuilt.
   type: list
   elements: dict
   returned: always
@@ -169,7 +169,7 @@ indexes:
       description: Its size after.
       type: int
     duration_s:
-      description: Seconds that it took, with waiting; null if it was not begun.
+      description: Seconds that it took, with waiting; null if it was not started.
       type: float
 size_before_bytes:
   description: Size before of the indexes that were rebuilt (in check mode, that are planned).
@@ -287,7 +287,7 @@ def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
     unknown = [
         one
         for one in bloats.values()
-        if one.curable and (one.size_bytes is None or one.size_bytes >= params["min_size_bytes"])
+        if one.fixable and (one.size_bytes is None or one.size_bytes >= params["min_size_bytes"])
     ]
     result = summary.result()
     status = worst([result["status"], Status.of(unknown=unknown)])
@@ -302,7 +302,7 @@ def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
     }
     if context.diff:
         result["diff"] = {"prepared": diff}
-    _warn(context, session, reports, bloat_rule.unknown_because(unknown, measuring=measuring.cure))
+    _warn(context, session, reports, bloat_rule.unknown_because(unknown, measuring=measuring.fix))
     # What nobody can measure is not rebuilt, and stands in no other index's way.
     return context.conclude(status, msg=summary.message(result), fail_on_unknown=False, **result)
 

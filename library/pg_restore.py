@@ -143,7 +143,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Restore the latest backup beside the living database, and prove it
+- name: Restore the latest backup beside the live database, and prove it
   pg_restore:
     login_host: db.example.com
     login_user: postgres
@@ -1144,7 +1144,7 @@ def into_project(
     for option in ("scratch", "keep_failed"):
         if params[option]:
             raise RunbookError(
-                f"{option}: this server is a managed project, whose database cannot be dropped and made anew; prove "
+                f"{option}: this server is a managed project, whose database cannot be dropped and recreated; prove "
                 "the backup on a PostgreSQL server of your own."
             )
     name = params["target_database"] or manifest.source.database

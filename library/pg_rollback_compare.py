@@ -5,9 +5,9 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_rollback_compare
-short_description: Compare the living database with a copy, table by table
+short_description: Compare the live database with a copy, table by table
 description:
-  - Counts and hashes every table of the living database and of O(replacement), and says which differ. It returns
+  - Counts and hashes every table of the live database and of O(replacement), and says which differ. It returns
     numbers and names, never the content of a row.
 options:
   replacement:
@@ -35,7 +35,7 @@ attributes:
     description: Nothing is changed.
     support: none
 notes:
-  - O(login_db) is the living database.
+  - O(login_db) is the live database.
   - Reading every table needs a superuser, or C(pg_read_all_data) and BYPASSRLS.
 author:
   - Mental Scribe operations
@@ -61,8 +61,8 @@ status:
   type: str
 differences:
   description:
-    - For each table its C(status) (V(equal), V(differs), V(only_living), V(only_copy) or V(unknown)), its
-      C(living_rows) and C(copy_rows), and the C(reason) where it is not known.
+    - For each table its C(status) (V(equal), V(differs), V(only_live), V(only_copy) or V(unknown)), its
+      C(live_rows) and C(copy_rows), and the C(reason) where it is not known.
   returned: success
   type: list
   elements: dict
@@ -125,14 +125,14 @@ def core(context: Context) -> dict[str, Any]:
     params = context.params
     context.require_bounds(BOUNDS)
     if not params["replacement"]:
-        raise RunbookError("replacement: it is empty; name the database that the living one is compared with.")
-    living = postgres.Target.from_params(params)
+        raise RunbookError("replacement: it is empty; name the database that the live one is compared with.")
+    live = postgres.Target.from_params(params)
     clock = Clock(params["deadline_s"])
-    with driver.connect(living, PURPOSE) as session:
+    with driver.connect(live, PURPOSE) as session:
         silent = postgres.silencing(session)
     found = rules.differences(
-        read_all(context, living, clock),
-        read_all(context, replace(living, database=params["replacement"]).started_with(silent), clock),
+        read_all(context, live, clock),
+        read_all(context, replace(live, database=params["replacement"]).started_with(silent), clock),
     )
     return {
         "changed": False,

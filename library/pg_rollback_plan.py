@@ -10,7 +10,7 @@ description:
   - Decides by which way a point is reached, and refuses what cannot be done. The restore, the snapshot and the swap are
     done by M(pg_pitr_restore), M(pg_backup), M(pg_restore), M(pg_swap) and M(supabase_restore), in
     C(playbooks/rollback.yml).
-  - Says how many rows would be lost, table by table, as far as the living database can say. It returns numbers and
+  - Says how many rows would be lost, table by table, as far as the live database can say. It returns numbers and
     names, never the content of a row.
   - For recovery to a point in time it also ends the WAL segment and waits until that is archived, so that the archive
     reaches up to now.
@@ -32,13 +32,13 @@ options:
     default: ''
   undo:
     description:
-      - Give the living name back to this database, which stepped aside in a swap.
+      - Give the live name back to this database, which a swap replaced.
     type: str
     default: ''
   replace:
     description:
-      - What may be replaced in this run, typed out by a person. That is the name of the living database, at Supabase
-        the reference of the project. Without it the plan ends with the copy beside the living database.
+      - What may be replaced in this run, typed out by a person. That is the name of the live database, at Supabase
+        the reference of the project. Without it the plan ends with the copy beside the live database.
     type: str
     default: ''
   project_ref:
@@ -48,7 +48,7 @@ options:
     default: ''
   restore_path:
     description:
-      - Folder in which a server may be restored beside the living one.
+      - Folder in which a server may be restored beside the live one.
     type: str
     default: ''
   path_is_here:
@@ -63,7 +63,7 @@ options:
     default: postgres
   accept_without:
     description:
-      - What the copy may be without when it takes the living database's place, as in M(pg_swap). A backup that was told
+      - What the copy may be without when it takes the live database's place, as in M(pg_swap). A backup that was told
         to leave out more is refused here where O(replace) is set, and said otherwise.
     type: list
     elements: str
@@ -92,7 +92,7 @@ attributes:
     description: Shows the plan.
     support: full
 notes:
-  - O(login_db) is the living database.
+  - O(login_db) is the live database.
   - Reading every table needs a superuser, or C(pg_read_all_data) and BYPASSRLS.
 author:
   - Mental Scribe operations
@@ -136,7 +136,7 @@ backup_id:
   returned: success
   type: str
 replacement:
-  description: Name of the database that takes the living one's place; empty at Supabase.
+  description: Name of the database that takes the live one's place; empty at Supabase.
   returned: success
   type: str
 is_ready:
@@ -144,7 +144,7 @@ is_ready:
   returned: success
   type: bool
 previous:
-  description: Where the rollback was done already, the name of the database that stepped aside. Else null.
+  description: Where the rollback was done already, the name of the database that was swapped out. Else null.
   returned: success
   type: str
 steps:
@@ -185,7 +185,7 @@ window_s:
   returned: success
   type: float
 database_bytes:
-  description: Size of the living database.
+  description: Size of the live database.
   returned: success
   type: int
 cluster_bytes:

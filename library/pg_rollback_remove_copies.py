@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: pg_rollback_remove_copies
 short_description: Remove from the bucket what a rollback put there on its way
 description:
-  - A database that was restored to a moment on a server of its own comes to the living server as a backup below
+  - A database that was restored to a moment on a server of its own comes to the live server as a backup below
     C(rollback) in the bucket. This removes that backup, all versions of its objects and its uploads.
   - Where a version may not be removed, it says so, and the rollback goes on.
 extends_documentation_fragment:

@@ -95,7 +95,7 @@ def core(context: Context) -> dict[str, Any]:
             driver.read_restored(session), data_dir=params["data_dir"], target_time=params["target_time"]
         )
         rules.check_copies_prefix(params["prefix"])
-        # The copy is as the living one was at that moment; nobody froze the copy.
+        # The copy is as the live one was at that moment; nobody froze the copy.
         permits.require_database(context.run, session, may_be_frozen=True)
         left = lease.read(session)
         if not context.check_mode:

@@ -1,25 +1,25 @@
 #!/usr/bin/python
-"""Module pg_swap: a restored database takes the name of the living one."""
+"""Module pg_swap: a restored database takes the name of the live one."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_swap
-short_description: Let a restored database take the place of the living one
+short_description: Let a restored database take the place of the live one
 description:
-  - Renames the living database to C(<database>_before_<time>), and the restored one to the living one's name, in one
-    transaction. So there is never a moment without a living database, and a run that is killed leaves either both old
+  - Renames the live database to C(<database>_before_<time>), and the restored one to the live one's name, in one
+    transaction. So there is never a moment without a live database, and a run that is killed leaves either both old
     names or both new ones.
   - Sessions of both databases are ended, and new ones wait for the fraction of a second that the renaming takes. An
     application that connects again by itself meets the restored database.
-  - Owner, privileges, settings, connection limit and comment of the living database are carried over.
-  - The database that stepped aside is kept, whole. To undo, call the module again with that one as O(replacement).
-  - Only a database that M(pg_restore) proved equal to its backup is accepted, or one that stepped aside in a swap. One
+  - Owner, privileges, settings, connection limit and comment of the live database are carried over.
+  - The database that was swapped out is kept, whole. To undo, call the module again with that one as O(replacement).
+  - Only a database that M(pg_restore) proved equal to its backup is accepted, or one that a swap replaced. One
     that was restored without the rows of some tables, or without an extension, needs O(accept_without).
 options:
   database:
     description:
-      - Name of the living database.
+      - Name of the live database.
     type: str
     required: true
   replacement:
@@ -29,7 +29,7 @@ options:
     required: true
   grace_s:
     description:
-      - Wait at most this long for a moment in which no transaction runs in the living database, in seconds, 0 to 3600.
+      - Wait at most this long for a moment in which no transaction runs in the live database, in seconds, 0 to 3600.
         Then sessions are ended, whatever they do.
     type: int
     default: 10
@@ -51,9 +51,9 @@ attributes:
     support: full
 notes:
   - O(login_db) is a third database, as a rule V(postgres), because a database cannot be renamed over a connection to
-    itself. For the same reason it does not work where the living database is C(postgres) itself, as on Supabase.
+    itself. For the same reason it does not work where the live database is C(postgres) itself, as on Supabase.
   - Needs a superuser, or the owner of both databases with CREATEDB, who is a member of C(pg_signal_backend).
-    The owner also needs C(SET ON PARAMETER) (PostgreSQL 15 and later) for each parameter of the living database that
+    The owner also needs C(SET ON PARAMETER) (PostgreSQL 15 and later) for each parameter of the live database that
     only superusers set; C(runbook.environment), its mark, is one.
   - What M(pg_restore) put into the restored database is not touched, but for the lease in C(runbook.lease), which
     belonged to the run that made the backup.
@@ -62,7 +62,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: The restored database takes the place of the living one
+- name: The restored database takes the place of the live one
   pg_swap:
     login_host: db.example.com
     login_user: postgres
@@ -91,15 +91,15 @@ status:
   returned: always
   type: str
 database:
-  description: Name of the living database.
+  description: Name of the live database.
   returned: success
   type: str
 replacement:
-  description: Name that the new living database had before.
+  description: Name that the new live database had before.
   returned: success
   type: str
 previous:
-  description: Name that the former living database has now.
+  description: Name that the former live database has now.
   returned: success
   type: str
 ended_sessions:
@@ -148,27 +148,27 @@ def session(target: postgres.Target) -> postgres.Session:
 
 def statements(plan: rules.Plan, now: datetime, run_id: str) -> list[Any]:
     """What the one transaction is made of."""
-    living, new = plan.living, plan.replacement
-    aside = rules.Marker("previous", living.name, f"{now:%Y-%m-%dT%H:%M:%SZ}", run=run_id, replaced_by=new.name)
+    live, new = plan.live, plan.replacement
+    aside = rules.Marker("previous", live.name, f"{now:%Y-%m-%dT%H:%M:%SZ}", run=run_id, replaced_by=new.name)
     return [
-        *driver.dress(living, new, rules.setting_values),
-        driver.rename(living.name, plan.previous_name),
-        driver.rename(new.name, living.name),
+        *driver.dress(live, new, rules.setting_values),
+        driver.rename(live.name, plan.previous_name),
+        driver.rename(new.name, live.name),
         driver.comment(plan.previous_name, str(aside)),
-        driver.comment(living.name, living.comment),
+        driver.comment(live.name, live.comment),
     ]
 
 
 def lost_extensions(target: postgres.Target, plan: rules.Plan) -> list[str]:
-    """What to say of extensions of the living database that the replacement lacks: its restore left them out."""
-    with session(replace(target, database=plan.living.name)) as living:
-        wanted = driver.extensions(living)
+    """What to say of extensions of the live database that the replacement lacks: its restore left them out."""
+    with session(replace(target, database=plan.live.name)) as live:
+        wanted = driver.extensions(live)
     with session(replace(target, database=plan.replacement.name)) as new:
         there = driver.extensions(new)
     statements = "; ".join(statement for name, statement in wanted.items() if name not in there)
     if not statements:
         return []
-    lacks = f"{plan.replacement.name} lacks extensions that {plan.living.name} has"
+    lacks = f"{plan.replacement.name} lacks extensions that {plan.live.name} has"
     return [f"{lacks}; before or after the swap, run in it as a superuser: {statements}."]
 
 
@@ -177,10 +177,10 @@ def leave_leases(target: postgres.Target, plan: rules.Plan, run: Run) -> None:
 
     :raises RunbookError: this run does not hold it
     """
-    with session(replace(target, database=plan.living.name)) as living:
-        with lease.writing(living, run):
+    with session(replace(target, database=plan.live.name)) as live:
+        with lease.writing(live, run):
             pass
-        lease.release(living, run_id=str(run.id))
+        lease.release(live, run_id=str(run.id))
     with session(replace(target, database=plan.replacement.name)) as new:
         left = lease.read(new)
         if left is not None:
@@ -194,7 +194,7 @@ def core(context: Context) -> dict[str, Any]:
     for option in ("database", "replacement"):
         if not params[option]:
             raise RunbookError(
-                f"{option}: it is empty; name the {'living' if option == 'database' else 'restored'} database"
+                f"{option}: it is empty; name the {'live' if option == 'database' else 'restored'} database"
                 f"{' (-e db_restore_replacement=…)' if option == 'replacement' else ''}."
             )
     target = postgres.Target.from_params(params)
@@ -211,7 +211,7 @@ def core(context: Context) -> dict[str, Any]:
         plan = rules.plan(
             databases,
             driver.connected(connection),
-            living=params["database"],
+            live=params["database"],
             replacement=params["replacement"],
             now=now,
             accept_without=params["accept_without"],
@@ -223,15 +223,15 @@ def core(context: Context) -> dict[str, Any]:
         said = shown | rules.result(plan) | {"executed_queries": [connection.render(each) for each in todo]}
         if context.check_mode:
             message = (
-                f"{plan.replacement.name} would become {plan.living.name}, and the one before be kept as "
+                f"{plan.replacement.name} would become {plan.live.name}, and the one before be kept as "
                 f"{plan.previous_name}."
             )
             return {"changed": True, "msg": message, "ended_sessions": 0, "closed_s": 0.0} | said
         leave_leases(target, plan, context.run)
         until = time.monotonic() + params["grace_s"]
-        while driver.is_busy(connection, plan.living.oid) and time.monotonic() < until:
+        while driver.is_busy(connection, plan.live.oid) and time.monotonic() < until:
             time.sleep(0.1)
-        door = driver.Doorkeeper(lambda: session(target), [plan.living.oid, plan.replacement.oid])
+        door = driver.Doorkeeper(lambda: session(target), [plan.live.oid, plan.replacement.oid])
         closed_s = driver.exchange(connection, todo, door)
         return {
             "changed": True,

@@ -131,7 +131,7 @@ done_tables:
   type: int
   returned: always
 tables:
-  description: The planned tables in the order in which they are begun, and those in need that this user may not vacuum.
+  description: The planned tables in the order of their start, and those in need that this user may not vacuum.
   type: list
   elements: dict
   returned: always
@@ -154,7 +154,7 @@ tables:
       description: Why it failed, or who holds the lock; null if nothing is in the way or nobody knows.
       type: str
     duration_s:
-      description: Seconds that it took, with waiting; null if it was not begun.
+      description: Seconds that it took, with waiting; null if it was not started.
       type: float
     before:
       description:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: runbook_doctor
-short_description: Looks an inventory over before its first night
+short_description: Checks an inventory before its first night
 description:
   - Looks at everything that the scheduled playbooks will need, and says of each thing whether it is there. Nothing is
     written anywhere, no lease is taken.
@@ -325,9 +325,9 @@ class Doctor:
             return
         with looking(found, name):
             ends = tls_probe.authority_ends(root)
-            what, cure = f"The first of the authorities in {root}", "get the new file from whoever runs the server"
+            what, fix = f"The first of the authorities in {root}", "get the new file from whoever runs the server"
             found.append(
-                rules.judge_end(name, what, min(ends), self.now, least_days=days, cure=cure)
+                rules.judge_end(name, what, min(ends), self.now, least_days=days, fix=fix)
                 if ends
                 else Check.unknown(name, f"{root} holds no authority, so nobody can say when it ends.")
             )
@@ -337,7 +337,7 @@ class Doctor:
                 target.host, target.port, root, check_hostname=full, timeout_s=postgres.CONNECT_TIMEOUT_S
             )
             what = f"The certificate of {target.host}"
-            found.append(rules.judge_end(name, what, end, self.now, least_days=days, cure="have it renewed"))
+            found.append(rules.judge_end(name, what, end, self.now, least_days=days, fix="have it renewed"))
 
     def proves(self, found: list[Check], server: str, session: postgres.Session) -> bool:
         """Whether the cluster is the one that is meant, or nobody has said yet which is."""
@@ -420,7 +420,7 @@ class Doctor:
                 offered = compact.offers_usable_repack(session)
                 found.append(rules.judge_repack(version, reason, offered=offered, permitted=permitted))
             with looking(found, "pgstattuple"):
-                found.append(rules.judge_measuring(bloat.measuring(session).cure, driver.unseen(session)))
+                found.append(rules.judge_measuring(bloat.measuring(session).fix, driver.unseen(session)))
 
     def rights(self, found: list[Check], user: str) -> None:
         """What a user's playbooks need, asked through a connection of that user."""
@@ -431,7 +431,7 @@ class Doctor:
                     "Another cluster answered this user; see the check of the identity.", status=Status.UNKNOWN
                 )
             pair = rules.archives(self.part("archives"))
-            lacks, cure = driver.lacking(session, user, archives=pair, beats="heartbeat.yml" in playbooks)
+            lacks, fix = driver.lacking(session, user, archives=pair, beats="heartbeat.yml" in playbooks)
             closed = content_hash.unread_large_objects(session) if user == "backup" else {}
             if closed:
                 lacks.append(hashes.closed_large_objects(closed, session.target.user).rstrip("."))
@@ -440,7 +440,7 @@ class Doctor:
                 playbooks = [each for each in playbooks if each != "restore_swap.yml"]
                 says = "A project's database keeps its name: instead of restore_swap.yml, restore into a fresh project."
                 found.append(Check.ok("restore_swap", says))
-            found.append(rules.judge_rights(user, session.target.user, playbooks, lacks, cure))
+            found.append(rules.judge_rights(user, session.target.user, playbooks, lacks, fix))
 
     def is_meant(self, session: postgres.Session) -> bool:
         """Whether this session is with the pinned cluster, too."""
@@ -458,8 +458,8 @@ class Doctor:
             self.mark(found, "proof", session)
             row = session.query("SELECT rolsuper OR rolcreatedb AS may FROM pg_roles WHERE rolname = current_user")[0]
             lacks = [] if row["may"] else ["CREATEDB"]
-            cure = "Give it CREATEDB there."
-            found.append(rules.judge_rights("proof", target.user, ["backup_verify.yml"], lacks, cure))
+            fix = "Give it CREATEDB there."
+            found.append(rules.judge_rights("proof", target.user, ["backup_verify.yml"], lacks, fix))
             self.versions["proof"] = session.server_version
             self.roles["there"], self.roles["given"] = driver.roles_and_own(session)
 

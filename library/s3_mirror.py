@@ -108,7 +108,7 @@ options:
     type: int
   deadline_s:
     description:
-      - After this number of seconds no further object is begun, and a large one is given up. The task then fails and
+      - After this number of seconds no further object is started, and a large one is given up. The task then fails and
         says how many remain. It must be enough for the largest object.
     type: int
     default: 14400

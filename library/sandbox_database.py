@@ -10,7 +10,7 @@ description:
   - Makes a database and fills it with synthetic data that looks like Mental Scribe's. There are audit logs and messages
     over 180 days, some 25 smaller tables, texts stored out of line, free space and dead rows from updates and deletes.
   - The database bears a mark in its comment. A database with the same mark is left as it is, whatever was done to its
-    rows since. One with another mark is dropped and made anew. One without a mark is never touched, and
+    rows since. One with another mark is dropped and recreated. One without a mark is never touched, and
     one that a backup was restored into is left as it is.
 options:
   name:
@@ -198,9 +198,9 @@ def core(context: Context) -> dict[str, Any]:
         if found is None:
             why = ""
         elif not found["ready"]:
-            why = " anew, because its making was cut short,"
+            why = " again, because its making was cut short,"
         else:
-            why = f" anew instead of the one with scale {found['scale']:g} and seed {found['seed']}"
+            why = f" again instead of the one with scale {found['scale']:g} and seed {found['seed']}"
         result |= {"changed": True, "diff": {"prepared": as_lines([f"make database {name}{why} with {size}"])}}
         if context.check_mode:
             return result | {"msg": f"Would make database {name!r}{why} with {size}."}

@@ -89,7 +89,7 @@ findings:
       type: list
       elements: str
     risk:
-      description: Where Supabase names the cure.
+      description: Where Supabase names the fix.
       type: str
     estimated:
       description: Always null.
@@ -99,7 +99,7 @@ findings_left_out:
   type: dict
   returned: when the API answered
 unknown:
-  description: What could not be checked, with C(kind), C(msg) and C(curable).
+  description: What could not be checked, with C(kind), C(msg) and C(fixable).
   type: list
   elements: dict
   returned: when the API answered

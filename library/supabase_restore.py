@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: supabase_restore
 short_description: Takes a Supabase project's database back to an earlier state
 description:
-  - Supabase restores in place. The living database is replaced, and the project cannot be reached meanwhile. Objects of
+  - Supabase restores in place. The live database is replaced, and the project cannot be reached meanwhile. Objects of
     Supabase Storage stay as they are. Replication slots and subscriptions must be dropped first.
   - Asks for a restore, once, waits for its end and checks the project's health. M(supabase_restore_info) shows what can
     be restored; M(supabase_restore_wait) goes on waiting, M(supabase_project_check) checks the health alone.
@@ -27,7 +27,7 @@ options:
     type: int
   overwrite:
     description:
-      - Reference of the project whose living database may be replaced. It is needed in every environment, and a person
+      - Reference of the project whose live database may be replaced. It is needed in every environment, and a person
         types it.
     type: str
     default: ''
@@ -44,7 +44,7 @@ options:
     default: 7200
   start_timeout_s:
     description:
-      - How long the project may take to say that the restore has begun, in seconds.
+      - How long the project may take to say that the restore has started, in seconds.
     type: int
     default: 180
   poll_s:
@@ -76,7 +76,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changed:
-  description: Whether a restore was begun, or would be in check mode.
+  description: Whether a restore was started, or would be in check mode.
   type: bool
   returned: always
 msg:
@@ -187,7 +187,7 @@ class Restore:
         except ApiError as error:
             if not error.uncertain:
                 raise RunbookError(
-                    f"{error.message} Nothing was begun.", **(self.facts | {"changed": False} | error.context)
+                    f"{error.message} Nothing was started.", **(self.facts | {"changed": False} | error.context)
                 ) from None
             self.find_out(error)
             return True
@@ -200,13 +200,13 @@ class Restore:
             if state != rules.RESTORING and waited_s >= self.params["start_timeout_s"]:
                 raise RunbookError(
                     f"{error.message} The project is {self.facts['project_status']} and does not say whether the "
-                    "restore has begun; look at its dashboard before you run this again, for it was not asked twice.",
+                    "restore has started; look at its dashboard before you run this again, for it was not asked twice.",
                     status=Status.UNKNOWN,
                 )
             return state == rules.RESTORING
 
         self.wait(has_begun)
-        self.context.warn(f"{error.message} The project says that the restore has begun.")
+        self.context.warn(f"{error.message} The project says that the restore has started.")
 
     def wait(self, is_over: Any) -> None:
         """Look at the project until ``is_over``; an error tells the facts.
@@ -227,7 +227,7 @@ class Restore:
         """Restore, wait, and check the project."""
         has_begun = self.project.status == rules.RESTORING
         if has_begun:
-            self.context.warn("A restore is on its way already; it is waited for, and no other one is begun.")
+            self.context.warn("A restore is on its way already; it is waited for, and no other one is started.")
             begun = "A restore was on its way already. "
         else:
             plan, at = self.plan()

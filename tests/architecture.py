@@ -524,6 +524,32 @@ def check_text(root: Path) -> Iterator[str]:
                 yield f"{_where(root, path, number)}: names {found[0]!r}, which belongs to one place only."
 
 
+#: Words that are not the field's, and what is said in their place.
+_PLAIN = {
+    "anew": "again, or rewritten, recreated",
+    "broken off": "cancelled, or interrupted",
+    "cure": "fix",
+    "cures": "fixes",
+    "living": "live",
+    "passed over": "skipped",
+    "planted": "injected",
+    "self-hosted": "self-managed",
+    "stepped aside": "was swapped out",
+    "upkeep": "maintenance",
+}
+_ODD = re.compile(rf"(?<![A-Za-z])({'|'.join(_PLAIN)})(?![A-Za-z])", re.IGNORECASE)
+
+
+def check_words(root: Path) -> Iterator[str]:
+    """Texts and names use the terms that PostgreSQL, AWS, Ansible and operations people use."""
+    for path in tracked_files(root):
+        if path.name in {"architecture.py", "test_architecture.py"}:
+            continue
+        for number, line in enumerate(_text(path).splitlines(), 1):
+            for found in _ODD.findall(line):
+                yield f"{_where(root, path, number)}: {found!r}; say {_PLAIN[found.lower()]}."
+
+
 #: What follows a number and is a word of many: up to two words, then a plural.
 _MANY = re.compile(r" (?:[a-z]+ ){0,2}?(\w{2,}s|entries|copies|processes|children)\b(?!/| as )")
 #: What ends like a plural and is none, or is a unit.
@@ -682,6 +708,7 @@ CHECKS = (
     check_role_arguments,
     check_role_names,
     check_text,
+    check_words,
     check_counts,
     check_silenced,
     check_test_names,

@@ -31,7 +31,7 @@ def drill(**changes: Any) -> dict[str, Any]:
         "environment": "sandbox",
         "host": "drill1",
         "scenario": "database_lost",
-        "planted": None,
+        "injected": None,
         "started_at": at(-60),
         "outage_at": at(0),
         "service_at": at(52),
@@ -46,7 +46,7 @@ def drill(**changes: Any) -> dict[str, Any]:
             for name, begun, ended in PHASES
         ],
         "recovery": {
-            "way": "pitr", "backup_id": "20260301T013000", "point": at(-0.4), "passed_over": [], "costs_s": 0.0,
+            "way": "pitr", "backup_id": "20260301T013000", "point": at(-0.4), "skipped": [], "costs_s": 0.0,
         },
         "objectives": {"rto_s": 14_400, "rpo_s": 3600},
         "measured": {
@@ -79,10 +79,10 @@ def drill(**changes: Any) -> dict[str, Any]:
 
 
 def state(**changes: Any) -> State:
-    """A drill that was begun and went no further; ``changes`` replace its fields."""
+    """A drill that was started and went no further; ``changes`` replace its fields."""
     begun: dict[str, Any] = {
         "drill_id": "2026-03-01T02-00-00Z", "controller": "bastion/4711", "process": "", "environment": "sandbox",
-        "host": "drill1", "database": "mental_scribe", "scenario": "database_lost", "way": "best", "planted": None,
+        "host": "drill1", "database": "mental_scribe", "scenario": "database_lost", "way": "best", "injected": None,
         "restore_path": "/nowhere/restore", "started_at": START, "objectives": Objectives(14_400, 3600),
     }  # fmt: skip
     return State(**begun | changes)

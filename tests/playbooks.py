@@ -96,7 +96,7 @@ class Project:
 
     @property
     def inventory(self) -> Path:
-        """The inventory's file, written anew from the attributes."""
+        """The inventory's file, rewritten from the attributes."""
         path = self.folder / "hosts.yml"  # JSON is YAML
         path.write_text(json.dumps({"all": {"vars": self.all_vars, "children": {"databases": {"hosts": self.hosts}}}}))
         return path

@@ -122,7 +122,7 @@ class Backup:
         return replace(self.database, name="postgres")
 
     def others(self) -> dict[str, str | None]:
-        """Databases that a restore of this one made, or that stepped aside, with their comments."""
+        """Databases that a restore of this one made, or that was swapped out, with their comments."""
         return dict(
             self.admin().run(
                 "SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database"

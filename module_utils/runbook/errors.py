@@ -8,7 +8,7 @@ from ansible.module_utils.runbook.rules.status import Status
 class RunbookError(Exception):
     """Work was refused or left undone.
 
-    ``message`` is one sentence for the person on duty: what was asked, what was found, and the cure. ``context``
+    ``message`` is one sentence for the person on duty: what was asked, what was found, and the fix. ``context``
     becomes part of the module's result, so figures of the work already done (``changed``, ``moved_rows`` …) are not
     lost with the failure. Neither may hold a secret or the content of a row.
 

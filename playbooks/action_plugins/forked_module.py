@@ -1,6 +1,6 @@
 """Runs a module of this project in a fork of Ansible's worker; the other names in this folder are links to this file.
 
-Ansible packs a module and all that it imports into an archive, starts a Python, and compiles every line anew: half a
+Ansible packs a module and all that it imports into an archive, starts a Python, and compiles every line again: half a
 second of CPU before the module does anything. Modules of this project run on the machine that Ansible runs on. So what
 they need is imported here once, before Ansible forks its workers, and a module is one more fork: a process of its own,
 which ends as ever with its result on its standard output, and leaves nothing behind.

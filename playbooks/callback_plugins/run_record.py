@@ -226,7 +226,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                 self._show(record, recorder.directory)
                 for line in last_words(record, _width()):
                     self._display.error(line)
-                # What the modules said at the end is the last thing, with the cure.
+                # What the modules said at the end is the last thing, with the fix.
                 for note in record["notes"]:
                     self._display.display(note)
                 self._display.display("Run the same command again: it goes on from what is done.")

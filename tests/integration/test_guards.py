@@ -84,13 +84,13 @@ def test_what_a_person_froze_is_not_written_to(application: Database, s3: S3, fr
             outcome = run_module(module, login | options, check=check)
             assert outcome.failed, module
             assert "somebody froze it" in outcome.result["msg"]
-            cure = outcome.result["msg"].partition("written to again, run ")[2].removesuffix(".")
-            assert cure.replace('"', "") == f"{whom} RESET default_transaction_read_only"
+            fix = outcome.result["msg"].partition("written to again, run ")[2].removesuffix(".")
+            assert fix.replace('"', "") == f"{whom} RESET default_transaction_read_only"
         assert untouched(application)
         bucket = s3.bucket()
         backed_up = run_module("pg_backup", login | s3.options(bucket) | {"environment": "sandbox", "prefix": "p"})
         assert not backed_up.failed, backed_up.result["msg"]
-        application.run("SET default_transaction_read_only = off", cure)
+        application.run("SET default_transaction_read_only = off", fix)
         assert not run_module("pg_archive", login | rows).failed
     finally:
         application.run("SET default_transaction_read_only = off", f"REASSIGN OWNED BY {user} TO CURRENT_USER",
@@ -179,13 +179,13 @@ def test_a_play_says_nothing_in_the_name_of_ansible_playbook(application, projec
         own.unlink()
 
 
-def test_a_database_without_a_mark_is_refused_and_the_cure_cures(application, project):
+def test_a_database_without_a_mark_is_refused_and_the_fix_fixes(application, project):
     application.run(f"ALTER DATABASE {application.name} RESET runbook.environment")
     ended = project.run("weekly_db.yml")
     refused(ended, application, "carries no mark of its environment")
-    cure = re.search(r"ALTER DATABASE .*? SET runbook.environment = 'sandbox'", " ".join(ended.output.split()))
-    assert cure is not None, ended.output
-    application.run(cure.group(0).replace("\\", ""))
+    fix = re.search(r"ALTER DATABASE .*? SET runbook.environment = 'sandbox'", " ".join(ended.output.split()))
+    assert fix is not None, ended.output
+    application.run(fix.group(0).replace("\\", ""))
     assert project.run("weekly_db.yml").code == 0
 
 

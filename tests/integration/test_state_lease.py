@@ -131,7 +131,7 @@ def test_it_is_renewed_while_the_run_lives_and_given_back_at_its_end(take, store
 
 
 def test_what_cannot_be_given_back_is_said(take, store, monkeypatch):
-    """From Python 3.12 on no thread can be begun as the interpreter ends."""
+    """From Python 3.12 on no thread can be started as the interpreter ends."""
     run = a_run("one")
     take(run)
     keeper = state_lease.Keeper(run, lambda _text: None)

@@ -127,6 +127,8 @@ BAD: list[tuple[str, str, dict[str, str]]] = [
     ("check_text", "pypi", {"README.md": "see pypi" + ".org for more\n"}),
     ("check_text", "home", {"a.yml": "path: /home" + "/ann/project\n"}),
     ("check_text", "root", {"a.py": "P = '/root" + "/.ssh'\n"}),
+    ("check_words", "say fix", {"README.md": "What was found, and the cure.\n"}),
+    ("check_words", "say live", {"a.py": "def drop(living_rows): ...\n"}),
     ("check_silenced", "form", {"a.py": "x = 1  # noqa\n"}),
     ("check_silenced", "why", {"a.py": "x = 1  # noqa: S101\n"}),
     ("check_silenced", "why", {"a.py": "x = 1  # type: ignore[misc]\n"}),

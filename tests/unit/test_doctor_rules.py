@@ -62,7 +62,7 @@ def test_the_server_of_proofs_is_pinned_in_a_variable_of_its_own():
     [(timedelta(days=31), "ok"), (timedelta(days=30), "ok"), (timedelta(days=29), "breach"), (-timedelta(1), "breach")],
 )
 def test_a_certificate_that_ends_soon_is_not_ok(left, status):
-    found = rules.judge_end("c", "It", NOW + left, NOW, least_days=30, cure="renew it")
+    found = rules.judge_end("c", "It", NOW + left, NOW, least_days=30, fix="renew it")
     assert found.status == status
     assert f"{NOW + left:%Y-%m-%d}" in found.msg
     assert ("renew it" in found.msg) is (status != "ok")

@@ -121,8 +121,8 @@ def test_what_a_rollback_would_lose_is_shown_table_by_table():
 
 def test_how_a_copy_differs_is_shown_table_by_table():
     differences = [
-        {"table": "public.notes", "status": "differs", "living_rows": 5, "copy_rows": 4, "reason": ""},
-        {"table": "public.tags", "status": "unknown", "living_rows": None, "copy_rows": None, "reason": "too big"},
+        {"table": "public.notes", "status": "differs", "live_rows": 5, "copy_rows": 4, "reason": ""},
+        {"table": "public.tags", "status": "unknown", "live_rows": None, "copy_rows": None, "reason": "too big"},
     ]
     page = words(render.html(a_run("pg_rollback_compare", {"differences": differences, "differing": 2}), [], []))
     assert "public.notes differs 5 4" in page

@@ -70,7 +70,7 @@ def test_no_suitable_python_is_one_sentence(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("project")
-def test_python_without_ensurepip_gets_the_cure(tmp_path, monkeypatch):
+def test_python_without_ensurepip_gets_the_fix(tmp_path, monkeypatch):
     path = tmp_path / "python3"
     path.write_text('#!/bin/sh\ncase "$2" in *ensurepip*) exit 1;; esac\necho 3 12\n')
     path.chmod(0o755)

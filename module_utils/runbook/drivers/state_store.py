@@ -72,7 +72,7 @@ class ConflictError(RunbookError):
         found = current.document
         what = "it is gone" if found is None else f"{found.writer} wrote it at {found.written_at}"
         super().__init__(
-            f"State store: {name} was changed meanwhile, {what}; nothing was written. Read it again, and decide anew.",
+            f"State store: {name} was changed meanwhile, {what}; nothing was written. Read it again, and decide again.",
             code="state_conflict",
         )
         self.current = current

@@ -1,6 +1,6 @@
 """What the report of a disaster-recovery drill shows, worked out from the drill's document; the templates only set it.
 
-A run may hold several drills, one after the other: the self-test plants one fault after the other.
+A run may hold several drills, one after the other: the self-test injects one fault after the other.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ _VERDICT, _RESULT = 480, 200
 
 
 def summary(of_host: Mapping[str, Any]) -> list[str]:
-    """Both figures of a host's last drill for the end of the terminal's output; of planted faults, the found ones."""
+    """Both figures of a host's last drill for the end of the terminal's output; of injected faults, the found ones."""
     found, _ = documents({"hosts": {"": of_host}})
     if not found:
         return []
-    if found[-1]["planted"]:
+    if found[-1]["injected"]:
         return [_together([drill(document) for document in found])["word"]]
     measured = found[-1]["measured"]
     return [
@@ -64,7 +64,7 @@ def summary(of_host: Mapping[str, Any]) -> list[str]:
 
 
 def documents(record: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Drills of a run in the order in which they were begun, and what could not be read.
+    """Drills of a run in the order in which they were started, and what could not be read.
 
     Of a drill that several results told of, the last one counts: it knows most.
     """
@@ -86,7 +86,7 @@ def documents(record: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str
 def points(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What the history shows of the drills of one run."""
     return [
-        {key: document[key] for key in ("drill_id", "started_at", "environment", "scenario", "planted", "status")}
+        {key: document[key] for key in ("drill_id", "started_at", "environment", "scenario", "injected", "status")}
         | {
             "way": (document["recovery"] or {}).get("way"),
             "rto_s": document["measured"]["rto_s"],
@@ -118,15 +118,15 @@ def page(record: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> dic
 
 
 def _together(drills: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Several drills are well where each with a planted fault found it, and each without was passed."""
-    planted = [each for each in drills if each["planted"]]
+    """Several drills are well where each with an injected fault found it, and each without was passed."""
+    injected = [each for each in drills if each["injected"]]
     found, passed = (
         sum(each["as_expected"] for each in some)
-        for some in (planted, [each for each in drills if not each["planted"]])
+        for some in (injected, [each for each in drills if not each["injected"]])
     )
-    words = [f"planted faults found: {found} of {len(planted)}"] if planted else []
-    if len(planted) < len(drills):
-        words.append(f"{passed} of {len(drills) - len(planted)} passed")
+    words = [f"injected faults found: {found} of {len(injected)}"] if injected else []
+    if len(injected) < len(drills):
+        words.append(f"{passed} of {len(drills) - len(injected)} passed")
     return {
         "title": f"{len(drills)} disaster-recovery drills",
         "tone": "ok" if found + passed == len(drills) else "failed",
@@ -165,16 +165,16 @@ def drill(document: Mapping[str, Any]) -> dict[str, Any]:
         "word": _WORDS[document["status"]],
         "msg": _brief(document["msg"], _VERDICT),
         "result": _brief(document["msg"], _RESULT),
-        "planted": (document["planted"] or "").replace("_", " "),
-        "planted_msg": _planted(document),
+        "injected": (document["injected"] or "").replace("_", " "),
+        "injected_msg": _injected(document),
         "outcome": (
             _WORDS[document["status"]].lower()
-            if not document["planted"]
+            if not document["injected"]
             else "found"
             if _is_found(document)
             else "not found"
         ),
-        "as_expected": _is_found(document) if document["planted"] else document["status"] == "ok",
+        "as_expected": _is_found(document) if document["injected"] else document["status"] == "ok",
         "facts": facts,
         "figures": figures,
         "objectives": objectives(document),
@@ -188,7 +188,7 @@ def drill(document: Mapping[str, Any]) -> dict[str, Any]:
         # Where files were asked about, there is a check for them; older documents say nothing.
         "files": "" if (document.get("files") or {"asked": True})["asked"] else document["files"]["msg"],
         "advice": document["advice"],
-        "passed_over": recovery.get("passed_over", [])[:_MAX_ROWS],
+        "skipped": recovery.get("skipped", [])[:_MAX_ROWS],
         # What each measured figure does not say.
         "beyond": {"rto": _estimate(document), "rpo": _attainable(document)},
         "lessons": document["lessons"] or {"path": None, "missing": []},
@@ -232,17 +232,17 @@ def tone(status: str) -> str:
     return _TONES.get(status, "unknown")
 
 
-def _planted(document: Mapping[str, Any]) -> str:
-    if not document["planted"]:
+def _injected(document: Mapping[str, Any]) -> str:
+    if not document["injected"]:
         return ""
     if _is_found(document):
-        return "A fault was planted, and the drill found it, as it had to. It is no statement about the backups."
-    return "A fault was planted, and the drill did not find it: what it calls good cannot be trusted."
+        return "A fault was injected, and the drill found it, as it had to. It is no statement about the backups."
+    return "A fault was injected, and the drill did not find it: what it calls good cannot be trusted."
 
 
 def _is_found(document: Mapping[str, Any]) -> bool:
-    plant = document["planted"]
-    return plant in faults.FAULTS and faults.names_fault(plant, document)
+    inject = document["injected"]
+    return inject in faults.FAULTS and faults.names_fault(inject, document)
 
 
 # --- objectives -------------------------------------------------------------------------------------------------------
@@ -377,12 +377,12 @@ def _mark(seconds: float) -> str:
 def trend(drills: Sequence[Mapping[str, Any]], key: str, title: str) -> dict[str, Any] | None:
     """RTO or RPO of the drills against its objective, on a logarithmic axis, since seconds stand beside hours.
 
-    Drills with a planted fault are left out: they have to fail. What is unknown stands at the top, for it may be any.
+    Drills with an injected fault are left out: they have to fail. What is unknown stands at the top, for it may be any.
 
     :param key: ``rto`` or ``rpo``
     :return: None for fewer than two drills
     """
-    shown = [each for each in drills if not each["planted"]]
+    shown = [each for each in drills if not each["injected"]]
     if len(shown) < 2:
         return None
     values = [each[f"{key}_s"] for each in shown]
@@ -439,7 +439,7 @@ def _history_row(point: Mapping[str, Any]) -> dict[str, Any]:
         "tone": tone(point["status"]),
         "word": _WORDS[point["status"]].lower(),
         "scenario": point["scenario"].replace("_", " "),
-        "planted": (point["planted"] or "").replace("_", " "),
+        "injected": (point["injected"] or "").replace("_", " "),
         "way": point["way"] or wording.NONE,
         **{
             key: f"{'unknown' if point[f'{key}_s'] is None else wording.duration(point[f'{key}_s'])}"

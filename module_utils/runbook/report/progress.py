@@ -156,7 +156,7 @@ class Tail:
         self._rest = b""
 
     def events(self) -> list[dict[str, Any]]:
-        """New events; what is no event is passed over."""
+        """New events; what is no event is skipped."""
         chunks = []
         while chunk := os.read(self._handle, 65536):
             chunks.append(chunk)

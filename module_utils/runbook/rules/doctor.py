@@ -147,7 +147,7 @@ def judge_unproven(name: str, ssl_mode: str, host: str, environment: str) -> Che
     )
 
 
-def judge_end(name: str, what: str, ends_at: datetime, now: datetime, *, least_days: int, cure: str) -> Check:
+def judge_end(name: str, what: str, ends_at: datetime, now: datetime, *, least_days: int, fix: str) -> Check:
     """A certificate lasts long enough.
 
     :param what: such as ``The server's certificate``
@@ -156,9 +156,9 @@ def judge_end(name: str, what: str, ends_at: datetime, now: datetime, *, least_d
     left = (ends_at - now).total_seconds() / 86_400
     when = f"{ends_at:%Y-%m-%d}"
     if left < 0:
-        return Check.breach(name, f"{what} ended on {when}; {cure}.")
+        return Check.breach(name, f"{what} ended on {when}; {fix}.")
     if left < least_days:
-        return Check.breach(name, f"{what} ends on {when}, in {count(left, 'day')}; {cure}.")
+        return Check.breach(name, f"{what} ends on {when}, in {count(left, 'day')}; {fix}.")
     return Check.ok(name, f"{what} lasts until {when}.")
 
 
@@ -176,11 +176,11 @@ def archives(named: Mapping[str, str | None]) -> tuple[QualifiedName, QualifiedN
     )
 
 
-def judge_rights(user: str, login: str, playbooks: Sequence[str], lacks: Sequence[str], cure: str) -> Check:
+def judge_rights(user: str, login: str, playbooks: Sequence[str], lacks: Sequence[str], fix: str) -> Check:
     """A user may do what its playbooks do."""
     name, named = f"rights {user}", ", ".join(playbooks)
     if lacks:
-        return Check.breach(name, f"{login} lacks for {named}: {'; '.join(lacks)}. {cure}")
+        return Check.breach(name, f"{login} lacks for {named}: {'; '.join(lacks)}. {fix}")
     return Check.ok(name, f"{login} may do what {named} need{'s' if len(playbooks) == 1 else ''}.")
 
 
@@ -221,17 +221,17 @@ def judge_repack(version: str | None, reason: str, *, offered: bool, permitted: 
     return Check.breach("pg_repack", says)
 
 
-def judge_measuring(cure: str, unseen: Sequence[str]) -> Check:
+def judge_measuring(fix: str, unseen: Sequence[str]) -> Check:
     """Bloat can be measured, or estimated for every table.
 
-    :param cure: what lets this user measure; empty where it may already
+    :param fix: what lets this user measure; empty where it may already
     :param unseen: tables whose statistics are hidden from this user
     """
-    if not cure:
+    if not fix:
         return Check.ok("pgstattuple", "Bloat is measured.")
     if unseen:
-        return Check.breach("pgstattuple", f"The bloat of {some(unseen)} is unknown: {cure}.")
-    return Check.ok("pgstattuple", f"Bloat is only estimated: {cure}.")
+        return Check.breach("pgstattuple", f"The bloat of {some(unseen)} is unknown: {fix}.")
+    return Check.ok("pgstattuple", f"Bloat is only estimated: {fix}.")
 
 
 def judge_proof_roles(login: str, missing: Sequence[str], foreign: Sequence[str]) -> Check:
@@ -270,4 +270,4 @@ def bucket(name: str, checks: Sequence[Check]) -> list[Check]:
 
 def not_asked(name: str, why: str) -> Check:
     """What could not be looked at."""
-    return Check.unknown(name, f"Not looked at: {why}; cure that first, then look again.")
+    return Check.unknown(name, f"Not looked at: {why}; fix that first, then look again.")

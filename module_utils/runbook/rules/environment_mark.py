@@ -57,7 +57,7 @@ def check(found: str | None, *, environment: str, database: str, playbook: str) 
     if found != environment:
         raise RunbookError(
             f"environment: the inventory says {environment}, and database {database!r} carries the mark {found!r} "
-            f"({SETTING}); use the inventory of that environment. Only where the mark itself is wrong, set it anew as "
+            f"({SETTING}); use the inventory of that environment. Only where the mark itself is wrong, set it again as "
             "a superuser, or, where the comment of the schema runbook bears it, as that schema's owner."
         )
     return f"Database {database} carries the mark {found}."

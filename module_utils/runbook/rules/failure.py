@@ -58,12 +58,12 @@ def _of_server(error: Any) -> str:
     if said.is_lost_connection:
         return f"{said.reason}; run again when it answers"
     code = said.sqlstate or ""
-    cure = next((cure for start, cure in _CURES if code.startswith(start)), "see to that, and run again")
-    return f"the server refused a statement: {said.reason}; {cure}"
+    fix = next((fix for start, fix in _FIXES if code.startswith(start)), "see to that, and run again")
+    return f"the server refused a statement: {said.reason}; {fix}"
 
 
 #: What to do about an error of the server, by the beginning of its SQLSTATE.
-_CURES = (
+_FIXES = (
     ("42501", "grant the right (playbooks/db_roles.yml), and run again"),
     ("55P03", "another session holds a lock; look at pg_locks, and run again when it is through"),
     ("57014", "the statement ran into its time limit, or somebody cancelled it; run again"),
@@ -84,7 +84,7 @@ def _of_service(error: Any) -> str:
     operation = getattr(error, "operation_name", "") or "a request"
     if code:
         return f"the service refused {operation} with {code}; see to that, and run again"
-    cures = (
+    fixes = (
         (
             "Credential",
             "credentials are missing or incomplete; give access_key and secret_key, or a profile",
@@ -99,15 +99,15 @@ def _of_service(error: Any) -> str:
         ("Endpoint", "endpoint_url does not answer; check it, the network and the firewall"),
         ("Location", "endpoint_url is no address; check it"),
     )
-    for part, cure in cures:
+    for part, fix in fixes:
         if part in name:
-            return cure
+            return fix
     return f"the connection to the service broke ({name}); run again when it answers"
 
 
 def _of_system(error: OSError) -> str:
     what = f"{error.filename}: " if isinstance(error.filename, str) and error.filename else ""
-    cures = {
+    fixes = {
         "PermissionError": "give this user the right to it",
         "FileNotFoundError": "check the path",
         "TimeoutError": "check the network, and run again",
@@ -115,7 +115,7 @@ def _of_system(error: OSError) -> str:
         "ConnectionResetError": "see that the server is up, and run again",
         "BrokenPipeError": "the program at the other end ended; run again",
     }
-    cure = {28: "make room on that disk", 30: "it is mounted read-only; name another folder", 24: "raise the limit of "
+    fix = {28: "make room on that disk", 30: "it is mounted read-only; name another folder", 24: "raise the limit of "
             "open files (ulimit -n)", 122: "raise the quota, or name another folder"}.get(error.errno or 0)  # fmt: skip
-    cure = cure or cures.get(type(error).__name__, "see to that, and run again")
-    return f"{what}{error.strerror or type(error).__name__}; {cure}"
+    fix = fix or fixes.get(type(error).__name__, "see to that, and run again")
+    return f"{what}{error.strerror or type(error).__name__}; {fix}"

@@ -1,7 +1,7 @@
 """What must be true before a run may write.
 
 Each rule takes what was found as arguments, and returns the sentence that the record keeps. A rule that is not met
-raises :class:`RunbookError`: what was asked, what was found, the cure. Rules that need no connection stand first, so
+raises :class:`RunbookError`: what was asked, what was found, the fix. Rules that need no connection stand first, so
 that a mistake on the command line never reaches a server.
 """
 

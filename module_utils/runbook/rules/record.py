@@ -321,11 +321,11 @@ def _nothing_done(record: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
     said = [f"--tags {','.join(record['tags'])}"] if record["tags"] else []
     said += [f"--skip-tags {','.join(record['skip_tags'])}"] if record["skip_tags"] else []
     chosen = f" with {' '.join(said)}" if said else ""
-    cure = ""
+    fix = ""
     if said:
         known = f"the tags that exist are {', '.join(tags)}"
-        cure = f"; {known if tags else 'this playbook has no tags, so leave that out'}"
-    return f"Nothing was done: no step of the operation ran{chosen}{cure}."
+        fix = f"; {known if tags else 'this playbook has no tags, so leave that out'}"
+    return f"Nothing was done: no step of the operation ran{chosen}{fix}."
 
 
 def _steps(

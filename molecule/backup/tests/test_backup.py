@@ -57,13 +57,13 @@ def restored():
     return rows[0][0]
 
 
-def test_restored_database_equals_the_living_one(restored):
-    living = fingerprint("mental_scribe")
-    assert living["public.audit_log"][0] > 1000
-    assert fingerprint(restored) == living
+def test_restored_database_equals_the_live_one(restored):
+    live = fingerprint("mental_scribe")
+    assert live["public.audit_log"][0] > 1000
+    assert fingerprint(restored) == live
 
 
-def test_restored_database_has_all_that_the_living_one_has(restored):
+def test_restored_database_has_all_that_the_live_one_has(restored):
     queries = (
         "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1",
         "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1",

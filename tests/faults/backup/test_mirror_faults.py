@@ -81,7 +81,7 @@ def contents(s3: S3, bucket: str) -> dict[str, bytes]:
 
 
 def uploads(s3: S3, bucket: str) -> list[Any]:
-    """Multipart uploads that were begun and not ended."""
+    """Multipart uploads that were started and not ended."""
     return list(s3.client().list_multipart_uploads(Bucket=bucket).get("Uploads", []))
 
 

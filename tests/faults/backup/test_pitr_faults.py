@@ -107,7 +107,7 @@ def test_s3_away_loses_nothing(primary):
             proxy.clear()
         finally:
             primary.stores = {}
-    # Setting it up anew wakes the archiver, and so does the end of a segment.
+    # Setting it up again wakes the archiver, and so does the end of a segment.
     assert primary.pitr("setup").result["changed"]
     green = primary.pitr("check", switch_wal=True)
     assert green.result["status"] == "ok", green.result["msg"]

@@ -1,4 +1,4 @@
-"""Bad luck while a backup is restored: the run is red and says why, and nothing is left but the living database."""
+"""Bad luck while a backup is restored: the run is red and says why, and nothing is left but the live database."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def backup(cluster, s3):
         before = as_text(each.database)
         each.make()
         yield each
-        assert as_text(each.database) == before, "the living database is as it was"
+        assert as_text(each.database) == before, "the live database is as it was"
     admin.run("DROP DATABASE test_restore_faults WITH (FORCE)")
 
 
@@ -164,7 +164,7 @@ def test_another_databases_object_of_the_same_size(spoilt: Backup):
     other = zstandard.ZstdCompressor(level=1).compress(re.sub(rb"[0-9a-f]{400}", b"a" * 400, plain, count=9))
     filler = len(stored) - len(other) - 8
     assert filler >= 0
-    # zstd passes over such a frame, which brings the object to the size that the manifest gives.
+    # zstd skips such a frame, which brings the object to the size that the manifest gives.
     spoilt.write(key, other + b"\x50\x2a\x4d\x18" + filler.to_bytes(4, "little") + bytes(filler))
     red(spoilt, key, "SHA-256", "was dropped", prove=False)
 
@@ -346,14 +346,14 @@ def test_a_leftover_that_cannot_be_dropped_stops_nobody(backup: Backup):
         backup.cleanup()
 
 
-def test_a_leftover_with_a_subscription_is_dropped_and_the_living_ones_slot_is_left(backup: Backup):
+def test_a_leftover_with_a_subscription_is_dropped_and_the_live_ones_slot_is_left(backup: Backup):
     left = Database(backup.database.host, backup.database.port, f"{backup.database.name}_left", backup.database.user)
     mark = Marker("restoring", backup.database.name, "2026-01-01T00:00:00Z")
     backup.admin().run(f"CREATE DATABASE {left.name}", f"COMMENT ON DATABASE {left.name} IS '{mark}'")
     # Dropping it as it stands would ask a server that nobody reaches to drop its slot.
     left.run(
         "CREATE SUBSCRIPTION news CONNECTION 'host=127.0.0.1 port=1' PUBLICATION p"
-        " WITH (connect = false, slot_name = 'of_the_living_one')"
+        " WITH (connect = false, slot_name = 'of_the_live_one')"
     )
     outcome = backup.restore(scratch=True)
     assert not outcome.failed, outcome.result["msg"]

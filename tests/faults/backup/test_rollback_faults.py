@@ -1,4 +1,4 @@
-"""Bad luck while a database is rolled back: the living database keeps its name, and nothing passes for done."""
+"""Bad luck while a database is rolled back: the live database keeps its name, and nothing passes for done."""
 
 from __future__ import annotations
 

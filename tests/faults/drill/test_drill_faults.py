@@ -69,13 +69,13 @@ def left_in(folder: Path) -> set[str]:
 
 def test_a_flipped_byte_of_a_base_backup_makes_the_drill_red_and_is_named(drill: DrillRun):
     fault = "flipped_byte"
-    drill.options |= {"way": "pitr", "plant": fault, "self_test": True}
+    drill.options |= {"way": "pitr", "inject": fault, "self_test": True}
     document = drill.whole()
-    assert (document["status"], document["planted"]) == ("breach", fault)
+    assert (document["status"], document["injected"]) == ("breach", fault)
     assert names_fault(fault, document)
     assert "was found" in drill.said["msg"]
     # It went on to look for another backup, and there was none.
-    assert [each["reason"] for each in document["recovery"]["passed_over"]] != []
+    assert [each["reason"] for each in document["recovery"]["skipped"]] != []
     assert document["measured"]["rto_s"] is None
     assert left_in(drill.folder / "drill") == {"lock"}
 
@@ -115,9 +115,9 @@ def test_kill_9_a_gap_no_room_and_an_interrupted_restore(drill: DrillRun, s3: S3
     assert orphan is not None
     before = buckets(s3)
     drill.step("begin")
-    living = Database("127.0.0.1", drill.said["login_port"], "postgres", "postgres")
+    live = Database("127.0.0.1", drill.said["login_port"], "postgres", "postgres")
     # What fires at a login (PostgreSQL 17) is in the copy, too.
-    application = replace(living, name=DATABASE)
+    application = replace(live, name=DATABASE)
     application.run("CREATE TABLE runbook.fired (port text, who text)")
     if application.one("SELECT current_setting('server_version_num')::int") >= SILENCES_EVENT_TRIGGERS:
         application.run(
@@ -153,7 +153,7 @@ def test_kill_9_a_gap_no_room_and_an_interrupted_restore(drill: DrillRun, s3: S3
 
     known = len(segments())
     for number in range(1, 4):
-        living.run("SELECT pg_switch_wal()")
+        live.run("SELECT pg_switch_wal()")
         wait_for(functools.partial(lambda wanted: len(segments()) >= wanted, known + number))
     drill.step("outage")
     assert left_in(folder) >= {"lost", "drill.json"}
@@ -231,7 +231,7 @@ def test_the_newest_backup_is_bad_and_the_one_before_serves(drill: DrillRun):
     assert 0 < measured["lost_rows"] < measured["acknowledged_rows"]
     assert [phase["name"] for phase in document["phases"]] == list(figures.PHASES)
     assert recovery["costs_s"] > 0
-    assert [("missing" in each["reason"]) for each in recovery["passed_over"]] == [True]
+    assert [("missing" in each["reason"]) for each in recovery["skipped"]] == [True]
     decided = [phase["msg"] for phase in document["phases"] if phase["name"] == "decide"]
     assert "Skipped, which costs" in decided[0]
 
@@ -275,7 +275,7 @@ def while_deciding(drill: DrillRun, modules: Modules, _patch: pytest.MonkeyPatch
 
 
 def while_restoring(drill: DrillRun, modules: Modules, patch: pytest.MonkeyPatch) -> None:
-    """A recovery that was begun, and whose server ended; its log tells why, and quotes rows."""
+    """A recovery that was started, and whose server ended; its log tells why, and quotes rows."""
     decide(drill, modules, patch, "pitr")
     restore_dir = restored_server.RestoreDir(Path(drill.said["restore_path"]))
     restore_dir.data.mkdir(parents=True)
@@ -426,11 +426,11 @@ def test_a_target_that_is_production_is_refused_before_anything(staging: DrillRu
     refused = staging.act("begin", target=own)
     assert refused.failed
     assert "never restores onto production" in refused.result["msg"]
-    # Even where the inventory pins another cluster: the living one is asked.
+    # Even where the inventory pins another cluster: the live one is asked.
     refused = staging.act("begin", target=own, system_identifier="4711")
     assert "the inventory means cluster 4711" in refused.result["msg"]
-    planted = staging.act("begin", plant="flipped_byte")
-    assert "in the sandbox alone" in planted.result["msg"]
+    injected = staging.act("begin", inject="flipped_byte")
+    assert "in the sandbox alone" in injected.result["msg"]
     late = staging.act("begin", announce_days=7, announcement={"announced_at": "2026-01-31"})
     assert "was not announced" in late.result["msg"]
     assert left_in(staging.folder / "drill") == {"lock"}

@@ -240,7 +240,7 @@ def test_without_a_proof_all_stay(s3, proof):
 
 
 def test_a_proof_of_another_manifest_proves_nothing(s3):
-    """The proof lies in the folder of a backup that was made anew."""
+    """The proof lies in the folder of a backup that was recreated."""
     bucket = s3.bucket()
     older = backups.make(s3, bucket, NIGHTS[4])
     for night in NIGHTS[:4]:

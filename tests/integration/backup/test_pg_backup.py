@@ -170,7 +170,7 @@ def restore(s3: S3, bucket: str, manifest: manifests.Manifest, into: Database, f
 
 
 def contents(database: Database) -> dict[tuple[str, str], hashes.Content]:
-    """What every table holds now, hashed anew."""
+    """What every table holds now, hashed again."""
     target = postgres.Target(database.host, database.port, database.name, database.user, None)
     with postgres.Session(target, lock_timeout_ms=1000, statement_timeout_ms=60000) as session:
         content_hash.settle(session)

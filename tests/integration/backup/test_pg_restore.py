@@ -170,7 +170,7 @@ def test_rows_that_were_left_out_are_proven_to_be_and_said(simple: Backup):
     restored = new(simple, outcome.result)
     assert restored.one("SELECT count(*) FROM public.notes") == 0
     assert restored.one("SELECT count(*) FROM public.people") == 3000
-    # It does not become the living one unless somebody names what it lacks.
+    # It does not become the live one unless somebody names what it lacks.
     names = {"database": simple.database.name, "replacement": restored.name, "grace_s": 0}
     for accepted in ([], ["public.people"]):
         swap = run_module("pg_swap", simple.admin().login | names | {"accept_without": accepted})
@@ -496,7 +496,7 @@ def shared(cluster, s3):
     admin.run("DROP DATABASE test_refusals WITH (FORCE)")
 
 
-def test_the_living_database_is_never_written_to(shared: Backup):
+def test_the_live_database_is_never_written_to(shared: Backup):
     before = as_text(shared.database)
     outcome = shared.restore(target_database=shared.database.name)
     assert outcome.failed

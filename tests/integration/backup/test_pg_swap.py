@@ -17,25 +17,25 @@ from conftest import Database, Outcome, module_process, run_module, this_run
 
 
 class Pair:
-    """A living database, and a restored one beside it."""
+    """A live database, and a restored one beside it."""
 
-    def __init__(self, living: Database) -> None:
-        self.living = living
-        self.admin = replace(living, name="postgres")
-        self.new = replace(living, name=f"{living.name}_restore")
+    def __init__(self, live: Database) -> None:
+        self.live = live
+        self.admin = replace(live, name="postgres")
+        self.new = replace(live, name=f"{live.name}_restore")
         self.mark("proven")
-        living.run("CREATE TABLE public.which AS SELECT 'living' AS name")
+        live.run("CREATE TABLE public.which AS SELECT 'live' AS name")
         self.new.run("CREATE TABLE public.which AS SELECT 'restored' AS name")
 
     def mark(self, state: State, *, database: str | None = None) -> None:
-        marker = Marker(state, database or self.living.name, "2026-11-23T03:00:00Z")
+        marker = Marker(state, database or self.live.name, "2026-11-23T03:00:00Z")
         if not self.admin.one(f"SELECT count(*) FROM pg_database WHERE datname = '{self.new.name}'"):
             self.admin.run(f'CREATE DATABASE "{self.new.name}"')
         self.admin.run(f"""COMMENT ON DATABASE "{self.new.name}" IS '{marker}'""")
 
     @property
     def options(self) -> dict[str, Any]:
-        return self.admin.login | {"database": self.living.name, "replacement": self.new.name, "grace_s": 0}
+        return self.admin.login | {"database": self.live.name, "replacement": self.new.name, "grace_s": 0}
 
     def swap(self, *, check: bool = False, **options: Any) -> Outcome:
         return run_module("pg_swap", self.options | options, check=check, diff=check)
@@ -43,20 +43,20 @@ class Pair:
     def names(self) -> dict[str, str | None]:
         """The databases of this pair, with their comments."""
         query = "SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database WHERE datname LIKE '{}%'"
-        return dict(self.admin.run(query.format(self.living.name)))
+        return dict(self.admin.run(query.format(self.live.name)))
 
     def said(self) -> str:
-        """Which of the two answers to the living name."""
-        return str(self.living.one("SELECT name FROM public.which"))
+        """Which of the two answers to the live name."""
+        return str(self.live.one("SELECT name FROM public.which"))
 
     def facts(self) -> tuple[Any, ...]:
-        """What belongs to the living name and not to its contents."""
+        """What belongs to the live name and not to its contents."""
         (row,) = self.admin.run(
             f"""SELECT pg_get_userbyid(datdba), datconnlimit, shobj_description(oid, 'pg_database'),
                   (SELECT array_agg(a::text ORDER BY a::text) FROM unnest(coalesce(datacl, acldefault('d', datdba))) a),
                   (SELECT array_agg(s ORDER BY s) FROM (SELECT setrole::regrole::text || unnest(setconfig) AS s
                      FROM pg_db_role_setting WHERE setdatabase = d.oid) x)
-                FROM pg_database d WHERE datname = '{self.living.name}'"""
+                FROM pg_database d WHERE datname = '{self.live.name}'"""
         )
         return row
 
@@ -80,7 +80,7 @@ def roles(pair):
 
 @pytest.mark.usefixtures("roles")
 def test_what_belongs_to_the_name_goes_along_and_undo_brings_everything_back(pair: Pair):
-    name = pair.living.name
+    name = pair.live.name
     pair.admin.run(
         f"ALTER DATABASE {name} OWNER TO swap_owner",
         f"ALTER DATABASE {name} CONNECTION LIMIT 7",
@@ -105,24 +105,24 @@ def test_what_belongs_to_the_name_goes_along_and_undo_brings_everything_back(pai
     aside = Marker.read(pair.names()[previous])
     assert aside
     assert aside == Marker("previous", name, aside.at, run=str(this_run().id), replaced_by=pair.new.name)
-    # The one that steps aside is production's too.
-    assert replace(pair.living, name=previous).one("SHOW runbook.environment") == "production"
+    # The one that is swapped out is production's too.
+    assert replace(pair.live, name=previous).one("SHOW runbook.environment") == "production"
     again = pair.swap()
     assert not again.failed, again.result["msg"]
     assert not again.result["changed"]
     undone = pair.swap(replacement=previous)
     assert not undone.failed, undone.result["msg"]
-    assert pair.said() == "living"
+    assert pair.said() == "live"
     assert pair.facts() == before
 
 
 @pytest.mark.usefixtures("roles")
-def test_who_may_not_set_what_the_living_one_carries_is_told_before_anything(pair: Pair):
+def test_who_may_not_set_what_the_live_one_carries_is_told_before_anything(pair: Pair):
     """To own a database is not enough to mark it, and a copy that lost its mark belongs nowhere."""
     pair.admin.run("ALTER ROLE swap_owner LOGIN CREATEDB")
     for name in pair.names():
         pair.admin.run(f'ALTER DATABASE "{name}" OWNER TO swap_owner')
-    pair.admin.run(f"ALTER DATABASE {pair.living.name} SET runbook.environment = 'production'")
+    pair.admin.run(f"ALTER DATABASE {pair.live.name} SET runbook.environment = 'production'")
     before = pair.facts()
     for check in (True, False):
         refused = pair.swap(check=check, login_user="swap_owner")
@@ -135,18 +135,18 @@ def test_who_may_not_set_what_the_living_one_carries_is_told_before_anything(pai
         finally:
             pair.admin.run("REVOKE SET ON PARAMETER runbook.environment FROM swap_owner")
         assert not swapped.failed, swapped.result["msg"]
-        assert pair.living.one("SHOW runbook.environment") == "production"
+        assert pair.live.one("SHOW runbook.environment") == "production"
 
 
 def test_check_mode_changes_no_name(pair: Pair):
     before = pair.names()
-    pair.living.run('CREATE SCHEMA "of ours"', 'CREATE EXTENSION citext SCHEMA "of ours"')
+    pair.live.run('CREATE SCHEMA "of ours"', 'CREATE EXTENSION citext SCHEMA "of ours"')
     planned = pair.swap(check=True)
     assert planned.result["changed"]
     # A restore leaves out what only a superuser makes, and nobody else says so at the moment that counts.
     assert 'run in it as a superuser: CREATE EXTENSION citext SCHEMA "of ours".' in str(planned.result["warnings"])
     assert pair.names() == before
-    assert f"{pair.new.name} -> {pair.living.name}" in planned.result["diff"]["prepared"]
+    assert f"{pair.new.name} -> {pair.live.name}" in planned.result["diff"]["prepared"]
     real = pair.swap()
     assert len(real.result["executed_queries"]) == len(planned.result["executed_queries"])
 
@@ -157,7 +157,7 @@ def test_busy_applications_meet_one_database_or_the_other(pair: Pair):
     def application() -> None:
         while not stop.is_set():
             try:
-                with contextlib.closing(pair.living.connect()) as connection, connection.cursor() as cursor:
+                with contextlib.closing(pair.live.connect()) as connection, connection.cursor() as cursor:
                     for _ in range(20):
                         cursor.execute("SELECT name FROM public.which")
                         seen.append(cursor.fetchone()[0])
@@ -181,9 +181,9 @@ def test_busy_applications_meet_one_database_or_the_other(pair: Pair):
             thread.join()
     assert not outcome.failed, outcome.result["msg"]
     assert outcome.result["ended_sessions"] >= 1
-    assert seen[0] == "living"
+    assert seen[0] == "live"
     assert seen[-1] == "restored"
-    assert set(seen) == {"living", "restored"}
+    assert set(seen) == {"live", "restored"}
     # Each application was sent away at most a few times, and came back by itself.
     assert all(
         "terminating connection" in text or "closed the conn" in text or "does not exist" in text for text in errors
@@ -193,7 +193,7 @@ def test_busy_applications_meet_one_database_or_the_other(pair: Pair):
 def test_killed_at_any_moment_either_both_names_changed_or_neither(pair: Pair):
     names = pair.names().keys()
     for delay in (0.3, 0.36, 0.42, 0.5):
-        users = [pair.living.connect() for _ in range(3)]
+        users = [pair.live.connect() for _ in range(3)]
         process = module_process("pg_swap", pair.options)
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
@@ -206,9 +206,9 @@ def test_killed_at_any_moment_either_both_names_changed_or_neither(pair: Pair):
             assert time.monotonic() < end
             time.sleep(0.01)
         now = pair.names().keys()
-        assert pair.living.name in now
+        assert pair.live.name in now
         swapped = pair.new.name not in now
-        assert pair.said() == ("restored" if swapped else "living")
+        assert pair.said() == ("restored" if swapped else "live")
         assert len(now) == len(names)
         finished = pair.swap()
         assert not finished.failed, finished.result["msg"]
@@ -226,7 +226,7 @@ def test_what_must_not_be_swapped_is_refused(pair: Pair):
         assert not outcome.result["changed"]
 
     refused("replacement: it is empty", replacement="")
-    refused("connect to another one", login_db=pair.living.name)
+    refused("connect to another one", login_db=pair.live.name)
     refused("bears no mark", replacement="template1")
     pair.mark("unproven")
     refused("is unproven, not proven")
@@ -237,9 +237,9 @@ def test_what_must_not_be_swapped_is_refused(pair: Pair):
     try:
         refused("may not rename", login_user="swap_nobody")
     finally:
-        pair.living.run("DROP OWNED BY swap_nobody")
+        pair.live.run("DROP OWNED BY swap_nobody")
         pair.admin.run("DROP ROLE swap_nobody")
-    assert pair.said() == "living"
+    assert pair.said() == "live"
 
 
 def test_a_lease_of_another_run_is_respected_and_our_own_is_given_back(pair: Pair):
@@ -247,26 +247,26 @@ def test_a_lease_of_another_run_is_respected_and_our_own_is_given_back(pair: Pai
         "INSERT INTO runbook.lease (run_id, controller, machine, purpose, acquired_at, expires_at)"
         " VALUES ('{}', 'elsewhere/1', '', 'weekly_db.yml', now(), now() + interval '1 h')"
     )
-    pair.living.run(*lease.DDL, row.format("another"))
+    pair.live.run(*lease.DDL, row.format("another"))
     # The run that made the backup held the lease then.
     pair.new.run(*lease.DDL, row.format("backup"))
     outcome = pair.swap()
     assert outcome.failed
     assert "another" in outcome.result["msg"]
-    assert pair.said() == "living"
-    pair.living.run("UPDATE runbook.lease SET run_id = 'mine'")
+    assert pair.said() == "live"
+    pair.live.run("UPDATE runbook.lease SET run_id = 'mine'")
     outcome = run_module("pg_swap", pair.options, RUNBOOK_RUN_ID="mine")
     assert not outcome.failed, outcome.result["msg"]
-    assert pair.living.one("SELECT count(*) FROM runbook.lease") == 0
-    assert replace(pair.living, name=outcome.result["previous"]).one("SELECT count(*) FROM runbook.lease") == 0
+    assert pair.live.one("SELECT count(*) FROM runbook.lease") == 0
+    assert replace(pair.live, name=outcome.result["previous"]).one("SELECT count(*) FROM runbook.lease") == 0
 
 
 def test_a_copy_that_is_another_environments_takes_nobodys_place(pair: Pair):
     pair.admin.run(
-        f"ALTER DATABASE {pair.living.name} SET runbook.environment = 'production'",
+        f"ALTER DATABASE {pair.live.name} SET runbook.environment = 'production'",
         f"ALTER DATABASE {pair.new.name} SET runbook.environment = 'sandbox'",
     )
     outcome = pair.swap()
     assert outcome.failed
     assert "marked as 'sandbox'" in outcome.result["msg"]
-    assert pair.said() == "living"
+    assert pair.said() == "live"

@@ -1,4 +1,4 @@
-"""rollback.yml to a moment: a server is restored beside the living one, and its database takes that one's place."""
+"""rollback.yml to a moment: a server is restored beside the live one, and its database takes that one's place."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def primary(s3: S3) -> Iterator[Primary]:
 
 @pytest.fixture
 def app(primary: Primary) -> Database:
-    """The living database."""
+    """The live database."""
     made = Database("127.0.0.1", primary.cluster.port, "app", "postgres")
     made.run(
         "CREATE TABLE note (id int PRIMARY KEY, body text)",
@@ -125,7 +125,7 @@ def test_to_a_moment_after_a_kill(primary: Primary, app: Database, project: Proj
     assert copy.run("SELECT count(*), min(body), max(body) FROM note") == [(100, "before", "before")]
     assert app.one("SELECT count(*) FROM note") == 57
     compared = done.last("pg_rollback_compare")
-    assert [(each["table"], each["living_rows"], each["copy_rows"]) for each in compared["differences"]] == [
+    assert [(each["table"], each["live_rows"], each["copy_rows"]) for each in compared["differences"]] == [
         ("public.note", 57, 100)
     ]
     assert f"-e db_rollback_target_time={plan['point']} -e db_rollback_replace=app" in done.output

@@ -143,9 +143,9 @@ def test_to_a_backup_and_back(project: Project, database: Database, backup: str)
     assert database.one("SELECT count(*) FROM messages") == 520
     assert made.results["pg_backup"][0]["backup_id"] > backup
     compared = made.last("pg_rollback_compare")
-    assert {each["table"]: (each["status"], each["living_rows"], each["copy_rows"]) for each in compared["differences"]
+    assert {each["table"]: (each["status"], each["live_rows"], each["copy_rows"]) for each in compared["differences"]
             } == {
-        "public.fresh": ("only_living", 1, None),
+        "public.fresh": ("only_live", 1, None),
         "public.messages": ("differs", 520, 500),
         "public.settings": ("differs", 1, 1),
     }  # fmt: skip
@@ -190,7 +190,7 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(s3: S3, project: Project
         ({"backup": "2026-01-01T00-00-00Z"}, "there is no 2026-01-01T00-00-00Z; there are " + backup),
         ({"before": "2026-01-01T00:00:00Z"}, "no backup began before 2026-01-01 00:00:00 UTC"),
         ({"backup": backup, "replace": "app"}, f"what would be replaced is '{database.name}'"),
-        ({"undo": "nothing"}, f"is no database that stepped aside for '{database.name}'; none is"),
+        ({"undo": "nothing"}, f"is no database that was swapped out for '{database.name}'; none is"),
         ({"backup": backup, "deadline_s": 0}, "deadline_s: 0 is out of bounds"),
     ):
         refused = run_module("pg_rollback_plan", options | given)

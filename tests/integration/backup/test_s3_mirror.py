@@ -163,14 +163,14 @@ def test_only_what_lies_under_the_prefix_is_copied(s3: S3) -> None:
 
 
 def test_files_come_back_the_other_way_round(s3: S3) -> None:
-    living, copies = s3.bucket(), s3.bucket()
+    live, copies = s3.bucket(), s3.bucket()
     for key in ("a", "b/c"):
-        s3.client().put_object(Bucket=living, Key=key, Body=key.encode())
-    mirror(options(s3, living, s3, copies, prefix="files/uploads/"))
-    s3.client().delete_object(Bucket=living, Key="b/c")
-    back = mirror(options(s3, copies, s3, living, source_prefix="files/uploads/"))
+        s3.client().put_object(Bucket=live, Key=key, Body=key.encode())
+    mirror(options(s3, live, s3, copies, prefix="files/uploads/"))
+    s3.client().delete_object(Bucket=live, Key="b/c")
+    back = mirror(options(s3, copies, s3, live, source_prefix="files/uploads/"))
     assert back["copied_objects"] == 1
-    assert contents(s3, living) == {"a": b"a", "b/c": b"b/c"}
+    assert contents(s3, live) == {"a": b"a", "b/c": b"b/c"}
 
 
 def test_deletions_are_followed_only_if_asked_and_only_hide(s3: S3) -> None:

@@ -128,7 +128,7 @@ def test_stagings_backup_is_restored_elsewhere_from_the_second_region(
     replica = s3.options(s3.bucket(environment="staging"))
     dumped = run_module("pg_backup", database.login | replica | {"environment": "staging", "prefix": "logical"})
     assert not dumped.failed, dumped.result["msg"]
-    # The living database went on for a while.
+    # The live database went on for a while.
     database.run("INSERT INTO runbook.heartbeat VALUES (2, '2026-02-01T10:20:00Z')")
 
     identifier = "SELECT system_identifier::text FROM pg_control_system()"
@@ -182,7 +182,7 @@ def test_stagings_backup_is_restored_elsewhere_from_the_second_region(
     assert statuses["amcheck"] == "unknown"
     # A file is gone. That is red, and no reason to pass the backup over.
     assert (statuses["files"], document["status"]) == ("breach", "breach")
-    assert document["recovery"]["passed_over"] == []
+    assert document["recovery"]["skipped"] == []
     assert [document["files"][name] for name in ("rows", "missing_rows", "orphan_objects")] == [2, 1, 0]
     named = f"uploads/{name_of('jane.png', show=False)}"
     assert document["files"]["named"] == [{"kind": "missing", "name": named}]

@@ -241,7 +241,7 @@ def test_rows_under_row_level_security_are_moved_and_no_more_is_open(application
         assert "one that restricts" in run_module("pg_archive", move).result["msg"]
 
 
-def test_the_cure_of_a_role_that_made_the_archive_itself(application):
+def test_the_fix_of_a_role_that_made_the_archive_itself(application):
     """Whoever archived first owns the archive; then a membership in the owners would be a circle."""
     database = application
     options = SANDBOX | database.login | {"archives": ARCHIVES, "users": [{"name": "bastion_m", "role": "maintain"}]}

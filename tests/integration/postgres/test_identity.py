@@ -55,7 +55,7 @@ def test_an_empty_pin_is_refused_with_what_was_found(database: Database):
     assert f"pin it: preflight_system_identifier: '{found}'" in outcome.result["msg"]
 
 
-def test_a_user_who_may_not_ask_is_told_the_cure(database: Database):
+def test_a_user_who_may_not_ask_is_told_the_fix(database: Database):
     database.run(
         "REVOKE EXECUTE ON FUNCTION pg_catalog.pg_control_system() FROM PUBLIC",
         "DROP ROLE IF EXISTS nosy",

@@ -148,7 +148,7 @@ def test_each_part_runs_and_what_failed_stays_red(database: Database, tmp_path: 
     assert clients.failed == []
     assert clients.written > 0
     assert ended.last("pg_archive")["state"] == "failed"
-    assert "not begun for lack of disk: public.messages" in ended.last("pg_compact")["msg"]
+    assert "not started for lack of disk: public.messages" in ended.last("pg_compact")["msg"]
     assert {one["index"]: one["state"] for one in ended.last("pg_reindex")["indexes"]}["public.users_seen"] == "done"
     assert len(ended.results["pg_bloat_info"]) == 2
     assert ended.last("pg_lease")["released"] is True

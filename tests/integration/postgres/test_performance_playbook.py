@@ -1,4 +1,4 @@
-"""The performance review against a real server: ten planted defects are named, a clean database has none."""
+"""The performance review against a real server: ten injected defects are named, a clean database has none."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def clean(sound_database: Database) -> Database:
 
 
 @pytest.fixture
-def planted(clean: Database) -> Iterator[dict[str, str]]:
+def injected(clean: Database) -> Iterator[dict[str, str]]:
     """Ten defects; what each is called, by what it is."""
     clean.run(
         "CREATE INDEX messages_old_idx ON messages (body)",
@@ -121,12 +121,12 @@ def test_a_clean_database_has_no_finding(clean: Database, tmp_path: Path) -> Non
     assert "No findings" in (ended.record / "report.html").read_text()
 
 
-def test_each_planted_defect_is_named_with_its_cure(clean: Database, planted: dict[str, str], tmp_path: Path) -> None:
+def test_each_injected_defect_is_named_with_its_fix(clean: Database, injected: dict[str, str], tmp_path: Path) -> None:
     ended = review(Project.for_database(tmp_path, clean))
     by_id = found(ended)
-    assert {what: finding in by_id for what, finding in planted.items()} == dict.fromkeys(planted, True)
+    assert {what: finding in by_id for what, finding in injected.items()} == dict.fromkeys(injected, True)
     # The table whose rows were deleted is as bloated as its index.
-    assert set(by_id) - set(planted.values()) == {"bloated_table:public.grown"}
+    assert set(by_id) - set(injected.values()) == {"bloated_table:public.grown"}
     assert ended.record is not None
     page = html.unescape((ended.record / "report.html").read_text())
     statements = (ended.record / "findings.sql").read_text()

@@ -621,7 +621,7 @@ def test_a_row_that_the_archive_changes_is_not_deleted(database, change, key):
 
 
 def test_a_column_that_the_archive_generates_otherwise(database):
-    """A function may call itself immutable and change: what was stored is not what is stored anew."""
+    """A function may call itself immutable and change: what was stored is not what is stored again."""
     database.run(
         "CREATE FUNCTION public.f(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'old ' || $1 $$",
         TABLE.replace("details jsonb", "details text GENERATED ALWAYS AS (public.f(action)) STORED"), INDEX,
@@ -1262,7 +1262,7 @@ def test_partitions_that_cannot_leave_behind_what_is_theirs_are_refused(database
 
 
 def test_attach_reads_and_builds_nothing_under_the_lock(database):
-    """No index of a handed-over partition is new, and no file of it was written anew."""
+    """No index of a handed-over partition is new, and no file of it was rewritten."""
     parted(database)
     files = "SELECT oid, relname, relfilenode FROM pg_class WHERE relname ~ '^audit_log_p[0-5]' ORDER BY 1"
     before = database.run(files)

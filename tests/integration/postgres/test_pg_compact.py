@@ -177,8 +177,8 @@ def test_rights_are_told(bloated: Database) -> None:
         assert outcome.result["changed"] is False
         # Before PostgreSQL 17 there is no MAINTAIN to grant.
         has_maintain = bloated.one("SELECT current_setting('server_version_num')::int >= 170000")
-        cure = "run playbooks/db_roles.yml" if has_maintain else "connect as a superuser, who owns them"
-        assert f"which this user may not; {cure}" in str(outcome.result["warnings"])
+        fix = "run playbooks/db_roles.yml" if has_maintain else "connect as a superuser, who owns them"
+        assert f"which this user may not; {fix}" in str(outcome.result["warnings"])
     finally:
         bloated.run("DROP OWNED BY compact_stranger", "DROP ROLE compact_stranger")
 

@@ -57,7 +57,7 @@ def until(condition: Callable[[], Any], *, within_s: float = 60) -> Any:
 
 @pytest.fixture
 def defects(database: Database) -> Database:
-    """Every defect that has a cure, each once."""
+    """Every defect that has a fix, each once."""
     hold_lease(this_run(), database)
     database.run(
         "CREATE TABLE person (id int PRIMARY KEY)",
@@ -74,7 +74,7 @@ def defects(database: Database) -> Database:
     return database
 
 
-CURED = [
+FIXED = [
     (
         FOREIGN_KEY,
         'CREATE INDEX CONCURRENTLY "message_person_id_idx" ON "public"."message" ("person_id")',
@@ -102,8 +102,8 @@ CURED = [
 ]
 
 
-@pytest.mark.parametrize(("finding", "statement", "made", "dropped"), CURED, ids=[one[0] for one in CURED])
-def test_a_cure_is_applied_once(defects: Database, finding: str, statement: str, made: set[str], dropped: set[str]):
+@pytest.mark.parametrize(("finding", "statement", "made", "dropped"), FIXED, ids=[one[0] for one in FIXED])
+def test_a_fix_is_applied_once(defects: Database, finding: str, statement: str, made: set[str], dropped: set[str]):
     # Those that overlap are unused as well, and one of them would be told as that, if anybody could tell.
     days = 3650 if finding.startswith("redundant") else 0
     before = indexes(defects)
@@ -174,7 +174,7 @@ def test_what_nobody_can_tell_is_not_applied(defects: Database):
         ("message_body_idx", "is no id of a finding"),
         ("unused_index:", "is no id of a finding"),
         ("bloated_table:public.message", "playbooks/monthly_db.yml compacts tables"),
-        ("slow_query:42", "its cure is for a person to choose"),
+        ("slow_query:42", "its fix is for a person to choose"),
         ("supabase:unused_index_x", "Supabase's page"),
     ],
 )
@@ -204,7 +204,7 @@ def test_a_constraint_s_index_is_left_to_a_person(defects: Database):
     assert indexes(defects)["person_again"]
 
 
-@pytest.mark.parametrize("finding", [one[0] for one in CURED[:2]])
+@pytest.mark.parametrize("finding", [one[0] for one in FIXED[:2]])
 def test_a_long_transaction_is_named_and_nothing_is_left(defects: Database, finding: str):
     before = indexes(defects)
     with holding(defects, "UPDATE message SET at = 0 WHERE id = 1") as pid:
@@ -309,7 +309,7 @@ def test_no_rights_change_nothing(defects: Database):
     )
     try:
         before = indexes(defects)
-        for finding, *_ in CURED[:2]:
+        for finding, *_ in FIXED[:2]:
             outcome = apply(defects, finding, login_user="reader")
             assert outcome.failed
             assert outcome.result["state"] in ("not_permitted", "failed")

@@ -1,4 +1,4 @@
-"""Module pg_index_info against a real server: each planted defect is named, and a sound database has none."""
+"""Module pg_index_info against a real server: each injected defect is named, and a sound database has none."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_sound_database_has_no_finding(shop: Database) -> None:
     assert not [one for one in outcome.result["unknown"] if one["kind"] != "checksum_failures"]
 
 
-def test_each_planted_defect_is_named_once_and_the_cure_cures(shop: Database) -> None:
+def test_each_injected_defect_is_named_once_and_the_fix_fixes(shop: Database) -> None:
     shop.run(
         "CREATE INDEX orders_old_idx ON orders (at)",
         "CREATE INDEX users_email_copy ON users (email)",
@@ -144,7 +144,7 @@ def test_what_the_counters_do_not_cover_is_not_judged(shop: Database) -> None:
     outcome = index_info(shop, unused_after_days=30)
     assert not of_kind(outcome, "unused_index")
     [unknown] = [one for one in outcome.result["unknown"] if one["kind"] == "unused_index"]
-    assert not unknown["curable"]
+    assert not unknown["fixable"]
     assert outcome.result["status"] == "ok"
 
 
@@ -394,7 +394,7 @@ def test_without_rights_it_is_unknown(shop: Database) -> None:
         with session(shop, "SELECT 1"):
             outcome = index_info(shop, login_user=user)
             assert outcome.result["status"] == "unknown"
-            unknown = {one["kind"]: one["msg"] for one in outcome.result["unknown"] if one["curable"]}
+            unknown = {one["kind"]: one["msg"] for one in outcome.result["unknown"] if one["fixable"]}
             assert "pg_read_all_stats" in unknown["idle_transaction"]
             assert "public.hidden" in unknown["key_near_end"]
             assert "public.plain.id" in unknown["key_near_end"]

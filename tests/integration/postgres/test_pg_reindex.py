@@ -332,8 +332,8 @@ def test_who_does_not_own_the_table_may_not(bloated: Database) -> None:
         assert set(states(outcome).values()) == {"not_permitted"}
         # Before PostgreSQL 17 there is no MAINTAIN to grant.
         has_maintain = bloated.one("SELECT current_setting('server_version_num')::int >= 170000")
-        cure = "run playbooks/db_roles.yml again, or GRANT" if has_maintain else "connect as a superuser, who owns them"
-        assert cure in json.dumps(outcome.result["warnings"])
+        fix = "run playbooks/db_roles.yml again, or GRANT" if has_maintain else "connect as a superuser, who owns them"
+        assert fix in json.dumps(outcome.result["warnings"])
         bloated.run("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'clean_a'::regclass")
         assert reindex(bloated, login_user=user).failed
         bloated.run(f"ALTER TABLE t OWNER TO {user}", f"ALTER TABLE clean OWNER TO {user}")

@@ -110,7 +110,7 @@ def test_a_direct_connection_is_its_own_session(database: Database) -> None:
 
 @needs_pgbouncer
 @pytest.mark.parametrize("settings", [{}, {"server_round_robin": 1}, {"default_pool_size": 1}])
-def test_a_transaction_pooler_is_refused_with_the_cure(bouncers: Any, settings: dict[str, Any]) -> None:
+def test_a_transaction_pooler_is_refused_with_the_fix(bouncers: Any, settings: dict[str, Any]) -> None:
     bouncer = bouncers(pool_mode="transaction", **settings)
     # A pool that has more than one server session, all idle.
     clients = [bouncer.connect() for _ in range(1 if "default_pool_size" in settings else 4)]

@@ -1,4 +1,4 @@
-"""Rights that are missing: the sentence names them, and what it names cures.
+"""Rights that are missing: the sentence names them, and what it names fixes.
 
 Each test runs the statements that it was told, and asks again.
 """
@@ -14,7 +14,7 @@ from conftest import Database, run_module
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-USER, OWNER = "upkeep", "Odd owner"
+USER, OWNER = "maintenance", "Odd owner"
 LIMITS: dict[str, dict[str, Any]] = {
     "pg_vacuum": {"tables": None},
     "pg_reindex": {"min_size_bytes": 8192},
@@ -55,7 +55,7 @@ def statements(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("module", ["pg_vacuum", "pg_reindex", "pg_compact", "pg_bloat_info"])
-def test_what_is_named_cures(foreign: Database, module: str) -> None:
+def test_what_is_named_fixes(foreign: Database, module: str) -> None:
     wants_pages = module != "pg_vacuum"
     if wants_pages and not foreign.one("SELECT count(*) FROM pg_available_extensions WHERE name = 'pgstattuple'"):
         pytest.skip("this server has no pgstattuple")

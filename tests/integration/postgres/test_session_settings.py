@@ -114,7 +114,7 @@ def candidates(backup: Backup) -> dict[str, list[str]]:
 
 
 def put(backup: Backup, settings: dict[str, str], on: str) -> None:
-    """Set them for the role or the database; those that the server lets nobody set so are passed over."""
+    """Set them for the role or the database; those that the server lets nobody set so are skipped."""
     connection = neutral(backup, "postgres").connect()
     where = sql.SQL("ALTER {} {}").format(sql.SQL(on), sql.Identifier(ROLE))
     with connection.cursor() as cursor:

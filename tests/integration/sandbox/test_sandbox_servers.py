@@ -176,13 +176,13 @@ def test_broken_data_folder(postgres):
     shutil.rmtree(postgres.path / "data" / "global")
     refused = postgres.run()
     assert refused["failed"]
-    assert refused["msg"].endswith("make it anew with playbooks/sandbox.yml -e sandbox_state=reset.")
+    assert refused["msg"].endswith("recreate it with playbooks/sandbox.yml -e sandbox_state=reset.")
     postgres.run("absent")
     assert postgres.run()["changed"]
     (postgres.path / "state.json").write_text("{")
     refused = postgres.run()
     assert refused["msg"] == (
-        f"path: {postgres.path}/state.json is damaged; make it anew with playbooks/sandbox.yml -e sandbox_state=reset."
+        f"path: {postgres.path}/state.json is damaged; recreate it with playbooks/sandbox.yml -e sandbox_state=reset."
     )
     assert postgres.run("absent")["changed"]
 
@@ -441,7 +441,7 @@ def test_s3_folder_that_was_damaged_or_is_of_another_kind(storage):
         (storage.path / "state.json").write_text(content)
         refused = storage.run()
         assert refused["failed"]
-        assert refused["msg"].endswith("make it anew with playbooks/sandbox.yml -e sandbox_state=reset.")
+        assert refused["msg"].endswith("recreate it with playbooks/sandbox.yml -e sandbox_state=reset.")
         assert storage.run("absent")["changed"]
         storage.path.mkdir(parents=True)
     (storage.path / "data").mkdir()

@@ -233,7 +233,7 @@ def test_the_api_refuses(api):
     outcome = restore(api)
     assert outcome.failed
     assert outcome.result["changed"] is False
-    assert "PITR is not enabled for this project. Nothing was begun." in outcome.result["msg"]
+    assert "PITR is not enabled for this project. Nothing was started." in outcome.result["msg"]
 
 
 @pytest.mark.parametrize("kind", ["lost", "slow"])
@@ -264,7 +264,7 @@ def test_too_many_requests_begin_nothing(api):
     api.faults = [Fault(PITR, "status", 429, {"x-ratelimit-reset": "33"}, {"message": "Too many requests"})]
     outcome = restore(api)
     assert "come back in 33 s" in outcome.result["msg"]
-    assert "Nothing was begun" in outcome.result["msg"]
+    assert "Nothing was started" in outcome.result["msg"]
     assert api.requests.count(PITR) == 1
 
 
@@ -274,7 +274,7 @@ def test_a_restore_that_fails_is_red(api):
     assert outcome.failed
     assert outcome.result["status"] == "breach"
     assert "is RESTORE_FAILED" in outcome.result["msg"]
-    # From there another restore may be begun, and the old failure is not taken for its end.
+    # From there another restore may be started, and the old failure is not taken for its end.
     api.after_restore = ["RESTORE_FAILED", "RESTORING", "ACTIVE_HEALTHY"]
     assert not restore(api).failed
 

@@ -3,7 +3,7 @@
 What has to hold there, and the tests that hold it; those without a file are here.
 
 1.  A user is named ``role.project``, and a pooler in transaction mode (port 6543) is refused: ``test_1_…``;
-    ``test_pooler.py``: ``test_a_transaction_pooler_is_refused_with_the_cure``.
+    ``test_pooler.py``: ``test_a_transaction_pooler_is_refused_with_the_fix``.
 2.  Timeouts are set by SET and outlive those of a role: ``test_2_…``; ``test_session_settings.py`` has every setting.
 3.  A backup by the owner is complete, and who lacks BYPASSRLS is told so: ``test_a_full_backup_by_the_owner_is_green``,
     ``test_3_…``.
@@ -330,7 +330,7 @@ def test_a_project_that_is_not_fresh_is_left_alone(
 
 
 def test_a_restore_that_fails_leaves_the_project_as_it_was(elsewhere: Shape, backup: Backup) -> None:
-    """All or nothing: there is no database to drop and make anew."""
+    """All or nothing: there is no database to drop and recreate."""
     with elsewhere.project() as fresh:
         server = replace(fresh, name="postgres")
         before = fresh.run(PLATFORM_OBJECTS)
@@ -349,7 +349,7 @@ def test_a_restore_that_fails_leaves_the_project_as_it_was(elsewhere: Shape, bac
 
 
 def test_a_kill_in_the_middle_leaves_the_project_as_it_was(elsewhere: Shape, backup: Backup) -> None:
-    """A kill -9 while rows are loaded; the next run begins anew."""
+    """A kill -9 while rows are loaded; the next run starts over."""
     with elsewhere.project() as fresh:
         server = replace(fresh, name="postgres")
         options = backup.restoring(server) | {"target_database": fresh.name}
@@ -431,7 +431,7 @@ def test_5_a_backup_outlives_the_end_of_a_partition(supabase: Shape, backup: Bac
                 )
             with contextlib.suppress(psycopg2.errors.LockNotAvailable):
                 janitor.run("SET lock_timeout = '50ms'", "DROP TABLE IF EXISTS realtime.messages_2020_01_01")
-            # It looks for its tables anew where one is gone, though not for ever.
+            # It looks for its tables again where one is gone, though not for ever.
             time.sleep(0.3)
         out, err = process.communicate()
         result = json.loads([line for line in out.splitlines() if line.startswith("{")][-1])

@@ -75,7 +75,7 @@ def test_a_backup_is_never_named_after_a_time_that_is_still_to_come():
         ("pg_dump: error: aborting because of server version mismatch", "at least as new"),
     ],
 )
-def test_what_is_known_gets_its_cure(stderr, says):
+def test_what_is_known_gets_its_fix(stderr, says):
     assert says in rules.explain_tool("pg_dump", 1, stderr)
 
 

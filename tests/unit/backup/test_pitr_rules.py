@@ -152,7 +152,7 @@ def test_a_target_outside_is_refused_with_the_window(target):
         pitr.choose(BOTH, target, timeline=None, backup_id=None)
 
 
-def test_refusals_name_the_cure():
+def test_refusals_name_the_fix():
     broken = archive([2, 3, 5], [backup("a", 2, 2)])
     with pytest.raises(RunbookError, match="000000010000000000000004 missing"):
         pitr.choose(broken, Target(time=minute(5)), timeline=None, backup_id=None)

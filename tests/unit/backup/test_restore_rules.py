@@ -292,19 +292,19 @@ US = swap.Connected("postgres", "postgres", is_superuser=True, may_create=True, 
 
 
 def swapped(
-    living: Any = None, new: Any = None, us: swap.Connected = US, named: str = "app", replacement: str = "app_restore"
+    live: Any = None, new: Any = None, us: swap.Connected = US, named: str = "app", replacement: str = "app_restore"
 ) -> swap.Plan:
     """The plan for two databases that are changed in some way."""
     both = {
-        "app": database("app", **(living or {})),
+        "app": database("app", **(live or {})),
         "app_restore": database("app_restore", **({"comment": marked("proven")} | (new or {}))),
     }
-    return swap.plan(both, us, living=named, replacement=replacement, now=NOW)
+    return swap.plan(both, us, live=named, replacement=replacement, now=NOW)
 
 
 def test_names_of_a_swap():
     plan = swapped()
-    assert (plan.living.name, plan.replacement.name) == ("app", "app_restore")
+    assert (plan.live.name, plan.replacement.name) == ("app", "app_restore")
     assert plan.previous_name == "app_before_2026-11-23T12-00-00Z"
     assert swapped(new={"comment": marked("previous")}).replacement.name == "app_restore"
 
@@ -318,13 +318,13 @@ def test_names_of_a_swap():
         ({"us": replace(US, database="app")}, "Supabase"),
         ({"us": replace(US, in_recovery=True)}, "standby"),
         ({"us": replace(US, is_superuser=False, may_create=False)}, "may not rename"),
-        ({"living": {"is_mine": False}}, "may not rename 'app'"),
-        ({"living": {"prepared": ("tx",)}}, "COMMIT PREPARED"),
+        ({"live": {"is_mine": False}}, "may not rename 'app'"),
+        ({"live": {"prepared": ("tx",)}}, "COMMIT PREPARED"),
         (
-            {"living": {"settings": (swap.Setting(None, "a.b", "c"),), "forbidden": ("a.b",)}},
+            {"live": {"settings": (swap.Setting(None, "a.b", "c"),), "forbidden": ("a.b",)}},
             "may not set a.b, which 'app' carries .* GRANT SET ON PARAMETER a.b",
         ),
-        ({"living": {"subscriptions": 1}}, "ALTER SUBSCRIPTION"),
+        ({"live": {"subscriptions": 1}}, "ALTER SUBSCRIPTION"),
         ({"new": {"comment": None}}, "bears no mark"),
         ({"new": {"comment": "runbook, proven: {}"}}, "bears no mark"),
         ({"new": {"comment": marked("restoring")}}, "is restoring, not proven"),

@@ -123,12 +123,14 @@ def test_what_was_swapped_in_is_not_done_again_and_can_be_undone():
     undo = plan(aside, method="undo")
     assert [step for step, todo in undo.steps.items() if todo] == ["compare", "swap", "clean"]
     stranger = database("app_copy", Marker("proven", "app", "t"))
-    with pytest.raises(RunbookError, match="'app_copy' is no database that stepped aside for 'app'; these are: app_b"):
+    with pytest.raises(
+        RunbookError, match="'app_copy' is no database that was swapped out for 'app'; these are: app_b"
+    ):
         plan(stranger, aside, method="undo")
 
 
 def test_who_cannot_swap_is_told_before_hours_of_work():
-    with pytest.raises(RunbookError, match="the living database is 'postgres' itself"):
+    with pytest.raises(RunbookError, match="the live database is 'postgres' itself"):
         plan(name="postgres")
     with pytest.raises(RunbookError, match="may not make or rename 'app', which 'owner' owns"):
         plan(mine=False)
@@ -205,7 +207,7 @@ def test_the_sentence_says_how_sure_it_is():
     assert said(rules.Counted("a", 9, ("updated_at",), 0)).startswith("As far as columns say, no row")
 
 
-# Living and copy ------------------------------------------------------------------------------------------------------
+# Live and copy ------------------------------------------------------------------------------------------------------
 
 
 def found(errors: dict[str, str] | None = None, large: Content | None = None, **tables: Content) -> Found:
@@ -218,24 +220,22 @@ def found(errors: dict[str, str] | None = None, large: Content | None = None, **
 
 
 def test_every_table_of_either_is_compared_and_the_lease_is_none():
-    living = found(same=Content(1, "7"), other=Content(2, "8"), fewer=Content(3, "9"), new=Content(4, "1"))
+    live = found(same=Content(1, "7"), other=Content(2, "8"), fewer=Content(3, "9"), new=Content(4, "1"))
     copy = found({"torn": "no page"}, same=Content(1, "7"), other=Content(2, "9"), fewer=Content(5, "9"),
                  gone=Content(6, "2"))  # fmt: skip
-    result = rules.differences(living, copy)
+    result = rules.differences(live, copy)
     assert {each.table: each.status for each in result} == {
-        "public.same": "equal", "public.other": "differs", "public.fewer": "differs", "public.new": "only_living",
+        "public.same": "equal", "public.other": "differs", "public.fewer": "differs", "public.new": "only_live",
         "public.gone": "only_copy", "public.torn": "unknown",
     }  # fmt: skip
     text = rules.difference_sentence(result, "copy")
-    assert text.startswith(
-        "4 of 6 comparisons between the living database and copy differ: public.fewer (3 rows now, 5"
-    )
+    assert text.startswith("4 of 6 comparisons between the live database and copy differ: public.fewer (3 rows now, 5")
     assert text.endswith("Not known of 1: public.torn: no page.")
 
 
 def test_large_objects_are_compared_too():
     (large,) = rules.differences(found(large=Content(2, "1")), found())
-    assert (large.table, large.status, large.living_rows) == ("large objects", "differs", 2)
+    assert (large.table, large.status, large.live_rows) == ("large objects", "differs", 2)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (59, "59 s"), (60, "1 min"), (90_060, "1 d 1 h 1 min")])

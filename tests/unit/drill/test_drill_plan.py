@@ -22,19 +22,19 @@ def at(minute: int) -> datetime:
     return NOW - timedelta(minutes=minute)
 
 
-def test_faults_are_planted_in_the_sandbox_alone_and_where_they_make_sense():
+def test_faults_are_injected_in_the_sandbox_alone_and_where_they_make_sense():
     good: dict[str, Any] = {
         "environment": "sandbox",
         "scenario": "database_lost",
         "way": "pitr",
-        "plant": "truncated_wal",
+        "inject": "truncated_wal",
     }
     faults.check_request(**good)
-    faults.check_request(**good | {"environment": "production", "plant": None})
+    faults.check_request(**good | {"environment": "production", "inject": None})
     for other, said in (
         ({"environment": "production"}, "would damage backups of production"),
         ({"scenario": "region_lost"}, "goes with scenario database_lost"),
-        ({"way": "dump"}, "can be planted for pitr, not for dump"),
+        ({"way": "dump"}, "can be injected for pitr, not for dump"),
         ({"way": "best"}, "not for best"),
     ):
         with pytest.raises(RunbookError, match=said):
@@ -43,11 +43,11 @@ def test_faults_are_planted_in_the_sandbox_alone_and_where_they_make_sense():
 
 def test_the_self_test_of_the_playbook_plants_every_fault_in_every_way():
     tasks = yaml.safe_load((ROOT / "playbooks" / "dr_drill.yml").read_text())[0]["tasks"]
-    (planted,) = [task["loop"] for task in tasks if task.get("vars", {}).get("dr_drill_plant")]
+    (injected,) = [task["loop"] for task in tasks if task.get("vars", {}).get("dr_drill_inject")]
     wanted = [(way, name) for name, fault in faults.FAULTS.items() for way in fault.ways]
-    assert sorted(map(tuple, planted)) == sorted(wanted)
-    for way, fault in planted:
-        faults.check_request(environment="sandbox", scenario="database_lost", way=way, plant=fault)
+    assert sorted(map(tuple, injected)) == sorted(wanted)
+    for way, fault in injected:
+        faults.check_request(environment="sandbox", scenario="database_lost", way=way, inject=fault)
 
 
 def test_the_role_knows_the_scenarios_ways_and_faults_that_there_are():
@@ -55,7 +55,7 @@ def test_the_role_knows_the_scenarios_ways_and_faults_that_there_are():
     choices = {name: option.get("choices") for name, option in specs["main"]["options"].items()}
     assert choices["dr_drill_scenario"] == list(scenarios.SCENARIOS)
     assert choices["dr_drill_way"] == [*scenarios.WAYS, "best"]
-    assert choices["dr_drill_plant"] == ["", *faults.FAULTS]
+    assert choices["dr_drill_inject"] == ["", *faults.FAULTS]
 
 
 @pytest.mark.parametrize(
@@ -110,10 +110,10 @@ def test_what_gives_back_most_is_restored():
     assert points.choose([same, base], way="best", failed={}).chosen == base
 
 
-def test_a_bad_backup_is_passed_over_and_its_cost_is_said():
+def test_a_bad_backup_is_skipped_and_its_cost_is_said():
     old, bad = Candidate("dump", "d1", at(90)), Candidate("dump", "d2", at(30), problem="d2 is damaged")
     choice = points.choose([bad, old], way="dump", failed={})
-    assert (choice.chosen, choice.passed_over, choice.costs_s) == (old, (bad,), 3600)
+    assert (choice.chosen, choice.skipped, choice.costs_s) == (old, (bad,), 3600)
     assert "costs 60 min of work" in choice.sentence()
     assert "d2 is damaged" in choice.sentence()
 
@@ -122,17 +122,17 @@ def test_what_failed_once_is_not_tried_again():
     old, new = Candidate("dump", "d1", at(90)), Candidate("dump", "d2", at(30))
     choice = points.choose([new, old], way="dump", failed={"dump/d2": "no such role"})
     assert choice.chosen == old
-    assert choice.passed_over[0].problem == "no such role"
+    assert choice.skipped[0].problem == "no such role"
     # An archive that cannot be judged at all is named, and hides nothing.
     lost = Candidate("pitr", "archive", None, problem="of another cluster")
-    assert points.choose([lost, old], way="best", failed={}).passed_over == (lost,)
+    assert points.choose([lost, old], way="best", failed={}).skipped == (lost,)
 
 
 def test_a_way_that_was_never_set_up_is_no_fault_where_the_other_one_serves():
     good = Candidate("dump", "d1", at(1))
     absent = Candidate("pitr", "archive", None, problem="there is no archive s3://b/pitr/db/", is_absent=True)
     choice = points.choose([good, absent], way="best", failed={})
-    assert (choice.chosen, choice.passed_over, choice.costs_s) == (good, (), 0.0)
+    assert (choice.chosen, choice.skipped, choice.costs_s) == (good, (), 0.0)
     assert choice.sentence().endswith("Not by pitr, because there is no archive s3://b/pitr/db/.")
     assert points.unusable([good, absent], {}) == []
     with pytest.raises(RunbookError, match="pitr archive: there is no archive"):

@@ -104,7 +104,7 @@ def test_the_page_tells_the_objectives_the_phases_the_checks_and_who_owes_what()
             {"name": "tables", "status": "breach", "msg": "public.notes differs."},
         ],
         advice=["Set up point-in-time recovery (pitr.yml)."],
-        recovery={"passed_over": [{"backup_id": "2026-03-01T01-00-00Z", "reason": "its hash differs"}]},
+        recovery={"skipped": [{"backup_id": "2026-03-01T01-00-00Z", "reason": "its hash differs"}]},
         lessons={"missing": ["2026-01-01.toml: lesson 1: owner"]},
         tear_down={"status": "breach", "msg": "Port 5499 is still open."},
     )
@@ -133,7 +133,7 @@ def test_files_are_a_check_where_they_were_asked_about_and_nothing_in_older_docu
 
 
 def test_the_page_is_whole_and_its_names_are_used_once():
-    red = drill_samples.drill(drill_id="2026-03-01T03-00-00Z", planted="flipped_byte", status="breach")
+    red = drill_samples.drill(drill_id="2026-03-01T03-00-00Z", injected="flipped_byte", status="breach")
     html = pages(folded(drill_samples.drill(), red), *series(4))["drill.html"]
     tags = Tags(html)
     assert len(tags.ids) == len(set(tags.ids))
@@ -163,10 +163,10 @@ def test_a_drill_that_knows_little_is_shown_with_what_it_knows():
 
 def test_what_a_document_says_is_never_markup():
     document = drill_samples.drill(
-        scenario=HOSTILE, msg=HOSTILE, planted=HOSTILE, environment=HOSTILE, host=HOSTILE, advice=[HOSTILE],
+        scenario=HOSTILE, msg=HOSTILE, injected=HOSTILE, environment=HOSTILE, host=HOSTILE, advice=[HOSTILE],
         checks=[{"name": HOSTILE, "status": "breach", "msg": HOSTILE}], status="breach",
         phases=[drill_samples.drill()["phases"][0] | {"name": HOSTILE, "msg": HOSTILE}],
-        recovery={"passed_over": [{"backup_id": HOSTILE, "reason": HOSTILE}], "backup_id": HOSTILE, "way": HOSTILE},
+        recovery={"skipped": [{"backup_id": HOSTILE, "reason": HOSTILE}], "backup_id": HOSTILE, "way": HOSTILE},
         lessons={"path": HOSTILE, "missing": [HOSTILE]}, tear_down={"msg": HOSTILE}, extrapolation={"msg": HOSTILE},
     )  # fmt: skip
     found = pages(folded(document), *series(2, scenario=HOSTILE))
@@ -176,13 +176,13 @@ def test_what_a_document_says_is_never_markup():
     assert len(re.findall(r"(?<!\\)<script", found["drill.md"])) == sum("<script" in code for code in in_code) == 1
 
 
-def test_a_planted_fault_had_to_be_found():
-    planted = {"planted": "flipped_byte", "checks": [{"name": "contents", "status": "breach", "msg": DAMAGED}]}
-    found = pages(folded(drill_samples.drill(status="breach", **planted)))["drill.html"]
-    assert "Planted fault: flipped byte" in found
+def test_a_injected_fault_had_to_be_found():
+    injected = {"injected": "flipped_byte", "checks": [{"name": "contents", "status": "breach", "msg": DAMAGED}]}
+    found = pages(folded(drill_samples.drill(status="breach", **injected)))["drill.html"]
+    assert "Injected fault: flipped byte" in found
     assert "found it, as it had to" in found
-    assert "cannot be trusted" in pages(folded(drill_samples.drill(status="ok", **planted)))["drill.html"]
-    other = planted | {"checks": [{"name": "files", "status": "breach", "msg": "Something else."}]}
+    assert "cannot be trusted" in pages(folded(drill_samples.drill(status="ok", **injected)))["drill.html"]
+    other = injected | {"checks": [{"name": "files", "status": "breach", "msg": "Something else."}]}
     assert "cannot be trusted" in pages(folded(drill_samples.drill(status="breach", **other)))["drill.html"]
 
 
@@ -190,7 +190,7 @@ def test_several_drills_of_a_run_stand_on_one_page_with_a_table_before_them():
     drills = [
         drill_samples.drill(
             drill_id=f"2026-03-01T02-0{number}-00Z",
-            planted="flipped_byte",
+            injected="flipped_byte",
             status=status,
             checks=[{"name": "contents", "status": status, "msg": DAMAGED}],
         )
@@ -198,12 +198,12 @@ def test_several_drills_of_a_run_stand_on_one_page_with_a_table_before_them():
     ]
     html = pages(folded(*drills))["drill.html"]
     assert "3 disaster-recovery drills" in html
-    assert "planted faults found: 2 of 3" in html
+    assert "injected faults found: 2 of 3" in html
     assert html.count("✕ not found") == 1
     assert html.count('<details class="host"') == 3
     assert html.index('class="card hero failed"')
     mixed = pages(folded(drill_samples.drill(drill_id="2026-03-01T01-00-00Z"), drills[0], drills[2]))["drill.html"]
-    assert "planted faults found: 2 of 2, 1 of 1 passed" in mixed
+    assert "injected faults found: 2 of 2, 1 of 1 passed" in mixed
     assert mixed.index('class="card hero ok"')
 
 
@@ -229,9 +229,9 @@ def test_the_terminal_s_last_lines_have_both_figures():
     assert "RTO 52 s, RPO 0.4 s" in green
     (unknown,) = terminal.summary_lines(folded(drill_samples.drill(measured={"rpo_s": None})), 79)
     assert "RTO 52 s, RPO unknown" in unknown
-    (planted,) = terminal.summary_lines(folded(drill_samples.drill(planted="flipped_byte")), 79)
-    assert "RTO" not in planted
-    assert "planted faults found: 0 of 1" in planted
+    (injected,) = terminal.summary_lines(folded(drill_samples.drill(injected="flipped_byte")), 79)
+    assert "RTO" not in injected
+    assert "injected faults found: 0 of 1" in injected
 
 
 # --- the charts -------------------------------------------------------------------------------------------------------
@@ -296,11 +296,11 @@ def test_no_data_loss_can_be_drawn():
     assert pages(folded(drill_samples.drill(objectives={"rpo_s": 0}, measured={"rpo_s": 0.0})))
 
 
-def test_the_history_is_drawn_against_the_objectives_without_planted_faults():
+def test_the_history_is_drawn_against_the_objectives_without_injected_faults():
     drills = [
-        {"started_at": drill_samples.at(number), "scenario": "s", "planted": planted, "rto_s": rto_s,
+        {"started_at": drill_samples.at(number), "scenario": "s", "injected": injected, "rto_s": rto_s,
          "objectives": {"rto_s": 100.0, "rpo_s": 1.0}}
-        for number, (rto_s, planted) in enumerate([(50.0, None), (None, None), (200.0, None), (9e9, "fault")])
+        for number, (rto_s, injected) in enumerate([(50.0, None), (None, None), (200.0, None), (9e9, "fault")])
     ]  # fmt: skip
     chart = drill.trend(drills, "rto", "RTO")
     assert chart is not None
@@ -313,7 +313,7 @@ def test_the_history_is_drawn_against_the_objectives_without_planted_faults():
 
 def test_a_loss_of_nothing_can_be_drawn():
     drills = [
-        {"started_at": drill_samples.at(number), "scenario": "s", "planted": None, "rpo_s": rpo_s,
+        {"started_at": drill_samples.at(number), "scenario": "s", "injected": None, "rpo_s": rpo_s,
          "objectives": {"rto_s": 1.0, "rpo_s": limit}}
         for number, (rpo_s, limit) in enumerate([(0.0, 3600), (0.0, 0)])
     ]  # fmt: skip
@@ -374,8 +374,8 @@ def test_an_unknown_figure_replaces_the_one_of_the_drill_before(status):
     )
 
 
-def test_a_planted_fault_is_no_alarm():
-    assert sections.lasting(folded(drill_samples.drill(planted="flipped_byte", status="breach"))) == {}
+def test_a_injected_fault_is_no_alarm():
+    assert sections.lasting(folded(drill_samples.drill(injected="flipped_byte", status="breach"))) == {}
     assert sections.lasting(folded(drill_samples.drill(), check_mode=True)) == {}
 
 

@@ -269,7 +269,7 @@ def test_everything_that_was_not_well_is_named():
             {"name": "files", "status": "unknown", "msg": "No bucket is named."},
             {"name": "tables", "status": "breach", "msg": "public.notes differs."},
         ],
-        recovery={"passed_over": [{"backup_id": "2026-03-01T01-00-00Z", "reason": "bad hash"}], "costs_s": 86_400.0},
+        recovery={"skipped": [{"backup_id": "2026-03-01T01-00-00Z", "reason": "bad hash"}], "costs_s": 86_400.0},
         extrapolation={"restore_s": 20_000.0},
         tear_down={"status": "breach", "msg": "Port 5499 is still open."},
     ).splitlines()
@@ -286,9 +286,9 @@ def test_everything_that_was_not_well_is_named():
 
 
 def test_a_backup_that_the_scenario_made_bad_is_no_news():
-    passed_over = {"passed_over": [{"backup_id": "b", "reason": "bad hash"}]}
-    assert "b could not be used" in advised(recovery=passed_over)
-    assert advised(recovery=passed_over, scenario="newest_backup_bad") == ""
+    skipped = {"skipped": [{"backup_id": "b", "reason": "bad hash"}]}
+    assert "b could not be used" in advised(recovery=skipped)
+    assert advised(recovery=skipped, scenario="newest_backup_bad") == ""
 
 
 def test_a_phase_that_failed_is_named():
@@ -297,7 +297,7 @@ def test_a_phase_that_failed_is_named():
     sentence = "Phase restore ended breach: WAL 00000001000000000000002A is missing."
     assert sentence in advised(phases=phases)
     why = {"backup_id": "b", "reason": "the restore failed: WAL 00000001000000000000002A is missing."}
-    assert sentence not in advised(phases=phases, recovery={"passed_over": [why]}), "it was passed over for that"
+    assert sentence not in advised(phases=phases, recovery={"skipped": [why]}), "it was skipped for that"
     wal = {"name": "archive", "status": "breach", "msg": "WAL 00000001000000000000002A is missing."}
     assert sentence not in advised(phases=phases, checks=[wal]), "a check says it"
 
@@ -377,7 +377,7 @@ def test_a_document_is_read_as_it_was_written():
         ({"measured": {"rto_s": "fast"}}, "measured.rto_s is 'fast'"),
         ({"measured": {"rto_s": True}}, "measured.rto_s is True"),
         ({"measured": {"rpo_s": float("nan")}}, "measured.rpo_s is nan"),
-        ({"recovery": {"passed_over": ["b"]}}, r"recovery.passed_over\[0\] is no mapping"),
+        ({"recovery": {"skipped": ["b"]}}, r"recovery.skipped\[0\] is no mapping"),
         ({"attainable": {"rpo_s": "soon"}}, "attainable.rpo_s is 'soon'"),
         ({"files": {"asked": "no"}}, "files.asked is 'no'"),
         ({"objectives": {"rto_s": 0}}, "rto_s: 0"),

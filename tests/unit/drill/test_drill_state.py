@@ -27,7 +27,7 @@ from drill_samples import START, state
 
 LATER = START + timedelta(seconds=52)
 WHOLE = state(
-    planted="flipped_byte", live=Live("4711", ("a.b.c int",), 8_192, 0.25), primary=Primary(5_433, "/usr/bin"),
+    injected="flipped_byte", live=Live("4711", ("a.b.c int",), 8_192, 0.25), primary=Primary(5_433, "/usr/bin"),
     contents=Contents("dumped-hash64-sum", {"public.a": (2, "7"), "public.b": (None, "it cannot be read")}),
     mistake_at=START, outage_at=START, is_replica=True, survey=Survey(True, "", 2.5, (Unusable("b1", "torn"),)),
     failed={"dump/b2": "torn"}, destination=Destination("app", 5_434, "4712"),
@@ -86,12 +86,12 @@ def made(known: State, *, backup_interval_s: float | None = None, archive_timeou
 
 def test_a_document_tells_what_was_restored_or_what_was_tried():
     assert WHOLE.chosen is not None
-    green = replace(WHOLE, failure="", planted=None, chosen=replace(WHOLE.chosen, passed_over=()))
+    green = replace(WHOLE, failure="", injected=None, chosen=replace(WHOLE.chosen, skipped=()))
     told = made(green)
     assert (told["status"], told["measured"]["rto_s"], told["recovery"]["backup_id"]) == ("ok", 52.0, "b3")
     red = made(replace(green, service_at=None))
     assert (red["status"], red["measured"]["rpo_s"]) == ("unknown", None)
-    assert red["recovery"]["passed_over"] == [{"backup_id": "b1", "reason": "torn"}]
+    assert red["recovery"]["skipped"] == [{"backup_id": "b1", "reason": "torn"}]
     # What else makes a drill red.
     for known, name in (
         (WHOLE, "backups"),

@@ -368,7 +368,7 @@ def test_plain_text_names_it_too(service, client):
 
 def test_a_service_may_have_a_fix_of_its_own(service, made):
     service.faults = [Fault(".", "status", 402), Fault(".", "status", 302, {"Location": "http://127.0.0.1:1/"})]
-    client = made(cures={402: "the plan does not include it"})
+    client = made(fixes={402: "the plan does not include it"})
     with pytest.raises(ApiError, match="with 402; the plan does not include it"):
         client.get("/tickets")
     with pytest.raises(ApiError, match="with 302; it moved: check api_url"):

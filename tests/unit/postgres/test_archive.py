@@ -150,7 +150,7 @@ def test_an_archive_is_published_no_further_than_its_source():
     )
 
 
-def test_a_difference_names_columns_and_the_cure():
+def test_a_difference_names_columns_and_the_fix():
     archive = replace(KEPT, triggers=(rules.Trigger("scrub"),))
     said = rules.difference(PLAIN, archive, rules.Difference(500, 0, ("body",)))
     for word in ("something else in body", "500 rows was rolled back", "(scrub)"):

@@ -22,7 +22,7 @@ def bloat(size_bytes: int, expected_bytes: int | None, **of_relation: Any) -> Bl
 
 
 def found(*bloats: Bloat) -> list[Any]:
-    return findings(bloats, min_bloat_percent=40, min_bloat_bytes=8 * MIB, ddl=lambda one: f"CURE {one.relation.name}")
+    return findings(bloats, min_bloat_percent=40, min_bloat_bytes=8 * MIB, ddl=lambda one: f"FIX {one.relation.name}")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_table_an_index_and_toast_are_three_findings():
         "bloated_table:public.messages.toast",
     ]
     assert [one.object for one in made] == ["public.messages", "public.messages_a", "public.messages, TOAST"]
-    assert made[1].ddl == ("CURE public.messages_a",)
+    assert made[1].ddl == ("FIX public.messages_a",)
     assert "Locks everybody out" in made[0].risk
     assert "Everybody goes on" in made[1].risk
     assert made[0].msg == "100.0 % of the 20.0 MiB of public.messages is bloat (20.0 MiB, estimated)."

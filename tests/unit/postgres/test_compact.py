@@ -24,7 +24,7 @@ def bloat(size: int | None, expected: int | None, *, oid: int = 1, kind: str = "
         relation,
         "estimated" if expected is not None else "none",
         expected,
-        cure="" if expected is not None else "right",
+        fix="" if expected is not None else "right",
     )
 
 

@@ -26,7 +26,7 @@ SAID = [
     ("refused", "renamed this moment", TO + 'FATAL:  database "x" does not exist\nDETAIL:  It seems to have just been '
      "dropped or renamed."),
     ("refused", "lets nobody in", TO + 'FATAL:  database "x" is not currently accepting connections'),
-    ("refused", "broken off", TO + 'FATAL:  cannot connect to invalid database "x"\nHINT:  Use DROP DATABASE'),
+    ("refused", "interrupted", TO + 'FATAL:  cannot connect to invalid database "x"\nHINT:  Use DROP DATABASE'),
     ("refused", "may not connect", TO + 'FATAL:  permission denied for database "x"\nDETAIL:  User does not have'),
     ("refused", "no role of that name", TO + 'FATAL:  role "nope" does not exist'),
     ("refused", "may not log in", TO + 'FATAL:  role "nolog" is not permitted to log in'),
@@ -96,7 +96,7 @@ def test_the_same_is_found_in_what_programs_print():
 def test_what_nobody_knows_is_not_passed_on():
     failure = ConnectionFailure.of(TO + "FATAL:  ssn 078-05-1120")
     assert "078" not in str(failure)
-    assert "log" in failure.cure
+    assert "log" in failure.fix
 
 
 def test_a_program_that_was_connected_did_not_fail_to():

@@ -15,7 +15,7 @@ def finding(name: str = "a", severity: Severity = "info", kind: str = "unused_in
 
 
 RIGHTS = Unknown("long_transaction", "Sessions of others are hidden; GRANT pg_read_all_stats.")
-TIME = Unknown("unused_index", "The statistics are 2 days old.", curable=False)
+TIME = Unknown("unused_index", "The statistics are 2 days old.", fixable=False)
 
 
 def test_doctests():

@@ -33,7 +33,7 @@ CREATE = finding(
     estimated={"cost_before": 12_345.6, "cost_after": 8.4},
     evidence={"constraint": "messages_user_id_fkey", "columns": ["user_id"], "size_bytes": 1},
 )  # fmt: skip
-NO_CURE = finding("transaction_id_wraparound", "critical", "public.<b>audit</b>")
+NO_FIX = finding("transaction_id_wraparound", "critical", "public.<b>audit</b>")
 SUPABASE = finding(
     "supabase_unused_index", "info", "public.messages",
     evidence={"cache_key": "unused_index_public_messages_messages_old_idx", "title": "Unused Index"},
@@ -65,11 +65,11 @@ def items(made: dict[str, Any], host: str = "db1") -> list[dict[str, Any]]:
 
 
 def test_the_worst_first_and_only_what_is_safe_may_be_applied():
-    found = shown(record(DROP, FULL, CREATE, NO_CURE))
+    found = shown(record(DROP, FULL, CREATE, NO_FIX))
     assert [group["severity"] for group in found["groups"]] == ["critical", "warning", "info"]
     by_id = {one["id"]: one for group in found["groups"] for one in group["found"]}
     assert {key: bool(one["apply"]) for key, one in by_id.items()} == {
-        DROP["id"]: True, CREATE["id"]: True, FULL["id"]: False, NO_CURE["id"]: False
+        DROP["id"]: True, CREATE["id"]: True, FULL["id"]: False, NO_FIX["id"]: False
     }  # fmt: skip
     assert by_id[DROP["id"]]["apply"] == (
         "ansible-playbook -i 'inventories/my prod' playbooks/performance.yml "
@@ -100,7 +100,7 @@ def test_metrics_count_each_severity_none_of_it_too():
 
 def test_a_review_that_failed_leaves_the_counts_of_the_one_before():
     fewer = sections.lasting(record(FULL))
-    assert sections.merged(fewer, sections.lasting(record(DROP, FULL, NO_CURE))) == fewer
+    assert sections.merged(fewer, sections.lasting(record(DROP, FULL, NO_FIX))) == fewer
     assert sections.merged({}, fewer)["db1"]["findings"] == {"critical": 0, "warning": 1, "info": 0}
 
 
@@ -152,7 +152,7 @@ def test_the_heaviest_queries_are_drawn():
 
 
 def test_the_headline_counts_all_hosts():
-    made = record(DROP, FULL, CREATE, NO_CURE, hosts=("db1", "db2"))
+    made = record(DROP, FULL, CREATE, NO_FIX, hosts=("db1", "db2"))
     assert findings.headline(made) == [
         ("Findings", "8"),
         ("Critical", "2"),
@@ -174,7 +174,7 @@ def statements(text: str) -> list[str]:
 
 
 def test_the_file_runs_nothing_that_locks():
-    text = findings.script(record(DROP, FULL, CREATE, NO_CURE))
+    text = findings.script(record(DROP, FULL, CREATE, NO_FIX))
     assert [line.strip(";\n") for line in statements(text)] == [CREATE["ddl"][0], DROP["ddl"][0]]
     assert '-- VACUUM (FULL, ANALYZE) "public"."notes";' in text
     assert "-- Apply: ansible-playbook -i 'inventories/my prod' playbooks/performance.yml -e performance_apply=" in text
@@ -198,7 +198,7 @@ def test_a_statement_that_the_record_cut_is_not_shown():
 
 
 def test_the_report_shows_it_and_escapes_it(tmp_path: Path):
-    folder = journal(DROP, FULL, CREATE, NO_CURE, unknown=[{"kind": "slow_query", "msg": "No extension."}]).write(
+    folder = journal(DROP, FULL, CREATE, NO_FIX, unknown=[{"kind": "slow_query", "msg": "No extension."}]).write(
         tmp_path / "run"
     )
     render.render_run(folder)
@@ -225,10 +225,10 @@ def test_who_only_measured_bloat_does_not_say_that_nothing_was_found():
 
 
 def test_a_terminal_shows_each_finding_with_the_id_that_applies_it():
-    lines = terminal.summary_lines(record(DROP, NO_CURE), 79)
+    lines = terminal.summary_lines(record(DROP, NO_FIX), 79)
     assert f"            {DROP['id']}" in lines
     assert "            Its fix is in the report." in lines
-    assert f"            {NO_CURE['id']}" not in lines
+    assert f"            {NO_FIX['id']}" not in lines
     assert lines[-2] == "  Apply one by its id:"
     assert lines[-1].endswith("-e performance_apply=<id>")
     assert all(len(line) <= 79 for line in lines[:-1])

@@ -124,7 +124,7 @@ def test_a_sequence_that_can_be_widened(key: Key, ddl: str) -> None:
     assert judged(keys=[key])[0].ddl == (ddl,)
 
 
-def test_a_sequence_that_begins_anew_never_ends_and_a_hidden_one_is_unknown():
+def test_a_sequence_that_starts_over_never_ends_and_a_hidden_one_is_unknown():
     assert judged(keys=[Key(SEQUENCE, TABLE, "id", "integer", INT_MAX, cycles=True)]) == []
     assert unknown(keys=[Key(SEQUENCE, TABLE, "id", "integer", None, readable=False)]) == ["key_near_end"]
 

@@ -60,7 +60,7 @@ def judged(
     found, proposals, unknown = rule.judge(of, quote, unused_after_days=after_days, min_size_bytes=min_size_bytes)
     every = [*found, *(one.finding for one in proposals)]
     assert len({one.id for one in every}) == len(every)
-    return {one.id: tuple(one.ddl) for one in every}, [(one.kind, one.curable) for one in unknown]
+    return {one.id: tuple(one.ddl) for one in every}, [(one.kind, one.fixable) for one in unknown]
 
 
 USED = {"scans": 5, "last_scan": NOW - timedelta(days=1)}
@@ -106,7 +106,7 @@ def test_at_the_limit_it_is_unused(more: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "curable"),
+    ("more", "fixable"),
     [
         ({"counted_since": NOW - timedelta(days=29, hours=23)}, False),
         ({"counted_since": None}, False),
@@ -115,8 +115,8 @@ def test_at_the_limit_it_is_unused(more: dict[str, Any]) -> None:
         ({"counts": False}, True),
     ],
 )
-def test_what_nobody_can_tell_is_unknown(more: dict[str, Any], curable: bool) -> None:
-    assert judged(catalog(index(2, "i", "1"), **more)) == ({}, [("unused_index", curable)])
+def test_what_nobody_can_tell_is_unknown(more: dict[str, Any], fixable: bool) -> None:
+    assert judged(catalog(index(2, "i", "1"), **more)) == ({}, [("unused_index", fixable)])
     assert judged(catalog(index(2, "i", "1", scans=1), **more)) == ({}, [])
 
 

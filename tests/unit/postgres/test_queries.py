@@ -113,7 +113,7 @@ def test_what_was_added_between_two_looks():
     assert window.whole() == Counters(3, 52.0, 1)
 
 
-def test_a_statement_that_was_thrown_out_begins_anew():
+def test_a_statement_that_was_thrown_out_starts_over():
     window = queries.window(look({"1": Counters(2, 9.0)}), look({"1": Counters(300, 5000.0)}, days_ago=7))
     assert window.statements == {"1": Counters(2, 9.0)}
 

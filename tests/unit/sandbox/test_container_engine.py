@@ -46,7 +46,7 @@ def programs(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("programs")
-def test_no_engine_is_one_sentence_with_the_cure(capsys):
+def test_no_engine_is_one_sentence_with_the_fix(capsys):
     assert container_engine.main() == 1
     out, err = capsys.readouterr()
     assert out == ""

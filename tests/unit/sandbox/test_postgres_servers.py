@@ -64,7 +64,7 @@ def test_a_server_is_fetched_once(programs: Programs) -> None:
     assert programs.calls == ["npm", "node"]
 
 
-def test_a_fetching_that_was_cut_short_begins_anew(programs: Programs) -> None:
+def test_a_fetching_that_was_cut_short_starts_over(programs: Programs) -> None:
     programs.make("npm", INSTALLS)
     programs.make("node", "exit 3")
     with pytest.raises(UnavailableError, match=r"^node did not fetch .* \(exit code 3\): without a word$"):

@@ -67,6 +67,6 @@ def test_another_shape_is_unknown(body):
 def test_what_was_not_checked_is_no_finding():
     lints = advisors.parse({"lints": [lint("project_not_active", title="Paused", detail="It sleeps.")]})
     assert advisors.findings(lints) == []
-    assert [(one.kind, one.msg, one.curable) for one in advisors.unknown(lints)] == [
+    assert [(one.kind, one.msg, one.fixable) for one in advisors.unknown(lints)] == [
         ("supabase_project_not_active", "Paused: It sleeps.", True)
     ]

@@ -40,7 +40,7 @@ _LOCK_BATCH = 500
 _HASH_BATCH = 50
 #: Tables that are named where the statement is shown.
 _NAMED = 20
-#: How often the tables are read anew because one was dropped before it was locked.
+#: How often the tables are read again because one was dropped before it was locked.
 _LOCK_ROUNDS = 5
 
 
@@ -476,11 +476,11 @@ class Hasher:
             if table is not None and is_limit:
                 raise RunbookError(f"{self._target}: {self._too_large(str(table.name))}.") from None
             if isinstance(error, psycopg2.errors.OutOfMemory):
-                cure = "raise max_locks_per_transaction on the server and restart it"
+                fix = "raise max_locks_per_transaction on the server and restart it"
             else:
-                cure = "start again, and look at the server's log if that does not help"
+                fix = "start again, and look at the server's log if that does not help"
             raise RunbookError(
-                f"{self._target}: hashing was broken off: {ServerError.of(error).reason}; {cure}."
+                f"{self._target}: hashing was interrupted: {ServerError.of(error).reason}; {fix}."
             ) from None
         finally:
             with self._lock:

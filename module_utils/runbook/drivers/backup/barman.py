@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 IDENTITY = "runbook-identity.json"
 #: A look at the bucket takes seconds; a dead connection ends by itself.
 SHORT_S = 120
-#: What the archiver may spend on one segment before it begins anew.
+#: What the archiver may spend on one segment before it starts over.
 ARCHIVE_ATTEMPT_S = 60
 READ_TIMEOUT_S = 20
 

@@ -335,7 +335,7 @@ class Copier:
         self._parts.shutdown(cancel_futures=True)
 
     def same(self, entry: Entry) -> bool:
-        """Ask the copy whether it was made from this very object; one that may not be asked is made anew.
+        """Ask the copy whether it was made from this very object; one that may not be asked is recreated.
 
         :raises RunbookError: the server cannot be asked
         """

@@ -50,7 +50,7 @@ class Early:
     """
 
     def __init__(self, connect: Callable[[], Session], *, method: Method, coverage: Coverage) -> None:
-        """Remember how to read; nothing is begun yet."""
+        """Remember how to read; nothing is started yet."""
         self._connect, self._method, self._coverage = connect, method, coverage
         self._lock = threading.Lock()
         self._stop = threading.Event()

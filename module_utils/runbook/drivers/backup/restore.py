@@ -357,7 +357,7 @@ def subscriptions(session: Session, name: str) -> list[str]:
 
 
 def _drop_subscriptions(session: Session) -> None:
-    """Drop the subscriptions of an unfinished copy; one that named its slot would take the living one's along."""
+    """Drop the subscriptions of an unfinished copy; one that named its slot would take the live one's along."""
     for name in subscriptions(session, session.target.database):
         for act in ("ALTER SUBSCRIPTION {} DISABLE", "ALTER SUBSCRIPTION {} SET (slot_name = NONE)",
                     "DROP SUBSCRIPTION {}"):  # fmt: skip

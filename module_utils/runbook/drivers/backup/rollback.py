@@ -1,4 +1,4 @@
-"""Ask a living database what it would lose, and how much room there is for a copy of it."""
+"""Ask a live database what it would lose, and how much room there is for a copy of it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def connect(target: Target, purpose: str, *, statement_timeout_ms: int = STATEME
 
 @dataclass(frozen=True)
 class Facts:
-    """The server and the living database."""
+    """The server and the live database."""
 
     now: datetime
     system_identifier: str

@@ -165,16 +165,16 @@ class Doorkeeper:
         self._session.close()
 
 
-def dress(living: Database, new: Database, values: Callable[[str, str], list[str]]) -> list[sql.Composable]:
-    """Statements that give ``new`` the owner, privileges, settings and limits of ``living``.
+def dress(live: Database, new: Database, values: Callable[[str, str], list[str]]) -> list[sql.Composable]:
+    """Statements that give ``new`` the owner, privileges, settings and limits of ``live``.
 
     :param values: splits a setting into its literals
     """
     name = sql.Identifier(new.name)
     statements: list[sql.Composable] = []
-    if new.owner != living.owner:
-        statements.append(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, sql.Identifier(living.owner)))
-    if set(new.grants) != set(living.grants):
+    if new.owner != live.owner:
+        statements.append(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, sql.Identifier(live.owner)))
+    if set(new.grants) != set(live.grants):
         for grantee in sorted({each.grantee for each in new.grants}, key=str):
             statements.append(sql.SQL("REVOKE ALL ON DATABASE {} FROM {} CASCADE").format(name, _grantee(grantee)))
         statements += [
@@ -182,9 +182,9 @@ def dress(living: Database, new: Database, values: Callable[[str, str], list[str
                 sql.SQL(each.privilege), name, _grantee(each.grantee),
                 sql.SQL(" WITH GRANT OPTION" if each.grantable else ""),
             )
-            for each in living.grants
+            for each in live.grants
         ]  # fmt: skip
-    if set(new.settings) != set(living.settings):
+    if set(new.settings) != set(live.settings):
         for role in sorted({each.role for each in new.settings}, key=str):
             statements.append(_scope(name, role) + sql.SQL(" RESET ALL"))
         statements += [
@@ -194,11 +194,11 @@ def dress(living: Database, new: Database, values: Callable[[str, str], list[str
                 sql.SQL(".").join(map(sql.Identifier, each.name.split("."))),
                 sql.SQL(", ").join(map(sql.Literal, values(each.name, each.value))),
             )
-            for each in living.settings
+            for each in live.settings
         ]
-    if new.connection_limit != living.connection_limit:
+    if new.connection_limit != live.connection_limit:
         statements.append(
-            sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(name, sql.Literal(living.connection_limit))
+            sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(name, sql.Literal(live.connection_limit))
         )
     return statements
 

@@ -105,13 +105,13 @@ def resumed(params: Mapping[str, Any]) -> Iterator[Drill]:
     """The drill that is under way, its folder held for the block.
 
     :param params: options of an act
-    :raises RunbookError: none was begun, or in another environment
+    :raises RunbookError: none was started, or in another environment
     """
     folder = Folder.of(params)
     with folder.mine():
         state = folder.read()
         if state is None:
-            raise RunbookError(f"state_dir: no drill was begun in {folder.path}; run the playbook dr_drill.yml.")
+            raise RunbookError(f"state_dir: no drill was started in {folder.path}; run the playbook dr_drill.yml.")
         if state.environment != params["environment"]:
             raise RunbookError(
                 f"environment: drill {state.drill_id} in {folder.path} is one of {state.environment}, not of "

@@ -35,7 +35,7 @@ def _get(store: s3.Store, key: str) -> bytes:
 
 
 def row_place(session: postgres.Session, table: sql.Identifier) -> tuple[str, int, int]:
-    """A living row of a table: the file below the data folder, its block, its line pointer."""
+    """A live row of a table: the file below the data folder, its block, its line pointer."""
     path = session.query(sql.SQL("SELECT pg_relation_filepath({}::regclass) AS path").format(_literal(session, table)))
     row = session.query(sql.SQL("SELECT ctid::text AS place FROM {} ORDER BY id LIMIT 1").format(table))[0]
     block, line = str(row["place"]).strip("()").split(",")
@@ -52,7 +52,7 @@ def flip_row(store: s3.Store, key: str, place: tuple[str, int, int]) -> None:
     A page begins with a header of 24 bytes; then come line pointers of 4 bytes, of which the lowest 15 bits are the
     row's offset and the highest 15 its length (PostgreSQL's bufpage.h and itemid.h).
     """
-    import lz4.frame  # noqa: PLC0415 - nothing but this planted fault needs it
+    import lz4.frame  # noqa: PLC0415 - nothing but this injected fault needs it
 
     name, block, line = place
     source = io.BytesIO(lz4.frame.decompress(_get(store, key)))

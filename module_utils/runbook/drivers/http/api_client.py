@@ -63,7 +63,7 @@ _NEVER_S = 100 * _EPOCH_S
 #: How long a thing that was made may take to be found, in seconds: looks after these pauses.
 _LOOKS_S = (1.0, 2.0, 4.0, 8.0)
 #: What a refusal of this kind means with every service.
-_CURES = {
+_FIXES = {
     401: "check the access token",
     403: "the access token lacks the right for it",
     404: "check the id and api_url",
@@ -109,7 +109,7 @@ class _NoAnswerError(Exception):
     sent: bool = True
     #: The next attempt would end in the same way.
     lasting: bool = False
-    cure: str = "See that this machine may reach it."
+    fix: str = "See that this machine may reach it."
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class ApiClient:
     :param read_only: it refuses to write; a module gives its check mode here
     :param timeout_s: longest wait for one answer
     :param reset_headers: the vendor's own headers that say in how many seconds, or when, to come back
-    :param cures: what to do about a refusal, by its status, where the service has its own words for it
+    :param fixes: what to do about a refusal, by its status, where the service has its own words for it
     :param ca_cert: file with the certificate authorities that are trusted, instead of the system's
     :raises RunbookError: a secret would travel unencrypted, or can be in no header; ``ca_cert`` cannot be read
     """
@@ -156,7 +156,7 @@ class ApiClient:
         read_only: bool,
         timeout_s: float = 30,
         reset_headers: Sequence[str] = (),
-        cures: Mapping[int, str] | None = None,
+        fixes: Mapping[int, str] | None = None,
         ca_cert: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -168,7 +168,7 @@ class ApiClient:
         self._read_only = read_only
         self._timeout_s = timeout_s
         self._reset_headers = tuple(reset_headers)
-        self._cures = _CURES | dict(cures or {})
+        self._fixes = _FIXES | dict(fixes or {})
         self._sleep = sleep
         address = urlsplit(base_url)
         loopback, encrypted = _is_loopback(address.hostname or ""), address.scheme == "https"
@@ -389,7 +389,7 @@ class ApiClient:
     ) -> _Answer:
         """Send once and read the answer, in a bounded time.
 
-        A socket's own time limit starts anew with each byte, each address of a name, each step of TLS. So the whole is
+        A socket's own time limit starts over with each byte, each address of a name, each step of TLS. So the whole is
         done beside, and left alone when its time is over.
         """
         if self._read_only and not reads:
@@ -446,7 +446,7 @@ class ApiClient:
             raise self._unreached(error.reason, limit) from None
         except (http.client.InvalidURL, ValueError) as error:
             reason = self._plain(error)
-            raise _NoAnswerError(reason, sent=False, lasting=True, cure="Check the address.") from None
+            raise _NoAnswerError(reason, sent=False, lasting=True, fix="Check the address.") from None
         except (AnsibleConnectionError, http.client.HTTPException, OSError) as error:
             raise _NoAnswerError(self._plain(error)) from None
 
@@ -455,8 +455,8 @@ class ApiClient:
         if isinstance(reason, TimeoutError):
             return _NoAnswerError(f"no complete answer within {limit:.0f} s")
         if isinstance(reason, ssl.SSLCertVerificationError):
-            cure = "Check api_url, ca_cert and the clock of this machine."
-            return _NoAnswerError(self._plain(reason), sent=False, lasting=True, cure=cure)
+            fix = "Check api_url, ca_cert and the clock of this machine."
+            return _NoAnswerError(self._plain(reason), sent=False, lasting=True, fix=fix)
         return _NoAnswerError(
             self._plain(reason), sent=not isinstance(reason, (ConnectionRefusedError, socket.gaierror))
         )
@@ -519,23 +519,23 @@ class ApiClient:
     ) -> ApiError:
         asked = f"{method} {path.partition('?')[0]}".rstrip()
         if answer is None:
-            reason, cure = (failure.reason, failure.cure) if failure else ("", "")
+            reason, fix = (failure.reason, failure.fix) if failure else ("", "")
             return ApiError(
                 self._redacted(
-                    f"{self._service} did not answer {asked}: {reason}; given up after {took_s:.0f} s. {cure}"
+                    f"{self._service} did not answer {asked}: {reason}; given up after {took_s:.0f} s. {fix}"
                 ),
                 http_status=None,
                 uncertain=uncertain,
             )
         said = self._plain("; ".join(dict.fromkeys(_vendor_words(answer))), otherwise="")
         moved = "it moved: check api_url" if 300 <= answer.status < 400 else ""
-        cure = self._cures.get(answer.status, moved)
+        fix = self._fixes.get(answer.status, moved)
         if answer.asks_for_patience:
-            cure = f"too many requests, come back in {asked_s or _MAX_WAIT_S:.0f} s"
+            fix = f"too many requests, come back in {asked_s or _MAX_WAIT_S:.0f} s"
         return ApiError(
             self._redacted(
                 f"{self._service} refused {asked} with {answer.status}"
-                f"{f': {said}' if said else ''}{f'; {cure}' if cure else ''}."
+                f"{f': {said}' if said else ''}{f'; {fix}' if fix else ''}."
             ),
             http_status=answer.status,
             uncertain=uncertain,

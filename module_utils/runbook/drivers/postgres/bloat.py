@@ -209,7 +209,7 @@ class Measuring:
     #: Where the extension pgstattuple is; None: it cannot be used.
     schema: str | None
     #: What is missing, and the statement that mends it; empty where nothing is.
-    cure: str = ""
+    fix: str = ""
 
 
 def measuring(session: Session) -> Measuring:
@@ -294,8 +294,8 @@ def _measure(session: Session, schema: str, relation: Relation) -> HeapPages | B
     return HeapPages(row["table_len"], row["rows"], row["approx_tuple_len"])
 
 
-def cure(bloat: Bloat) -> sql.Composed:
-    """The statement that writes a bloated relation anew: an index while everybody works, a table under a lock.
+def fix(bloat: Bloat) -> sql.Composed:
+    """The statement that rewrites a bloated relation: an index while everybody works, a table under a lock.
 
     TOAST has no name of its own in such a statement; it is written with its table.
     """

@@ -252,7 +252,7 @@ def repack_client(session: Session) -> tuple[Client | None, str | None]:
     if len(wanted) != 1:
         return None, (
             f"the extension pg_repack is of version {rows[0]['extversion']}, and its library of another one "
-            f"({', '.join(sorted(wanted))}); ALTER EXTENSION pg_repack UPDATE, or create it anew"
+            f"({', '.join(sorted(wanted))}); ALTER EXTENSION pg_repack UPDATE, or recreate it"
         )
     (version,) = wanted
     found = _clients()
@@ -457,7 +457,7 @@ class Compaction(Pass):
     ) -> None:
         """Nothing runs yet.
 
-        :param reports: what is planned, in the order in which it is begun; they are filled in
+        :param reports: what is planned, in the order in which it is started; they are filled in
         :param cleaning: the leftovers among them
         :param connect: opens the session that works
         :param fits: whether work is likely to end in the seconds left, at this run's pace (1: as estimated)

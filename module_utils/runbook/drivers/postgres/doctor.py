@@ -50,22 +50,22 @@ def lacking(
     :param beats: it writes heartbeats
     """
     if user == "maintain":
-        lacks, cure = _maintain(session)
+        lacks, fix = _maintain(session)
         lacks += _archive(session, *archives) if archives else []
-        return lacks + (_beat(session, QualifiedName("runbook", "heartbeat")) if beats else []), cure
+        return lacks + (_beat(session, QualifiedName("runbook", "heartbeat")) if beats else []), fix
     return {"backup": _back_up, "review": _review, "restore": _restore, "admin": _administer}[user](session)
 
 
 def _maintain(session: Session) -> tuple[list[str], str]:
-    cure = "Run playbooks/db_roles.yml, and log in as a member of runbook_maintain."
+    fix = "Run playbooks/db_roles.yml, and log in as a member of runbook_maintain."
     tables = [
         str(table.name)
         for table in vacuum.read_tables(session)
         if not table.permitted and not table.name.schema.startswith("pg_") and table.name.schema != "information_schema"
     ]
     if tables and session.server_version < HAS_MAINTAIN and any(owner.superuser for owner in roles.owners(session)):
-        cure += " Before PostgreSQL 17 nobody else vacuums a superuser's tables: give them to another role."
-    return _lease(session) + ([f"VACUUM of {some(tables)}"] if tables else []), cure
+        fix += " Before PostgreSQL 17 nobody else vacuums a superuser's tables: give them to another role."
+    return _lease(session) + ([f"VACUUM of {some(tables)}"] if tables else []), fix
 
 
 def _archive(session: Session, source: QualifiedName, archive: QualifiedName) -> list[str]:
@@ -115,16 +115,16 @@ def unseen(session: Session) -> list[str]:
 
 
 def _review(session: Session) -> tuple[list[str], str]:
-    cure = "docs/howto/performance.md says how to set it up."
+    fix = "docs/howto/performance.md says how to set it up."
     may = session.query("SELECT pg_has_role('pg_read_all_stats', 'USAGE') AS may")[0]["may"]
     reason = queries.read(session).reason
     lacks = [] if may else ["pg_read_all_stats"]
     lacks += [f"pg_stat_statements ({reason.rstrip('.')})"] if reason else []
     measuring, closed = bloat.measuring(session), unseen(session)
-    if measuring.cure and closed:
+    if measuring.fix and closed:
         lacks.append(f"pgstattuple, so that the bloat of {some(closed)} is unknown")
-        cure += f" For pgstattuple {measuring.cure}."
-    return lacks, cure
+        fix += f" For pgstattuple {measuring.fix}."
+    return lacks, fix
 
 
 def roles_and_own(session: Session) -> tuple[set[str], set[str]]:
@@ -146,14 +146,14 @@ def _mark_not_carried(session: Session) -> str | None:
 
 def _restore(session: Session) -> tuple[list[str], str]:
     """Who restores gives each object back to its owner, and the copy the settings of the live database."""
-    cure = "Run playbooks/db_roles.yml, and name a member of runbook_restore in db_restore_login_user."
+    fix = "Run playbooks/db_roles.yml, and name a member of runbook_restore in db_restore_login_user."
     (me,) = session.query(
         "SELECT rolsuper, rolcreatedb, rolbypassrls, pg_has_role('pg_signal_backend', 'USAGE') AS signals,"
         " (SELECT count(*) FROM pg_class WHERE relrowsecurity AND relforcerowsecurity) AS forced"
         " FROM pg_roles WHERE rolname = current_user"
     )
     if me["rolsuper"]:
-        return [], cure
+        return [], fix
     owners = roles.everybody(session)
     lacks = _lease(session)
     lacks += [] if me["rolcreatedb"] else ["CREATEDB"]
@@ -164,18 +164,18 @@ def _restore(session: Session) -> tuple[list[str], str]:
     settings = swap.databases(session)[session.target.database]
     lacks += [f"SET ON PARAMETER {name}" for name in settings.forbidden]
     if settings.forbidden and session.server_version < HAS_PARAMETERS:
-        cure += " Before PostgreSQL 15 only a superuser sets a parameter of a database: name one for a swap."
+        fix += " Before PostgreSQL 15 only a superuser sets a parameter of a database: name one for a swap."
     lacks += [f"what is set for {some(settings.others)} in this database"] if settings.others else []
     keeper = roles.database_owner(session)
     superusers = sorted({each.name for each in [*owners, keeper] if each.superuser})
     if superusers:
         lacks.append(f"the rights of {some(superusers)}")
-        cure += " What a superuser owns only superusers restore: give it to a role that is none."
-    return lacks, cure
+        fix += " What a superuser owns only superusers restore: give it to a role that is none."
+    return lacks, fix
 
 
 def _administer(session: Session) -> tuple[list[str], str]:
-    cure = "In db_roles_admin_user name a superuser, or the database's owner with CREATEDB and CREATEROLE."
+    fix = "In db_roles_admin_user name a superuser, or the database's owner with CREATEDB and CREATEROLE."
     row = session.query(
         "SELECT rolsuper, rolcreatedb, rolcreaterole, (SELECT pg_has_role(datdba, 'USAGE') FROM pg_database"
         " WHERE datname = current_database()) AS owns FROM pg_roles WHERE rolname = current_user"
@@ -189,5 +189,5 @@ def _administer(session: Session) -> tuple[list[str], str]:
     carried = _mark_not_carried(session)
     if carried:
         lacks.append(carried)
-        cure += f" As a superuser GRANT SET ON PARAMETER {SETTING} TO runbook_restore."
-    return lacks, cure
+        fix += f" As a superuser GRANT SET ON PARAMETER {SETTING} TO runbook_restore."
+    return lacks, fix

@@ -463,7 +463,7 @@ def hypothetical(session: Session, schema: str, table: QualifiedName, columns: S
     create = sql.SQL("CREATE INDEX ON {} ({})").format(identifier(table), sql.SQL(", ").join(names))
 
     def cost() -> float:
-        # Prepared anew each time, since a plan is kept that was made without the index.
+        # Prepared again each time, since a plan is kept that was made without the index.
         session.query(prepare)
         try:
             plan = session.query(explain)[0]["QUERY PLAN"]

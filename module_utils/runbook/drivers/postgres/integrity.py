@@ -162,7 +162,7 @@ def _foreign_key(row: dict[str, Any]) -> Question:
 
 
 def indexes(session: Session) -> list[Check]:
-    """Which indexes are not valid: left behind by a build that was broken off, and of no use to any query."""
+    """Which indexes are not valid: left behind by a build that was interrupted, and of no use to any query."""
     return [
         Check(
             "indexes",

@@ -39,7 +39,7 @@ class Pass(ABC):
     def __init__(self, reports: Sequence[Any], *, deadline_s: float) -> None:
         """Nothing runs yet.
 
-        :param reports: one for each piece of work, in the order in which it is begun; they are filled in
+        :param reports: one for each piece of work, in the order in which it is started; they are filled in
         :param deadline_s: seconds from now after which what runs is cancelled
         """
         self.executed_queries: list[str] = []

@@ -178,7 +178,7 @@ def table(name: QualifiedName) -> sql.Identifier:
 
 
 def explain(error: psycopg2.Error, target: Target) -> RunbookError:
-    """The sentence for a failure to connect: what was asked, what was found, the cure. Never a password.
+    """The sentence for a failure to connect: what was asked, what was found, the fix. Never a password.
 
     Its context has ``connection``, the kind of failure:
     :data:`~ansible.module_utils.runbook.rules.postgres.connection_failure.Kind`.
@@ -247,7 +247,7 @@ class Session:
         :param lock_timeout_ms: longest wait for a lock, in milliseconds; 0 is refused: every wait is bounded
         :param statement_timeout_ms: longest statement, in milliseconds; 0 means no bound, for VACUUM and the like
         :param purpose: shown in ``pg_stat_activity.application_name`` behind ``runbook``
-        :raises RunbookError: no connection; the sentence names the cure
+        :raises RunbookError: no connection; the sentence names the fix
         """
         if lock_timeout_ms <= 0:
             raise RunbookError(f"lock_timeout_ms: {lock_timeout_ms} would wait for ever; give a number above 0.")

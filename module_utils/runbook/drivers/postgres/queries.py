@@ -46,7 +46,7 @@ class Reading:
     """One look, and what it could not see."""
 
     look: Look | None
-    #: Why there is none, in one sentence with the cure.
+    #: Why there is none, in one sentence with the fix.
     reason: str | None
     schema: str = ""
     #: Statements of others that this user may not see.

@@ -249,7 +249,7 @@ class Rebuild(Pass):
     ) -> None:
         """Nothing runs yet.
 
-        :param reports: one for each piece of work, in the order in which it is begun; they are filled in
+        :param reports: one for each piece of work, in the order in which it is started; they are filled in
         :param connect: opens a session of its own for a job
         :param fits: whether work is likely to end in the seconds left, at a rate in bytes a second (None: unknown)
         :param lock_timeout_ms: longest single wait for a lock, or for a transaction of somebody else to end

@@ -1,4 +1,4 @@
-"""Which rights are missing for the upkeep of tables, as the statements that grant them."""
+"""Which rights are missing for the maintenance of tables, as the statements that grant them."""
 
 from __future__ import annotations
 

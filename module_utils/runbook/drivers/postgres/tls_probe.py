@@ -65,7 +65,7 @@ def authority_ends(path: Path) -> list[datetime]:
     try:
         context.load_verify_locations(cadata=text)
     except (ssl.SSLError, ValueError):
-        raise RunbookError(f"ca_cert: {path} holds no certificate in PEM format; download it anew.") from None
+        raise RunbookError(f"ca_cert: {path} holds no certificate in PEM format; download it again.") from None
     return [_end(each) for each in context.get_ca_certs()]
 
 

@@ -260,7 +260,7 @@ class Pass:
     ) -> None:
         """Nothing runs yet.
 
-        :param reports: one for each piece of work, in the order in which it is begun; they are filled in
+        :param reports: one for each piece of work, in the order in which it is started; they are filled in
         :param connect: opens a session of its own for a job
         :param lock_timeout_ms: longest wait for one table's lock
         :param deadline_s: seconds from now after which what runs is cancelled

@@ -1,7 +1,7 @@
 """The only code that touches boto3: how a bucket is reached, and how objects are listed, read and written.
 
 Every request carries and checks a checksum (boto3's default), is retried with backoff and jitter where S3 asks for it,
-and ends in one sentence with its cure where it fails.
+and ends in one sentence with its fix where it fails.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ MAX_STREAM_BYTES = 10_000 * PART_BYTES
 _PARTS_IN_MEMORY = 3
 #: How often an object's body is asked for again, from where it broke off.
 _RESUMES = 5
-#: After so many bytes without a break the count begins anew.
+#: After so many bytes without a break the count starts over.
 STEADY_BYTES = 64 << 20
 
 #: The tag that a bucket must carry before anything is written to it.
@@ -179,7 +179,7 @@ def checksum(client: Any) -> dict[str, str]:
 
 
 #: What S3 answers, and what to do about it.
-_CURES = {
+_FIXES = {
     "NoSuchBucket": "there is no such bucket; check bucket, region and endpoint_url",
     "AccessDenied": "these credentials may not do that; check the policy of the user and of the bucket",
     # The answer to a HEAD has no body that would say which of the two.
@@ -222,12 +222,12 @@ def code(error: ClientError) -> str:
 
 
 def reason(error: Exception) -> str:
-    """What was found and the cure, without a dot at the end. Never a key or a signature."""
+    """What was found and the fix, without a dot at the end. Never a key or a signature."""
     if isinstance(error, ClientError):
         found = code(error)
-        if found in _CURES:
+        if found in _FIXES:
             # In our own words: the server's text may echo the key that it refused.
-            return f"{found}, {_CURES[found]}"
+            return f"{found}, {_FIXES[found]}"
         message = " ".join(str(error.response.get("Error", {}).get("Message", "no message")).split())
         return f"{found}, {message.rstrip('.')}"
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
@@ -600,14 +600,14 @@ class Store:
                 worst = errors[0]
                 raise RunbookError(
                     f"Deleting {self.url(worst.get('Key', '?'))} was refused: {worst.get('Code', '?')}, "
-                    f"{_CURES.get(worst.get('Code', ''), 'look at its lock and at the policy')}.",
+                    f"{_FIXES.get(worst.get('Code', ''), 'look at its lock and at the policy')}.",
                     s3_code=worst.get("Code", "?"),
                     deleted=done,
                 )
         return done
 
     def uploads(self, prefix: str) -> list[tuple[str, str, datetime]]:
-        """Multipart uploads that were begun and never ended: key, upload id, when it was begun."""
+        """Multipart uploads that were started and never ended: key, upload id, when it was started."""
         found = []
         with explained(f"Listing the uploads of {self.url(prefix)}"):
             for page in self._pages("list_multipart_uploads", Prefix=prefix):

@@ -82,7 +82,7 @@ def make(
     password: str | None,
     on_step: Callable[[str, int, int], None],
 ) -> None:
-    """Make database ``name`` anew and fill it. A build that was cut short bears no ``ready`` and is made again.
+    """Recreate database ``name`` and fill it. A build that was cut short bears no ``ready`` and is made again.
 
     :param session: connected to another database of the same server, as a superuser
     :param mark: kept in the database's comment

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 STATE_FILE = "state.json"
-_RESET = "make it anew with playbooks/sandbox.yml -e sandbox_state=reset"
+_RESET = "recreate it with playbooks/sandbox.yml -e sandbox_state=reset"
 
 
 class Home:
@@ -132,7 +132,7 @@ def end_process(pid: int, number: signal.Signals, *, still_there: Callable[[], b
 
 
 def wants_reset(error: RunbookError) -> RunbookError:
-    """The same error, with the cure that always works here."""
+    """The same error, with the fix that always works here."""
     return RunbookError(f"{error.message.rstrip('.')}; {_RESET}.", **error.context)
 
 

@@ -1,7 +1,7 @@
 """Restore into a fresh project of a managed platform: one session, one transaction, all or nothing.
 
 ``pg_restore`` writes SQL, ``psql`` runs it, and between the two goes what ``rules/supabase/managed.py`` picked. A
-project's database cannot be made anew or dropped by its owner, so a restore that fails, or is killed, must leave it as
+project's database cannot be recreated or dropped by its owner, so a restore that fails, or is killed, must leave it as
 it was.
 """
 

@@ -65,7 +65,7 @@ class Supabase:
             read_only=read_only,
             timeout_s=timeout_s,
             reset_headers=("x-ratelimit-reset",),
-            cures={404: "check the reference and api_url"},
+            fixes={404: "check the reference and api_url"},
             ca_cert=ca_cert,
         )
 
@@ -149,11 +149,11 @@ class Supabase:
         return self._api.get(f"{self._path}/database/backups")
 
     def restore_to_time(self, unix_s: int) -> None:
-        """Ask once that the living database be taken back to a second."""
+        """Ask once that the live database be taken back to a second."""
         self._api.post(
             f"{self._path}/database/backups/restore-pitr", {"recovery_time_target_unix": unix_s}, repeat=Repeat.NEVER
         )
 
     def restore_backup(self, backup_id: int) -> None:
-        """Ask once that the living database be taken back to a backup."""
+        """Ask once that the live database be taken back to a backup."""
         self._api.post(f"{self._path}/database/backups/restore", {"id": backup_id}, repeat=Repeat.NEVER)

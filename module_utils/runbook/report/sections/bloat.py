@@ -1,4 +1,4 @@
-"""The monthly work: bloat before and after, and each table and index that was written anew."""
+"""The monthly work: bloat before and after, and each table and index that was rewritten."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _BLOAT = ("bloat_bytes", "bloat_percent", "table_bloat_bytes", "index_bloat_bytes", "unknown_bytes")
 _HEAD = (("Table or index", ""), ("Action", ""), ("Reason", ""), ("State", "state"), ("Size", "num"), ("Time", "num"))
-#: By module: what it writes anew, and the words of it.
+#: By module: what it rewrites, and the words of it.
 _REWRITTEN = {
     "pg_compact": ("table", "tables", "compact", "compacted"),
     "pg_reindex": ("index", "indexes", "rebuild", "rebuilt"),
@@ -61,7 +61,7 @@ def panels(steps: Sequence[Step], *_: object) -> list[Panel]:
             charts.pairs(_bloat_pairs(snapshots), wording.size),
         ),
         Chart(
-            "pairs", "Size of what was written anew",
+            "pairs", "Size of what was rewritten",
             "Two bars for each table and index, before and after, the largest first; the table below has the numbers.",
             charts.pairs(sizes, wording.size),
         ),

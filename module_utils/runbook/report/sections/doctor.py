@@ -1,4 +1,4 @@
-"""What the doctor looked over: in the report, and as a table for the end of a terminal's output."""
+"""What the doctor checked: in the report, and as a table for the end of a terminal's output."""
 
 from __future__ import annotations
 
@@ -42,4 +42,4 @@ def lines(record: Record, host: str, width: int) -> list[str]:
     return told
 
 
-SECTIONS = (Section(modules=(_MODULE,), title="What was looked over", lines=lines),)
+SECTIONS = (Section(modules=(_MODULE,), title="What was checked", lines=lines),)

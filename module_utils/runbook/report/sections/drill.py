@@ -44,12 +44,12 @@ def _pages(record: Record, history: Sequence[Mapping[str, Any]]) -> list[Page]:
 
 
 def _lasting(step: Step) -> dict[str, Value]:
-    """A drill with a planted fault has to fail, and says nothing about the backups."""
+    """A drill with an injected fault has to fail, and says nothing about the backups."""
     try:
         document = documents.read(step["figures"].get("drill"), source="drill")
     except RunbookError:
         return {}
-    if document["planted"]:
+    if document["injected"]:
         return {}
     at_s = epoch_s(document["finished_at"]) or ended_s(step)
     good = document["status"] == "ok"
@@ -81,7 +81,7 @@ SECTIONS = (
         lasting=each_step(_lasting),
         metrics={
             "drill_last_timestamp_seconds": Metric(
-                "When the last disaster-recovery drill without a planted fault ended."
+                "When the last disaster-recovery drill without an injected fault ended."
             ),
             "drill_last_success": Metric("1 if that drill met its objectives and every check was ok, else 0."),
             "drill_last_rto_seconds": Metric(

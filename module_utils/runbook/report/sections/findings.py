@@ -1,4 +1,4 @@
-"""What is wrong with the databases and what cures it: a part of the report, and a file of statements for review.
+"""What is wrong with the databases and what fixes it: a part of the report, and a file of statements for review.
 
 Statements that a run would apply by itself, one by one and by their id, stand in the file as they are; those that lock
 people out, or that only a person can judge, stand there as comments.
@@ -13,8 +13,8 @@ from typing import Any
 
 from ansible.module_utils.runbook.report import wording
 from ansible.module_utils.runbook.report.section import Fact, Metric, Page, Panel, Record, Section, Step, lists
-from ansible.module_utils.runbook.rules.postgres.cures import KINDS, of_statements
 from ansible.module_utils.runbook.rules.postgres.findings import SEVERITIES
+from ansible.module_utils.runbook.rules.postgres.fixes import KINDS, of_statements
 from ansible.module_utils.runbook.rules.record import short_name
 from ansible.module_utils.runbook.rules.words import count
 
@@ -364,7 +364,7 @@ SECTIONS = (
     ),
     Section(
         modules=("pg_index_info",),
-        title="Tables and indexes that were looked over",
+        title="Tables and indexes that were checked",
         figures=(
             "tables", "indexes", "index_size_bytes", "counted_since", "counted_days", "counters_id", "is_standby",
             "standbys", "cache_hit_percent", "oldest_xid_age", "hypopg", "duration_s",
@@ -372,7 +372,7 @@ SECTIONS = (
     ),
     Section(
         modules=("pg_query_info",),
-        title="Queries that were looked over",
+        title="Queries that were checked",
         figures=(
             "statements", "calls", "total_ms", "since", "window_s", "compared_with", "was_reset", "evicted", "identity",
             "at", "reset_at", "duration_s",

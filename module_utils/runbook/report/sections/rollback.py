@@ -58,7 +58,7 @@ SECTIONS = (
                 "evidence": "Known by", "columns": "Columns", "reason": "Why not known",
             }),
             Listing("differences", "The live database and the copy, table by table", {
-                "table": "Table", "status": "State", "living_rows": "Rows, live", "copy_rows": "Rows, copy",
+                "table": "Table", "status": "State", "live_rows": "Rows, live", "copy_rows": "Rows, copy",
                 "reason": "Why not known",
             }),
         ),

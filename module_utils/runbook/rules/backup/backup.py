@@ -286,7 +286,7 @@ class Settings:
 
 # What is said -------------------------------------------------------------------------------------------------------
 
-#: Messages of the server that hold no row's content, and the cure.
+#: Messages of the server that hold no row's content, and the fix.
 _KNOWN = (
     (r"permission denied for (?:large object|\w+) \S+", "grant pg_read_all_data to the user"),
     (
@@ -331,10 +331,10 @@ def explain_tool(program: str, code: int | None, stderr: str) -> str:
     # What the server said is taken apart first; the program's own words quote no row.
     servers = _SERVER.findall(stderr)
     text = " ".join(told(said) for said in servers) if servers else " ".join(stderr.split())
-    for known, cure in _KNOWN:
+    for known, fix in _KNOWN:
         found = re.search(known, text, re.IGNORECASE)
         if found:
-            return f"{program} failed: {found.group(0)}; {cure}."
+            return f"{program} failed: {found.group(0)}; {fix}."
     if code is not None and code < 0:
         return f"{program} was killed by signal {-code}; look who did that (memory?), and start again."
     first = re.search(r"^pg_\w+: error: (.*)$", stderr, re.MULTILINE)

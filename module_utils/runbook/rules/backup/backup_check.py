@@ -122,7 +122,7 @@ def judge_age(backups: Stored, now: datetime, max_age_s: int) -> Check:
 
 
 def judge_complete(backups: Stored, waited_s: float, dead: Collection[str] = ()) -> Check:
-    """No backup was begun after the newest complete one and left unfinished.
+    """No backup was started after the newest complete one and left unfinished.
 
     :param dead: backups whose process is known to have ended
     """
@@ -133,7 +133,7 @@ def judge_complete(backups: Stored, waited_s: float, dead: Collection[str] = ())
     if left[0] in dead:
         waited = ", and the process that made it has ended"
     return Check.breach(
-        "complete", f"Backup {left[0]} was begun and has no manifest{waited}; look at the record of its run."
+        "complete", f"Backup {left[0]} was started and has no manifest{waited}; look at the record of its run."
     )
 
 

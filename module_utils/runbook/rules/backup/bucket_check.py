@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: Whoever is one of these is everybody.
 _EVERYBODY = ("AllUsers", "AuthenticatedUsers")
 _BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-_CURE = "playbooks/backup_bucket.yml sets it"
+_FIX = "playbooks/backup_bucket.yml sets it"
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _simple(name: str, found: Mapping[str, Setting], good: bool, text: str) -> C
     unread = _unread(name, found[name])
     if unread:
         return unread
-    return Check.ok(name, text) if good else Check.breach(name, f"{name} is not switched on; {_CURE}.")
+    return Check.ok(name, text) if good else Check.breach(name, f"{name} is not switched on; {_FIX}.")
 
 
 def _judge_environment(tags: Mapping[str, str], environment: str) -> Check:
@@ -188,7 +188,7 @@ def _judge_encryption(setting: Setting, demands: Demands) -> Check:
     elif demands.kms_key_id and not any(_same_key(kinds[kind], demands.kms_key_id) for kind in strong):
         wrong = "New objects are encrypted with another KMS key"
     if wrong:
-        return Check.breach("encryption", f"{wrong}; {_CURE}.")
+        return Check.breach("encryption", f"{wrong}; {_FIX}.")
     return Check.ok("encryption", f"New objects are encrypted with {named}.")
 
 
@@ -222,7 +222,7 @@ def _judge_lock(setting: Setting, demands: Demands) -> Check:
         return unread
     value = setting.value or {}
     if value.get("ObjectLockEnabled") != "Enabled":
-        return Check.breach("object_lock", f"Object Lock is off; {_CURE} on a bucket that keeps versions.")
+        return Check.breach("object_lock", f"Object Lock is off; {_FIX} on a bucket that keeps versions.")
     rule = value.get("Rule", {}).get("DefaultRetention", {})
     mode, days = rule.get("Mode", "none"), rule.get("Days", 0) or 365 * rule.get("Years", 0)
     if demands.object_lock_days and (
@@ -231,7 +231,7 @@ def _judge_lock(setting: Setting, demands: Demands) -> Check:
         return Check.breach(
             "object_lock",
             f"New objects are locked for {count(days, 'day')} ({mode}), {demands.object_lock_days} "
-            f"({demands.object_lock}) are wanted; {_CURE}.",
+            f"({demands.object_lock}) are wanted; {_FIX}.",
         )
     return Check.ok("object_lock", f"Object Lock is on; new objects are locked for {count(days, 'day')} ({mode}).")
 

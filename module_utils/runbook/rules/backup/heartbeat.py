@@ -1,6 +1,6 @@
 """The heartbeat: a small row now and then, by which a restored copy tells up to when it goes.
 
-A drill compares the last row of the copy with the last one of the living database; what lies between is lost.
+A drill compares the last row of the copy with the last one of the live database; what lies between is lost.
 """
 
 from __future__ import annotations

@@ -395,11 +395,11 @@ def judge_copied(figures: Mapping[str, Any], *, hopeless: str, late: bool, deadl
     if not remaining:
         return Check.ok("copied", "Every object of the source has its copy.")
     reasons = "; ".join(
-        f"{error} {count:,}{': ' + OWN_CURES[error] if error in OWN_CURES else ''}"
+        f"{error} {count:,}{': ' + OWN_FIXES[error] if error in OWN_FIXES else ''}"
         for error, count in sorted(figures["errors"].items())
     )
     if hopeless:
-        said = f"Stopped after {hopeless}, because others would fail too: {CURES.get(hopeless, 'look at the server')}."
+        said = f"Stopped after {hopeless}, because others would fail too: {FIXES.get(hopeless, 'look at the server')}."
     elif late:
         said = f"Stopped after deadline_s, {deadline_s}; run again, or raise it."
     else:
@@ -410,7 +410,7 @@ def judge_copied(figures: Mapping[str, Any], *, hopeless: str, late: bool, deadl
 
 
 #: What to do about an answer that concerns one object.
-OWN_CURES = {
+OWN_FIXES = {
     "InvalidObjectState": "they are archived, so bring them back with aws s3api restore-object first",
     "AccessDenied": "let the credentials read the source and write the destination",
     "KMS.DisabledException": "their KMS key is disabled",
@@ -418,7 +418,7 @@ OWN_CURES = {
     "KeyTooLongError": "shorten the destination's prefix, or their names",
 }
 #: What to do about an answer that ends a run.
-CURES = {
+FIXES = {
     "ExpiredToken": "give the run credentials that outlive it",
     "ExpiredTokenException": "give the run credentials that outlive it",
     "AccessDenied": "let the credentials read the source and write the destination",

@@ -190,7 +190,7 @@ class Archive:
     #: For each timeline but the first, its ancestors.
     histories: Mapping[int, tuple[Fork, ...]]
     backups: Sequence[Backup]
-    #: Identifiers of base backups that were begun and not ended.
+    #: Identifiers of base backups that were started and not ended.
     incomplete: Sequence[str] = ()
 
     def newest_timeline(self) -> int:

@@ -173,7 +173,7 @@ def _sequence(wanted: SequenceEntry, found: Mapping[QualifiedName, str] | None) 
         return None
     if before == after:
         return result("differs", f"the sequence is at {_at(got)} instead of {_at(before)}")
-    # It may have been set back, or begun anew, in between.
+    # It may have been set back, or started over, in between.
     return result(
         "unknown",
         f"the sequence is at {_at(got)}, and went from {_at(before)} to {_at(after)} while it was backed up",

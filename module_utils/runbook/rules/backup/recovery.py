@@ -116,7 +116,7 @@ def settings(
 
 
 def could_not_fetch(fatal: str) -> bool:
-    """Whether a server ended because S3 did not give it a segment, by its log's last words: beginning anew may help."""
+    """Whether a server ended because S3 did not give it a segment, by its log's last words: a new start may help."""
     return "could not restore file" in fatal or "has wrong size" in fatal
 
 

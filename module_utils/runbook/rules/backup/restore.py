@@ -1,6 +1,6 @@
 """Which backup is restored, into which new database, and what must be there before the first byte moves.
 
-A restore never writes to a database that exists. It makes a new one beside the living one, marks it as unfinished in
+A restore never writes to a database that exists. It makes a new one beside the live one, marks it as unfinished in
 its comment (:class:`~ansible.module_utils.runbook.rules.backup.swap.Marker`), and marks it as proven only when its
 contents were compared with the backup. So a restore that fails, or is killed, leaves nothing that anybody could take
 for the real thing.
@@ -222,7 +222,7 @@ def target_name(wanted: str | None, *, database: str, backup_id: str, scratch: b
 
     A scratch database has a name of its own (``_proof_``), so that it never meets one that was restored to be kept.
 
-    :raises RunbookError: it is longer than PostgreSQL's names, or the living database's own
+    :raises RunbookError: it is longer than PostgreSQL's names, or the live database's own
     """
     if not wanted:
         return dated_name(database, "proof" if scratch else "restore", backup_id)
@@ -446,7 +446,7 @@ def _left_to_superusers(manifest: Manifest, without: Collection[str], target: st
     if lacking:
         yield (
             f"{target} does without extensions that only a superuser can make and that hold no rows; before it takes "
-            f"the living one's place, run there as one: {'; '.join(lacking)}."
+            f"the live one's place, run there as one: {'; '.join(lacking)}."
         )
 
 
@@ -566,7 +566,7 @@ def explain(program_said: Sequence[str], *, step: str, target: str, without: Seq
         return f"pg_restore cannot connect for {step} of {target}: {failure}."
     errors = said_errors(program_said, has_rows=step != DEFINITIONS) or managed.said_errors(program_said)
     text = " ".join(errors[0].split()).rstrip(".") if errors else "it ended without a word"
-    cure = "look at the server's log"
+    fix = "look at the server's log"
     for pattern, better in (
         (r"No space left|could not extend file|could not write", "make room on the server"),
         (r"can only create extension in database", "restore without it: db_restore_without_extensions"),
@@ -582,11 +582,11 @@ def explain(program_said: Sequence[str], *, step: str, target: str, without: Seq
         (r"unsupported version|input file|archive", "the backup may be damaged; verify it, and take another one"),
     ):  # fmt: skip
         if re.search(pattern, text):
-            cure = better
+            fix = better
             break
     if without and "does not exist" in text:
-        cure = f"where it needs {', '.join(without)}, which only a superuser can make, connect as one"
-    return f"pg_restore failed with {step} of {target}: {text}; {cure}."
+        fix = f"where it needs {', '.join(without)}, which only a superuser can make, connect as one"
+    return f"pg_restore failed with {step} of {target}: {text}; {fix}."
 
 
 def sentence(chosen: Plan, *, tables: int, rows: int, dump_bytes: int, duration_s: float, proof: str) -> str:

@@ -2,14 +2,14 @@
 
 There are three ways. Recovery to a point in time (``pitr``) reaches any moment of the archive; a logical backup
 (``backup``) reaches the moment of its snapshot; Supabase (``supabase``) takes its own project back, in place. The first
-two make a copy beside the living database, and the copy takes its name only when a person said so; then the way back
+two make a copy beside the live database, and the copy takes its name only when a person said so; then the way back
 (``undo``) is the same exchange of names once more.
 
-What is lost are the rows that were written after the point. Before a copy exists the living database alone can be
+What is lost are the rows that were written after the point. Before a copy exists the live database alone can be
 asked: by the commit timestamps of its rows, where the server keeps them, or by columns such as ``updated_at``. Both see
 rows that are there, so what was deleted since, and will come back, is never among them. A column says at least so many:
 an application may have left it as it was. A commit timestamp may say too many: pg_repack, ALTER TABLE and a restore
-write rows anew. Where neither is there, it is not known. Once the copy exists, every table of both is counted and
+rewrite rows. Where neither is there, it is not known. Once the copy exists, every table of both is counted and
 hashed.
 """
 
@@ -50,7 +50,7 @@ ROOM_FACTOR = 1.2
 _NAMED = 5
 #: Not a table of the application: the lease changes with every run.
 LEASE_TABLE = ("runbook", "lease")
-#: Where the copy of a restored server lies on its way into the living one; never among the backups themselves.
+#: Where the copy of a restored server lies on its way into the live one; never among the backups themselves.
 COPIES = "rollback"
 
 # Where to -------------------------------------------------------------------------------------------------------------
@@ -64,7 +64,7 @@ class Request:
     #: Name of a backup, or ``latest``.
     backup: str = ""
     before: datetime | None = None
-    #: Database that stepped aside in a swap, and is to be the living one again.
+    #: Database that a swap replaced, and is to be the live one again.
     undo: str = ""
 
 
@@ -124,7 +124,7 @@ def choose_method(request: Request, *, supabase: bool, restore_path: str) -> Met
 
 
 def check_replace(replace: str, *, method: Method, database: str, project_ref: str) -> bool:
-    """Whether a person said that the living database may be replaced, by typing its name.
+    """Whether a person said that the live database may be replaced, by typing its name.
 
     :raises RunbookError: another name was typed
     """
@@ -167,22 +167,22 @@ class Plan:
     point: datetime | None
     #: The backup that is restored; empty with another method.
     backup_id: str
-    #: The database that takes the living one's place; empty at Supabase.
+    #: The database that takes the live one's place; empty at Supabase.
     replacement: str
     #: An earlier run made and proved the copy.
     is_ready: bool
-    #: The copy is the living database already; this is the name of the one before.
+    #: The copy is the live database already; this is the name of the one before.
     previous: str | None
-    #: Whether the living database is replaced in this run.
+    #: Whether the live database is replaced in this run.
     replaces: bool
-    #: Folder of a server that is restored beside the living one; empty where the inventory names none.
+    #: Folder of a server that is restored beside the live one; empty where the inventory names none.
     restore_path: str = ""
 
     @property
     def steps(self) -> dict[str, bool]:
         """What is to be done, step by step.
 
-        A copy that is there was made by a run that took the snapshot first, and its swap keeps the living database
+        A copy that is there was made by a run that took the snapshot first, and its swap keeps the live database
         whole, so no second snapshot keeps it waiting.
         """
         todo = self.previous is None
@@ -217,7 +217,7 @@ def plan(
     """Put the plan together.
 
     :param databases: every database of the server
-    :param connected: the connection to the living one
+    :param connected: the connection to the live one
     :param point: the moment whose contents come back
     :param maintenance_db: the database that is connected to while names are exchanged
     :param restore_path: folder of a restored server; empty where there can be none
@@ -228,7 +228,7 @@ def plan(
         return Plan(method, database, point, "", "", is_ready=False, previous=None, replaces=replaces)
     if database == maintenance_db:
         raise RunbookError(
-            f"login_db: the living database is {database!r} itself, which no copy can replace by name (so it is at "
+            f"login_db: the live database is {database!r} itself, which no copy can replace by name (so it is at "
             "Supabase): use playbooks/supabase_restore.yml, or restore beside it with playbooks/restore.yml."
         )
     if not connected.is_superuser and not (connected.may_create and databases[database].is_mine):
@@ -256,7 +256,7 @@ def _refuse_stranger(databases: Mapping[str, swap.Database], database: str, name
     aside = [each for each, said in markers.items() if said and (said.state, said.database) == ("previous", database)]
     if name not in aside:
         there = f"these are: {', '.join(sorted(aside))}" if aside else "none is"
-        raise RunbookError(f"undo: {name!r} is no database that stepped aside for {database!r}; {there}.")
+        raise RunbookError(f"undo: {name!r} is no database that was swapped out for {database!r}; {there}.")
 
 
 def _refuse_pending(databases: Mapping[str, swap.Database], database: str, name: str) -> None:
@@ -305,9 +305,9 @@ class Room:
 
 
 def check_room(room: Room, *, database_bytes: int, cluster_bytes: int) -> list[str]:
-    """See that a whole server fits into the folder and the copy beside the living database; cautions where unknown.
+    """See that a whole server fits into the folder and the copy beside the live database; cautions where unknown.
 
-    :param database_bytes: size of the living database
+    :param database_bytes: size of the live database
     :param cluster_bytes: size of all databases of its server
     :raises RunbookError: there is not enough room; nothing was changed
     """
@@ -368,7 +368,7 @@ class Restored:
 
 
 def check_restored(found: Restored, *, data_dir: str, target_time: str) -> None:
-    """See that a server is the one that was restored for this point, and not the living one.
+    """See that a server is the one that was restored for this point, and not the live one.
 
     :raises RunbookError: it is another one
     """
@@ -414,7 +414,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Loss:
-    """What the living database says would be lost of one table."""
+    """What the live database says would be lost of one table."""
 
     table: str
     rows: int | None
@@ -473,7 +473,7 @@ def _loss(each: Counted, *, complete: bool) -> Loss:
 
 
 def loss_sentence(losses: Sequence[Loss]) -> str:
-    """How many rows would be lost, as far as the living database can say."""
+    """How many rows would be lost, as far as the live database can say."""
     newer = sum(each.newer_rows or 0 for each in losses)
     touched = sorted((each for each in losses if each.newer_rows), key=lambda each: -(each.newer_rows or 0))
     unknown = [each.table for each in losses if each.newer_rows is None]
@@ -491,37 +491,37 @@ def loss_sentence(losses: Sequence[Loss]) -> str:
     return said[0].upper() + said[1:] + "."
 
 
-# Living and copy ------------------------------------------------------------------------------------------------------
+# Live and copy ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One table in the living database and in the copy."""
+    """One table in the live database and in the copy."""
 
     table: str
-    status: Literal["equal", "differs", "only_living", "only_copy", "unknown"]
-    living_rows: int | None
+    status: Literal["equal", "differs", "only_live", "only_copy", "unknown"]
+    live_rows: int | None
     copy_rows: int | None
     reason: str = ""
 
 
-def differences(living: Found, copy: Found) -> list[Difference]:
+def differences(live: Found, copy: Found) -> list[Difference]:
     """Every table of either, compared by number of rows and content; the lease is left out."""
     found = []
-    names = {*living.contents, *living.errors, *copy.contents, *copy.errors}
+    names = {*live.contents, *live.errors, *copy.contents, *copy.errors}
     for name in sorted(name for name in names if tuple(name) != LEASE_TABLE):
-        here, there = living.contents.get(name), copy.contents.get(name)
-        error = living.errors.get(name) or copy.errors.get(name) or ""
+        here, there = live.contents.get(name), copy.contents.get(name)
+        error = live.errors.get(name) or copy.errors.get(name) or ""
         rows = (here.rows if here else None, there.rows if there else None)
         if error:
             found.append(Difference(str(name), "unknown", *rows, error))
         elif here is None or there is None:
-            found.append(Difference(str(name), "only_copy" if here is None else "only_living", *rows))
+            found.append(Difference(str(name), "only_copy" if here is None else "only_live", *rows))
         else:
             found.append(Difference(str(name), compare(there, here), *rows))
-    large = (living.large_objects, copy.large_objects)
+    large = (live.large_objects, copy.large_objects)
     if large[0] is None or large[1] is None:
-        error = living.large_objects_error or copy.large_objects_error or "they were not read"
+        error = live.large_objects_error or copy.large_objects_error or "they were not read"
         found.append(Difference("large objects", "unknown", None, None, error))
     elif large[0].rows or large[1].rows:
         found.append(Difference("large objects", compare(large[1], large[0]), large[0].rows, large[1].rows))
@@ -531,13 +531,13 @@ def differences(living: Found, copy: Found) -> list[Difference]:
 def difference_sentence(found: Sequence[Difference], copy: str) -> str:
     """What the swap would change, in one sentence."""
     named = {
-        "differs": lambda each: f"{each.table} ({count(each.living_rows, 'row')} now, {each.copy_rows:,} in the copy)",
-        "only_living": lambda each: f"{each.table} ({count(each.living_rows, 'row')} now, not in the copy)",
+        "differs": lambda each: f"{each.table} ({count(each.live_rows, 'row')} now, {each.copy_rows:,} in the copy)",
+        "only_live": lambda each: f"{each.table} ({count(each.live_rows, 'row')} now, not in the copy)",
         "only_copy": lambda each: f"{each.table} (not there now, {count(each.copy_rows, 'row')} in the copy)",
     }
     changed = [each for each in found if each.status in named]
     unknown = [each for each in found if each.status == "unknown"]
-    said = f"{len(changed)} of {count(len(found), 'comparison')} between the living database and {copy} "
+    said = f"{len(changed)} of {count(len(found), 'comparison')} between the live database and {copy} "
     said += agree(len(changed), "differs", "differ")
     if changed:
         shown = "; ".join(named[each.status](each) for each in changed[:_NAMED])
@@ -583,7 +583,7 @@ def words(chosen: Plan) -> list[str]:
         "compare": f"compare every table of {chosen.database} with {chosen.replacement}",
         "integrity": f"check that {chosen.replacement} is whole",
         "swap": f"let {chosen.replacement} take the name {chosen.database}, and keep the one before",
-        "replace_project": "let Supabase replace the living database",
+        "replace_project": "let Supabase replace the live database",
     }
     return [text for step, text in lines.items() if steps[step]]
 

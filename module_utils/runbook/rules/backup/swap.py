@@ -1,10 +1,10 @@
-"""Two databases exchange their names: a restored one takes the place of the living one, which is kept.
+"""Two databases exchange their names: a restored one takes the place of the live one, which is kept.
 
 The server does it in one transaction, so there is no moment at which only one of the two has its new name. What belongs
 to a database and not to its contents (owner, privileges, settings, connection limit, comment) is carried over from the
-one that was living.
+one that was live.
 
-A database that was made by a restore, or that stepped aside in a swap, bears a :class:`Marker` in its comment.
+A database that was made by a restore, or that a swap replaced, bears a :class:`Marker` in its comment.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 #: ``restoring``: a run is at work in it, or was killed there. ``failed``: kept for somebody to look at. ``unproven``:
-#: complete, never compared. ``proven``: equals what was backed up. ``previous``: it was the living one.
+#: complete, never compared. ``proven``: equals what was backed up. ``previous``: it was the live one.
 State = Literal["restoring", "failed", "unproven", "proven", "previous"]
 
 #: Parameter by which a database says which environment it belongs to.
@@ -38,13 +38,13 @@ class Marker:
     """What the comment of a database says that the runbook made or moved aside."""
 
     state: State
-    #: Name of the living database that this is a copy of, or was.
+    #: Name of the live database that this is a copy of, or was.
     database: str
     #: When it came into this state, ISO 8601.
     at: str
     #: Name of the run that did it.
     run: str = ""
-    #: Backup that it was made from; empty for one that was living.
+    #: Backup that it was made from; empty for one that was live.
     backup_id: str = ""
     #: ``previous``: the database that took its place, by the name it had before.
     replaced_by: str = ""
@@ -153,30 +153,30 @@ class Connected:
 class Plan:
     """Which database gets which name."""
 
-    living: Database
+    live: Database
     replacement: Database
     previous_name: str
     warnings: tuple[str, ...]
 
 
-def done_before(databases: Mapping[str, Database], living: str, replacement: str) -> str | None:
-    """Name of the database that stepped aside when ``replacement`` took its place; None if that never happened."""
+def done_before(databases: Mapping[str, Database], live: str, replacement: str) -> str | None:
+    """Name of the database that was swapped out when ``replacement`` took its place; None if that never happened."""
     if replacement in databases:
         return None
     aside = [
         (each.marker.at, name)
         for name, each in databases.items()
-        if each.marker and each.marker.state == "previous" and each.marker.database == living
+        if each.marker and each.marker.state == "previous" and each.marker.database == live
         if each.marker.replaced_by == replacement
     ]
-    return max(aside)[1] if aside and living in databases else None
+    return max(aside)[1] if aside and live in databases else None
 
 
 def plan(
     databases: Mapping[str, Database],
     connected: Connected,
     *,
-    living: str,
+    live: str,
     replacement: str,
     now: datetime,
     accept_without: Iterable[str] = (),
@@ -188,64 +188,64 @@ def plan(
     :param now: the server's clock
     :raises RunbookError: something is in the way; nothing was changed
     """
-    if living == replacement:
-        raise RunbookError(f"replacement: {replacement!r} is the living database itself; name the restored one.")
-    if connected.database in {living, replacement}:
+    if live == replacement:
+        raise RunbookError(f"replacement: {replacement!r} is the live database itself; name the restored one.")
+    if connected.database in {live, replacement}:
         raise RunbookError(
             f"login_db: a database cannot be renamed over a connection to it; connect to another one than "
-            f"{connected.database!r}, as a rule postgres. Where the living database is postgres itself (Supabase), "
+            f"{connected.database!r}, as a rule postgres. Where the live database is postgres itself (Supabase), "
             "names cannot be exchanged: let the application connect to the restored one (docs/howto/restore.md)."
         )
     if connected.in_recovery:
         raise RunbookError("login_host: this server is a standby; name the primary.")
-    found, new = databases.get(living), databases.get(replacement)
+    found, new = databases.get(live), databases.get(replacement)
     if found is None:
         raise RunbookError(
-            f"database: there is no database {living!r} to take the place of; give the restored one its name with "
-            f'ALTER DATABASE "{replacement}" RENAME TO "{living}".'
+            f"database: there is no database {live!r} to take the place of; give the restored one its name with "
+            f'ALTER DATABASE "{replacement}" RENAME TO "{live}".'
         )
     if new is None:
         raise RunbookError(f"replacement: there is no database {replacement!r}; restore one first, or check its name.")
     for option, each in (("database", found), ("replacement", new)):
         _refuse_unmovable(option, each, connected)
-    _refuse_unproven(new, living)
+    _refuse_unproven(new, live)
     if set(new.settings) != set(found.settings):
         refuse_settings(found, connected)
     missing = new.marker.without if new.marker else ""
     refuse_without([each for each in missing.split(", ") if each], accept_without, what=f"replacement: {replacement!r}")
     if new.environment not in {None, found.environment}:
         raise RunbookError(
-            f"replacement: {replacement!r} is marked as {new.environment!r}, and {living!r} as "
+            f"replacement: {replacement!r} is marked as {new.environment!r}, and {live!r} as "
             f"{found.environment or 'nothing'!r}; what may have been worked on as another environment's takes nobody's "
             "place. Restore a new one."
         )
     previous = replacement
     while previous in databases:
         # Taken only where a swap is undone within its second.
-        previous, now = dated_name(living, "before", f"{now:%Y-%m-%dT%H-%M-%SZ}"), now + timedelta(seconds=1)
+        previous, now = dated_name(live, "before", f"{now:%Y-%m-%dT%H-%M-%SZ}"), now + timedelta(seconds=1)
     warnings = tuple(
-        f"Replication slot {slot} stays with {previous}; make it anew in {living} and start its reader afresh."
+        f"Replication slot {slot} stays with {previous}; recreate it in {live} and start its reader afresh."
         for slot in found.slots
     )
     return Plan(found, new, previous, warnings)
 
 
-def refuse_settings(living: Database, connected: Connected) -> None:
-    """Refuse where a copy cannot be given the settings of the living database.
+def refuse_settings(live: Database, connected: Connected) -> None:
+    """Refuse where a copy cannot be given the settings of the live database.
 
     :raises RunbookError: the role may not set one of them
     """
-    if living.forbidden:
-        name = living.forbidden[0]
+    if live.forbidden:
+        name = live.forbidden[0]
         raise RunbookError(
-            f"login_user: {connected.role!r} may not set {name}, which {living.name!r} carries and its copy has to; "
+            f"login_user: {connected.role!r} may not set {name}, which {live.name!r} carries and its copy has to; "
             "name a superuser in db_restore_login_user, or, from PostgreSQL 15 on, let one GRANT SET ON PARAMETER "
             f"{name} to this user; db_roles.yml does so for runbook_restore and the environment's mark."
         )
-    if living.others:
+    if live.others:
         raise RunbookError(
-            f"login_user: {connected.role!r} may not carry over what is set for {', '.join(living.others)} in "
-            f"{living.name!r} (ALTER ROLE … IN DATABASE); name a superuser in db_restore_login_user."
+            f"login_user: {connected.role!r} may not carry over what is set for {', '.join(live.others)} in "
+            f"{live.name!r} (ALTER ROLE … IN DATABASE); name a superuser in db_restore_login_user."
         )
 
 
@@ -268,16 +268,16 @@ def _refuse_unmovable(option: str, database: Database, connected: Connected) -> 
         )
 
 
-def _refuse_unproven(new: Database, living: str) -> None:
+def _refuse_unproven(new: Database, live: str) -> None:
     marker = new.marker
     if marker is None:
         raise RunbookError(
             f"replacement: {new.name!r} bears no mark of a restore, so nobody knows what it holds; restore and prove "
             "one with playbooks/restore.yml."
         )
-    if marker.database != living:
+    if marker.database != live:
         raise RunbookError(
-            f"replacement: {new.name!r} is a copy of {marker.database!r}, not of {living!r}; check both names."
+            f"replacement: {new.name!r} is a copy of {marker.database!r}, not of {live!r}; check both names."
         )
     if marker.state not in {"proven", "previous"}:
         raise RunbookError(
@@ -298,7 +298,7 @@ def refuse_without(missing: Sequence[str], accepted: Iterable[str], *, what: str
         said = [*([f"the rows of {', '.join(tables)}"] if tables else []), *others]
         raise RunbookError(
             f"{what} is without {' and '.join(said)}, because its backup or its restore was told to leave that out; as "
-            "the living database it would be lacking. Take another backup, or say that you know it: "
+            "the live database it would be lacking. Take another backup, or say that you know it: "
             f"-e db_restore_accept_without='{','.join(missing)}'."
         )
 
@@ -339,19 +339,19 @@ def setting_values(name: str, value: str) -> list[str]:
 
 def describe(chosen: Plan) -> str:
     """The plan for ``--diff``."""
-    living, new = chosen.living, chosen.replacement
-    lines = [f"{living.name} -> {chosen.previous_name}", f"{new.name} -> {living.name}", f"owner: {living.owner}"]
+    live, new = chosen.live, chosen.replacement
+    lines = [f"{live.name} -> {chosen.previous_name}", f"{new.name} -> {live.name}", f"owner: {live.owner}"]
     lines += [
-        f"setting: {each.name} = {each.value}{f' (role {each.role})' if each.role else ''}" for each in living.settings
+        f"setting: {each.name} = {each.value}{f' (role {each.role})' if each.role else ''}" for each in live.settings
     ]
-    lines += [f"privilege: {each.privilege} to {each.grantee or 'PUBLIC'}" for each in living.grants]
+    lines += [f"privilege: {each.privilege} to {each.grantee or 'PUBLIC'}" for each in live.grants]
     return as_lines(lines)
 
 
 def sentence(chosen: Plan, *, ended: int, closed_s: float) -> str:
     """What was done, and how to undo it."""
     return (
-        f"{chosen.replacement.name} is {chosen.living.name} now, and the one before is kept as {chosen.previous_name}; "
+        f"{chosen.replacement.name} is {chosen.live.name} now, and the one before is kept as {chosen.previous_name}; "
         f"{count(ended, 'session was', 'sessions were')} ended and new ones waited {closed_s:.1f} s. Undo: the same "
         f"with replacement "
         f"{chosen.previous_name}."
@@ -361,7 +361,7 @@ def sentence(chosen: Plan, *, ended: int, closed_s: float) -> str:
 def result(chosen: Plan) -> dict[str, Any]:
     """The plan as part of the module's result."""
     return {
-        "database": chosen.living.name,
+        "database": chosen.live.name,
         "replacement": chosen.replacement.name,
         "previous": chosen.previous_name,
     }

@@ -56,9 +56,9 @@ def advice(document: Mapping[str, Any], found: Attainable | None = None) -> list
         said.append(_on_lost_work(lost, objectives, recovery))
     if found is not None and (check := judge_attainable(objectives, found)).status != Status.OK:
         said.append(f"{check.msg} {_on_no_promise(objectives, found)}")
-    passed_over = recovery.get("passed_over") or []
-    if passed_over and document["scenario"] != _PASSES_OVER:
-        names = ", ".join(str(each["backup_id"]) for each in passed_over)
+    skipped = recovery.get("skipped") or []
+    if skipped and document["scenario"] != _PASSES_OVER:
+        names = ", ".join(str(each["backup_id"]) for each in skipped)
         cost = recovery.get("costs_s")
         price = f", which cost {in_words(cost)} of work" if cost else ""
         said.append(
@@ -74,9 +74,7 @@ def advice(document: Mapping[str, Any], found: Attainable | None = None) -> list
     failed = [
         f"Phase {phase['name']} ended {phase['status']}: {phase['msg']}"
         for phase in document["phases"]
-        if phase["status"] != Status.OK
-        and phase.get("msg")
-        and not _is_said(phase["msg"], [*said, *_reasons(passed_over)])
+        if phase["status"] != Status.OK and phase.get("msg") and not _is_said(phase["msg"], [*said, *_reasons(skipped)])
     ]
     return list(dict.fromkeys([*failed, *said]))
 
@@ -103,8 +101,8 @@ def _is_said(text: str | None, said: Iterable[str]) -> bool:
     return any(str(text) in sentence for sentence in said)
 
 
-def _reasons(passed_over: Iterable[Mapping[str, Any]]) -> list[str]:
-    return [str(each.get("reason") or "") for each in passed_over]
+def _reasons(skipped: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [str(each.get("reason") or "") for each in skipped]
 
 
 def _on_checks(document: Mapping[str, Any]) -> list[str]:
@@ -130,9 +128,9 @@ def _on_rto(document: Mapping[str, Any], objectives: Objectives) -> list[str]:
         return [f"RTO was missed by {in_words(known - objectives.rto_s)}."]
     name = max(parts, key=lambda key: parts[key])
     where = "the pauses between the phases" if name == BETWEEN else f"phase {name}"
-    cure = _SHORTEN.get(name, "look at what it waited for")
+    fix = _SHORTEN.get(name, "look at what it waited for")
     missed, took = in_words(known - objectives.rto_s), in_words(parts[name])
-    return [f"RTO was missed by {missed}; {where} took longest, {took}: {cure}."]
+    return [f"RTO was missed by {missed}; {where} took longest, {took}: {fix}."]
 
 
 def _on_lost_work(lost: float, objectives: Objectives, recovery: Mapping[str, Any]) -> str:

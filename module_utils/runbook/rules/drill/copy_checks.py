@@ -100,7 +100,7 @@ def files_not_asked(bucket: str, buckets: Collection[str], columns: Collection[s
 
     :param bucket: the bucket with the second copy of the files
     :param buckets: the buckets of which it holds copies
-    :param columns: those of the living database, as ``schema.table.column type``; None if they are not known
+    :param columns: those of the live database, as ``schema.table.column type``; None if they are not known
     """
     if not bucket or not buckets:
         return "No file storage is named in the inventory, so files were not part of this drill."

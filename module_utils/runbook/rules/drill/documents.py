@@ -24,7 +24,7 @@ _MAYBE = (type(None),)
 #: Keys of a document, and of its parts, with their types; a part that is a list has the keys of one entry.
 _KEYS: dict[str, tuple[type, ...]] = {
     "schema_version": (int,), "drill_id": _TEXT, "environment": _TEXT, "host": _TEXT, "scenario": _TEXT,
-    "planted": _TEXT + _MAYBE, "started_at": _TEXT, "outage_at": _TEXT + _MAYBE, "service_at": _TEXT + _MAYBE,
+    "injected": _TEXT + _MAYBE, "started_at": _TEXT, "outage_at": _TEXT + _MAYBE, "service_at": _TEXT + _MAYBE,
     "finished_at": _TEXT + _MAYBE, "status": _TEXT, "msg": _TEXT, "phases": _LIST, "recovery": _DICT + _MAYBE,
     "objectives": _DICT, "measured": _DICT, "checks": _LIST, "extrapolation": _DICT + _MAYBE, "advice": _LIST,
     "lessons": _DICT + _MAYBE, "tear_down": _DICT + _MAYBE,
@@ -35,7 +35,7 @@ _PART_KEYS: dict[str, dict[str, tuple[type, ...]]] = {
         "status": _TEXT, "msg": _TEXT + _MAYBE,
     },
     "recovery": {
-        "way": _TEXT + _MAYBE, "backup_id": _TEXT + _MAYBE, "point": _TEXT + _MAYBE, "passed_over": _LIST,
+        "way": _TEXT + _MAYBE, "backup_id": _TEXT + _MAYBE, "point": _TEXT + _MAYBE, "skipped": _LIST,
         "costs_s": _NUMBER + _MAYBE,
     },
     "objectives": {"rto_s": _NUMBER, "rpo_s": _NUMBER},
@@ -93,7 +93,7 @@ def make(
     )
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION, "drill_id": state.drill_id, "environment": state.environment,
-        "host": state.host, "scenario": state.scenario, "planted": state.planted,
+        "host": state.host, "scenario": state.scenario, "injected": state.injected,
         "started_at": state.started_at.isoformat(), "outage_at": _stamp(state.outage_at),
         "service_at": _stamp(state.service_at), "finished_at": at.isoformat(), "status": judged.status,
         "msg": judged.msg,
@@ -121,11 +121,11 @@ def _recovery(state: State) -> dict[str, Any]:
         chosen = state.chosen
         return {
             "way": chosen.way, "backup_id": chosen.backup_id, "point": _stamp(chosen.point),
-            "costs_s": chosen.costs_s, "passed_over": [asdict(each) for each in chosen.passed_over],
+            "costs_s": chosen.costs_s, "skipped": [asdict(each) for each in chosen.skipped],
         }  # fmt: skip
     return {
         "way": state.way if state.way != "best" else None, "backup_id": None, "point": None, "costs_s": None,
-        "passed_over": [asdict(each) for each in state.survey.unusable],
+        "skipped": [asdict(each) for each in state.survey.unusable],
     }  # fmt: skip
 
 
@@ -134,9 +134,9 @@ def _checks(state: State, tear: Check) -> list[Check]:
     checks = list(state.checks)
     if state.survey.gap:
         checks.append(Check.breach("archive", state.survey.gap))
-    passed_over = state.chosen.passed_over if state.is_recovered and state.chosen else ()
-    if passed_over and not state.disaster.newest_bad:
-        bad = "; ".join(f"{each.backup_id}: {each.reason.rstrip('.')}" for each in passed_over)
+    skipped = state.chosen.skipped if state.is_recovered and state.chosen else ()
+    if skipped and not state.disaster.newest_bad:
+        bad = "; ".join(f"{each.backup_id}: {each.reason.rstrip('.')}" for each in skipped)
         checks.append(Check.breach("backups", f"Could not be used: {bad}."))
     checks.append(tear)
     if state.failure:
@@ -167,8 +167,8 @@ def read(found: object, *, source: str) -> dict[str, Any]:
         for number, entry in enumerate(inside if isinstance(inside, list) else [inside]):
             if entry is not None:
                 _hold(entry, keys, f"{part}[{number}]." if isinstance(inside, list) else f"{part}.", source)
-    for number, entry in enumerate((found["recovery"] or {}).get("passed_over", [])):
-        _hold(entry, _PASSED_OVER_KEYS, f"recovery.passed_over[{number}].", source)
+    for number, entry in enumerate((found["recovery"] or {}).get("skipped", [])):
+        _hold(entry, _PASSED_OVER_KEYS, f"recovery.skipped[{number}].", source)
     for key in _TIMES:
         if found[key] is not None and moment(found[key]) is None:
             raise RunbookError(f"{source}: {key} is {found[key]!r}, not a time with its zone; the document is damaged.")

@@ -33,26 +33,26 @@ FAULTS = {
 }
 
 
-def check_request(*, environment: str, scenario: str, way: str, plant: str | None) -> None:
+def check_request(*, environment: str, scenario: str, way: str, inject: str | None) -> None:
     """Refuse what makes no sense together.
 
-    :raises RunbookError: a fault is to be planted elsewhere than in the sandbox, or where it cannot be
+    :raises RunbookError: a fault is to be injected elsewhere than in the sandbox, or where it cannot be
     """
-    if not plant:
+    if not inject:
         return
     if environment != SANDBOX:
         raise RunbookError(
-            f"plant: {plant} would damage backups of {environment}; faults are planted in the sandbox alone."
+            f"inject: {inject} would damage backups of {environment}; faults are injected in the sandbox alone."
         )
     if scenario != "database_lost":
-        raise RunbookError(f"plant: {plant} goes with scenario database_lost, not {scenario}; leave one of them out.")
-    ways = FAULTS[plant].ways
+        raise RunbookError(f"inject: {inject} goes with scenario database_lost, not {scenario}; leave one of them out.")
+    ways = FAULTS[inject].ways
     if way not in ways:
-        raise RunbookError(f"way: {plant} can be planted for {' or '.join(ways)}, not for {way}; name one.")
+        raise RunbookError(f"way: {inject} can be injected for {' or '.join(ways)}, not for {way}; name one.")
 
 
-def names_fault(plant: str, document: Mapping[str, Any]) -> bool:
-    """Whether a red drill told what was planted.
+def names_fault(inject: str, document: Mapping[str, Any]) -> bool:
+    """Whether a red drill told what was injected.
 
     :param document: a drill's document
     """
@@ -62,6 +62,6 @@ def names_fault(plant: str, document: Mapping[str, Any]) -> bool:
         *(str(each["msg"]) for each in document["checks"] if each["status"] != Status.OK),
     ]
     said += [str(each["msg"]) for each in document["phases"] if each["status"] != Status.OK]
-    said += [str(each["reason"]) for each in recovery.get("passed_over") or []]
+    said += [str(each["reason"]) for each in recovery.get("skipped") or []]
     text = " ".join(said)
-    return document["status"] != Status.OK and any(word in text for word in FAULTS[plant].names)
+    return document["status"] != Status.OK and any(word in text for word in FAULTS[inject].names)

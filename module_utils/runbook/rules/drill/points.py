@@ -36,14 +36,14 @@ class Choice:
     """What is restored, and what was better and could not be used."""
 
     chosen: Candidate
-    passed_over: tuple[Candidate, ...]
+    skipped: tuple[Candidate, ...]
     #: Ways that were open, and in which nothing was ever backed up.
     absent: tuple[Candidate, ...] = ()
 
     @property
     def costs_s(self) -> float:
         """Seconds of work that the better ones would have given back too."""
-        points = [each.point for each in self.passed_over if each.point]
+        points = [each.point for each in self.skipped if each.point]
         if not points or not self.chosen.point:
             return 0.0
         return max(0.0, (max(points) - self.chosen.point).total_seconds())
@@ -52,10 +52,8 @@ class Choice:
         """The choice, and what it costs."""
         point = f" up to {self.chosen.point:%Y-%m-%d %H:%M:%S} UTC" if self.chosen.point else ""
         said = f"{self.chosen.way} {self.chosen.backup_id}{point}."
-        if self.passed_over:
-            bad = "; ".join(
-                f"{each.way} {each.backup_id}: {str(each.problem).rstrip('.')}" for each in self.passed_over
-            )
+        if self.skipped:
+            bad = "; ".join(f"{each.way} {each.backup_id}: {str(each.problem).rstrip('.')}" for each in self.skipped)
             cost = f"which costs {span(self.costs_s)} of work" if self.costs_s else "which costs no work"
             said += f" Skipped, {cost}: {bad}."
         said += "".join(f" Not by {each.way}, because {each.problem.rstrip('.')}." for each in self.absent)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Way = Literal["dump", "pitr"]
 WAYS: tuple[Way, ...] = ("dump", "pitr")
-#: Where an outage may be made, and a fault planted.
+#: Where an outage may be made, and a fault injected.
 SANDBOX = "sandbox"
 
 
@@ -102,7 +102,7 @@ def check_target(
         )
     if not any(production):
         raise RunbookError(
-            "system_identifier: the inventory does not say which cluster the living one is, so the target cannot be "
+            "system_identifier: the inventory does not say which cluster the live one is, so the target cannot be "
             "told from it; pin it in preflight_system_identifier."
         )
     if not pinned or pinned != found:
@@ -115,4 +115,4 @@ def check_target(
             f"target_database: {database!r} is there already on the target, and a drill restores into an empty place; "
             "drop it, or name another one."
         )
-    return f"The target is cluster {found}, another one than the living."
+    return f"The target is cluster {found}, another one than the live."

@@ -90,7 +90,7 @@ class Chosen:
     way: Way
     backup_id: str
     point: datetime | None
-    passed_over: tuple[Unusable, ...]
+    skipped: tuple[Unusable, ...]
     #: Seconds of work that those would have given back too.
     costs_s: float
     #: The moment to restore to; None: all that there is.
@@ -106,7 +106,7 @@ class Chosen:
         found = choice.chosen
         return cls(
             way=found.way, backup_id=found.backup_id, point=found.point,
-            passed_over=tuple(Unusable(each.backup_id, each.problem) for each in choice.passed_over),
+            skipped=tuple(Unusable(each.backup_id, each.problem) for each in choice.skipped),
             costs_s=round(choice.costs_s, 3), target_time=found.point if found.is_cut or before else None, begun_at=at,
         )  # fmt: skip
 
@@ -143,7 +143,7 @@ class State:
     scenario: str
     #: ``dump``, ``pitr`` or ``best``.
     way: str
-    planted: str | None
+    injected: str | None
     restore_path: str
     started_at: datetime
     objectives: Objectives

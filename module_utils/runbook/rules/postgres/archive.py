@@ -249,7 +249,7 @@ def refuse(
 ) -> None:
     """Refuse what must not be moved, before anything is.
 
-    :raises RunbookError: one sentence that names what was found, and the cure
+    :raises RunbookError: one sentence that names what was found, and the fix
     """
     found = _refuse_managed(source, schema, archive_name) or _refuse_source(source, column)
     if found is None and archive is None:
@@ -614,7 +614,7 @@ def _why_not_partitions(source: Table, archive: Table | None, column: str) -> st
 def refuse_brought(partitions: Iterable[Partition]) -> None:
     """Refuse partitions that would bring along what cannot be left behind.
 
-    :raises RunbookError: one sentence that names the partition and the cure
+    :raises RunbookError: one sentence that names the partition and the fix
     """
     for name, brought in ((each.name, each.brought) for each in partitions):
         if brought and brought.stuck:
@@ -874,12 +874,12 @@ def difference(source: Table, archive: Table, found: Difference) -> str:
         what = f"did not hold the rows of {source.name}"
     if archive.triggers:
         named = _names(archive.triggers)
-        cure = f"Look at its triggers ({named}), and drop or disable the one that does it."
+        fix = f"Look at its triggers ({named}), and drop or disable the one that does it."
     elif any(archive.named(name).generated for name in found.columns):
-        cure = "It generates that column anew; ALTER COLUMN … DROP EXPRESSION keeps what was there."
+        fix = "It generates that column again; ALTER COLUMN … DROP EXPRESSION keeps what was there."
     else:
-        cure = "Look for a trigger or a rule that was made just now, and run again."
-    return f"archive: {archive.name} {what}, so the batch of {count(found.rows, 'row')} was rolled back. {cure}"
+        fix = "Look for a trigger or a rule that was made just now, and run again."
+    return f"archive: {archive.name} {what}, so the batch of {count(found.rows, 'row')} was rolled back. {fix}"
 
 
 def next_batch(asked: int, moved: int, duration_ms: float, target_ms: int) -> int:

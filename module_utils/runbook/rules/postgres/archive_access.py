@@ -231,15 +231,15 @@ def _looser(found: Compared) -> list[Opening]:
     return ways
 
 
-def more_open(found: Compared, ways: Sequence[Opening], cures: Sequence[str]) -> str:
+def more_open(found: Compared, ways: Sequence[Opening], fixes: Sequence[str]) -> str:
     """The sentence for an archive that is more open than its source.
 
-    :param cures: SQL that closes it
+    :param fixes: SQL that closes it
     """
     said = "; ".join(f"{way} on {way.table}" if way.table != found.archive else str(way) for way in ways)
     return (
         f"archive: {found.archive} is more open than {found.source}, so nothing is moved into it: {said}. Close it, as "
-        f"its owner: {'; '.join(cures)}."
+        f"its owner: {'; '.join(fixes)}."
     )
 
 

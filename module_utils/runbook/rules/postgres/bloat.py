@@ -1,4 +1,4 @@
-"""How much of a table or index is bloat: what it takes now, less what it would take if it were written anew.
+"""How much of a table or index is bloat: what it takes now, less what it would take if it were rewritten.
 
 There are two ways to know. The *estimate* computes, from the planner's statistics and the documented layout of pages
 ("Database Page Layout", "B-Tree Implementation: Deduplication"), how many pages the live rows need; it reads nothing
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Method = Literal["measured", "estimated", "at_least", "none"]
 #: What would make an unknown bloat known: nothing, statistics, a right of this user, the end of somebody's lock.
-Cure = Literal["", "analyze", "right", "wait"]
+Fix = Literal["", "analyze", "right", "wait"]
 
 #: Of a standard build; the driver refuses a server whose pages are of another size.
 PAGE_BYTES = 8192
@@ -160,12 +160,12 @@ class Bloat:
     expected_bytes: int | None
     #: Why it is unknown; None where it is not.
     reason: str | None = None
-    cure: Cure = ""
+    fix: Fix = ""
 
     @property
-    def curable(self) -> bool:
+    def fixable(self) -> bool:
         """Whether a person can make it known."""
-        return bool(self.cure)
+        return bool(self.fix)
 
     @property
     def size_bytes(self) -> int | None:
@@ -190,7 +190,7 @@ class Bloat:
 def rows_of(relation: Relation) -> float | None:
     """Live rows; None where nobody has counted them.
 
-    The server's running count is newer than the planner's, but it begins anew after a crash; then the planner's holds.
+    The server's running count is newer than the planner's, but it starts over after a crash; then the planner's holds.
     """
     if relation.counted:
         return float(relation.live_rows)
@@ -315,8 +315,8 @@ def estimate(relation: Relation) -> Bloat:
         else:
             reason = "no statistics of its columns: never analysed"
         # ANALYZE leaves pg_statistic itself out.
-        cure: Cure = "" if relation.is_catalog else "right" if relation.hidden else "analyze"
-        return Bloat(relation, "none", None, reason, cure)
+        fix: Fix = "" if relation.is_catalog else "right" if relation.hidden else "analyze"
+        return Bloat(relation, "none", None, reason, fix)
     if relation.is_index:
         return Bloat(relation, "estimated", _btree_pages(rows, relation) * PAGE_BYTES)
     row, same = row_bytes(relation.columns)
@@ -417,8 +417,8 @@ def totals(bloats: Sequence[Bloat], *, min_size_bytes: int) -> dict[str, Any]:
     sums = [result["table_bloat_bytes"], result["index_bloat_bytes"]]
     nothing_known = bool(bloats) and all(bloat.bloat_bytes is None for bloat in bloats)
     total = None if nothing_known else sum(value or 0 for value in sums)
-    curable = [
-        bloat for bloat in bloats if bloat.curable and (bloat.size_bytes is None or bloat.size_bytes >= min_size_bytes)
+    fixable = [
+        bloat for bloat in bloats if bloat.fixable and (bloat.size_bytes is None or bloat.size_bytes >= min_size_bytes)
     ]
     return result | {
         "bloat_bytes": total,
@@ -428,8 +428,8 @@ def totals(bloats: Sequence[Bloat], *, min_size_bytes: int) -> dict[str, Any]:
             method: sum(bloat.method == method for bloat in bloats)
             for method in ("measured", "estimated", "at_least", "none")
         },
-        "unknown": [str(bloat.relation.name) for bloat in sorted(curable, key=order)],
-        "status": Status.of(unknown=curable),
+        "unknown": [str(bloat.relation.name) for bloat in sorted(fixable, key=order)],
+        "status": Status.of(unknown=fixable),
     }
 
 
@@ -474,15 +474,15 @@ def unknown_because(bloats: Iterable[Bloat], *, measuring: str) -> str:
     :param measuring: what this user lacks to measure pages, as :func:`drivers.bloat.measuring` says it; empty: nothing
     """
     right = measuring or "they were not measured before deadline_s ended; raise it"
-    cures: dict[Cure, str] = {
+    fixes: dict[Fix, str] = {
         "right": f"this user may not read their statistics; {right}",
         "analyze": "they have no statistics; ANALYZE them",
         "wait": "somebody holds them locked; run again",
     }
     found = []
-    curable = sorted((bloat for bloat in bloats if bloat.curable), key=order)
-    for cure, text in cures.items():
-        names = [str(bloat.relation.name) for bloat in curable if bloat.cure == cure]
+    fixable = sorted((bloat for bloat in bloats if bloat.fixable), key=order)
+    for fix, text in fixes.items():
+        names = [str(bloat.relation.name) for bloat in fixable if bloat.fix == fix]
         if names:
             more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
             found.append(f"of {', '.join(names[:3])}{more}, because {text}")

@@ -14,11 +14,11 @@ from ansible.module_utils.runbook.rules.words import size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-#: What a finding of either kind is called; the second is cured while everybody works.
+#: What a finding of either kind is called; the second is fixed while everybody works.
 TABLE, INDEX = "bloated_table", "bloated_index"
 _NO_LOCK = "Everybody goes on meanwhile; needs the disk for a second copy, and waits for older transactions to end."
 _LOCK = (
-    "Locks everybody out of the table until it is written anew, and needs the disk for a second copy; "
+    "Locks everybody out of the table until it is rewritten, and needs the disk for a second copy; "
     "playbooks/monthly_db.yml does it without that lock where pg_repack is installed."
 )
 
@@ -28,7 +28,7 @@ def findings(
 ) -> list[Finding]:
     """A finding for each relation of which so much is bloat; none for what is unknown, or belongs to the server.
 
-    :param ddl: the statement that cures it, its names quoted
+    :param ddl: the statement that fixes it, its names quoted
     """
     return [
         _finding(bloat, ddl(bloat))

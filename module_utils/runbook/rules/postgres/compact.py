@@ -1,4 +1,4 @@
-"""Which tables are written anew to give their bloat back, in which way, and what is said about it.
+"""Which tables are rewritten to remove their bloat, in which way, and what is said about it.
 
 A rewrite of a table writes its rows, its TOAST table and all its indexes into new files. pg_repack does that while
 everybody works, and needs a key to find rows again. VACUUM FULL locks everybody out, so it is only done while the
@@ -282,11 +282,11 @@ def plan(
     free_bytes: int | None,
     database_bytes: int | None,
 ) -> list[Report]:
-    """What is to be done, in the order in which it is begun; what cannot be done is part of it, with the reason.
+    """What is to be done, in the order in which it is started; what cannot be done is part of it, with the reason.
 
     :param tables: those that need it, in their order
     :param samples: what was found out about each, by oid
-    :param free_bytes: of the server's disk; None: unknown, then only what is small beside the database is begun
+    :param free_bytes: of the server's disk; None: unknown, then only what is small beside the database is started
     """
     reports = [_clean_up(leftover) for leftover in sorted(leftovers, key=lambda one: one.oid)]
     rewrites = [
@@ -466,7 +466,7 @@ class Summary(passes.Summary):
         for state, said in (
             ("locked", "stayed locked"),
             ("failed", "failed"),
-            ("no_space", "not begun for lack of disk"),
+            ("no_space", "not started for lack of disk"),
             ("not_reached", "not reached"),
             ("no_key", "not possible without a key"),
             ("needs_outage", "not possible without an outage"),

@@ -1,4 +1,4 @@
-"""Why a connection to PostgreSQL could not be made: what was found, and the cure.
+"""Why a connection to PostgreSQL could not be made: what was found, and the fix.
 
 libpq has no code for it, only sentences, some of its own and some of the server's; PostgreSQL's programs print the same
 ones. Each that an operator meets is known here by a part of it. The server's words are not passed on: a trigger on
@@ -63,7 +63,7 @@ _KNOWN: tuple[tuple[str, Kind, str, str], ...] = (
     (r"dropped or renamed", _REFUSED, "that database was dropped or renamed this moment", "check login_db"),
     (r"database .* does not exist|no such database", _REFUSED, "there is no database of that name", "check login_db"),
     (r"cannot connect to invalid database|invalid database", _REFUSED,
-     "a DROP DATABASE of it was broken off, and nobody can use it any more", "drop it, and restore it from a backup"),
+     "a DROP DATABASE of it was interrupted, and nobody can use it any more", "drop it, and restore it from a backup"),
     (r"not currently accepting connections", _REFUSED,
      "that database lets nobody in (ALLOW_CONNECTIONS false)",
      "wait for the swap or restore that closed it, or ALTER DATABASE … ALLOW_CONNECTIONS true"),
@@ -159,10 +159,10 @@ class ConnectionFailure:
 
     kind: Kind
     found: str
-    cure: str
+    fix: str
 
     def __str__(self) -> str:
-        return f"{self.found}; {self.cure}"
+        return f"{self.found}; {self.fix}"
 
     @classmethod
     def of(cls, text: str) -> ConnectionFailure:
@@ -172,9 +172,9 @@ class ConnectionFailure:
         'the server wants a password and none was given; set login_password'
         """
         plain = " ".join(text.split())
-        for pattern, kind, found, cure in _KNOWN:
+        for pattern, kind, found, fix in _KNOWN:
             if re.search(pattern, plain):
-                return cls(kind, found, cure)
+                return cls(kind, found, fix)
         return cls("refused", "the server or the network refused it", "the server's log says why")
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What is wrong with a database, in one shape: evidence, the cure as SQL, and what the cure costs.
+"""What is wrong with a database, in one shape: evidence, the fix as SQL, and what the fix costs.
 
 A finding changes nothing. Its statements are for a person to read, and one of them may be applied by its id. So the id
 is the same in every run as long as the defect is the same, and can be typed on a command line without quotes.
@@ -35,7 +35,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the planner expects of the query that the cure is for, in its own units of cost."""
+    """What the planner expects of the query that the fix is for, in its own units of cost."""
 
     cost_before: float
     cost_after: float
@@ -55,7 +55,7 @@ class Finding:
     evidence: Mapping[str, Any]
     #: One sentence with the figures.
     msg: str
-    #: The statements that cure it, in their order, with quoted identifiers; empty where no statement does.
+    #: The statements that fix it, in their order, with quoted identifiers; empty where no statement does.
     ddl: Sequence[str] = ()
     #: What the statements cost or may break, or why there are none; one sentence.
     risk: str = ""
@@ -76,7 +76,7 @@ class Unknown:
     #: One sentence: why, and what would make it known.
     msg: str
     #: Whether rights, an extension or a setting would; False where only time, or another server, can tell.
-    curable: bool = True
+    fixable: bool = True
 
     def result(self) -> dict[str, Any]:
         """As a module returns it."""
@@ -118,7 +118,7 @@ def bounded(findings: Sequence[Finding]) -> tuple[list[Finding], dict[str, int]]
 def status(findings: Iterable[Finding], unknown: Iterable[Unknown]) -> Status:
     """``breach`` with a critical finding, ``unknown`` where something could not be judged that can be, else ``ok``."""
     return Status.of(
-        breach=any(found.severity == "critical" for found in findings), unknown=any(one.curable for one in unknown)
+        breach=any(found.severity == "critical" for found in findings), unknown=any(one.fixable for one in unknown)
     )
 
 

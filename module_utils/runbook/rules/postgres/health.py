@@ -300,7 +300,7 @@ def sessions(server: Server, limits: Limits) -> tuple[list[Finding], list[Unknow
                 },
                 f"Session {one.pid} ({who}) {said}.",
                 (one.terminate,),
-                "Its transaction is rolled back, and its client must connect anew.",
+                "Its transaction is rolled back, and its client must connect again.",
             )
         )
     for prepared in server.prepared:
@@ -322,8 +322,8 @@ def sessions(server: Server, limits: Limits) -> tuple[list[Finding], list[Unknow
     if not hidden:
         return found, []
     sessions = count(hidden, "session hides its", "sessions hide their")
-    cure = f"{sessions} state from this user: GRANT pg_read_all_stats to it."
-    return found, [Unknown("idle_transaction", cure), Unknown("long_transaction", cure)]
+    fix = f"{sessions} state from this user: GRANT pg_read_all_stats to it."
+    return found, [Unknown("idle_transaction", fix), Unknown("long_transaction", fix)]
 
 
 def slots(server: Server, *, wal_bytes: int) -> list[Finding]:
@@ -354,7 +354,7 @@ def slots(server: Server, *, wal_bytes: int) -> list[Finding]:
                 () if slot.active else (slot.drop,),
                 "Let its reader catch up, or find out why it does not."
                 if slot.active
-                else "Its reader, if there is still one, must be built anew.",
+                else "Its reader, if there is still one, must be built again.",
             )
         )
     return found

@@ -144,7 +144,7 @@ class Catalog:
     is_standby: bool
     #: Standbys that are connected.
     standbys: int
-    #: The same as long as nothing has made the counters begin anew.
+    #: The same as long as nothing has made the counters start over.
     counters_id: str = ""
     #: Tables that somebody has for himself; their indexes are not among those read.
     locked: Sequence[str] = ()
@@ -375,13 +375,13 @@ def unused(
     candidates = [index for of_table in indexes.roots.values() for index in of_table if idle(index)]
     if not candidates:
         return [], []
-    reason, curable = _untold(catalog, after_days)
+    reason, fixable = _untold(catalog, after_days)
     if reason:
         return [], [
             Unknown(
                 "unused_index",
                 f"{count(len(candidates), 'index was', 'indexes were')} not scanned, but {reason}",
-                curable,
+                fixable,
             )
         ]
     found = []

@@ -137,7 +137,7 @@ class Counters:
     wal_bytes: int = 0
 
     def since(self, earlier: Counters | None) -> Counters:
-        """What was added since; all of it, where an entry was thrown out meanwhile and began anew."""
+        """What was added since; all of it, where an entry was thrown out meanwhile and started over."""
         if earlier is None or any(getattr(self, one.name) < getattr(earlier, one.name) - 1e-3 for one in fields(self)):
             return self
         return Counters(**{one.name: getattr(self, one.name) - getattr(earlier, one.name) for one in fields(self)})

@@ -154,7 +154,7 @@ def candidates(bloats: Iterable[Bloat], *, min_bloat_percent: float, min_size_by
 
 
 def plan(indexes: Iterable[Index], *, mode: Mode, min_bloat_percent: float, min_size_bytes: int) -> list[Work]:
-    """What is to be done, in the order in which it is begun.
+    """What is to be done, in the order in which it is started.
 
     What cannot be done concurrently, or not by this user, is part of it, so that what is left undone has a name.
 
@@ -198,9 +198,9 @@ def _need(index: Index, *, mode: Mode, min_bloat_percent: float, min_size_bytes:
 def first_state(
     work: Work, *, jobs: int, free_bytes: int | None, database_bytes: int | None
 ) -> tuple[State, str | None]:
-    """``planned``, or why it cannot be done, with the cure.
+    """``planned``, or why it cannot be done, with the fix.
 
-    :param free_bytes: of the disk; None: unknown, then only what is small beside the database is begun
+    :param free_bytes: of the disk; None: unknown, then only what is small beside the database is started
     """
     index = work.index
     if not index.permitted:
@@ -308,7 +308,7 @@ class Summary(passes.Summary):
             ("corrupt", "CORRUPT, left as it is"),
             ("locked", "stayed locked"),
             ("failed", "failed"),
-            ("no_space", "not begun for lack of disk"),
+            ("no_space", "not started for lack of disk"),
             ("not_reached", "not reached"),
             ("not_concurrent", "not possible without an outage"),
             ("not_permitted", "not permitted to this user"),

@@ -54,7 +54,7 @@ MODE_ALL = "mode all"
 #: One row of the project's own, which preflight makes in the first real run and not in a dry one. So only its age is
 #: looked at, and a dry run and the real one speak of the same tables.
 LEASE = QualifiedName("runbook", "lease")
-#: Where ANALYZE keeps its results; ANALYZE passes over this one table without a word.
+#: Where ANALYZE keeps its results; ANALYZE skips this one table without a word.
 PG_STATISTIC = QualifiedName("pg_catalog", "pg_statistic")
 
 
@@ -180,7 +180,7 @@ class Work(NamedTuple):
 
 
 def plan(tables: Iterable[Table], *, mode: Mode, wanted: Collection[QualifiedName], settings: Settings) -> list[Work]:
-    """What is to be done, in the order in which it is begun: by priority, the bigger table first, then by name.
+    """What is to be done, in the order in which it is started: by priority, the bigger table first, then by name.
 
     Tables that the user may not touch are part of it, so that what is left undone has a name. Of the server's own
     catalogs only what is overdue is: autovacuum keeps them, and where only a superuser may, whom a platform keeps for

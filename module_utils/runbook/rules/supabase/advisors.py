@@ -52,7 +52,7 @@ class Lint:
     level: str
     #: One or two sentences on this object.
     detail: str
-    #: Address of the page with the cure.
+    #: Address of the page with the fix.
     remediation: str
     #: Names this lint on this object, the same from run to run.
     cache_key: str
@@ -113,7 +113,7 @@ def findings(lints: Iterable[Lint]) -> list[Finding]:
                 object=str(lint.object) if lint.object else "the project",
                 evidence={"title": lint.title, "level": lint.level, "cache_key": lint.cache_key},
                 msg=lint.detail,
-                risk=f"Supabase names the cure, and no statement: {lint.remediation}",
+                risk=f"Supabase names the fix, and no statement: {lint.remediation}",
             )
     return list(made.values())
 

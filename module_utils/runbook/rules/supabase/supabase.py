@@ -326,7 +326,7 @@ def check_overwrite(overwrite: str, ref: str) -> str:
     if overwrite != ref:
         said = "nothing was said" if not overwrite else f"{overwrite!r} was said"
         raise RunbookError(
-            f"overwrite: a restore at Supabase replaces the living database, and {said}; if that is meant, add "
+            f"overwrite: a restore at Supabase replaces the live database, and {said}; if that is meant, add "
             f"-e supabase_restore_overwrite={ref}."
         )
     return f"Project {ref} may be overwritten."
@@ -416,7 +416,7 @@ class Waiting:
     #: The project as it was before.
     project: Project
     wait_timeout_s: float
-    #: How long it may take to say that the restore has begun; None where that is known.
+    #: How long it may take to say that the restore has started; None where that is known.
     start_timeout_s: float | None = None
 
     def __post_init__(self) -> None:
@@ -448,7 +448,7 @@ class Waiting:
         if waited_s > self.wait_timeout_s:
             raise RunbookError(
                 f"Project {name} is {seen} after {waited_s:.0f} s; go on waiting with "
-                "-e supabase_restore_action=wait, the restore is not begun again.",
+                "-e supabase_restore_action=wait, the restore is not started again.",
                 status=Status.UNKNOWN,
             )
         return False

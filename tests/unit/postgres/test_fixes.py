@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
-from ansible.module_utils.runbook.rules.postgres import cures
+from ansible.module_utils.runbook.rules.postgres import fixes
 from ansible.module_utils.runbook.rules.postgres.findings import Finding, Unknown, finding_id
 from ansible.module_utils.runbook.rules.postgres.indexes import Table
 from ansible.module_utils.runbook.rules.postgres.reindex import Index, Priority
@@ -42,11 +42,11 @@ def finding(kind: str, name: str, *ddl: str, about: str | None = None, **evidenc
 
 
 def work(wanted: str, *found: Finding, unknown: tuple[Unknown, ...] = (), indexes: tuple[str, ...] = ()) -> Any:
-    return cures.work(wanted, found, unknown, indexes=[index(name) for name in indexes], tables=[TABLE])
+    return fixes.work(wanted, found, unknown, indexes=[index(name) for name in indexes], tables=[TABLE])
 
 
 @pytest.mark.parametrize(
-    ("ddl", "cure"),
+    ("ddl", "fix"),
     [
         ([CREATE], "create"),
         ([DROP], "drop"),
@@ -59,13 +59,13 @@ def work(wanted: str, *found: Finding, unknown: tuple[Unknown, ...] = (), indexe
         (['CREATE UNIQUE INDEX CONCURRENTLY "x" ON "public"."t" ("a")'], None),
     ],
 )
-def test_only_one_concurrent_statement_is_applied(ddl, cure):
-    assert cures.of_statements(ddl) == cure
+def test_only_one_concurrent_statement_is_applied(ddl, fix):
+    assert fixes.of_statements(ddl) == fix
 
 
 def test_a_statement_that_creates_nothing_has_no_name():
     with pytest.raises(RunbookError):
-        cures.created_name(DROP)
+        fixes.created_name(DROP)
 
 
 def test_an_index_is_created():
@@ -78,7 +78,7 @@ def test_an_index_is_created():
         QualifiedName("public", "t_a_idx"),
         7,
     )
-    assert made.index.size_bytes == 1000 * cures.ENTRY_BYTES
+    assert made.index.size_bytes == 1000 * fixes.ENTRY_BYTES
     assert made.space_bytes == 2 * made.index.size_bytes
     assert not made.checks
 
@@ -133,29 +133,29 @@ def test_a_doubt_is_about_an_index_that_is_there():
     young, locked = Unknown("unused_index", "Young."), Unknown("locked_tables", "Locked.")
     there = [("public", "t", "t_b_idx")]
     asked = "unused_index:public.t.t_b_idx"
-    assert cures.doubts(asked, [young], there) == [young]
-    assert cures.doubts(asked, [young], []) == []
-    assert cures.doubts("duplicate_index:public.t.t_b_idx", [young], there) == []
-    assert cures.doubts(asked, [locked], []) == [locked]
+    assert fixes.doubts(asked, [young], there) == [young]
+    assert fixes.doubts(asked, [young], []) == []
+    assert fixes.doubts("duplicate_index:public.t.t_b_idx", [young], there) == []
+    assert fixes.doubts(asked, [locked], []) == [locked]
 
 
 def test_the_nearest_id_is_one_that_may_be_applied():
     unused, table = finding("unused_index", "t_b_idx", DROP), finding("unused_table", "t_b_idx")
-    assert cures.nearest("unused_index:public.t.t_b_idy", [unused, table]) == unused.id
-    assert cures.nearest("unused_table:public.t.t_b_idx", [table]) is None
-    assert cures.nearest("invalid_index:x", [unused]) is None
+    assert fixes.nearest("unused_index:public.t.t_b_idy", [unused, table]) == unused.id
+    assert fixes.nearest("unused_table:public.t.t_b_idx", [table]) is None
+    assert fixes.nearest("invalid_index:x", [unused]) is None
 
 
 @pytest.mark.parametrize("wanted", ["", "x", ":x", "unused_index:", "unused_index"])
 def test_what_is_no_id_is_refused(wanted):
     with pytest.raises(RunbookError, match="is no id of a finding"):
-        cures.require_kind(wanted)
+        fixes.require_kind(wanted)
 
 
 @pytest.mark.parametrize(
     ("state", "says"),
     [
-        ("not_standing", "Not applied: f does not stand (any more). It was cured meanwhile, or"),
+        ("not_standing", "Not applied: f does not stand (any more). It was fixed meanwhile, or"),
         ("planned", "Would apply f: S."),
         ("done", "Applied f in 1.5 s: S."),
         ("locked", "f stayed locked (who); run it again when the cause is gone."),
@@ -165,5 +165,5 @@ def test_what_is_no_id_is_refused(wanted):
 )
 def test_one_sentence_for_each_end(state, says):
     result = {"id": "f", "state": state, "nearest": "g", "error": "who", "statement": "S", "duration_s": 1.5}
-    assert cures.message(result).startswith(says)
-    assert ("The nearest that stands is g." in cures.message(result)) == (state == "not_standing")
+    assert fixes.message(result).startswith(says)
+    assert ("The nearest that stands is g." in fixes.message(result)) == (state == "not_standing")

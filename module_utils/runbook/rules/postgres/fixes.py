@@ -1,4 +1,4 @@
-"""Which findings can be cured by one statement that nobody has to stop for, and why the others cannot.
+"""Which findings can be fixed by one statement that nobody has to stop for, and why the others cannot.
 
 Only what PostgreSQL does ``CONCURRENTLY`` on one index is applied by a run: it waits within bounds, holds nobody up,
 and what a failure leaves behind is an invalid index, which can be dropped. All else is for a person, or for another
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.rules.postgres.findings import Finding, Unknown
     from ansible.module_utils.runbook.rules.postgres.indexes import Table
 
-Cure = Literal["create", "drop", "rebuild"]
+Fix = Literal["create", "drop", "rebuild"]
 
-_STATEMENTS: Mapping[str, Cure] = {
+_STATEMENTS: Mapping[str, Fix] = {
     "CREATE INDEX CONCURRENTLY ": "create",
     "DROP INDEX CONCURRENTLY ": "drop",
     "REINDEX INDEX CONCURRENTLY ": "rebuild",
@@ -48,9 +48,9 @@ _DROPPED = ("duplicate_index", "redundant_index", "unused_index")
 _INSTEAD: Mapping[str, str] = {
     "bloated_table": "playbooks/monthly_db.yml compacts tables",
     "wraparound": "playbooks/weekly_db.yml freezes what is old",
-    "supabase": "Supabase's page, which the report names, has the cure",
+    "supabase": "Supabase's page, which the report names, has the fix",
 }
-_OTHERWISE = "its cure is for a person to choose; the report says what it costs"
+_OTHERWISE = "its fix is for a person to choose; the report says what it costs"
 #: Expected bytes of an entry of a new index: its key, often a UUID, its header and its item pointer, at 90 % fill.
 ENTRY_BYTES = 40
 #: An id must be so much like another for that one to be named.
@@ -58,11 +58,11 @@ _ALIKE = 0.85
 _DIGITS = "0123456789"
 
 
-def of_statements(ddl: Sequence[str]) -> Cure | None:
+def of_statements(ddl: Sequence[str]) -> Fix | None:
     """What the statements of a finding do, if a run may apply them; else None."""
     if len(ddl) != 1:
         return None
-    return next((cure for start, cure in _STATEMENTS.items() if ddl[0].startswith(start)), None)
+    return next((fix for start, fix in _STATEMENTS.items() if ddl[0].startswith(start)), None)
 
 
 def created_name(statement: str) -> str:
@@ -127,9 +127,9 @@ def work(
     by_id = {one.id: one for one in found}
     kind, _, rest = finding.partition(":")
     stands = by_id.get(finding)
-    cure = of_statements(stands.ddl) if stands is not None else None
+    fix = of_statements(stands.ddl) if stands is not None else None
     if stands is None and kind in _DROPPED and f"invalid_index:{rest}" in by_id:
-        stands, cure = by_id[f"invalid_index:{rest}"], "drop"
+        stands, fix = by_id[f"invalid_index:{rest}"], "drop"
     if stands is None and unknown:
         raise RunbookError(
             f"finding: nobody can tell now whether {finding!r} stands, so it is not applied: {unknown[0].msg}",
@@ -137,14 +137,14 @@ def work(
         )
     if stands is None:
         return None
-    if cure is None:
+    if fix is None:
         raise RunbookError(
             f"finding: {finding!r} stands, but its statements lock people out, so no run applies them; they are in the "
             f"report, for a person to run. {stands.risk}",
             finding=stands.result(),
         )
     by_name = {str(one.name): one for one in indexes}
-    if cure == "create":
+    if fix == "create":
         half = _half_built(stands, by_id.values())
         if half is not None and half.object in by_name:
             return stands, Work(by_name[half.object], "rebuild", half.msg, Priority.INVALID)
@@ -153,7 +153,7 @@ def work(
     if stands.object not in by_name:
         return None
     priority = Priority.BLOAT if kind == "bloated_index" else Priority.INVALID
-    return stands, Work(by_name[stands.object], cure, stands.msg, priority)
+    return stands, Work(by_name[stands.object], fix, stands.msg, priority)
 
 
 def _half_built(wanted: Finding, found: Iterable[Finding]) -> Finding | None:
@@ -202,8 +202,8 @@ def message(result: Mapping[str, Any]) -> str:
     if result["state"] == "not_standing":
         near = f" The nearest that stands is {result['nearest']}." if result["nearest"] else ""
         return (
-            f"Not applied: {finding} does not stand (any more). It was cured meanwhile, or the id is mistyped; review "
-            f"anew (playbooks/performance.yml), and take an id from that report.{near}"
+            f"Not applied: {finding} does not stand (any more). It was fixed meanwhile, or the id is mistyped; review "
+            f"again (playbooks/performance.yml), and take an id from that report.{near}"
         )
     if result["state"] == "planned":
         return f"Would apply {finding}: {result['statement']}."
@@ -211,7 +211,7 @@ def message(result: Mapping[str, Any]) -> str:
         return f"Applied {finding} in {result['duration_s']:.1f} s: {result['statement']}."
     said = {
         "locked": "stayed locked",
-        "no_space": "was not begun for lack of disk",
+        "no_space": "was not started for lack of disk",
         "not_concurrent": "cannot be done without an outage",
         "not_permitted": "is not permitted to this user; connect as the table's owner",
         "not_reached": "was not done before the deadline",
