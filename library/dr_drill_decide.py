@@ -158,7 +158,7 @@ from ansible.module_utils.runbook.drivers.sandbox import demo_database as demo_d
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.backup import manifest as manifests
-from ansible.module_utils.runbook.rules.backup import pitr as pitr_rules
+from ansible.module_utils.runbook.rules.backup import pitr_setup, recovery, wal_archive
 from ansible.module_utils.runbook.rules.backup import restore as restore_rules
 from ansible.module_utils.runbook.rules.backup.tool_warnings import passed_on
 from ansible.module_utils.runbook.rules.drill import points, scenarios
@@ -308,8 +308,8 @@ def base_backups(
     """Base backups with the moment to which WAL carries each."""
     params, before, cluster = context.params, current.state.mistake_at, current.state.live.system_identifier
     engine = drill.engine(
-        current, params, prefix=pitr_rules.check_prefix(params["pitr_prefix"]),
-        server=pitr_rules.check_name(params["server"], "server"), heard=passed_on(context.warn),
+        current, params, prefix=pitr_setup.check_prefix(params["pitr_prefix"]),
+        server=pitr_setup.check_name(params["server"], "server"), heard=passed_on(context.warn),
     )  # fmt: skip
     found: list[points.Candidate] = []
     try:
@@ -318,11 +318,11 @@ def base_backups(
             raise RunbookError(f"there is no archive {engine.store.url(engine.root)}")
         if marked != cluster:
             raise RunbookError(f"the archive is marked as that of cluster {marked}, not of {cluster}")
-        archive = pitr_rules.gather(engine.backups(), engine.wal_objects(), engine.history)
-        windows = [each for each in pitr_rules.windows(archive) if before is None or each.start <= before]
+        archive = wal_archive.gather(engine.backups(), engine.wal_objects(), engine.history)
+        windows = [each for each in wal_archive.windows(archive) if before is None or each.start <= before]
         if not windows:
             # It says what can be restored.
-            pitr_rules.choose(archive, pitr_rules.Target(time=before), timeline=None, backup_id=None)
+            recovery.choose(archive, recovery.Target(time=before), timeline=None, backup_id=None)
     except RunbookError as error:
         return [_nothing("pitr", "archive", error, engine.store, engine.root)], replace(survey, archived=False)
     gaps: list[str] = []
@@ -333,7 +333,7 @@ def base_backups(
         problem = f"{' and '.join(missing)} of it missing in the bucket" if missing else ""
         # Compressed: what it takes when it is unpacked is not written down anywhere.
         size = sum(entry.size_bytes for entry in entries)
-        reach = pitr_rules.before_gap(archive, window) if window.gaps else window.end
+        reach = wal_archive.before_gap(archive, window) if window.gaps else window.end
         point = min(before, reach) if before else reach
         found.append(points.Candidate("pitr", window.backup.backup_id, point, size, problem, is_cut=bool(window.gaps)))
         gaps += [f"{first} to {last}" if first != last else first for first, last in window.gaps]

@@ -81,7 +81,7 @@ from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.backup import manifest as manifests
-from ansible.module_utils.runbook.rules.backup import pitr as pitr_rules
+from ansible.module_utils.runbook.rules.backup import pitr_setup
 from ansible.module_utils.runbook.rules.backup.tool_warnings import passed_on
 from ansible.module_utils.runbook.rules.drill import scenarios
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
@@ -190,8 +190,8 @@ def inject(context: Context, current: drill.Drill, session: postgres.Session) ->
         damage_dump(store, manifests.database_folder(context.params["prefix"], state.database), fault)
     if "pitr" in state.ways:
         engine = drill.engine(
-            current, context.params, prefix=pitr_rules.check_prefix(context.params["pitr_prefix"]),
-            server=pitr_rules.check_name(context.params["server"], "server"), heard=passed_on(context.warn),
+            current, context.params, prefix=pitr_setup.check_prefix(context.params["pitr_prefix"]),
+            server=pitr_setup.check_name(context.params["server"], "server"), heard=passed_on(context.warn),
         )  # fmt: skip
         damage_base_backup(engine, session, fault)
 

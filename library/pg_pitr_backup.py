@@ -90,7 +90,7 @@ from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import words
-from ansible.module_utils.runbook.rules.backup import pitr as rules
+from ansible.module_utils.runbook.rules.backup import archiving, pitr_setup, wal_archive
 from ansible.module_utils.runbook.rules.backup.tool_warnings import passed_on
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.text import as_lines
@@ -108,18 +108,18 @@ def argument_spec() -> dict[str, dict[str, Any]]:
     )
 
 
-def look(context: Context, engine: barman.Engine) -> tuple[rules.Server, str]:
+def look(context: Context, engine: barman.Engine) -> tuple[pitr_setup.Server, str]:
     """The server, and the settings of a session for the engine.
 
     :raises RunbookError: no base backup can be made of it, or the WAL that it needs would not be archived
     """
     with archiver.connect(postgres.Target.from_params(context.params), "pg_pitr_backup") as session:
         server = archiver.read_server(session)
-        rules.require_primary(server, user=session.target.user)
-        rules.require_here(server, archiver.identifier_here(server))
+        pitr_setup.require_primary(server, user=session.target.user)
+        pitr_setup.require_here(server, archiver.identifier_here(server))
         permits.require_bucket(context.run, engine.store, context.params["environment"])
-        rules.require_owner(engine.identity(), server.system_identifier, where=engine.where)
-        rules.require_archiving(archiver.read_archiver(session))
+        archiving.require_owner(engine.identity(), server.system_identifier, where=engine.where)
+        archiving.require_archiving(archiver.read_archiver(session))
         return server, session.tool_options(search_path="pg_catalog")
 
 
@@ -128,7 +128,7 @@ def backup(context: Context, engine: barman.Engine) -> dict[str, Any]:
     params = context.params
     server, options = look(context, engine)
     listed = engine.backups()
-    left = [str(each["backup_id"]) for each in listed if not rules.parse_backup(each)]
+    left = [str(each["backup_id"]) for each in listed if not wal_archive.parse_backup(each)]
     if context.check_mode:
         return {
             "changed": True, "backup_id": None, "size_bytes": None, "removed": left,
@@ -140,7 +140,7 @@ def backup(context: Context, engine: barman.Engine) -> dict[str, Any]:
     )
     took_s = time.monotonic() - begun
     before = {str(each["backup_id"]) for each in listed}
-    made = [each for each in map(rules.parse_backup, engine.backups()) if each and each.backup_id not in before]
+    made = [each for each in map(wal_archive.parse_backup, engine.backups()) if each and each.backup_id not in before]
     if not made:
         raise RunbookError(
             "The engine said that it made a base backup, and lists none; look at the bucket.", status=Status.UNKNOWN

@@ -136,7 +136,7 @@ from ansible.module_utils.runbook.drivers.backup import archiver, barman
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules.backup import pitr as rules
+from ansible.module_utils.runbook.rules.backup import archiving, pitr_setup, wal_archive
 from ansible.module_utils.runbook.rules.backup.tool_warnings import passed_on
 from ansible.module_utils.runbook.rules.status import Check, Status
 
@@ -163,14 +163,14 @@ class Look:
 
     def __init__(self, context: Context, engine: barman.Engine) -> None:
         self.context, self.params, self.engine = context, context.params, engine
-        self.limits = rules.Limits(
+        self.limits = archiving.Limits(
             self.params["max_lag_s"], self.params["max_backup_age_s"], self.params["recovery_window_days"]
         )
         self.checks: list[Check] = []
-        self.figures = rules.Figures()
+        self.figures = archiving.Figures()
         self.executed_queries: list[str] = []
 
-    def look_at_server(self) -> rules.Server | None:
+    def look_at_server(self) -> pitr_setup.Server | None:
         """How archiving does; the server, None where it could not be asked which one it is."""
         server = None
         try:
@@ -183,7 +183,7 @@ class Look:
                         raise RunbookError("switch_wal: this server is a standby; name the primary.")
                     self.checks.append(self.prove(session))
                 seen = archiver.read_archiver(session)
-                self.checks.append(rules.judge_archiver(seen, self.limits))
+                self.checks.append(archiving.judge_archiver(seen, self.limits))
                 self.figures.of_archiver(seen)
                 self.executed_queries = session.executed_queries
         except RunbookError as error:
@@ -196,32 +196,32 @@ class Look:
         def is_there(name: str) -> bool:
             # A label of a backup, or a partial segment, begins with a segment's name.
             there = self.engine.store.entries(f"{self.engine.root}wals/{name[:16]}/{name}")
-            return any(rules.plain_name(entry.key) == name for entry in there)
+            return any(wal_archive.plain_name(entry.key) == name for entry in there)
 
         try:
             ended = archiver.archive_until_now(session, wait_s=self.limits.max_lag_s, arrived=is_there)
         except RunbookError as error:
             return Check("proof", Status.UNKNOWN, error.message)
         self.figures.archive_proof_s = ended.archived_s
-        return rules.judge_proof(ended.segment, ended.archived_s, self.limits)
+        return archiving.judge_proof(ended.segment, ended.archived_s, self.limits)
 
-    def look_at_archive(self, server: rules.Server | None) -> None:
+    def look_at_archive(self, server: pitr_setup.Server | None) -> None:
         """What can be restored."""
         engine = self.engine
         identifier = server.system_identifier if server else self.params["system_identifier"]
         try:
-            wrong = rules.judge_owner(engine.identity(), identifier, where=engine.where)
+            wrong = archiving.judge_owner(engine.identity(), identifier, where=engine.where)
             if wrong is not None:
                 self.checks.append(wrong)
                 return
-            archive = rules.gather(engine.backups(), engine.wal_objects(), engine.history)
+            archive = wal_archive.gather(engine.backups(), engine.wal_objects(), engine.history)
         except RunbookError as error:
             self.checks.append(Check("archive", Status.UNKNOWN, error.message))
             return
         if server is not None and server.timeline is not None:
-            self.checks.append(rules.judge_timeline(archive, server.timeline))
+            self.checks.append(archiving.judge_timeline(archive, server.timeline))
         now = datetime.now(UTC)
-        self.checks += rules.judge_archive(archive, self.limits, now)
+        self.checks += archiving.judge_archive(archive, self.limits, now)
         self.figures.of_archive(archive, now)
 
 

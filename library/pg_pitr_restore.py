@@ -183,7 +183,7 @@ from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, find_
 from ansible.module_utils.runbook.drivers.sandbox.sandbox import choose_port
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules.backup import pitr, recovery
+from ansible.module_utils.runbook.rules.backup import archiving, pitr_setup, recovery, wal_archive
 from ansible.module_utils.runbook.rules.backup.tool_warnings import passed_on
 from ansible.module_utils.runbook.rules.text import as_lines
 
@@ -219,9 +219,9 @@ def argument_spec() -> dict[str, dict[str, Any]]:
 class Job:
     """What is to be restored, and where."""
 
-    target: pitr.Target
-    window: pitr.Window
-    archive: pitr.Archive
+    target: recovery.Target
+    window: wal_archive.Window
+    archive: wal_archive.Archive
     restore_dir: restored_server.RestoreDir
     cluster: Cluster
     login: postgres.Target
@@ -266,12 +266,12 @@ def prepare(params: dict[str, Any], engine: barman.Engine, restore_dir: restored
         raise RunbookError(
             "login_user and login_db: they are needed to ask the restored server how far it is; set both."
         )
-    target = pitr.parse_target(params["target_time"], params["target_lsn"], params["target_name"])
+    target = recovery.parse_target(params["target_time"], params["target_lsn"], params["target_name"])
     recovery.refuse_foreign(str(restore_dir.path), restore_dir.foreign())
     recovery.refuse_done(str(restore_dir.path), str(restore_dir.state().get("state", "")))
-    pitr.require_owner(engine.identity(), params["system_identifier"], where=engine.where)
-    archive = pitr.gather(engine.backups(), engine.wal_objects(), engine.history)
-    window = pitr.choose(archive, target, timeline=params["target_timeline"], backup_id=params["backup_id"])
+    archiving.require_owner(engine.identity(), params["system_identifier"], where=engine.where)
+    archive = wal_archive.gather(engine.backups(), engine.wal_objects(), engine.history)
+    window = recovery.choose(archive, target, timeline=params["target_timeline"], backup_id=params["backup_id"])
     bindir = find_bindir(params["bindir"])
     recovery.check_copy(
         window, tablespaces=params["tablespaces"], bindir=str(bindir), found_major=pgtools.major_version(bindir)
@@ -336,7 +336,7 @@ class Restore:
     def settings(self) -> dict[str, str]:
         """Parameters of the server that recovers."""
         params, job = self.context.params, self.job
-        line = pitr.shell_line(
+        line = pitr_setup.shell_line(
             self.engine.environ(),
             restored_server.restore_words(self.engine, job.restore_dir, params["prefetch_segments"]),
             placeholders=["%f", "%p"],
@@ -374,7 +374,7 @@ class Restore:
     def report(self, seen: restored_server.Reached) -> None:
         """Show how far the replay is."""
         if seen.lsn:
-            done = pitr.parse_lsn(seen.lsn) // self.job.archive.segment_bytes - self.job.first
+            done = wal_archive.parse_lsn(seen.lsn) // self.job.archive.segment_bytes - self.job.first
             self.context.progress.update("replay WAL", max(done, 0), max(self.job.segments, done), "segments")
 
 

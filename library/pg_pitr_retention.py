@@ -86,7 +86,7 @@ from ansible.module_utils.runbook.drivers import permits
 from ansible.module_utils.runbook.drivers.backup import barman
 from ansible.module_utils.runbook.drivers.clock import Clock
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules.backup import pitr as rules
+from ansible.module_utils.runbook.rules.backup import archiving, pitr_retention
 from ansible.module_utils.runbook.rules.backup.tool_warnings import passed_on
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import agree, count
@@ -120,7 +120,7 @@ def core(context: Context) -> dict[str, Any]:
     clock = Clock(params["deadline_s"])
     engine = barman.Engine.from_params(params, heard=passed_on(context.warn))
     permits.require_bucket(context.run, engine.store, params["environment"])
-    rules.require_owner(engine.identity(), params["system_identifier"], where=engine.where)
+    archiving.require_owner(engine.identity(), params["system_identifier"], where=engine.where)
     before = [str(each["backup_id"]) for each in engine.backups()]
 
     def expire(*, dry_run: bool) -> str:
@@ -129,8 +129,10 @@ def core(context: Context) -> dict[str, Any]:
             deadline_s=max(1.0, clock.left_s()),
         )  # fmt: skip
 
-    gone = rules.expired(expire(dry_run=True), before)
-    rules.check_removal(gone, before, max_delete=params["max_delete"], max_delete_percent=params["max_delete_percent"])
+    gone = pitr_retention.expired(expire(dry_run=True), before)
+    pitr_retention.check_removal(
+        gone, before, max_delete=params["max_delete"], max_delete_percent=params["max_delete_percent"]
+    )
     if gone and not context.check_mode:
         expire(dry_run=False)
         gone = sorted(set(before) - {str(each["backup_id"]) for each in engine.backups()})

@@ -98,7 +98,7 @@ from ansible.module_utils.runbook.drivers.backup import archiver, barman
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules.backup import pitr as rules
+from ansible.module_utils.runbook.rules.backup import archiving, pitr_setup, wal_archive
 from ansible.module_utils.runbook.rules.backup.tool_warnings import passed_on
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.text import as_lines
@@ -122,19 +122,19 @@ def argument_spec() -> dict[str, dict[str, Any]]:
     )
 
 
-def check_archive(engine: barman.Engine, server: rules.Server) -> bool:
+def check_archive(engine: barman.Engine, server: pitr_setup.Server) -> bool:
     """See that this server may write to the archive; whether it still has to be marked as its cluster's.
 
     :raises RunbookError: it is another cluster's, or another server of this cluster went on there
     """
-    unmarked = rules.check_identity(
+    unmarked = archiving.check_identity(
         engine.identity(), server.system_identifier, where=engine.where, occupied=engine.occupied()
     )
     if not unmarked:
-        current = rules.parse_segment(server.segment or "", server.segment_bytes) or rules.Segment(1, 0)
+        current = wal_archive.parse_segment(server.segment or "", server.segment_bytes) or wal_archive.Segment(1, 0)
         own = engine.own_history(Path(server.data_directory), current.timeline)
-        archive = rules.gather(engine.backups(), engine.wal_objects(), engine.history, server.segment_bytes)
-        rules.check_timeline(archive, current, rules.parse_history(own) if own else None)
+        archive = wal_archive.gather(engine.backups(), engine.wal_objects(), engine.history, server.segment_bytes)
+        archiving.check_timeline(archive, current, wal_archive.parse_history(own) if own else None)
     return unmarked
 
 
@@ -143,13 +143,13 @@ def setup(context: Context, engine: barman.Engine) -> dict[str, Any]:
     params = context.params
     with archiver.connect(postgres.Target.from_params(params), "pg_pitr_setup") as session:
         server = archiver.read_server(session)
-        rules.require_primary(server, user=session.target.user)
-        rules.require_outside(engine.state, server.data_directory)
-        rules.require_here(server, archiver.identifier_here(server))
+        pitr_setup.require_primary(server, user=session.target.user)
+        pitr_setup.require_outside(engine.state, server.data_directory)
+        pitr_setup.require_here(server, archiver.identifier_here(server))
         permits.require_bucket(context.run, engine.store, params["environment"])
         unmarked = check_archive(engine, server)
-        command = rules.shell_line(engine.environ(), engine.archive_words(), placeholders=["%p"])
-        plan = rules.plan_setup(archiver.read_settings(session), command, params["archive_timeout_s"])
+        command = pitr_setup.shell_line(engine.environ(), engine.archive_words(), placeholders=["%p"])
+        plan = pitr_setup.plan_setup(archiver.read_settings(session), command, params["archive_timeout_s"])
         credentials = engine.credentials_differ()
         changed = bool(plan.changes or unmarked or credentials or (plan.restart_for and params["allow_restart"]))
         if context.check_mode:
@@ -185,8 +185,8 @@ def setup(context: Context, engine: barman.Engine) -> dict[str, Any]:
 def act(
     session: postgres.Session,
     engine: barman.Engine,
-    server: rules.Server,
-    plan: rules.SetupPlan,
+    server: pitr_setup.Server,
+    plan: pitr_setup.SetupPlan,
     *,
     unmarked: bool,
     credentials: bool,

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup import recovery
-from ansible.module_utils.runbook.rules.backup.pitr import Archive, Backup, Target, Window
+from ansible.module_utils.runbook.rules.backup.recovery import Target
+from ansible.module_utils.runbook.rules.backup.wal_archive import Archive, Backup, Window
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MB16 = 1 << 24

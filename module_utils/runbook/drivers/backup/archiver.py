@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.drivers.postgres import pgtools, postgres
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.backup.pitr import ArchivedFile, Archiver, Server, Setting
+from ansible.module_utils.runbook.rules.backup.archiving import Archiver
+from ansible.module_utils.runbook.rules.backup.pitr_setup import Server, Setting
+from ansible.module_utils.runbook.rules.backup.wal_archive import ArchivedFile
 from psycopg2 import sql
 
 if TYPE_CHECKING:

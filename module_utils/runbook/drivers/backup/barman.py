@@ -28,7 +28,7 @@ from ansible.module_utils.runbook.drivers.leash import leashed_group
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.backup.pitr import Place
+from ansible.module_utils.runbook.rules.backup.pitr_setup import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -2,17 +2,101 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.backup.pitr import Segment, Target, parse_lsn
+from ansible.module_utils.runbook.rules import moment
+from ansible.module_utils.runbook.rules.backup.wal_archive import (
+    S3_TIME_STEP,
+    Archive,
+    Segment,
+    Window,
+    parse_lsn,
+    spoken,
+    windows,
+)
 from ansible.module_utils.runbook.rules.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
-    from ansible.module_utils.runbook.rules.backup.pitr import Archive, Window
+
+# What to restore ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Target:
+    """The point to recover to; at most one field is set, none means all that there is."""
+
+    time: datetime | None = None
+    lsn: int | None = None
+    name: str | None = None
+
+    def __str__(self) -> str:
+        if self.time:
+            return self.time.isoformat()
+        if self.lsn is not None:
+            return f"LSN {self.lsn >> 32:X}/{self.lsn & 0xFFFFFFFF:08X}"
+        return f"restore point {self.name!r}" if self.name else "the end of the archive"
+
+
+def parse_target(time: str | None, lsn: str | None, name: str | None) -> Target:
+    """Read the options of a target.
+
+    :raises RunbookError: more than one is set, or one cannot be read
+    """
+    if sum(1 for each in (time, lsn, name) if each) > 1:
+        raise RunbookError(
+            "target_time, target_lsn and target_name: more than one is set; set one, or none for the newest."
+        )
+    if lsn:
+        return Target(lsn=parse_lsn(lsn))
+    if not time:
+        return Target(name=name or None)
+    return Target(time=moment.read("target_time", time))
+
+
+def choose(archive: Archive, target: Target, *, timeline: int | None, backup_id: str | None) -> Window:
+    """The base backup to begin with: the newest one that leads to the target.
+
+    :raises RunbookError: nothing leads there; the sentence says what can be restored
+    """
+    if timeline is not None and timeline > archive.newest_timeline():
+        raise RunbookError(
+            f"target_timeline: {timeline} is not in the archive; the newest is {archive.newest_timeline()}."
+        )
+    found = windows(archive, timeline)
+    if backup_id:
+        known = [each.backup_id for each in archive.backups]
+        if backup_id not in known:
+            raise RunbookError(
+                f"backup_id: there is no complete base backup {backup_id!r}; there are {', '.join(known) or 'none'}."
+            )
+        found = [each for each in found if each.backup.backup_id == backup_id]
+    fitting = [each for each in found if _leads_to(archive, each, target)]
+    if fitting:
+        return fitting[-1]
+    broken = [f"{first} to {last}" if first != last else first for each in found for first, last in each.gaps]
+    why = f" The WAL is broken: {', '.join(dict.fromkeys(broken))} missing." if broken else ""
+    option = "target_time" if target.time else "target_lsn" if target.lsn is not None else "target_name"
+    if target.time is None and target.lsn is None and not target.name:
+        raise RunbookError(
+            f"The end of the archive cannot be reached; what can be restored is {spoken(found)}.{why} "
+            "Give a target_time inside that."
+        )
+    raise RunbookError(f"{option}: {target} cannot be reached; what can be restored is {spoken(found)}.{why}")
+
+
+def _leads_to(archive: Archive, each: Window, target: Target) -> bool:
+    if target.time:
+        # The server has the last word: in the end's own second it may be reached or not.
+        return each.start <= target.time < each.end + S3_TIME_STEP
+    if target.lsn is not None:
+        return each.backup.end_lsn <= target.lsn and (target.lsn - 1) // archive.segment_bytes <= each.last
+    # Everything, or a restore point that may stand anywhere.
+    return not each.gaps
 
 
 # Before ---------------------------------------------------------------------------------------------------------------
