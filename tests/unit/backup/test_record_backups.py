@@ -116,6 +116,7 @@ def test_recovery_and_files_outlast_their_runs():
     assert facts["pitr_oldest_ready_seconds"] == 7
     assert "pitr_newest_restorable_timestamp_seconds" not in facts
     assert sections.lasting(folded("pg_pitr_check", {"msg": "refused"})) == {}
+    assert sections.lasting(folded("pg_pitr_setup", {"checks": []})) == {}, "it looked at no archive"
     assert "files_last_mirror_timestamp_seconds" in sections.lasting(folded("s3_mirror", {"status": "ok"}))["db1"]
     assert sections.lasting(folded("s3_mirror", {"status": "unknown"})) == {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.report.section import Listing, Metric, Section, each_step, ended_s
-from ansible.module_utils.runbook.rules.record import epoch_s
+from ansible.module_utils.runbook.rules.record import epoch_s, short_name
 
 if TYPE_CHECKING:
     from ansible.module_utils.runbook.report.section import Step, Value
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 def _lasting(step: Step) -> dict[str, Value]:
     figures, at_s = step["figures"], ended_s(step)
-    # Only a look at the archive knows of gaps.
-    if "checks" not in figures:
+    # Only a look at the archive knows of gaps, and one that was refused knows nothing.
+    if short_name(step["module"]) != "pg_pitr_check" or "checks" not in figures:
         return {}
     age_s = figures.get("backup_age_s")
     return {
