@@ -604,6 +604,14 @@ def test_reports_leave_out_what_says_nothing():
     assert "0 B" not in text
 
 
+def test_a_target_is_named_once():
+    sample = samples.Sample(playbook="backup")
+    target = {"kind": "bucket", "place": "s3.us-east-1.amazonaws.com", "name": "backups", "environment": "staging"}
+    sample.step("Prove the bucket", "s3_preflight", "db1", figures={"target": target})
+    shown = view.host(folded(sample.end(db1={})), "db1", is_open=True)
+    assert [value for _, value in shown["identity"]].count("backups (s3.us-east-1.amazonaws.com)") == 1
+
+
 def test_a_check_restores_nothing_and_does_not_say_so():
     sample = samples.Sample(check_mode=True)
     sample.step("Restore", "pg_restore", "db1", "ok", figures={"restored_bytes": 0})

@@ -40,11 +40,6 @@ def host(record: Mapping[str, Any], name: str, *, is_open: bool) -> dict[str, An
             for target in of_host.get("targets", ())
             if target["kind"] != "database"
         ],
-        *[
-            (wording.label(target["kind"]), f"{target['name']} ({target['place']})")
-            for target in of_host.get("targets", ())
-            if target["kind"] != "database"
-        ],
     ]
     panels = sections.panels(record, name)
     return {
