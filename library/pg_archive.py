@@ -8,28 +8,28 @@ module: pg_archive
 short_description: Move old rows of a table to its archive table
 description:
   - Moves the rows that are older than a number of days from one table to another of the same database.
-  - A batch of rows is deleted here and inserted there in one transaction. So a row is always in exactly one of the two
-    tables, whenever the run is stopped, killed or cut off; the next run goes on from there.
+  - A batch of rows is deleted from the source and inserted into the archive in one transaction. So a row is always in
+    exactly one of the two tables, even when the run is stopped or killed; the next run continues from there.
   - One cutoff is fixed at the start, from the server's clock, and used for everything.
   - Batches follow an index on the timestamp column. Their size adapts to O(target_batch_ms).
   - Where source and archive are both partitioned by ranges of the timestamp column, partitions that are old as a whole
     are detached from the source and attached to the archive. Their rows are read twice, once to count and once to prove
     the limits, but not written. Rows of a partition that is only partly old stay until all of it is old.
-  - A partition that is moved leaves behind what it would behave otherwise by than the archive does - foreign keys,
-    triggers, rules, policies and publications of its own, and rights that the archive does not give; it gets the
-    archive's owner and row security. The plan names them. One that is unlogged, or published by somebody else's
-    publication, is refused.
-  - An archive that is missing is made, with the same columns, the time of the move in C(archived_at), the source's key
+  - A partition that is moved loses what would make it behave differently from the archive - its own foreign keys,
+    triggers, rules, policies and publications, and rights that the archive does not give; it gets the archive's owner
+    and row security. The plan names what it loses. A partition that is unlogged, or in somebody else's publication, is
+    refused.
+  - A missing archive is created, with the same columns, the time of the move in C(archived_at), the source's key
     and an index on the timestamp. It is partitioned where the source's partitions can be moved whole. Its owner, its
     row security with all policies, and those who may read it, are the source's; what default privileges would give is
-    taken back in the same transaction. Where this role may not make it so, the task fails and says what the source's
+    taken back in the same transaction. Where this role may not create it so, the task fails and says what the source's
     owner has to run once.
   - An archive that is more open than its source is a breach, and nothing is moved into it - rights of more people or
     to do more (C(PUBLIC), columns, partitions and grant options included), row security that is off or not forced,
     policies that show other rows, an owner from whom the source hides rows. The sentence says who may do what, and the
     SQL that ends it.
-  - A row that the archive already holds, with the same key and the same content, is deleted from the source and not
-    doubled. A row whose key the archive holds with other content stays, and the task fails with the number of them.
+  - A row that the archive already holds with the same key and content is only deleted from the source. A row whose key
+    the archive holds with other content stays, and the task fails with the number of such rows.
 options:
   source:
     description:

@@ -8,12 +8,12 @@ module: pg_backup
 short_description: Back up a database to S3, with a manifest that proves it
 description:
   - Dumps one database with PostgreSQL's own C(pg_dump), several streams of one snapshot at once. Each stream is
-    compressed with zstd, encrypted if wanted, and written to the bucket as it comes; nothing lies on this machine's
-    disk in between.
+    compressed with zstd, encrypted on request, and streamed to the bucket; nothing is stored on this machine's disk.
   - In the same snapshot the server counts and hashes the rows of every table. C(manifest.json) names every object with
     its size and SHA-256 and every table with its rows and hash.
-  - The manifest is written last, and never over another one. A folder without a manifest is no backup. What a killed
-    run left behind is removed by M(pg_backup_retention); this module removes nothing but what it wrote itself.
+  - The manifest is written last, and never overwrites another one. A folder without a manifest is not a backup.
+    What a killed run left behind is removed by M(pg_backup_retention); this module removes nothing but what it wrote
+    itself.
   - Every table is locked against being altered, truncated or dropped for as long as the dump takes. Rows can be read
     and written meanwhile.
   - The objects lie under C(<prefix>/<database>/<UTC time>/).
@@ -165,7 +165,7 @@ size_bytes:
   returned: always
   type: int
 dump_bytes:
-  description: Bytes that pg_dump gave, before compression.
+  description: Bytes that pg_dump wrote, before compression.
   returned: always
   type: int
 tables:
@@ -177,7 +177,7 @@ rows:
   returned: always
   type: int
 duration_s:
-  description: Seconds that it took.
+  description: Seconds that the backup took.
   returned: always
   type: float
 rate_bytes_s:
@@ -185,7 +185,7 @@ rate_bytes_s:
   returned: always
   type: float
 hash_s:
-  description: Seconds that the hashing sessions worked, added up, beside the dump.
+  description: Seconds that all hashing sessions worked, added up; they work in parallel with the dump.
   returned: always
   type: float
 phases:
@@ -266,9 +266,9 @@ if TYPE_CHECKING:
 
 #: Length of an object, in bytes: far below the 10,000 parts of a multipart upload.
 SEGMENT_BYTES = 64 << 30
-#: Folders that are tried, a second apart.
+#: How many folders are tried, named one second apart.
 CLAIMS = 10
-#: Seconds between two looks at what is running.
+#: Seconds between two checks of the running dumps.
 TICK_S = 0.5
 #: Statements of the control session: catalogues and the lease.
 STATEMENT_TIMEOUT_MS = 120_000
@@ -401,7 +401,7 @@ class Backup:
             return []
 
     def claim(self) -> None:
-        """Take a folder that is nobody else's, before anything is written or removed there.
+        """Claim a folder that no other run uses, before anything is written or removed there.
 
         :raises RunbookError: the bucket refuses, or the next folders are all taken
         """
@@ -528,7 +528,7 @@ class Backup:
             self.context.warn(f"{where} has its manifest; backup_verify.yml tells if it is whole.")
 
     def watch(self, snapshot: driver.Snapshot, guard: lease.Guard) -> None:
-        """Between two looks: progress, the lease, the snapshot, the deadline."""
+        """Each TICK_S: report progress, renew the lease, check the snapshot and the deadline."""
         self.progress()
         driver.check(self.session, "held the lock that keeps other runs out")
         guard.renew()
@@ -538,17 +538,17 @@ class Backup:
     # Tell
 
     def dump_bytes(self) -> int:
-        """Bytes that pg_dump gave so far."""
+        """Bytes that pg_dump has written so far, before compression."""
         return sum(output.bytes_read for output in list(self.dumped.values()))
 
     def progress(self, *, final: bool = False) -> None:
-        """Tell how far the dump is; the size on the server stands for the size of the dump, which nobody knows."""
+        """Report progress; the size of the tables stands in for the size of the dump, which is not known before."""
         done = self.dump_bytes()
         total = done if final else max(done, sum(table.size_bytes for table in self.filled))
         self.context.progress.update(f"back up {self.target.database}", done, total, "bytes", final=final)
 
     def figures(self) -> rules.Figures:
-        """What it came to so far."""
+        """The figures so far."""
         contents = self.hasher.contents if self.hasher else {}
         counted = self.params["hash"] != "none" and bool(self.folder.manifest)
         return rules.Figures(
@@ -589,7 +589,7 @@ class Backup:
 
 
 def check(params: dict[str, Any]) -> rules.Settings:
-    """Refuse options that contradict themselves, before anything is asked of a server."""
+    """Refuse options that contradict each other, before any server is contacted."""
     if params["kms_key_id"] and params["server_side_encryption"] != "aws:kms":
         raise RunbookError("kms_key_id: it is set, and server_side_encryption is not aws:kms; set both or neither.")
     if not params["environment"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_backup_retention
-short_description: Deletes the logical backups whose time is over
+short_description: Delete logical backups that the retention policy does not keep
 description:
   - Keeps the newest backup of each of the last O(keep_daily) days, O(keep_weekly) weeks and O(keep_monthly) months that
     have one, and always the newest O(min_keep) and the newest one that is proven. The rest is deleted.

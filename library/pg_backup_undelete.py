@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_backup_undelete
-short_description: Brings deleted backups back, as long as their versions are there
+short_description: Bring deleted backups back while their object versions exist
 description:
   - Whoever deletes objects in a bucket with versions only hides them, by delete markers. This module deletes the
     markers of backups, so that the backups are there again. It touches nothing else.

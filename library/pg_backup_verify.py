@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_backup_verify
-short_description: Checks that logical backups are there, whole, readable and young enough
+short_description: Check that logical backups are present, complete, readable and recent
 description:
   - Reads a bucket of backups that M(pg_backup) made, and compares what it finds with what was promised. Nothing is
     written, and no database is asked.

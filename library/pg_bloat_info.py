@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_bloat_info
-short_description: Tell how much of each table and index is bloat
+short_description: Report how much of each table and index is bloat
 description:
   - Bloat is what a relation takes beyond what it would take if it were rewritten, with the fill factor that it has.
   - All tables, TOAST tables, materialised views and B-tree indexes are estimated from the planner's statistics, which

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_compact
-short_description: Give the space of bloated tables back
+short_description: Remove the bloat of tables
 description:
   - Compacts tables and materialised views of which too much is bloat, with their TOAST tables and indexes.
   - Where empty pages at the end of a table are enough of it, a plain C(VACUUM) gives them back.

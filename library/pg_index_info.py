@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_index_info
-short_description: Tell what is wrong with a database's indexes and its health
+short_description: Report problems of a database's indexes and of its health
 description:
   - "Indexes: unused, duplicate, redundant, invalid, missing for a foreign key; big tables that are read from end to
     end."

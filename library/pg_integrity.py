@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_integrity
-short_description: Look whether a database is whole
+short_description: Check the integrity of a database
 description:
   - Looks for what is broken in a database that was restored, or that is suspected; it only reads.
   - What could not be looked at (a lock, a right, an extension, time) is V(unknown), and the task is then not green

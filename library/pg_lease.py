@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_lease
-short_description: Gives back the lease of a run, and shows who holds it
+short_description: Release the lease of a run, and show which run holds it
 description:
   - Gives back the lease that M(pg_preflight) took. Where the run does not hold it, nothing happens.
   - With O(run_id) it releases the lease of another run that is surely dead. Whoever asks must name that run exactly.

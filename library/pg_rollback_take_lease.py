@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_rollback_take_lease
-short_description: Take the lease of a restored server from a run of its time
+short_description: Take over the lease that a restored server brought along
 description:
   - A server that was restored to a moment holds the lease of whoever worked on the database at that moment. This sees
     that the server that answers is the one that was restored, removes that lease, and takes one for this run.

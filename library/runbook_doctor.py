@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: runbook_doctor
-short_description: Checks an inventory before its first night
+short_description: Check an inventory before its first scheduled run
 description:
   - Looks at everything that the scheduled playbooks will need, and says of each thing whether it is there. Nothing is
     written anywhere, no lease is taken.

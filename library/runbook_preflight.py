@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: runbook_preflight
-short_description: Refuses a run that should not touch this environment
+short_description: Refuse a run that should not touch this environment
 description:
   - What must be true before a run may write, whatever it writes to. No server is asked.
   - The checks run in this order and stop at the first one that is not met, C(record) (the run's journal is being

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: s3_bucket_check
-short_description: Checks that a bucket of backups is protected as the inventory demands
+short_description: Check that a backup bucket is protected as the inventory requires
 description:
   - Reads how a bucket is set up, and compares it with what is wanted. Nothing is written. What changes a bucket is
     C(playbooks/backup_bucket.yml).

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: s3_preflight
-short_description: Lets a bucket prove to which environment it belongs
+short_description: Prove that a bucket belongs to this environment
 description:
   - The proof of a bucket, once M(runbook_preflight) has passed in the same run. The bucket's tag C(runbook-environment)
     must name the environment of that inventory. No database is asked.

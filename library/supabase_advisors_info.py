@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: supabase_advisors_info
-short_description: Reads what Supabase's own advisors say of a project
+short_description: Read what Supabase's own advisors report about a project
 description:
   - Reads the lints of Supabase's advisors through the Management API, and returns them as findings, in the same form as
     the other modules do.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: supabase_backup_info
-short_description: Checks the backups that Supabase itself keeps of a project
+short_description: Check the backups that Supabase itself keeps of a project
 description:
   - Reads backups and the window of point-in-time recovery (PITR) through Supabase's Management API, and compares them
     with what is wanted. Nothing is written.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: supabase_preflight
-short_description: Lets a Supabase project prove that it is the one which the inventory means
+short_description: Prove that a Supabase project is the one that the inventory names
 description:
   - The proof of a project, once M(runbook_preflight) has passed in the same run. The project that the Management API
     knows under O(project_ref) must bear the name that is pinned in the inventory. Its database is not asked, and may be

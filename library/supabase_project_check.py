@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: supabase_project_check
-short_description: Checks the health of a Supabase project and of its services
+short_description: Check the health of a Supabase project and its services
 description:
   - Reads the project's state and what its services say, and fails where one of them is not well or nobody can tell.
 extends_documentation_fragment: runbook_supabase

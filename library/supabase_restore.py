@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: supabase_restore
-short_description: Takes a Supabase project's database back to an earlier state
+short_description: Restore a Supabase project's database to an earlier state
 description:
   - Supabase restores in place. The live database is replaced, and the project cannot be reached meanwhile. Objects of
     Supabase Storage stay as they are. Replication slots and subscriptions must be dropped first.

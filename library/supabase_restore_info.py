@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: supabase_restore_info
-short_description: Shows to where a Supabase project can go back
+short_description: Show which points a Supabase project can be restored to
 description:
   - Reads the project's backups and the window of its point-in-time recovery. It judges nothing;
     M(supabase_backup_info) does.

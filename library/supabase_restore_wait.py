@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: supabase_restore_wait
-short_description: Waits for the end of a restore at Supabase, and checks the project
+short_description: Wait for a restore at Supabase to end, and check the project
 description:
   - Goes on where M(supabase_restore) stopped waiting, or where somebody began a restore in the dashboard. Nothing is
     asked for.

@@ -56,7 +56,7 @@ STOPPED = "stopped"
 
 
 class Progress:
-    """Tells whoever watches how far the module is.
+    """Reports the module's progress to the terminal display.
 
     Each event is one ``write()`` to a file opened with ``O_APPEND``, so that the modules of several hosts share one
     file. Without ``RUNBOOK_PROGRESS_FILE`` nothing is written. A full disk never stops the work that is reported on.
@@ -69,7 +69,7 @@ class Progress:
         self._last = 0.0
 
     def update(self, label: str, done: float, total: float | None, unit: str, *, final: bool = False) -> None:
-        """Report that ``done`` of ``total`` ``unit`` are through.
+        """Report that ``done`` of ``total`` are done, both in ``unit``.
 
         :param label: what is being done, in a few words; no row content
         :param total: None where it is not known
@@ -128,7 +128,7 @@ class Context:
     def conclude(
         self, judged: Status | Sequence[Check], *, msg: str, fail_on_unknown: bool = True, **facts: Any
     ) -> dict[str, Any]:
-        """The result of a module that judged, for its core to return; it fails the task where not all is ok.
+        """Build the result of a module that judges something; fail the task unless everything is ok.
 
         :param judged: the checks, which become part of the result; or the status, where there are figures instead
         :param msg: one sentence with the figures, or what is not ok and the fix
@@ -147,17 +147,17 @@ class Context:
 
 
 def _raise_on_signal(signum: int, _frame: FrameType | None) -> NoReturn:
-    # A second one would break the rolling back.
+    # A second signal would interrupt the rollback.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     stopping.told.set()
-    # Ansible sends SIGINT to what it runs, whatever ended itself: Ctrl-C, or SIGTERM to ansible-playbook.
+    # Ansible sends SIGINT to its modules whether it was itself ended by Ctrl-C or by SIGTERM.
     by = "with its run" if signum == signal.SIGINT else f"by {signal.Signals(signum).name}"
     raise RunbookError(f"Stopped {by}; the next run goes on from the last finished step.", code=STOPPED)
 
 
 def _join(run: Run) -> int | None:
-    """Hold a lock in the run's folder while this module works: the callback waits for it before it tells the end."""
+    """Hold a lock in the run's folder while this module works: the callback waits for it before it reports the end."""
     if run.directory is None:
         return None
     try:
@@ -169,7 +169,7 @@ def _join(run: Run) -> int | None:
 
 
 def _leave_last_words(run: Run, name: str, message: str, code: str = "") -> None:
-    """Write down what became of work that was stopped: Ansible does not read its result any more."""
+    """Record the outcome of work that was stopped: Ansible no longer reads the result of its module."""
     if run.directory is None or not stopping.told.is_set():
         return
     if code != STOPPED:
@@ -192,7 +192,7 @@ def run_module(
 ) -> None:
     """Run ``core`` as an Ansible module named ``name``; print its result and exit.
 
-    ``needs_record`` is False for what must go on when the run's record can no longer be written: giving back a lease.
+    ``needs_record`` is False for what must work even if the run's record can no longer be written: releasing a lease.
     ``spec`` goes to ``AnsibleModule`` as it is. Check mode is supported unless it says otherwise. SIGTERM and SIGINT
     become a :class:`RunbookError`, so that transactions are rolled back and connections closed on the way out.
     """
@@ -225,7 +225,7 @@ def run_module(
         if refused is not None:
             hide(refused[0])
             raise RunbookError(refused[1])
-        # Who only did its work and has judged nothing, has done it.
+        # A module that judges nothing and returns has done its work.
         result = {"status": str(Status.OK)} | core(context)
     except RunbookError as error:
         _leave_last_words(run, name, error.message, error.code)

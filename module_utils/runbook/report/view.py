@@ -1,4 +1,4 @@
-"""What the report shows, worked out from the record and the sections; the templates only set it."""
+"""What the report shows, computed from the record and the sections; the templates only lay it out."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def host(record: Mapping[str, Any], name: str, *, is_open: bool) -> dict[str, An
 
 
 def _server(version: object) -> object:
-    """``18.1`` for 180001, as the server counts its versions."""
+    """``18.1`` for 180001, the form of PostgreSQL's ``server_version_num``; anything else as it is."""
     return f"{version // 10000}.{version % 10000}" if isinstance(version, int) else version
 
 
@@ -94,9 +94,9 @@ def _columns(hosts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def verdict(record: Mapping[str, Any], needs: Sequence[Mapping[str, Any]] = ()) -> str:
-    """The run's sentence, with what sections remark; "all well" is no word for a run that needs a person.
+    """The run's sentence and the sections' remarks; it never says "all well" of a run that needs a person.
 
-    :param needs: what a person has to know of it, as ``attention.needs`` says it
+    :param needs: what needs a person, as ``attention.needs`` returns it
     """
     said = record["verdict"]
     remarks = [text for section in SECTIONS if section.remark and (text := section.remark(record))]
@@ -110,7 +110,7 @@ def verdict(record: Mapping[str, Any], needs: Sequence[Mapping[str, Any]] = ()) 
 
 def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [
-        *[("Environment", ", ".join(record["environments"])) for _ in record["environments"][:1]],
+        *([("Environment", ", ".join(record["environments"]))] if record["environments"] else []),
         ("Started", wording.moment(record["started_at"])),
         ("Ended", wording.moment(record["ended_at"]) if record["ended_at"] else "not known"),
         ("Took", wording.duration(record["duration_s"])),
@@ -125,7 +125,7 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def point(record: Mapping[str, Any], directory: str | None) -> dict[str, Any]:
-    """What later runs show of one run."""
+    """The figures of one run that the history and the trends of later reports show."""
     found = {
         "directory": directory,
         "started_at": record["started_at"],

@@ -77,7 +77,7 @@ def _row(table: Mapping[str, Any]) -> list[str]:
 
 
 def cleared(totals: Mapping[str, float]) -> float | None:
-    """Dead rows that are gone; None where that is not known."""
+    """Dead rows that VACUUM removed; None where they were not counted before and after."""
     if "dead_rows_before" not in totals or "dead_rows_after" not in totals:
         return None
     return max(0, totals["dead_rows_before"] - totals["dead_rows_after"])

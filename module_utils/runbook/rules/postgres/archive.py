@@ -1,8 +1,12 @@
-"""How old rows get from a table to its archive: what forbids it, which way is taken, how large a step is.
+"""How old rows get from a table to its archive: what forbids it, how they move, how large a batch is.
 
-A row moves in one transaction that deletes it here and inserts it there, so it is always in exactly one of the two.
-Rows go in batches whose size follows a target time. Partitions that are old as a whole are taken off the source and
-hung into the archive instead.
+A row moves in one transaction that deletes it from the source and inserts it into the archive, so it is always in
+exactly one of the two. Rows move in batches whose size adapts to a target time. Partitions that are old as a whole are
+detached from the source and attached to the archive instead.
+
+In order: what the catalog says (:class:`Table` and its parts), what is refused (:func:`refuse`), how the rows move
+(:func:`route`), the plan (:func:`plan`), what was done (:class:`Tally`), and how large the next batch is
+(:func:`next_batch`).
 """
 
 from __future__ import annotations
@@ -66,7 +70,7 @@ class Index:
 
 @dataclass(frozen=True)
 class ForeignKey:
-    """A foreign key, and the other table of it."""
+    """A foreign key, and the table at its other end."""
 
     name: str
     table: str
@@ -75,7 +79,7 @@ class ForeignKey:
 
     @property
     def actions(self) -> str:
-        """What it does, as it is declared; an update's only where it does something."""
+        """Its ON DELETE clause, and its ON UPDATE clause where that changes rows."""
         update = "" if self.on_update in {"NO ACTION", "RESTRICT"} else f" ON UPDATE {self.on_update}"
         return f"ON DELETE {self.on_delete}{update}"
 
@@ -96,7 +100,7 @@ class Trigger:
 
 @dataclass(frozen=True)
 class Publication:
-    """A publication that tells subscribers of a table's rows."""
+    """A publication that a table belongs to, and which changes of its rows it publishes."""
 
     name: str
     inserts: bool
@@ -109,10 +113,10 @@ class Publication:
 
 @dataclass(frozen=True)
 class Brought:
-    """What a partition has of its own, and does not bring into the archive. Names, but for the rights."""
+    """What a partition has of its own and leaves behind when it moves to the archive; names, except for the rights."""
 
     owner: str
-    #: Those that it has from the source too: they stay with a partition that is taken off.
+    #: Those inherited from the source too: a partition keeps them when it is detached.
     foreign_keys: tuple[str, ...] = ()
     triggers: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
@@ -123,7 +127,7 @@ class Brought:
     #: The archive has row security and this partition has not; likewise for its owner.
     bare: bool = False
     unforced: bool = False
-    #: Publications that this role may not take it out of.
+    #: Publications that this role may not drop it from.
     stuck: tuple[str, ...] = ()
     unlogged: bool = False
 
@@ -202,7 +206,7 @@ class Table:
         return next((column for column in self.columns if column.name == name), None)
 
     def named(self, name: str) -> Column:
-        """The column of that name, which is known to be there."""
+        """The column of that name, which must exist."""
         return next(column for column in self.columns if column.name == name)
 
     @property
@@ -354,13 +358,13 @@ def _refuse_source_ties(source: Table) -> str | None:
     return None
 
 
-def _told_more(archive: QualifiedName, source: Table, publications: Sequence[Publication]) -> str | None:
-    told = {each.name for each in source.publications if each.inserts and not each.filtered}
-    telling = [each.name for each in publications if each.inserts and each.name not in told]
-    if not telling:
+def _refuse_wider_publishing(archive: QualifiedName, source: Table, publications: Sequence[Publication]) -> str | None:
+    of_source = {each.name for each in source.publications if each.inserts and not each.filtered}
+    wider = [each.name for each in publications if each.inserts and each.name not in of_source]
+    if not wider:
         return None
     return (
-        f"archive: {_names(telling)} would publish what is put into {archive}, and does not publish all of "
+        f"archive: {_names(wider)} would publish what is put into {archive}, and does not publish all of "
         f"{source.name}, so subscribers would get rows that they were never to have; leave the archive out of it."
     )
 
@@ -374,14 +378,14 @@ def _missing_right(option: str, name: QualifiedName, missing: Sequence[str]) -> 
 def _refuse_making(source: Table, schema: Schema, name: QualifiedName) -> str | None:
     if not schema.exists:
         return f"archive: there is no schema {name.schema!r} for {name}; create it, or name another."
-    return _told_more(name, source, schema.publications)
+    return _refuse_wider_publishing(name, source, schema.publications)
 
 
 def _refuse_archive(source: Table, archive: Table) -> str | None:
     return (
         _refuse_place(source, archive)
         or _refuse_ties(archive)
-        or _told_more(archive.name, source, archive.publications)
+        or _refuse_wider_publishing(archive.name, source, archive.publications)
         or _refuse_rights(source, archive)
     )
 
@@ -488,7 +492,7 @@ def _typed(column: Column, other: Column) -> str:
 
 
 def followed(publications: Sequence[Publication]) -> str:
-    """Those by which somebody is told of each row that is put in; a subscriber stops where it lacks the table."""
+    """Names of the publications that have a subscriber for inserted rows; a subscriber stops if it lacks the table."""
     return _names(each.name for each in publications if each.inserts and each.followed)
 
 
@@ -507,12 +511,12 @@ def refuse_untold(plan: Plan, schema: Schema, archive: QualifiedName) -> None:
 
 
 def told_of_deletes(source: Table) -> list[str]:
-    """Publications whose subscribers are told of each row that is deleted from the source, and delete it too."""
+    """Names of the publications whose subscribers repeat every DELETE on the source."""
     return [each.name for each in source.publications if each.deletes]
 
 
 def cautions(source: Table, archive: Table | None, way: Route, null_rows: int) -> list[str]:
-    """What is allowed, and what the person on duty should still know."""
+    """Warnings: what is allowed, and what the person on duty should still know."""
     said: list[str] = []
     if way.walk and source.triggers:
         said.append(
@@ -553,7 +557,7 @@ Walk = Literal["index", "blocks", ""]
 
 @dataclass(frozen=True)
 class Route:
-    """The way that rows take. ``reason`` says why whole partitions cannot be moved, where one might expect it."""
+    """How rows move. ``reason`` says why whole partitions cannot move, or why a walk is slow; else it is empty."""
 
     strategy: Strategy
     walk: Walk
@@ -562,7 +566,7 @@ class Route:
 
 
 def route(source: Table, archive: Table | None, column: str, server_version: int) -> Route:
-    """Choose the way.
+    """Choose how the rows move.
 
     Whole partitions need both sides partitioned by ranges of the timestamp column (an archive that is still missing
     is made so), and the right to alter them. Everything else moves row by row: in the order of an index on the
@@ -612,7 +616,7 @@ def _why_not_partitions(source: Table, archive: Table | None, column: str) -> st
 
 
 def refuse_brought(partitions: Iterable[Partition]) -> None:
-    """Refuse partitions that would bring along what cannot be left behind.
+    """Refuse partitions that have something which they cannot leave behind.
 
     :raises RunbookError: one sentence that names the partition and the fix
     """
@@ -639,7 +643,7 @@ def refuse_brought(partitions: Iterable[Partition]) -> None:
 class Plan:
     """What a run does. Check mode returns the same."""
 
-    strategy: Literal["rows", "partitions", "nothing"]
+    strategy: Strategy | Literal["nothing"]
     walk: Walk
     cutoff: datetime
     rows: int
@@ -672,6 +676,11 @@ class Counted:
     by_partition: Mapping[QualifiedName, Count] = field(default_factory=dict)
 
 
+def _with_count(partition: Partition, counted: Counted) -> Partition:
+    found = counted.by_partition.get(partition.name, Count(0, None, None))
+    return replace(partition, rows=found.rows, oldest=found.oldest, newest=found.newest)
+
+
 def plan(
     source: Table,
     archive: Table | None,
@@ -689,12 +698,7 @@ def plan(
     partitions: tuple[Partition, ...] = ()
     rows = counted.total.rows
     if way.strategy == "partitions":
-        partitions = tuple(
-            replace(partition, rows=count.rows, oldest=count.oldest, newest=count.newest)
-            for partition in source.partitions
-            if partition.is_old
-            for count in [counted.by_partition.get(partition.name, Count(0, None, None))]
-        )
+        partitions = tuple(_with_count(each, counted) for each in source.partitions if each.is_old)
         rows = sum(partition.rows for partition in partitions)
     if max_rows is not None and rows > max_rows:
         raise RunbookError(
@@ -854,7 +858,7 @@ def undone(tally: Tally, plan: Plan, source: Table) -> str | None:
 
 @dataclass(frozen=True)
 class Difference:
-    """What a batch would have made of the rows: those that were to move, those that the archive did not take."""
+    """How the archive's rows differed from those that a batch deleted from the source."""
 
     rows: int
     #: Rows that the archive did not take in; negative where it took in more.
@@ -864,7 +868,7 @@ class Difference:
 
 
 def difference(source: Table, archive: Table, found: Difference) -> str:
-    """Why a batch was rolled back: the archive does not hold what was taken from the source. No content is named."""
+    """Why a batch was rolled back, and the fix. It names columns and triggers, never the content of a row."""
     if found.missing:
         took = "fewer" if found.missing > 0 else "more"
         what = f"took in {took} rows than left {source.name}"
@@ -890,7 +894,7 @@ def next_batch(asked: int, moved: int, duration_ms: float, target_ms: int) -> in
     is what users feel, but to no less than an eighth, so that one stalled disk write does not stop the run.
 
     :param asked: rows that the last batch was to take
-    :param moved: rows that it took; few rows say nothing about the rate
+    :param moved: rows that it took; less than half of ``asked`` says nothing about the rate
     """
     if duration_ms <= 0 or moved < asked / 2:
         fits = float(asked if duration_ms <= target_ms else asked / 2)
@@ -900,16 +904,16 @@ def next_batch(asked: int, moved: int, duration_ms: float, target_ms: int) -> in
 
 
 def pause_s(duration_ms: float, target_ms: int) -> float:
-    """How long to stand back after a batch that overshot its target, so that waiting users get through first.
+    """Seconds to pause after a batch that overshot its target, so that waiting users get their turn.
 
-    A batch of up to twice the target time earns no pause; beyond that the overshoot is given back, but no more than
-    the target time: a machine that is slow as a whole does not get faster by waiting.
+    A batch of up to twice the target time needs no pause. Beyond that the pause is as long as the overshoot, but no
+    longer than the target time: a machine that is slow as a whole does not get faster by waiting.
     """
     return min(target_ms, max(0.0, duration_ms - 2 * target_ms)) / 1000
 
 
 def wal_pause_s(wal_bytes: int, elapsed_s: float, max_wal_bytes_s: int | None) -> float:
-    """How long to wait until the server's WAL since the start is within the allowed mean rate."""
+    """Seconds to wait until the server's WAL since the start is within the allowed mean rate; None allows any rate."""
     if not max_wal_bytes_s:
         return 0.0
     return max(0.0, wal_bytes / max_wal_bytes_s - elapsed_s)
