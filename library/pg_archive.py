@@ -151,7 +151,9 @@ msg:
     Moved 117,000 rows older than 2026-08-25 02:00:00 UTC from public.audit_log to public.audit_log_archive in 6.1 s
     (19,180 rows/s); 0 remain.
 status:
-  description: V(ok), or V(breach) where rows remain that should have been moved.
+  description:
+    - V(ok), V(breach) where rows remain that should have been moved, or
+      V(unknown) where a server gave no answer.
   returned: always
   type: str
 source:

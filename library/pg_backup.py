@@ -136,7 +136,7 @@ msg:
     Backed up mental_scribe, 12 tables with 2,400,000 rows, to s3://backups/production/mental_scribe/2026-11-23T03-00-00Z/
     in 17.1 s: 1.7 GiB at 101.2 MiB/s, 430.1 MiB stored, every table hashed.
 status:
-  description: V(ok), or V(breach) where there is no backup.
+  description: V(ok), V(breach) where there is no backup, or V(unknown) where a server gave no answer.
   returned: always
   type: str
 backup_id:

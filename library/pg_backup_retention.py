@@ -122,7 +122,9 @@ msg:
   type: str
   returned: always
 status:
-  description: V(ok), or V(breach) where something was refused or a backup is hidden.
+  description:
+    - V(ok), V(breach) where something was refused or a backup is hidden, or
+      V(unknown) where a server gave no answer.
   type: str
   returned: always
 plan:

@@ -71,7 +71,9 @@ msg:
   type: str
   returned: always
 status:
-  description: V(ok), or V(breach) where a backup cannot be brought back whole.
+  description:
+    - V(ok), V(breach) where a backup cannot be brought back whole, or
+      V(unknown) where a server gave no answer.
   type: str
   returned: always
 restored:

@@ -56,7 +56,7 @@ msg:
   type: str
   returned: always
 status:
-  description: V(ok), or V(breach) where a row could not be written.
+  description: V(ok), V(breach) where a row could not be written, or V(unknown) where a server gave no answer.
   type: str
   returned: always
 beats:

@@ -57,7 +57,7 @@ msg:
   type: str
   returned: always
 status:
-  description: V(ok), or V(breach) where the release was refused.
+  description: V(ok), V(breach) where the release was refused, or V(unknown) where a server gave no answer.
   type: str
   returned: always
 released:

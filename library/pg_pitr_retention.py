@@ -66,7 +66,7 @@ msg:
   type: str
   sample: Deleted 1 base backup and the WAL before them; 3 remain for the window of 30 days.
 status:
-  description: V(ok), or V(breach) where it was refused.
+  description: V(ok), V(breach) where it was refused, or V(unknown) where a server gave no answer.
   returned: always
   type: str
 duration_s:

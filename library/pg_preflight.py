@@ -74,7 +74,7 @@ msg:
   type: str
   returned: always
 status:
-  description: V(ok), or V(breach) where a check was not met.
+  description: V(ok), V(breach) where a check was not met, or V(unknown) where a server gave no answer.
   type: str
   returned: always
 checks:

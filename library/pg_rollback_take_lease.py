@@ -56,7 +56,7 @@ msg:
   returned: always
   type: str
 status:
-  description: V(ok), or V(breach) where it was refused.
+  description: V(ok), V(breach) where it was refused, or V(unknown) where a server gave no answer.
   returned: always
   type: str
 executed_queries:
