@@ -175,7 +175,7 @@ def core(context: Context) -> dict[str, Any]:
 
 
 def verify(current: drill.Drill, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Take what was restored for good or bad."""
+    """Verify what was restored."""
     chosen, begun = current.state.chosen, folder.now()
     if chosen is None:
         raise RunbookError("state_dir: nothing was chosen to be restored yet; run the playbook dr_drill.yml.")
