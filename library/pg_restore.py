@@ -326,7 +326,7 @@ from ansible.module_utils.runbook.drivers.clock import Clock
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.drivers.s3 import bucket, s3
 from ansible.module_utils.runbook.drivers.supabase import project
-from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import moment
 from ansible.module_utils.runbook.rules.backup import backup_origin as origins
@@ -513,6 +513,8 @@ class Restore:
         )  # fmt: skip
         self.queries: list[str] = []
         self.step = ""
+        #: A session in the new database from before the first row.
+        self.witness: postgres.Session | None = None
         self.loaded = self.temporary = 0
         self.proof: proofs.Proof | None = None
         self.removed: list[str] = []
@@ -651,7 +653,7 @@ class Restore:
             self.queries = session.executed_queries
         try:
             # The session in it shows others that a run is at work there, however long that takes.
-            with driver.connect(self.new):
+            with driver.connect(self.new) as self.witness:
                 self.fill(schema)
             self.judge()
         except driver.Failed as error:
@@ -723,8 +725,13 @@ class Restore:
                     lambda: driver.connect(self.new), method=method, coverage=coverage, jobs=self.jobs,
                     check=finish.poll, on_bytes=self.tell_proof, early=early,
                 )  # fmt: skip
-                self.proof = self.compare(found)
+                proof = self.compare(found)
+                if proof.status == "breach":
+                    self.look_for_crash()
+                self.proof = proof
         finish.wait()
+        if not self.params["prove"]:
+            self.look_for_crash()
         if back:
             with driver.connect(self.new, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
                 for statement in back:
@@ -733,6 +740,17 @@ class Restore:
         if self.is_silent():
             self.disarm()
         self.clock.lap("proof" if self.params["prove"] else "statistics")
+
+    def look_for_crash(self) -> None:
+        """See that no crash of the server can have taken rows away again: data is loaded without synchronous_commit.
+
+        :raises UnreachableError: the session was ended, as each one is by a crash
+        """
+        if self.witness and not driver.is_alive(self.witness):
+            raise UnreachableError(
+                f"{self.plan.target}: the server restarted, or ended the session that this restore keeps open, and a "
+                "crash takes rows away that were loaded shortly before. Nothing is known of the backup; restore again."
+            )
 
     def gets(self, schema: str, _table: str) -> bool:
         """Whether the new database gets the rows of a table."""

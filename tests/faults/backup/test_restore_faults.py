@@ -440,6 +440,23 @@ def test_the_server_restarts_in_the_middle(backup: Backup, proxy, other_server: 
     assert there.one("SELECT count(*) FROM pg_database") == 3
 
 
+def test_rows_that_a_crash_took_away_are_no_fault_of_the_backup(backup: Backup, proxy):
+    admin = Database("127.0.0.1", backup.database.port, "postgres", backup.database.user)
+    proxy.add(s3_faults.slow(path="/data-", method="GET", bytes_per_s=300_000, times=0))
+    process = module_process("pg_restore", backup.options | {"endpoint_url": proxy.endpoint_url, "record_proof": False})
+    of_it = "FROM pg_stat_activity WHERE application_name = 'runbook pg_restore' AND datname LIKE '%\\_restore\\_%'"
+    wait_for(lambda: admin.one(f"SELECT max(datname) {of_it}"))
+    there = replace(backup.database, name=admin.one(f"SELECT max(datname) {of_it}"))
+    wait_for(lambda: there.one("SELECT to_regclass('public.people')"))
+    admin.one(f"SELECT count(pg_terminate_backend(pid)) {of_it}")
+    there.run("INSERT INTO public.people VALUES (-1, 'as if others were missing')")
+    out, _ = process.communicate(timeout=120)
+    result = json.loads(out.splitlines()[-1])
+    assert (result["failed"], result["status"]) == (True, "unknown")
+    assert "Nothing is known of the backup" in result["msg"]
+    assert "was dropped" in result["msg"]
+
+
 @pytest.fixture
 def small_disk():
     """A folder on a file system of its own, of 128 MB."""

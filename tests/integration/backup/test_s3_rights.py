@@ -83,4 +83,4 @@ def test_documented_rights_of_a_mirror_are_those_that_are_asked_for(s3: S3) -> N
         s3.client().delete_object(Bucket=source, Key="a")
         assert run_module("s3_mirror", options | {"environment": "sandbox"}).result["deleted_objects"] == 1
         assert not asked(here) - said("files.md", "For the source", "For the copies")
-        assert not asked(there) - said("files.md", "For the copies", "3. Say it")
+        assert not asked(there) - said("files.md", "For the copies", "3. Set it")

@@ -66,6 +66,15 @@ def connect(target: Target, *, statement_timeout_ms: int = 0) -> Session:
     )
 
 
+def is_alive(session: Session) -> bool:
+    """Whether a session is still there; a crash of the server ends each one."""
+    try:
+        session.query("SELECT 1")
+    except (psycopg2.Error, RunbookError):
+        return False
+    return True
+
+
 #: That name.
 _PURPOSE = f"{APPLICATION_NAME} pg_restore"
 
