@@ -1,4 +1,4 @@
-"""Options that every proof of a target without a database shares."""
+"""Options that name the state store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class ModuleDocFragment:
 options:
   state_bucket:
     description:
-      - Bucket of the state store, which holds the lease. Without it and O(state_directory) no lease is taken.
+      - Bucket of the state store, which holds what has to outlive a run.
     type: str
   state_directory:
     description:
@@ -48,15 +48,4 @@ options:
     description:
       - File with the certificate authorities that the TLS connection trusts.
     type: path
-  take_lease:
-    description:
-      - Whether to take the lease. A playbook sets V(false) that holds the lease of a database meanwhile, or writes
-        nothing.
-    type: bool
-    default: true
-  lease_wait_s:
-    description:
-      - How long to wait for another run that holds the lease, in seconds, 0 to 86400. V(0) refuses at once.
-    type: int
-    default: 0
 """

@@ -15,6 +15,7 @@ description:
 extends_documentation_fragment:
   - runbook_s3
   - runbook_state
+  - runbook_state_lease
 attributes:
   check_mode:
     support: full

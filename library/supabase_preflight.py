@@ -16,6 +16,7 @@ description:
 extends_documentation_fragment:
   - runbook_supabase
   - runbook_state
+  - runbook_state_lease
 attributes:
   check_mode:
     support: full

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import permits, process, state_store
-from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.drivers.state_store import ConflictError
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.state import LEASE_TTL_S, Document, claim, lease_name, lease_of
@@ -37,11 +36,8 @@ _ATTEMPTS = 5
 
 
 def argument_spec() -> dict[str, dict[str, Any]]:
-    """Options of every proof without a database; documented in ``doc_fragments/runbook_state.py``."""
-    store = {f"state_{name}": {**spec, "required": False} for name, spec in s3.argument_spec().items()}
-    return store | {
-        "state_prefix": {"type": "str"},
-        "state_directory": {"type": "path"},
+    """Options of every proof without a database; documented in ``doc_fragments/runbook_state_lease.py``."""
+    return state_store.argument_spec() | {
         "take_lease": {"type": "bool", "default": True},
         "lease_wait_s": {"type": "int", "default": 0},
     }

@@ -115,6 +115,12 @@ class StateStore(Protocol):
         """
 
 
+def argument_spec() -> dict[str, dict[str, Any]]:
+    """Options that name the store; documented in ``doc_fragments/runbook_state.py``."""
+    store = {f"state_{name}": {**spec, "required": False} for name, spec in s3.argument_spec().items()}
+    return store | {"state_prefix": {"type": "str"}, "state_directory": {"type": "path"}}
+
+
 def from_settings(settings: Mapping[str, Any], environment: str) -> StateStore | None:
     """The store that an inventory names by its variables ``state_…``; None where it names none.
 

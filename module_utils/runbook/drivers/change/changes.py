@@ -1,0 +1,179 @@
+"""Open changes in the state store: the modules of a run, and whoever comes after a kill, write to one document."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.runbook.drivers import permits, process, state_store
+from ansible.module_utils.runbook.drivers.state_store import ConflictError
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.change.change import Change, Item
+from ansible.module_utils.runbook.rules.state import Document
+from ansible.module_utils.runbook.rules.status import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ansible.module_utils.runbook.drivers.state_store import StateStore
+    from ansible.module_utils.runbook.rules.lease import Life
+    from ansible.module_utils.runbook.rules.run import Run
+
+#: How often a document is written again that somebody else wrote to meanwhile.
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class Open:
+    """A change that the store holds."""
+
+    change: Change
+    #: What is known of its process from here.
+    holder: Life
+    #: The store's clock.
+    now: datetime
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether nobody works on it any more."""
+        return self.change.is_abandoned(self.holder, self.now)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of an item of a checklist."""
+
+    #: One sentence.
+    msg: str
+    #: An address, an id, a figure. No secret.
+    proof: str = ""
+    #: The rest of the module's result.
+    facts: dict[str, Any] = field(default_factory=dict)
+    status: Status = Status.OK
+
+
+class Changes:
+    """The open changes of one environment."""
+
+    def __init__(self, store: StateStore, run: Run) -> None:
+        self._store = store
+        self._run = run
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any], run: Run) -> Changes:
+        """The store that a module's options name, for the environment that preflight approved.
+
+        :raises RunbookError: no preflight passed, or the options name no store or two
+        """
+        environment = permits.require_approval(run).environment
+        settings = {name: value for name, value in params.items() if name.startswith("state_")}
+        store = state_store.from_settings(settings, environment)
+        if store is None:
+            raise RunbookError(
+                "state_bucket, state_directory: neither is set, and a change has to be known when its run is dead; "
+                "name a bucket, or a folder where there is one bastion only."
+            )
+        return cls(store, run)
+
+    def open(self, change: Change) -> None:
+        """Write a change that begins.
+
+        :raises RunbookError: it is there, or whether it was written is unknown
+        """
+        self._store.create(self._document(change))
+
+    def current(self) -> Change | None:
+        """The change of this run; None before it was opened and after it was closed.
+
+        :raises RunbookError: the store cannot be asked
+        """
+        found = self._store.read(Change.document_name(str(self._run.id))).document
+        return None if found is None else Change.of(found)
+
+    def all(self) -> list[Open]:
+        """Every open change of the environment, the oldest first.
+
+        :raises RunbookError: the store cannot be asked, or one of them cannot be read
+        """
+        found = []
+        for name in self._store.names("changes/"):
+            reading = self._store.read(name)
+            if reading.document is not None:
+                change = Change.of(reading.document)
+                holder = process.parse(change.machine)
+                found.append(Open(change, holder.life() if holder else "unknown", reading.now))
+        return sorted(found, key=lambda each: (each.change.opened_at, each.change.id))
+
+    def update(self, change_id: str, act: Callable[[Change], Change]) -> Change:
+        """Read a change, and write what ``act`` makes of it, whoever else writes to it meanwhile.
+
+        :param act: is called again with the newer change where somebody was faster
+        :raises RunbookError: it is not there, or whether it was written is unknown
+        """
+        for attempt in range(1, _ATTEMPTS + 1):
+            found = self._store.read(Change.document_name(change_id))
+            if found.document is None:
+                raise RunbookError(
+                    f"State store: the change {change_id} is not open; run the playbook from its beginning.",
+                    code="change_closed",
+                )
+            wanted = act(Change.of(found.document))
+            try:
+                self._store.replace(self._document(wanted), found.version)
+            except ConflictError:
+                if attempt == _ATTEMPTS:
+                    raise
+            else:
+                return wanted
+        raise AssertionError
+
+    def opened(self, thing: str, what: Mapping[str, Any] | None) -> None:
+        """Note for whoever comes next that this run opened something, or (None) that it is over.
+
+        :raises RunbookError: as :meth:`update`
+        """
+        self.update(str(self._run.id), lambda change: change.with_opened(thing, what))
+
+    def answer(self, name: str, status: Status, msg: str, proof: str = "") -> None:
+        """Answer an item of this run's checklists.
+
+        :raises RunbookError: as :meth:`update`
+        """
+        item = Item(status, msg, datetime.now(UTC).isoformat(timespec="seconds"), proof)
+        self.update(str(self._run.id), lambda change: change.with_item(name, item))
+
+    def conduct(self, item: str, act: Callable[[], Done], *, blocks: bool) -> Done:
+        """Do what an item of a checklist asks for, and write the answer down; a check mode only asks.
+
+        :param act: does it; what it raises is the answer too
+        :param blocks: nothing goes on without it; otherwise it is unknown, and with it the run
+        :raises RunbookError: it was not done, and it blocks; or the store could not be written to
+        """
+        try:
+            done = act()
+        except RunbookError as error:
+            if not self._run.check_mode:
+                self.answer(item, error.status, error.message)
+            if blocks:
+                raise
+            return Done(error.message, facts=dict(error.context), status=Status.UNKNOWN)
+        if not self._run.check_mode:
+            self.answer(item, done.status, done.msg, done.proof)
+        return done
+
+    def close(self, change_id: str) -> None:
+        """Remove a change all of whose things are over; one that is gone already is no error.
+
+        :raises RunbookError: somebody wrote to it meanwhile, or whether it was removed is unknown
+        """
+        found = self._store.read(Change.document_name(change_id))
+        if found.document is not None:
+            self._store.delete(Change.document_name(change_id), found.version)
+
+    def _document(self, change: Change) -> Document:
+        return Document(
+            Change.document_name(change.id), change.body(), str(self._run.id), self._run.controller or "unknown",
+            datetime.now(UTC).isoformat(), secrets.token_hex(16),
+        )  # fmt: skip

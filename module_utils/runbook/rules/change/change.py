@@ -1,0 +1,138 @@
+"""A change: one run that touches what people use, with all that it opened outside of itself.
+
+It is a document of the state store while it is open, named after its run. So a run that was killed leaves word of what
+it opened: a ticket, a scheduled maintenance, silences, maintenance mode. Whoever comes next ends them. Closing the
+change removes the document; its history is in the ticket and in the run's record.
+
+What a service may hold only once is found again by :func:`key`, which is written into it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.state import check_name
+from ansible.module_utils.runbook.rules.status import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ansible.module_utils.runbook.rules.lease import Life
+    from ansible.module_utils.runbook.rules.state import Document
+
+#: What a change can open; each is one thing of one service.
+THINGS = ("ticket", "maintenance", "incident", "silence", "mode")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A line of a checklist, answered."""
+
+    status: Status
+    #: One sentence: what was done, or what is missing and the fix.
+    msg: str
+    #: By the clock of the bastion, in ISO 8601.
+    at: str
+    #: Where the proof is: an address, an id, a figure. No secret.
+    proof: str = ""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One open change."""
+
+    #: The run's id.
+    id: str
+    #: File name of the playbook.
+    playbook: str
+    #: Why it is made, for people: the playbook's name, or the reason of an emergency.
+    reason: str
+    #: What it works on, in words: ``database mental_scribe on …``.
+    targets: tuple[str, ...]
+    #: ``ansible-playbook``, as ``drivers/process.py`` names it.
+    machine: str
+    opened_at: datetime
+    #: When everything that it opened has to be over.
+    until: datetime
+    #: By what it is (:data:`THINGS`), what names it to its service.
+    opened: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    #: By their names, the items of the checklists that are answered.
+    items: Mapping[str, Item] = field(default_factory=dict)
+
+    @staticmethod
+    def document_name(change_id: str) -> str:
+        """Under which name the document of a change lies.
+
+        >>> Change.document_name("2026-11-29T02-00-00Z-weekly_db-1a2b")
+        'changes/2026-11-29T02-00-00Z-weekly_db-1a2b'
+        """
+        return check_name(f"changes/{change_id}")
+
+    @classmethod
+    def of(cls, document: Document) -> Change:
+        """The change that a document is.
+
+        :raises RunbookError: it is none; what it opened is unknown
+        """
+        found = document.body
+        try:
+            return cls(
+                id=str(found["id"]),
+                playbook=str(found["playbook"]),
+                reason=str(found["reason"]),
+                targets=tuple(map(str, found["targets"])),
+                machine=str(found["machine"]),
+                opened_at=datetime.fromisoformat(found["opened_at"]).astimezone(UTC),
+                until=datetime.fromisoformat(found["until"]).astimezone(UTC),
+                opened={str(thing): dict(what) for thing, what in found["opened"].items()},
+                items={
+                    str(item): Item(Status(said["status"]), str(said["msg"]), str(said["at"]), str(said["proof"]))
+                    for item, said in found["items"].items()
+                },
+            )
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise RunbookError(
+                f"State store: {document.name} is no change of this project; restore or remove it. What it opened is "
+                "unknown.",
+                code="state_damaged",
+                status=Status.UNKNOWN,
+            ) from None
+
+    def body(self) -> dict[str, Any]:
+        """What its document holds."""
+        return asdict(self) | {
+            "targets": list(self.targets),
+            "opened_at": self.opened_at.isoformat(),
+            "until": self.until.isoformat(),
+        }
+
+    def with_opened(self, thing: str, what: Mapping[str, Any] | None) -> Change:
+        """The same change after it opened something, or (None) ended it."""
+        if thing not in THINGS:
+            raise ValueError(thing)
+        rest = {name: value for name, value in self.opened.items() if name != thing}
+        return replace(self, opened=rest if what is None else rest | {thing: dict(what)})
+
+    def with_item(self, name: str, item: Item) -> Change:
+        """The same change with one more item answered; the last answer counts."""
+        return replace(self, items={**self.items, name: item})
+
+    def is_abandoned(self, holder: Life, now: datetime) -> bool:
+        """Whether nobody works on it any more: its process is gone, or its time is over and nobody can tell.
+
+        :param holder: what is known of its process
+        :param now: the store's clock
+        """
+        return holder == "dead" or (holder == "unknown" and now >= self.until)
+
+
+def key(change_id: str) -> str:
+    """What is written into a ticket, an incident or a silence, and by which it is found again.
+
+    >>> key("2026-11-29T02-00-00Z-weekly_db-1a2b")
+    'runbook:2026-11-29T02-00-00Z-weekly_db-1a2b'
+    """
+    return f"runbook:{change_id}"

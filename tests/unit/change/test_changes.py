@@ -1,0 +1,99 @@
+"""Several writers to one change, and who finds it afterwards; on a folder, as where there is one bastion only."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from ansible.module_utils.runbook.drivers import process
+from ansible.module_utils.runbook.drivers.change.changes import Changes
+from ansible.module_utils.runbook.drivers.state_store import ConflictError, Folder
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.change.change import Change
+from ansible.module_utils.runbook.rules.run import Run
+from ansible.module_utils.runbook.rules.status import Status
+
+if TYPE_CHECKING:
+    from ansible.module_utils.runbook.drivers.change.changes import Open
+
+RUN = Run("run-1", None, "bastion/1", str(process.own()))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Folder:
+    root = tmp_path / "state"
+    root.mkdir(mode=0o700)
+    return Folder(root, "sandbox")
+
+
+@pytest.fixture
+def changes(store: Folder) -> Changes:
+    return Changes(store, RUN)
+
+
+def change(change_id: str = "run-1", machine: str = str(process.own())) -> Change:
+    now = datetime.now(UTC)
+    return Change(
+        change_id, "weekly_db.yml", "weekly maintenance", ("database a",), machine, now, now + timedelta(hours=2)
+    )
+
+
+def test_of_writers_at_once_none_is_lost(changes: Changes):
+    changes.open(change())
+
+    def answer(number: int) -> None:
+        changes.answer(f"item-{number}", Status.OK, "done")
+
+    threads = [threading.Thread(target=answer, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = changes.current()
+    assert found is not None
+    assert sorted(found.items) == [f"item-{number}" for number in range(6)]
+
+
+def test_a_change_is_opened_once(changes: Changes):
+    changes.open(change())
+    with pytest.raises(ConflictError):
+        changes.open(change())
+
+
+def test_a_closed_change_is_written_to_no_more(changes: Changes):
+    changes.open(change())
+    changes.close("run-1")
+    changes.close("run-1")
+    assert changes.current() is None
+    with pytest.raises(RunbookError, match="is not open") as error:
+        changes.opened("ticket", {"id": "1"})
+    assert error.value.code == "change_closed"
+
+
+def test_the_next_run_finds_what_a_dead_one_opened(store: Folder):
+    own = process.own()
+    assert own is not None
+    for change_id, machine in (
+        ("run-0", str(replace(own, started="1"))), ("run-1", str(own)), ("run-2", "other-machine 1 1"),
+    ):  # fmt: skip
+        Changes(store, replace(RUN, id=change_id)).open(change(change_id, machine))
+
+    def said(each: Open) -> tuple[str, str, bool]:
+        return each.change.id, each.holder, each.is_abandoned
+
+    assert list(map(said, Changes(store, RUN).all())) == [
+        ("run-0", "dead", True), ("run-1", "alive", False), ("run-2", "unknown", False),
+    ]  # fmt: skip
+
+
+def test_a_change_that_cannot_be_read_is_not_passed_by(store: Folder, changes: Changes):
+    changes.open(change())
+    path = next(Path(str(store)).glob("changes/*.json"))
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(RunbookError, match="truncated") as error:
+        changes.all()
+    assert error.value.status is Status.UNKNOWN
