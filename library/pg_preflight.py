@@ -17,7 +17,9 @@ description:
     passed in this very run; so no order of tasks, tag or option of the command line leads around these checks.
   - The lease is a row in the table C(runbook.lease) of the database. It ends by itself after 15 minutes; modules renew
     it while they work. M(pg_lease) gives it back.
-extends_documentation_fragment: runbook_postgresql
+extends_documentation_fragment:
+  - runbook_postgresql
+  - runbook_lease
 options:
   system_identifier:
     description:
@@ -30,17 +32,6 @@ options:
       - Largest difference between the clocks of server and bastion that is accepted, in seconds.
     type: int
     default: 300
-  lease_wait_s:
-    description:
-      - How long to wait for another run that holds the lease, in seconds, 0 to 86400. V(0) refuses at once.
-    type: int
-    default: 0
-  take_lease:
-    description:
-      - Whether to take the lease after all checks. A playbook sets V(false) that writes nothing to the database, or
-        looks after the lease itself. Modules that write under the lease refuse without it.
-    type: bool
-    default: true
 attributes:
   check_mode:
     support: full
@@ -121,12 +112,10 @@ executed_queries:
   returned: success
 """
 
-import time
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers import lease_wait, permits
 from ansible.module_utils.runbook.drivers.postgres import environment_mark as marks
 from ansible.module_utils.runbook.drivers.postgres import lease, postgres
 from ansible.module_utils.runbook.errors import RunbookError
@@ -138,9 +127,6 @@ from ansible.module_utils.runbook.rules.words import count
 
 LOCK_TIMEOUT_MS = 10_000
 STATEMENT_TIMEOUT_MS = 30_000
-#: Seconds between two looks at a lease that another run holds.
-LEASE_POLL_S = 2.0
-MOST_LEASE_WAIT_S = 86_400
 
 
 def look_at(session: postgres.Session) -> tuple[rules.Server, float, datetime]:
@@ -154,21 +140,6 @@ def look_at(session: postgres.Session) -> tuple[rules.Server, float, datetime]:
     )[0]
     server = rules.Server(database, identifier, clock=clock.astimezone(UTC), **found)
     return server, rules.clock_skew_s(server.clock, sent_at=sent_at, received_at=received_at), received_at
-
-
-def wait_for_lease(session: postgres.Session, context: Context, purpose: str) -> tuple[dict[str, Any], list[str]]:
-    """:func:`take_lease`, tried again for as long as another run holds the lease and ``lease_wait_s`` allows."""
-    longest_s = context.params["lease_wait_s"]
-    begun = time.monotonic()
-    while True:
-        try:
-            return take_lease(session, context, purpose)
-        except RunbookError as error:
-            waited_s = time.monotonic() - begun
-            if error.code != lease.HELD or waited_s >= longest_s:
-                raise
-            context.progress.update("wait for the lease", round(waited_s), longest_s, "s")
-            time.sleep(min(LEASE_POLL_S, longest_s - waited_s))
 
 
 def take_lease(session: postgres.Session, context: Context, purpose: str) -> tuple[dict[str, Any], list[str]]:
@@ -189,7 +160,7 @@ def take_lease(session: postgres.Session, context: Context, purpose: str) -> tup
 def core(context: Context) -> dict[str, Any]:
     """Check, then take the lease."""
     params, checks = context.params, rules.Checks()
-    context.require_bounds({"lease_wait_s": (0, MOST_LEASE_WAIT_S)})
+    context.require_bounds(lease_wait.BOUNDS)
     approval = permits.require_approval(context.run)
     with checks.named("target") as check:
         rules.check_filled_in({name: params[name] for name in ("login_host", "login_user", "login_db")})
@@ -224,7 +195,9 @@ def core(context: Context) -> dict[str, Any]:
             )
         if params["take_lease"]:
             with checks.named("lease") as check:
-                held, made = wait_for_lease(session, context, approval.playbook)
+                held, made = lease_wait.wait_for(
+                    lambda: take_lease(session, context, approval.playbook), params, context.progress.update
+                )
                 check["msg"] = f"Run {held['run_id']} {'may take' if context.check_mode else 'holds'} the lease."
         target = Target("database", server.system_identifier, server.database)
         permits.grant(context.run, target)
@@ -232,7 +205,7 @@ def core(context: Context) -> dict[str, Any]:
         checks.done,
         msg=f"{count(len(checks.done), 'check')} passed for {login} ({approval.environment}).",
         changed=bool(made),
-        target=asdict(target) | {"environment": approval.environment},
+        target=target.proven(approval.environment),
         database=server.database,
         system_identifier=server.system_identifier,
         server_version=session.server_version,
@@ -252,9 +225,8 @@ def main() -> None:
         | {
             "system_identifier": {"type": "str", "default": ""},
             "max_clock_skew_s": {"type": "int", "default": 300},
-            "lease_wait_s": {"type": "int", "default": 0},
-            "take_lease": {"type": "bool", "default": True},
-        },
+        }
+        | lease_wait.argument_spec(),
     )
 
 

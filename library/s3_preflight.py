@@ -15,7 +15,7 @@ description:
 extends_documentation_fragment:
   - runbook_s3
   - runbook_state
-  - runbook_state_lease
+  - runbook_lease
 attributes:
   check_mode:
     support: full
@@ -69,10 +69,9 @@ lease:
   returned: success
 """
 
-from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import permits, state_lease
+from ansible.module_utils.runbook.drivers import lease_wait, permits, state_lease
 from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import preflight as rules
@@ -81,25 +80,15 @@ from ansible.module_utils.runbook.rules import preflight as rules
 def core(context: Context) -> dict[str, Any]:
     """Read the tag, and write down what passed."""
     params, checks = context.params, rules.Checks()
-    context.require_bounds({"lease_wait_s": (0, state_lease.MOST_WAIT_S)})
+    context.require_bounds(lease_wait.BOUNDS)
     approval = permits.require_approval(context.run)
-
-    def tell(waited_s: float) -> None:
-        context.progress.update("wait for the lease", round(waited_s), params["lease_wait_s"], "s")
-
     with checks.named("tag") as check:
         rules.check_filled_in({name: params[name] for name in ("bucket", "endpoint_url")})
         store = s3.Store.from_params(params)
         store.require_environment(approval.environment)
         check["msg"] = f"Bucket {store.bucket} belongs to {approval.environment} by its tag {s3.ENVIRONMENT_TAG}."
-    held = state_lease.NO_LEASE
-    if params["take_lease"]:
-        with checks.named("lease") as check:
-            held = state_lease.take(params, context.run, store.target, approval, tell)
-            check["msg"] = rules.say_lease(held["name"], check_mode=context.check_mode)
-    permits.grant(context.run, store.target)
-    target = asdict(store.target) | {"environment": approval.environment}
-    return context.conclude(checks.done, msg=checks.done[0].msg, target=target, lease=held)
+    admitted = state_lease.admit(params, context.run, store.target, approval, checks, context.progress.update)
+    return context.conclude(checks.done, msg=checks.done[0].msg, **admitted)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ description:
 extends_documentation_fragment:
   - runbook_supabase
   - runbook_state
-  - runbook_state_lease
+  - runbook_lease
 attributes:
   check_mode:
     support: full
@@ -78,10 +78,9 @@ region:
   returned: success
 """
 
-from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import permits, state_lease
+from ansible.module_utils.runbook.drivers import lease_wait, permits, state_lease
 from ansible.module_utils.runbook.drivers.supabase.supabase import Supabase, argument_spec
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import preflight
@@ -91,30 +90,16 @@ from ansible.module_utils.runbook.rules.supabase import supabase as rules
 def core(context: Context) -> dict[str, Any]:
     """Compare the project with the inventory, and write down what passed."""
     params, checks = context.params, preflight.Checks()
-    context.require_bounds({"lease_wait_s": (0, state_lease.MOST_WAIT_S)})
+    context.require_bounds(lease_wait.BOUNDS)
     approval = permits.require_approval(context.run)
-
-    def tell(waited_s: float) -> None:
-        context.progress.update("wait for the lease", round(waited_s), params["lease_wait_s"], "s")
-
     with checks.named("identity") as check:
         preflight.check_filled_in({name: params[name] for name in ("project_ref", "project_name", "api_url")})
         api = Supabase.from_params(params, read_only=True)
         project = rules.parse_project(api.project())
         check["msg"] = rules.check_identity(project, ref=params["project_ref"], name=params["project_name"] or "")
-    held = state_lease.NO_LEASE
-    if params["take_lease"]:
-        with checks.named("lease") as check:
-            held = state_lease.take(params, context.run, api.target, approval, tell)
-            check["msg"] = preflight.say_lease(held["name"], check_mode=context.check_mode)
-    permits.grant(context.run, api.target)
+    admitted = state_lease.admit(params, context.run, api.target, approval, checks, context.progress.update)
     return context.conclude(
-        checks.done,
-        msg=checks.done[0].msg,
-        target=asdict(api.target) | {"environment": approval.environment},
-        project_name=project.name,
-        region=project.region,
-        lease=held,
+        checks.done, msg=checks.done[0].msg, project_name=project.name, region=project.region, **admitted
     )
 
 

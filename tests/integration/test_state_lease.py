@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible.module_utils.runbook.drivers import permits, state_lease, state_store
+from ansible.module_utils.runbook.drivers import lease_wait, permits, state_lease, state_store
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.run import Approval
 from ansible.module_utils.runbook.rules.target import Target
@@ -44,7 +44,10 @@ def store(options: dict[str, Any]) -> state_store.StateStore:
 @pytest.fixture
 def take(options: dict[str, Any]) -> Callable[..., dict[str, Any]]:
     def call(run: Run, **more: Any) -> dict[str, Any]:
-        return state_lease.take(options | more, run, TARGET, APPROVAL, lambda _waited_s: None)
+        params = options | more
+        return lease_wait.wait_for(
+            lambda: state_lease.take(params, run, TARGET, APPROVAL), params, lambda *_progress: None
+        )
 
     return call
 
@@ -67,7 +70,7 @@ def test_one_run_has_it_until_it_ends_or_dies(take, store):
     for run in (two, replace(two, check_mode=True)):
         with pytest.raises(RunbookError, match=r"bucket-files is held by run one \(files_mirror.yml, ") as refused:
             take(run)
-        assert refused.value.code == "state_held"
+        assert refused.value.code == "lease_held"
     expire(store)
     assert take(two)["decision"] == "take_over"
     assert not state_lease.release(store, "one", NAME)
@@ -111,7 +114,7 @@ def test_of_many_at_once_one_has_it(take):
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert (len(won), lost) == (1, ["state_held"] * 3)
+    assert (len(won), lost) == (1, ["lease_held"] * 3)
 
 
 def test_it_is_renewed_while_the_run_lives_and_given_back_at_its_end(take, store):

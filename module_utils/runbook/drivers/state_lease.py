@@ -12,7 +12,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import permits, process, state_store
+from ansible.module_utils.runbook.drivers import lease_wait, permits, process, state_store
 from ansible.module_utils.runbook.drivers.state_store import ConflictError
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.state import LEASE_TTL_S, Document, claim, lease_name, lease_of
@@ -21,26 +21,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ansible.module_utils.runbook.drivers.state_store import Reading, StateStore
+    from ansible.module_utils.runbook.rules.preflight import Checks
     from ansible.module_utils.runbook.rules.run import Approval, Run
     from ansible.module_utils.runbook.rules.target import Target
 
-#: Seconds between two looks at a lease that another run holds.
-POLL_S = 2.0
-MOST_WAIT_S = 86_400
 #: Seconds between two renewals.
 RENEW_S = LEASE_TTL_S / 3
 #: What a proof says that took none.
-NO_LEASE: dict[str, Any] = {"name": None, "decision": "none", "expires_at": None}
+_NO_LEASE: dict[str, Any] = {"name": None, "decision": "none", "expires_at": None}
 #: How often a lease is claimed again that somebody else wrote to meanwhile.
 _ATTEMPTS = 5
 
 
 def argument_spec() -> dict[str, dict[str, Any]]:
-    """Options of every proof without a database; documented in ``doc_fragments/runbook_state_lease.py``."""
-    return state_store.argument_spec() | {
-        "take_lease": {"type": "bool", "default": True},
-        "lease_wait_s": {"type": "int", "default": 0},
-    }
+    """Options of every proof without a database: ``doc_fragments/runbook_state.py`` and ``runbook_lease.py``."""
+    return state_store.argument_spec() | lease_wait.argument_spec()
 
 
 def store_of(params: Mapping[str, Any], environment: str) -> StateStore | None:
@@ -53,29 +48,43 @@ def store_of(params: Mapping[str, Any], environment: str) -> StateStore | None:
     )
 
 
-def take(
-    params: Mapping[str, Any], run: Run, target: Target, approval: Approval, tell: Callable[[float], None]
+def admit(
+    params: Mapping[str, Any],
+    run: Run,
+    target: Target,
+    approval: Approval,
+    checks: Checks,
+    tell: Callable[[str, float, float | None, str], None],
 ) -> dict[str, Any]:
-    """Take the lease of ``target``, or in check mode say what taking it would do.
+    """Let this run work on a target that proved itself: take its lease, then permit the run's modules to write there.
 
     :param params: options of the proof, as :func:`argument_spec` has them
-    :param tell: is told how long it was waited for, in seconds
-    :returns: ``name``, ``decision`` and ``expires_at``; the decision is ``none`` where no store is named
+    :param checks: the proof's own; ``lease`` becomes one of them
+    :param tell: ``Progress.update``
+    :returns: of the proof's result, ``target`` and ``lease``
     :raises RunbookError: another run holds it, or the store does not say
     """
-    store, wait_s = store_of(params, approval.environment), params["lease_wait_s"]
-    if store is None:
-        return NO_LEASE
-    begun = time.monotonic()
-    while True:
-        try:
-            return _take(store, run, lease_name(target), approval.playbook)
-        except RunbookError as error:
-            waited_s = time.monotonic() - begun
-            if error.code != "state_held" or waited_s >= wait_s:
-                raise
-            tell(waited_s)
-            time.sleep(min(POLL_S, wait_s - waited_s))
+    held = _NO_LEASE
+    if params["take_lease"]:
+        with checks.named("lease") as check:
+            held = lease_wait.wait_for(lambda: take(params, run, target, approval), params, tell)
+            if held["name"] is None:
+                check["msg"] = "No state store is named, so nothing keeps another run away."
+            else:
+                verb = "may take" if run.check_mode else "holds"
+                check["msg"] = f"This run {verb} {held['name']} in the state store."
+    permits.grant(run, target)
+    return {"target": target.proven(approval.environment), "lease": held}
+
+
+def take(params: Mapping[str, Any], run: Run, target: Target, approval: Approval) -> dict[str, Any]:
+    """Take the lease of ``target``, or in check mode say what taking it would do.
+
+    :returns: ``name``, ``decision`` and ``expires_at``; the decision is ``none`` where no store is named
+    :raises RunbookError: another run holds it (code ``lease_held``), or the store does not say
+    """
+    store = store_of(params, approval.environment)
+    return _NO_LEASE if store is None else _take(store, run, lease_name(target), approval.playbook)
 
 
 def _take(store: StateStore, run: Run, name: str, purpose: str) -> dict[str, Any]:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
+#: Code of the error that somebody else holds the lease, or writes.
+HELD = "lease_held"
+
+
 @dataclass(frozen=True)
 class Lease:
     """One row of ``runbook.lease``."""

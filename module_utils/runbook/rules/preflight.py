@@ -204,16 +204,6 @@ def check_approval(
     return f"{environment.capitalize()} needs no confirmation."
 
 
-def say_lease(name: str | None, *, check_mode: bool) -> str:
-    """Who keeps other runs away from a target that is no database.
-
-    :param name: the lease's name in the state store; None where the inventory names no store
-    """
-    if name is None:
-        return "No state store is named, so nothing keeps another run away."
-    return f"This run {'may take' if check_mode else 'holds'} {name} in the state store."
-
-
 def is_example(value: Any) -> bool:
     """Whether a value, at any depth, is one that the examples hold.
 

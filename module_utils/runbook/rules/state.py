@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.lease import Lease, Life, decide
+from ansible.module_utils.runbook.rules.lease import HELD, Lease, Life, decide
 from ansible.module_utils.runbook.rules.record import redact, secret_values
 from ansible.module_utils.runbook.rules.status import Status
 
@@ -238,7 +238,7 @@ def claim(
         raise RunbookError(
             f"{name} is held by run {held.run_id} ({held.purpose}, {held.controller}) until "
             f"{held.expires_at:%Y-%m-%d %H:%M:%S} UTC; wait for it. The lease of a dead run ends by itself then.",
-            code="state_held",
+            code=HELD,
         )
     since = held.acquired_at if held is not None and decision == "renew" else now
     return {

@@ -6,7 +6,7 @@ nothing else of preflight knows what a target is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
@@ -38,3 +38,7 @@ class Target:
 
     def __str__(self) -> str:
         return KINDS[self.kind].sentence.format(name=self.name, place=self.place)
+
+    def proven(self, environment: str) -> dict[str, str]:
+        """As its proof returns it."""
+        return asdict(self) | {"environment": environment}

@@ -17,7 +17,7 @@ import psycopg2
 import psycopg2.errors
 from ansible.module_utils.runbook.drivers import permits, process, stopping
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.lease import Lease, decide
+from ansible.module_utils.runbook.rules.lease import HELD, Lease, decide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,8 +33,6 @@ WRITER_LOCK = int.from_bytes(b"runbook", "big")
 _MAKER_LOCK = WRITER_LOCK + 1
 #: Seconds until a lease ends by itself. Modules renew it while they work; between two modules pass seconds.
 LEASE_TTL_S = 900
-#: Code of the error that somebody else holds the lease, or writes.
-HELD = "lease_held"
 
 #: What makes the lease's table; ``playbooks/db_roles.yml`` gives runbook_maintain its rights on it. Unlogged, because a
 #: publication FOR ALL TABLES would tell subscribers of its rows, and one that lacks the table stops. What a crash
