@@ -157,8 +157,8 @@ from ansible.module_utils.runbook.drivers.s3 import bucket, s3
 from ansible.module_utils.runbook.drivers.sandbox import demo_database as demo_driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules.backup import defects, pitr_setup, recovery, wal_archive
 from ansible.module_utils.runbook.rules.backup import manifest as manifests
-from ansible.module_utils.runbook.rules.backup import pitr_setup, recovery, wal_archive
 from ansible.module_utils.runbook.rules.backup import restore as restore_rules
 from ansible.module_utils.runbook.rules.backup.tool_warnings import passed_on
 from ansible.module_utils.runbook.rules.drill import points, scenarios
@@ -244,7 +244,7 @@ def choose(context: Context, current: drill.Drill) -> points.Choice:
     if "pitr" in state.ways:
         found, survey = base_backups(context, current, survey)
         candidates += found
-    unusable = tuple(Unusable(**each) for each in points.unusable(candidates, state.failed))
+    unusable = tuple(map(Unusable.of, points.unusable(candidates, state.failed)))
     current.keep(replace(state, survey=replace(survey, unusable=unusable)))
     choice = points.choose(candidates, way=state.way, failed=state.failed)
     is_here = choice.chosen.way == "pitr" or state.is_sandbox
@@ -269,12 +269,12 @@ def dumps(context: Context, state: State, survey: Survey) -> tuple[list[points.C
     except RunbookError as error:
         return [_nothing("dump", "none", error, store, base)], survey
     for name in names:
-        problem, size, point, took_s = "", 0, manifests.started_at(name), None
+        problem, code, size, point, took_s = "", "", 0, manifests.started_at(name), None
         key = f"{base}{name}/{manifests.MANIFEST_NAME}"
         try:
             text = bucket.manifest_text(store, f"{base}{name}/")
             if text is None:
-                problem = "its manifest is missing, so it is not complete"
+                problem, code = "its manifest is missing, so it is not complete", defects.MISSING
             else:
                 manifest = manifests.parse(text, where=store.url(key))
                 point, size = datetime.fromisoformat(manifest.source.snapshot_at), manifest.source.size_bytes
@@ -282,15 +282,18 @@ def dumps(context: Context, state: State, survey: Survey) -> tuple[list[points.C
                 if before and point >= before:
                     continue
                 restore_rules.check_manifest(manifest, folder=f"{base}{name}/", database=state.database, backup_id=name)
+                sizes = restore_driver.sizes(store, manifest)
                 if manifest.source.system_identifier != state.live.system_identifier:
+                    code = defects.OTHER_CLUSTER
                     problem = (
                         f"it is of cluster {manifest.source.system_identifier}, not of {state.live.system_identifier}"
                     )
-                wrong = restore_rules.wrong_objects(manifest, restore_driver.sizes(store, manifest))
-                problem = problem or "; ".join(wrong)
+                elif wrong := restore_rules.wrong_objects(manifest, sizes):
+                    code = defects.MISSING if None in sizes.values() else defects.WRONG_SIZE
+                    problem = "; ".join(wrong)
         except RunbookError as error:
-            problem = error.message
-        found.append(points.Candidate("dump", name, point, size, problem))
+            problem, code = error.message, error.code
+        found.append(points.Candidate("dump", name, point, size, problem, (code,) if code else ()))
         if not problem and f"dump/{name}" not in state.failed:
             return found, replace(survey, backup_duration_s=took_s)
     return found, survey
@@ -299,7 +302,8 @@ def dumps(context: Context, state: State, survey: Survey) -> tuple[list[points.C
 def _nothing(way: scenarios.Way, name: str, why: RunbookError, store: s3.Store, root: str) -> points.Candidate:
     """A way that cannot be gone; it was never set up where nothing lies in its folder, deleted or not."""
     is_absent = not any(True for _ in store.versions(root))
-    return points.Candidate(way, name, None, problem=why.message, is_absent=is_absent)
+    codes = (why.code,) if why.code else ()
+    return points.Candidate(way, name, None, problem=why.message, codes=codes, is_absent=is_absent)
 
 
 def base_backups(
@@ -317,7 +321,9 @@ def base_backups(
         if marked is None:
             raise RunbookError(f"there is no archive {engine.store.url(engine.root)}")
         if marked != cluster:
-            raise RunbookError(f"the archive is marked as that of cluster {marked}, not of {cluster}")
+            raise RunbookError(
+                f"the archive is marked as that of cluster {marked}, not of {cluster}", code=defects.OTHER_CLUSTER
+            )
         archive = wal_archive.gather(engine.backups(), engine.wal_objects(), engine.history)
         windows = [each for each in wal_archive.windows(archive) if before is None or each.start <= before]
         if not windows:
@@ -335,7 +341,9 @@ def base_backups(
         size = sum(entry.size_bytes for entry in entries)
         reach = wal_archive.before_gap(archive, window) if window.gaps else window.end
         point = min(before, reach) if before else reach
-        found.append(points.Candidate("pitr", window.backup.backup_id, point, size, problem, is_cut=bool(window.gaps)))
+        codes = (defects.MISSING,) if missing else ()
+        name = window.backup.backup_id
+        found.append(points.Candidate("pitr", name, point, size, problem, codes, is_cut=bool(window.gaps)))
         gaps += [f"{first} to {last}" if first != last else first for first, last in window.gaps]
     broken = ", ".join(dict.fromkeys(gaps))
     gap = f"The WAL is broken: {broken} missing; nothing after that can be restored." if gaps else ""

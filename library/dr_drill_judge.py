@@ -150,7 +150,7 @@ def self_tested(current: drill.Drill, document: Mapping[str, Any], facts: Mappin
     :raises RunbookError: it was not
     """
     fault, way = document["injected"], current.state.way
-    if not faults.names_fault(fault, document):
+    if not faults.is_found(fault, document):
         raise RunbookError(f"{fault} in {way} was injected and not found: {document['msg']}", changed=True, **facts)
     return f"{fault} in {way} was found: {document['msg']}"
 

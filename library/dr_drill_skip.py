@@ -16,6 +16,11 @@ options:
       - Why the restore failed.
     type: str
     required: true
+  code:
+    description:
+      - The C(code) of the restore's result, if it has one.
+    type: str
+    default: ""
 extends_documentation_fragment:
   - runbook_drill
 attributes:
@@ -35,6 +40,7 @@ EXAMPLES = r"""
     state_dir: /srv/runbook/drill
     environment: sandbox
     reason: "{{ ansible_failed_result.msg }}"
+    code: "{{ ansible_failed_result.code | default('') }}"
 """
 
 RETURN = r"""
@@ -68,12 +74,16 @@ from ansible.module_utils.runbook.drivers.drill import drill
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.drill import scenarios, server_log
+from ansible.module_utils.runbook.rules.drill.points import Problem
 from ansible.module_utils.runbook.rules.status import Status
 
 
 def argument_spec() -> dict[str, dict[str, Any]]:
     """Options as documented above."""
-    return drill.argument_spec() | {"reason": {"type": "str", "required": True}}
+    return drill.argument_spec() | {
+        "reason": {"type": "str", "required": True},
+        "code": {"type": "str", "default": ""},
+    }
 
 
 def core(context: Context) -> dict[str, Any]:
@@ -86,7 +96,8 @@ def core(context: Context) -> dict[str, Any]:
         if chosen is None:
             raise RunbookError("state_dir: nothing was chosen to be restored yet; run the playbook dr_drill.yml.")
         reason = keep_log(current, chosen.backup_id, context.params["reason"])
-        current.keep(current.state.with_failed(reason))
+        code = context.params["code"]
+        current.keep(current.state.with_failed(Problem(reason, (code,) if code else ())))
         current.phase("restore", chosen.begun_at, Status.BREACH, reason)
         return current.told(f"The restore of {chosen.attempt} failed: {reason}", recovered=False)
 

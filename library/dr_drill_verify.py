@@ -136,6 +136,7 @@ from ansible.module_utils.runbook.rules import preflight
 from ansible.module_utils.runbook.rules.backup import mirror as mirror_rules
 from ansible.module_utils.runbook.rules.backup.swap import Marker
 from ansible.module_utils.runbook.rules.drill import copy_checks, figures, scenarios
+from ansible.module_utils.runbook.rules.drill.points import Problem
 from ansible.module_utils.runbook.rules.postgres import integrity as integrity_rules
 from ansible.module_utils.runbook.rules.status import Check, Status, worst
 from ansible.module_utils.runbook.rules.words import agree, all_ok, count, to_second
@@ -181,7 +182,7 @@ def verify(current: drill.Drill, params: Mapping[str, Any]) -> dict[str, Any]:
         raise RunbookError("state_dir: nothing was chosen to be restored yet; run the playbook dr_drill.yml.")
     current.phase("restore", chosen.begun_at, msg=f"{chosen.way} {chosen.backup_id}.")
     checks, measured = look(current, params)
-    wrong = " ".join(check.msg for check in checks if check.status == Status.BREACH)
+    wrong = [check for check in checks if check.status == Status.BREACH]
     # No other backup of the database would bring a file back, so this one is not skipped for that.
     more, files = compare_files(current.state, params)
     checks += more
@@ -191,8 +192,9 @@ def verify(current: drill.Drill, params: Mapping[str, Any]) -> dict[str, Any]:
     current.keep(replace(current.state, checks=tuple(checks), measured=measured, files=files))
     current.phase("verify", begun, status, bad or unknown or all_ok(len(checks)))
     if wrong:
-        current.keep(current.state.with_failed(wrong))
-        return current.told(f"What {chosen.attempt} gave is not good: {wrong}", recovered=False)
+        reason = " ".join(check.msg for check in wrong)
+        current.keep(current.state.with_failed(Problem(reason, tuple(check.name for check in wrong))))
+        return current.told(f"What {chosen.attempt} gave is not good: {reason}", recovered=False)
     service_at = folder.now()
     if current.state.is_sandbox:
         begun, clients = service_at, current.folder.clients

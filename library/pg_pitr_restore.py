@@ -363,11 +363,10 @@ class Restore:
                 fatal = restored_server.fatal_line(log)
                 again = not job.cluster.is_running() and recovery.could_not_fetch(fatal)
                 if not again or attempt == ATTEMPTS:
-                    said = recovery.unreached(
+                    raise recovery.unreached(
                         job.target, log=str(log.log), fatal=fatal, last_commit=restored_server.last_commit(log),
                         trouble=error.message, has_ended=isinstance(error, restored_server.EndedError),
-                    )  # fmt: skip
-                    raise RunbookError(said) from None
+                    ) from None  # fmt: skip
                 restored_server.start_over(log)
                 attempt += 1
 

@@ -152,7 +152,7 @@ class DrillRun:
         while not self.act("decide").failed:
             restored = self.restore()
             if restored.failed:
-                self.step("skip", reason=restored.result["msg"])
+                self.step("skip", reason=restored.result["msg"], code=restored.result.get("code", ""))
             else:
                 self.step("verify")
             if self.said["recovered"]:

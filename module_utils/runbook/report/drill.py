@@ -242,7 +242,7 @@ def _injected(document: Mapping[str, Any]) -> str:
 
 def _is_found(document: Mapping[str, Any]) -> bool:
     inject = document["injected"]
-    return inject in faults.FAULTS and faults.names_fault(inject, document)
+    return inject in faults.FAULTS and faults.is_found(inject, document)
 
 
 # --- objectives -------------------------------------------------------------------------------------------------------

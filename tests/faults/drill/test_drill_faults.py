@@ -29,7 +29,7 @@ from ansible.module_utils.runbook.drivers.postgres.postgres import SILENCES_EVEN
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, Progress
 from ansible.module_utils.runbook.rules.drill import figures
-from ansible.module_utils.runbook.rules.drill.faults import names_fault
+from ansible.module_utils.runbook.rules.drill.faults import is_found
 from ansible.module_utils.runbook.rules.drill.points import Candidate
 from ansible.module_utils.runbook.rules.drill.state import Chosen, Destination, Survey
 from conftest import ROOT, Database, free_port, module_process, permit, run_module, this_run
@@ -72,7 +72,7 @@ def test_a_flipped_byte_of_a_base_backup_makes_the_drill_red_and_is_named(drill:
     drill.options |= {"way": "pitr", "inject": fault, "self_test": True}
     document = drill.whole()
     assert (document["status"], document["injected"]) == ("breach", fault)
-    assert names_fault(fault, document)
+    assert is_found(fault, document)
     assert "was found" in drill.said["msg"]
     # It went on to look for another backup, and there was none.
     assert [each["reason"] for each in document["recovery"]["skipped"]] != []

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.backup import recovery
+from ansible.module_utils.runbook.rules.backup import defects, recovery
 from ansible.module_utils.runbook.rules.backup.recovery import Target
 from ansible.module_utils.runbook.rules.backup.wal_archive import Archive, Backup, Window
 
@@ -57,14 +57,16 @@ def test_why_a_recovery_did_not_get_there():
     log = {"log": "/srv/r/server.log", "trouble": "The recovery did not end within deadline_s."}
     short = "recovery ended before configured recovery target was reached"
     said = recovery.unreached(Target(time=NOON), fatal=short, last_commit=NOON, has_ended=True, **log)
-    assert "the last commit that could be replayed is of 2026-11-23 12:00:00" in said
+    assert "the last commit that could be replayed is of 2026-11-23 12:00:00" in said.message
     said = recovery.unreached(Target(), fatal=short, last_commit=None, has_ended=True, **log)
-    assert "no commit could be replayed" in said
+    assert ("no commit could be replayed" in said.message, said.code) == (True, defects.WAL_DAMAGED)
     gone = recovery.unreached(Target(), fatal="out of memory", last_commit=None, has_ended=True, **log)
-    assert gone == "The restored server ended: out of memory; see /srv/r/server.log."
+    assert (gone.message, gone.code) == ("The restored server ended: out of memory; see /srv/r/server.log.", "")
     late = recovery.unreached(Target(), fatal="", last_commit=None, has_ended=False, **log)
-    assert late == "The recovery did not end within deadline_s. See /srv/r/server.log."
-    assert recovery.could_not_fetch('could not restore file "000000010000000000000028" from archive')
+    assert late.message == "The recovery did not end within deadline_s. See /srv/r/server.log."
+    cut = 'could not restore file "000000010000000000000028" from archive'
+    assert recovery.unreached(Target(), fatal=cut, last_commit=None, has_ended=True, **log).code == defects.WAL_DAMAGED
+    assert recovery.could_not_fetch(cut)
     assert not recovery.could_not_fetch("out of memory")
 
 

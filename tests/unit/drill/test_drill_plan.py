@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.backup import defects
 from ansible.module_utils.runbook.rules.drill import copy_checks, faults, points, scenarios, server_log
 from ansible.module_utils.runbook.rules.drill.points import Candidate
 from jinja2.nativetypes import NativeEnvironment
@@ -120,7 +121,7 @@ def test_a_bad_backup_is_skipped_and_its_cost_is_said():
 
 def test_what_failed_once_is_not_tried_again():
     old, new = Candidate("dump", "d1", at(90)), Candidate("dump", "d2", at(30))
-    choice = points.choose([new, old], way="dump", failed={"dump/d2": "no such role"})
+    choice = points.choose([new, old], way="dump", failed={"dump/d2": points.Problem("no such role")})
     assert choice.chosen == old
     assert choice.skipped[0].problem == "no such role"
     # An archive that cannot be judged at all is named, and hides nothing.
@@ -181,12 +182,27 @@ def test_a_clock_that_is_off_is_said_and_changes_nothing():
     assert (found.status, "7,200 s behind" in found.msg) == ("ok", True)
 
 
-def test_a_fault_counts_as_found_only_if_the_drill_is_red_and_names_it():
-    red = {"status": "breach", "msg": "", "phases": [], "recovery": None, "checks": [
-        {"name": "contents", "status": "breach", "msg": "public.messages has other contents"}]}  # fmt: skip
-    assert faults.names_fault("flipped_byte", red)
-    assert not faults.names_fault("truncated_wal", red)
-    assert not faults.names_fault("flipped_byte", red | {"status": "ok"})
+def test_a_fault_counts_as_found_only_if_the_drill_is_red_and_says_by_what():
+    red: dict[str, Any] = {"status": "breach", "recovery": None, "checks": [{"name": "contents", "status": "breach"}]}
+    assert faults.is_found("flipped_byte", red)
+    assert not faults.is_found("truncated_wal", red)
+    assert not faults.is_found("flipped_byte", red | {"status": "ok"})
+    # Whatever a sentence says: it is not what code goes by.
+    said = {"backup_id": "b1", "reason": "data-1 is missing, and the WAL after it is damaged", "codes": []}
+    unclear = red | {"checks": [], "recovery": {"skipped": [said]}}
+    assert not any(faults.is_found(fault, unclear) for fault in faults.FAULTS)
+    missing = red | {"checks": [], "recovery": {"skipped": [said | {"codes": [defects.MISSING]}]}}
+    assert [fault for fault in faults.FAULTS if faults.is_found(fault, missing)] == ["missing_object"]
+    # A document of an earlier version has no codes.
+    del said["codes"]
+    assert not faults.is_found("missing_object", unclear)
+
+
+def test_a_failed_attempt_is_known_by_its_code():
+    bad = Candidate("dump", "d1", at(1))
+    failed = {"dump/d1": points.Problem("object is not what was written", (defects.DAMAGED,))}
+    (found,) = points.unusable([bad, Candidate("pitr", "p1", at(1))], failed)
+    assert (found.problem, found.codes) == ("object is not what was written", (defects.DAMAGED,))
 
 
 @pytest.mark.parametrize(

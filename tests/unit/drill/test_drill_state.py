@@ -11,7 +11,7 @@ import pytest
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.drill import documents
 from ansible.module_utils.runbook.rules.drill.figures import Measured
-from ansible.module_utils.runbook.rules.drill.points import Candidate, Choice
+from ansible.module_utils.runbook.rules.drill.points import Candidate, Choice, Problem
 from ansible.module_utils.runbook.rules.drill.state import (
     Chosen,
     Contents,
@@ -29,8 +29,8 @@ LATER = START + timedelta(seconds=52)
 WHOLE = state(
     injected="flipped_byte", live=Live("4711", ("a.b.c int",), 8_192, 0.25), primary=Primary(5_433, "/usr/bin"),
     contents=Contents("dumped-hash64-sum", {"public.a": (2, "7"), "public.b": (None, "it cannot be read")}),
-    mistake_at=START, outage_at=START, is_replica=True, survey=Survey(True, "", 2.5, (Unusable("b1", "torn"),)),
-    failed={"dump/b2": "torn"}, destination=Destination("app", 5_434, "4712"),
+    mistake_at=START, outage_at=START, is_replica=True, survey=Survey(True, "", 2.5, (Unusable("b1", "torn", ("x",)),)),
+    failed={"dump/b2": Problem("torn", ("contents",))}, destination=Destination("app", 5_434, "4712"),
     chosen=Chosen("pitr", "b3", START, (Unusable("b2", "torn."),), 3.5, None, START),
     checks=(Check.ok("ledger", "fine"),), measured=Measured(rpo_s=0.5, restored_bytes=8_192),
     files={"asked": True, "msg": "fine", "rows": 3}, service_at=LATER, failure="it broke",
@@ -48,13 +48,13 @@ def test_a_state_is_read_as_it_was_written(known: State):
     [
         # As the version before wrote it.
         ({"version": None}, "another version"),
-        ({"version": 3}, "another version"),
+        ({"version": 2}, "another version"),
         ({"drill_id": None}, "it.drill_id is NoneType, not str"),
         ({"started_at": "2026-03-01T02:00:00"}, "not a time with its zone"),
         ({"objectives": {"rto_s": 1}}, "it.objectives lacks rpo_s"),
         ({"checks": [{"name": "x", "status": 1, "msg": ""}]}, r"it.checks\[0\].status is 1, which"),
         ({"is_replica": "yes"}, "it.is_replica is str, not bool"),
-        ({"failed": {"dump/b2": 1}}, "it.failed.dump/b2 is int"),
+        ({"failed": {"dump/b2": 1}}, "it.failed.dump/b2 is no object"),
     ],
 )
 def test_a_state_of_another_shape_is_refused_in_one_sentence(change, says):
@@ -71,11 +71,11 @@ def test_a_damaged_state_is_refused(text: str):
 
 def test_a_moment_is_named_as_the_target_only_where_the_archive_does_not_lead_there_by_itself():
     for is_cut, before, named in ((False, None, None), (True, None, START), (False, START, START)):
-        choice = Choice(
-            Candidate("pitr", "b1", START, is_cut=is_cut), (Candidate("dump", "b2", LATER, problem="torn"),)
-        )
+        bad = Candidate("dump", "b2", LATER, problem="torn", codes=("x",))
+        choice = Choice(Candidate("pitr", "b1", START, is_cut=is_cut), (bad,))
         chosen = Chosen.of(choice, before=before, at=LATER)
         assert (chosen.target_time, chosen.costs_s, chosen.attempt) == (named, 52.0, "pitr/b1")
+        assert chosen.skipped == (Unusable("b2", "torn", ("x",)),)
 
 
 def made(known: State, *, backup_interval_s: float | None = None, archive_timeout_s: float = 60) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def test_a_document_tells_what_was_restored_or_what_was_tried():
     assert (told["status"], told["measured"]["rto_s"], told["recovery"]["backup_id"]) == ("ok", 52.0, "b3")
     red = made(replace(green, service_at=None))
     assert (red["status"], red["measured"]["rpo_s"]) == ("unknown", None)
-    assert red["recovery"]["skipped"] == [{"backup_id": "b1", "reason": "torn"}]
+    assert red["recovery"]["skipped"] == [{"backup_id": "b1", "reason": "torn", "codes": ("x",)}]
     # What else makes a drill red.
     for known, name in (
         (WHOLE, "backups"),

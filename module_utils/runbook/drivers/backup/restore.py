@@ -30,6 +30,7 @@ from ansible.module_utils.runbook.drivers.postgres import pgtools
 from ansible.module_utils.runbook.drivers.postgres.postgres import APPLICATION_NAME, Session, silencing
 from ansible.module_utils.runbook.drivers.s3.stream import PIPE_BYTES, Output, Programs
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.backup.defects import DAMAGED
 from ansible.module_utils.runbook.rules.backup.restore import Making, Server
 from ansible.module_utils.runbook.rules.backup.restore_rights import SERVICE_ADMINS
 from ansible.module_utils.runbook.rules.postgres.server_error import ServerError
@@ -638,6 +639,7 @@ class Verified:
                         f"{store.url(each.key)} has {body.size_bytes:,} bytes and the manifest says "
                         f"{each.size_bytes:,}; it was cut or replaced: take another backup.",
                         is_damaged=True,
+                        code=DAMAGED,
                     )
                 while piece := body.read(PIPE_BYTES):
                     digest.update(piece)
@@ -648,6 +650,7 @@ class Verified:
                     f"{store.url(each.key)} does not have the SHA-256 of its manifest; it was damaged or replaced: "
                     "take another backup, or an earlier version of the object.",
                     is_damaged=True,
+                    code=DAMAGED,
                 )
 
     def read(self, size: int = -1, /) -> bytes:  # noqa: ARG002 - a reader may get less than it asked for
@@ -686,6 +689,7 @@ class Unpacked:
                 f"{self._name} cannot be decompressed, so it is damaged; take another backup, or an earlier version of "
                 "the object.",
                 is_damaged=True,
+                code=DAMAGED,
             ) from None
         self.bytes_read += len(piece)
         if not piece:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import moment
+from ansible.module_utils.runbook.rules.backup import defects
 from ansible.module_utils.runbook.rules.backup.wal_archive import (
     S3_TIME_STEP,
     Archive,
@@ -206,8 +207,8 @@ def could_not_fetch(fatal: str) -> bool:
 
 def unreached(
     target: Target, *, log: str, fatal: str, last_commit: datetime | None, trouble: str, has_ended: bool
-) -> str:
-    """One sentence for a recovery that did not get to its target.
+) -> RunbookError:
+    """The error of a recovery that did not get to its target.
 
     :param log: path of the server's log
     :param fatal: why the server ended, from its log
@@ -221,11 +222,13 @@ def unreached(
             if last_commit
             else "no commit could be replayed"
         )
-        return (
+        return RunbookError(
             f"The target, {target}, was not reached: {at}. Either nothing later was archived, or the WAL after it is "
-            f"damaged; restore without a target to get all there is. See {log}."
+            f"damaged; restore without a target to get all there is. See {log}.",
+            code=defects.WAL_DAMAGED,
         )
-    return f"The restored server ended: {fatal}; see {log}." if has_ended else f"{trouble} See {log}."
+    said = f"The restored server ended: {fatal}; see {log}." if has_ended else f"{trouble} See {log}."
+    return RunbookError(said, **({"code": defects.WAL_DAMAGED} if could_not_fetch(fatal) else {}))
 
 
 def check_reached(archive: Archive, window: Window, target: Target, *, system_identifier: str, lsn: str | None) -> None:
@@ -243,5 +246,6 @@ def check_reached(archive: Archive, window: Window, target: Target, *, system_id
         raise RunbookError(
             f"The recovery ended at {lsn}, and the archive reaches to "
             f"{Segment(window.timeline, window.last).file(archive.segment_bytes)}: the WAL after that position is "
-            "damaged. What was restored is not all there is; restore to a target_time before it, if that will do."
+            "damaged. What was restored is not all there is; restore to a target_time before it, if that will do.",
+            code=defects.WAL_DAMAGED,
         )

@@ -52,7 +52,7 @@ _PART_KEYS: dict[str, dict[str, tuple[type, ...]]] = {
     "files": {"asked": (bool,), "msg": _TEXT},
     "attainable": {"way": _TEXT + _MAYBE, "rpo_s": _NUMBER + _MAYBE, "msg": _TEXT},
 }  # fmt: skip
-_PASSED_OVER_KEYS = {"backup_id": _TEXT, "reason": _TEXT}
+_SKIPPED_KEYS = {"backup_id": _TEXT, "reason": _TEXT}
 _STATUSES = tuple(Status)
 _TIMES = ("started_at", "outage_at", "service_at", "finished_at")
 
@@ -168,7 +168,7 @@ def read(found: object, *, source: str) -> dict[str, Any]:
             if entry is not None:
                 _hold(entry, keys, f"{part}[{number}]." if isinstance(inside, list) else f"{part}.", source)
     for number, entry in enumerate((found["recovery"] or {}).get("skipped", [])):
-        _hold(entry, _PASSED_OVER_KEYS, f"recovery.skipped[{number}].", source)
+        _hold(entry, _SKIPPED_KEYS, f"recovery.skipped[{number}].", source)
     for key in _TIMES:
         if found[key] is not None and moment(found[key]) is None:
             raise RunbookError(f"{source}: {key} is {found[key]!r}, not a time with its zone; the document is damaged.")

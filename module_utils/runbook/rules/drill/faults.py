@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.backup import defects
 from ansible.module_utils.runbook.rules.drill.scenarios import SANDBOX, Way
 from ansible.module_utils.runbook.rules.status import Status
 
@@ -19,17 +20,17 @@ class Fault:
 
     #: The ways to restore for which it can be injected.
     ways: tuple[Way, ...]
-    #: A red drill that uses one of these words has named it.
-    names: tuple[str, ...]
+    #: A red drill has found it by one of these: the check that failed, or what is wrong with a backup.
+    found_by: tuple[str, ...]
 
 
 FAULTS = {
-    "flipped_byte": Fault(("dump", "pitr"), ("SHA-256", "is damaged", "messages")),
-    "missing_object": Fault(("dump", "pitr"), ("missing",)),
-    "truncated_object": Fault(("dump",), ("instead of",)),
-    "truncated_wal": Fault(("pitr",), ("has wrong size", "could not restore file", "WAL after")),
-    "wrong_database": Fault(("dump", "pitr"), ("cluster",)),
-    "older_schema": Fault(("dump", "pitr"), ("older schema",)),
+    "flipped_byte": Fault(("dump", "pitr"), (defects.DAMAGED, "contents", "amcheck")),
+    "missing_object": Fault(("dump", "pitr"), (defects.MISSING,)),
+    "truncated_object": Fault(("dump",), (defects.WRONG_SIZE,)),
+    "truncated_wal": Fault(("pitr",), (defects.WAL_DAMAGED,)),
+    "wrong_database": Fault(("dump", "pitr"), (defects.OTHER_CLUSTER,)),
+    "older_schema": Fault(("dump", "pitr"), ("schema",)),
 }
 
 
@@ -51,17 +52,13 @@ def check_request(*, environment: str, scenario: str, way: str, inject: str | No
         raise RunbookError(f"way: {inject} can be injected for {' or '.join(ways)}, not for {way}; name one.")
 
 
-def names_fault(inject: str, document: Mapping[str, Any]) -> bool:
-    """Whether a red drill told what was injected.
+def is_found(inject: str, document: Mapping[str, Any]) -> bool:
+    """Whether a red drill found what was injected.
 
     :param document: a drill's document
     """
-    recovery = document.get("recovery") or {}
-    said = [
-        str(document.get("msg") or ""),
-        *(str(each["msg"]) for each in document["checks"] if each["status"] != Status.OK),
-    ]
-    said += [str(each["msg"]) for each in document["phases"] if each["status"] != Status.OK]
-    said += [str(each["reason"]) for each in recovery.get("skipped") or []]
-    text = " ".join(said)
-    return document["status"] != Status.OK and any(word in text for word in FAULTS[inject].names)
+    failed = {each["name"] for each in document["checks"] if each["status"] == Status.BREACH}
+    skipped = (document.get("recovery") or {}).get("skipped") or []
+    # Documents of earlier versions have no codes.
+    wrong = failed.union(*(each.get("codes") or () for each in skipped))
+    return document["status"] != Status.OK and not wrong.isdisjoint(FAULTS[inject].found_by)

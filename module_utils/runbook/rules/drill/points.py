@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup.backup_check import span
@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Problem:
+    """Why a backup cannot be used; ``codes`` are the same for code, as in :class:`Candidate`."""
+
+    reason: str
+    codes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A backup that could be restored, and the moment that it leads to; ``problem`` says why it cannot."""
 
@@ -25,10 +33,20 @@ class Candidate:
     point: datetime | None
     size_bytes: int = 0
     problem: str = ""
+    #: The same for code, one word each: codes of errors (``rules/backup/defects.py``), names of checks.
+    codes: tuple[str, ...] = ()
     #: The end of the archive cannot be reached, so the point has to be named as the target.
     is_cut: bool = False
     #: Nothing was ever backed up this way, which is no fault where the other way serves.
     is_absent: bool = False
+
+    def judged(self, failed: Mapping[str, Problem]) -> Self:
+        """This backup with the reason why an attempt with it failed, if one did.
+
+        :param failed: by ``way/backup_id``
+        """
+        known = failed.get(f"{self.way}/{self.backup_id}")
+        return self if self.problem or known is None else replace(self, problem=known.reason, codes=known.codes)
 
 
 @dataclass(frozen=True)
@@ -60,15 +78,14 @@ class Choice:
         return said
 
 
-def choose(candidates: Iterable[Candidate], *, way: str, failed: Mapping[str, str]) -> Choice:
+def choose(candidates: Iterable[Candidate], *, way: str, failed: Mapping[str, Problem]) -> Choice:
     """The candidate that gives back most; where two give back as much, the newer backup and PITR before a dump.
 
     :param way: ``dump``, ``pitr`` or ``best``
     :param failed: by ``way/backup_id``, why an attempt with it failed
     :raises RunbookError: none is good; the sentence says what is wrong with each
     """
-    wanted = [each for each in candidates if way in ("best", each.way)]
-    judged = [replace(each, problem=each.problem or failed.get(f"{each.way}/{each.backup_id}", "")) for each in wanted]
+    judged = [each.judged(failed) for each in candidates if way in ("best", each.way)]
     # A backup whose point is not known was made to be the newest one.
     judged.sort(key=lambda each: (each.point is None, each.point, each.way == "pitr", each.backup_id), reverse=True)
     good = next((number for number, each in enumerate(judged) if not each.problem and each.point), None)
@@ -83,14 +100,10 @@ def choose(candidates: Iterable[Candidate], *, way: str, failed: Mapping[str, st
     )
 
 
-def unusable(candidates: Iterable[Candidate], failed: Mapping[str, str]) -> list[dict[str, str]]:
-    """What is known to be bad, for the drill's document."""
-    reasons = [
-        (each.backup_id, each.problem or failed.get(f"{each.way}/{each.backup_id}", ""))
-        for each in candidates
-        if not each.is_absent
-    ]
-    return [{"backup_id": name, "reason": reason} for name, reason in reasons if reason]
+def unusable(candidates: Iterable[Candidate], failed: Mapping[str, Problem]) -> list[Candidate]:
+    """Those that are known to be bad, with what is wrong with each."""
+    judged = (each.judged(failed) for each in candidates if not each.is_absent)
+    return [each for each in judged if each.problem]
 
 
 def check_room(*, needed_bytes: int, free_bytes: int | None, where: str) -> None:

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any, Self
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import typed
 from ansible.module_utils.runbook.rules.drill.figures import Measured, Objectives
+from ansible.module_utils.runbook.rules.drill.points import Problem  # noqa: TC002 - typed.read looks it up
 from ansible.module_utils.runbook.rules.drill.scenarios import SANDBOX, SCENARIOS, WAYS, Scenario, Way
 from ansible.module_utils.runbook.rules.postgres.content_hash import Method  # noqa: TC002 - typed.read looks it up
 from ansible.module_utils.runbook.rules.status import Check, Status
 
 if TYPE_CHECKING:
-    from ansible.module_utils.runbook.rules.drill.points import Choice
+    from ansible.module_utils.runbook.rules.drill.points import Candidate, Choice
 
 #: Of this shape. Another one is refused: what made it knows how to remove what it made.
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,16 @@ class Destination:
 
 @dataclass(frozen=True)
 class Unusable:
-    """A backup that could not be used."""
+    """A backup that could not be used; ``codes`` as in ``points.Candidate``."""
 
     backup_id: str
     reason: str
+    codes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, bad: Candidate) -> Self:
+        """A candidate that has a problem."""
+        return cls(bad.backup_id, bad.problem, bad.codes)
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,7 @@ class Chosen:
         found = choice.chosen
         return cls(
             way=found.way, backup_id=found.backup_id, point=found.point,
-            skipped=tuple(Unusable(each.backup_id, each.problem) for each in choice.skipped),
+            skipped=tuple(map(Unusable.of, choice.skipped)),
             costs_s=round(choice.costs_s, 3), target_time=found.point if found.is_cut or before else None, begun_at=at,
         )  # fmt: skip
 
@@ -156,7 +163,7 @@ class State:
     is_replica: bool = False
     survey: Survey = field(default_factory=Survey)
     #: Why attempts failed, by :attr:`Chosen.attempt`.
-    failed: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, Problem] = field(default_factory=dict)
     chosen: Chosen | None = None
     destination: Destination | None = None
     phases: tuple[Phase, ...] = ()
@@ -197,10 +204,10 @@ class State:
         lasted_s = round((ended - begun).total_seconds(), 3)
         return replace(self, phases=(*self.phases, Phase(name, begun, ended, lasted_s, status, msg)))
 
-    def with_failed(self, reason: str) -> Self:
+    def with_failed(self, problem: Problem) -> Self:
         """This state once the attempt that was chosen came to nothing."""
         attempt = self.chosen.attempt if self.chosen else ""
-        return replace(self, failed=self.failed | {attempt: reason})
+        return replace(self, failed=self.failed | {attempt: problem})
 
     def to_json(self) -> str:
         """As it is stored."""
