@@ -43,7 +43,7 @@ class Sample:
     rto_s: float | None
     phases: dict[str, float] = field(default_factory=dict)
     rpo_s: float | None = None
-    restored_bytes: int | None = None
+    database_bytes: int | None = None
     status: str = "ok"
     way: str = ""
     msg: str = ""
@@ -178,7 +178,7 @@ class Bench:
         )
         measured = document["measured"]
         return Sample(
-            measured["rto_s"], parts or {}, measured["rpo_s"], measured["restored_bytes"], document["status"],
+            measured["rto_s"], parts or {}, measured["rpo_s"], measured["database_bytes"], document["status"],
             (document["recovery"] or {}).get("way") or way, document["msg"],
         )  # fmt: skip
 
@@ -204,7 +204,7 @@ def table(samples: dict[str, list[Sample]], disk_bytes_s: float) -> list[str]:
     for name, mine in samples.items():
         rto = median([sample.rto_s for sample in mine])
         restore = median([sample.phases.get("restore") for sample in mine])
-        size = median([sample.restored_bytes for sample in mine])
+        size = median([sample.database_bytes for sample in mine])
         rate = size / restore if size and restore else None
         cells = [
             name.partition("/")[0].replace("_", " "),

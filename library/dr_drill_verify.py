@@ -218,7 +218,7 @@ def look(current: drill.Drill, params: Mapping[str, Any]) -> tuple[list[Check], 
         checks.append(copy_checks.judge_clock(preflight.clock_skew_s(said, sent_at=asked, received_at=answered)))
         if state.live.columns:
             checks.append(copy_checks.judge_schema(state.live.columns, copies.columns(session)))
-        measured = replace(state.measured, restored_bytes=copies.sizes(session))
+        measured = replace(state.measured, database_bytes=copies.sizes(session))
         replayed = copies.last_replayed(session)
         if replayed and state.chosen:
             # Until now it was known only when S3 took the last segment.

@@ -51,7 +51,7 @@ def drill(**changes: Any) -> dict[str, Any]:
         "objectives": {"rto_s": 14_400, "rpo_s": 3600},
         "measured": {
             "rto_s": 52.0, "rpo_s": 0.4, "acknowledged_rows": 41_200, "surviving_rows": 41_188, "lost_rows": 12,
-            "restored_bytes": 2_147_483_648,
+            "database_bytes": 2_147_483_648,
         },
         "checks": [
             {"name": "tables", "status": "ok", "msg": "21 tables agree with the ledger.", "tables": 21},

@@ -152,7 +152,7 @@ def drill(document: Mapping[str, Any]) -> dict[str, Any]:
         ("Acknowledged commits", wording.number(measured["acknowledged_rows"])),
         ("Of them in the copy", wording.number(measured["surviving_rows"])),
         ("Of them lost", wording.number(measured["lost_rows"])),
-        ("Restored", wording.size(measured["restored_bytes"])),
+        ("Restored database size", wording.size(measured["database_bytes"])),
     ]
     if recovery.get("costs_s"):
         figures.append(("Lost by falling back", wording.duration(recovery["costs_s"])))
@@ -207,7 +207,7 @@ def _estimate(document: Mapping[str, Any]) -> dict[str, str] | None:
     if told is None:
         return None
     # An estimate promises nothing, so it is never green.
-    tells = figures.is_telling(document["measured"]["restored_bytes"], told["production_bytes"])
+    tells = figures.is_telling(document["measured"]["database_bytes"], told["production_bytes"])
     beyond = told["restore_s"] > document["objectives"]["rto_s"]
     return {
         "title": "Production",

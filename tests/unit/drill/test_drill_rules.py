@@ -245,10 +245,10 @@ def test_a_missed_rpo_leads_from_dumps_to_point_in_time_recovery():
 
 def test_a_small_copy_asks_for_a_larger_one_and_not_for_a_faster_disk():
     slow = {"restore_s": 20_000.0, "production_bytes": 200 << 30}
-    assert "beyond RTO 4 h (an estimate)" in advised(extrapolation=slow, measured={"restored_bytes": 2 << 30})
-    small = advised(extrapolation=slow, measured={"restored_bytes": (2 << 30) - 1})
+    assert "beyond RTO 4 h (an estimate)" in advised(extrapolation=slow, measured={"database_bytes": 2 << 30})
+    small = advised(extrapolation=slow, measured={"database_bytes": (2 << 30) - 1})
     assert small.startswith("Restore a copy of at least 2.0 GiB")
-    assert advised(extrapolation={"restore_s": 2.0}, measured={"restored_bytes": 1}) == ""
+    assert advised(extrapolation={"restore_s": 2.0}, measured={"database_bytes": 1}) == ""
 
 
 def test_a_missed_rto_names_the_phase_that_took_longest():

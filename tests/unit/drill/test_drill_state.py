@@ -32,7 +32,7 @@ WHOLE = state(
     mistake_at=START, outage_at=START, is_replica=True, survey=Survey(True, "", 2.5, (Unusable("b1", "torn", ("x",)),)),
     failed={"dump/b2": Problem("torn", ("contents",))}, destination=Destination("app", 5_434, "4712"),
     chosen=Chosen("pitr", "b3", START, (Unusable("b2", "torn."),), 3.5, None, START),
-    checks=(Check.ok("ledger", "fine"),), measured=Measured(rpo_s=0.5, restored_bytes=8_192),
+    checks=(Check.ok("ledger", "fine"),), measured=Measured(rpo_s=0.5, database_bytes=8_192),
     files={"asked": True, "msg": "fine", "rows": 3}, service_at=LATER, failure="it broke",
     tear_down=Check.ok("tear_down", "Removed nothing."),
 ).with_phase("restore", START, LATER, msg="pitr b3.")  # fmt: skip

@@ -67,7 +67,7 @@ def advice(document: Mapping[str, Any], found: Attainable | None = None) -> list
         )
     estimate = document.get("extrapolation")
     if estimate and estimate["restore_s"] > objectives.rto_s:
-        said.append(_on_production(estimate, measured["restored_bytes"], objectives))
+        said.append(_on_production(estimate, measured["database_bytes"], objectives))
     tear_down = document.get("tear_down") or {"status": Status.OK}
     if tear_down["status"] != Status.OK and not _is_said(tear_down["msg"], said):
         said.append(f"What the drill had made is not all gone: {tear_down['msg']}")
@@ -79,8 +79,8 @@ def advice(document: Mapping[str, Any], found: Attainable | None = None) -> list
     return list(dict.fromkeys([*failed, *said]))
 
 
-def _on_production(estimate: Mapping[str, Any], restored_bytes: int | None, objectives: Objectives) -> str:
-    if not is_telling(restored_bytes, estimate["production_bytes"]):
+def _on_production(estimate: Mapping[str, Any], database_bytes: int | None, objectives: Objectives) -> str:
+    if not is_telling(database_bytes, estimate["production_bytes"]):
         enough = size(estimate["production_bytes"] / MOST_TIMES)
         return f"Restore a copy of at least {enough}, for an estimate of production's restore that tells more."
     return (

@@ -41,7 +41,7 @@ _PART_KEYS: dict[str, dict[str, tuple[type, ...]]] = {
     "objectives": {"rto_s": _NUMBER, "rpo_s": _NUMBER},
     "measured": {
         "rto_s": _NUMBER + _MAYBE, "rpo_s": _NUMBER + _MAYBE, "acknowledged_rows": (int, *_MAYBE),
-        "surviving_rows": (int, *_MAYBE), "lost_rows": (int, *_MAYBE), "restored_bytes": (int, *_MAYBE),
+        "surviving_rows": (int, *_MAYBE), "lost_rows": (int, *_MAYBE), "database_bytes": (int, *_MAYBE),
     },
     "checks": {"name": _TEXT, "status": _TEXT, "msg": _TEXT + _MAYBE},
     "extrapolation": {
@@ -81,7 +81,7 @@ def make(
     judged = verdict.judge(state.objectives, measured, checks, elapsed_s=elapsed_s)
     spent = [each.duration_s for each in state.phases if each.name == "restore" and each.status == Status.OK]
     estimate = figures.extrapolate(
-        measured.restored_bytes, spent[-1] if spent and state.is_recovered else None,
+        measured.database_bytes, spent[-1] if spent and state.is_recovered else None,
         production_bytes or state.live.size_bytes,
     )  # fmt: skip
     promised = figures.attainable(

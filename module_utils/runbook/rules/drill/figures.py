@@ -58,7 +58,8 @@ class Measured:
     """What a drill measured; None is not known.
 
     ``rto_s`` and ``rpo_s`` in seconds. ``acknowledged_rows`` are commits that clients were told of until the outage;
-    ``surviving_rows`` are those of them that the restored copy holds; ``lost_rows`` are the others.
+    ``surviving_rows`` are those of them that the restored copy holds; ``lost_rows`` are the others. ``database_bytes``
+    is the size of the restored database, which differs from the bytes of a dump.
     """
 
     rto_s: float | None = None
@@ -66,7 +67,7 @@ class Measured:
     acknowledged_rows: int | None = None
     surviving_rows: int | None = None
     lost_rows: int | None = None
-    restored_bytes: int | None = None
+    database_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -241,24 +242,24 @@ class Extrapolation:
 
 
 def extrapolate(
-    restored_bytes: int | None, restore_s: float | None, production_bytes: int | None
+    database_bytes: int | None, restore_s: float | None, production_bytes: int | None
 ) -> Extrapolation | None:
     """Estimate production's restore from the drill's rate; None where one of the three is not known or not above 0.
 
-    :param restored_bytes: what the drill restored
+    :param database_bytes: size of the restored database
     :param restore_s: in how many seconds
     :param production_bytes: size of production, counted the same way
     """
     if (
-        not restored_bytes
+        not database_bytes
         or not restore_s
         or not production_bytes
-        or min(restored_bytes, restore_s, production_bytes) < 0
+        or min(database_bytes, restore_s, production_bytes) < 0
     ):
         return None
-    rate = restored_bytes / restore_s
+    rate = database_bytes / restore_s
     estimate = production_bytes / rate
-    small = "" if is_telling(restored_bytes, production_bytes) else f" {_SMALL}"
+    small = "" if is_telling(database_bytes, production_bytes) else f" {_SMALL}"
     return Extrapolation(
         production_bytes,
         rate,
@@ -271,6 +272,6 @@ def extrapolate(
 _SMALL = "The copy was less than a hundredth of that, and its fixed costs count in full: it tells little."
 
 
-def is_telling(restored_bytes: int | None, production_bytes: int) -> bool:
+def is_telling(database_bytes: int | None, production_bytes: int) -> bool:
     """Whether the copy was large enough for an estimate that somebody may act on."""
-    return restored_bytes is not None and production_bytes <= MOST_TIMES * restored_bytes
+    return database_bytes is not None and production_bytes <= MOST_TIMES * database_bytes
