@@ -288,12 +288,17 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import retention
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
-from ansible.module_utils.runbook.rules.postgres import archive as rules
 from ansible.module_utils.runbook.rules.postgres import archive_access
+from ansible.module_utils.runbook.rules.postgres import archive_batches as batches
+from ansible.module_utils.runbook.rules.postgres import archive_plan as plans
+from ansible.module_utils.runbook.rules.postgres import archive_refusals as refusals
+from ansible.module_utils.runbook.rules.postgres import archive_words as words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
+
+    from ansible.module_utils.runbook.rules.postgres.archive_tables import Column, Partition, Table
 
 #: How often the source is gone through: once for all rows, then for those that were locked or came late.
 ROUNDS = 3
@@ -344,10 +349,10 @@ def undisturbed() -> Iterator[None]:
 class Job:
     """What is to be done to which tables; ``archive`` is None while there is none."""
 
-    plan: rules.Plan
-    source: rules.Table
-    column: rules.Column
-    archive: rules.Table | None
+    plan: plans.Plan
+    source: Table
+    column: Column
+    archive: Table | None
     archive_name: QualifiedName
 
     def creation(self, session: postgres.Session) -> list[Any]:
@@ -384,7 +389,7 @@ def prepare(context: Context, session: postgres.Session, cutoff: datetime) -> Jo
         raise RunbookError(f"source: there is no table {source_name} in database {database!r}; check its name.")
     archive = catalog.read_table(session, archive_name, event="INSERT")
     schema = catalog.read_schema(session, archive_name.schema)
-    rules.refuse(source, archive, schema, archive_name, column_name)
+    refusals.refuse(source, archive, schema, archive_name, column_name)
     if archive is not None:
         caution = archive_access.unreadable(require_closed(session, source_name, archive_name))
         if caution:
@@ -397,19 +402,19 @@ def prepare(context: Context, session: postgres.Session, cutoff: datetime) -> Jo
         driver.replication_lag_bytes(session)
     if source.partitioned_by == "r" and source.partition_columns == (column_name,):
         source = replace(source, partitions=catalog.read_partitions(session, source, column, cutoff))
-    way = rules.route(source, archive, column_name, session.server_version)
+    way = plans.route(source, archive, column_name, session.server_version)
     if way.strategy == "rows":
-        rules.refuse_triggers(source, archive, params["allow_triggers"])
+        refusals.refuse_triggers(source, archive, params["allow_triggers"])
         driver.require_deletable(session, source)
     else:
         beside = source_name if archive is None else archive_name
         old = [each for each in source.partitions if each.is_old]
         old = [replace(each, brought=access.brought(session, each.name, beside)) for each in old]
-        rules.refuse_brought(old)
+        refusals.refuse_brought(old)
         source = replace(source, partitions=tuple(old))
     counted = driver.count(session, source, column, cutoff)
-    plan = rules.plan(source, archive, way, cutoff=cutoff, counted=counted, max_rows=params["max_rows"])
-    rules.refuse_untold(plan, schema, archive_name)
+    plan = plans.plan(source, archive, way, cutoff=cutoff, counted=counted, max_rows=params["max_rows"])
+    refusals.refuse_untold(plan, schema, archive_name)
     job = Job(plan, source, column, archive, archive_name)
     if plan.make_archive and not access.may_make(session, source.owner, archive_name.schema):
         needed = [session.render(statement) for statement in job.creation(session)]
@@ -428,14 +433,14 @@ class Run:
         self.job = job
         self.plan = job.plan
         self.source = job.source
-        self.tally = rules.Tally()
-        self.size = rules.FIRST_BATCH_ROWS
+        self.tally = batches.Tally()
+        self.size = batches.FIRST_BATCH_ROWS
         self.lag_seen_at = 0.0
         self.wal_start = driver.wal_position(session)
 
     def preview(self) -> list[str]:
         """The SQL that a run executes, as far as it is known before. Check mode shows the same."""
-        archive = self.job.archive or rules.made(self.source, self.job.archive_name)
+        archive = self.job.archive or plans.made(self.source, self.job.archive_name)
         statements = self.job.creation(self.session)
         for partition in self.plan.partitions:
             statements += driver.proof(partition)
@@ -445,7 +450,7 @@ class Run:
             statements += rows.Mover.statements(self.source, archive, self.job.column, scope)
         return [self.session.render(each) for each in statements]
 
-    def make_archive(self) -> rules.Table:
+    def make_archive(self) -> Table:
         """Make the archive or its key, where either is missing; the archive as it then is."""
         name, statements = self.job.archive_name, self.job.creation(self.session)
 
@@ -469,7 +474,7 @@ class Run:
             raise RunbookError(f"archive: {name} was dropped or renamed meanwhile; run again.")
         return archive
 
-    def move_partitions(self, archive: rules.Table, guard: lease.Guard) -> None:
+    def move_partitions(self, archive: Table, guard: lease.Guard) -> None:
         """Hand over one old partition after the other, each in one short transaction."""
         self.tally.remaining = self.plan.rows + self.plan.staying_rows
         for partition in self.plan.partitions:
@@ -480,7 +485,7 @@ class Run:
             self.progress()
             guard.renew()
 
-    def hand_over(self, archive: rules.Table, partition: rules.Partition) -> None:
+    def hand_over(self, archive: Table, partition: Partition) -> None:
         """Hand over one partition."""
         begun = time.monotonic()
         with undisturbed():
@@ -490,7 +495,7 @@ class Run:
             if self.tally.remaining is not None:
                 self.tally.remaining -= partition.rows
 
-    def move_rows(self, archive: rules.Table, guard: lease.Guard) -> None:
+    def move_rows(self, archive: Table, guard: lease.Guard) -> None:
         """Go through the source until no old row is left that could be moved."""
         self.guard = guard
         self.archive = archive
@@ -532,23 +537,23 @@ class Run:
             try:
                 moved = self.mover.move(scope, low, high, self.size, choice=choice, skip_locked=skip_locked)
             except driver.DifferentError as error:
-                raise RunbookError(rules.difference(self.source, self.archive, error.found)) from None
+                raise RunbookError(words.difference(self.source, self.archive, error.found)) from None
             took_s = time.monotonic() - begun
             if choice == "same":
                 self.tally.already += moved.rows
             elif moved.rows:
                 self.tally.add(moved.rows, took_s, moved.oldest, moved.newest)
-        self.size = rules.next_batch(self.size, moved.rows, took_s * 1000, target_ms)
+        self.size = batches.next_batch(self.size, moved.rows, took_s * 1000, target_ms)
         self.progress()
         self.guard.renew()
-        self.tally.throttled_s += self.clock.sleep(rules.pause_s(took_s * 1000, target_ms))
+        self.tally.throttled_s += self.clock.sleep(batches.pause_s(took_s * 1000, target_ms))
         return moved
 
     def throttle(self) -> None:
         """Wait for standbys that are behind, and for the WAL limit."""
         most_wal, most_lag = self.params["max_wal_bytes_s"], self.params["max_replication_lag_bytes"]
         if most_wal:
-            pause_s = rules.wal_pause_s(
+            pause_s = batches.wal_pause_s(
                 driver.wal_bytes_since(self.session, self.wal_start), self.clock.passed_s(), most_wal
             )
             self.tally.throttled_s += self.clock.sleep(pause_s)
@@ -572,7 +577,7 @@ class Run:
         duration_s = self.clock.passed_s()
         with suppress(RunbookError):
             tally.wal_bytes = driver.wal_bytes_since(self.session, self.wal_start)
-        shown = {"diff": {"prepared": rules.describe(plan, self.source, self.job.archive_name)}}
+        shown = {"diff": {"prepared": words.describe(plan, self.source, self.job.archive_name)}}
         return (shown if self.context.diff else {}) | {
             "changed": bool(tally.moved or tally.already or tally.altered),
             "source": str(self.source.name),
@@ -609,13 +614,13 @@ class Run:
 
     def sentence(self) -> str:
         """What was moved, and what remains."""
-        return rules.sentence(self.tally, self.plan, self.source, self.job.archive_name, self.clock.passed_s())
+        return words.sentence(self.tally, self.plan, self.source, self.job.archive_name, self.clock.passed_s())
 
     def tell(self) -> dict[str, Any]:
         """The result where nothing is moved: check mode, or nothing to do."""
         self.tally.remaining = self.plan.rows + self.plan.staying_rows
         self.session.executed_queries += self.preview()
-        message = rules.promise(self.plan, self.source, self.job.archive_name)
+        message = words.promise(self.plan, self.source, self.job.archive_name)
         return self.figures() | {"changed": self.plan.strategy != "nothing", "msg": message}
 
     def act(self) -> dict[str, Any]:
@@ -628,7 +633,7 @@ class Run:
                     self.move_partitions(archive, guard)
                 else:
                     self.move_rows(archive, guard)
-            undone = rules.undone(self.tally, self.plan, self.source)
+            undone = words.undone(self.tally, self.plan, self.source)
             if undone:
                 raise RunbookError(undone)
         except RunbookError as error:

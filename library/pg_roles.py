@@ -156,7 +156,7 @@ from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import environment_mark
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
 from ansible.module_utils.runbook.rules.postgres import roles as rules
-from ansible.module_utils.runbook.rules.postgres.archive import followed
+from ansible.module_utils.runbook.rules.postgres.archive_tables import followed
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import count, some
 

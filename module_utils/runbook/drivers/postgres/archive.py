@@ -1,6 +1,6 @@
 """What pg_archive asks the server, and how it makes archives and hands over whole partitions.
 
-What is decided, is decided in ``rules/postgres/archive.py``. No row ever comes to the client, only counts, and
+What is decided, is decided in ``rules/postgres/archive_*.py``. No row ever comes to the client, only counts, and
 timestamps as text, since the server's range of dates is wider than Python's.
 """
 
@@ -17,7 +17,8 @@ from ansible.module_utils.runbook.drivers.postgres import archive_access as acce
 from ansible.module_utils.runbook.drivers.postgres.postgres import table as identifier
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
-from ansible.module_utils.runbook.rules.postgres.archive import STAMP, Count, Counted
+from ansible.module_utils.runbook.rules.postgres.archive_plan import Count, Counted
+from ansible.module_utils.runbook.rules.postgres.archive_tables import STAMP
 from ansible.module_utils.runbook.rules.postgres.server_error import ServerError
 from psycopg2 import sql
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
     from ansible.module_utils.runbook.drivers.clock import Clock
     from ansible.module_utils.runbook.drivers.postgres.postgres import Session
-    from ansible.module_utils.runbook.rules.postgres.archive import Column, Difference, Partition, Table
+    from ansible.module_utils.runbook.rules.postgres.archive_tables import Column, Partition, Table
+    from ansible.module_utils.runbook.rules.postgres.archive_words import Difference
 
 Done = TypeVar("Done")
 

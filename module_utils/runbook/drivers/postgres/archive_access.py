@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.drivers.postgres.postgres import table as identifier
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
-from ansible.module_utils.runbook.rules.postgres.archive import STAMP, Brought
 from ansible.module_utils.runbook.rules.postgres.archive_access import PUBLIC, Access, Compared, Opening, Policy, Right
+from ansible.module_utils.runbook.rules.postgres.archive_tables import STAMP, Brought
 from psycopg2 import sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ansible.module_utils.runbook.drivers.postgres.postgres import Session
-    from ansible.module_utils.runbook.rules.postgres.archive import Table
+    from ansible.module_utils.runbook.rules.postgres.archive_tables import Table
 
 #: First server version that tells the right to become a role from membership in it.
 HAS_SET = 160000

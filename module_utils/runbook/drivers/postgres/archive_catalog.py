@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
-from ansible.module_utils.runbook.rules.postgres.archive import (
+from ansible.module_utils.runbook.rules.postgres.archive_tables import (
     Column,
     ForeignKey,
     Index,

@@ -30,7 +30,8 @@ from ansible.module_utils.runbook.drivers.postgres.archive import (
 )
 from ansible.module_utils.runbook.drivers.postgres.postgres import table as identifier
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.postgres.archive import STAMP, Difference
+from ansible.module_utils.runbook.rules.postgres.archive_tables import STAMP
+from ansible.module_utils.runbook.rules.postgres.archive_words import Difference
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from ansible.module_utils.runbook.drivers.clock import Clock
     from ansible.module_utils.runbook.drivers.postgres.postgres import Session
-    from ansible.module_utils.runbook.rules.postgres.archive import Column, Table
+    from ansible.module_utils.runbook.rules.postgres.archive_tables import Column, Table
 
 #: Blocks that one step of a walk without an index looks at: 8 MiB.
 STEP_BLOCKS = 1024
