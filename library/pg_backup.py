@@ -238,6 +238,7 @@ executed_queries:
 
 import concurrent.futures
 import secrets
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -257,12 +258,13 @@ from ansible.module_utils.runbook.rules.backup import manifest as manifests
 from ansible.module_utils.runbook.rules.backup import restorable
 from ansible.module_utils.runbook.rules.backup.backup_gaps import Gap, sentences, without
 from ansible.module_utils.runbook.rules.backup.tool_warnings import said_warnings
-from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
+from ansible.module_utils.runbook.rules.identifiers import parse_qualified
 from ansible.module_utils.runbook.rules.postgres import content_hash as hashes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
+
 
 #: Length of an object, in bytes: far below the 10,000 parts of a multipart upload.
 SEGMENT_BYTES = 64 << 30
@@ -306,75 +308,25 @@ def argument_spec() -> dict[str, dict[str, Any]]:
     )
 
 
-class Backup:
-    """One backup, from the plan to the manifest."""
+class Dumping:
+    """Dumps and hashes one snapshot side by side, from the server straight into the bucket."""
 
-    def __init__(self, context: Context, session: postgres.Session, store: s3.Store, settings: rules.Settings) -> None:
+    def __init__(self, context: Context, target: postgres.Target, client: driver.Client, folder: BackupFolder,
+                 settings: rules.Settings, options: str) -> None:  # fmt: skip
+        """Nothing runs yet.
+
+        :param options: settings of pg_dump's sessions, of :meth:`Session.tool_options`
+        """
         self.context = context
-        self.params = context.params
-        self.session = session
-        self.target = session.target
-        self.store = store
+        self.target = target
+        self.client = client
+        self.folder = folder
         self.settings = settings
-        self.clock = Clock(self.params["deadline_s"])
-        self.started: datetime = driver.server_now(session)
-        self.folder = BackupFolder(
-            store,
-            bucket.home(store, manifests.database_folders(self.params["prefix"], self.target.database)),
-            s3.server_side_encryption(self.params["server_side_encryption"], self.params["kms_key_id"]),
-        )
-        self.client = driver.find_client(self.params["bindir"], session.server_version, ssl_mode=self.target.ssl_mode)
-        self.environ = driver.environment(session.target, session.tool_options())
-        rules.check_client(self.client.major, session.server_version, bindir=str(self.client.bindir))
-        self.method = hashes.method(session.server_version)
-        self.tables: list[hashes.Table] = []
-        self.streams: list[list[hashes.Table]] = []
-        self.objects: list[manifests.Object] = []
-        self.warnings: list[str] = []
-        self.gaps: list[Gap] = []
-        #: Sequences as they stood when the dump began, and when it was through; None where they cannot be read.
-        self.before: dict[QualifiedName, str] | None = None
-        self.after: dict[QualifiedName, str] | None = None
-        #: Tables whose rows are not backed up.
-        self.without_rows: frozenset[QualifiedName] = frozenset()
-        self.remarks: list[str] = []
-        self.dumped: dict[tuple[str, int], stream.Output] = {}
+        self.environ = driver.environment(target, options)
         self.programs = stream.Programs()
+        self.outputs: dict[tuple[str, int], stream.Output] = {}
         self.hasher: driver.Hasher | None = None
-        self.origin = origins.Origin("", "")
-        self.snapshot_at = ""
-
-    # Plan
-
-    def plan(self) -> None:
-        """Look at the tables and at the bucket; nothing is written."""
-        tables = driver.read_tables(self.session)
-        wanted = [parse_qualified(each, option="without_rows") for each in self.params["without_rows"]]
-        if wanted:
-            self.without_rows = rules.check_without_rows(wanted, tables, driver.read_references(self.session))
-        self.divide(tables)
-        unread = content_hash.unread_large_objects(self.session)
-        if unread:
-            raise RunbookError(hashes.closed_large_objects(unread, self.target.user))
-        own = origins.Origin(self.session.system_identifier(), self.target.database)
-        clusters = origins.accepted(own.system_identifier, self.params["previous_clusters"])
-        names = sorted(filter(manifests.is_backup_id, self.store.folders(self.folder.home)), reverse=True)
-        # The newest that tells: older ones may say nothing.
-        whose = (bucket.origin(self.store, f"{self.folder.home}{name}/", origins.read) for name in names)
-        origins.check_writing(next(filter(None, whose), None), clusters, own, where=self.store.url(self.folder.home))
-        self.origin = own
-
-    def divide(self, tables: list[hashes.Table]) -> None:
-        """Spread tables over the streams."""
-        self.tables = tables
-        self.streams = rules.divide(self.filled, self.params["jobs"])
-
-    @property
-    def filled(self) -> list[hashes.Table]:
-        """Tables whose rows are backed up."""
-        return [table for table in self.tables if table.name not in self.without_rows]
-
-    # Act
+        self.dumped = rules.Dumped()
 
     def dump(self, part: rules.Part) -> list[manifests.Object]:
         """Dump one part into the bucket."""
@@ -383,7 +335,7 @@ class Backup:
             return rules.explain_tool(part.program, code, said)
 
         output = stream.Output(self.programs, part.words, explain=explain, env=self.environ)
-        self.dumped[part.what, part.stream] = output
+        self.outputs[part.what, part.stream] = output
         source = stream.compressed(output, self.settings.compression_level)
         if self.settings.encryption != "none":
             source = stream.encrypted(self.programs, source, self.settings.encryption, self.settings.recipients)
@@ -396,110 +348,30 @@ class Backup:
         except RunbookError as error:
             if error.code != stream.NOT_PERMITTED:
                 raise
-            self.warnings.append(f"Roles and tablespaces are not in this backup. {error.message}")
-            self.gaps.append(Gap("globals", "roles, memberships and tablespaces"))
+            self.dumped = replace(
+                self.dumped,
+                gaps=(Gap("globals", "roles, memberships and tablespaces"),),
+                warnings=(f"Roles and tablespaces are not in this backup. {error.message}",),
+            )
             return []
 
-    def claim(self) -> None:
-        """Claim a folder that no other run uses, before anything is written or removed there.
+    def run(self, snapshot: str, selection: rules.Selection, method: hashes.Method, watch: Callable[[], None]) -> None:
+        """Dump and hash until both are through.
 
-        :raises RunbookError: the bucket refuses, or the next folders are all taken
+        :param watch: called each TICK_S; it raises where nothing is to go on
         """
-        mark = manifests.Claim(
-            run_id=self.context.run.id or "",
-            token=secrets.token_hex(8),
-            deadline_s=self.params["deadline_s"],
-            system_identifier=self.origin.system_identifier,
-            database=self.origin.database,
-            process=str(process.own() or ""),
-        )
-        tried = [self.started + timedelta(seconds=number) for number in range(CLAIMS)]
-        if not self.folder.claim(map(manifests.backup_id, tried), mark.to_bytes()):
-            raise RunbookError(
-                f"prefix: {CLAIMS} backups of a database {self.target.database!r} began there within {CLAIMS} seconds; "
-                "give each server a prefix of its own."
-            )
-        self.started = next(each for each in tried if manifests.backup_id(each) == self.folder.id)
-
-    def act(self) -> manifests.Manifest:
-        """Carry the plan out."""
-        with lease.writing(self.session, self.context.run) as guard:
-            self.started = rules.began(driver.server_now(self.session), bucket.clock(self.store))
-            self.claim()
-            self.clock.lap("prepare_s")
-            with driver.Snapshot(
-                self.target, lock_timeout_ms=self.params["lock_timeout_ms"], purpose="pg_backup"
-            ) as snapshot:
-                snapshot.take()
-                self.session.executed_queries += snapshot.executed_queries
-                self.divide(snapshot.tables)
-                source = driver.read_source(snapshot.session)
-                self.snapshot_at = source.snapshot_at
-                roles = rules.roles_of(driver.read_roles(snapshot.session))
-                extensions = driver.read_extensions(snapshot.session)
-                self.gaps = self.known_gaps(snapshot.session)
-                self.foresee(snapshot.session, extensions)
-                probe = driver.probe(self.target, self.method)
-                self.before = driver.read_sequences(self.target)
-                self.clock.lap("snapshot_s")
-                self.run(snapshot, guard)
-                self.after = driver.read_sequences(self.target)
-                self.clock.lap("dump_s")
-            assert self.hasher is not None  # noqa: S101 - run() has set it
-            contents, large_objects = self.hasher.contents, self.hasher.large_objects
-            finished = driver.server_now(self.session)
-            manifest = manifests.Manifest(
-                schema_version=manifests.SCHEMA_VERSION,
-                backup_id=self.folder.id,
-                kind="logical",
-                started_at=self.started.isoformat(),
-                finished_at=finished.isoformat(),
-                duration_s=round((finished - self.started) / timedelta(seconds=1), 3),
-                source=source,
-                tools=self.settings.tools(pg_dump=self.client.version, project=PROJECT),
-                roles=roles,
-                extensions=extensions,
-                objects=tuple(sorted(self.objects, key=lambda each: each.key)),
-                tables=rules.entries(
-                    self.tables, contents, coverage=self.params["hash"], without_rows=self.without_rows
-                ),
-                large_objects=manifests.LargeObjects(large_objects.rows, large_objects.digest),
-                hash=manifests.HashInfo(self.method, self.params["hash"], probe),
-                dump_bytes=self.dump_bytes(),
-                warnings=tuple(self.warnings),
-                missing=sentences(self.gaps),
-                without_rows=tuple(map(str, sorted(self.without_rows))),
-                sequences=rules.sequences(self.before, self.after),
-            )
-            guard.renew()
-            self.folder.complete(manifest)
-            self.clock.lap("manifest_s")
-        return manifest
-
-    def known_gaps(self, session: postgres.Session) -> list[Gap]:
-        """What this backup will be without."""
-        return [*(Gap("chosen", str(name)) for name in sorted(self.without_rows)), *gaps.read(session)]
-
-    def foresee(self, session: postgres.Session, extensions: Sequence[manifests.Extension]) -> None:
-        """Warn of what will keep this backup from being restored as it is, and remark what a restore does without."""
-        self.warnings += restorable.unqualified(*restorable_driver.read(session))
-        # Nobody can change that, so it is no warning.
-        self.remarks = list(restorable.tied(extensions))
-
-    def run(self, snapshot: driver.Snapshot, guard: lease.Guard) -> None:
-        """Dump and hash side by side until both are through."""
+        params, connection = self.context.params, driver.connection_words(self.target)
         hasher = self.hasher = driver.Hasher(
-            self.target, snapshot.id, method=self.method, coverage=self.params["hash"], too_large=rules.too_large
+            self.target, snapshot, method=method, coverage=params["hash"], too_large=rules.too_large
         )
-        connection = driver.connection_words(self.target)
         parts = rules.parts(
-            self.streams, snapshot=snapshot.id, lock_timeout_ms=self.params["lock_timeout_ms"],
-            without_rows=self.without_rows, dump=[*self.client.dumping(), *connection],
+            selection.streams, snapshot=snapshot, lock_timeout_ms=params["lock_timeout_ms"],
+            without_rows=selection.without_rows, dump=[*self.client.dumping(), *connection],
             dump_all=[self.client.path("pg_dumpall"), *connection],
         )  # fmt: skip
-        workers = self.params["jobs"]
-        if self.params["hash"] != "none":
-            hasher.queue(self.filled)
+        workers = self.settings.jobs
+        if params["hash"] != "none":
+            hasher.queue(selection.filled)
         else:
             workers = 1
         pool = concurrent.futures.ThreadPoolExecutor(max_workers=len(parts) + workers)
@@ -512,13 +384,155 @@ class Backup:
                 done, waiting = concurrent.futures.wait(waiting, TICK_S, return_when=concurrent.futures.FIRST_EXCEPTION)
                 for future in done:
                     future.result()
-                self.watch(snapshot, guard)
-            self.objects = [each for future in dumps for each in future.result()]
-            self.warnings += said_warnings("\n".join(self.programs.said))
+                watch()
+            objects = tuple(each for future in dumps for each in future.result())
+            warnings = (*self.dumped.warnings, *said_warnings("\n".join(self.programs.said)))
+            self.dumped = replace(self.dumped, objects=objects, warnings=warnings)
         finally:
             self.programs.kill()
             hasher.stop()
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def dump_bytes(self) -> int:
+        """Bytes that pg_dump has written so far, before compression."""
+        return sum(output.bytes_read for output in list(self.outputs.values()))
+
+    def so_far(self) -> rules.Dumped:
+        """What there is by now."""
+        found = replace(self.dumped, dump_bytes=self.dump_bytes())
+        if self.hasher is None:
+            return found
+        return replace(
+            found, contents=self.hasher.contents, large_objects=self.hasher.large_objects, hash_s=self.hasher.busy_s
+        )
+
+
+class Backup:
+    """One backup, from the plan to the manifest."""
+
+    def __init__(self, context: Context, session: postgres.Session, store: s3.Store, settings: rules.Settings) -> None:
+        self.context = context
+        self.session = session
+        self.store = store
+        self.settings = settings
+        self.clock = Clock(context.params["deadline_s"])
+        self.folder = BackupFolder(
+            store,
+            bucket.home(store, manifests.database_folders(context.params["prefix"], session.target.database)),
+            s3.server_side_encryption(context.params["server_side_encryption"], context.params["kms_key_id"]),
+        )
+        self.client = driver.find_client(
+            context.params["bindir"], session.server_version, ssl_mode=session.target.ssl_mode
+        )
+        rules.check_client(self.client.major, session.server_version, bindir=str(self.client.bindir))
+        self.dumping = Dumping(context, session.target, self.client, self.folder, settings, session.tool_options())
+        self.selection = rules.Selection((), (), frozenset())
+        self.shortcomings = rules.Shortcomings()
+        #: Empty before the snapshot.
+        self.snapshot_at = ""
+
+    # Plan
+
+    def plan(self) -> origins.Origin:
+        """Look at the tables and at the bucket; nothing is written. What the backup will be of."""
+        params, session = self.context.params, self.session
+        tables = driver.read_tables(session)
+        wanted = [parse_qualified(each, option="without_rows") for each in params["without_rows"]]
+        left_out = rules.check_without_rows(wanted, tables, driver.read_references(session) if wanted else ())
+        self.selection = rules.Selection.of(tables, self.settings.jobs, left_out)
+        unread = content_hash.unread_large_objects(session)
+        if unread:
+            raise RunbookError(hashes.closed_large_objects(unread, session.target.user))
+        own = origins.Origin(session.system_identifier(), session.target.database)
+        clusters = origins.accepted(own.system_identifier, params["previous_clusters"])
+        names = sorted(filter(manifests.is_backup_id, self.store.folders(self.folder.home)), reverse=True)
+        # The newest that tells: older ones may say nothing.
+        whose = (bucket.origin(self.store, f"{self.folder.home}{name}/", origins.read) for name in names)
+        origins.check_writing(next(filter(None, whose), None), clusters, own, where=self.store.url(self.folder.home))
+        return own
+
+    def look_ahead(self, session: postgres.Session, extensions: Sequence[manifests.Extension]) -> None:
+        """See what a restore of this backup will lack, or will stumble over."""
+        chosen = [Gap("chosen", str(name)) for name in sorted(self.selection.without_rows)]
+        self.shortcomings = rules.Shortcomings(
+            gaps=(*chosen, *gaps.read(session)),
+            warnings=tuple(restorable.unqualified(*restorable_driver.read(session))),
+            remarks=tuple(restorable.tied(extensions)),
+        )
+
+    # Act
+
+    def act(self, origin: origins.Origin) -> None:
+        """Carry the plan out."""
+        params, session, target = self.context.params, self.session, self.session.target
+        with lease.writing(session, self.context.run) as guard:
+            started = self.claim(origin, rules.began(driver.server_now(session), bucket.clock(self.store)))
+            self.clock.lap("prepare_s")
+            with driver.Snapshot(target, lock_timeout_ms=params["lock_timeout_ms"], purpose="pg_backup") as snapshot:
+                snapshot.take()
+                session.executed_queries += snapshot.executed_queries
+                facts = self.read(snapshot)
+                before = driver.read_sequences(target)
+                self.clock.lap("snapshot_s")
+                self.dump(snapshot, guard)
+                sequences = rules.sequences(before, driver.read_sequences(target))
+                self.clock.lap("dump_s")
+            manifest = rules.manifest(
+                self.folder.id, started=started, finished=driver.server_now(session), facts=facts,
+                tools=self.settings.tools(pg_dump=self.client.version, project=PROJECT), selection=self.selection,
+                shortcomings=self.shortcomings, dumped=self.dumping.so_far(), sequences=sequences,
+            )  # fmt: skip
+            guard.renew()
+            self.folder.complete(manifest)
+            self.clock.lap("manifest_s")
+
+    def claim(self, origin: origins.Origin, earliest: datetime) -> datetime:
+        """Claim a folder that no other run uses, before anything is written or removed there.
+
+        :return: the time that it is named after
+        :raises RunbookError: the bucket refuses, or the next folders are all taken
+        """
+        mark = manifests.Claim(
+            run_id=self.context.run.id or "",
+            token=secrets.token_hex(8),
+            deadline_s=self.context.params["deadline_s"],
+            system_identifier=origin.system_identifier,
+            database=origin.database,
+            process=str(process.own() or ""),
+        )
+        tried = [earliest + timedelta(seconds=number) for number in range(CLAIMS)]
+        if not self.folder.claim(map(manifests.backup_id, tried), mark.to_bytes()):
+            raise RunbookError(
+                f"prefix: {CLAIMS} backups of a database {origin.database!r} began there within {CLAIMS} seconds; "
+                "give each server a prefix of its own."
+            )
+        return next(each for each in tried if manifests.backup_id(each) == self.folder.id)
+
+    def read(self, snapshot: driver.Snapshot) -> rules.Facts:
+        """What the manifest says of the database, and the tables as the snapshot shows them."""
+        self.selection = rules.Selection.of(snapshot.tables, self.settings.jobs, self.selection.without_rows)
+        source = driver.read_source(snapshot.session)
+        self.snapshot_at = source.snapshot_at
+        roles = rules.roles_of(driver.read_roles(snapshot.session))
+        extensions = driver.read_extensions(snapshot.session)
+        self.look_ahead(snapshot.session, extensions)
+        method = hashes.method(self.session.server_version)
+        probe = driver.probe(self.session.target, method)
+        return rules.Facts(source, roles, extensions, manifests.HashInfo(method, self.context.params["hash"], probe))
+
+    def dump(self, snapshot: driver.Snapshot, guard: lease.Guard) -> None:
+        """Dump and hash; meanwhile report progress, renew the lease, and see that it may go on."""
+
+        def watch() -> None:
+            self.progress()
+            driver.check(self.session, "held the lock that keeps other runs out")
+            guard.renew()
+            snapshot.check()
+            self.clock.check("give it more time, or more jobs")
+
+        try:
+            self.dumping.run(snapshot.id, self.selection, hashes.method(self.session.server_version), watch)
+        finally:
             self.progress(final=True)
 
     def give_up(self) -> None:
@@ -527,63 +541,57 @@ class Backup:
             where = self.store.url(self.folder.path)
             self.context.warn(f"{where} has its manifest; backup_verify.yml tells if it is whole.")
 
-    def watch(self, snapshot: driver.Snapshot, guard: lease.Guard) -> None:
-        """Each TICK_S: report progress, renew the lease, check the snapshot and the deadline."""
-        self.progress()
-        driver.check(self.session, "held the lock that keeps other runs out")
-        guard.renew()
-        snapshot.check()
-        self.clock.check("give it more time, or more jobs")
-
     # Tell
-
-    def dump_bytes(self) -> int:
-        """Bytes that pg_dump has written so far, before compression."""
-        return sum(output.bytes_read for output in list(self.dumped.values()))
 
     def progress(self, *, final: bool = False) -> None:
         """Report progress; the size of the tables stands in for the size of the dump, which is not known before."""
-        done = self.dump_bytes()
-        total = done if final else max(done, sum(table.size_bytes for table in self.filled))
-        self.context.progress.update(f"back up {self.target.database}", done, total, "bytes", final=final)
+        done = self.dumping.dump_bytes()
+        total = done if final else max(done, sum(table.size_bytes for table in self.selection.filled))
+        label = f"back up {self.session.target.database}"
+        self.context.progress.update(label, done, total, "bytes", final=final)
+
+    def warn(self) -> None:
+        """Warn of what a restore will stumble over, and of what the programs said."""
+        for caution in (*self.shortcomings.warnings, *self.dumping.dumped.warnings):
+            self.context.warn(caution)
 
     def figures(self) -> rules.Figures:
         """The figures so far."""
-        contents = self.hasher.contents if self.hasher else {}
-        counted = self.params["hash"] != "none" and bool(self.folder.manifest)
+        dumped, coverage = self.dumping.so_far(), self.context.params["hash"]
+        counted = coverage != "none" and bool(self.folder.manifest)
         return rules.Figures(
-            tables=len(self.tables),
-            rows=sum(content.rows for content in contents.values()) if counted else None,
-            dump_bytes=self.dump_bytes(),
-            size_bytes=sum(each.size_bytes for each in self.objects),
+            tables=len(self.selection.tables),
+            rows=sum(content.rows for content in dumped.contents.values()) if counted else None,
+            dump_bytes=dumped.dump_bytes,
+            size_bytes=sum(each.size_bytes for each in dumped.objects),
             duration_s=self.clock.passed_s(),
-            coverage=self.params["hash"],
-            missing=sentences(self.gaps),
+            coverage=coverage,
+            missing=sentences([*self.shortcomings.gaps, *dumped.gaps]),
         )
 
-    def result(self) -> dict[str, Any]:
+    def result(self, figures: rules.Figures) -> dict[str, Any]:
         """The result, but for its sentence."""
-        figures = self.figures()
-        diff = rules.describe(self.target.database, self.filled, self.streams)
+        database, chosen, dumped = self.session.target.database, self.selection, self.dumping.so_far()
+        diff = rules.describe(database, chosen.filled, chosen.streams)
         return ({"diff": {"prepared": diff}} if self.context.diff else {}) | {
             "backup_id": self.folder.id,
             "folder": self.folder.path,
             "manifest": self.folder.manifest,
             "bucket": self.store.bucket,
-            "database": self.target.database,
+            "database": database,
             "size_bytes": figures.size_bytes,
             "dump_bytes": figures.dump_bytes,
             "tables": figures.tables,
             "rows": figures.rows,
             "duration_s": round(figures.duration_s, 3),
             "rate_bytes_s": round(figures.dump_bytes / figures.duration_s, 1),
-            "hash_s": round(self.hasher.busy_s, 3) if self.hasher else 0.0,
+            "hash_s": round(dumped.hash_s, 3),
             "phases": self.clock.phases,
-            "objects": len(self.objects),
+            "objects": len(dumped.objects),
             "snapshot_at": self.snapshot_at,
             "missing": list(figures.missing),
-            "hash_coverage": self.params["hash"],
-            "plan": rules.plan(self.tables, self.filled, self.streams) | {"pg_dump": self.client.version},
+            "hash_coverage": figures.coverage,
+            "plan": rules.plan(chosen.tables, chosen.filled, chosen.streams) | {"pg_dump": self.client.version},
             "executed_queries": self.session.executed_queries,
         }
 
@@ -615,33 +623,39 @@ def core(context: Context) -> dict[str, Any]:
         permits.require_database(context.run, session, may_be_frozen=True)
         permits.require_bucket(context.run, store, params["environment"])
         backup = Backup(context, session, store, settings)
-        where = store.url(backup.folder.home)
-        backup.plan()
-        if context.check_mode:
-            session.executed_queries += driver.Snapshot.preview(backup.tables)
-            backup.gaps = backup.known_gaps(session)
-            backup.foresee(session, driver.read_extensions(session))
-            for caution in backup.warnings:
-                context.warn(caution)
-            message = rules.promise(target.database, where, backup.tables, backup.streams)
-            message = " ".join([message + without(sentences(backup.gaps)), *backup.remarks])
-            return backup.result() | {"changed": True, "status": "ok", "msg": message}
-        try:
-            backup.act()
-        except RunbookError as error:
-            backup.give_up()
-            raise RunbookError(
-                f"No backup of {target.database} was made. {error.message}", **(backup.result() | error.context)
-            ) from error
-        except Exception:
-            # Whatever it is: a folder that stays behind looks like a backup that is still being made.
-            backup.give_up()
-            raise
-        for caution in backup.warnings:
-            context.warn(caution)
-        message = rules.sentence(target.database, store.url(backup.folder.path), backup.figures())
-        message = " ".join([message, *backup.remarks])
-        return backup.result() | {"changed": True, "status": "ok", "msg": message}
+        origin = backup.plan()
+        return preview(backup) if context.check_mode else carry_out(backup, origin)
+
+
+def preview(backup: Backup) -> dict[str, Any]:
+    """What a run would do."""
+    session, chosen = backup.session, backup.selection
+    session.executed_queries += driver.Snapshot.preview(chosen.tables)
+    backup.look_ahead(session, driver.read_extensions(session))
+    backup.warn()
+    figures, where = backup.figures(), backup.store.url(backup.folder.home)
+    message = rules.promise(session.target.database, where, chosen.tables, chosen.streams) + without(figures.missing)
+    return backup.result(figures) | {"changed": True, "msg": " ".join([message, *backup.shortcomings.remarks])}
+
+
+def carry_out(backup: Backup, origin: origins.Origin) -> dict[str, Any]:
+    """Back up, or leave nothing behind."""
+    database = backup.session.target.database
+    try:
+        backup.act(origin)
+    except RunbookError as error:
+        backup.give_up()
+        raise RunbookError(
+            f"No backup of {database} was made. {error.message}", **(backup.result(backup.figures()) | error.context)
+        ) from error
+    except Exception:
+        # Whatever it is: a folder that stays behind looks like a backup that is still being made.
+        backup.give_up()
+        raise
+    backup.warn()
+    figures = backup.figures()
+    message = rules.sentence(database, backup.store.url(backup.folder.path), figures)
+    return backup.result(figures) | {"changed": True, "msg": " ".join([message, *backup.shortcomings.remarks])}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What a logical backup is made of: who dumps what, and what is said about it.
+"""What a logical backup is made of: who dumps what, its manifest, and what is said about it.
 
 The dump is divided into streams, one ``pg_dump`` each, all of one snapshot. Stream 0 takes everything that no other
 stream was given, so that nothing can fall between two of them: large objects, sequences, tables made a moment ago.
@@ -7,12 +7,21 @@ stream was given, so that nothing can fall between two of them: large objects, s
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.backup.backup_gaps import without
-from ansible.module_utils.runbook.rules.backup.manifest import SequenceEntry, TableEntry, Tools
+from ansible.module_utils.runbook.rules.backup.backup_gaps import sentences, without
+from ansible.module_utils.runbook.rules.backup.manifest import (
+    SCHEMA_VERSION,
+    HashInfo,
+    LargeObjects,
+    Manifest,
+    SequenceEntry,
+    TableEntry,
+    Tools,
+)
 from ansible.module_utils.runbook.rules.postgres.connection_failure import ConnectionFailure
 from ansible.module_utils.runbook.rules.postgres.content_hash import Content
 from ansible.module_utils.runbook.rules.postgres.server_error import told
@@ -24,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from ansible.module_utils.runbook.rules.backup.backup_gaps import Gap
+    from ansible.module_utils.runbook.rules.backup.manifest import Extension, Object, Source
     from ansible.module_utils.runbook.rules.identifiers import QualifiedName
     from ansible.module_utils.runbook.rules.postgres.content_hash import Table
 
@@ -51,6 +62,25 @@ def divide(tables: Sequence[Table], jobs: int) -> list[list[Table]]:
         streams[lightest].append(table)
         loads[lightest] += table.size_bytes
     return [stream for stream in streams[1:] if stream]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The tables of a database, and how the streams share those whose rows are backed up."""
+
+    tables: Sequence[Table]
+    streams: Sequence[Sequence[Table]]
+    without_rows: frozenset[QualifiedName]
+
+    @classmethod
+    def of(cls, tables: Sequence[Table], jobs: int, without_rows: frozenset[QualifiedName]) -> Self:
+        """Divide the tables, except ``without_rows``, among ``jobs`` streams."""
+        return cls(tables, divide([each for each in tables if each.name not in without_rows], jobs), without_rows)
+
+    @property
+    def filled(self) -> list[Table]:
+        """Tables whose rows are backed up."""
+        return [table for table in self.tables if table.name not in self.without_rows]
 
 
 def pattern(name: QualifiedName) -> str:
@@ -282,6 +312,81 @@ class Settings:
                 raise RunbookError(f"recipients: {recipient!r} is no public key; name a key or its fingerprint.")
             if recipient.upper().startswith("AGE-SECRET-KEY"):
                 raise RunbookError("recipients: a secret key of age stands there; name the public one (age1…).")
+
+
+# The manifest -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the snapshot's session says of the database, besides its rows."""
+
+    source: Source
+    roles: tuple[str, ...]
+    extensions: tuple[Extension, ...]
+    hash: HashInfo
+
+
+@dataclass(frozen=True)
+class Shortcomings:
+    """What is known before the dump of what a restore will lack, or will stumble over."""
+
+    gaps: tuple[Gap, ...] = ()
+    warnings: tuple[str, ...] = ()
+    #: What nobody can change, so that it is no warning.
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dumped:
+    """What the programs and the hashing sessions have given so far."""
+
+    objects: tuple[Object, ...] = ()
+    dump_bytes: int = 0
+    contents: Mapping[QualifiedName, Content] = field(default_factory=dict)
+    large_objects: Content = field(default_factory=lambda: Content(0, None))
+    #: Seconds that the hashing sessions worked, added up.
+    hash_s: float = 0.0
+    gaps: tuple[Gap, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def manifest(
+    backup_id: str,
+    *,
+    started: datetime,
+    finished: datetime,
+    facts: Facts,
+    tools: Tools,
+    selection: Selection,
+    shortcomings: Shortcomings,
+    dumped: Dumped,
+    sequences: tuple[SequenceEntry, ...] | None,
+) -> Manifest:
+    """The manifest of a backup whose objects are all in the bucket."""
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        backup_id=backup_id,
+        kind="logical",
+        started_at=started.isoformat(),
+        finished_at=finished.isoformat(),
+        duration_s=round((finished - started) / timedelta(seconds=1), 3),
+        source=facts.source,
+        tools=tools,
+        roles=facts.roles,
+        extensions=facts.extensions,
+        objects=tuple(sorted(dumped.objects, key=lambda each: each.key)),
+        tables=entries(
+            selection.tables, dumped.contents, coverage=facts.hash.coverage, without_rows=selection.without_rows
+        ),
+        large_objects=LargeObjects(dumped.large_objects.rows, dumped.large_objects.digest),
+        hash=facts.hash,
+        dump_bytes=dumped.dump_bytes,
+        warnings=(*shortcomings.warnings, *dumped.warnings),
+        missing=sentences([*shortcomings.gaps, *dumped.gaps]),
+        without_rows=tuple(map(str, sorted(selection.without_rows))),
+        sequences=sequences,
+    )
 
 
 # What is said -------------------------------------------------------------------------------------------------------
