@@ -197,45 +197,66 @@ def run_module(
     become a :class:`RunbookError`, so that transactions are rolled back and connections closed on the way out.
     """
     module = AnsibleModule(argument_spec=argument_spec, **({"supports_check_mode": True} | spec))
+    context = _context(module, name)
+    _listen_for_the_end(context.run)
+    # Held until this process ends.
+    _joined = _join(context.run)
+    try:
+        _require_record(needs_record and not module.check_mode)
+        _refuse_values(module, context.hide)
+        # A module that judges nothing and returns has done its work.
+        result = {"status": str(Status.OK)} | core(context)
+    except RunbookError as error:
+        _leave_last_words(context.run, name, error.message, error.code)
+        said = {"changed": False} | error.context | {"status": error.status, "msg": error.message}
+        module.fail_json(**text.outgoing(said))
+    except Exception as error:
+        message = failure.sentence(name, error)
+        _leave_last_words(context.run, name, message)
+        module.fail_json(**text.outgoing({"status": str(Status.UNKNOWN), "msg": message}))
+    _leave_last_words(context.run, name, str(result.get("msg", "")))
+    module.exit_json(**text.outgoing(result))
+
+
+def _context(module: AnsibleModule, name: str) -> Context:
+    """What the core gets of Ansible."""
 
     def hide(secret: str) -> None:
         if secret:
             module.no_log_values.add(secret)
 
-    run = replace(Run.from_environ(os.environ), check_mode=module.check_mode)
-    context = Context(
+    return Context(
         params=module.params,
         check_mode=module.check_mode,
         diff=module._diff,  # noqa: SLF001 - AnsibleModule offers the flag under no public name
-        run=run,
+        run=replace(Run.from_environ(os.environ), check_mode=module.check_mode),
         progress=Progress(name),
         warn=lambda said: module.warn(text.visible(said)),
         hide=hide,
     )
+
+
+def _listen_for_the_end(run: Run) -> None:
+    """Stop this module by a signal, and where the ansible-playbook that started it is gone."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _raise_on_signal)
-    # Held until this process ends.
-    _joined = _join(run)
     stopping.watch(process.parse(run.process or ""))
-    try:
-        lost = os.environ.get("RUNBOOK_JOURNAL_ERROR")
-        if lost and needs_record and not module.check_mode:
-            raise RunbookError(f"The run's record cannot be written, so nothing else is: {lost}")
-        refused = text.refusal(module.params, secret=_secret(module.argument_spec))
-        if refused is not None:
-            hide(refused[0])
-            raise RunbookError(refused[1])
-        # A module that judges nothing and returns has done its work.
-        result = {"status": str(Status.OK)} | core(context)
-    except RunbookError as error:
-        _leave_last_words(run, name, error.message, error.code)
-        said = {"changed": False} | error.context | {"status": error.status, "msg": error.message}
-        module.fail_json(**text.outgoing(said))
-    except Exception as error:
-        _leave_last_words(run, name, failure.sentence(name, error))
-        module.fail_json(msg=text.visible(failure.sentence(name, error)), status=str(Status.UNKNOWN))
-    _leave_last_words(run, name, str(result.get("msg", "")))
-    module.exit_json(**text.outgoing(result))
+
+
+def _require_record(needed: bool) -> None:
+    """Refuse to write what the run's record could not tell of."""
+    lost = os.environ.get("RUNBOOK_JOURNAL_ERROR")
+    if lost and needed:
+        raise RunbookError(f"The run's record cannot be written, so nothing else is: {lost}")
+
+
+def _refuse_values(module: AnsibleModule, hide: Callable[[str], None]) -> None:
+    """Refuse passwords in addresses, NUL, and bytes that are no UTF-8, and keep them out of all output."""
+    refused = text.refusal(module.params, secret=_secret(module.argument_spec))
+    if refused is not None:
+        value, sentence = refused
+        hide(value)
+        raise RunbookError(sentence)
 
 
 def _secret(spec: Mapping[str, Any]) -> set[str]:
