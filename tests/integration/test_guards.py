@@ -202,7 +202,9 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
     """Each module that writes, with options that would let it."""
     bucket, server = s3.options(s3.bucket()), database.login
     where = {"environment": "sandbox"}
+    store = {"item": "x", "backend": "none", "state_directory": str(folder)}
     return {
+        "change_ticket": store | {"state": "closed"},
         "pg_archive": archive_options(database),
         "pg_backup": server | bucket | where,
         "pg_backup_retention": bucket | where | {"database": database.name},

@@ -54,6 +54,16 @@ class Done:
     status: Status = Status.OK
 
 
+def argument_spec() -> dict[str, dict[str, Any]]:
+    """Options of a module that does an item; ``doc_fragments/runbook_change.py`` and ``runbook_state.py`` tell them."""
+    return state_store.argument_spec() | {
+        "item": {"type": "str", "required": True},
+        "blocks": {"type": "bool", "default": True},
+        "ca_cert": {"type": "path"},
+        "timeout_s": {"type": "int", "default": 30},
+    }
+
+
 class Changes:
     """The open changes of one environment."""
 
@@ -106,6 +116,16 @@ class Changes:
                 found.append(Open(change, holder.life() if holder else "unknown", reading.now))
         return sorted(found, key=lambda each: (each.change.opened_at, each.change.id))
 
+    def require_current(self) -> Change | None:
+        """The change of this run, which has to be open; None in check mode, where nobody opened it.
+
+        :raises RunbookError: it is not open, or the store cannot be asked
+        """
+        found = self.current()
+        if found is None and not self._run.check_mode:
+            raise _not_open(str(self._run.id))
+        return found
+
     def update(self, change_id: str, act: Callable[[Change], Change]) -> Change:
         """Read a change, and write what ``act`` makes of it, whoever else writes to it meanwhile.
 
@@ -115,10 +135,7 @@ class Changes:
         for attempt in range(1, _ATTEMPTS + 1):
             found = self._store.read(Change.document_name(change_id))
             if found.document is None:
-                raise RunbookError(
-                    f"State store: the change {change_id} is not open; run the playbook from its beginning.",
-                    code="change_closed",
-                )
+                raise _not_open(change_id)
             wanted = act(Change.of(found.document))
             try:
                 self._store.replace(self._document(wanted), found.version)
@@ -177,3 +194,9 @@ class Changes:
             Change.document_name(change.id), change.body(), str(self._run.id), self._run.controller or "unknown",
             datetime.now(UTC).isoformat(), secrets.token_hex(16),
         )  # fmt: skip
+
+
+def _not_open(change_id: str) -> RunbookError:
+    return RunbookError(
+        f"State store: the change {change_id} is not open; run the playbook from its beginning.", code="change_closed"
+    )

@@ -1,0 +1,51 @@
+"""Which options belong to which service behind a module of a change.
+
+A module has the options of all services that it can use, and the inventory names one of them. An option of another
+service would be ignored without a word, and a missing one would be missed only in the middle of the night.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.runbook.errors import RunbookError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: The inventory decided to have no such service.
+NONE = "none"
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The options of one service."""
+
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> frozenset[str]:
+        """Whatever it has a use for."""
+        return frozenset((*self.required, *self.optional))
+
+
+def check_options(params: Mapping[str, Any], backends: Mapping[str, Needs]) -> None:
+    """Refuse an option of another service, and the absence of one that the chosen service needs.
+
+    :param params: all options of the module, ``backend`` among them; what is not set is None or empty
+    :param backends: each service, :data:`NONE` left out, which needs nothing
+    :raises RunbookError: names the option and the fix
+    """
+    backend = params["backend"]
+    chosen = backends.get(backend, Needs())
+    for name in sorted(frozenset().union(*(needs.all for needs in backends.values())) - chosen.all):
+        if params[name] not in (None, "", []):
+            of = " or ".join(sorted(each for each, needs in backends.items() if name in needs.all))
+            raise RunbookError(
+                f"{name}: it is set, and backend {backend} has no use for it; take it out, or set backend to {of}."
+            )
+    for name in chosen.required:
+        if params[name] in (None, "", []):
+            raise RunbookError(f"{name}: it is not set, and backend {backend} needs it; set it in the inventory.")
