@@ -48,6 +48,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,9 +68,10 @@ if str(PROJECT / "module_utils") not in ansible.module_utils.__path__:
     ansible.module_utils.__path__.append(str(PROJECT / "module_utils"))
 
 from ansible.module_utils.runbook.drivers import process
-from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.drivers.watchdog import Watchdog
+from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
 from ansible.module_utils.runbook.report.progress import Watch
-from ansible.module_utils.runbook.report.recorder import Recorder
+from ansible.module_utils.runbook.report.recorder import Recorder, end_in_absence
 from ansible.module_utils.runbook.report.terminal import last_warnings, last_words, summary_lines
 from ansible.module_utils.runbook.rules import failure, state, variables
 from ansible.module_utils.runbook.rules import record as rules
@@ -115,6 +117,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         self._leases: dict[str, dict[str, Any]] = {}
         #: Renews the leases in the state store; None while there are none.
         self._keeper: Any = None
+        #: How each of those is reached, by its name: the options of the proof that took it.
+        self._state_leases: dict[str, dict[str, Any]] = {}
+        #: Ends the run in order where this process cannot; None where no process could be begun.
+        self._watchdog: Watchdog | None = None
         atexit.register(self._abandon)
 
     # --- the run ---
@@ -128,6 +134,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             settings.DISPLAY_ARGS_TO_STDOUT = False
             self._display.warning("display_args_to_stdout shows passwords, so this run goes on without it.")
         self._recorder = Recorder(Path(self.get_option("runs_dir") or PROJECT / "runs").absolute(), PROJECT)
+        # Before anything of the run is open here: it would stay open there.
+        with suppress(OSError):
+            self._watchdog = Watchdog(_answer, _bury)
         handle, progress_file = tempfile.mkstemp(prefix="runbook-progress-", dir=settings.DEFAULT_LOCAL_TMP)
         os.close(handle)
         self._recorder.begin(
@@ -146,6 +155,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             process=str(process.own() or ""),
             said=_said(playbook._loader),  # noqa: SLF001 - as above
         )
+        self._tell_watchdog()
         self._take_signals()
         self._watch = Watch(
             Path(progress_file),
@@ -168,6 +178,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         except Exception as error:  # Ansible would only warn of it, and end a run without its report green
             self._display.error(f"The run's report could not be written in {recorder.directory}: {error}")
             raise SystemExit(1) from None
+        finally:
+            self._dismiss_watchdog()
         if record is None or recorder.directory is None:
             self._display.error(recorder.error or "The run has no record.")
             raise SystemExit(1)
@@ -222,6 +234,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             except (OSError, RunbookError) as error:
                 self._display.error(f"The run's report could not be written in {recorder.directory}: {error}")
                 return
+            finally:
+                self._dismiss_watchdog()
             if record is not None and recorder.directory is not None:
                 self._show(record, recorder.directory)
                 for line in last_words(record, _width()):
@@ -231,17 +245,44 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                     self._display.display(note)
                 self._display.display("Run the same command again: it goes on from what is done.")
 
+    def _tell_watchdog(self) -> None:
+        """Let the process that outlives this one know what the run holds."""
+        if self._watchdog is not None and self._recorder is not None and self._recorder.directory is not None:
+            self._watchdog.know(
+                {
+                    "run_id": os.environ["RUNBOOK_RUN_ID"],
+                    "directory": str(self._recorder.directory),
+                    "leases": self._leases,
+                    "state_leases": self._state_leases,
+                }
+            )
+
+    def _ask(self, what: str, facts: Mapping[str, Any]) -> Any:
+        """Have the process that outlives this one do something; None where whether it was done is unknown."""
+        return None if self._watchdog is None else self._watchdog.ask(what, facts)
+
+    def _dismiss_watchdog(self) -> None:
+        """The run ended in order."""
+        watchdog, self._watchdog = self._watchdog, None
+        if watchdog is not None:
+            watchdog.dismiss()
+
     def _give_leases_back(self, recorder: Recorder) -> None:
         """Give back the leases that no task gave back, so that nobody waits for their end."""
         if self._keeper is not None:
-            for said in self._keeper.stop():
-                recorder.append("note", text=said)
+            self._keeper.stop()
             self._keeper = None
-        for host, login in self._leases.items():
-            said = _give_lease_back(login)
-            if said:
-                recorder.append("note", text=f"{host}: {said}")
+        if self._leases or self._state_leases:
+            held = {
+                "run_id": os.environ["RUNBOOK_RUN_ID"], "leases": self._leases, "state_leases": self._state_leases,
+            }  # fmt: skip
+            said = self._ask("give_back", held)
+            names = ", ".join([*self._leases, *self._state_leases])
+            unsaid = [f"{names}: whether the lease was given back is unknown; it ends by itself within 15 minutes."]
+            for text in unsaid if said is None else said:
+                recorder.append("note", text=text)
         self._leases.clear()
+        self._state_leases.clear()
 
     def _copy_record(self, recorder: Recorder, hosts: list[str], record: dict[str, Any]) -> str | None:
         """Put a copy of the record into the state store that the inventory names; why not, in one sentence.
@@ -253,8 +294,13 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         try:
             environment, settings = self._state_settings(hosts)
             recorder.hide(settings)
+            said = ""
             if settings:
-                _put_record(record, settings, environment)
+                said = self._ask("copy", {"record": record, "settings": settings, "environment": environment})
+            if said is None:
+                raise UnreachableError("Whether it was written is unknown.")
+            if said:
+                raise RunbookError(said)
         except Exception as error:
             said = error.message if isinstance(error, RunbookError) else failure.sentence("run_record", error)
             warning = f"The state store has no copy of this run's record. {said}"
@@ -396,8 +442,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             if (result.result.get("lease") or {}).get("decision", "none") != "none":
                 given = _fields(result).get("args") or {}
                 self._leases[host] = {name: given[name] for name in _LOGIN if given.get(name) is not None}
+                self._tell_watchdog()
         elif module == "pg_lease" and not failed:
             self._leases.pop(host, None)
+            self._tell_watchdog()
         elif module in self._own_modules and not failed and {"name", "expires_at"} <= _given(result, "lease"):
             self._keep(result.result, _fields(result).get("args") or {})
 
@@ -417,6 +465,11 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         if self._keeper is None:
             self._keeper = state_lease.Keeper(Run.from_environ(os.environ), self._complain)
         self._keeper.hold(said["lease"]["name"], store, Target(**target))
+        self._state_leases[said["lease"]["name"]] = {
+            "environment": said["target"]["environment"],
+            "settings": {name: value for name, value in given.items() if name.startswith("state_")},
+        }
+        self._tell_watchdog()
 
     def _complain(self, text: str) -> None:
         """Tell of a lease that could not be renewed; called by the thread that renews."""
@@ -486,16 +539,55 @@ def _forked_module() -> Any:
     return forked
 
 
+# --- in the process that outlives ansible-playbook ---
+
+
+def _answer(what: str, facts: Mapping[str, Any]) -> Any:
+    """Do what the run asks for at its end."""
+    if what == "give_back":
+        return _give_back(facts)
+    try:
+        _put_record(facts["record"], facts["settings"], facts["environment"])
+    except Exception as error:
+        return error.message if isinstance(error, RunbookError) else failure.sentence("run_record", error)
+    return ""
+
+
+def _bury(facts: Mapping[str, Any]) -> None:
+    """End a run whose ansible-playbook was killed."""
+    end_in_absence(Path(facts["directory"]), partial(_give_back, facts))
+
+
+def _give_back(facts: Mapping[str, Any]) -> list[str]:
+    """Give back the leases of the run; what is to be said of those that could not be."""
+    os.environ["RUNBOOK_RUN_ID"] = facts["run_id"]
+    # The process that modules look after, so that they do not end with one that is gone.
+    os.environ["RUNBOOK_PROCESS"] = str(process.own() or "")
+    said = []
+    for name, where in facts["state_leases"].items():
+        from ansible.module_utils.runbook.drivers import state_lease  # noqa: PLC0415 - see _keep
+
+        try:
+            store = state_lease.store_of(where["settings"], where["environment"])
+        except RunbookError as error:
+            said.append(f"{name} was not given back, and ends by itself within 15 minutes. {error.message}")
+        else:
+            said.append(state_lease.give_back(store, facts["run_id"], name) if store else "")
+    for host, login in facts["leases"].items():
+        why = _give_lease_back(login)
+        said.append(f"{host}: {why}" if why else "")
+    return list(filter(None, said))
+
+
 def _give_lease_back(login: Mapping[str, Any]) -> str:
-    """Run pg_lease once Ansible runs nothing any more; what it said, nothing where nobody holds the lease."""
+    """Run pg_lease; what it said, nothing where nobody holds the lease."""
     forked = _forked_module()
     if forked is None:
         return "its lease ends by itself within 15 minutes."
     options = json.dumps({"ANSIBLE_MODULE_ARGS": dict(login)}, default=str).encode()
     try:
         said = json.loads(forked.in_fork(forked.load("pg_lease"), options, {})["stdout"])
-    # From Python 3.12 on nothing is forked as the interpreter ends, after Ctrl-C; the report is made all the same.
-    except (ValueError, RuntimeError):
+    except ValueError:
         return "its lease ends by itself within 15 minutes."
     return str(said["msg"]) if said.get("failed") or said["holder"] else ""
 

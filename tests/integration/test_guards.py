@@ -380,6 +380,13 @@ def test_a_run_that_is_stopped_says_what_was_done_and_gives_its_lease_back(appli
 def test_a_module_ends_when_its_ansible_playbook_was_killed(application, project):
     _, code = stopped(project, application, lambda running: os.kill(running.pid, signal.SIGKILL))
     assert code == -signal.SIGKILL
+    # What outlives it gives the lease back, and makes the report.
+    until = time.monotonic() + 90
+    while not (records := list((project.folder / "runs").glob("*/record.json"))):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert "ansible-playbook was killed before its end" in json.loads(records[0].read_text())["verdict"]
+    assert application.run("SELECT run_id FROM runbook.lease") == []
     # And the next run goes on at once.
     assert project.run("weekly_db.yml").code == 0
     assert application.one("SELECT count(*) FROM public.audit_log") == 0

@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from conftest import ROOT
 from record_samples import VALIDATOR
@@ -290,11 +291,17 @@ def running(project: Project, playbook: str) -> subprocess.Popen[str]:
     raise AssertionError(process.communicate(timeout=5))
 
 
-def test_killed_in_the_middle_then_rendered_and_noticed_by_the_next_run(project):
+def watchdog(process: subprocess.Popen[str]) -> psutil.Process:
+    """What outlives ansible-playbook: the first process that it began."""
+    return min(psutil.Process(process.pid).children(), key=psutil.Process.create_time)
+
+
+def test_killed_together_with_all_that_would_outlive_it(project):
     playbook = project.playbook(toy(seconds="{{ seconds | default(5) }}"))
     process = running(project, playbook)
     (folder,) = project.folders
     assert "still going on" in project.render(folder).stderr
+    watchdog(process).kill()
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=30)
     deadline = time.monotonic() + 30
@@ -314,6 +321,21 @@ def test_killed_in_the_middle_then_rendered_and_noticed_by_the_next_run(project)
     assert f"The earlier run {folder.name} was cut off" in ended.record["notes"][0]
 
 
+def test_a_killed_run_has_its_report_all_the_same(project):
+    process = running(project, project.playbook(toy(seconds=2)))
+    last = watchdog(process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=30)
+    psutil.wait_procs([last], timeout=60)
+    assert not last.is_running()
+    record = json.loads((project.folders[0] / "record.json").read_text())
+    VALIDATOR.validate(record)
+    assert (record["status"], record["interrupted"]) == ("unknown", True)
+    assert record["verdict"].startswith("ansible-playbook was killed before its end, at ")
+    assert (project.folders[0] / "report.html").exists()
+    assert not (project.folders[0] / "permits.jsonl").exists()
+
+
 def test_stopped_by_ctrl_c(project):
     process = running(project, project.playbook(toy(seconds=30)))
     os.kill(process.pid, signal.SIGINT)
@@ -322,7 +344,37 @@ def test_stopped_by_ctrl_c(project):
     record = json.loads((project.folders[0] / "record.json").read_text())
     VALIDATOR.validate(record)
     assert record["status"] in ("unknown", "failed")
-    assert record["verdict"].startswith("The run was stopped by Ctrl-C before its end; the journal ends at")
+    assert record["verdict"].startswith("The run was stopped by Ctrl-C before its end, at ")
+
+
+#: As from Python 3.12 on: nothing is forked, and no thread begins, once the interpreter ends.
+ENDING = """
+import atexit, os, threading
+register = atexit.register
+def refuse(*_arguments):
+    raise RuntimeError("can't create new thread at interpreter shutdown")
+def ending(act, *given, **named):
+    def run(*given, **named):
+        os.fork = threading.Thread.start = refuse
+        return act(*given, **named)
+    register(run, *given, **named)
+    return act
+atexit.register = ending
+"""
+
+
+def test_ctrl_c_where_nothing_can_be_begun_as_the_interpreter_ends(project, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(ENDING)
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    project.environ = project.environ | {"PYTHONPATH": str(tmp_path)}
+    playbook = project.playbook(toy(seconds=30), vars={"state_directory": str(state), "runbook_environment": "sandbox"})
+    process = running(project, playbook)
+    os.kill(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    record = json.loads((project.folders[0] / "record.json").read_text())
+    assert record["warnings"] == []
+    assert list(state.glob("sandbox/records/*.json")), output
 
 
 def test_no_secret_in_the_record(project):

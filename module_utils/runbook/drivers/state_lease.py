@@ -149,6 +149,15 @@ def release(store: StateStore, run_id: str, name: str) -> bool:
     return True
 
 
+def give_back(store: StateStore, run_id: str, name: str) -> str:
+    """:func:`release` at the end of a run: empty, or why the lease is there still."""
+    try:
+        release(store, run_id, name)
+    except RunbookError as error:
+        return f"{name} was not given back, and ends by itself within 15 minutes. {error.message}"
+    return ""
+
+
 class Keeper:
     """Renews leases in a thread of its own until :meth:`stop`; it never raises, and says what went wrong."""
 
@@ -166,21 +175,11 @@ class Keeper:
         if not self._thread.is_alive():
             self._thread.start()
 
-    def stop(self) -> list[str]:
-        """Give all of them back; what is to be said of those that could not be."""
+    def stop(self) -> None:
+        """Renew no more."""
         self._over.set()
         if self._thread.is_alive():
             self._thread.join(state_store.ACT_S)
-        said = []
-        for name, (store, _target, _renewed) in self._held.items():
-            try:
-                release(store, str(self._run.id), name)
-            except RunbookError as error:
-                said.append(f"{name} was not given back, and ends by itself within 15 minutes. {error.message}")
-            except RuntimeError:  # from Python 3.12 on no thread begins as the interpreter ends, after Ctrl-C
-                said.append(f"{name} was not given back, and ends by itself within 15 minutes.")
-        self._held.clear()
-        return said
 
     def _work(self) -> None:
         while not self._over.wait(self._every_s):

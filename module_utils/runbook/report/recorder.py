@@ -39,6 +39,68 @@ _EXPORTED = (
 _LOOK_BACK = 5
 #: Seconds that modules have to roll back after Ctrl-C before the report is made without their last words.
 _PATIENCE_S = 30.0
+#: The same after a kill: a module first has to notice that nobody reads its result any more.
+_PATIENCE_OF_THE_DEAD_S = 90.0
+_STILL_AT_WORK = "A module was still at work when this report was made; it ends by itself."
+
+
+def wait_for_modules(directory: Path, patience_s: float) -> bool:
+    """Wait until no module of the run in ``directory`` is at work any more; False where that took too long.
+
+    :param patience_s: longest wait, in seconds
+    """
+    try:
+        handle = os.open(directory / PERMITS, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        until = time.monotonic() + patience_s
+        while time.monotonic() < until:
+            with suppress(BlockingIOError):
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            time.sleep(0.05)
+    except OSError:  # a file system without locks
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def last_words(directory: Path) -> list[str]:
+    """What the modules of the run in ``directory`` said that were stopped."""
+    try:
+        lines = (directory / LAST_WORDS).read_text().splitlines()
+    except OSError:
+        return []
+    said = [json.loads(line) for line in lines if line.endswith("}")]
+    return [": ".join(filter(None, (each["host"], each["module"], each["msg"]))) for each in said]
+
+
+def end_in_absence(directory: Path, notes: Callable[[], list[str]]) -> dict[str, Any] | None:
+    """Make the record and the reports of a run whose ansible-playbook was killed, by a process that outlived it.
+
+    :param notes: gives back what the run held, once its modules are at rest, and says what could not be
+    :return: the record; None where the run had made it before it died
+    :raises OSError: the journal or a report cannot be written
+    """
+    at_rest = wait_for_modules(directory, _PATIENCE_OF_THE_DEAD_S)
+    said = notes()
+    if (directory / "record.json").exists():
+        return None
+    with (directory / journals.FILE_NAME).open("ab") as file:
+        file.write(b"\n")  # the last line may be torn
+    journal = journals.Journal(directory / journals.FILE_NAME, time.time)
+    try:
+        journal.append("note", text="ansible-playbook was killed, and a process that outlived it made this report.")
+        for text in [*last_words(directory), *said, *([] if at_rest else [_STILL_AT_WORK])]:
+            journal.append("note", text=text)
+        journal.append("run_stopped", sync=True, text="ansible-playbook was killed before its end")
+        for name in (PERMITS, LAST_WORDS):
+            (directory / name).unlink(missing_ok=True)
+        return render_run(directory, publish=True)
+    finally:
+        journal.close()
 
 
 class Recorder:
@@ -158,7 +220,7 @@ class Recorder:
 
     def stop(self, reason: str, copy: Copy | None = None) -> dict[str, Any] | None:
         """The run ends before its time: say why, and make the record of what was done."""
-        for words in self._last_words():
+        for words in last_words(self.directory) if self.directory else ():
             self.append("note", text=words)
         now = time.time()
         self.append("run_stopped", at_s=now, sync=True, text=reason)
@@ -166,31 +228,8 @@ class Recorder:
 
     def wait_for_modules(self) -> None:
         """Wait until each module that was told to stop has rolled back and ended, for a bounded time."""
-        if self.directory is None:
-            return
-        with suppress(OSError):
-            handle = os.open(self.directory / PERMITS, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                until = time.monotonic() + _PATIENCE_S
-                while time.monotonic() < until:
-                    with suppress(BlockingIOError):
-                        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        return
-                    time.sleep(0.05)
-            finally:
-                os.close(handle)
-            self.append("note", text="A module was still at work when this report was made; it ends by itself.")
-
-    def _last_words(self) -> list[str]:
-        """What the modules said that were stopped."""
-        if self.directory is None:
-            return []
-        try:
-            lines = (self.directory / LAST_WORDS).read_text().splitlines()
-        except OSError:
-            return []
-        said = [json.loads(line) for line in lines if line.endswith("}")]
-        return [": ".join(filter(None, (each["host"], each["module"], each["msg"]))) for each in said]
+        if self.directory is not None and not wait_for_modules(self.directory, _PATIENCE_S):
+            self.append("note", text=_STILL_AT_WORK)
 
     def _close(self, ended: float, copy: Copy | None) -> dict[str, Any] | None:
         for name in _EXPORTED:

@@ -484,9 +484,10 @@ def _verdict(record: Mapping[str, Any], stopped: str | None) -> tuple[str, str]:
     unsure = [name for name, host in hosts.items() if host["status"] == "unknown"]
     failed = f"{len(bad)} of {count(len(hosts), 'host')} failed: {_listed(bad)}." if bad else ""
     if record["interrupted"]:
-        why = stopped or "The run was cut off"
         last = record["last_event_at"][:19].replace("T", " ")
-        sentence = f"{why}; the journal ends at {last} UTC, and what came after that is unknown."
+        sentence = f"The run was cut off; the journal ends at {last} UTC, and what came after that is unknown."
+        if stopped:
+            sentence = f"{stopped}, at {last} UTC; nothing was begun after that."
         return ("failed" if bad else "unknown"), " ".join(filter(None, (sentence, failed)))
     if not hosts:
         empty = [play["hosts"] for play in record["plays"] if not play["matched"]]

@@ -1,0 +1,153 @@
+"""A process that outlives ansible-playbook, so that a run which is killed still ends in order.
+
+It is forked before the run begins anything, and waits on a pipe. The run tells it what it holds: its leases, and the
+folder of its record. At its end the run asks it to give these back. Where ansible-playbook dies without a word, the
+process does the same by itself.
+
+Neither Ctrl-C nor a signal to the group of ansible-playbook reaches it. And it can begin threads and processes when
+ansible-playbook no longer can: from Python 3.12 on not while the interpreter ends, where Ansible is after Ctrl-C.
+
+What it holds for the run is in memory and in the pipe alone: logins are among it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.runbook.drivers import process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import NoReturn
+
+#: Seconds that an answer may take: a lease given back by each of two stores that crawl.
+ANSWER_S = 120.0
+#: Seconds between two looks at ansible-playbook.
+_LOOK_S = 1.0
+
+
+class Watchdog:
+    """The process, as ansible-playbook has it.
+
+    :param answer: does what :meth:`ask` asks for; called in the other process
+    :param bury: ends the run in order after ansible-playbook died; called in the other process with what
+        :meth:`know` was told last
+    :raises OSError: no process can be begun
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[str, Mapping[str, Any]], Any],
+        bury: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        self._broken = False
+        controller = process.own()
+        orders, self._orders = os.pipe()
+        self._answers, answers = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            os.close(self._orders)
+            os.close(self._answers)
+            _serve(_Orders(orders, controller), answers, answer, bury)
+        os.close(orders)
+        os.close(answers)
+
+    def know(self, facts: Mapping[str, Any]) -> None:
+        """Have it know from now on what the run holds; the last word counts."""
+        self._send({"know": facts})
+
+    def ask(self, what: str, facts: Mapping[str, Any]) -> Any:
+        """Have it do something, and wait for the answer; None where it does not come within :data:`ANSWER_S`."""
+        self._send({"ask": what, "facts": facts})
+        said, until = b"", time.monotonic() + ANSWER_S
+        while not said.endswith(b"\n") and not self._broken:
+            left_s = until - time.monotonic()
+            if left_s <= 0 or not select.select([self._answers], [], [], left_s)[0]:
+                self._broken = True
+            else:
+                piece = os.read(self._answers, 1 << 16)
+                said, self._broken = said + piece, not piece
+        return None if self._broken else json.loads(said)
+
+    def dismiss(self) -> None:
+        """End it: the run ended in order."""
+        self._send({"over": True})
+        for handle in (self._orders, self._answers):
+            os.close(handle)
+        if self._broken:
+            with contextlib.suppress(OSError):
+                os.kill(self._pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            os.waitpid(self._pid, 0)
+
+    def _send(self, order: Mapping[str, Any]) -> None:
+        data = json.dumps(order, default=str).encode() + b"\n"
+        try:
+            while data and not self._broken:
+                data = data[os.write(self._orders, data) :]
+        except OSError:  # it is gone; SIGPIPE is ignored by Python
+            self._broken = True
+
+
+class _Orders:
+    """Lines out of a pipe, until it ends or the process that writes to it is gone.
+
+    Both, because the workers and modules that ansible-playbook began have the pipe too, and may live longer.
+    """
+
+    def __init__(self, handle: int, controller: process.Process | None) -> None:
+        self._handle, self._controller, self._read = handle, controller, b""
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            line, found, rest = self._read.partition(b"\n")
+            if found:
+                self._read = rest
+                yield line
+            elif select.select([self._handle], [], [], _LOOK_S)[0]:
+                piece = os.read(self._handle, 1 << 16)
+                if not piece:
+                    return
+                self._read += piece
+            elif self._controller is not None and self._controller.life() == "dead":
+                return
+
+
+def _serve(
+    orders: _Orders,
+    answers: int,
+    answer: Callable[[str, Mapping[str, Any]], Any],
+    bury: Callable[[Mapping[str, Any]], None],
+) -> NoReturn:
+    """Be the other process; it never returns into ansible-playbook."""
+    code = 1
+    try:
+        os.setsid()
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        # Whoever waits for the end of the run's output does not wait for this process.
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for handle in (0, 1, 2):
+            os.dup2(nothing, handle)
+        facts: Mapping[str, Any] = {}
+        for line in orders:
+            order = json.loads(line)
+            if "over" in order:
+                os._exit(0)
+            elif "know" in order:
+                facts = order["know"]
+            else:
+                said = json.dumps(answer(order["ask"], order["facts"]), default=str).encode() + b"\n"
+                while said:
+                    said = said[os.write(answers, said) :]
+        if facts:
+            bury(facts)
+        code = 0
+    finally:
+        os._exit(code)
