@@ -239,6 +239,7 @@ ABOVE_ON_DRIVERS = {
     ("module.py", f"{RUNBOOK}.drivers.stopping"),
     ("run_record.py", f"{RUNBOOK}.drivers.process"),
     ("run_record.py", f"{RUNBOOK}.drivers.state_lease"),
+    ("run_record.py", f"{RUNBOOK}.drivers.watchdog"),
     ("run_record.py", f"{RUNBOOK}.drivers.state_store"),
 }
 
