@@ -67,8 +67,7 @@ if str(PROJECT / "module_utils") not in ansible.module_utils.__path__:
     # Under this name alone: a second one would load the exception classes twice.
     ansible.module_utils.__path__.append(str(PROJECT / "module_utils"))
 
-from ansible.module_utils.runbook.drivers import process
-from ansible.module_utils.runbook.drivers.watchdog import Watchdog
+from ansible.module_utils.runbook.drivers import process, watchdog
 from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
 from ansible.module_utils.runbook.report.progress import Watch
 from ansible.module_utils.runbook.report.recorder import Recorder, end_in_absence
@@ -120,7 +119,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         #: How each of those is reached, by its name: the options of the proof that took it.
         self._state_leases: dict[str, dict[str, Any]] = {}
         #: Ends the run in order where this process cannot; None where no process could be begun.
-        self._watchdog: Watchdog | None = None
+        self._watchdog: watchdog.Watchdog | None = None
         atexit.register(self._abandon)
 
     # --- the run ---
@@ -136,7 +135,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         self._recorder = Recorder(Path(self.get_option("runs_dir") or PROJECT / "runs").absolute(), PROJECT)
         # Before anything of the run is open here: it would stay open there.
         with suppress(OSError):
-            self._watchdog = Watchdog(_answer, _bury)
+            self._watchdog = watchdog.Watchdog(_answer, _bury)
         handle, progress_file = tempfile.mkstemp(prefix="runbook-progress-", dir=settings.DEFAULT_LOCAL_TMP)
         os.close(handle)
         self._recorder.begin(
@@ -263,9 +262,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
 
     def _dismiss_watchdog(self) -> None:
         """The run ended in order."""
-        watchdog, self._watchdog = self._watchdog, None
-        if watchdog is not None:
-            watchdog.dismiss()
+        outliving, self._watchdog = self._watchdog, None
+        if outliving is not None:
+            outliving.dismiss()
 
     def _give_leases_back(self, recorder: Recorder) -> None:
         """Give back the leases that no task gave back, so that nobody waits for their end."""
