@@ -91,6 +91,10 @@ server_version:
   description: PostgreSQL's C(server_version_num).
   type: int
   returned: success
+is_managed_project:
+  description: Whether the server is a managed platform's (Supabase), and O(login_user) is not its superuser.
+  type: bool
+  returned: success
 database_size_bytes:
   description: Size of the database, which the record follows from run to run.
   type: int
@@ -118,6 +122,7 @@ from typing import Any
 from ansible.module_utils.runbook.drivers import lease_wait, permits
 from ansible.module_utils.runbook.drivers.postgres import environment_mark as marks
 from ansible.module_utils.runbook.drivers.postgres import lease, postgres
+from ansible.module_utils.runbook.drivers.supabase import platform
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import environment_mark
@@ -199,6 +204,7 @@ def core(context: Context) -> dict[str, Any]:
                     lambda: take_lease(session, context, approval.playbook), params, context.progress.update
                 )
                 check["msg"] = f"Run {held['run_id']} {'may take' if context.check_mode else 'holds'} the lease."
+        is_project = platform.is_project(session)
         target = Target("database", server.system_identifier, server.database)
         permits.grant(context.run, target)
     return context.conclude(
@@ -209,6 +215,7 @@ def core(context: Context) -> dict[str, Any]:
         database=server.database,
         system_identifier=server.system_identifier,
         server_version=session.server_version,
+        is_managed_project=is_project,
         database_size_bytes=server.size_bytes,
         clock_skew_s=round(skew_s, 3),
         lease=held,

@@ -22,38 +22,20 @@ description:
     name.
   - Its subscriptions are disabled, and an unfinished copy is dropped without touching the slots that they name.
   - A second run finds the proven database and changes nothing.
-  - Into a fresh Supabase project, by its user C(postgres), a backup of another one is restored in one transaction. Its
-    database is there, so O(target_database) is its name. What the platform made is left alone; its rows, and
-    what was added to its tables, are brought back. The project must be fresh, and after an error it still is. Both are
-    told by the roles in the backup and on the server.
   - A backup of a Supabase project can be restored on any server by a superuser. Roles of the platform that are missing
     are made there without login, and dropped again with a database that was made for O(scratch) alone. What acts by
-    itself or reaches other servers stays out of it.
+    itself or reaches other servers stays out of it. Into a Supabase project M(pg_restore_project) restores it, and this
+    module refuses.
 options:
   source_cluster:
     description:
       - The cluster that the backup must be of. By default the one that is restored to; with O(scratch=true) it is not
         compared then, since a proof has a server of its own.
     type: str
-  from_cluster:
-    description:
-      - Restore another cluster's backup on purpose, for this run, by its C(system_identifier). The backup must be of
-        it, whatever O(source_cluster) says.
-    type: str
-  backup:
-    description:
-      - Name of the backup, as V(2026-11-23T03-00-00Z), or V(latest).
-    type: str
-    default: latest
-  before:
-    description:
-      - With O(backup=latest), the latest backup whose contents are from before this time, in ISO 8601 with its
-        time zone.
-    type: str
   target_database:
     description:
       - Name of the new database. C(<database>_restore_<backup>) if unset, with O(scratch=true)
-        C(<database>_proof_<backup>). In a fresh Supabase project the database that is there, by default O(database).
+        C(<database>_proof_<backup>).
     type: str
   jobs:
     description:
@@ -66,17 +48,6 @@ options:
         not take the database.
     type: bool
     default: true
-  record_proof:
-    description:
-      - Whether to write the outcome of the proof beside the backup, as C(proof-<time>.json), a failure as well. Needs
-        O(environment).
-    type: bool
-    default: false
-  environment:
-    description:
-      - What the inventory is. The bucket must carry it in its tag C(runbook-environment) before anything is written to
-        it.
-    type: str
   hold_days:
     description:
       - Days for which M(pg_backup_retention) keeps the backup of a database that was restored and waits to be swapped
@@ -104,25 +75,13 @@ options:
     type: list
     elements: str
     default: []
-  identity_file:
-    description:
-      - File with the secret key of C(age), for a backup that is encrypted with it. C(gpg) looks into its own key ring.
-    type: path
-  bindir:
-    description:
-      - Folder with PostgreSQL's client programs. The installed ones that fit best are used if unset.
-    type: path
-  deadline_s:
-    description:
-      - When the restore gives up, in seconds.
-    type: int
-    default: 14400
 extends_documentation_fragment:
   - runbook_postgresql
   - runbook_s3
   - runbook_backups
   - runbook_backups.database
   - runbook_backups.clusters
+  - runbook_restores
 attributes:
   check_mode:
     description: All checks run, and the result holds the plan of the real run. Nothing is written.
@@ -275,13 +234,13 @@ removed_databases:
 left_out:
   description:
     - What the new database does without, and the backup holds or the database had, with the reason where there is one.
-      On a server of one's own these are a Supabase project's extensions that act by themselves, event triggers, users
-      of foreign servers, subscriptions; in a fresh project secrets, passwords, files, and policies that were refused.
+      Of a Supabase project these are extensions that act by themselves, event triggers, users of foreign servers,
+      subscriptions.
   returned: when a backup was found
   type: list
   elements: str
 to_arm:
-  description: What was switched off, webhooks and scheduled jobs, as the statements that switch it on.
+  description: Webhooks that were switched off, as the statements that switch them on.
   returned: when a backup was found
   type: list
   elements: str
@@ -313,361 +272,161 @@ executed_queries:
   elements: str
 """
 
-import threading
-import time
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers.backup import new_database
 from ansible.module_utils.runbook.drivers.backup import proof as proof_driver
 from ansible.module_utils.runbook.drivers.backup import restore as driver
+from ansible.module_utils.runbook.drivers.backup.dump import Dump
+from ansible.module_utils.runbook.drivers.backup.evidence import Evidence
 from ansible.module_utils.runbook.drivers.clock import Clock
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.drivers.s3 import bucket, s3
-from ansible.module_utils.runbook.drivers.supabase import project
-from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
+from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import moment
 from ansible.module_utils.runbook.rules.backup import backup_origin as origins
 from ansible.module_utils.runbook.rules.backup import backup_retention as retention
 from ansible.module_utils.runbook.rules.backup import manifest as manifests
-from ansible.module_utils.runbook.rules.backup import proof as proofs
 from ansible.module_utils.runbook.rules.backup import restore as rules
 from ansible.module_utils.runbook.rules.backup import restore_rights as rights
-from ansible.module_utils.runbook.rules.backup.swap import Marker
+from ansible.module_utils.runbook.rules.backup.swap import Marker, State
 from ansible.module_utils.runbook.rules.backup.tool_warnings import said_warnings
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.supabase import managed
-from ansible.module_utils.runbook.rules.words import count, size, to_second
+from ansible.module_utils.runbook.rules.words import size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ansible.module_utils.runbook.rules.backup.manifest import Manifest
 
 #: Options whose value must lie between two bounds.
 BOUNDS = {"jobs": (1, 64), "hold_days": (0, 3650), "deadline_s": (1, 604_800)}
-#: Seconds between two looks at a database that a killed run may have left behind.
-SECOND_LOOK_S = 1.0
-CHECK_TIMEOUT_MS = 60_000
 
 
 def argument_spec() -> dict[str, dict[str, Any]]:
     """Options as documented above."""
-    return (
-        postgres.argument_spec()
-        | s3.argument_spec()
-        | {
-            "prefix": {"type": "str", "default": ""},
-            "database": {"type": "str", "required": True},
-            "source_cluster": {"type": "str"},
-            "previous_clusters": {"type": "list", "elements": "str", "default": []},
-            "from_cluster": {"type": "str"},
-            "backup": {"type": "str", "default": rules.LATEST},
-            "before": {"type": "str"},
-            "target_database": {"type": "str"},
-            "jobs": {"type": "int", "default": 2},
-            "prove": {"type": "bool", "default": True},
-            "record_proof": {"type": "bool", "default": False},
-            "environment": {"type": "str"},
-            "hold_days": {"type": "int", "default": 0},
-            "keep_failed": {"type": "bool", "default": False},
-            "scratch": {"type": "bool", "default": False},
-            "without_extensions": {"type": "list", "elements": "str", "default": []},
-            "identity_file": {"type": "path"},
-            "bindir": {"type": "path"},
-            "deadline_s": {"type": "int", "default": 14400},
-        }
-    )
-
-
-def check_options(params: dict[str, Any]) -> datetime | None:
-    """Refuse options that mean nothing; the time that ``before`` names.
-
-    :raises RunbookError: the first that is wrong
-    """
-    if not params["database"]:
-        raise RunbookError("database: it is empty; name the database that was backed up.")
-    if params["record_proof"] and not (params["prove"] and params["environment"]):
-        raise RunbookError("record_proof: it needs prove, and the name of the environment in environment.")
-    if params["scratch"] and params["keep_failed"]:
-        raise RunbookError("scratch and keep_failed: both are set; set one of them.")
-    if not params["before"]:
-        return None
-    return moment.read("before", params["before"])
-
-
-def choose(context: Context, store: s3.Store, before: datetime | None, clusters: frozenset[str]) -> rules.Found:
-    """Find the backup that is meant.
-
-    :param clusters: those whose backup it may be; empty if that is not compared
-    :raises RunbookError: there is none, or its manifest is not to be trusted
-    """
-    params = context.params
-    home = bucket.home(store, manifests.database_folders(params["prefix"], params["database"]))
-    return rules.choose(
-        rules.Wanted(params["database"], params["backup"], before, clusters, params["from_cluster"] or ""),
-        home, store.folders(home), read=lambda folder: bucket.manifest_text(store, folder), url=store.url,
-        warn=context.warn,
-    )  # fmt: skip
-
-
-def look_around(session: postgres.Session, server: rules.Server, database: str) -> tuple[list[str], set[str]]:
-    """Databases that killed restores of this one left behind, and those in which a run is at work."""
-    marked = {
-        name
-        for name, comment in server.databases.items()
-        if (marker := Marker.read(comment)) and marker.state == "restoring" and marker.database == database
+    return driver.argument_spec() | {
+        "hold_days": {"type": "int", "default": 0},
+        "keep_failed": {"type": "bool", "default": False},
+        "scratch": {"type": "bool", "default": False},
+        "without_extensions": {"type": "list", "elements": "str", "default": []},
     }
-    busy = marked & driver.busy(session)
-    if marked - busy:
-        # Between the making of a database and the first session in it pass milliseconds.
-        time.sleep(SECOND_LOOK_S)
-        busy = marked & driver.busy(session)
-    return sorted(marked - busy) + driver.abandoned(session), busy
 
 
-class Evidence:
-    """Writes beside the backup what became of its proof; :attr:`key` is the object that was written."""
-
-    def __init__(
-        self, context: Context, store: s3.Store, manifest: Manifest, *, folder: str, digest: str,
-        server_version: int, clock: Clock,
-    ) -> None:  # fmt: skip
-        self.store, self.manifest, self.folder, self.clock = store, manifest, folder, clock
-        self.run_id, self.digest, self.server_version = context.run.id or "", digest, server_version
-        self.key: str | None = None
-
-    def circumstances(self) -> dict[str, Any]:
-        """What each proof says of the run that made it."""
-        return {
-            "now": datetime.now(UTC),
-            "run_id": self.run_id,
-            "server_version_num": self.server_version,
-            "duration_s": self.clock.passed_s(),
-            "manifest_sha256": self.digest,
-        }
-
-    def write(self, document: proofs.Document) -> str:
-        """Write a proof; a sentence where that failed."""
-        key = self.folder + proofs.name(datetime.fromisoformat(document.proven_at))
-        try:
-            self.store.put(key, document.to_bytes(), if_absent=True)
-        except RunbookError as error:
-            return f" The proof could not be written beside the backup: {error.message}"
-        self.key = key
-        return ""
-
-    def write_failure(self, msg: str, *, is_damaged: bool) -> str:
-        """Write that the proof came to no comparison; a sentence where that failed.
-
-        :param is_damaged: whether that is the backup's fault, as far as can be told
-        """
-        status = Status.of(breach=is_damaged, unknown=True)
-        return self.write(proofs.failed(self.manifest, msg, status=status, **self.circumstances()))
-
-
+@dataclass
 class Restore:
-    """One restore, from the plan to the proof."""
+    """One restore, from its plan to its proof."""
 
-    def __init__(
-        self, context: Context, store: s3.Store, plan: rules.Plan, *, server: rules.Server, evidence: Evidence,
-        clock: Clock, options: str, silent: Mapping[str, str],
-    ) -> None:  # fmt: skip
-        self.context = context
-        self.params = context.params
-        self.store = store
-        self.plan = plan
-        self.manifest = plan.manifest
-        #: Tables whose rows the new database gets.
-        self.wanted = [each for each in self.manifest.tables if self.gets(each.schema, each.name)]
-        self.server = server
-        self.evidence = evidence
-        self.clock = clock
-        self.jobs = self.params["jobs"]
-        self.target = postgres.Target.from_params(self.params)
-        self.new = replace(self.target, database=plan.target).started_with(silent)
-        self.decrypt = driver.decryption(self.manifest.tools.encryption, self.params["identity_file"])
-        clients = driver.find_clients(self.params["bindir"], ssl_mode=self.target.ssl_mode)
-        server_major = server.version // 10000
-        dumped_by = rules.major(self.manifest.tools.pg_dump)
-        #: Acts by itself or reaches other servers, and stays out of a copy.
-        self.silenced = [name for name in plan.without if name in managed.EXTENSIONS]
-        #: What of the definitions a user restores who is no superuser.
-        self.selection: rights.Selection | None = None
-        self.rights = rights.Rights(server.role, server.version, server.members_of, server.roles)
-        self.client = rules.choose_client(clients, dumped_by=dumped_by, server=server_major)
-        self.filler = driver.Filler(
-            self.new,
-            folder=self.client,
-            client_version=clients[self.client],
-            server_version=server.version,
-            options=options,
-            errors=lambda said: rules.said_errors(said) or managed.said_errors(said),
-        )
-        self.marker = Marker(
-            "restoring", self.params["database"], self.now(), context.run.id or "", self.manifest.backup_id,
-            without=", ".join([*self.manifest.without_rows, *self.silenced]),
-        )  # fmt: skip
-        self.queries: list[str] = []
-        self.step = ""
-        #: A session in the new database from before the first row.
-        self.witness: postgres.Session | None = None
-        self.loaded = self.temporary = 0
-        self.proof: proofs.Proof | None = None
-        self.removed: list[str] = []
-        #: What the new database does without, in words.
-        self.left_out: list[str] = [f"extension {name}" for name in plan.without]
-        #: What is switched off in it, and the statements that switch it on.
-        self.to_arm: list[str] = []
+    context: Context
+    clock: Clock
+    server: rules.Server
+    evidence: Evidence
+    outcome: rules.Outcome
+    database: new_database.NewDatabase
+    filler: driver.Filler
+    dump: Dump
+    #: What it is at, for the sentence where it fails.
+    step: str = ""
+    #: What of the definitions is restored; None where all of them are.
+    selection: rights.Selection | None = None
+    #: Who must be let make objects meanwhile: schema and role.
+    makers: Sequence[tuple[str, str]] = ()
+    #: Databases of killed restores that were dropped.
+    removed: list[str] = field(default_factory=list)
 
-    @staticmethod
-    def now() -> str:
-        """The bastion's clock, for people who read the mark."""
-        return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    @property
+    def params(self) -> dict[str, Any]:
+        """Options."""
+        return self.context.params
 
-    def unpack(self, objects: Any) -> driver.Unpacked:
-        """Objects of one stream, as pg_dump wrote them."""
-        return driver.Unpacked(self.store, objects, self.filler.programs, self.decrypt)
+    @property
+    def plan(self) -> rules.Plan:
+        """What is restored, and where to."""
+        return self.outcome.plan
 
-    def check(self) -> None:
-        """Stop at the deadline."""
-        self.clock.check()
+    @property
+    def manifest(self) -> Manifest:
+        """The backup's."""
+        return self.plan.manifest
 
-    def open(self, objects: Any) -> tuple[driver.Feed, driver.Program]:
-        """A data stream, and the program that loads it."""
-        source = self.unpack(objects)
-        if not self.silenced:
-            return source, self.filler.start("data", fed=True)
-        sieve = managed.Sieve(
-            lambda schema, table: "keep" if self.gets(schema, table) else "drop", sequences=None,
-            server_version=self.server.version,
-        )  # fmt: skip
-        return self.sieved(source, sieve, objects), self.filler.start_sql()
-
-    def sieved(self, source: driver.Unpacked, sieve: managed.Sieve, objects: Any) -> project.Sieved:
-        """A data stream as SQL, without what does not go into this database."""
-        where = self.store.url(objects[0].key)
-
-        def explain(program: str, code: int | None, said: str) -> str:
-            errors = [*rules.said_errors(said.splitlines()), f"{program} ended with {code}"]
-            return f"{where} cannot be read: {errors[0]}; take another backup."
-
-        return project.Sieved(source, sieve, self.filler.programs, self.filler.path("pg_restore"), explain)
-
-    def entries(self, schema: Path) -> list[managed.Entry]:
-        """What the archive of the definitions holds."""
-        text = project.contents(self.filler.path("pg_restore"), schema)
-        return managed.read_list(text, {each.schema for each in self.manifest.tables})
-
+    @property
     def is_silent(self) -> bool:
         """Whether the copy is of what would act by itself."""
-        return bool(self.silenced) or managed.is_platform(self.manifest.roles)
+        return bool(self.plan.silenced) or managed.is_platform(self.manifest.roles)
 
-    def picked(self, schema: Path) -> Sequence[managed.Entry]:
-        """What of the definitions a copy on another server gets."""
-        entries = self.entries(schema)
-        if not self.is_silent():
-            return entries
-        self.left_out += [each.name for each in entries if each.kind in managed.NOT_IN_COPIES]
-        return managed.for_copy(entries, self.silenced)
-
-    @staticmethod
-    def listed(path: Path, entries: Sequence[managed.Entry]) -> str:
-        """The word that makes pg_restore take these entries."""
-        path.write_text("".join(f"{each.line}\n" for each in entries))
-        return f"--use-list={path}"
-
-    def survey(self, schema: Path) -> None:
-        """See that a user who is no superuser may make what is to be restored, before anything is made.
+    def select(self, schema: Path) -> None:
+        """See what of the definitions is restored, and that this user may make it, before anything is made.
 
         :param schema: file that the definitions are written to
         :raises RunbookError: it may not, with all that is in the way
         """
-        if self.server.is_superuser:
+        server, plan = self.server, self.plan
+        if server.is_superuser and not self.is_silent:
             return
         self.fetch(schema)
-        entries = self.picked(schema)
-        self.selection, problems = rights.select(
-            entries, self.rights, scratch=self.params["scratch"], without=self.plan.without
-        )
+        entries = managed.read_list(self.dump.contents(schema), {each.schema for each in self.manifest.tables})
+        if self.is_silent:
+            self.outcome.left_out += [each.name for each in entries if each.kind in managed.NOT_IN_COPIES]
+            entries = managed.for_copy(entries, plan.silenced)
+        if server.is_superuser:
+            self.selection = rights.Selection((), entries, ())
+            return
+        able = rights.Rights(server.role, server.version, server.members_of, server.roles)
+        self.selection, problems = rights.select(entries, able, scratch=self.params["scratch"], without=plan.without)
         if problems:
             raise RunbookError(
                 f"This backup cannot be restored here: {'; '.join(problems)}. Nothing was changed.", problems=problems
             )
-        self.left_out += self.selection.left_out
-
-    def look_at_definitions(self) -> None:
-        """In a dry run: see that this user may make what is to be restored."""
-        with driver.workspace() as folder:
-            self.survey(folder / "schema.dump")
+        self.makers = rights.makers(self.selection.rest, server.role)
+        self.outcome.not_proven += self.selection.left_out
 
     def fetch(self, schema: Path) -> None:
         """Bring the definitions, unless they are here."""
         self.step = rules.DEFINITIONS
-        if schema.exists():
-            return
-        self.temporary = driver.fetch(self.unpack([self.plan.schema]), schema, self.check)
-        if self.temporary > rules.TEMPORARY_BYTES:
-            self.context.warn(f"The schema takes {size(self.temporary)} in a temporary file.")
-
-    def define(self, schema: Path) -> tuple[list[str], list[Any]]:
-        """Make what comes before the data; the words for what comes after it, and what is to be taken back then."""
-        if self.selection is None:
-            words = [self.listed(schema.with_suffix(".list"), self.picked(schema))] if self.is_silent() else []
-            self.filler.run("pre-data", *words, str(schema), check=self.check)
-            return words, []
-        first = self.listed(schema.with_suffix(".first"), self.selection.schemas)
-        # Privileges are of no section of their own: pg_restore takes them for part of the one before them in the file.
-        anywhere = ("--section=data", "--section=post-data")
-        self.filler.run("pre-data", *anywhere, first, str(schema), check=self.check)
-        with driver.connect(self.new, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
-            back = driver.let_make(session, rights.makers(self.selection.rest, self.server.role))
-            self.queries += session.executed_queries
-        words = [self.listed(schema.with_suffix(".list"), self.selection.rest)]
-        self.filler.run("pre-data", *words, str(schema), check=self.check)
-        return words, back
+        is_new = not schema.exists()
+        self.outcome.temporary_bytes = self.dump.fetch(self.plan.schema, schema, self.clock.check)
+        if is_new and self.outcome.temporary_bytes > rules.TEMPORARY_BYTES:
+            self.context.warn(f"The schema takes {size(self.outcome.temporary_bytes)} in a temporary file.")
 
     def act(self) -> dict[str, Any]:
         """Make the database, fill it, prove it."""
         with driver.workspace() as folder:
             schema = folder / "schema.dump"
             try:
-                self.survey(schema)
-            except RunbookError as error:
-                is_damaged = bool(error.context.pop("is_damaged", False))
-                if self.params["record_proof"]:
-                    error.message += self.evidence.write_failure(error.message, is_damaged=is_damaged)
-                    error.context |= {"changed": self.evidence.key is not None}
-                raise RunbookError(error.message, **(self.figures() | {"changed": False} | error.context)) from None
+                self.select(schema)
+            except (RunbookError, driver.Failed) as failed:
+                error = self.explained(failed)
+                unwritten = self.evidence.record_failure(error)
+                said = self.figures() | {"changed": self.evidence.key is not None} | error.context
+                raise RunbookError(error.message + unwritten, **said) from None
             return self.make(schema)
+
+    def explained(self, error: RunbookError | driver.Failed) -> RunbookError:
+        """What a program said of its end, as an error."""
+        if isinstance(error, RunbookError):
+            return error
+        refused = sorted(set(self.plan.without) - set(self.plan.silenced))
+        said = rules.explain(error.said, step=self.step, target=self.plan.target, without=refused)
+        return RunbookError(said, is_damaged=rules.is_of_backup(error.said))
 
     def make(self, schema: Path) -> dict[str, Any]:
         """Make the database, fill it, prove it; all that can be seen before was looked at."""
-        with driver.connect(self.target) as session:
+        with driver.connect(self.database.admin) as session:
             self.clear(session)
-            driver.make_roles(session, self.plan.roles)
-            driver.create(session, self.plan.target, self.manifest.source, self.marker)
-            self.queries = session.executed_queries
+            new_database.make_roles(session, self.plan.roles)
+            self.database.make(session, self.manifest.source)
         try:
-            # The session in it shows others that a run is at work there, however long that takes.
-            with driver.connect(self.new) as self.witness:
+            with self.database.watched():
                 self.fill(schema)
             self.judge()
         except driver.Failed as error:
-            raise self.failure(
-                RunbookError(
-                    rules.explain(
-                        error.said,
-                        step=self.step,
-                        target=self.plan.target,
-                        without=sorted(set(self.plan.without) - set(self.silenced)),
-                    ),
-                    is_damaged=rules.is_of_backup(error.said),
-                )
-            ) from None
+            raise self.failure(self.explained(error)) from None
         except BaseException as error:
             raise self.failure(error) from None
         finally:
@@ -680,100 +439,62 @@ class Restore:
 
         :raises RunbookError: it has the very name that was asked for, or they have all names that are tried
         """
-        for name in self.plan.leftovers:
-            try:
-                if driver.drop(session, name, self.server.databases.get(name) or ""):
-                    self.removed.append(name)
-            except RunbookError as error:
-                if name == self.params["target_database"]:
-                    raise
-                self.context.warn(error.message)
-        if self.plan.target in set(self.plan.leftovers) - set(self.removed):
+        self.removed += new_database.clear(
+            session, {name: self.server.databases.get(name) or "" for name in self.plan.leftovers},
+            needed=self.params["target_database"], warn=self.context.warn,
+        )  # fmt: skip
+        target = self.plan.target
+        if target in set(self.plan.leftovers) - set(self.removed):
             taken = driver.look(session).databases
-            free = [name for name in rules.alternatives(self.plan.target) if name not in taken]
+            free = [name for name in rules.alternatives(target) if name not in taken]
             if not free:
-                raise RunbookError(
-                    f"target_database: {self.plan.target!r} and its like are all there still; drop them."
-                )
-            self.aim(free[0])
-
-    def aim(self, name: str) -> None:
-        """Restore into a database of another name."""
-        self.plan = replace(self.plan, target=name)
-        self.new = replace(self.new, database=name)
-        self.filler.aim(self.new)
+                raise RunbookError(f"target_database: {target!r} and its like are all there still; drop them.")
+            self.outcome.plan = replace(self.plan, target=free[0])
+            self.database.name = free[0]
+            self.filler.aim(self.database.target)
 
     def fill(self, schema: Path) -> None:
         """Definitions, data, indexes; the proof runs beside the last data and the indexes."""
         self.fetch(schema)
-        picked, back = self.define(schema)
+        picked, back = new_database.define(
+            self.database, self.filler, schema, self.selection, self.makers, self.clock.check
+        )
         self.clock.lap("schema")
         self.step = "the data"
         streams = [objects for _, objects in sorted(self.manifest.data_streams().items())]
+        sessions, jobs, prove = self.database.connect, self.params["jobs"], self.params["prove"]
         method: Any = self.manifest.hash.method  # one that is not known is judged unknown
         coverage = self.manifest.hash.coverage
-        with proof_driver.Early(lambda: driver.connect(self.new), method=method, coverage=coverage) as early:
-            self.loaded = driver.fill(
-                streams, self.open, jobs=self.jobs, check=self.check, on_bytes=self.tell_bytes,
-                on_idle=early.start if self.params["prove"] else lambda: None,
+        sieve = partial(self.plan.sieve, self.server.version)
+        with proof_driver.Early(sessions, method=method, coverage=coverage) as early:
+            self.outcome.restored_bytes = driver.fill(
+                streams, lambda objects: self.dump.start(objects, sieve()), jobs=jobs, check=self.clock.check,
+                on_bytes=self.tell_bytes, on_idle=early.start if prove else lambda: None,
             )  # fmt: skip
             self.clock.lap("data")
             self.step = "the indexes and constraints"
-            finish = Finish(self, self.filler.start("post-data", f"--jobs={self.jobs}", *picked, str(schema)))
-            if self.params["prove"]:
+            indexes = self.filler.start("post-data", f"--jobs={jobs}", *picked, str(schema))
+            finish = new_database.Finish(self.database, indexes, self.clock)
+            if prove:
                 found = proof_driver.read(
-                    lambda: driver.connect(self.new), method=method, coverage=coverage, jobs=self.jobs,
-                    check=finish.poll, on_bytes=self.tell_proof, early=early,
+                    sessions, method=method, coverage=coverage, jobs=jobs, check=finish.poll,
+                    on_bytes=self.tell_proof, early=early,
                 )  # fmt: skip
-                proof = self.compare(found)
-                if proof.status == "breach":
-                    self.look_for_crash()
-                self.proof = proof
+                proof = self.plan.compare(found, self.selection.left_out if self.selection else ())
+                if proof.status is Status.BREACH:
+                    self.database.look_for_crash()
+                self.outcome.proof = proof
         finish.wait()
-        if not self.params["prove"]:
-            self.look_for_crash()
-        if back:
-            with driver.connect(self.new, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
-                for statement in back:
-                    session.execute(statement)
-                self.queries += session.executed_queries
-        if self.is_silent():
-            self.disarm()
-        self.clock.lap("proof" if self.params["prove"] else "statistics")
-
-    def look_for_crash(self) -> None:
-        """See that no crash of the server can have taken rows away again: data is loaded without synchronous_commit.
-
-        :raises UnreachableError: the session was ended, as each one is by a crash
-        """
-        if self.witness and not driver.is_alive(self.witness):
-            raise UnreachableError(
-                f"{self.plan.target}: the server restarted, or ended the session that this restore keeps open, and a "
-                "crash takes rows away that were loaded shortly before. Nothing is known of the backup; restore again."
-            )
-
-    def gets(self, schema: str, _table: str) -> bool:
-        """Whether the new database gets the rows of a table."""
-        return not any(schema in managed.EXTENSIONS.get(name, ()) for name in self.plan.without)
-
-    def compare(self, found: proofs.Found) -> proofs.Proof:
-        """Compare what was found with the manifest, but for what this database does not get."""
-        proof = proofs.judge(*managed.narrowed(self.manifest, found, self.gets))
-        why = {True: "which acts by itself", False: "which only a superuser can make"}
-        left_out = [f"the extension {name}, {why[name in self.silenced]}" for name in self.plan.without]
-        more = self.selection.left_out if self.selection else ()
-        return replace(proof, missing=(*proof.missing, *left_out, *more))
-
-    def disarm(self) -> None:
-        """Switch off what would reach other servers from a copy."""
-        with driver.connect(self.new, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
-            self.to_arm += managed.switched_off(project.disarm(session))
-            self.queries += session.executed_queries
+        if not prove:
+            self.database.look_for_crash()
+        self.database.run(back)
+        if self.is_silent:
+            self.outcome.to_arm += managed.switched_off(self.database.disarm())
+        self.clock.lap("proof" if prove else "statistics")
 
     def tell_bytes(self, done: int) -> None:
         """Tell how much data is loaded."""
-        total = self.manifest.dump_bytes or None
-        self.context.progress.update(f"restore {self.plan.target}", done, total, "bytes")
+        self.context.progress.update(f"restore {self.plan.target}", done, self.manifest.dump_bytes or None, "bytes")
 
     def tell_proof(self, done: int, total: int) -> None:
         """Tell how much is compared."""
@@ -784,40 +505,28 @@ class Restore:
 
         :raises RunbookError: a table differs
         """
-        state = "unproven"
-        if self.proof is not None:
-            if self.proof.status == "breach":
-                unwritten = self.record(self.proof)
-                raise RunbookError(f"{self.plan.target}: {self.proof.sentence()}{unwritten}")
-            state = "proven" if self.proof.status == "ok" else "unproven"
+        proof = self.outcome.proof
+        if proof is not None and proof.status is Status.BREACH:
+            unwritten = self.evidence.record(proof)
+            raise RunbookError(f"{self.plan.target}: {proof.sentence()}{unwritten}")
         if not self.params["scratch"]:
             # One that is to be dropped stays marked as unfinished: if this run is killed now, the next one drops it.
-            self.remark(state)
+            self.mark("proven" if proof is not None and proof.status is Status.OK else "unproven")
 
-    def remark(self, state: Any) -> None:
+    def mark(self, state: State) -> None:
         """Change the mark of the new database."""
-        self.marker = replace(self.marker, state=state, at=self.now())
-        with driver.connect(self.target, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
-            session.execute(driver.marking(self.plan.target, self.marker))
-            self.queries += session.executed_queries
-            if copies := driver.subscriptions(session, self.plan.target):
-                self.context.warn(
-                    f"{self.plan.target} has subscriptions, disabled: {', '.join(copies)}. The slots belong to the "
-                    "database that it is a copy of: before one is dropped here, run ALTER SUBSCRIPTION … SET "
-                    "(slot_name = NONE)."
-                )
-
-    def record(self, proof: proofs.Proof) -> str:
-        """Write the proof beside the backup, if that was asked for; a sentence where it could not be written."""
-        if not self.params["record_proof"]:
-            return ""
-        return self.evidence.write(proofs.document(proof, self.manifest, **self.evidence.circumstances()))
+        if copies := self.database.mark(state):
+            self.context.warn(
+                f"{self.plan.target} has subscriptions, disabled: {', '.join(copies)}. The slots belong to the "
+                "database that it is a copy of: before one is dropped here, run ALTER SUBSCRIPTION … SET (slot_name = "
+                "NONE)."
+            )
 
     def failure(self, error: BaseException) -> BaseException:
         """End what runs and drop the unfinished database; the error with what became of it."""
         self.filler.programs.kill()
-        kept = ""
-        if self.proof is not None and self.proof.status == "breach" and not self.params["keep_failed"]:
+        proof, kept = self.outcome.proof, ""
+        if proof is not None and proof.status is Status.BREACH and not self.params["keep_failed"]:
             kept = self.keep()
         if kept:
             left = (
@@ -827,448 +536,166 @@ class Restore:
         elif self.params["keep_failed"]:
             left = f"Database {self.plan.target!r} is kept, marked as failed."
             try:
-                self.remark("failed")
+                self.mark("failed")
             except Exception:
                 # The first error is the one that counts.
                 left = f"Database {self.plan.target!r} is left unfinished; the next restore drops it."
         else:
-            left = driver.drop_patiently(self.target, self.plan.target, str(self.marker))
-            left = left or f"The unfinished database {self.plan.target!r} was dropped."
-            self.drop_roles()
-        if isinstance(error, RunbookError):
-            is_damaged = bool(error.context.pop("is_damaged", False))
-            if self.params["record_proof"] and not self.evidence.key:
-                left += self.evidence.write_failure(error.message, is_damaged=is_damaged)
-            changed = bool(self.removed or kept or self.params["keep_failed"] or self.evidence.key)
-            return RunbookError(f"{error.message} {left}", **(self.figures() | {"changed": changed} | error.context))
-        return error
+            left = self.database.drop() or f"The unfinished database {self.plan.target!r} was dropped."
+        if not isinstance(error, RunbookError):
+            return error
+        left += self.evidence.record_failure(error)
+        changed = bool(self.removed or kept or self.params["keep_failed"] or self.evidence.key)
+        return RunbookError(f"{error.message} {left}", **(self.figures() | {"changed": changed} | error.context))
 
     def keep(self) -> str:
         """Keep a copy that differs, under a name that says so, in place of an earlier one.
 
         :returns: the name; empty where that was not possible
         """
-        names = list(rules.alternatives(rules.failed_name(self.params["database"], self.manifest.backup_id)))
-        marker = replace(self.marker, state="failed", at=self.now())
-        earlier = rules.failed_copies(self.server.databases, self.params["database"])
-        kept = driver.keep(self.target, self.plan.target, names, marker, earlier)
+        database = self.params["database"]
+        names = list(rules.alternatives(rules.failed_name(database, self.manifest.backup_id)))
+        kept = self.database.keep(names, rules.failed_copies(self.server.databases, database))
         if kept is None:
             return ""
         self.removed += kept[1]
         return kept[0]
-
-    def drop_roles(self) -> None:
-        """Drop the roles that this database, which is gone, needed; what cannot be dropped now, the next run drops."""
-        driver.drop_roles(self.target)
 
     def succeed(self) -> dict[str, Any]:
         """The result of a restore that came to its end.
 
         :raises RunbookError: a proof was asked for, and could not be made or written
         """
-        self.context.progress.update(f"restore {self.plan.target}", self.loaded, self.loaded, "bytes", final=True)
-        words = "It was not compared with the backup." if self.proof is None else self.proof.sentence()
-        # A proof that is ok has named the extensions, which come first.
-        named = len(self.plan.without) + len(self.selection.left_out if self.selection else ())
-        named = named if self.proof is not None and self.proof.status == "ok" else 0
-        words += managed.sentence(self.left_out[named:], [] if self.params["scratch"] else self.to_arm)
-        unwritten = self.record(self.proof) if self.proof is not None else ""
-        words += unwritten
+        outcome, done, is_scratch = self.outcome, self.outcome.restored_bytes, self.params["scratch"]
+        self.context.progress.update(f"restore {self.plan.target}", done, done, "bytes", final=True)
+        unwritten = self.evidence.record(outcome.proof)
         figures = self.figures()
-        message = rules.sentence(
-            self.plan, tables=figures["tables"], rows=figures["rows"], dump_bytes=self.loaded,
-            duration_s=self.clock.passed_s(), proof=words,
-        )  # fmt: skip
-        if self.params["scratch"]:
-            left = driver.drop_patiently(self.target, self.plan.target, str(self.marker))
-            if left:
+        message = outcome.sentence(self.clock.passed_s(), is_kept=not is_scratch) + unwritten
+        if is_scratch:
+            if left := self.database.drop():
                 raise RunbookError(f"{message} {left}", **(figures | {"changed": True}))
             message += f" {self.plan.target} was dropped again, as asked."
-            self.drop_roles()
-        if self.proof is not None and self.proof.status != "ok":
-            raise RunbookError(message, **(figures | {"changed": True, "status": "unknown"}))
-        if unwritten:
-            raise RunbookError(message, **(figures | {"changed": True}))
-        return figures | {"changed": True, "status": "ok" if self.proof else "unknown", "msg": message}
+        return outcome.conclude(message, figures, unwritten=unwritten)
 
     def figures(self) -> dict[str, Any]:
         """The result, but for its sentence."""
-        manifest, proof, duration_s = self.manifest, self.proof, self.clock.passed_s()
-        said = None
-        if proof is not None:
-            said = {
-                "status": proof.status,
-                "compared": len(proof.tables),
-                "ok": len(proof.named("ok")),
-                "differs": proof.named("differs"),
-                "unknown": proof.named("unknown"),
-                "reasons": {each.table: each.reason for each in proof.tables if each.reason},
+        shown = {"diff": {"prepared": rules.describe(self.plan, self.params["jobs"])}} if self.context.diff else {}
+        passed_s, phases = self.clock.passed_s(), self.clock.phases
+        return (
+            shown
+            | self.outcome.figures(duration_s=passed_s, phases=phases, proof_key=self.evidence.key)
+            | {
+                "removed_databases": self.removed,
+                "free_bytes": self.server.free_bytes,
+                "executed_queries": self.database.queries,
             }
-        shown = {"diff": {"prepared": rules.describe(self.plan, self.jobs)}} if self.context.diff else {}
-        return shown | {
-            "backup_id": manifest.backup_id,
-            "manifest_key": self.plan.folder + manifests.MANIFEST_NAME,
-            "database": self.params["database"],
-            "target_database": self.plan.target,
-            "snapshot_at": manifest.source.snapshot_at,
-            "tables": len(self.wanted),
-            "rows": sum(each.rows or 0 for each in self.wanted),
-            "size_bytes": manifest.size_bytes,
-            "restored_bytes": self.loaded,
-            "temporary_bytes": self.temporary,
-            "duration_s": round(duration_s, 3),
-            "rate_bytes_s": round(self.loaded / duration_s, 1),
-            "phases": self.clock.phases,
-            "proof": said,
-            "proof_key": self.evidence.key,
-            "removed_databases": self.removed,
-            "left_out": self.left_out,
-            "to_arm": self.to_arm,
-            "free_bytes": self.server.free_bytes,
-            "plan": {
-                "streams": len(manifest.data_streams()),
-                "jobs": self.jobs,
-                "client": self.client,
-                "source_size_bytes": manifest.source.size_bytes,
-            },
-            "executed_queries": self.queries,
-        }
+        )
 
     def tell(self, session: postgres.Session) -> dict[str, Any]:
         """The result where nothing is done: check mode, or it was done before."""
-        if self.plan.done_at:
-            message = (
-                f"{self.plan.target} was restored from {self.manifest.backup_id} and proven at "
-                f"{to_second(str(self.plan.done_at))}; "
-                "nothing to do."
-            )
-            return self.figures() | {"changed": False, "status": "ok", "msg": message}
-        self.look_at_definitions()
-        self.removed = list(self.plan.leftovers)
-        first, rest = driver.creation(session, self.plan.target, self.manifest.source, self.marker)
-        self.queries = [session.render(each) for each in [first, *rest]]
-        message = (
-            f"Would restore {self.params['database']} as of {to_second(self.manifest.source.snapshot_at)} into "
-            f"{self.plan.target}: "
-            f"{count(len(self.wanted), 'table')}, {size(self.manifest.size_bytes)} as stored."
-        )
-        return self.figures() | {"changed": True, "status": "ok", "msg": message}
-
-
-class IntoProject(Restore):
-    """A restore into a fresh project of a managed platform: one transaction in a database that is there."""
-
-    def __init__(self, *args: Any, project_found: managed.Project, **more: Any) -> None:
-        self.found = project_found
-        super().__init__(*args, **more)
-        self.sieve = managed.Sieve(
-            lambda schema, table: managed.rows_go(schema, table, project_found),
-            sequences=project_found.sequences,
-            server_version=self.server.version,
-        )
-
-    def act(self) -> dict[str, Any]:
-        """Fill the database, all or nothing, and prove it."""
-        leash = threading.Timer(max(self.clock.left_s(), 0), self.filler.programs.kill)
-        leash.daemon = True
-        leash.start()
-        try:
-            with driver.workspace() as folder:
-                self.fill(folder / "schema.dump")
-        except driver.Failed as error:
-            # The last answer may have been lost, and not the work.
-            if not self.is_committed():
-                try:
-                    self.clock.check()
-                except RunbookError as late:
-                    raise self.untouched(late) from None
-                said = rules.explain(error.said, step=self.step, target=self.plan.target)
-                raise self.untouched(RunbookError(said)) from None
-        except RunbookError as error:
-            raise self.untouched(error) from None
-        finally:
-            leash.cancel()
-            self.filler.programs.kill()
-        if self.params["prove"]:
-            self.prove()
-        self.judge()
-        return self.succeed()
-
-    def is_committed(self) -> bool:
-        """Whether the transaction came to its end, by the mark that it made last."""
-        with driver.connect(self.target, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
-            return driver.look(session).databases.get(self.plan.target) == str(self.marker)
-
-    def untouched(self, error: RunbookError) -> RunbookError:
-        """The error of a transaction that was rolled back."""
-        error.context.pop("is_damaged", None)
-        return RunbookError(
-            f"{error.message} {self.plan.target!r} is as it was before.",
-            **(self.figures() | {"changed": False} | error.context),
-        )
-
-    def fill(self, schema: Path) -> None:
-        """Roles, definitions, rows, what was added to the platform's tables, jobs."""
-        # What is handed to psql is run some time later, so a failure cannot be told to be of one part of it.
-        self.step = "the definitions and rows"
-        self.temporary = driver.fetch(self.unpack([self.plan.schema]), schema, self.check)
-        chosen = managed.for_project(self.entries(schema), self.found)
-        roles = self.roles()
-        script = project.Script(self.filler, server_version=self.server.version)
-        for statement in (*roles.made, *project.before()):
-            script.run(statement)
-        definitions = script.definitions("pre-data", schema, chosen.kept)
-        script.write(definitions)
-        self.clock.lap("schema")
-        script.run(project.LOADING)
-        for objects in (found for _, found in sorted(self.manifest.data_streams().items())):
-            source = self.sieved(self.unpack(objects), self.sieve, objects)
-            done = self.loaded
-            while piece := source.read():
-                script.write(piece)
-                self.loaded = done + source.bytes_read
-                self.tell_bytes(self.loaded)
-                self.check()
-        self.clock.lap("data")
-        script.run(project.LOADED)
-        script.write(script.definitions("post-data", schema, chosen.kept))
-        tried: dict[str, str] = {}
-        webhooks = []
-        for each in chosen.added:
-            definition = script.definitions("post-data", schema, [each])
-            if managed.calls_out(definition.decode(), definitions.decode()):
-                webhooks.append(f"{each.name}, a webhook, which could not be switched off there")
-            else:
-                tried[script.try_(definition)] = each.name
-        if ("cron", "job") in self.sieve.held:
-            tried[script.try_(project.JOBS)] = "jobs of pg_cron"
-        for statement in (*project.after(), *roles.undone):
-            script.run(statement)
-        of_database = script.definitions("pre-data", schema, []).decode()
-        self.marker = replace(self.marker, state="unproven", at=self.now())
-        with driver.connect(self.new, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
-            own = managed.settings(of_database, database=project.quoted(session, self.plan.target))
-            for name, statement in [*roles.tried, *own]:
-                tried[script.try_(statement)] = name
-            script.run(f"{session.render(driver.marking(self.plan.target, self.marker))};")
-        said = script.finish()
-        self.clock.lap("indexes")
-        self.to_arm = managed.switched_off(said)
-        self.left_out += [
-            *(f"{tried[label]} ({why})" for label, why in managed.refused(said).items()),
-            *managed.missing(self.manifest, self.found, self.sieve.held),
-            *webhooks,
-            *(each.name for each in chosen.left_out),
-            *managed.not_brought(said),
-            *roles.listed,
-        ]
-
-    def roles(self) -> managed.Roles:
-        """Roles of one's own, from the backup."""
-        stored = self.manifest.one("globals")
-        if stored is None:
-            return managed.Roles(listed=["roles of one's own: the backup holds none"])
-        pieces, source = [], self.unpack([stored])
-        while piece := source.read():
-            pieces.append(piece)
-        return managed.roles(b"".join(pieces).decode(), self.found)
-
-    def gets(self, schema: str, table: str) -> bool:
-        """Whether the project gets the rows of a table; it has its own of some."""
-        return managed.rows_go(schema, table, self.found) == "keep"
-
-    def prove(self) -> None:
-        """Compare what is there now with the backup."""
-        method: Any = self.manifest.hash.method  # one that is not known is judged unknown
-        found = proof_driver.read(
-            lambda: driver.connect(self.new), method=method, coverage=self.manifest.hash.coverage, jobs=self.jobs,
-            check=self.check, on_bytes=self.tell_proof,
-        )  # fmt: skip
-        self.proof = self.compare(found)
-        with driver.connect(self.new, statement_timeout_ms=self.clock.left_ms()) as session:
-            driver.analyze(session)
-        self.clock.lap("proof")
-
-    def judge(self) -> None:
-        """Mark the database as what the proof says of it; it is kept in any case."""
-        is_proven = self.proof is not None and self.proof.status == "ok"
-        self.remark("proven" if is_proven else "unproven")
-        if self.proof is not None and self.proof.status == "breach":
-            unwritten = self.record(self.proof)
-            raise RunbookError(
-                f"{self.plan.target}: {self.proof.sentence()}{unwritten} It is not what was backed up; make a new "
-                "project, and take another backup.",
-                **(self.figures() | {"changed": True}),
-            )
-
-    def look_at_definitions(self) -> None:
-        """A project's owner restores what is not the platform's; the plan has looked at that."""
-
-    def tell(self, session: postgres.Session) -> dict[str, Any]:
-        """The result where nothing is done: check mode, or it was done before."""
-        said = super().tell(session)
         if not self.plan.done_at:
-            # The database is there: none is made.
-            said |= {"executed_queries": []}
-        return said
+            with driver.workspace() as folder:
+                self.select(folder / "schema.dump")
+            self.removed = list(self.plan.leftovers)
+            first, rest = new_database.creation(session, self.plan.target, self.manifest.source, self.database.marker)
+            self.database.queries = [session.render(each) for each in [first, *rest]]
+        changed, msg = not self.plan.done_at, self.outcome.sentence_of_plan()
+        return self.figures() | {"changed": changed, "status": Status.OK, "msg": msg}
 
-
-class Finish:
-    """What goes on beside the proof: indexes and constraints, then statistics for the planner."""
-
-    def __init__(self, restore: Restore, indexes: driver.Program) -> None:
-        self._restore = restore
-        self._indexes = indexes
-        self._analyze: threading.Thread | None = None
-        self._error: Exception | None = None
-
-    def poll(self) -> None:
-        """See what has ended, and start what comes next.
-
-        :raises Failed: an index or constraint could not be made
-        """
-        self._restore.check()
-        if self._analyze is None and self._indexes.is_done():
-            self._restore.clock.lap("indexes")
-            self._analyze = threading.Thread(target=self._gather, daemon=True)
-            self._analyze.start()
-
-    def _gather(self) -> None:
-        left_ms = self._restore.clock.left_ms()
+    def hold(self) -> None:
+        """Keep the backup until the new database may have been swapped in; before the restore, which takes hours."""
+        params, target = self.params, self.plan.target
+        if not params["hold_days"] or params["scratch"]:
+            return
         try:
-            with driver.connect(self._restore.new, statement_timeout_ms=left_ms) as session:
-                driver.analyze(session)
-        except Exception as error:
-            self._error = error
-
-    def wait(self) -> None:
-        """Wait for the end of all of it."""
-        while self._analyze is None or self._analyze.is_alive():
-            self.poll()
-            time.sleep(0.05)
-        if self._error is not None:
-            raise self._error
-
-
-def into_project(
-    context: Context, store: s3.Store, manifest: Manifest, folder: str, *, server: rules.Server, evidence: Evidence,
-    clock: Clock,
-) -> dict[str, Any]:  # fmt: skip
-    """Restore the backup of a project into a fresh project, whose database is there and stays.
-
-    :raises RunbookError: the project is not fresh, or an option means nothing there
-    """
-    params = context.params
-    for option in ("scratch", "keep_failed"):
-        if params[option]:
-            raise RunbookError(
-                f"{option}: this server is a managed project, whose database cannot be dropped and recreated; prove "
-                "the backup on a PostgreSQL server of your own."
+            self.evidence.hold(
+                self.context.run, params["environment"], retention.hold_name(target), f"{target} was restored from it",
+                days=params["hold_days"],
+            )  # fmt: skip
+        except RunbookError as error:
+            self.context.warn(
+                f"The backup is not held, so retention may delete it before {target} is swapped in. {error.message}"
             )
-    name = params["target_database"] or manifest.source.database
-    if name not in server.databases:
-        raise RunbookError(
-            f"target_database: {name!r} is not there, and a managed project has the one database that it came with; "
-            "name that, as a rule postgres."
-        )
-    target = replace(postgres.Target.from_params(params), database=name)
-    with driver.connect(target, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
-        permits.require_unfrozen(session)
-        found = project.look(session)
-        plan = rules.plan_project(manifest, server, found, folder=folder, target=name)
-        for warning in plan.warnings:
-            context.warn(warning)
-        wrong = rules.wrong_objects(manifest, driver.sizes(store, manifest))
-        if wrong:
-            raise RunbookError(f"The backup {store.url(folder)} is damaged: {'; '.join(wrong)}; take another one.")
-        restore = IntoProject(
-            context, store, plan, server=server, evidence=evidence, clock=clock, project_found=found, silent={},
-            options=session.tool_options(**driver.FILLING),
-        )  # fmt: skip
-        clock.lap("check")
-        if context.check_mode or plan.done_at:
-            return restore.tell(session)
-    return restore.act()
+
+
+def make_plan(
+    context: Context, session: postgres.Session, store: s3.Store, found: rules.Found, server: rules.Server
+) -> rules.Plan:
+    """What is to be done.
+
+    :raises RunbookError: it cannot be done
+    """
+    params, manifest = context.params, found.manifest
+    leftovers, busy = new_database.left_behind(session, server.databases, params["database"])
+    leftovers += rules.failed_copies(server.databases, params["database"], now=datetime.now(UTC))
+    name, scratch = params["target_database"], params["scratch"]
+    target = rules.target_name(name, database=params["database"], backup_id=manifest.backup_id, scratch=scratch)
+    plan = rules.plan(
+        manifest, server, folder=found.folder, target=target, leftovers=leftovers, busy=busy, scratch=scratch,
+        without_extensions=params["without_extensions"], is_named=bool(name),
+    )  # fmt: skip
+    for warning in plan.warnings:
+        context.warn(warning)
+    if damage := rules.damage(manifest, driver.sizes(store, manifest), where=store.url(found.folder)):
+        raise RunbookError(damage, is_damaged=True)
+    return plan
 
 
 def core(context: Context) -> dict[str, Any]:
     """Restore a backup."""
     params = context.params
     context.require_bounds(BOUNDS)
-    before = check_options(params)
+    before = rules.check_options(params)
+    if params["scratch"] and params["keep_failed"]:
+        raise RunbookError("scratch and keep_failed: both are set; set one of them.")
     target = postgres.Target.from_params(params)
     clock = Clock(params["deadline_s"])
     store = s3.Store.from_params(params, connections=params["jobs"] + 2)
     if params["record_proof"]:
         permits.require_bucket(context.run, store, params["environment"])
-    with driver.connect(target, statement_timeout_ms=CHECK_TIMEOUT_MS) as session:
+    with driver.connect(target, statement_timeout_ms=driver.CHECK_TIMEOUT_MS) as session:
         permits.require_database(context.run, session, database="")
         # A proof has a server of its own, so that one says nothing about the backup.
         own = params["source_cluster"] or ("" if params["scratch"] else session.system_identifier())
-        clusters = origins.accepted(own, params["previous_clusters"] if own else [])
-        manifest, folder, digest = choose(context, store, before, clusters)
-        name = rules.target_name(
-            params["target_database"],
-            database=params["database"],
-            backup_id=manifest.backup_id,
-            scratch=params["scratch"],
-        )
-        server = driver.look(session)
+        wanted = rules.Wanted.of(params, before, origins.accepted(own, params["previous_clusters"] if own else []))
+        folders = manifests.database_folders(params["prefix"], params["database"])
+        found = rules.choose(wanted, bucket.Backups(store, folders), warn=context.warn)
+        manifest, server = found.manifest, driver.look(session)
+        rules.check_for_new_database(server, manifest)
         evidence = Evidence(
-            context, store, manifest, folder=folder, digest=digest, server_version=server.version, clock=clock
-        )
-        if server.is_project and managed.is_platform(manifest.roles):
-            return into_project(context, store, manifest, folder, server=server, evidence=evidence, clock=clock)
-        leftovers, busy = look_around(session, server, params["database"])
-        leftovers += rules.failed_copies(server.databases, params["database"], now=datetime.now(UTC))
+            store, found, run_id=context.run.id, server_version=server.version, clock=clock,
+            is_asked=params["record_proof"] and not context.check_mode,
+        )  # fmt: skip
         try:
-            plan = rules.plan(
-                manifest, server, folder=folder, target=name, leftovers=leftovers, busy=busy, scratch=params["scratch"],
-                without_extensions=params["without_extensions"], is_named=bool(params["target_database"]),
-            )  # fmt: skip
-            for warning in plan.warnings:
-                context.warn(warning)
-            wrong = rules.wrong_objects(manifest, driver.sizes(store, manifest))
-            if wrong:
-                raise RunbookError(
-                    f"The backup {store.url(folder)} is damaged: {'; '.join(wrong)}; take another one.", is_damaged=True
-                )
+            plan = make_plan(context, session, store, found, server)
         except RunbookError as error:
-            is_damaged = bool(error.context.pop("is_damaged", False))
-            if params["record_proof"] and not context.check_mode:
-                error.message += evidence.write_failure(error.message, is_damaged=is_damaged)
-                error.context |= {"changed": evidence.key is not None, "proof_key": evidence.key}
+            error.message += evidence.record_failure(error)
+            if evidence.key:
+                error.context |= {"changed": True, "proof_key": evidence.key}
             raise
         silent = postgres.silencing(session)
-        restore = Restore(
-            context, store, plan, server=server, evidence=evidence, clock=clock, silent=silent,
-            options=session.tool_options(**driver.FILLING, **silent),
+        marker = Marker(
+            "restoring", params["database"], driver.now(), context.run.id or "", manifest.backup_id,
+            without=", ".join([*manifest.without_rows, *plan.silenced]),
         )  # fmt: skip
+        database = new_database.NewDatabase(target, plan.target, marker, silent)
+        clients = driver.find_clients(params["bindir"], ssl_mode=target.ssl_mode)
+        dumped_by = rules.major(manifest.tools.pg_dump)
+        client = rules.choose_client(clients, dumped_by=dumped_by, server=server.version // 10000)
+        filler = driver.Filler(
+            database.target, folder=client, client_version=clients[client], server_version=server.version,
+            options=session.tool_options(**driver.FILLING, **silent), errors=rules.errors,
+        )  # fmt: skip
+        dump = Dump(store, filler, driver.decryption(manifest.tools.encryption, params["identity_file"]))
+        tables = [each for each in manifest.tables if plan.gets(each.schema, each.name)]
+        left_out = [f"extension {name}" for name in plan.without]
+        outcome = rules.Outcome(plan, tables, params["jobs"], client, not_proven=left_out)
+        restore = Restore(context, clock, server, evidence, outcome, database, filler, dump)
         clock.lap("check")
         if context.check_mode or plan.done_at:
             return restore.tell(session)
-    hold(context, store, folder, name)
+    restore.hold()
     return restore.act()
-
-
-def hold(context: Context, store: s3.Store, folder: str, target: str) -> None:
-    """Keep the backup until the new database may have been swapped in; before the restore, which may last for hours."""
-    params = context.params
-    if not params["hold_days"] or params["scratch"]:
-        return
-    try:
-        if not params["environment"]:
-            raise RunbookError("environment: it is empty.")
-        # What is restored from may be another bucket than the inventory's: the copy in a second region.
-        permits.require_environment(context.run, params["environment"])
-        store.require_environment(params["environment"])
-        until = bucket.clock(store) + timedelta(days=params["hold_days"])
-        made = retention.Hold(f"{target} was restored from it", until.isoformat(), context.run.id or "")
-        store.put(folder + retention.hold_name(target), made.to_bytes())
-    except RunbookError as error:
-        context.warn(
-            f"The backup is not held, so retention may delete it before {target} is swapped in. {error.message}"
-        )
 
 
 def main() -> None:

@@ -277,12 +277,11 @@ def find_backup(context: Context, database: str, request: rules.Request, cluster
     :raises RunbookError: there is none, or its manifest is not to be trusted
     """
     store = s3.Store.from_params(context.params)
-    home = bucket.home(store, manifests.database_folders(context.params["prefix"], database))
     return restores.choose(
-        restores.Wanted(database, request.backup or restores.LATEST, request.before, clusters), home,
-        store.folders(home), read=lambda folder: bucket.manifest_text(store, folder), url=store.url,
+        restores.Wanted(database, request.backup or restores.LATEST, request.before, clusters),
+        bucket.Backups(store, manifests.database_folders(context.params["prefix"], database)),
         warn=context.warn,
-    ).manifest  # fmt: skip
+    ).manifest
 
 
 def look_for_losses(

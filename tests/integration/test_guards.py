@@ -226,6 +226,7 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
         "pg_pitr_setup": server | bucket | where | {"server": "x", "state_dir": str(folder)},
         "pg_reindex": server,
         "pg_restore": server | bucket | {"database": database.name},
+        "pg_restore_project": server | bucket | {"database": database.name},
         "pg_roles": server | where,
         "pg_rollback_plan": server | bucket | {"target_time": "2020-01-01T00:00:00Z", "restore_path": str(folder)},
         "pg_rollback_remove_copies": bucket | where | {"database": database.name},

@@ -14,6 +14,7 @@ from typing import Any, cast
 import psutil
 import pytest
 from ansible.module_utils.runbook.drivers.backup import backup as backup_driver
+from ansible.module_utils.runbook.drivers.backup import new_database
 from ansible.module_utils.runbook.drivers.backup import proof as proof_driver
 from ansible.module_utils.runbook.drivers.backup import restore as driver
 from ansible.module_utils.runbook.drivers.postgres import postgres
@@ -82,7 +83,7 @@ def test_the_rules_of_a_locale_go_along(database, s3):
     login = {key: spec.get("default") for key, spec in postgres.argument_spec().items()} | database.login
     with driver.connect(postgres.Target.from_params(login)) as session:
         source = replace(backup_driver.read_source(session), locale_provider="icu", icu_locale="de", icu_rules=rules)
-        first, _ = driver.creation(session, "copy", source, Marker("restoring", database.name, ""))
+        first, _ = new_database.creation(session, "copy", source, Marker("restoring", database.name, ""))
         assert f"ICU_LOCALE 'de' ICU_RULES '{rules}'" in session.render(first)
         if session.server_version < 160000 or not session.query("SELECT FROM pg_collation WHERE collprovider = 'i'"):
             return

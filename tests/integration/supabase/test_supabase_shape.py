@@ -87,13 +87,17 @@ class Backup:
         self.cluster = project.one("SELECT system_identifier::text FROM pg_control_system()")
 
     def restoring(self, into: Database) -> dict[str, Any]:
-        """Options of pg_restore, on the server of ``into``."""
+        """Options of a restore, on the server of ``into``."""
         return into.login | self.options | {"database": self.project.name, "from_cluster": self.cluster}
 
     def restore(self, into: Database, **options: Any) -> Outcome:
-        """Run pg_restore on the server of ``into``."""
+        """Run pg_restore_project on the server of ``into``."""
         check = options.pop("check", False)
-        return run_module("pg_restore", self.restoring(into) | options, check=check, diff=check)
+        return run_module("pg_restore_project", self.restoring(into) | options, check=check, diff=check)
+
+    def restore_beside(self, into: Database, **options: Any) -> Outcome:
+        """Run pg_restore on the server of ``into``."""
+        return run_module("pg_restore", self.restoring(into) | options)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +136,7 @@ def test_the_proof_on_a_server_of_ones_own_agrees_and_leaves_nothing(backup: Bac
     """Roles of the platform are made for it, without login, and are gone again afterwards."""
     there = own(plain)
     before = there.run("SELECT rolname FROM pg_roles ORDER BY 1")
-    outcome = backup.restore(there, scratch=True, record_proof=True)
+    outcome = backup.restore_beside(there, scratch=True, record_proof=True)
     assert not outcome.failed, outcome.result["msg"]
     assert outcome.result["proof"]["status"] == "ok"
     assert "extension pg_cron" in outcome.result["left_out"]
@@ -263,7 +267,7 @@ def test_9_a_copy_on_a_server_of_ones_own_acts_on_nothing_either(backup: Backup,
     before = {name for (name,) in there.run("SELECT rolname FROM pg_roles")}
     there.run("CREATE ROLE app_reader")
     try:
-        outcome = backup.restore(there, target_database="copy")
+        outcome = backup.restore_beside(there, target_database="copy")
         assert not outcome.failed, outcome.result["msg"]
         copy = replace(there, name="copy")
         assert copy.one("SELECT to_regclass('cron.job') IS NULL AND to_regnamespace('net') IS NULL")
@@ -325,8 +329,20 @@ def test_a_project_that_is_not_fresh_is_left_alone(
         assert "it is not fresh: there are public.mine" in refused.result["msg"]
         used.run("DROP TABLE public.mine", "INSERT INTO storage.buckets (id, name) VALUES ('x', 'x')")
         assert "storage.buckets" in backup.restore(server, target_database=used.name).result["msg"]
-        refused = backup.restore(server, scratch=True)
-        assert refused.result["msg"].startswith("scratch: this server is a managed project")
+
+
+def test_each_restore_refuses_what_is_the_others(backup: Backup, elsewhere: Shape, plain: Cluster) -> None:
+    """By the server and by the backup, with the name of the other module; a superuser's is the one beside."""
+    with elsewhere.project() as fresh:
+        project = replace(fresh, name="postgres")
+        refused = backup.restore_beside(project, scratch=True)
+        assert "this server is a managed project" in refused.result["msg"]
+        assert "pg_restore_project restores it" in refused.result["msg"]
+        platform = backup.restore(replace(project, user="supabase_admin"))
+        own_server = backup.restore(own(plain))
+        for each in (platform, own_server):
+            assert "pg_restore restores into a new database there" in each.result["msg"]
+        assert not any(each.result["changed"] for each in (refused, platform, own_server))
 
 
 def test_a_restore_that_fails_leaves_the_project_as_it_was(elsewhere: Shape, backup: Backup) -> None:
@@ -348,10 +364,20 @@ def test_a_restore_that_fails_leaves_the_project_as_it_was(elsewhere: Shape, bac
         assert fresh.run(PLATFORM_OBJECTS) == before
 
 
+#: With each definition that is made, the platform writes down how its transaction will commit.
+TELL_HOW_IT_COMMITS = (
+    "CREATE TABLE auth.seen (commits text)",
+    "CREATE FUNCTION auth.see() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS"
+    " $$ BEGIN INSERT INTO auth.seen VALUES (current_setting('synchronous_commit')); END $$",
+    "CREATE EVENT TRIGGER see ON ddl_command_end EXECUTE FUNCTION auth.see()",
+)
+
+
 def test_a_kill_in_the_middle_leaves_the_project_as_it_was(elsewhere: Shape, backup: Backup) -> None:
-    """A kill -9 while rows are loaded; the next run starts over."""
+    """A kill -9 while rows are loaded; the next run starts over. Its commit waits for the disk."""
     with elsewhere.project() as fresh:
         server = replace(fresh, name="postgres")
+        elsewhere.run_as_platform(fresh, *TELL_HOW_IT_COMMITS)
         options = backup.restoring(server) | {"target_database": fresh.name}
         before = fresh.run(PLATFORM_OBJECTS)
         blocker = replace(fresh, user="supabase_admin").connect()
@@ -361,7 +387,7 @@ def test_a_kill_in_the_middle_leaves_the_project_as_it_was(elsewhere: Shape, bac
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'runbook restoring'"
             " AND wait_event_type = 'Lock'"
         )
-        process = module_process("pg_restore", options)
+        process = module_process("pg_restore_project", options)
         wait_until(lambda: server.one(waiting) == 1)
         process.kill()
         process.communicate()
@@ -372,6 +398,8 @@ def test_a_kill_in_the_middle_leaves_the_project_as_it_was(elsewhere: Shape, bac
         assert fresh.one("SELECT count(*) FROM auth.users") == 0
         again = backup.restore(server, target_database=fresh.name)
         assert not again.failed, again.result["msg"]
+        as_platform = replace(fresh, user="supabase_admin")
+        assert as_platform.run("SELECT DISTINCT commits FROM auth.seen") == [("on",)]
 
 
 def test_3_who_lacks_bypassrls_is_told_so(supabase: Shape, backup: Backup) -> None:
@@ -667,7 +695,7 @@ def test_every_playbook_in_a_row_as_the_owner(
     findings = [*ended.last("pg_index_info")["findings"], *ended.last("pg_query_info")["findings"]]
     assert {"missing_foreign_key_index:public.conversations.template_id"} <= {each["id"] for each in findings}
     assert not [each["id"] for each in findings if each["id"].partition(":")[2].partition(".")[0] in managed.SCHEMAS]
-    assert restored.last("pg_restore")["proof"]["status"] == "ok"
+    assert restored.last("pg_restore_project")["proof"]["status"] == "ok"
     looked = {each["name"]: each["msg"] for each in ended.last("runbook_doctor")["checks"]}
     # Not even its owner can rename the one database: nobody but the platform ends the sessions of its services.
     assert "restore_swap.yml" not in looked["rights restore"]

@@ -15,6 +15,8 @@ from ansible.module_utils.runbook.rules.postgres.content_hash import Content
 from ansible.module_utils.runbook.rules.supabase.managed import narrowed
 from manifest_samples import METHOD, manifest
 
+#: The run that made a proof.
+MADE = proof.Circumstances(datetime(2026, 11, 23, 4, 0, tzinfo=UTC), "r", 150004, 1.5, "ab")
 A, B = QualifiedName("public", "a"), QualifiedName("public", "b")
 
 
@@ -79,18 +81,12 @@ def test_what_the_backup_is_known_to_be_without_stands_in_the_sentence_and_the_d
     judged = proof.judge(partly, found())
     assert judged.status == "ok"
     assert judged.sentence().endswith("Without the subscription s; without rows of ext.t.")
-    written = proof.document(
-        judged, partly, now=datetime(2026, 11, 24, tzinfo=UTC), run_id="r", server_version_num=150004, duration_s=1,
-        manifest_sha256="00",
-    )  # fmt: skip
+    written = proof.Document.of(judged, partly, MADE)
     assert list(proof.parse(written.to_bytes(), where="x").missing) == ["the subscription s", "rows of ext.t"]
 
 
 def test_a_proof_from_before_such_things_were_said_is_read():
-    written = proof.document(
-        proof.judge(manifest(), found()), manifest(), now=datetime(2026, 11, 24, tzinfo=UTC), run_id="r",
-        server_version_num=150004, duration_s=1, manifest_sha256="00",
-    )  # fmt: skip
+    written = proof.Document.of(proof.judge(manifest(), found()), manifest(), MADE)
     older = {key: value for key, value in json.loads(written.to_bytes()).items() if key != "missing"}
     assert proof.parse(json.dumps(older), where="x").status == "ok"
 
@@ -118,10 +114,7 @@ def test_a_difference_outweighs_what_is_unknown():
 
 def write(judged: proof.Proof) -> proof.Document:
     """The document of a proof."""
-    now = datetime(2026, 11, 23, 4, 0, tzinfo=UTC)
-    return proof.document(
-        judged, manifest(), now=now, run_id="r", server_version_num=150004, duration_s=1.5, manifest_sha256="ab"
-    )
+    return proof.Document.of(judged, manifest(), MADE)
 
 
 def test_the_document_is_read_as_it_was_written():

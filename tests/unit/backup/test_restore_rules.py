@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -52,9 +54,8 @@ def test_what_is_not_complete_is_skipped_with_a_warning():
 
     def choose(*names: str, **options: Any) -> restore.Found:
         asked: dict[str, Any] = {"database": "app", "backup": "latest", "before": None, "clusters": frozenset()}
-        return restore.choose(
-            restore.Wanted(**asked | options), home, names, read=there.get, url="s3://b/{}".format, warn=warnings.append
-        )
+        backups: Any = SimpleNamespace(home=home, names=lambda: names, manifest=there.get, url="s3://b/{}".format)
+        return restore.choose(restore.Wanted(**asked | options), backups, warn=warnings.append)
 
     found = choose(made.backup_id, *newer)
     assert (found.manifest, found.folder) == (made, f"{home}{made.backup_id}/")
@@ -398,3 +399,22 @@ def test_what_the_server_did_is_no_fault_of_the_backup():
     assert restore.is_of_backup(["pg_restore: error: could not execute query: ERROR:  function f() does not exist"])
     assert not restore.is_of_backup(["pg_restore: error: COPY failed: ERROR:  could not extend file: No space left"])
     assert not restore.is_of_backup(["pg_restore: error: it was ended by signal 9"])
+
+
+PLATFORM = ("anon", "supabase_admin", "supabase_auth_admin")
+
+
+@pytest.mark.parametrize(
+    ("is_project", "roles", "beside", "into_project"),
+    [
+        (False, (), "", "this server is no managed project.*pg_restore restores"),
+        (False, PLATFORM, "", "this server is no managed project.*pg_restore restores"),
+        (True, (), "", "is not of a managed project; pg_restore restores"),
+        (True, PLATFORM, "pg_restore_project restores it", ""),
+    ],
+)
+def test_each_restore_refuses_what_is_the_others(is_project, roles, beside, into_project):
+    there, backup = server(is_project=is_project), manifest(roles=roles)
+    for check, refusal in ((restore.check_for_new_database, beside), (restore.check_for_project, into_project)):
+        with pytest.raises(RunbookError, match=refusal) if refusal else contextlib.nullcontext():
+            check(there, backup)

@@ -17,7 +17,6 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
@@ -26,35 +25,60 @@ import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
 import zstandard
-from ansible.module_utils.runbook.drivers.postgres import pgtools
-from ansible.module_utils.runbook.drivers.postgres.postgres import APPLICATION_NAME, Session, silencing
+from ansible.module_utils.runbook.drivers.postgres import pgtools, postgres
+from ansible.module_utils.runbook.drivers.postgres.postgres import APPLICATION_NAME, Session
+from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.drivers.s3.stream import PIPE_BYTES, Output, Programs
+from ansible.module_utils.runbook.drivers.supabase.platform import is_project
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup.defects import DAMAGED
-from ansible.module_utils.runbook.rules.backup.restore import Making, Server
+from ansible.module_utils.runbook.rules.backup.restore import LATEST, Server
 from ansible.module_utils.runbook.rules.backup.restore_rights import SERVICE_ADMINS
-from ansible.module_utils.runbook.rules.postgres.server_error import ServerError
-from ansible.module_utils.runbook.rules.supabase.managed import SUPERUSER
 from psycopg2 import sql
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ansible.module_utils.runbook.drivers.postgres.postgres import Target
     from ansible.module_utils.runbook.drivers.s3.s3 import Body, Readable, Store
-    from ansible.module_utils.runbook.rules.backup.manifest import Manifest, Object, Source
+    from ansible.module_utils.runbook.rules.backup.manifest import Manifest, Object
     from ansible.module_utils.runbook.rules.backup.swap import Marker
+    from ansible.module_utils.runbook.rules.supabase.managed import Entry
 
 LOCK_TIMEOUT_MS = 30_000
+CHECK_TIMEOUT_MS = 60_000
 #: What one index may use while it is made, unless the server gives more.
 MAINTENANCE_MEMORY_MB = 256
 #: Seconds between two looks at the programs that run.
 _TICK_S = 0.05
-#: Seconds for a server that restarts, so that the unfinished database can be dropped after all.
-_CLEANUP_PATIENCE_S = 30
 _STDERR_BYTES = 64 << 10
 #: Seconds that the rest of an object is read for its SHA-256, after pg_restore complained of what is in it.
 _VERDICT_S = 60
+
+
+def argument_spec() -> dict[str, dict[str, Any]]:
+    """Options of every restore of a backup."""
+    return (
+        postgres.argument_spec()
+        | s3.argument_spec()
+        | {
+            "prefix": {"type": "str", "default": ""},
+            "database": {"type": "str", "required": True},
+            "source_cluster": {"type": "str"},
+            "previous_clusters": {"type": "list", "elements": "str", "default": []},
+            "from_cluster": {"type": "str"},
+            "backup": {"type": "str", "default": LATEST},
+            "before": {"type": "str"},
+            "target_database": {"type": "str"},
+            "jobs": {"type": "int", "default": 2},
+            "prove": {"type": "bool", "default": True},
+            "record_proof": {"type": "bool", "default": False},
+            "environment": {"type": "str"},
+            "identity_file": {"type": "path"},
+            "bindir": {"type": "path"},
+            "deadline_s": {"type": "int", "default": 14400},
+        }
+    )
 
 
 # The server -----------------------------------------------------------------------------------------------------------
@@ -67,17 +91,8 @@ def connect(target: Target, *, statement_timeout_ms: int = 0) -> Session:
     )
 
 
-def is_alive(session: Session) -> bool:
-    """Whether a session is still there; a crash of the server ends each one."""
-    try:
-        session.query("SELECT 1")
-    except (psycopg2.Error, RunbookError):
-        return False
-    return True
-
-
 #: That name.
-_PURPOSE = f"{APPLICATION_NAME} pg_restore"
+PURPOSE = f"{APPLICATION_NAME} pg_restore"
 
 
 #: First server version where a membership says whether its member may SET ROLE.
@@ -121,10 +136,7 @@ def look(session: Session) -> Server:
         free_bytes=_free_bytes(session),
         members_of={row["rolname"] for row in members_of},
         untrusted={row["name"] for row in untrusted},
-        is_project=bool(
-            session.query("SELECT 1 AS found FROM pg_roles WHERE rolname = %s AND rolsuper", (SUPERUSER,))
-            and not who["is_superuser"]
-        ),
+        is_project=is_project(session),
     )
 
 
@@ -142,280 +154,14 @@ def _free_bytes(session: Session) -> int | None:
         return None
 
 
-def busy(session: Session) -> set[str]:
-    """Databases in which a run of pg_restore is at work."""
-    rows = session.query(
-        "SELECT DISTINCT datname FROM pg_stat_activity WHERE application_name = %s AND datname <> current_database()",
-        (_PURPOSE,),
-    )
-    return {row["datname"] for row in rows}
-
-
-def abandoned(session: Session) -> list[str]:
-    """Databases that a run was killed in making, before they had their name and their mark."""
-    at_work = {
-        row["pid"] for row in session.query("SELECT pid FROM pg_stat_activity WHERE application_name = %s", (_PURPOSE,))
-    }
-    rows = session.query(
-        "SELECT datname FROM pg_database WHERE NOT datallowconn AND shobj_description(oid, 'pg_database') IS NULL"
-    )
-    found = {row["datname"]: Making.read(row["datname"]) for row in rows}
-    return sorted(name for name, made in found.items() if made and made.pid not in at_work)
-
-
-def creation(
-    session: Session, name: str, source: Source, marker: Marker
-) -> tuple[sql.Composable, list[sql.Composable]]:
-    """The statement that makes the new database as the old one was (encoding, locale), and those of one transaction.
-
-    Until that is committed nobody can connect to it, and it bears a name that says whose it is. Then it has its own
-    name and its mark, and is closed to other users: at no moment is it unknown or open, wherever a run is killed.
-    """
-    made = sql.Identifier(str(Making(f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}", session.connection.get_backend_pid())))
-    options = [
-        sql.SQL("TEMPLATE template0"),
-        sql.SQL("ALLOW_CONNECTIONS false"),
-        sql.SQL("ENCODING {}").format(sql.Literal(source.encoding)),
-        sql.SQL("LC_COLLATE {}").format(sql.Literal(source.collate)),
-        sql.SQL("LC_CTYPE {}").format(sql.Literal(source.ctype)),
-    ]
-    if source.locale_provider in {"icu", "builtin"}:
-        options.append(sql.SQL("LOCALE_PROVIDER {}").format(sql.SQL(source.locale_provider)))
-        keyword = "ICU_LOCALE {}" if source.locale_provider == "icu" else "BUILTIN_LOCALE {}"
-        options.append(sql.SQL(keyword).format(sql.Literal(source.icu_locale)))
-    if source.icu_rules:
-        options.append(sql.SQL("ICU_RULES {}").format(sql.Literal(source.icu_rules)))
-    return sql.SQL("CREATE DATABASE {} {}").format(made, sql.SQL(" ").join(options)), [
-        sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC").format(made),
-        sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(made),
-        sql.SQL("ALTER DATABASE {} RENAME TO {}").format(made, sql.Identifier(name)),
-        marking(name, marker),
-    ]
-
-
 def marking(name: str, marker: Marker) -> sql.Composable:
     """The statement that says in the database's comment what it is."""
     return sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(str(marker)))
 
 
-def create(session: Session, name: str, source: Source, marker: Marker) -> None:
-    """Make the new database.
-
-    :raises RunbookError: the server refuses it; nothing was changed
-    """
-    first, rest = creation(session, name, source, marker)
-    try:
-        session.execute(first)
-        with session.transaction():
-            for statement in rest:
-                session.execute(statement)
-    except BaseException as error:
-        # What is left under the name of one that is being made, the next run drops.
-        with suppress(psycopg2.Error):
-            for unfinished in _making_of(session):
-                session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(unfinished)))
-        if isinstance(error, psycopg2.errors.DuplicateDatabase):
-            raise RunbookError(f"target_database: {name!r} was made by somebody else this moment; run again.") from None
-        if isinstance(error, psycopg2.Error):
-            raise RunbookError(
-                f"target_database: {name!r} could not be made: {ServerError.of(error).reason}; nothing was changed."
-            ) from None
-        raise
-
-
-def _making_of(session: Session) -> list[str]:
-    """What this very session is making."""
-    rows = session.query("SELECT datname FROM pg_database WHERE NOT datallowconn")
-    found = {row["datname"]: Making.read(row["datname"]) for row in rows}
-    return [name for name, made in found.items() if made and made.pid == session.connection.get_backend_pid()]
-
-
-def let_make(session: Session, pairs: Iterable[tuple[str, str]]) -> list[sql.Composable]:
-    """Let roles make objects where they own some, and may not any more or not yet: only so can they be given any.
-
-    :param pairs: schema and role; with an empty schema, the database is meant
-    :returns: the statements that take it back when all is restored
-    """
-    back: list[sql.Composable] = []
-    for schema, role in pairs:
-        place = sql.SQL("SCHEMA {}").format(sql.Identifier(schema))
-        missing = (
-            "SELECT 1 FROM pg_namespace n, pg_roles r WHERE n.nspname = %s AND r.rolname = %s"
-            " AND NOT has_schema_privilege(r.oid, n.oid, 'CREATE')"
-        )
-        if not schema:
-            place = sql.SQL("DATABASE {}").format(sql.Identifier(session.target.database))
-            missing = (
-                "SELECT 1 FROM pg_roles r WHERE %s = '' AND r.rolname = %s"
-                " AND NOT has_database_privilege(r.oid, current_database(), 'CREATE')"
-            )
-        if session.query(missing, (schema, role)):
-            session.execute(sql.SQL("GRANT CREATE ON {} TO {}").format(place, sql.Identifier(role)))
-            back.append(sql.SQL("REVOKE CREATE ON {} FROM {}").format(place, sql.Identifier(role)))
-    return back
-
-
-#: The comment of a role that was made so that an object could be given to it.
-_ROLE_MARK = "runbook: made for a restore, without login"
-
-
-def make_roles(session: Session, names: Sequence[str]) -> None:
-    """Make roles that are no more than names: without login, password or right, so that objects can be theirs."""
-    for name in names:
-        role = sql.Identifier(name)
-        # One that somebody made this moment is not ours to drop.
-        with suppress(psycopg2.errors.DuplicateObject), session.transaction():
-            session.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
-            session.execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(role, sql.Literal(_ROLE_MARK)))
-
-
-def drop_roles(target: Target) -> None:
-    """Drop the roles that restores made, but for those that something still belongs to.
-
-    What cannot be dropped now the next restore drops.
-    """
-    with suppress(psycopg2.Error, RunbookError), connect(target, statement_timeout_ms=60_000) as session:
-        for row in session.query(
-            "SELECT rolname FROM pg_roles WHERE shobj_description(oid, 'pg_authid') = %s", (_ROLE_MARK,)
-        ):
-            with suppress(psycopg2.errors.DependentObjectsStillExist, psycopg2.errors.UndefinedObject):
-                session.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(row["rolname"])))
-
-
-def drop(session: Session, name: str, comment: str) -> bool:
-    """Drop a database if it still bears the comment by which it was known as unfinished; whether it is gone.
-
-    :raises RunbookError: the server refuses it; the sentence names what is in the way
-    """
-    found = session.query(
-        "SELECT oid::bigint AS oid, coalesce(shobj_description(oid, 'pg_database'), '') AS comment FROM pg_database"
-        " WHERE datname = %s",
-        (name,),
-    )
-    if not found:
-        return True
-    if found[0]["comment"] != comment:
-        return False
-    try:
-        if subscriptions(session, name):
-            copy = replace(session.target, database=name).started_with(silencing(session))
-            with connect(copy, statement_timeout_ms=_CLEANUP_PATIENCE_S * 1000) as own:
-                _drop_subscriptions(own)
-        session.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-    except (psycopg2.Error, RunbookError) as error:
-        why = error.message if isinstance(error, RunbookError) else ServerError.of(error).reason
-        raise RunbookError(
-            f"Database {name!r}, which a restore left unfinished, could not be dropped ({why.rstrip('.')}); "
-            f"{_way_out(session, name)}."
-        ) from None
-    return True
-
-
-def keep(
-    target: Target, name: str, to: Sequence[str], marker: Marker, instead_of: Mapping[str, str]
-) -> tuple[str, list[str]] | None:
-    """Keep a copy that failed its proof under another name; only then do earlier ones go.
-
-    :param to: the name that it gets, and those that it may have while that one is taken
-    :param instead_of: earlier ones that go, with the comments by which they were known
-    :returns: its name, and those that went; None where it could not be kept
-    """
-
-    def rename(session: Session, old: str, new: str) -> None:
-        renaming = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
-        while True:
-            try:
-                session.execute(renaming)
-                return
-            except psycopg2.errors.ObjectInUse:
-                # Server processes of programs that were ended go within a moment.
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.5)
-
-    end = time.monotonic() + _CLEANUP_PATIENCE_S
-    try:
-        with connect(target, statement_timeout_ms=_CLEANUP_PATIENCE_S * 1000) as session:
-            taken = {row["datname"] for row in session.query("SELECT datname FROM pg_database")}
-            kept = next(each for each in to if each not in taken)
-            rename(session, name, kept)
-            # Until then it bears the mark of an unfinished one, which the next restore drops.
-            session.execute(marking(kept, marker))
-            gone = []
-            for earlier, comment in instead_of.items():
-                # One that cannot be dropped costs room, and the next one that is kept tries again.
-                with suppress(psycopg2.Error, RunbookError):
-                    gone += [earlier] if drop(session, earlier, comment) else []
-            if kept != to[0] and to[0] in gone:
-                with suppress(psycopg2.Error):
-                    rename(session, kept, to[0])
-                    kept = to[0]
-            return kept, gone
-    except (psycopg2.Error, RunbookError, StopIteration):
-        # The reason why it failed its proof is the one that counts.
-        return None
-
-
-def subscriptions(session: Session, name: str) -> list[str]:
-    """Subscriptions of a database; their slots are those of the database that it is a copy of."""
-    rows = session.query(
-        "SELECT s.subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = %s"
-        " ORDER BY s.subname",
-        (name,),
-    )
-    return [row["subname"] for row in rows]
-
-
-def _drop_subscriptions(session: Session) -> None:
-    """Drop the subscriptions of an unfinished copy; one that named its slot would take the live one's along."""
-    for name in subscriptions(session, session.target.database):
-        for act in ("ALTER SUBSCRIPTION {} DISABLE", "ALTER SUBSCRIPTION {} SET (slot_name = NONE)",
-                    "DROP SUBSCRIPTION {}"):  # fmt: skip
-            session.execute(sql.SQL(act).format(sql.Identifier(name)))
-
-
-def _way_out(session: Session, name: str) -> str:
-    """What has to be done before a database can be dropped."""
-    try:
-        (found,) = session.query(
-            "SELECT (SELECT min(gid) FROM pg_prepared_xacts WHERE database = d.datname) AS prepared,"
-            " (SELECT min(slot_name) FROM pg_replication_slots WHERE datoid = d.oid AND active) AS slot,"
-            " d.datistemplate AS is_template, pg_get_userbyid(d.datdba) AS owner FROM pg_database d WHERE datname = %s",
-            (name,),
-        )
-    except (psycopg2.Error, ValueError):
-        return "the next restore tries again"
-    if found["prepared"]:
-        return f"end the prepared transaction {found['prepared']!r} there with ROLLBACK PREPARED"
-    if found["slot"]:
-        return f"end whoever reads from its replication slot {found['slot']!r}"
-    if left := subscriptions(session, name):
-        return (
-            f"there, as a superuser, run ALTER SUBSCRIPTION … DISABLE, ALTER SUBSCRIPTION … SET (slot_name = NONE), "
-            f"then DROP SUBSCRIPTION, for {', '.join(left)}"
-        )
-    if found["is_template"]:
-        return f'it is a template: ALTER DATABASE "{name}" IS_TEMPLATE false'
-    return f"drop it as its owner {found['owner']!r} or as a superuser"
-
-
-def drop_patiently(target: Target, name: str, comment: str) -> str:
-    """Drop the unfinished database over a connection of its own; the server may just be restarting.
-
-    :returns: empty, or the sentence why it is still there
-    """
-    end = time.monotonic() + _CLEANUP_PATIENCE_S
-    while True:
-        try:
-            with connect(target, statement_timeout_ms=_CLEANUP_PATIENCE_S * 1000) as session:
-                if drop(session, name, comment):
-                    return ""
-                return f"Database {name!r} was changed by somebody else meanwhile, and was left alone."
-        except (psycopg2.Error, RunbookError) as error:
-            if time.monotonic() > end:
-                why = error.message if isinstance(error, RunbookError) else ServerError.of(error).reason
-                return f"Database {name!r} is unfinished and could not be dropped ({why}); the next restore drops it."
-        time.sleep(0.5)
+def now() -> str:
+    """The bastion's clock, for people who read a mark."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def analyze(session: Session) -> None:
@@ -459,6 +205,12 @@ def find_clients(bindir: str | None, *, ssl_mode: str) -> dict[str, int]:
     return found
 
 
+def listed(path: Path, entries: Sequence[Entry]) -> str:
+    """The word that makes pg_restore take these entries of an archive, by a file."""
+    path.write_text("".join(f"{each.line}\n" for each in entries))
+    return f"--use-list={path}"
+
+
 def _conninfo(target: Target) -> str:
     """Where a program connects to, without the password: it is shown by ps."""
     named: dict[str, Any] = {
@@ -473,8 +225,10 @@ def _conninfo(target: Target) -> str:
     return str(psycopg2.extensions.make_dsn(**named))
 
 
-#: Of the sessions of pg_restore. Lost in a crash of the server is only what a new restore brings back.
-FILLING = {"synchronous_commit": "off", "maintenance_work_mem": f"{MAINTENANCE_MEMORY_MB}MB"}
+#: Of the sessions of pg_restore.
+MEMORY = {"maintenance_work_mem": f"{MAINTENANCE_MEMORY_MB}MB"}
+#: Into a new database. Lost in a crash of the server is only what a new restore brings back.
+FILLING = MEMORY | {"synchronous_commit": "off"}
 
 
 def _environment(target: Target, options: str) -> dict[str, str]:
@@ -549,7 +303,7 @@ class Filler:
         self.programs = Programs()
         self._target = target
         self._folder = folder
-        self._errors = errors
+        self.errors = errors
         # A client from 17 on sets a parameter that older servers do not know, and would stop at that.
         self._stop_at_errors = [] if client_version >= 17 and server_version < 170000 else ["--exit-on-error"]
         self._environment = _environment(target, options)
@@ -577,7 +331,7 @@ class Filler:
         ]  # fmt: skip
         stdin = subprocess.PIPE if fed else subprocess.DEVNULL
         process = self.programs.start(command, stdin=stdin, stderr=stderr, env=self._environment)
-        return Program(process, stderr, self._errors, self.programs.said)
+        return Program(process, stderr, self.errors, self.programs.said)
 
     def path(self, program: str) -> str:
         """Where a program lies."""

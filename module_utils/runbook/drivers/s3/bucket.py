@@ -222,6 +222,27 @@ def origins(
         return dict(zip(backup_ids, found, strict=True))
 
 
+class Backups:
+    """The backups of one database in a bucket."""
+
+    def __init__(self, store: Store, folders: Sequence[str]) -> None:
+        """Find their folder: the first that holds something, or else the first.
+
+        :param folders: where they may lie, the right place first
+        """
+        self._store = store
+        self.home = home(store, folders)
+        self.url = store.url
+
+    def names(self) -> Sequence[str]:
+        """Names found in it."""
+        return self._store.folders(self.home)
+
+    def manifest(self, folder: str) -> bytes | None:
+        """The manifest in a backup's folder; None where there is none, so that the backup is not complete."""
+        return manifest_text(self._store, folder)
+
+
 def manifest_text(store: Store, folder: str) -> bytes | None:
     """The manifest in a backup's folder; None where there is none, so that the backup is not complete.
 

@@ -33,7 +33,7 @@ def _proven(step: Step) -> dict[str, Value]:
 
 SECTIONS = (
     Section(
-        modules=("pg_restore",),
+        modules=("pg_restore", "pg_restore_project"),
         title="Restore",
         figures=(
             "backup_id", "target_database", "snapshot_at", "tables", "rows", "size_bytes", "restored_bytes",

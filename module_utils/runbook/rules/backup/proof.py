@@ -5,8 +5,8 @@ Its sequences likewise, as far as anybody can know what the dump carries of them
 Only a comparison of row counts and content hashes of all tables makes a proof. What could not be compared is unknown,
 and a proof with an unknown table proves nothing.
 
-The outcome is written beside the backup as ``proof-<UTC time>.json``; :func:`document` and :func:`parse` are its two
-ends. It holds names and figures, no row.
+The outcome is written beside the backup as ``proof-<UTC time>.json``; :class:`Document` and :func:`parse` are its
+two ends. It holds names and figures, no row.
 """
 
 from __future__ import annotations
@@ -93,6 +93,17 @@ class Proof:
     def rows(self) -> int:
         """Rows that were compared and found equal."""
         return sum(each.found_rows or 0 for each in self.tables if each.status == "ok")
+
+    def figures(self) -> dict[str, Any]:
+        """The outcome as a module's result has it."""
+        return {
+            "status": self.status,
+            "compared": len(self.tables),
+            "ok": len(self.named("ok")),
+            "differs": self.named("differs"),
+            "unknown": self.named("unknown"),
+            "reasons": {each.table: each.reason for each in self.tables if each.reason},
+        }
 
     def sentence(self) -> str:
         """The outcome in one sentence, the first tables named."""
@@ -219,6 +230,18 @@ def _compare(
 
 
 @dataclass(frozen=True)
+class Circumstances:
+    """What each proof says of the run that made it."""
+
+    #: UTC.
+    now: datetime
+    run_id: str
+    server_version_num: int
+    duration_s: float
+    manifest_sha256: str
+
+
+@dataclass(frozen=True)
 class Document:
     """What ``proof-<UTC time>.json`` says."""
 
@@ -242,75 +265,43 @@ class Document:
     #: What the backup was known to be without.
     missing: Sequence[str] = ()
 
+    @classmethod
+    def of(cls, proof: Proof, manifest: Manifest, made: Circumstances) -> Document:
+        """The proof as it is written beside the backup."""
+        return cls(
+            schema_version=SCHEMA_VERSION,
+            backup_id=manifest.backup_id,
+            database=manifest.source.database,
+            proven_at=f"{made.now:%Y-%m-%dT%H:%M:%SZ}",
+            status=proof.status,
+            msg=proof.sentence(),
+            run_id=made.run_id,
+            server_version_num=made.server_version_num,
+            duration_s=round(made.duration_s, 3),
+            manifest_sha256=made.manifest_sha256,
+            compared=len(proof.tables),
+            ok=len(proof.named("ok")),
+            tables=tuple(asdict(each) for each in proof.tables if each.status != "ok"),
+            missing=proof.missing,
+        )
+
+    @classmethod
+    def of_failure(cls, manifest: Manifest, msg: str, made: Circumstances, *, is_damaged: bool) -> Document:
+        """A proof that came to no comparison, as it is written beside the backup.
+
+        :param msg: what happened instead
+        :param is_damaged: whether that is the backup's fault, as far as can be told
+        """
+        return replace(cls.of(Proof(), manifest, made), status=Status.of(breach=is_damaged, unknown=True), msg=msg)
+
+    @property
+    def name(self) -> str:
+        """Name of the object, ``proof-<UTC time>.json``; names sort by time."""
+        return f"proof-{self.proven_at.replace(':', '-')}.json"
+
     def to_bytes(self) -> bytes:
         """As it is stored."""
         return (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def document(
-    proof: Proof,
-    manifest: Manifest,
-    *,
-    now: datetime,
-    run_id: str,
-    server_version_num: int,
-    duration_s: float,
-    manifest_sha256: str,
-) -> Document:
-    """The proof as it is written beside the backup.
-
-    :param now: the server's clock, UTC
-    """
-    return Document(
-        schema_version=SCHEMA_VERSION,
-        backup_id=manifest.backup_id,
-        database=manifest.source.database,
-        proven_at=f"{now:%Y-%m-%dT%H:%M:%SZ}",
-        status=proof.status,
-        msg=proof.sentence(),
-        run_id=run_id,
-        server_version_num=server_version_num,
-        duration_s=round(duration_s, 3),
-        manifest_sha256=manifest_sha256,
-        compared=len(proof.tables),
-        ok=len(proof.named("ok")),
-        tables=tuple(asdict(each) for each in proof.tables if each.status != "ok"),
-        missing=proof.missing,
-    )
-
-
-def failed(
-    manifest: Manifest,
-    msg: str,
-    *,
-    status: Status,
-    now: datetime,
-    run_id: str,
-    server_version_num: int,
-    duration_s: float,
-    manifest_sha256: str,
-) -> Document:
-    """A proof that came to no comparison, as it is written beside the backup.
-
-    :param msg: what happened instead
-    :param status: ``breach`` where it is the backup's fault, or may be; ``unknown`` where it is not
-    :param now: the server's clock, UTC
-    """
-    made = document(
-        Proof(), manifest, now=now, run_id=run_id, server_version_num=server_version_num, duration_s=duration_s,
-        manifest_sha256=manifest_sha256,
-    )  # fmt: skip
-    return replace(made, status=status, msg=msg)
-
-
-def name(now: datetime) -> str:
-    """Name of the object: ``proof-<UTC time>.json``; names sort by time.
-
-    >>> from datetime import UTC, datetime
-    >>> name(datetime(2026, 11, 23, 4, 0, 0, tzinfo=UTC))
-    'proof-2026-11-23T04-00-00Z.json'
-    """
-    return f"proof-{now:%Y-%m-%dT%H-%M-%SZ}.json"
 
 
 def parse(text: bytes | str, *, where: str) -> Document:

@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import moment
 from ansible.module_utils.runbook.rules.backup import backup_origin as origins
 from ansible.module_utils.runbook.rules.backup import manifest as manifests
+from ansible.module_utils.runbook.rules.backup import proof as proofs
 from ansible.module_utils.runbook.rules.backup import restore_rights
 from ansible.module_utils.runbook.rules.backup.swap import Marker, dated_name
 from ansible.module_utils.runbook.rules.identifiers import MAX_IDENTIFIER_BYTES
 from ansible.module_utils.runbook.rules.postgres.connection_failure import ConnectionFailure
 from ansible.module_utils.runbook.rules.postgres.server_error import told
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.supabase import managed
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import count, size, to_second
@@ -29,7 +32,9 @@ from ansible.module_utils.runbook.rules.words import count, size, to_second
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from ansible.module_utils.runbook.rules.backup.manifest import Manifest, Object
+    from ansible.module_utils.runbook.rules.backup.manifest import Manifest, Object, TableEntry
+    from ansible.module_utils.runbook.rules.backup.proof import Found as Contents
+    from ansible.module_utils.runbook.rules.backup.proof import Proof
 
 #: Days that a copy which failed its proof is kept, unless another one takes its place.
 FAILED_DAYS = 7
@@ -42,6 +47,18 @@ TEMPORARY_BYTES = 64 << 20
 
 
 # Which backup ---------------------------------------------------------------------------------------------------------
+
+
+def check_options(params: Mapping[str, Any]) -> datetime | None:
+    """Refuse options of any restore that mean nothing; the time that ``before`` names.
+
+    :raises RunbookError: the first that is wrong
+    """
+    if not params["database"]:
+        raise RunbookError("database: it is empty; name the database that was backed up.")
+    if params["record_proof"] and not (params["prove"] and params["environment"]):
+        raise RunbookError("record_proof: it needs prove, and the name of the environment in environment.")
+    return moment.read("before", params["before"]) if params["before"] else None
 
 
 def candidates(folders: Sequence[str], *, backup: str, before: datetime | None) -> list[str]:
@@ -86,6 +103,14 @@ class Wanted:
     clusters: frozenset[str]
     from_cluster: str = ""
 
+    @classmethod
+    def of(cls, params: Mapping[str, Any], before: datetime | None, clusters: frozenset[str]) -> Wanted:
+        """What the options of a restore ask for.
+
+        :param clusters: those whose backup it may be; empty if that is not compared
+        """
+        return cls(params["database"], params["backup"], before, clusters, params["from_cluster"] or "")
+
 
 class Found(NamedTuple):
     """A complete backup: what its manifest says, its folder, and the digest that the manifest bears."""
@@ -95,37 +120,44 @@ class Found(NamedTuple):
     sha256: str
 
 
-def choose(
-    wanted: Wanted,
-    home: str,
-    folders: Sequence[str],
-    *,
-    read: Callable[[str], bytes | None],
-    url: Callable[[str], str],
-    warn: Callable[[str], None],
-) -> Found:
-    """The backup that is meant, among those below a database's folder; ``warn`` is told of each that is not complete.
+class Backups(Protocol):
+    """The backups of one database, where they are stored."""
 
-    :param folders: names found below ``home``
-    :param read: gives the manifest of a backup's folder, None where there is none
-    :param url: how a sentence calls an object or a folder
+    @property
+    def home(self) -> str:
+        """The folder in which they lie."""
+
+    def names(self) -> Sequence[str]:
+        """Names found there, of backups and of other things."""
+
+    def manifest(self, folder: str) -> bytes | None:
+        """The manifest in a backup's folder; None where there is none."""
+
+    def url(self, key: str) -> str:
+        """How a sentence calls an object or a folder."""
+
+
+def choose(wanted: Wanted, backups: Backups, *, warn: Callable[[str], None]) -> Found:
+    """The backup that is meant; ``warn`` is told of each that is not complete.
+
     :raises RunbookError: there is none, or its manifest is not to be trusted
     """
-    names = candidates(folders, backup=wanted.backup, before=wanted.before)
+    names = candidates(backups.names(), backup=wanted.backup, before=wanted.before)
     for name in names:
-        folder = f"{home}{name}/"
-        text = read(folder)
+        folder = f"{backups.home}{name}/"
+        where = backups.url(folder)
+        text = backups.manifest(folder)
         if text is None:
-            warn(f"{url(folder)} has no manifest, so it is no complete backup; it is skipped.")
+            warn(f"{where} has no manifest, so it is no complete backup; it is skipped.")
             continue
-        manifest = manifests.parse(text, where=url(folder + manifests.MANIFEST_NAME))
+        manifest = manifests.parse(text, where=where + manifests.MANIFEST_NAME)
         check_manifest(manifest, folder=folder, database=wanted.database, backup_id=name)
-        origins.check_restoring(
-            manifest.source.system_identifier, wanted.clusters, wanted.from_cluster, where=url(folder)
-        )
+        origins.check_restoring(manifest.source.system_identifier, wanted.clusters, wanted.from_cluster, where=where)
         if wanted.before is None or datetime.fromisoformat(manifest.source.snapshot_at) < wanted.before:
             return Found(manifest, folder, json.loads(text)["sha256"])
-    raise RunbookError(f"backup: none of {len(names)} in {url(home)} that could be meant is complete; make a new one.")
+    raise RunbookError(
+        f"backup: none of {len(names)} in {backups.url(backups.home)} that could be meant is complete; make a new one."
+    )
 
 
 def check_manifest(manifest: Manifest, *, folder: str, database: str, backup_id: str) -> None:
@@ -162,6 +194,12 @@ def wrong_objects(manifest: Manifest, sizes: Mapping[str, int | None]) -> list[s
     return found
 
 
+def damage(manifest: Manifest, sizes: Mapping[str, int | None], *, where: str) -> str:
+    """The sentence on what :func:`wrong_objects` finds; empty where it finds nothing."""
+    wrong = wrong_objects(manifest, sizes)
+    return f"The backup {where} is damaged: {'; '.join(wrong)}; take another one." if wrong else ""
+
+
 # Into which server ----------------------------------------------------------------------------------------------------
 
 
@@ -192,6 +230,36 @@ class Server:
     untrusted: Collection[str] = ()
 
 
+def check_for_new_database(server: Server, manifest: Manifest) -> None:
+    """See that the backup is one that is restored into a new database here.
+
+    :raises RunbookError: it is another module's, which the sentence names
+    """
+    if server.is_project and managed.is_platform(manifest.roles):
+        raise RunbookError(
+            "login_host: this server is a managed project, whose database cannot be dropped and recreated, and the "
+            "backup is of one; pg_restore_project restores it into a fresh project (db_restore_into_project=true). To "
+            "prove it, or to have a copy of it, name a PostgreSQL server of your own."
+        )
+
+
+def check_for_project(server: Server, manifest: Manifest) -> None:
+    """See that the server is a managed project, and the backup one of such a project.
+
+    :raises RunbookError: it is another module's, which the sentence names
+    """
+    if not server.is_project:
+        raise RunbookError(
+            f"login_host: this server is no managed project, or login_user {server.role!r} is its superuser; "
+            "pg_restore restores into a new database there (db_restore_into_project=false)."
+        )
+    if not managed.is_platform(manifest.roles):
+        raise RunbookError(
+            f"backup: {manifest.backup_id} is not of a managed project; pg_restore restores it into a new database "
+            "(db_restore_into_project=false)."
+        )
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is to be restored, and where to."""
@@ -215,6 +283,34 @@ class Plan:
         found = self.manifest.one("schema")
         assert found is not None  # noqa: S101 - manifest.parse() refuses it
         return found
+
+    @property
+    def silenced(self) -> list[str]:
+        """Of these extensions, those that act by themselves or reach other servers."""
+        return [name for name in self.without if name in managed.EXTENSIONS]
+
+    def gets(self, schema: str, _table: str) -> bool:
+        """Whether the new database gets the rows of a table."""
+        return not any(schema in managed.EXTENSIONS.get(name, ()) for name in self.without)
+
+    def sieve(self, server_version: int) -> managed.Sieve | None:
+        """Takes out of one data stream what the new database does not get; None where it gets all."""
+        if not self.silenced:
+            return None
+        return managed.Sieve(
+            lambda schema, table: "keep" if self.gets(schema, table) else "drop", sequences=None,
+            server_version=server_version,
+        )  # fmt: skip
+
+    def compare(self, found: Contents, missing: Sequence[str]) -> Proof:
+        """Compare what was found with the manifest, but for what the new database does not get.
+
+        :param missing: what else it is known to be without
+        """
+        proof = proofs.judge(*managed.narrowed(self.manifest, found, self.gets))
+        why = {True: "which acts by itself", False: "which only a superuser can make"}
+        left_out = [f"the extension {name}, {why[name in self.silenced]}" for name in self.without]
+        return replace(proof, missing=(*proof.missing, *left_out, *missing))
 
 
 def target_name(wanted: str | None, *, database: str, backup_id: str, scratch: bool = False) -> str:
@@ -546,6 +642,11 @@ def said_errors(lines: Sequence[str], *, has_rows: bool = True) -> list[str]:
     return found
 
 
+def errors(program_said: Sequence[str], *, has_rows: bool = True) -> list[str]:
+    """Errors that pg_restore or psql told; see :func:`said_errors`."""
+    return said_errors(program_said, has_rows=has_rows) or managed.said_errors(program_said)
+
+
 def is_of_backup(program_said: Sequence[str]) -> bool:
     """Whether pg_restore failed for what is in the backup, and not for the server or the way to it."""
     text = " ".join(program_said)
@@ -564,8 +665,8 @@ def explain(program_said: Sequence[str], *, step: str, target: str, without: Seq
     failure = ConnectionFailure.of_program("\n".join(program_said))
     if failure is not None:
         return f"pg_restore cannot connect for {step} of {target}: {failure}."
-    errors = said_errors(program_said, has_rows=step != DEFINITIONS) or managed.said_errors(program_said)
-    text = " ".join(errors[0].split()).rstrip(".") if errors else "it ended without a word"
+    told_errors = errors(program_said, has_rows=step != DEFINITIONS)
+    text = " ".join(told_errors[0].split()).rstrip(".") if told_errors else "it ended without a word"
     fix = "look at the server's log"
     for pattern, better in (
         (r"No space left|could not extend file|could not write", "make room on the server"),
@@ -589,13 +690,107 @@ def explain(program_said: Sequence[str], *, step: str, target: str, without: Seq
     return f"pg_restore failed with {step} of {target}: {text}; {fix}."
 
 
-def sentence(chosen: Plan, *, tables: int, rows: int, dump_bytes: int, duration_s: float, proof: str) -> str:
-    """What was restored."""
-    source = chosen.manifest.source
-    return (
-        f"Restored {source.database} as of {to_second(source.snapshot_at)} into {chosen.target}: "
-        f"{count(tables, 'table')}, {count(rows, 'row')}, {size(dump_bytes)} in {duration_s:.1f} s. {proof}"
-    )
+# The result -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Outcome:
+    """What became of a restore so far."""
+
+    plan: Plan
+    #: Tables whose rows are wanted.
+    tables: Sequence[TableEntry]
+    jobs: int
+    #: Folder of pg_restore.
+    client: str
+    restored_bytes: int = 0
+    temporary_bytes: int = 0
+    proof: Proof | None = None
+    #: What the database does without, in words: what the proof's own sentence names, and the rest.
+    not_proven: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    #: Statements that switch on what is switched off in it.
+    to_arm: list[str] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """Rows that are wanted."""
+        return sum(each.rows or 0 for each in self.tables)
+
+    def figures(self, *, duration_s: float, phases: Mapping[str, float], proof_key: str | None) -> dict[str, Any]:
+        """The result, but for its sentence and what was done on the server.
+
+        :param phases: seconds by phase
+        :param proof_key: the object that holds the proof
+        """
+        plan, manifest = self.plan, self.plan.manifest
+        return {
+            "backup_id": manifest.backup_id,
+            "manifest_key": plan.folder + manifests.MANIFEST_NAME,
+            "database": manifest.source.database,
+            "target_database": plan.target,
+            "snapshot_at": manifest.source.snapshot_at,
+            "tables": len(self.tables),
+            "rows": self.rows,
+            "size_bytes": manifest.size_bytes,
+            "restored_bytes": self.restored_bytes,
+            "temporary_bytes": self.temporary_bytes,
+            "duration_s": round(duration_s, 3),
+            "rate_bytes_s": round(self.restored_bytes / duration_s, 1),
+            "phases": phases,
+            "proof": self.proof.figures() if self.proof else None,
+            "proof_key": proof_key,
+            "left_out": [*self.not_proven, *self.left_out],
+            "to_arm": self.to_arm,
+            "plan": {
+                "streams": len(manifest.data_streams()),
+                "jobs": self.jobs,
+                "client": self.client,
+                "source_size_bytes": manifest.source.size_bytes,
+            },
+        }
+
+    def sentence(self, duration_s: float, *, is_kept: bool = True) -> str:
+        """What was restored, and what the proof says of it.
+
+        :param is_kept: the database stays, so that something can be switched on in it
+        """
+        source, proof = self.plan.manifest.source, self.proof
+        words = proof.sentence() if proof else "It was not compared with the backup."
+        # The sentence of a proof that is ok has named the others.
+        without = self.left_out if proof and proof.status is Status.OK else [*self.not_proven, *self.left_out]
+        words += managed.sentence(without, self.to_arm if is_kept else [])
+        return (
+            f"Restored {source.database} as of {to_second(source.snapshot_at)} into {self.plan.target}: "
+            f"{count(len(self.tables), 'table')}, {count(self.rows, 'row')}, {size(self.restored_bytes)} in "
+            f"{duration_s:.1f} s. {words}"
+        )
+
+    def sentence_of_plan(self) -> str:
+        """What would be restored, or was before."""
+        source, target = self.plan.manifest.source, self.plan.target
+        if self.plan.done_at:
+            return (
+                f"{target} was restored from {self.plan.manifest.backup_id} and proven at "
+                f"{to_second(str(self.plan.done_at))}; nothing to do."
+            )
+        return (
+            f"Would restore {source.database} as of {to_second(source.snapshot_at)} into {target}: "
+            f"{count(len(self.tables), 'table')}, {size(self.plan.manifest.size_bytes)} as stored."
+        )
+
+    def conclude(self, msg: str, figures: Mapping[str, Any], *, unwritten: str) -> dict[str, Any]:
+        """The result of a restore that came to its end.
+
+        :param unwritten: why the proof could not be written; empty if it was, or was not to be
+        :raises RunbookError: a proof was asked for, and could not be made or written
+        """
+        result = {**figures, "changed": True}
+        if self.proof is not None and self.proof.status is not Status.OK:
+            raise RunbookError(msg, **(result | {"status": Status.UNKNOWN}))
+        if unwritten:
+            raise RunbookError(msg, **result)
+        return result | {"status": Status.OK if self.proof else Status.UNKNOWN, "msg": msg}
 
 
 def describe(chosen: Plan, jobs: int) -> str:

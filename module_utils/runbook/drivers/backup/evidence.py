@@ -1,0 +1,79 @@
+"""What a restore writes beside the backup: the outcome of its proof, and that the backup is still needed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers.s3 import bucket
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.backup.backup_retention import Hold
+from ansible.module_utils.runbook.rules.backup.proof import Circumstances, Document
+
+if TYPE_CHECKING:
+    from ansible.module_utils.runbook.drivers.clock import Clock
+    from ansible.module_utils.runbook.drivers.s3.s3 import Store
+    from ansible.module_utils.runbook.rules.backup.proof import Proof
+    from ansible.module_utils.runbook.rules.backup.restore import Found
+    from ansible.module_utils.runbook.rules.run import Run
+
+
+class Evidence:
+    """Writes beside one backup; :attr:`key` is the object that holds the proof, None while there is none."""
+
+    def __init__(
+        self, store: Store, found: Found, *, run_id: str | None, server_version: int, clock: Clock, is_asked: bool
+    ) -> None:  # fmt: skip
+        """Nothing is written yet.
+
+        :param is_asked: whether the outcome of the proof is written at all
+        """
+        self._store, self._found, self._clock, self._is_asked = store, found, clock, is_asked
+        self._run_id, self._server_version = run_id or "", server_version
+        self.key: str | None = None
+
+    def record(self, proof: Proof | None) -> str:
+        """Write a proof; a sentence where that failed."""
+        if proof is None or not self._is_asked:
+            return ""
+        return self._write(Document.of(proof, self._found.manifest, self._circumstances()))
+
+    def record_failure(self, error: RunbookError) -> str:
+        """Write that the proof came to no end; a sentence where that failed. A proof that was written stays the last.
+
+        :param error: why; ``is_damaged``, whether that is the backup's fault, is taken out of its context
+        """
+        is_damaged = bool(error.context.pop("is_damaged", False))
+        if self.key or not self._is_asked:
+            return ""
+        made = self._circumstances()
+        return self._write(Document.of_failure(self._found.manifest, error.message, made, is_damaged=is_damaged))
+
+    def _circumstances(self) -> Circumstances:
+        passed_s = self._clock.passed_s()
+        return Circumstances(datetime.now(UTC), self._run_id, self._server_version, passed_s, self._found.sha256)
+
+    def _write(self, document: Document) -> str:
+        key = self._found.folder + document.name
+        try:
+            self._store.put(key, document.to_bytes(), if_absent=True)
+        except RunbookError as error:
+            return f" The proof could not be written beside the backup: {error.message}"
+        self.key = key
+        return ""
+
+    def hold(self, run: Run, environment: str | None, name: str, reason: str, *, days: int) -> None:
+        """Keep the backup for some days.
+
+        :param environment: of this run and of the bucket
+        :param name: of the object that says so
+        :raises RunbookError: it may not, or cannot, be written
+        """
+        if not environment:
+            raise RunbookError("environment: it is empty.")
+        # What is restored from may be another bucket than the inventory's: the copy in a second region.
+        permits.require_environment(run, environment)
+        self._store.require_environment(environment)
+        until = bucket.clock(self._store) + timedelta(days=days)
+        self._store.put(self._found.folder + name, Hold(reason, until.isoformat(), self._run_id).to_bytes())
