@@ -367,8 +367,8 @@ def test_a_restore_that_fails_leaves_the_project_as_it_was(elsewhere: Shape, bac
 #: With each definition that is made, the platform writes down how its transaction will commit.
 TELL_HOW_IT_COMMITS = (
     "CREATE TABLE auth.seen (commits text)",
-    "CREATE FUNCTION auth.see() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS"
-    " $$ BEGIN INSERT INTO auth.seen VALUES (current_setting('synchronous_commit')); END $$",
+    """CREATE FUNCTION auth.see() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS
+       $$ BEGIN INSERT INTO auth.seen VALUES (current_setting('synchronous_commit')); END $$""",
     "CREATE EVENT TRIGGER see ON ddl_command_end EXECUTE FUNCTION auth.see()",
 )
 
