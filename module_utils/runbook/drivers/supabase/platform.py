@@ -14,7 +14,7 @@ def is_project(session: Session) -> bool:
     """Whether the server is a managed project, and this user is not the platform's superuser."""
     return bool(
         session.query(
-            "SELECT FROM pg_roles WHERE rolname = %s AND rolsuper"
+            "SELECT 1 AS found FROM pg_roles WHERE rolname = %s AND rolsuper"
             " AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)",
             (SUPERUSER,),
         )
