@@ -335,7 +335,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def signals_deferred() -> Iterator[None]:
     """Hold signals back for one short transaction, so that what it did is counted before the module stops."""
     held = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, held)
@@ -376,7 +376,7 @@ def require_closed(session: postgres.Session, source: QualifiedName, archive: Qu
     return found
 
 
-@driver.told_apart()
+@driver.translate_errors()
 def prepare(context: Context, session: postgres.Session, cutoff: datetime) -> Job:
     """Look at both tables, refuse what must be refused, count what there is to move."""
     params = context.params
@@ -409,12 +409,12 @@ def prepare(context: Context, session: postgres.Session, cutoff: datetime) -> Jo
     else:
         beside = source_name if archive is None else archive_name
         old = [each for each in source.partitions if each.is_old]
-        old = [replace(each, brought=access.brought(session, each.name, beside)) for each in old]
-        refusals.refuse_brought(old)
+        old = [replace(each, local_objects=access.local_objects(session, each.name, beside)) for each in old]
+        refusals.refuse_local_objects(old)
         source = replace(source, partitions=tuple(old))
     counted = driver.count(session, source, column, cutoff)
     plan = plans.plan(source, archive, way, cutoff=cutoff, counted=counted, max_rows=params["max_rows"])
-    refusals.refuse_untold(plan, schema, archive_name)
+    refusals.refuse_missing_on_subscribers(plan, schema, archive_name)
     job = Job(plan, source, column, archive, archive_name)
     if plan.make_archive and not access.may_make(session, source.owner, archive_name.schema):
         needed = [session.render(statement) for statement in job.creation(session)]
@@ -444,7 +444,7 @@ class Run:
         statements = self.job.creation(self.session)
         for partition in self.plan.partitions:
             statements += driver.proof(partition)
-            statements += driver.hand_over(self.source, archive, partition)
+            statements += driver.move_partition(self.source, archive, partition)
         if self.plan.walk:
             scope: rows.Scope = "ahead" if self.plan.walk == "index" else "blocks"
             statements += rows.Mover.statements(self.source, archive, self.job.column, scope)
@@ -455,7 +455,7 @@ class Run:
         name, statements = self.job.archive_name, self.job.creation(self.session)
 
         def make() -> None:
-            with undisturbed():
+            with signals_deferred():
                 require = partial(require_closed, self.session, self.source.name, name)
                 driver.make(self.session, statements, require=require)
                 self.tally.created = self.plan.make_archive
@@ -463,7 +463,7 @@ class Run:
 
         try:
             if statements:
-                driver.patiently(self.clock, make, name)
+                driver.retry_on_lock(self.clock, make, name)
         except driver.KeyTakenError:
             raise RunbookError(
                 f"archive: {name} holds rows twice under the same {', '.join(self.source.key)}, so it can have "
@@ -480,16 +480,16 @@ class Run:
         for partition in self.plan.partitions:
             self.clock.check()
             for statement in driver.proof(partition):
-                driver.patiently(self.clock, partial(driver.make, self.session, [statement]), partition.name)
-            driver.patiently(self.clock, partial(self.hand_over, archive, partition), partition.name)
+                driver.retry_on_lock(self.clock, partial(driver.make, self.session, [statement]), partition.name)
+            driver.retry_on_lock(self.clock, partial(self.move_partition, archive, partition), partition.name)
             self.progress()
             guard.renew()
 
-    def hand_over(self, archive: Table, partition: Partition) -> None:
+    def move_partition(self, archive: Table, partition: Partition) -> None:
         """Hand over one partition."""
         begun = time.monotonic()
-        with undisturbed():
-            driver.make(self.session, driver.hand_over(self.source, archive, partition))
+        with signals_deferred():
+            driver.make(self.session, driver.move_partition(self.source, archive, partition))
             self.tally.partitions.append(str(partition.name))
             self.tally.add(partition.rows, time.monotonic() - begun, partition.oldest, partition.newest)
             if self.tally.remaining is not None:
@@ -509,9 +509,9 @@ class Run:
                     walk.by_index()
                 else:
                     walk.by_blocks()
-                remaining = driver.patiently(self.clock, self.mover.left, self.source.name)
+                remaining = driver.retry_on_lock(self.clock, self.mover.left, self.source.name)
                 if remaining and walk.met_taken_keys:
-                    self.tally.conflicts = driver.patiently(self.clock, self.mover.conflicts, self.source.name)
+                    self.tally.conflicts = driver.retry_on_lock(self.clock, self.mover.conflicts, self.source.name)
                 self.tally.remaining = remaining
                 if remaining == self.tally.conflicts:
                     break
@@ -533,10 +533,10 @@ class Run:
         self.throttle()
         target_ms = self.params["target_batch_ms"]
         begun = time.monotonic()
-        with undisturbed():
+        with signals_deferred():
             try:
                 moved = self.mover.move(scope, low, high, self.size, choice=choice, skip_locked=skip_locked)
-            except driver.DifferentError as error:
+            except driver.MismatchError as error:
                 raise RunbookError(words.difference(self.source, self.archive, error.found)) from None
             took_s = time.monotonic() - begun
             if choice == "same":
@@ -633,9 +633,9 @@ class Run:
                     self.move_partitions(archive, guard)
                 else:
                     self.move_rows(archive, guard)
-            undone = words.undone(self.tally, self.plan, self.source)
-            if undone:
-                raise RunbookError(undone)
+            reason = words.reason_for_remaining(self.tally, self.plan, self.source)
+            if reason:
+                raise RunbookError(reason)
         except RunbookError as error:
             raise RunbookError(f"{error.message} {self.sentence()}", **(self.figures() | error.context)) from error
         finally:
@@ -655,12 +655,12 @@ def core(context: Context) -> dict[str, Any]:
             statement_timeout_ms=min(params["statement_timeout_ms"], params["deadline_s"] * 1000),
             purpose="pg_archive",
         ) as session,
-        driver.told_apart(),
+        driver.translate_errors(),
     ):
         permits.require_database(context.run, session)
         driver.settle(session, read_only=context.check_mode)
         cutoff = retention.cutoff(driver.server_now(session), params["older_than_days"])
-        job = driver.patiently(clock, lambda: prepare(context, session, cutoff), params["source"])
+        job = driver.retry_on_lock(clock, lambda: prepare(context, session, cutoff), params["source"])
         for caution in job.plan.warnings:
             context.warn(caution)
         run = Run(context, session, clock, job)

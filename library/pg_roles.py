@@ -156,7 +156,7 @@ from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import environment_mark
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
 from ansible.module_utils.runbook.rules.postgres import roles as rules
-from ansible.module_utils.runbook.rules.postgres.archive_tables import followed
+from ansible.module_utils.runbook.rules.postgres.archive_tables import with_subscribers
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import count, some
 
@@ -247,7 +247,7 @@ def user_steps(session: postgres.Session, context: Context, existing: dict[str, 
         elif name in existing:
             lacks = rules.attributes(existing[name], role=role)
             steps += [Step(driver.alter_statement(name, *lacks))] if lacks else []
-            for text in rules.oddities(existing[name], role=role):
+            for text in rules.unsafe_attributes(existing[name], role=role):
                 context.warn(text)
         if role in {"backup", "restore"} and not (name in existing and existing[name].bypassrls):
             hurt = "a backup stops at the first table with row-level security"
@@ -392,7 +392,7 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[S
     if not driver.table_exists(session, QualifiedName("runbook", "heartbeat")):
         # Who is granted the rights on it need not make it.
         steps.append(Step(heartbeat.TABLE[1]))
-    telling = followed(catalog.read_schema(session, "runbook").publications)
+    telling = with_subscribers(catalog.read_schema(session, "runbook").publications)
     if telling:
         named = ", ".join(map(str, ["runbook.heartbeat", *dict.fromkeys(archive for _, archive in archives)]))
         context.warn(

@@ -151,7 +151,7 @@ def statements(plan: rules.Plan, now: datetime, run_id: str) -> list[Any]:
     live, new = plan.live, plan.replacement
     aside = rules.Marker("previous", live.name, f"{now:%Y-%m-%dT%H:%M:%SZ}", run=run_id, replaced_by=new.name)
     return [
-        *driver.dress(live, new, rules.setting_values),
+        *driver.copy_properties(live, new, rules.setting_values),
         driver.rename(live.name, plan.previous_name),
         driver.rename(new.name, live.name),
         driver.comment(plan.previous_name, str(aside)),
@@ -231,12 +231,12 @@ def core(context: Context) -> dict[str, Any]:
         until = time.monotonic() + params["grace_s"]
         while driver.is_busy(connection, plan.live.oid) and time.monotonic() < until:
             time.sleep(0.1)
-        door = driver.Doorkeeper(lambda: session(target), [plan.live.oid, plan.replacement.oid])
-        closed_s = driver.exchange(connection, todo, door)
+        terminator = driver.SessionTerminator(lambda: session(target), [plan.live.oid, plan.replacement.oid])
+        closed_s = driver.exchange(connection, todo, terminator)
         return {
             "changed": True,
-            "msg": rules.sentence(plan, ended=door.ended, closed_s=closed_s),
-            "ended_sessions": door.ended,
+            "msg": rules.sentence(plan, ended=terminator.ended, closed_s=closed_s),
+            "ended_sessions": terminator.ended,
             "closed_s": round(closed_s, 3),
         } | said
 

@@ -283,7 +283,7 @@ def _pass(context: Context, session: postgres.Session, wanted: list[Any]) -> dic
     )
     if context.diff:
         result["diff"] = {"prepared": rule.describe(works)}
-    in_need = [report.work.table for report in reports if report.in_vain]
+    in_need = [report.work.table for report in reports if report.had_no_effect]
     if in_need:
         context.warn(
             f"{session.target} may not vacuum {some([str(table.name) for table in in_need])}, though there is "

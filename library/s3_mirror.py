@@ -514,7 +514,7 @@ class Run:
             return True
 
         if total:
-            driver.work_off(
+            driver.run_queue(
                 self.table.work(ask=True), self.copier.same,
                 jobs=self.params["jobs"], done=done, clock=self.clock, stopped=threading.Event(), tell=lambda: None,
             )  # fmt: skip
@@ -572,7 +572,7 @@ class Run:
         try:
             if self.plan.copy_objects:
                 self.written = True
-                driver.work_off(
+                driver.run_queue(
                     self.table.work(ask=False), self.act,
                     jobs=self.params["jobs"], done=self.done, clock=self.clock, stopped=self.copier.stopped, tell=tell,
                 )  # fmt: skip

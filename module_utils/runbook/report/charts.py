@@ -45,7 +45,7 @@ def ceiling(largest: float, *, binary: bool = False) -> float:
 
 def timeline(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One bar per step of a host, from its start to its end; what was skipped, or is mere ceremony, is left out."""
-    shown = [step for step in steps if step["state"] != "skipped" and not is_ceremony(step)]
+    shown = [step for step in steps if step["state"] != "skipped" and not is_overhead(step)]
     if not shown:
         return []
     first = min(step["start_s"] for step in shown)
@@ -65,7 +65,7 @@ def timeline(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def is_ceremony(step: Mapping[str, Any]) -> bool:
+def is_overhead(step: Mapping[str, Any]) -> bool:
     """A role's look at its own arguments, or a message that repeats a module's, unless it found something."""
     return short_name(step["module"]) in ("validate_argument_spec", "debug") and step["status"] == "ok"
 

@@ -64,7 +64,7 @@ def host(record: Mapping[str, Any], name: str, *, is_open: bool) -> dict[str, An
                 "msg": step["msg"],
             }
             for step in steps
-            if step["state"] != "skipped" and not charts.is_ceremony(step)
+            if step["state"] != "skipped" and not charts.is_overhead(step)
         ],
         "skipped": sum(step["state"] == "skipped" for step in steps),
         "queries": queries[:MAX_QUERIES],

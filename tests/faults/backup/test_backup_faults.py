@@ -120,7 +120,7 @@ def ours(database: Database) -> list[str]:
     return programs + [row[0] for row in sessions]
 
 
-def eventually(condition: Any, within_s: float = 20.0) -> None:
+def eventually(condition: Any, within_s: float = 120.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline

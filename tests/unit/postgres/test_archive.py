@@ -15,10 +15,10 @@ from ansible.module_utils.runbook.rules.postgres import archive_plan as plans
 from ansible.module_utils.runbook.rules.postgres import archive_refusals as refusals
 from ansible.module_utils.runbook.rules.postgres import archive_words as words
 from ansible.module_utils.runbook.rules.postgres.archive_tables import (
-    Brought,
     Column,
     ForeignKey,
     Index,
+    LocalObjects,
     Partition,
     Publication,
     Schema,
@@ -301,15 +301,15 @@ def test_plan_of_partitions_leaves_what_is_partly_old():
 
 
 def test_what_a_partition_leaves_behind_is_in_the_plan():
-    own = Brought("app", foreign_keys=("fk",), triggers=("t1", "t2"))
-    old = replace(partition("old"), brought=own)
+    own = LocalObjects("app", foreign_keys=("fk",), triggers=("t1", "t2"))
+    old = replace(partition("old"), local_objects=own)
     plan = make(replace(PARTS, partitions=(old,)), PARTED, counted(3, old=3))
     assert "old: 3 rows, without its foreign keys (fk), triggers (t1, t2)" in words.describe(plan, PARTS, ARCHIVE)
-    refusals.refuse_brought([old, partition("older")])
+    refusals.refuse_local_objects([old, partition("older")])
     with pytest.raises(RunbookError, match=r"public\.old is published by itself \(out\)"):
-        refusals.refuse_brought([replace(old, brought=replace(own, stuck=("out",)))])
+        refusals.refuse_local_objects([replace(old, local_objects=replace(own, undroppable_publications=("out",)))])
     with pytest.raises(RunbookError, match=r"public\.old is unlogged"):
-        refusals.refuse_brought([replace(old, brought=replace(own, unlogged=True))])
+        refusals.refuse_local_objects([replace(old, local_objects=replace(own, unlogged=True))])
 
 
 def test_an_empty_old_partition_is_moved_too():
@@ -447,19 +447,19 @@ def test_sentence():
 
 def test_undone_says_why():
     plan = make()
-    assert words.undone(batches.Tally(remaining=0), plan, PLAIN) is None
-    conflict = words.undone(batches.Tally(remaining=2, conflicts=2), plan, PLAIN) or ""
+    assert words.reason_for_remaining(batches.Tally(remaining=0), plan, PLAIN) is None
+    conflict = words.reason_for_remaining(batches.Tally(remaining=2, conflicts=2), plan, PLAIN) or ""
     assert "2 rows stay" in conflict
     assert "by id" in conflict
     assert "locked" not in conflict
-    assert "3 were locked" in (words.undone(batches.Tally(remaining=3), plan, PLAIN) or "")
-    both = words.undone(batches.Tally(remaining=5, conflicts=2), plan, PLAIN) or ""
+    assert "3 were locked" in (words.reason_for_remaining(batches.Tally(remaining=3), plan, PLAIN) or "")
+    both = words.reason_for_remaining(batches.Tally(remaining=5, conflicts=2), plan, PLAIN) or ""
     assert "of 2 the archive" in both
     assert "3 were locked" in both
 
 
 def test_rows_of_a_partly_old_partition_are_not_undone_work():
     plan = make(PARTS, PARTED, counted(12, old=3, older=4, new=5))
-    assert words.undone(batches.Tally(remaining=5), plan, PARTS) is None
+    assert words.reason_for_remaining(batches.Tally(remaining=5), plan, PARTS) is None
     assert "until their whole partition" in words.sentence(batches.Tally(remaining=5), plan, PARTS, ARCHIVE, 1.0)
-    assert "2 rows stay" in (words.undone(batches.Tally(remaining=7), plan, PARTS) or "")
+    assert "2 rows stay" in (words.reason_for_remaining(batches.Tally(remaining=7), plan, PARTS) or "")

@@ -382,7 +382,7 @@ def test_a_catalog_that_only_a_superuser_may_vacuum_is_planned_when_it_is_overdu
     assert plan(replace(catalog, permitted=True)) != []
     assert plan(catalog) == plan(catalog, mode="all") == []
     overdue = only(replace(catalog, heap=part(xid_age=220_000_001)))
-    assert Report(overdue, "not_permitted", Figures()).in_vain
+    assert Report(overdue, "not_permitted", Figures()).had_no_effect
 
 
 def test_the_lease_that_a_dry_run_does_not_make_is_in_no_plan_for_its_rows() -> None:

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import zstandard
+from ansible.module_utils.runbook.drivers.child_process import group_ends_with_module
 from ansible.module_utils.runbook.drivers.folders import closed
-from ansible.module_utils.runbook.drivers.leash import leashed_group
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.errors import RunbookError
@@ -230,8 +230,8 @@ class Engine:
             keys.flush()
             chosen = self.environ() | ({"AWS_SHARED_CREDENTIALS_FILE": keys.name} if own else {}) | dict(environ or {})
             process = subprocess.Popen(
-                leashed_group([*before, *words]), env=clean | chosen, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-                start_new_session=True,
+                group_ends_with_module([*before, *words]), env=clean | chosen, stdin=subprocess.DEVNULL, stdout=out,
+                stderr=err, start_new_session=True,
             )  # fmt: skip
             try:
                 code = process.wait(timeout=max(deadline_s, 1))

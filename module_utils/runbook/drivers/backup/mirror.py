@@ -598,7 +598,7 @@ class Copier:
 # --- all of them ------------------------------------------------------------------------------------------------------
 
 
-def work_off(
+def run_queue(
     entries: Iterator[Entry],
     act: Callable[[Entry], Any],
     *,

@@ -128,7 +128,7 @@ def end_sessions(session: Session, oids: Sequence[int]) -> tuple[int, list[str]]
     return ended, refused
 
 
-class Doorkeeper:
+class SessionTerminator:
     """Ends the sessions of some databases again and again, while another session waits to rename them.
 
     The waiting session holds the databases' lock already, so nobody new comes in meanwhile: connections wait for it,
@@ -155,7 +155,7 @@ class Doorkeeper:
             told_at_all = True
             self.refused |= set(refused)
 
-    def __enter__(self) -> Doorkeeper:
+    def __enter__(self) -> SessionTerminator:
         self._thread.start()
         return self
 
@@ -165,7 +165,7 @@ class Doorkeeper:
         self._session.close()
 
 
-def dress(live: Database, new: Database, values: Callable[[str, str], list[str]]) -> list[sql.Composable]:
+def copy_properties(live: Database, new: Database, values: Callable[[str, str], list[str]]) -> list[sql.Composable]:
     """Statements that give ``new`` the owner, privileges, settings and limits of ``live``.
 
     :param values: splits a setting into its literals
@@ -248,19 +248,19 @@ def explained() -> Iterator[None]:
         ) from None
 
 
-def exchange(session: Session, statements: Sequence[sql.Composable], door: Doorkeeper) -> float:
-    """Run the statements in one transaction while ``door`` sends everybody out; seconds that nobody could connect.
+def exchange(session: Session, statements: Sequence[sql.Composable], terminator: SessionTerminator) -> float:
+    """Run the statements in one transaction while ``terminator`` ends all sessions; seconds that nobody could connect.
 
     :raises RunbookError: sessions are left that would not go; nothing was changed
     """
     begun = time.monotonic()
     try:
-        with session.transaction(), door:
+        with session.transaction(), terminator:
             for statement in statements:
                 session.execute(statement)
     except psycopg2.errors.ObjectInUse as error:
         # Two reasons have this code; the second names a current database, which the module has refused before.
-        named = ", ".join(sorted(door.refused)) or "the application"
+        named = ", ".join(sorted(terminator.refused)) or "the application"
         raise RunbookError(
             f"Sessions of {named} did not go ({ServerError.of(error).reason}), so no name was changed; end them, or "
             "connect as a superuser or a member of pg_signal_backend, and run again."

@@ -56,7 +56,7 @@ class KeyTakenError(RunbookError):
         self.index = index
 
 
-class DifferentError(RunbookError):
+class MismatchError(RunbookError):
     """The archive did not hold what was taken from the source, so the batch was rolled back."""
 
     def __init__(self, found: Difference) -> None:
@@ -72,7 +72,7 @@ class TooSlowError(RunbookError):
 
 
 @contextmanager
-def told_apart() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Turn psycopg2's errors into those that the module can act on, and all others into one clear sentence.
 
     The server's own message is not passed on where it could hold the content of a row.
@@ -124,7 +124,7 @@ def _unexpected(error: psycopg2.Error) -> str:
     )
 
 
-def patiently(clock: Clock, act: Callable[[], Done], what: object) -> Done:
+def retry_on_lock(clock: Clock, act: Callable[[], Done], what: object) -> Done:
     """Do what needs a lock that others may hold; try again, with longer and longer pauses, within bounds.
 
     :param what: the table that may be locked
@@ -167,7 +167,7 @@ def settle(session: Session, *, read_only: bool) -> None:
         session.query("SELECT set_config(%s, %s, false)", (name, value))
     if session.query("SELECT current_setting('session_replication_role') AS role")[0]["role"] != "origin":
         # Foreign keys and triggers would sleep. Only some may set it, so it is not set where it is right.
-        with told_apart():
+        with translate_errors():
             session.query("SELECT set_config('session_replication_role', 'origin', false)")
 
 
@@ -220,7 +220,7 @@ def count(session: Session, source: Table, column: Column, cutoff: datetime) -> 
     # Only a partitioned table has more than one tableoid. Each row is grouped once; the total is made of the groups.
     by_table = sql.SQL("tableoid" if source.partitioned_by else "NULL::oid")
     grouped = sql.SQL("GROUP BY s.tableoid" if source.partitioned_by else "")
-    with told_apart():
+    with translate_errors():
         rows = session.query(
             sql.SQL(
                 "SELECT table_id, coalesce(sum(rows), 0)::bigint AS rows,"
@@ -273,7 +273,7 @@ def make(
     :raises LockedError: a lock was not to be had
     :raises KeyTakenError: rows stand in the way of a unique index
     """
-    with told_apart(), session.transaction():
+    with translate_errors(), session.transaction():
         for statement in statements:
             session.query(statement)
         if require:
@@ -295,7 +295,7 @@ def proof(partition: Partition) -> list[sql.Composable]:
     ]
 
 
-def hand_over(source: Table, archive: Table, partition: Partition) -> list[sql.Composable]:
+def move_partition(source: Table, archive: Table, partition: Partition) -> list[sql.Composable]:
     """Statements that take a partition off the source and hang it into the archive; to be run in one transaction."""
     name = identifier(partition.name)
     detach = sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(identifier(source.name), name)
@@ -311,8 +311,8 @@ def hand_over(source: Table, archive: Table, partition: Partition) -> list[sql.C
                 sql.SQL("NOT NULL " if stamp.not_null else ""),
             )
         )
-    if partition.brought is not None:
-        statements += access.left_behind(partition.name, partition.brought, archive.owner)
+    if partition.local_objects is not None:
+        statements += access.left_behind(partition.name, partition.local_objects, archive.owner)
     return [
         *statements,
         sql.SQL("ALTER TABLE {} ATTACH PARTITION {} {}").format(
@@ -329,7 +329,7 @@ def wal_position(session: Session) -> str:
 
 def wal_bytes_since(session: Session, position: str) -> int:
     """WAL that the whole server wrote since it stood at ``position``."""
-    with told_apart():
+    with translate_errors():
         row = session.query("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), %s)::bigint AS bytes", (position,))
     return int(row[0]["bytes"])
 

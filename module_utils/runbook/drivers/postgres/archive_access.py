@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ansible.module_utils.runbook.drivers.postgres.postgres import table as identifier
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.postgres.archive_access import PUBLIC, Access, Compared, Opening, Policy, Right
-from ansible.module_utils.runbook.rules.postgres.archive_tables import STAMP, Brought
+from ansible.module_utils.runbook.rules.postgres.archive_tables import STAMP, LocalObjects
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -334,7 +334,7 @@ def closing(found: Compared, ways: Sequence[Opening]) -> list[sql.Composable]:
 # Partitions that are handed over
 
 
-def brought(session: Session, partition: QualifiedName, beside: QualifiedName) -> Brought:
+def local_objects(session: Session, partition: QualifiedName, beside: QualifiedName) -> LocalObjects:
     """What a partition has of its own, and would behave otherwise by than the archive does.
 
     :param beside: the archive, or the source that it will be made like
@@ -370,25 +370,25 @@ def brought(session: Session, partition: QualifiedName, beside: QualifiedName) -
         """,  # noqa: S608 - a constant
         values,
     )
-    return Brought(
+    return LocalObjects(
         owner=row["owner"],
         foreign_keys=tuple(row["foreign_keys"]),
         triggers=tuple(row["triggers"]),
         rules=tuple(row["rules"]),
         policies=tuple(row["policies"]),
         publications=tuple(each["pubname"] for each in publications if each["may"]),
-        stuck=tuple(each["pubname"] for each in publications if not each["may"]),
+        undroppable_publications=tuple(each["pubname"] for each in publications if not each["may"]),
         rights=tuple(
             Right(partition, each["grantee"], tuple(each["given"]), each["column"], each["option"], each["by"])
             for each in rights
         ),
-        bare=row["bare"],
-        unforced=row["unforced"],
+        lacks_row_security=row["bare"],
+        lacks_forced_row_security=row["unforced"],
         unlogged=row["unlogged"],
     )
 
 
-def left_behind(partition: QualifiedName, own: Brought, owner: str) -> list[sql.Composable]:
+def left_behind(partition: QualifiedName, own: LocalObjects, owner: str) -> list[sql.Composable]:
     """Statements that take from a partition, once it is off the source, what it does not bring into the archive.
 
     :param owner: the archive's
@@ -404,9 +404,9 @@ def left_behind(partition: QualifiedName, own: Brought, owner: str) -> list[sql.
     done += each("DROP POLICY {0} ON {1}", own.policies)
     done += each("ALTER PUBLICATION {0} DROP TABLE {1}", own.publications)
     done += [statement for right in own.rights for statement in _revocation(right)]
-    if own.bare:
+    if own.lacks_row_security:
         done.append(sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(table))
-    if own.unforced:
+    if own.lacks_forced_row_security:
         done.append(sql.SQL("ALTER TABLE {} FORCE ROW LEVEL SECURITY").format(table))
     if own.owner != owner:
         done.append(sql.SQL("ALTER TABLE {} OWNER TO {}").format(table, sql.Identifier(owner)))

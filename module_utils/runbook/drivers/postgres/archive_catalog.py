@@ -99,8 +99,8 @@ def read_table(session: Session, name: QualifiedName, *, event: Literal["INSERT"
         by_policy=row["row_security"] and row["opened"],
         triggers=_triggers(session, oid, below, event),
         rules=tuple(each["rulename"] for each in rules),
-        referrers=_referrers(session, [*below, *above]),
-        vanishing=_vanishing(session, below),
+        referencing_keys=_referencing_keys(session, [*below, *above]),
+        cascading_keys=_cascading_keys(session, below),
         subscriptions=_subscriptions(session, [*below, *above]),
         publications=_publications(session, [*below, *above]),
         children=tuple(each["name"] for each in children if not each["relispartition"]),
@@ -162,7 +162,7 @@ ACTIONS = ", ".join(
 )
 
 
-def _referrers(session: Session, tables: Sequence[int]) -> tuple[ForeignKey, ...]:
+def _referencing_keys(session: Session, tables: Sequence[int]) -> tuple[ForeignKey, ...]:
     """Foreign keys that point at any of the tables."""
     rows = session.query(
         f"SELECT conname, conrelid::regclass::text AS place, {ACTIONS}"  # noqa: S608 - a constant
@@ -172,7 +172,7 @@ def _referrers(session: Session, tables: Sequence[int]) -> tuple[ForeignKey, ...
     return tuple(ForeignKey(each["conname"], each["place"], each["on_delete"], each["on_update"]) for each in rows)
 
 
-def _vanishing(session: Session, tables: Sequence[int]) -> tuple[ForeignKey, ...]:
+def _cascading_keys(session: Session, tables: Sequence[int]) -> tuple[ForeignKey, ...]:
     """Foreign keys of the tables by which their own rows are deleted or changed when others are elsewhere."""
     rows = session.query(
         f"SELECT conname, confrelid::regclass::text AS place, {ACTIONS}"  # noqa: S608 - a constant
@@ -225,7 +225,7 @@ def _publications(session: Session, tables: Sequence[int], *, schema: str = "") 
             inserts=each["pubinsert"],
             deletes=each["pubdelete"],
             filtered=each["filtered"],
-            followed=each["followed"],
+            has_subscribers=each["followed"],
         )
         for each in rows
     )

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import psycopg2
 from ansible.module_utils.runbook.drivers.postgres.archive import (
     LOCK_PATIENCE_S,
-    DifferentError,
     KeyTakenError,
     LockedError,
+    MismatchError,
     TooSlowError,
-    patiently,
-    told_apart,
+    retry_on_lock,
+    translate_errors,
 )
 from ansible.module_utils.runbook.drivers.postgres.postgres import table as identifier
 from ansible.module_utils.runbook.errors import RunbookError
@@ -305,13 +305,13 @@ class Mover:
                 " ORDER BY s.{column} OFFSET $3 LIMIT 1"
             ).format(column=sql.Identifier(self._column.name), source=identifier(self._source.name))
             self._prepare(name, text, "span")
-        with told_apart():
+        with translate_errors():
             rows = self._execute(name, low, low, size)
         return rows[0]["found"] if rows else None
 
     def after(self, moment: str) -> str | None:
         """The next timestamp after ``moment`` that is older than the cutoff."""
-        with told_apart():
+        with translate_errors():
             row = self._session.query(
                 sql.SQL(
                     "SELECT min(s.{column})::text AS found FROM {source} AS s"
@@ -347,12 +347,12 @@ class Mover:
         :raises LockedError: rows or the table are held by somebody else
         :raises KeyTakenError: the archive holds one of their keys
         :raises TooSlowError: the statement timed out
-        :raises DifferentError: the archive dropped or changed rows; nothing of the batch was moved
+        :raises MismatchError: the archive dropped or changed rows; nothing of the batch was moved
         """
         if scope == "ahead" and self._reads_back(self._source):
             return self._copy_and_delete(low, limit)
         name = f"runbook_{scope}_{choice}_{'skip' if skip_locked else 'wait'}"
-        with told_apart(), self._session.transaction():
+        with translate_errors(), self._session.transaction():
             if name not in self._prepared:
                 text = self.statement(self._source, self._archive, self._column, scope, choice, skip_locked=skip_locked)
                 self._prepare(name, text, scope)
@@ -360,7 +360,7 @@ class Mover:
             row = self._execute(name, low, high, limit)[0]
             if row["put"] != row["rows"] or row["differing"]:
                 columns = tuple(filter(None, (row["differs"] or "").split("\n")))
-                raise DifferentError(Difference(row["rows"], row["rows"] - row["put"], columns))
+                raise MismatchError(Difference(row["rows"], row["rows"] - row["put"], columns))
         return Moved(row["rows"], row["oldest"], row["newest"], row["edge"])
 
     def _copy_and_delete(self, low: str, limit: int) -> Moved:
@@ -373,7 +373,7 @@ class Mover:
             self._prepare("runbook_delete", delete, "span")
             self._prepare("runbook_remaining", self._remaining(source, archive, column), "span")
             self._note(copy, delete)
-        with told_apart(), self._session.transaction():
+        with translate_errors(), self._session.transaction():
             self._session.query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             limits = self._execute("runbook_limits", low, low, limit)[0]
             if limits["oldest"] is None:
@@ -388,9 +388,9 @@ class Mover:
             left = self._execute("runbook_remaining", low, high, limit)[0] if doubtful else {"rows": 0}
             if left["rows"]:
                 columns = [each.name for place, each in enumerate(source.columns) if left[f"c{place}"]]
-                raise DifferentError(Difference(deleted + left["rows"], left["missing"], tuple(columns)))
+                raise MismatchError(Difference(deleted + left["rows"], left["missing"], tuple(columns)))
             if deleted != copied:
-                raise DifferentError(Difference(deleted, deleted - copied))
+                raise MismatchError(Difference(deleted, deleted - copied))
         return Moved(deleted, limits["oldest"], limits["newest"], limits["edge"])
 
     def _touched(self, name: str, low: str, high: str, limit: int) -> int:
@@ -409,7 +409,7 @@ class Mover:
 
     def left(self) -> int:
         """Rows that are older than the cutoff and still in the source."""
-        with told_apart():
+        with translate_errors():
             row = self._session.query(
                 sql.SQL("SELECT count(*) AS rows FROM {} AS s WHERE {}").format(
                     identifier(self._source.name), self._old
@@ -427,7 +427,7 @@ class Mover:
 
     def conflicts(self) -> int:
         """Old rows whose key the archive holds with other content."""
-        with told_apart():
+        with translate_errors():
             row = self._session.query(
                 sql.SQL(
                     "SELECT count(*) AS rows FROM {source} AS s JOIN {archive} AS a ON {join}"
@@ -444,7 +444,7 @@ class Mover:
 
     def flush(self) -> None:
         """Wait until all that was committed is on disk (and on synchronous standbys, where there are some)."""
-        with told_apart():
+        with translate_errors():
             self._session.query("SELECT set_config('synchronous_commit', 'on', false)")
             # A commit waits for the disk only if its transaction wrote something; a message in the WAL is the least.
             self._session.query("SELECT pg_logical_emit_message(true, 'runbook', 'archived')")
@@ -551,11 +551,11 @@ class Walk:
                     # Close in on the rows that somebody holds, so that few others stay with them.
                     self._shrink()
                     return low
-        edge = patiently(self._clock, partial(mover.boundary, low, self._pace.size), self._source.name)
+        edge = retry_on_lock(self._clock, partial(mover.boundary, low, self._pace.size), self._source.name)
         if edge == low:
             # More rows of one moment than fit into a batch.
             self._take("moment", low, low, locked=locked)
-            return patiently(self._clock, partial(mover.after, low), self._source.name)
+            return retry_on_lock(self._clock, partial(mover.after, low), self._source.name)
         self._take("span", low, edge or mover.high, locked=locked)
         return edge
 

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import psycopg2
 import psycopg2.errors
-from ansible.module_utils.runbook.drivers.leash import leashed
+from ansible.module_utils.runbook.drivers.child_process import ends_with_module
 from ansible.module_utils.runbook.drivers.postgres import pgtools, postgres
 from ansible.module_utils.runbook.drivers.postgres.archive_catalog import PUBLISHES_SCHEMAS
 from ansible.module_utils.runbook.drivers.postgres.passes import TICK_S, Pass
@@ -688,7 +688,7 @@ class Compaction(Pass):
         with tempfile.TemporaryFile("w+", errors="replace") as said:
             # It ends with this process: nobody would bound its last lock, or keep the next run from its table.
             process = subprocess.Popen(
-                leashed([str(self._client.path), *words[1:]]),
+                ends_with_module([str(self._client.path), *words[1:]]),
                 env=_environment(session),
                 stdin=subprocess.DEVNULL,
                 stdout=said,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import zstandard
-from ansible.module_utils.runbook.drivers.leash import leashed
+from ansible.module_utils.runbook.drivers.child_process import ends_with_module
 from ansible.module_utils.runbook.errors import RunbookError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Programs:
             if shutil.which(words[0]) is None:
                 raise RunbookError(f"{words[0]} is not there; install it on this machine.")
             process = subprocess.Popen(
-                leashed(words), stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=env, bufsize=0,
+                ends_with_module(words), stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=env, bufsize=0,
                 pipesize=PIPE_BYTES,
             )  # fmt: skip
             self._running.append(process)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.backup.wal_archive import Archive, Fork, Segment, spoken, windows
+from ansible.module_utils.runbook.rules.backup.wal_archive import Archive, Fork, Segment, windows, windows_in_words
 from ansible.module_utils.runbook.rules.status import Check, Status
 from ansible.module_utils.runbook.rules.words import count
 
@@ -155,7 +155,7 @@ def judge_archive(archive: Archive, limits: Limits, now: datetime) -> list[Check
             Check(
                 "window",
                 Status.OK,
-                f"Can be restored: {spoken(found)}"
+                f"Can be restored: {windows_in_words(found)}"
                 + ("." if reaches else f"; the window of {count(limits.recovery_window_days, 'day')} is not full yet."),
             )
         )

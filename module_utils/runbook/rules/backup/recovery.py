@@ -14,8 +14,8 @@ from ansible.module_utils.runbook.rules.backup.wal_archive import (
     Segment,
     Window,
     parse_lsn,
-    spoken,
     windows,
+    windows_in_words,
 )
 from ansible.module_utils.runbook.rules.status import Status
 
@@ -84,10 +84,10 @@ def choose(archive: Archive, target: Target, *, timeline: int | None, backup_id:
     option = "target_time" if target.time else "target_lsn" if target.lsn is not None else "target_name"
     if target.time is None and target.lsn is None and not target.name:
         raise RunbookError(
-            f"The end of the archive cannot be reached; what can be restored is {spoken(found)}.{why} "
+            f"The end of the archive cannot be reached; what can be restored is {windows_in_words(found)}.{why} "
             "Give a target_time inside that."
         )
-    raise RunbookError(f"{option}: {target} cannot be reached; what can be restored is {spoken(found)}.{why}")
+    raise RunbookError(f"{option}: {target} cannot be reached; what can be restored is {windows_in_words(found)}.{why}")
 
 
 def _leads_to(archive: Archive, each: Window, target: Target) -> bool:

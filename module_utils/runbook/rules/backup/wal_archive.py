@@ -335,7 +335,7 @@ def spans(found: Iterable[Window]) -> list[tuple[datetime, datetime]]:
     return merged
 
 
-def spoken(found: Sequence[Window]) -> str:
+def windows_in_words(found: Sequence[Window]) -> str:
     """The stretches of time that can be restored, in words."""
     said = [f"{utc(start)} to {utc(end)}" for start, end in spans(found)]
     return " and ".join(said) if said else "nothing, because no base backup is complete with its WAL"

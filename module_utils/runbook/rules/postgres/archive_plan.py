@@ -18,9 +18,9 @@ from ansible.module_utils.runbook.rules.postgres.archive_tables import (
     STAMP,
     Column,
     Table,
-    followed,
     names_of,
-    told_of_deletes,
+    publishing_deletes,
+    with_subscribers,
 )
 from ansible.module_utils.runbook.rules.postgres.archive_words import in_utc
 from ansible.module_utils.runbook.rules.words import count
@@ -192,13 +192,13 @@ def cautions(source: Table, archive: Table | None, way: Route, null_rows: int) -
             f"{archive.name} has triggers ({names_of(archive.triggers)}) that fire on the rows put "
             "into it; a batch of which they drop or change a row is rolled back."
         )
-    hearing = followed(archive.publications) if way.walk and archive else ""
+    hearing = with_subscribers(archive.publications) if way.walk and archive else ""
     if archive and hearing:
         said.append(
             f"{archive.name} is published by {hearing}: a subscriber that lacks the table stops at its first row. Make "
             "it there before."
         )
-    telling = names_of(told_of_deletes(source))
+    telling = names_of(publishing_deletes(source))
     if telling:
         said.append(
             f"{source.name} is published by {telling}: subscribers are told of every row that is deleted from it, and "

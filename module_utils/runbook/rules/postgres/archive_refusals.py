@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.postgres.archive_tables import STAMP, TIME_TYPES, followed, names_of
+from ansible.module_utils.runbook.rules.postgres.archive_tables import STAMP, TIME_TYPES, names_of, with_subscribers
 from ansible.module_utils.runbook.rules.supabase import managed
 
 if TYPE_CHECKING:
@@ -59,12 +59,12 @@ def refuse_triggers(source: Table, archive: Table | None, allowed: Sequence[str]
         )
 
 
-def refuse_untold(plan: Plan, schema: Schema, archive: QualifiedName) -> None:
+def refuse_missing_on_subscribers(plan: Plan, schema: Schema, archive: QualifiedName) -> None:
     """Refuse to make an archive and fill it in one go where subscribers would be told of its rows.
 
     :raises RunbookError: they cannot have the table yet, and would stop; the server then keeps all WAL for them
     """
-    telling = followed(schema.publications)
+    telling = with_subscribers(schema.publications)
     if telling and plan.make_archive and plan.walk:
         raise RunbookError(
             f"archive: {telling} would publish {archive}, which is not there yet, and a subscriber stops at the first "
@@ -73,24 +73,24 @@ def refuse_untold(plan: Plan, schema: Schema, archive: QualifiedName) -> None:
         )
 
 
-def refuse_brought(partitions: Iterable[Partition]) -> None:
+def refuse_local_objects(partitions: Iterable[Partition]) -> None:
     """Refuse partitions that have something which they cannot leave behind.
 
     :raises RunbookError: one sentence that names the partition and the fix
     """
-    for name, brought in ((each.name, each.brought) for each in partitions):
-        if brought and brought.stuck:
+    for name, own in ((each.name, each.local_objects) for each in partitions):
+        if own and own.undroppable_publications:
             raise RunbookError(
-                f"source: partition {name} is published by itself ({names_of(brought.stuck)}), would stay so in the "
-                "archive, and this role may not end it; ALTER PUBLICATION … DROP TABLE it first."
+                f"source: partition {name} is published by itself ({names_of(own.undroppable_publications)}), would stay "
+                "so in the archive, and this role may not end it; ALTER PUBLICATION … DROP TABLE it first."
             )
-        given = [str(right) for right in brought.rights if right.by] if brought else []
+        given = [str(right) for right in own.rights if right.by] if own else []
         if given:
             raise RunbookError(
                 f"source: on partition {name} {names_of(given)}, which the archive does not give, and its owner may "
                 "not revoke what others granted; have them REVOKE it first."
             )
-        if brought and brought.unlogged:
+        if own and own.unlogged:
             raise RunbookError(
                 f"source: partition {name} is unlogged, so a crash of the server would empty it in the archive too; "
                 "ALTER TABLE … SET LOGGED first."
@@ -153,8 +153,8 @@ def _refuse_source(source: Table, column: str) -> str | None:
 
 
 def _refuse_source_ties(source: Table) -> str | None:
-    if source.referrers:
-        keys = names_of([f"{key.name} of {key.table} {key.actions}" for key in source.referrers])
+    if source.referencing_keys:
+        keys = names_of([f"{key.name} of {key.table} {key.actions}" for key in source.referencing_keys])
         return (
             f"source: foreign keys point at {source.name} or its tree ({keys}), so rows that are taken out of it would "
             "be missed, or take others with them; archive the referring tables first and drop those keys."
@@ -212,8 +212,8 @@ def _refuse_ties(archive: Table) -> str | None:
             f"archive: partitions of {archive.name} are foreign tables ({names_of(archive.foreign_partitions)}), "
             "which cannot be written in one transaction with it; detach them first."
         )
-    if archive.vanishing:
-        keys = names_of([f"{key.name} to {key.table} {key.actions}" for key in archive.vanishing])
+    if archive.cascading_keys:
+        keys = names_of([f"{key.name} to {key.table} {key.actions}" for key in archive.cascading_keys])
         return (
             f"archive: foreign keys of {archive.name} ({keys}) delete or change what is archived when the row that "
             "they point at is deleted or gets another key; drop them first."

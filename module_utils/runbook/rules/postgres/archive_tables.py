@@ -88,11 +88,11 @@ class Publication:
     #: It leaves out some of the rows or columns.
     filtered: bool = False
     #: A replication slot holds what subscribers have not read yet.
-    followed: bool = False
+    has_subscribers: bool = False
 
 
 @dataclass(frozen=True)
-class Brought:
+class LocalObjects:
     """What a partition has of its own and leaves behind when it moves to the archive; names, except for the rights."""
 
     owner: str
@@ -105,10 +105,10 @@ class Brought:
     #: Rights on it that its new owner's table does not give.
     rights: tuple[Right, ...] = ()
     #: The archive has row security and this partition has not; likewise for its owner.
-    bare: bool = False
-    unforced: bool = False
+    lacks_row_security: bool = False
+    lacks_forced_row_security: bool = False
     #: Publications that this role may not drop it from.
-    stuck: tuple[str, ...] = ()
+    undroppable_publications: tuple[str, ...] = ()
     unlogged: bool = False
 
     def __str__(self) -> str:
@@ -138,7 +138,7 @@ class Partition:
     oldest: str | None = None
     newest: str | None = None
     signatures: frozenset[str] = frozenset()
-    brought: Brought | None = None
+    local_objects: LocalObjects | None = None
 
 
 @dataclass(frozen=True)
@@ -164,9 +164,9 @@ class Table:
     triggers: tuple[Trigger, ...] = ()
     rules: tuple[str, ...] = ()
     #: Foreign keys that point at it, or at a table of its tree.
-    referrers: tuple[ForeignKey, ...] = ()
+    referencing_keys: tuple[ForeignKey, ...] = ()
     #: Foreign keys of its own that delete or change its rows when others are deleted or changed elsewhere.
-    vanishing: tuple[ForeignKey, ...] = ()
+    cascading_keys: tuple[ForeignKey, ...] = ()
     #: Subscriptions that fill it, or a table of its tree.
     subscriptions: tuple[str, ...] = ()
     publications: tuple[Publication, ...] = ()
@@ -220,12 +220,12 @@ class Schema:
     publications: tuple[Publication, ...] = ()
 
 
-def followed(publications: Sequence[Publication]) -> str:
+def with_subscribers(publications: Sequence[Publication]) -> str:
     """Names of the publications that have a subscriber for inserted rows; a subscriber stops if it lacks the table."""
-    return names_of(each.name for each in publications if each.inserts and each.followed)
+    return names_of(each.name for each in publications if each.inserts and each.has_subscribers)
 
 
-def told_of_deletes(source: Table) -> list[str]:
+def publishing_deletes(source: Table) -> list[str]:
     """Names of the publications whose subscribers repeat every DELETE on the source."""
     return [each.name for each in source.publications if each.deletes]
 

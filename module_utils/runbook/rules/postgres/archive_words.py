@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ansible.module_utils.runbook.rules.postgres.archive_tables import names_of, told_of_deletes
+from ansible.module_utils.runbook.rules.postgres.archive_tables import names_of, publishing_deletes
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import agree, count, to_second
 
@@ -37,10 +37,10 @@ def describe(plan: Plan, source: Table, archive: QualifiedName) -> str:
             "": "as whole partitions:",
         }
         lines.append(way[plan.walk])
-        if plan.walk and told_of_deletes(source):
-            lines.append(f"subscribers of {names_of(told_of_deletes(source))} delete the same rows")
+        if plan.walk and publishing_deletes(source):
+            lines.append(f"subscribers of {names_of(publishing_deletes(source))} delete the same rows")
         for partition in plan.partitions:
-            left = f", without its {partition.brought}" if str(partition.brought or "") else ""
+            left = f", without its {partition.local_objects}" if str(partition.local_objects or "") else ""
             lines.append(f"  {partition.name}: {count(partition.rows, 'row')}{left}")
     if plan.staying_rows:
         lines.append(f"{_staying(plan)}, because their partition is not old as a whole")
@@ -69,15 +69,15 @@ def sentence(tally: Tally, plan: Plan, source: Table, archive: QualifiedName, se
         said += f", as {count(len(tally.partitions), 'whole partition')}"
     if tally.already:
         said += f"; {tally.already:,} more {agree(tally.already, 'was', 'were')} in the archive already"
-    if tally.batches and not tally.partitions and told_of_deletes(source):
-        said += f"; subscribers of {names_of(told_of_deletes(source))} were told to delete them too"
+    if tally.batches and not tally.partitions and publishing_deletes(source):
+        said += f"; subscribers of {names_of(publishing_deletes(source))} were told to delete them too"
     left = "how many remain could not be counted" if tally.remaining is None else f"{tally.remaining:,} remain"
     if tally.remaining and tally.remaining == plan.staying_rows:
         left += " until their whole partition is old"
     return f"{said}; {left}."
 
 
-def undone(tally: Tally, plan: Plan, source: Table) -> str | None:
+def reason_for_remaining(tally: Tally, plan: Plan, source: Table) -> str | None:
     """Why old rows remain that should not, and what to do about it; None where all is done."""
     left = (tally.remaining or 0) - plan.staying_rows
     if left <= 0:

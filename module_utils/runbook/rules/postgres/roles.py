@@ -317,7 +317,7 @@ def attributes(user: User, *, role: str) -> list[str]:
     ]
 
 
-def oddities(user: User, *, role: str) -> list[str]:
+def unsafe_attributes(user: User, *, role: str) -> list[str]:
     """What a user who was there already has beyond what its group needs, or cannot log in for."""
     extra = [
         *user.extra,

@@ -483,7 +483,7 @@ class Report:
     error: str | None = None
 
     @property
-    def in_vain(self) -> bool:
+    def had_no_effect(self) -> bool:
         """Whether there is need, and this user may not."""
         return self.state == "not_permitted" and self.work.needed
 
@@ -538,7 +538,7 @@ def message(reports: Sequence[Report], *, tables: int, duration_s: float, check_
     :param stopped: why the pass ended early
     """
     permitted = [report for report in reports if report.state != "not_permitted"]
-    if not permitted and any(report.in_vain for report in reports):
+    if not permitted and any(report.had_no_effect for report in reports):
         text = "Nothing done: this user may vacuum none of the tables in need"
     elif not permitted:
         text = f"Nothing to do: none of {count(tables, 'table')} needs vacuum or analyze"
@@ -566,7 +566,9 @@ def message(reports: Sequence[Report], *, tables: int, duration_s: float, check_
         ("not_permitted", "in need, but not permitted"),
     )
     told = [
-        (str(report.work.table.name), report) for report in reports if report.state != "not_permitted" or report.in_vain
+        (str(report.work.table.name), report)
+        for report in reports
+        if report.state != "not_permitted" or report.had_no_effect
     ]
     return text + passes.left(told, said, "table") + "."
 

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 _GROUP = 'trap "kill -KILL 0" TERM; "$@" & wait $!'
 
 
-def leashed(words: Sequence[str]) -> list[str]:
+def ends_with_module(words: Sequence[str]) -> list[str]:
     """The command line under which a program without children of its own ends with this process."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", "--", *words] if setpriv else list(words)
 
 
-def leashed_group(words: Sequence[str]) -> list[str]:
+def group_ends_with_module(words: Sequence[str]) -> list[str]:
     """Likewise for a program that starts others; it must be started in a session of its own."""
     setpriv, shell = shutil.which("setpriv"), shutil.which("sh")
     if not (setpriv and shell):
