@@ -5,21 +5,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_pitr_backup
-short_description: Make a base backup of a server in S3
+short_description: Make a base backup of a server to S3
 description:
-  - Copies the data folder of a server while it runs. With the WAL that M(pg_pitr_setup) archives, the server can be
-    restored to each moment since. It refuses while archiving fails.
-  - Runs on the machine of the database server, as the user who owns the data folder, since the engine reads its files.
-  - Removes what interrupted base backups left.
+  - Copies the data directory of a running server to S3. Together with the WAL that M(pg_pitr_setup) archives, the
+    server can be restored to any point in time since then. Fails if WAL archiving fails.
+  - Run it on the host of the database server, as the owner of the data directory, because Barman reads its files.
+  - Deletes base backups that were interrupted.
 options:
   jobs:
     description:
-      - Processes that upload the base backup.
+      - Number of upload processes.
     type: int
     default: 2
   deadline_s:
     description:
-      - Longest time for the base backup, in seconds.
+      - Time limit for the base backup, in seconds.
     type: int
     default: 3600
 extends_documentation_fragment:
@@ -28,7 +28,7 @@ extends_documentation_fragment:
   - runbook_pitr
 attributes:
   check_mode:
-    description: Runs the same checks as the real run, and writes nothing.
+    description: Runs the checks of the real run. Writes nothing.
     support: full
   diff_mode:
     description: Shows the plan.
@@ -59,15 +59,15 @@ msg:
   type: str
   sample: Made base backup 20261123T030000, 1.2 GiB in 41.0 s.
 status:
-  description: V(ok), V(breach), or V(unknown) where the engine did not say what it made.
+  description: V(ok), V(breach), or V(unknown) if Barman did not report what it made.
   returned: always
   type: str
 duration_s:
-  description: Seconds in all.
+  description: Duration in seconds.
   returned: always
   type: float
 backup_id:
-  description: The base backup that was made; null in check mode.
+  description: ID of the base backup; null in check mode.
   returned: success
   type: str
 size_bytes:
@@ -75,7 +75,7 @@ size_bytes:
   returned: success
   type: int
 removed:
-  description: Interrupted base backups that were removed, or would be.
+  description: Interrupted base backups that were deleted, or would be.
   returned: success
   type: list
   elements: str

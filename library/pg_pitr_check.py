@@ -5,30 +5,31 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_pitr_check
-short_description: Say which moments can be restored, and whether WAL is archived in time
+short_description: Check WAL archiving and the recovery window
 description:
-  - Looks at the archive in S3 and at the server's archiver, and fails where a limit is broken or something could not be
-    judged.
-  - Runs on any machine. Where the server does not answer, what its archiver does is unknown.
+  - Checks the archive in S3 and the archiver of the server. Fails if a limit is exceeded or a check is V(unknown).
+  - Returns the points in time to which the server can be restored.
+  - Runs on any host. If the server does not answer, the state of its archiver is V(unknown).
 options:
   switch_wal:
     description:
-      - Prove that WAL arrives, by a commit, the end of its segment, and a look at the bucket.
+      - Whether to prove that WAL arrives. Commits a transaction, switches the WAL segment, and waits for it in the
+        bucket.
     type: bool
     default: false
   max_lag_s:
     description:
-      - Longest time for which a segment may wait to be archived, in seconds. O(switch_wal) waits that long.
+      - Longest accepted time until a segment is archived, in seconds. O(switch_wal) waits that long.
     type: int
     default: 60
   max_backup_age_s:
     description:
-      - Oldest age of the newest base backup, in seconds.
+      - Largest accepted age of the newest base backup, in seconds.
     type: int
     default: 93600
   recovery_window_days:
     description:
-      - Every moment of this number of days should be restorable.
+      - Number of days to any point of which the server must be restorable.
     type: int
     default: 30
 extends_documentation_fragment:
@@ -37,10 +38,10 @@ extends_documentation_fragment:
   - runbook_pitr
 attributes:
   check_mode:
-    description: No segment is ended.
+    description: Does not switch the WAL segment.
     support: full
   diff_mode:
-    description: Nothing is changed.
+    description: Changes nothing.
     support: none
 author:
   - Mental Scribe operations
@@ -61,15 +62,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 msg:
-  description: What was found, in a few sentences; what is not well, where something is not.
+  description: What was found, in a few sentences, or what is wrong and the fix.
   returned: always
   type: str
 status:
-  description: V(ok), V(breach), or V(unknown) where something could not be judged.
+  description: V(ok), V(breach), or V(unknown) if something could not be judged.
   returned: always
   type: str
 duration_s:
-  description: Seconds in all.
+  description: Duration in seconds.
   returned: always
   type: float
 executed_queries:
@@ -78,21 +79,21 @@ executed_queries:
   type: list
   elements: str
 checks:
-  description: What was looked at, each with C(name), C(status), C(msg) and C(subject).
+  description: The checks, each with C(name), C(status), C(msg) and C(subject).
   returned: always
   type: list
   elements: dict
 windows:
-  description: What can be restored, each with C(backup_id), C(start), C(end) and C(timeline).
+  description: Recovery windows, each with C(backup_id), C(start), C(end) and C(timeline).
   returned: always
   type: list
   elements: dict
 oldest_restorable:
-  description: The oldest moment that can be restored; null where nothing can.
+  description: Earliest point in time that can be restored; null if there is none.
   returned: always
   type: str
 newest_restorable:
-  description: When the newest segment that a restore reaches was archived; null where nothing can be restored.
+  description: Time at which the last segment that a restore can reach was archived; null if there is none.
   returned: always
   type: str
 newest_wal:
@@ -100,7 +101,7 @@ newest_wal:
   returned: always
   type: str
 newest_wal_age_s:
-  description: Seconds since then. An idle server archives nothing, so an old segment alone is no fault.
+  description: Seconds since then. An idle server archives nothing, so a large value alone is not a fault.
   returned: always
   type: float
 backup_age_s:
@@ -108,20 +109,20 @@ backup_age_s:
   returned: always
   type: float
 gaps:
-  description: Missing segments, each with the first and the last file name.
+  description: Ranges of missing segments, each as first and last file name.
   returned: always
   type: list
   elements: list
 ready_segments:
-  description: Segments that wait on the server to be archived.
+  description: Number of segments that wait to be archived.
   returned: always
   type: int
 oldest_ready_s:
-  description: Seconds that the oldest of them has waited.
+  description: Seconds that the oldest of them has been waiting.
   returned: always
   type: float
 archive_proof_s:
-  description: Seconds from the end of a segment to its arrival in the bucket, with O(switch_wal).
+  description: Seconds from the switch of a segment to its arrival in the bucket, with O(switch_wal).
   returned: always
   type: float
 """

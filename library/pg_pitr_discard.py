@@ -7,22 +7,22 @@ DOCUMENTATION = r"""
 module: pg_pitr_discard
 short_description: Stop and remove a server that was restored to a point in time
 description:
-  - Stops the server that M(pg_pitr_restore) made, or what a restore that was killed left, and removes the folder.
-  - Removes nothing that no restore put there.
+  - Stops the server that M(pg_pitr_restore) created and deletes its directory. Also removes what a killed restore left.
+  - Deletes nothing that was not created by a restore.
 options:
   environment:
     description:
-      - The environment of this run.
+      - Environment of this run.
     type: str
     required: true
   restore_path:
     description:
-      - The folder that the restore had for itself.
+      - Directory of the restore.
     type: path
     required: true
 attributes:
   check_mode:
-    description: Returns the same plan as the real run, and removes nothing.
+    description: Returns the plan of the real run. Deletes nothing.
     support: full
   diff_mode:
     description: Shows the plan.
@@ -32,7 +32,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Remove what the restore made
+- name: Remove the restored server
   pg_pitr_discard:
     environment: production
     restore_path: /srv/restore
@@ -45,7 +45,7 @@ msg:
   type: str
   sample: Removed the restored server in /srv/restore.
 status:
-  description: V(ok), or V(breach) where it was refused.
+  description: V(ok), or V(breach) if it was refused.
   returned: always
   type: str
 """

@@ -5,60 +5,60 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_pitr_restore
-short_description: Restore a server to a point in time, beside whatever runs
+short_description: Restore a server to a point in time in a directory of its own
 description:
-  - Brings a base backup from S3 into a folder of its own, starts the server there on loopback, replays WAL, and waits
-    for the target. The server that was backed up is neither touched nor needed.
-  - Needs S3 alone, and runs on any machine with PostgreSQL's programs of that version. M(pg_pitr_discard) removes what
-    it made.
+  - Downloads a base backup from S3 into a directory of its own, starts a server on it on loopback, replays WAL, and
+    waits for the recovery target. Does not need or change the server that was backed up.
+  - Runs on any host that has the server programs of that PostgreSQL version. M(pg_pitr_discard) removes the restored
+    server.
 options:
   restore_path:
     description:
-      - Folder that the restore may have for itself. It must be missing or empty, or hold what an earlier restore left
-        that did not end; that is removed first. The data folder is C(data) in it.
+      - Directory for the restore. It must not exist, or be empty, or hold an unfinished restore, which is deleted
+        first. The data directory is C(data) in it.
     type: path
     required: true
   target_time:
     description:
-      - Restore to this moment, in ISO 8601 with its offset.
-      - PostgreSQL stops before the first commit that is later. Where no later commit is archived, the restore fails and
-        names the last one; leave the target out to restore all that there is.
+      - Point in time to restore to (C(recovery_target_time)), in ISO 8601 with its UTC offset.
+      - PostgreSQL stops before the first later commit. If no later commit is archived, the restore fails and names the
+        last one. Without a target, all archived WAL is replayed.
     type: str
   target_lsn:
     description:
-      - Restore to this position in the WAL.
+      - WAL location to restore to (C(recovery_target_lsn)).
     type: str
   target_name:
     description:
-      - Restore to this point, made with C(pg_create_restore_point()).
+      - Restore point to restore to (C(recovery_target_name)), created with C(pg_create_restore_point()).
     type: str
   target_timeline:
     description:
-      - Follow this timeline. Without it, the newest one.
+      - Timeline to follow (C(recovery_target_timeline)). Defaults to the newest one.
     type: int
   target_action:
     description:
-      - What to do at the target. V(promote) lets the server take writes; V(pause) leaves it readable, so that a later
-        target can be chosen by hand.
+      - Action at the target (C(recovery_target_action)). V(promote) makes the server writable. V(pause) leaves it in
+        recovery, readable, so that a later target can be chosen by hand.
     type: str
     choices: [promote, pause]
     default: promote
   backup_id:
     description:
-      - Begin with this base backup. Without it, with the newest one that leads to the target.
+      - Base backup to start from. Defaults to the newest one from which the target can be reached.
     type: str
   port:
     description:
-      - Port on loopback of the restored server. Without it, one that is free.
+      - Port of the restored server on loopback. Defaults to a free one.
     type: int
   prefetch_segments:
     description:
-      - Segments that one process of the engine fetches at once during the replay.
+      - Number of WAL segments that Barman fetches at once during recovery.
     type: int
     default: 32
   tablespaces:
     description:
-      - For each tablespace of the server, the folder that its copy gets. A restore never takes the old place.
+      - Directory for each tablespace of the server, by its name. The original location is never used.
     type: dict
     default: {}
   settings:
@@ -68,16 +68,16 @@ options:
     default: {}
   deadline_s:
     description:
-      - Longest time of the restore, in seconds.
+      - Time limit for the restore, in seconds.
     type: int
     default: 3600
   bindir:
     description:
-      - Folder of PostgreSQL's server programs. Without it, they are looked for.
+      - Directory of the PostgreSQL server programs. Searched for if unset.
     type: path
   login_user:
     description:
-      - Role with which the restored server is asked how far it is; one of the server that was backed up.
+      - User for connections to the restored server. It must exist in the server that was backed up.
     type: str
     required: true
   login_password:
@@ -86,7 +86,7 @@ options:
     type: str
   login_db:
     description:
-      - Database of the restored server to connect to.
+      - Database to connect to on the restored server.
     type: str
     required: true
 extends_documentation_fragment:
@@ -94,7 +94,7 @@ extends_documentation_fragment:
   - runbook_pitr
 attributes:
   check_mode:
-    description: Returns the same plan as the real run, and writes nothing.
+    description: Returns the plan of the real run. Writes nothing.
     support: full
   diff_mode:
     description: Shows the plan.
@@ -104,7 +104,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Restore to the minute before the mistake
+- name: Restore to the minute before the mistake was made
   pg_pitr_restore:
     target_time: "2026-11-23T14:29:00+00:00"
     restore_path: /srv/restore
@@ -124,24 +124,24 @@ msg:
   type: str
   sample: Restored to 2026-11-23 14:28:57 UTC on port 5433 in 21.4 s, from base backup 20261123T030000.
 status:
-  description: V(ok), V(breach) where it was refused or failed, or V(unknown).
+  description: V(ok), V(breach) if it was refused or failed, or V(unknown).
   returned: always
   type: str
 duration_s:
-  description: Seconds in all.
+  description: Duration in seconds.
   returned: success
   type: float
 backup_id:
-  description: The base backup that it begins with.
+  description: ID of the base backup that was restored.
   returned: success
   type: str
 windows:
-  description: What that base backup leads to, with C(backup_id), C(start), C(end) and C(timeline).
+  description: Recovery window of that base backup, with C(backup_id), C(start), C(end) and C(timeline).
   returned: success
   type: list
   elements: dict
 data_dir:
-  description: The new data folder.
+  description: The new data directory.
   returned: success
   type: str
 port:
@@ -149,11 +149,11 @@ port:
   returned: success
   type: int
 recovery_point:
-  description: Time of the last commit that was replayed; null where there was none, and in check mode.
+  description: Time of the last replayed commit; null if there was none, and in check mode.
   returned: success
   type: str
 recovery_lsn:
-  description: Position up to which WAL was replayed; null in check mode.
+  description: WAL location up to which WAL was replayed; null in check mode.
   returned: success
   type: str
 timeline:
@@ -161,7 +161,7 @@ timeline:
   returned: success
   type: int
 fetch_s:
-  description: Seconds that the base backup took; null in check mode.
+  description: Seconds to download the base backup; null in check mode.
   returned: success
   type: float
 replay_s:

@@ -5,34 +5,34 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_pitr_retention
-short_description: Delete base backups and WAL that the recovery window does not need
+short_description: Delete base backups and WAL outside of the recovery window
 description:
-  - Lets the engine delete base backups that are older than the recovery window needs, and the WAL before them.
-  - Needs S3 alone, and runs on any machine.
+  - Deletes base backups that the recovery window no longer needs, and the WAL before them, with Barman.
+  - Runs on any host; the database server is not needed.
 options:
   recovery_window_days:
     description:
-      - Every moment of this number of days can be restored; what that needs is kept.
+      - Recovery window in days. Everything that is needed to restore any point in time in it is kept.
     type: int
     default: 30
   minimum_backups:
     description:
-      - This number of base backups is always kept.
+      - Number of base backups to keep in any case.
     type: int
     default: 2
   max_delete:
     description:
-      - If more base backups than this would be deleted, nothing is, and the task fails.
+      - Fail and delete nothing if more base backups than this would be deleted.
     type: int
     default: 10
   max_delete_percent:
     description:
-      - Likewise, if a larger share of them than this would be deleted.
+      - Fail and delete nothing if more than this percentage of the base backups would be deleted.
     type: int
     default: 50
   deadline_s:
     description:
-      - Longest time of one call, in seconds.
+      - Time limit for one call of Barman, in seconds.
     type: int
     default: 3600
 extends_documentation_fragment:
@@ -40,7 +40,7 @@ extends_documentation_fragment:
   - runbook_pitr
 attributes:
   check_mode:
-    description: Returns the same plan as the real run, and deletes nothing.
+    description: Returns the plan of the real run. Deletes nothing.
     support: full
   diff_mode:
     description: Shows the plan.
@@ -50,7 +50,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Keep a month
+- name: Keep a recovery window of a month
   pg_pitr_retention:
     recovery_window_days: 31
     environment: production
@@ -66,11 +66,11 @@ msg:
   type: str
   sample: Deleted 1 base backup and the WAL before them; 3 remain for the window of 30 days.
 status:
-  description: V(ok), V(breach) where it was refused, or V(unknown) where a server gave no answer.
+  description: V(ok), V(breach) if it was refused, or V(unknown) if a server did not answer.
   returned: always
   type: str
 duration_s:
-  description: Seconds in all.
+  description: Duration in seconds.
   returned: always
   type: float
 removed:

@@ -5,28 +5,28 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_pitr_setup
-short_description: Let a server archive its WAL in S3
+short_description: Set up WAL archiving to S3
 description:
-  - Sets C(archive_mode), C(archive_command), C(archive_timeout) and C(wal_level), writes the file with the credentials,
-    and marks the archive as this cluster's. A second run changes nothing.
-  - Runs on the machine of the database server, as the user who owns the data folder, because PostgreSQL reads the file.
+  - Sets C(archive_mode), C(archive_command), C(archive_timeout) and C(wal_level), writes the credentials file, and
+    marks the archive with the identifier of the cluster.
+  - Run it on the host of the database server, as the owner of the data directory, because PostgreSQL reads the
+    credentials file.
 options:
   state_dir:
     description:
-      - Folder on this machine for the file with the credentials, which PostgreSQL's archiver reads. It must lie outside
-        the data folder, because base backups hold all that lies inside.
+      - Local directory for the credentials file, which the archiver of PostgreSQL reads. It must be outside of the data
+        directory, because base backups contain everything inside of it.
     type: path
     required: true
   archive_timeout_s:
     description:
-      - A segment that is not full is archived after this number of seconds. So this is what a disaster may cost, and a
-        little more.
+      - Value of C(archive_timeout), in seconds. A disaster can lose the work of slightly more than this time.
     type: int
     default: 60
   allow_restart:
     description:
-      - Whether the server may be restarted with C(pg_ctl) where C(archive_mode) or C(wal_level) need it. Where systemd
-        looks after the server, restart it there.
+      - Whether to restart the server with C(pg_ctl) if C(archive_mode) or C(wal_level) need it. If systemd manages the
+        server, restart it with systemd instead.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -35,7 +35,7 @@ extends_documentation_fragment:
   - runbook_pitr
 attributes:
   check_mode:
-    description: Returns the same plan as the real run, and writes nothing.
+    description: Returns the plan of the real run. Writes nothing.
     support: full
   diff_mode:
     description: Shows the plan.
@@ -66,11 +66,11 @@ msg:
   type: str
   sample: Archives WAL of cluster 7395012345678901234 to s3://mental-scribe-backups/pitr/mental-scribe/.
 status:
-  description: V(ok), or V(unknown) as long as the server must restart.
+  description: V(ok), or V(unknown) until the server has been restarted.
   returned: always
   type: str
 duration_s:
-  description: Seconds in all.
+  description: Duration in seconds.
   returned: always
   type: float
 executed_queries:
@@ -79,12 +79,12 @@ executed_queries:
   type: list
   elements: str
 changes:
-  description: Parameters that are set, each with C(name), C(before) and C(after).
+  description: Changed parameters, each with C(name), C(before) and C(after).
   returned: success
   type: list
   elements: dict
 restart_required:
-  description: Whether the server must restart before that takes effect.
+  description: Whether the changes need a restart of the server.
   returned: success
   type: bool
 """

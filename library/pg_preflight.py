@@ -5,46 +5,50 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_preflight
-short_description: Lets a database prove who it is, then takes its lease
+short_description: Verify the identity of a database and take its lease
 description:
-  - The proof of a database, once M(runbook_preflight) has passed in the same run. Then the lease is taken, so that two
-    runs never meet.
-  - The checks run in this order and stop at the first one that is not met, C(target) (the database is named in full),
-    C(connection) (it answers, and no transaction pooler stands in between), C(identity) (the server proves that it is
-    the cluster and database which the inventory means), C(mark) (the database says itself that it belongs to this
-    environment), C(primary) (not a standby), C(clock) (server and bastion agree on the time), C(lease).
-  - What passed is written down in the run's folder. Modules that write look for it, and refuse a target that has not
-    passed in this very run; so no order of tasks, tag or option of the command line leads around these checks.
-  - The lease is a row in the table C(runbook.lease) of the database. It ends by itself after 15 minutes; modules renew
-    it while they work. M(pg_lease) gives it back.
+  - Verifies that a database is the one that the inventory names, then takes its lease, so that two runs never work on
+    it at the same time. Run M(runbook_preflight) first in the same run.
+  - Runs these checks in order and stops at the first that fails.
+  - C(target) - the connection options name a database in full.
+  - C(connection) - the server answers, and there is no transaction pooler in between.
+  - C(identity) - cluster and database are those of the inventory.
+  - C(mark) - the database is marked as one of this environment.
+  - C(primary) - the server is not a standby.
+  - C(clock) - the clocks of server and bastion agree.
+  - C(lease) - no other run holds the lease.
+  - Records the result in the folder of the run. Modules that write refuse a target that has not passed in the same run,
+    so no order of tasks, tag or command-line option can bypass these checks.
+  - The lease is a row of the table C(runbook.lease) in the database. It expires after 15 minutes. Modules renew it
+    while they work, and M(pg_lease) releases it.
 extends_documentation_fragment:
   - runbook_postgresql
   - runbook_lease
 options:
   system_identifier:
     description:
-      - The cluster that the inventory means, as C(pg_control_system()) tells it. Empty is refused, with the value that
-        was found.
+      - Identifier of the cluster, as C(pg_control_system()) returns it. If it is empty, the module fails and names the
+        value that it found.
     type: str
     default: ''
   max_clock_skew_s:
     description:
-      - Largest difference between the clocks of server and bastion that is accepted, in seconds.
+      - Largest accepted difference between the clocks of server and bastion, in seconds.
     type: int
     default: 300
 attributes:
   check_mode:
     support: full
-    description: All checks run. The lease is read, not taken; one that is held is refused as in the real run.
+    description: Runs all checks. Reads the lease without taking it, and fails if another run holds it.
   diff_mode:
     support: none
-    description: Nothing but the lease is written.
+    description: Writes nothing but the lease.
 author:
   - Mental Scribe operations
 """
 
 EXAMPLES = r"""
-- name: Let the database prove itself, then take its lease
+- name: Verify the database and take its lease
   pg_preflight:
     system_identifier: "7395012345678901234"
     login_host: db.example.com
@@ -57,15 +61,15 @@ EXAMPLES = r"""
 RETURN = r"""
 changed:
   description:
-    - Whether the lease's table had to be made. Taking a lease is bookkeeping of the run and does not count as a change.
+    - Whether the table of the lease had to be created. Taking the lease does not count as a change.
   type: bool
   returned: always
 msg:
-  description: One sentence.
+  description: What was verified, or which check failed and the fix, in one sentence.
   type: str
   returned: always
 status:
-  description: V(ok), V(breach) where a check was not met, or V(unknown) where a server gave no answer.
+  description: V(ok), V(breach) if a check failed, or V(unknown) if a server did not answer.
   type: str
   returned: always
 checks:
@@ -75,8 +79,8 @@ checks:
   returned: always
 target:
   description:
-    - What was proven, C(kind) (V(database)), C(place) (the cluster's identifier), C(name), and the C(environment) whose
-      mark it bears.
+    - The verified target, with C(kind) (V(database)), C(place) (identifier of the cluster), C(name) and C(environment)
+      (its mark).
   type: dict
   returned: success
 database:
@@ -96,11 +100,11 @@ is_managed_project:
   type: bool
   returned: success
 database_size_bytes:
-  description: Size of the database, which the record follows from run to run.
+  description: Size of the database.
   type: int
   returned: success
 clock_skew_s:
-  description: How far the server's clock is ahead of the bastion's, in seconds, beyond the doubt of half a round trip.
+  description: Seconds by which the clock of the server is ahead of the bastion's, less half a round trip.
   type: float
   returned: success
 lease:

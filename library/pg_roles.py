@@ -5,67 +5,69 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_roles
-short_description: Makes the least-privilege SQL roles of the project
+short_description: Create the least-privilege SQL roles of the project
 description:
-  - Makes the groups C(runbook_read), C(runbook_maintain), C(runbook_backup) and C(runbook_restore), gives them the
-    rights that they need and no more, and makes login users that are members of them.
-  - C(runbook_read) sees statistics, how full pages are, the last number of each sequence, and the lease.
-    C(runbook_maintain) also moves rows between the tables of O(archives), vacuums, analyzes and reindexes every table,
-    holds the lease, and writes the heartbeat of
-    M(pg_heartbeat), whose table is made. C(runbook_backup) reads every table (from PostgreSQL 14 on) and holds the
-    lease; its users get C(BYPASSRLS), since a backup that leaves rows out is none. C(runbook_restore) makes databases,
-    ends sessions, and is a member of everybody who owns something in the database, since only members can give them
-    what is restored; its users get C(BYPASSRLS), since a proof compares every row.
-  - On PostgreSQL 17 and later C(runbook_maintain) vacuums as a member of C(pg_maintain), or with C(MAINTAIN) on each
-    table where this user may not grant that role. Before, only owners may vacuum, so it becomes a member of the
-    tables' owners, with a warning. It never becomes a member of a superuser.
-  - Where row-level security is on for a table of O(archives), a policy named C(runbook_maintain) opens its rows to that
-    role. An archive that one of the project's own users made goes to the owner of its source.
-  - Default privileges of the tables' owners give C(runbook_read) their later sequences, C(runbook_maintain) their
-    later schemas, and from PostgreSQL 18 on C(runbook_backup) their later large objects, where this user may set them.
-    C(runbook_backup) gets C(SELECT) on the large objects that are there, at most 5,000 in one run (100,000 before
+  - Creates the group roles C(runbook_read), C(runbook_maintain), C(runbook_backup) and C(runbook_restore), grants each
+    the privileges that it needs and no more, and creates login users as members of them.
+  - Adds what is missing, in one transaction. Leaves all other privileges alone.
+  - C(runbook_read) can read statistics, page density, the last value of each sequence, and the lease.
+  - C(runbook_maintain) can in addition move rows between the tables of O(archives), vacuum, analyze and reindex every
+    table, hold the lease, and write the heartbeat of M(pg_heartbeat), whose table is created.
+  - C(runbook_backup) can read every table (PostgreSQL 14 and later) and hold the lease. Its users get C(BYPASSRLS),
+    because a backup must not leave rows out.
+  - C(runbook_restore) can create databases and end sessions. It is a member of every role that owns something in the
+    database, because only a member can assign restored objects to an owner. Its users get C(BYPASSRLS), because the
+    proof of a restore compares every row.
+  - On PostgreSQL 17 and later, C(runbook_maintain) becomes a member of C(pg_maintain). If this user may not grant that
+    role, it gets C(MAINTAIN) on each table instead. On earlier versions only owners may vacuum, so it becomes a member
+    of the owners of the tables, with a warning. It never becomes a member of a superuser.
+  - If a table of O(archives) has row-level security, a policy named C(runbook_maintain) lets that role see all rows. An
+    archive that was created by one of the project's own users is assigned to the owner of its source.
+  - Default privileges of the table owners give C(runbook_read) their future sequences, C(runbook_maintain) their future
+    schemas, and on PostgreSQL 18 and later C(runbook_backup) their future large objects, as far as this user may set
+    them. C(runbook_backup) gets C(SELECT) on existing large objects, at most 5,000 in one run (100,000 before
     PostgreSQL 18).
-  - Where the extension C(pg_repack) is, C(runbook_maintain) gets C(USAGE, CREATE) on its schema.
-  - The extension C(pgstattuple) is made in the schema C(runbook), unless it is there. It shows no row, and tells how
-    full the pages are of tables that C(runbook_maintain) may not read.
-  - The schema C(runbook) and its tables go to the database's owner, or to C(runbook_restore) where that is a superuser
-    (before PostgreSQL 17 the tables to C(runbook_maintain), which could not vacuum them), where a superuser made them;
-    what belongs to a superuser can be restored by a superuser only.
-  - The database is marked with its environment, C(ALTER DATABASE … SET runbook.environment); another mark is refused.
-    Where only a superuser may do so, and this user is none, the comment of the schema C(runbook) bears the mark.
-  - It adds what is missing, in one transaction. Rights that were granted otherwise are left alone.
+  - If the extension C(pg_repack) is installed, C(runbook_maintain) gets C(USAGE) and C(CREATE) on its schema.
+  - Creates the extension C(pgstattuple) in the schema C(runbook) unless it is installed. It reveals no row, and
+    measures the page density of tables that C(runbook_maintain) may not read.
+  - If a superuser created the schema C(runbook) and its tables, they are assigned to the owner of the database, or to
+    C(runbook_restore) if that owner is a superuser. Otherwise only a superuser could restore them. Before PostgreSQL 17
+    the tables are then assigned to C(runbook_maintain), which could not vacuum them otherwise.
+  - Marks the database with its environment (C(ALTER DATABASE … SET runbook.environment)), and refuses a database that
+    is marked with another one. If only a superuser may do that and this user is none, the comment of the schema
+    C(runbook) holds the mark.
 extends_documentation_fragment: runbook_postgresql
 options:
   environment:
     description:
-      - The environment that the database belongs to.
+      - Environment that the database belongs to.
     type: str
     required: true
   archives:
     description:
-      - The tables between which rows are moved, as M(pg_archive) takes them. An archive that does not exist yet is made
-        as that module makes it, no more open than its source, because C(runbook_maintain) may not make one for the
-        source's owner. Where this user may not either, it is left out, with a warning that says what the owner has to
-        run.
+      - Tables between which M(pg_archive) moves rows.
+      - Creates an archive that does not exist, with no more access than its source, because C(runbook_maintain) may not
+        create one for the owner of the source. If this user may not either, skips it with a warning that names the
+        statements to run as the owner.
     type: list
     elements: dict
     default: []
     suboptions:
       source:
-        description: The table that rows are moved from, as C(schema.table).
+        description: Table to move rows from, as C(schema.table).
         type: str
         required: true
       archive:
-        description: The table that they are moved to, as C(schema.table).
+        description: Table to move rows to, as C(schema.table).
         type: str
         required: true
       timestamp_column:
-        description: The column that says how old a row is. An archive that is made is indexed by it.
+        description: Column with the age of a row. A new archive gets an index on it.
         type: str
         default: created_at
   users:
     description:
-      - The users who log in.
+      - Login users to create.
     type: list
     elements: dict
     default: []
@@ -75,28 +77,28 @@ options:
         type: str
         required: true
       role:
-        description: The group it belongs to, without its prefix.
+        description: Group role of the user, without the prefix C(runbook_).
         type: str
         required: true
         choices: [read, maintain, backup, restore]
       password:
         description:
-          - Set when the user is made, and not touched afterwards; change it with psql's C(\password). Only its
-            SCRAM verifier is sent to the server. Without it the user needs another way to log in.
+          - Password, set only when the user is created. To change it later, use C(\password) of psql.
+          - Only its SCRAM verifier is sent to the server. Without a password the user needs another way to log in.
         type: str
 attributes:
   check_mode:
     support: full
-    description: All statements are run in a transaction that is taken back, so that every refusal is met.
+    description: Runs all statements in a transaction and rolls it back, so that every refusal shows.
   diff_mode:
     support: full
-    description: The diff shows the statements.
+    description: Shows the statements.
 author:
   - Mental Scribe operations
 """
 
 EXAMPLES = r"""
-- name: Make the roles, and the user that the bastion logs in as
+- name: Create the roles, and the users for the bastion
   pg_roles:
     environment: production
     archives:
@@ -118,11 +120,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changed:
-  description: Whether anything was missing.
+  description: Whether something was missing.
   type: bool
   returned: always
 msg:
-  description: One sentence.
+  description: What was created or granted, in one sentence.
   type: str
   returned: always
 status:
@@ -130,7 +132,7 @@ status:
   type: str
   returned: always
 created_roles:
-  description: Groups and users that were made, or would be in check mode.
+  description: Groups and users that were created, or would be in check mode.
   type: list
   elements: str
   returned: success

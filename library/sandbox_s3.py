@@ -7,47 +7,47 @@ DOCUMENTATION = r"""
 module: sandbox_s3
 short_description: Run a disposable S3 API on loopback
 description:
-  - Starts or stops an S3 API on 127.0.0.1 (SeaweedFS) and makes buckets in it.
-  - Each bucket keeps versions, can lock objects, encrypts them, and gives unfinished uploads up after a week.
-  - Each bucket carries the tag C(runbook-environment).
-  - Objects lie in O(path). They are still there after a stop and a start.
-  - The server is detached; it goes on when Ansible ends. It takes its own keys only; they are drawn at the first start.
-  - What a client needs to know stands in C(state.json) in O(path), readable by its owner alone.
+  - Starts or stops an S3 API (SeaweedFS) on 127.0.0.1 and creates buckets in it.
+  - Buckets have versioning, Object Lock, encryption, the tag C(runbook-environment), and a lifecycle rule that aborts
+    multipart uploads after a week.
+  - Objects are stored in O(path) and survive a restart.
+  - The server keeps running after Ansible ends. It accepts only its own keys, which are generated at the first start.
+  - Connection data is in C(state.json) in O(path), readable only by its owner.
 options:
   path:
     description:
-      - Folder that the server may have for itself.
+      - Directory for the server alone.
     type: path
     required: true
   state:
     description:
-      - V(stopped) ends the server and keeps its objects.
-      - V(absent) ends it and removes its objects, log and state.
+      - V(stopped) stops the server and keeps its objects.
+      - V(absent) stops it and deletes its objects, log and state.
     type: str
     default: started
     choices: [started, stopped, absent]
   port:
     description:
-      - Port on loopback. Without it a free one is chosen, and kept as long as it stays free.
+      - Port on loopback. By default a free one is chosen, and kept while it stays free.
     type: int
   buckets:
     description:
-      - Buckets to make. Needed with O(state=started). Others are left alone.
+      - Buckets to create. Required with O(state=started). Other buckets are not changed.
     type: list
     elements: str
   files_bucket:
     description:
-      - One of O(buckets) that gets 60 synthetic files if there is nothing in it.
+      - One of O(buckets), to be filled with 60 synthetic files if it is empty.
     type: str
   environment:
     description:
-      - What the tag C(runbook-environment) of the buckets says.
+      - Value of the tag C(runbook-environment) of the buckets.
     type: str
     default: sandbox
 attributes:
   check_mode:
     support: full
-    description: Says what would be done.
+    description: Reports what would be done.
 author: Mental Scribe operations (@mental-scribe)
 requirements:
   - boto3
@@ -55,7 +55,7 @@ requirements:
 """
 
 EXAMPLES = r"""
-- name: Start the sandbox's S3 API
+- name: Start the S3 API and create two buckets
   sandbox_s3:
     path: /srv/sandbox/s3
     buckets: [mental-scribe-backups, mental-scribe-files]
@@ -64,7 +64,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 msg:
-  description: One sentence that says what was done.
+  description: What was done, in one sentence.
   type: str
   returned: always
 status:
@@ -72,7 +72,7 @@ status:
   type: str
   returned: success
 endpoint_url:
-  description: Address of the API; where check mode would start it, the address that it would try.
+  description: URL of the API; in check mode, the URL that would be tried.
   type: str
   returned: O(state=started)
 port:
@@ -80,12 +80,12 @@ port:
   type: int
   returned: O(state=started)
 buckets:
-  description: Buckets that were made, or would be.
+  description: Buckets that were created, or would be.
   type: list
   elements: str
   returned: O(state=started)
 duration_s:
-  description: Seconds that it took.
+  description: Duration in seconds.
   type: float
   returned: success
 executed_queries:

@@ -5,17 +5,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: supabase_advisors_info
-short_description: Read what Supabase's own advisors report about a project
+short_description: Read the findings of Supabase's advisors
 description:
-  - Reads the lints of Supabase's advisors through the Management API, and returns them as findings, in the same form as
-    the other modules do.
-  - The deprecated endpoint of version 1 is asked, and where it is gone its successor of version 2.
-  - A lint that says that a check could not run is no finding; then the result is V(unknown).
-  - Nothing is written. A finding of Supabase's never carries a statement to be run, and cannot be applied.
+  - Reads the lints of the Supabase advisors from the Management API, and returns them as findings in the form of the
+    project's other modules.
+  - Uses the deprecated v1 endpoint, and v2 if that is gone.
+  - If an advisor reports that a check could not run, the result is V(unknown).
+  - Findings of Supabase contain no statement, and M(pg_finding_apply) cannot apply them.
 options:
   categories:
     description:
-      - Which advisors are asked.
+      - Advisors to read.
     type: list
     elements: str
     choices: [performance, security]
@@ -24,21 +24,21 @@ extends_documentation_fragment: runbook_supabase
 attributes:
   check_mode:
     support: full
-    description: Nothing is written anyway.
+    description: Writes nothing, so it does the same.
   diff_mode:
     support: none
-    description: Nothing is written.
+    description: Writes nothing.
 author:
   - Mental Scribe operations
 """
 
 EXAMPLES = r"""
-- name: Read what Supabase's advisors say
+- name: Read the findings on performance
   supabase_advisors_info:
     project_ref: abcdefghijklmnopqrst
     access_token: "{{ supabase_access_token }}"
 
-- name: Read what they say of the project's security too
+- name: Read the findings on performance and security
   supabase_advisors_info:
     project_ref: abcdefghijklmnopqrst
     access_token: "{{ supabase_access_token }}"
@@ -56,18 +56,18 @@ msg:
   returned: always
 status:
   description:
-    - V(ok), V(breach) with a critical finding, or V(unknown) where an advisor could not check, or the API did not
-      answer as it should.
+    - V(ok), V(breach) if there is a critical finding, or V(unknown) if an advisor could not check or the API did not
+      answer as expected.
   type: str
   returned: always
 findings:
-  description: What the advisors found, the worst first.
+  description: Findings, the most severe first.
   type: list
   elements: dict
   returned: when the API answered
   contains:
     id:
-      description: Names the finding, the same in each run.
+      description: Identifier of the finding, the same in each run.
       type: str
     kind:
       description: C(supabase_) and the name of the lint.
@@ -76,10 +76,10 @@ findings:
       description: V(critical) for Supabase's ERROR, V(warning) for WARN, V(info) for INFO.
       type: str
     object:
-      description: Schema and name of what it is about, or C(the project).
+      description: Schema and name of the object, or C(the project).
       type: str
     evidence:
-      description: Title, level and cache_key, as Supabase has them.
+      description: Title, level and C(cache_key) of Supabase.
       type: dict
     msg:
       description: What Supabase says of this object.
@@ -89,13 +89,13 @@ findings:
       type: list
       elements: str
     risk:
-      description: Where Supabase names the fix.
+      description: Where Supabase describes the fix.
       type: str
     estimated:
       description: Always null.
       type: dict
 findings_left_out:
-  description: How many findings of which kind were left out, so that a kind does not fill the list.
+  description: Number of findings of each kind that were left out to keep the list short.
   type: dict
   returned: when the API answered
 unknown:

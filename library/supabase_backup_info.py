@@ -5,45 +5,46 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: supabase_backup_info
-short_description: Check the backups that Supabase itself keeps of a project
+short_description: Check Supabase's own backups of a project
 description:
-  - Reads backups and the window of point-in-time recovery (PITR) through Supabase's Management API, and compares them
-    with what is wanted. Nothing is written.
-  - The checks are C(pitr) (switched on), C(age) (the newest moment that can be restored is young enough), C(retention)
-    (one can go back far enough; a younger project may not), C(states) (no failed backup since the last good one).
-  - The module fails when a check is not V(ok). What the API says in words that are not known is V(unknown), and
-    V(unknown) fails too.
+  - Reads the backups and the window of point-in-time recovery (PITR) from the Management API of Supabase, and compares
+    them with the options.
+  - Fails if a check is not V(ok). Values of the API that the module does not know are V(unknown).
+  - C(pitr) - PITR is enabled.
+  - C(age) - the newest point in time that can be restored is recent enough.
+  - C(retention) - the oldest one is old enough, as far as the age of the project allows.
+  - C(states) - no backup has failed since the last good one.
 extends_documentation_fragment: runbook_supabase
 options:
   pitr:
     description:
-      - Whether point-in-time recovery must be on.
+      - Whether PITR must be enabled.
     type: bool
     default: true
   max_age_s:
     description:
-      - Largest age of the newest moment that can be restored, in seconds. With PITR that is the end of its window,
-        without it the newest complete backup; Supabase makes one a day.
+      - Largest accepted age of the newest point in time that can be restored, in seconds. With PITR this is the end of
+        its window, without PITR the newest complete backup, which Supabase makes daily.
     type: int
     default: 3600
   retention_days:
     description:
-      - How far back one wants to be able to go, in days.
+      - Number of days to which the project must be restorable.
     type: int
     default: 30
 attributes:
   check_mode:
     support: full
-    description: Nothing is written anyway.
+    description: Writes nothing, so it does the same.
   diff_mode:
     support: none
-    description: Nothing is written.
+    description: Writes nothing.
 author:
   - Mental Scribe operations
 """
 
 EXAMPLES = r"""
-- name: Supabase's own backups are as promised
+- name: Check the backups of Supabase
   supabase_backup_info:
     project_ref: abcdefghijklmnopqrst
     access_token: "{{ supabase_access_token }}"
@@ -57,36 +58,36 @@ changed:
   type: bool
   returned: always
 msg:
-  description: One sentence on all checks.
+  description: Result of all checks, in one sentence.
   type: str
   returned: always
 status:
-  description: The worst of all checks, V(ok), V(breach) or V(unknown).
+  description: Worst status of the checks, V(ok), V(breach) or V(unknown).
   type: str
   returned: always
 checks:
-  description: Each check with C(name), C(status), C(msg) and C(subject).
+  description: The checks, each with C(name), C(status), C(msg) and C(subject).
   type: list
   elements: dict
   returned: when the API answered
 project_status:
-  description: State of the project.
+  description: Status of the project.
   type: str
   returned: when the API answered
 pitr_enabled:
-  description: Whether point-in-time recovery is on.
+  description: Whether PITR is enabled.
   type: bool
   returned: when the API answered
 earliest:
-  description: The oldest moment that can be restored, null if there is none.
+  description: Earliest point in time that can be restored; null if there is none.
   type: str
   returned: when the API answered
 latest:
-  description: The newest moment that can be restored, null if there is none.
+  description: Latest point in time that can be restored; null if there is none.
   type: str
   returned: when the API answered
 age_s:
-  description: Age of the newest moment that can be restored, in seconds; null if there is none.
+  description: Age of C(latest), in seconds; null if there is none.
   type: float
   returned: when the API answered
 backups:

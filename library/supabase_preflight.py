@@ -5,14 +5,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: supabase_preflight
-short_description: Prove that a Supabase project is the one that the inventory names
+short_description: Verify the identity of a Supabase project and take its lease
 description:
-  - The proof of a project, once M(runbook_preflight) has passed in the same run. The project that the Management API
-    knows under O(project_ref) must bear the name that is pinned in the inventory. Its database is not asked, and may be
-    gone.
-  - Then the lease is taken, where the inventory names a state store. C(ansible-playbook) renews it, and gives it back.
-  - What passed is written down in the run's folder. Modules that write to a project look for it, and refuse one that
-    has not passed in this very run.
+  - Verifies that the project O(project_ref) has the name that the inventory pins. Run M(runbook_preflight) first in the
+    same run. Does not connect to the database of the project.
+  - Takes the lease if the inventory names a state store. C(ansible-playbook) renews and releases it.
+  - Records the result in the folder of the run. Modules that write to a project refuse one that has not passed in the
+    same run.
 extends_documentation_fragment:
   - runbook_supabase
   - runbook_state
@@ -21,17 +20,17 @@ attributes:
   check_mode:
     support: full
     description:
-      - The checks run. The lease is read, not taken; one that is held is refused as in the real run. What passed
-        permits other modules of this run nothing but a look.
+      - Runs the checks. Reads the lease without taking it, and fails if another run holds it. Other modules of the run
+        may then only read.
   diff_mode:
     support: none
-    description: Nothing is written.
+    description: Writes nothing.
 author:
   - Mental Scribe operations
 """
 
 EXAMPLES = r"""
-- name: Let the project prove itself
+- name: Verify the project
   supabase_preflight:
     project_ref: abcdefghijklmnopqrst
     project_name: mental-scribe
@@ -44,11 +43,11 @@ changed:
   type: bool
   returned: always
 msg:
-  description: One sentence.
+  description: What was verified, or which check failed and the fix, in one sentence.
   type: str
   returned: always
 status:
-  description: V(ok), V(breach) where another project answers, V(unknown) where the API does not say enough.
+  description: V(ok), V(breach) if it is another project, V(unknown) if the API does not say enough.
   type: str
   returned: always
 checks:
@@ -58,8 +57,8 @@ checks:
   returned: when this run passed M(runbook_preflight)
 target:
   description:
-    - What was proven, C(kind) (V(supabase_project)), C(place) (the API's address), C(name) (the reference), and the
-      C(environment) for which this run is approved.
+    - The verified target, with C(kind) (V(supabase_project)), C(place) (URL of the API), C(name) (project reference)
+      and C(environment) (of this run).
   type: dict
   returned: success
 lease:
@@ -69,11 +68,11 @@ lease:
   type: dict
   returned: success
 project_name:
-  description: The project's name.
+  description: Name of the project.
   type: str
   returned: success
 region:
-  description: Where the project lies.
+  description: Region of the project.
   type: str
   returned: success
 """

@@ -7,21 +7,21 @@ DOCUMENTATION = r"""
 module: supabase_project_check
 short_description: Check the health of a Supabase project and its services
 description:
-  - Reads the project's state and what its services say, and fails where one of them is not well or nobody can tell.
+  - Reads the status of the project and the health of its services. Fails if one is not healthy or is V(unknown).
 extends_documentation_fragment: runbook_supabase
 attributes:
   check_mode:
     support: full
-    description: Nothing is written anyway.
+    description: Writes nothing, so it does the same.
   diff_mode:
     support: none
-    description: Nothing is written.
+    description: Writes nothing.
 author:
   - Mental Scribe operations
 """
 
 EXAMPLES = r"""
-- name: Is the project well
+- name: Check that the project is healthy
   supabase_project_check:
     project_ref: abcdefghijklmnopqrst
     access_token: "{{ supabase_access_token }}"
@@ -30,15 +30,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 msg:
-  description: One sentence on all checks.
+  description: Result of all checks, in one sentence.
   type: str
   returned: always
 status:
-  description: V(ok), V(breach), or V(unknown) where the API did not say enough.
+  description: V(ok), V(breach), or V(unknown) if the API did not say enough.
   type: str
   returned: always
 project_status:
-  description: State of the project.
+  description: Status of the project.
   type: str
   returned: when the API answered
 checks:

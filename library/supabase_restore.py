@@ -7,55 +7,56 @@ DOCUMENTATION = r"""
 module: supabase_restore
 short_description: Restore a Supabase project's database to an earlier state
 description:
-  - Supabase restores in place. The live database is replaced, and the project cannot be reached meanwhile. Objects of
-    Supabase Storage stay as they are. Replication slots and subscriptions must be dropped first.
-  - Asks for a restore, once, waits for its end and checks the project's health. M(supabase_restore_info) shows what can
-    be restored; M(supabase_restore_wait) goes on waiting, M(supabase_project_check) checks the health alone.
-  - The request is never repeated. Where the answer to it is lost, the module reads the project's state. If that does
-    not tell, it stops with V(unknown), and a person looks at the dashboard.
-  - A restore that is on its way already is not started again.
+  - Requests a restore once, waits for its end, and checks the health of the project.
+  - Supabase restores in place. It replaces the live database, and the project is unavailable meanwhile. Objects of
+    Supabase Storage are not changed. Drop replication slots and subscriptions first.
+  - Never repeats the request. If the answer is lost, the module reads the status of the project. If that does not show
+    what happened, the result is V(unknown); look at the dashboard.
+  - Does not request a restore while one is running.
+  - M(supabase_restore_info) shows the available points in time, M(supabase_restore_wait) only waits, and
+    M(supabase_project_check) only checks the health.
 extends_documentation_fragment: runbook_supabase
 options:
   recovery_time:
     description:
-      - The moment to go back to, as ISO 8601 with its time zone, to the second. Needs point-in-time recovery. Either
-        this or O(backup_id) is given.
+      - Point in time to restore to, in ISO 8601 with time zone, to the second. Requires point-in-time recovery.
+        Mutually exclusive with O(backup_id); one of them is required.
     type: str
   backup_id:
     description:
-      - The backup to go back to, as M(supabase_restore_info) shows it.
+      - ID of the backup to restore, as returned by M(supabase_restore_info).
     type: int
   overwrite:
     description:
-      - Reference of the project whose live database may be replaced. It is needed in every environment, and a person
-        types it.
+      - Reference of the project whose live database may be replaced. Required in every environment. Type it on the
+        command line; do not store it.
     type: str
     default: ''
   environment:
     description:
-      - What the inventory is, V(sandbox), V(staging) or V(production). The project must have passed
-        M(supabase_preflight) in this run.
+      - Environment of this run, V(sandbox), V(staging) or V(production). The project must have passed
+        M(supabase_preflight) in the same run.
     type: str
     required: true
   wait_timeout_s:
     description:
-      - Longest wait for the end of the restore, in seconds.
+      - Longest time to wait for the end of the restore, in seconds.
     type: int
     default: 7200
   start_timeout_s:
     description:
-      - How long the project may take to say that the restore has started, in seconds.
+      - Longest time to wait until the project reports the start of the restore, in seconds.
     type: int
     default: 180
   poll_s:
     description:
-      - Seconds between two looks at the project's state.
+      - Seconds between two requests for the status of the project.
     type: float
     default: 15.0
 attributes:
   check_mode:
     support: full
-    description: All checks run and the plan is made; nothing is asked for.
+    description: Runs all checks and returns the plan. Requests nothing.
   diff_mode:
     support: none
     description: The plan is one sentence.
@@ -64,7 +65,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Go back to the minute before the accident
+- name: Restore to the minute before the accident
   supabase_restore:
     recovery_time: "2026-11-23T02:59:00Z"
     overwrite: abcdefghijklmnopqrst
@@ -76,45 +77,45 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changed:
-  description: Whether a restore was started, or would be in check mode.
+  description: Whether a restore was requested, or would be in check mode.
   type: bool
   returned: always
 msg:
-  description: One sentence that says what was done, and how the project is.
+  description: What was done, and the health of the project, in one sentence.
   type: str
   returned: always
 status:
-  description: V(ok), V(breach), or V(unknown) where the API did not say enough.
+  description: V(ok), V(breach), or V(unknown) if the API did not say enough.
   type: str
   returned: always
 project_status:
-  description: State of the project as it was seen last.
+  description: Last known status of the project.
   type: str
   returned: when the API answered
 plan:
-  description: What the restore goes back to, in words.
+  description: What is restored, in words.
   type: str
-  returned: unless a restore was on its way already
+  returned: unless a restore was running
 earliest:
-  description: The oldest moment that can be restored, null if there is none.
+  description: Earliest point in time that can be restored; null if there is none.
   type: str
-  returned: unless a restore was on its way already
+  returned: unless a restore was running
 latest:
-  description: The newest moment that can be restored, null if there is none.
+  description: Latest point in time that can be restored; null if there is none.
   type: str
-  returned: unless a restore was on its way already
+  returned: unless a restore was running
 backups:
   description: The daily backups, newest first, each with C(id), C(status), C(is_physical) and C(inserted_at).
   type: list
   elements: dict
-  returned: unless a restore was on its way already
+  returned: unless a restore was running
 checks:
   description: Health of the project and its services, each with C(name), C(status) and C(msg).
   type: list
   elements: dict
   returned: after the wait
 duration_s:
-  description: How long the module waited for the restore, in seconds.
+  description: Time that the module waited for the restore, in seconds.
   type: float
   returned: after a wait
 """

@@ -5,24 +5,24 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: supabase_restore_info
-short_description: Show which points a Supabase project can be restored to
+short_description: Show the points in time to which a Supabase project can be restored
 description:
-  - Reads the project's backups and the window of its point-in-time recovery. It judges nothing;
-    M(supabase_backup_info) does.
+  - Reads the backups of the project and its window of point-in-time recovery. To check them, use
+    M(supabase_backup_info).
 extends_documentation_fragment: runbook_supabase
 attributes:
   check_mode:
     support: full
-    description: Nothing is written anyway.
+    description: Writes nothing, so it does the same.
   diff_mode:
     support: none
-    description: Nothing is written.
+    description: Writes nothing.
 author:
   - Mental Scribe operations
 """
 
 EXAMPLES = r"""
-- name: What can be restored
+- name: Show what can be restored
   supabase_restore_info:
     project_ref: abcdefghijklmnopqrst
     access_token: "{{ supabase_access_token }}"
@@ -31,23 +31,23 @@ EXAMPLES = r"""
 
 RETURN = r"""
 msg:
-  description: One sentence that says how the project is, and to where it can go back.
+  description: Status of the project and its recovery window, in one sentence.
   type: str
   returned: always
 status:
-  description: V(ok), V(breach) where the project is another one, or V(unknown) where the API did not say enough.
+  description: V(ok), V(breach) if it is another project, or V(unknown) if the API did not say enough.
   type: str
   returned: always
 project_status:
-  description: State of the project.
+  description: Status of the project.
   type: str
   returned: success
 earliest:
-  description: The oldest moment that can be restored, null if there is none.
+  description: Earliest point in time that can be restored; null if there is none.
   type: str
   returned: success
 latest:
-  description: The newest moment that can be restored, null if there is none.
+  description: Latest point in time that can be restored; null if there is none.
   type: str
   returned: success
 backups:

@@ -5,35 +5,35 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: supabase_restore_wait
-short_description: Wait for a restore at Supabase to end, and check the project
+short_description: Wait for the end of a Supabase restore
 description:
-  - Goes on where M(supabase_restore) stopped waiting, or where somebody began a restore in the dashboard. Nothing is
-    asked for.
+  - Waits for the end of a restore that M(supabase_restore) or the dashboard started, then checks the health of the
+    project. Starts no restore.
 extends_documentation_fragment: runbook_supabase
 options:
   wait_timeout_s:
     description:
-      - Longest wait for the end of the restore, in seconds.
+      - Longest time to wait for the end of the restore, in seconds.
     type: int
     default: 7200
   poll_s:
     description:
-      - Seconds between two looks at the project's state.
+      - Seconds between two requests for the status of the project.
     type: float
     default: 15.0
 attributes:
   check_mode:
     support: full
-    description: It waits all the same, because nothing is written.
+    description: Writes nothing, so it waits all the same.
   diff_mode:
     support: none
-    description: Nothing is written.
+    description: Writes nothing.
 author:
   - Mental Scribe operations
 """
 
 EXAMPLES = r"""
-- name: Go on waiting
+- name: Wait for the end of the restore
   supabase_restore_wait:
     project_ref: abcdefghijklmnopqrst
     access_token: "{{ supabase_access_token }}"
@@ -42,15 +42,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 msg:
-  description: One sentence that says how the project is.
+  description: Health of the project, in one sentence.
   type: str
   returned: always
 status:
-  description: V(ok), V(breach), or V(unknown) where the API did not say enough, or the time was over.
+  description: V(ok), V(breach), or V(unknown) if the API did not say enough or the time limit was reached.
   type: str
   returned: always
 project_status:
-  description: State of the project as it was seen last.
+  description: Last known status of the project.
   type: str
   returned: when the API answered
 checks:
@@ -59,7 +59,7 @@ checks:
   elements: dict
   returned: after the wait
 duration_s:
-  description: How long the module waited for the restore, in seconds.
+  description: Time that the module waited for the restore, in seconds.
   type: float
   returned: when the API answered
 """

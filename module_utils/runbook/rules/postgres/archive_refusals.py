@@ -81,8 +81,8 @@ def refuse_local_objects(partitions: Iterable[Partition]) -> None:
     for name, own in ((each.name, each.local_objects) for each in partitions):
         if own and own.undroppable_publications:
             raise RunbookError(
-                f"source: partition {name} is published by itself ({names_of(own.undroppable_publications)}), would stay "
-                "so in the archive, and this role may not end it; ALTER PUBLICATION … DROP TABLE it first."
+                f"source: partition {name} is published by itself ({names_of(own.undroppable_publications)}), would "
+                "stay so in the archive, and this role may not end it; ALTER PUBLICATION … DROP TABLE it first."
             )
         given = [str(right) for right in own.rights if right.by] if own else []
         if given:
