@@ -87,7 +87,7 @@ def test_nothing_speaks_against_good_tables():
         ({"columns": (column("id"), column("at", TIME))}, "it has id, at"),
         ({"columns": (column("created_at", "text"),)}, "of type text"),
         (
-            {"referrers": (ForeignKey("fk", "public.notes", "CASCADE"),)},
+            {"referencing_keys": (ForeignKey("fk", "public.notes", "CASCADE"),)},
             "fk of public.notes ON DELETE CASCADE",
         ),
         ({"subscriptions": ("sub",)}, "filled by a subscription (sub)"),
@@ -104,9 +104,9 @@ def test_source_is_refused(change, word):
         ({"kind": "v"}, "not a table"),
         ({"children": ("a", "b")}, "(a, b)"),
         ({"foreign_partitions": ("public.far",)}, "public.far"),
-        ({"vanishing": (ForeignKey("fk", "public.users", "CASCADE"),)}, "fk to public.users ON DELETE CASCADE"),
+        ({"cascading_keys": (ForeignKey("fk", "public.users", "CASCADE"),)}, "fk to public.users ON DELETE CASCADE"),
         (
-            {"vanishing": (ForeignKey("fk", "public.users", "NO ACTION", "CASCADE"),)},
+            {"cascading_keys": (ForeignKey("fk", "public.users", "NO ACTION", "CASCADE"),)},
             "fk to public.users ON DELETE NO ACTION ON UPDATE CASCADE",
         ),
         ({"subscriptions": ("sub",)}, "filled by a subscription (sub)"),
