@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 from ansible.module_utils.runbook.drivers.http import api_client, api_pages
 from ansible.module_utils.runbook.drivers.http.api_client import ApiClient, ApiError, Repeat
-from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
 from certificates import certificate, save
 from conftest import free_port
 from fakes.http import EXCHANGES, Asked, FakeService, Fault, Reply
@@ -129,6 +129,16 @@ def test_each_method_says_what_it_means(service, client):
 def test_plain_text_is_an_answer(client):
     assert client.text("/metrics") == "up 1\n"
     assert client.post("/hook", {"text": "hello"}) == "ok"
+
+
+def test_a_look_takes_any_status_for_an_answer_and_is_not_repeated(service, client):
+    service.faults = [Fault("GET /page", "status", 503, {"Retry-After": "60"}, b"back at three")]
+    seen = client.look("/page")
+    assert (seen.status, seen.headers["retry-after"], seen.body) == (503, "60", b"back at three")
+    service.faults = [Fault("GET /page", "reset", times=9)]
+    with pytest.raises(UnreachableError, match="did not answer"):
+        client.look("/page")
+    assert len(service.requests) == 2
 
 
 def test_a_page_of_a_proxy_is_none(service, client):
@@ -397,6 +407,17 @@ def test_a_secret_address_is_not_shown(service, made):
     with pytest.raises(ApiError) as raised:
         made(base_url=f"{service.url}/ {secret}", headers={}, secrets={"webhook_url": secret}).post("", {})
     assert secret not in raised.value.message
+
+
+@pytest.mark.parametrize("said", ["T0C4N4RY1", "https://x/services/T0C4N4RY1", "no hook c4n4ry/ry123 here"])
+def test_a_part_of_a_secret_address_is_not_shown_either(service, made, said):
+    url = f"{service.url}/services/T0C4N4RY1?sig=c4n4ry%2Fry123"
+    service.faults = [Fault(".", "status", 400, body={"message": f"{said}; the services are down"})]
+    with pytest.raises(ApiError) as raised:
+        made(base_url=url, headers={}, secrets={"webhook_url": url}).post("", {})
+    assert "4RY" not in raised.value.message.upper()
+    # A plain word of it is none.
+    assert "the services are down" in raised.value.message
 
 
 @pytest.mark.parametrize("token", ["s3cr3t\n", "s3cr3t\r\nX-Other: 1", "s3cr3t–"])

@@ -17,6 +17,7 @@ import ipaddress
 import json
 import math
 import random
+import re
 import socket
 import ssl
 import threading
@@ -27,10 +28,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from ansible.module_utils.runbook.drivers.http.api_pages import MAX_PAGES, Page
-from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.urls import ConnectionError as AnsibleConnectionError
 from ansible.module_utils.urls import Request
@@ -113,7 +114,9 @@ class _NoAnswerError(Exception):
 
 
 @dataclass(frozen=True)
-class _Answer:
+class Answer:
+    """What was answered; names of headers in lower case."""
+
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -163,7 +166,7 @@ class ApiClient:
         self._service = service
         self._base_url = base_url
         # Also as an address spells it; the longest first, as one may hold another.
-        spelled = {form for each in secrets.values() for form in (each, each.strip(), quote(each, safe="")) if form}
+        spelled = {form for each in secrets.values() for form in _spellings(each) if form}
         self._secrets = sorted(spelled, key=len, reverse=True)
         self._read_only = read_only
         self._timeout_s = timeout_s
@@ -210,6 +213,17 @@ class ApiClient:
         if answer.is_page:
             raise self._no_data("GET", path, answer, "a page for people")
         return answer.body.decode(errors="replace")
+
+    def look(self, path: str = "") -> Answer:
+        """What stands at ``path`` just now, whatever its status; it is asked for once, and a redirect is not followed.
+
+        :raises UnreachableError: no whole answer in time
+        """
+        try:
+            return self._send("GET", path, None, {"Accept": "*/*"}, time.monotonic() + self._timeout_s, reads=True)
+        except _NoAnswerError as failure:
+            said = self._redacted(f"{self._service} did not answer: {failure.reason}.")
+            raise UnreachableError(said) from None
 
     def pages(self, path: str, follow: Follow, *, items: str | None, query: Query = ()) -> list[Any]:
         """All items of a list that comes in pages: all, or an error.
@@ -341,7 +355,7 @@ class ApiClient:
         repeat: Repeat = Repeat.ALWAYS,
         accept: str | None = None,
         deadline: float | None = None,
-    ) -> _Answer:
+    ) -> Answer:
         reads = reads or method == "GET"
         headers = {"Accept": accept} if accept else {}
         data = None
@@ -366,7 +380,7 @@ class ApiClient:
                 return answer
             if answer is not None and method == "DELETE" and lost and answer.status in (404, 410):
                 # An earlier sending took effect, and its answer was lost.
-                return _Answer(204, answer.headers, b"")
+                return Answer(204, answer.headers, b"")
             undone = answer.asks_for_patience if answer is not None else failure is not None and not failure.sent
             lost = lost or (not undone and (answer is None or answer.status >= 500))
             again = undone or answer is None or answer.status in _SILENT
@@ -386,7 +400,7 @@ class ApiClient:
 
     def _send(
         self, method: str, target: str, data: bytes | None, headers: dict[str, str], deadline: float, *, reads: bool
-    ) -> _Answer:
+    ) -> Answer:
         """Send once and read the answer, in a bounded time.
 
         A socket's own time limit starts over with each byte, each address of a name, each step of TLS. So the whole is
@@ -396,7 +410,7 @@ class ApiClient:
             raise RunbookError(f"{method} {target.partition('?')[0]} would write to {self._service} in check mode.")
         limit = min(self._timeout_s, max(deadline - time.monotonic(), 1.0))
         given_up = threading.Event()
-        got: list[_Answer | Exception] = []
+        got: list[Answer | Exception] = []
 
         def work() -> None:
             try:
@@ -422,7 +436,7 @@ class ApiClient:
         headers: dict[str, str],
         limit: float,
         given_up: threading.Event,
-    ) -> _Answer:
+    ) -> Answer:
         try:
             try:
                 response = self._request.open(
@@ -439,7 +453,7 @@ class ApiClient:
                 if response.length:  # closed before all was there
                     raise _NoAnswerError("its answer ended early")
                 said = {name.lower(): value for name, value in response.headers.items()}
-                return _Answer(int(response.status), said, bytes(read))
+                return Answer(int(response.status), said, bytes(read))
         except TimeoutError:
             raise _NoAnswerError(f"no complete answer within {limit:.0f} s") from None
         except URLError as error:
@@ -461,7 +475,7 @@ class ApiClient:
             self._plain(reason), sent=not isinstance(reason, (ConnectionRefusedError, socket.gaierror))
         )
 
-    def _asked_s(self, answer: _Answer | None) -> float | None:
+    def _asked_s(self, answer: Answer | None) -> float | None:
         """How long the service asks us to wait, in seconds; None if it does not say."""
         if answer is None or not (answer.asks_for_patience or answer.status in _SILENT):
             return None
@@ -483,7 +497,7 @@ class ApiClient:
 
     # What was said ----------------------------------------------------------------------------------------------------
 
-    def _json(self, method: str, path: str, answer: _Answer) -> Any:
+    def _json(self, method: str, path: str, answer: Answer) -> Any:
         if not answer.body.strip():
             return None
         try:
@@ -491,14 +505,14 @@ class ApiClient:
         except (ValueError, RecursionError):
             raise self._no_data(method, path, answer, "something that is no JSON") from None
 
-    def _told(self, answer: _Answer) -> Any:
+    def _told(self, answer: Answer) -> Any:
         """What a write was answered. Its status said yes, so that it took effect whatever the rest says."""
         try:
             return json.loads(answer.body)
         except (ValueError, RecursionError):
             return None if answer.is_page else answer.body.decode(errors="replace").strip() or None
 
-    def _no_data(self, method: str, path: str, answer: _Answer, what: str) -> ApiError:
+    def _no_data(self, method: str, path: str, answer: Answer, what: str) -> ApiError:
         asked = f"{method} {path}".rstrip()
         return ApiError(
             self._redacted(f"{self._service} answered {asked} with {answer.status} and {what}; check api_url."),
@@ -510,7 +524,7 @@ class ApiClient:
         self,
         method: str,
         path: str,
-        answer: _Answer | None,
+        answer: Answer | None,
         failure: _NoAnswerError | None,
         asked_s: float | None,
         took_s: float,
@@ -557,7 +571,7 @@ _WRONG = ("message", "error", "detail", "title")
 _MORE = ("errors", "errorMessages", "hint", "link", "documentation_url")
 
 
-def _vendor_words(answer: _Answer) -> Iterator[str]:
+def _vendor_words(answer: Answer) -> Iterator[str]:
     """What the service says went wrong and how to mend it, part by part; nothing if it is a page for people."""
     try:
         yield from _words(json.loads(answer.body))
@@ -580,6 +594,16 @@ def _words(said: Any) -> Iterator[str]:
             yield from (f"{name}: {what}" for name, what in list(said.items())[:5] if isinstance(what, str))
         for each in (wrong, *more):
             yield from _words(each)
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    """How a service may repeat a secret. Of a secret address it may repeat the part that makes it one."""
+    yield from (secret, secret.strip(), quote(secret, safe=""))
+    if "://" in secret:
+        for part in re.split(r"[/?&=]", secret.partition("://")[2])[1:]:
+            # A plain word is no secret, and would be missing in other sentences.
+            if len(part) >= 8 and (len(part) >= 20 or any(char.isdigit() for char in part)):
+                yield from (part, unquote(part))
 
 
 def _is_loopback(host: str) -> bool:

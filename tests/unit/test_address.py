@@ -1,0 +1,23 @@
+"""What is no address is refused, and a secret one is not repeated."""
+
+from __future__ import annotations
+
+import pytest
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.address import check_address
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "example.com", "ftp://example.com", "https://", "https://example.com:no", "https://a b", "https://ä.example",
+     "https://example.com/\n", "https://[1"],
+)  # fmt: skip
+def test_what_is_no_address_is_refused(url: str):
+    with pytest.raises(RunbookError, match=r"probe_url: .* is no address"):
+        check_address("probe_url", url)
+
+
+def test_a_secret_one_is_not_repeated():
+    with pytest.raises(RunbookError) as error:
+        check_address("webhook_url", "hooks.example.com/c4n4ry", secret=True)
+    assert "c4n4ry" not in error.value.message
