@@ -26,22 +26,12 @@ options:
     description:
       - When the mode ends by itself, with its time zone; within the next 24 hours. Needed for O(state=on).
     type: str
-  item:
-    description:
-      - Item of the change's checklists that this answers.
-    type: str
-    required: true
-  blocks:
-    description:
-      - Fail the task where the mode could not be turned on or off, or was seen not to be. Otherwise the item is
-        V(unknown), and the run is not green.
-    type: bool
-    default: true
   backend:
     description:
       - V(nginx) keeps flag files in O(nginx_flag_dir), V(vercel) an item of Vercel's Global Config, V(sql) the one row
-        of a table of the application's. V(webhook) sends C(event) (V(maintenance_mode)), C(on) and C(until) as JSON to
-        O(webhook_url), each time and maybe twice; it cannot be read. V(none) skips the item.
+        of a table of the application's. V(webhook) is a C(POST) of C(event) (V(maintenance_mode)), C(on) and C(until)
+        with the header C(Idempotency-Key), each time and maybe twice; it cannot be read. V(none) where the inventory
+        decided to have no such mode.
       - docs/howto/maintenance_mode.md has the reading side of each.
     type: str
     required: true
@@ -107,6 +97,7 @@ options:
     type: int
     default: 60
 extends_documentation_fragment:
+  - runbook_change
   - runbook_postgresql
   - runbook_state
 attributes:
@@ -175,10 +166,9 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import state_store
 from ansible.module_utils.runbook.drivers.change import http_probe
 from ansible.module_utils.runbook.drivers.change import maintenance_mode as driver
-from ansible.module_utils.runbook.drivers.change.changes import Changes, Done
+from ansible.module_utils.runbook.drivers.change.changes import Changes, Done, argument_spec
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
@@ -186,6 +176,7 @@ from ansible.module_utils.runbook.rules import moment
 from ansible.module_utils.runbook.rules.address import check_address
 from ansible.module_utils.runbook.rules.change import backend
 from ansible.module_utils.runbook.rules.change import maintenance_mode as rules
+from ansible.module_utils.runbook.rules.change.change import check_until, key
 from ansible.module_utils.runbook.rules.identifiers import parse_qualified
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.text import as_lines
@@ -198,14 +189,14 @@ if TYPE_CHECKING:
 def core(context: Context) -> dict[str, Any]:
     """Note until when this change needs the mode, let the flag follow, and look at it from outside."""
     params = context.params
-    context.require_bounds({"probe_wait_s": (1, 600)})
+    context.require_bounds({"probe_wait_s": (1, 600), "timeout_s": (1, 600)})
     backend.check_options(params, rules.BACKENDS)
     for option in ("vercel_url", "webhook_url", "probe_url"):
         if params[option]:
             check_address(option, params[option], secret=option == "webhook_url")
     until = None
     if params["state"] == "on":
-        until = rules.check_until(moment.read("until", params["until"]), datetime.now(UTC))
+        until = check_until(moment.read("until", params["until"]), datetime.now(UTC))
     changes = Changes.from_params(params, context.run)
     done = changes.conduct(params["item"], lambda: _switch(context, changes, until), blocks=params["blocks"])
     facts = {"backend": params["backend"], "until": None} | done.facts
@@ -218,10 +209,10 @@ def _switch(context: Context, changes: Changes, until: datetime | None) -> Done:
     """Turn the mode on until then, or give back what this change noted."""
     params, run = context.params, context.run
     if params["backend"] == backend.NONE:
-        return Done("Skipped: the inventory decided to have no maintenance mode.")
+        return Done("Skipped: the inventory decided to have no maintenance mode (backend none).")
     table = parse_qualified(params["sql_table"], option="sql_table") if params["sql_table"] else None
     with ExitStack() as closing:
-        mode = driver.from_params(params, run, table, closing)
+        mode = driver.from_params(params, run, key(str(run.id)), table, closing)
         noted = {"backend": params["backend"], "where": mode.where}
 
         def wanted() -> datetime | None:
@@ -291,9 +282,7 @@ def main() -> None:
     spec = {
         "state": {"type": "str", "required": True, "choices": ["on", "off"]},
         "until": {"type": "str"},
-        "item": {"type": "str", "required": True},
-        "blocks": {"type": "bool", "default": True},
-        "backend": {"type": "str", "required": True, "choices": ["nginx", "vercel", "sql", "webhook", "none"]},
+        "backend": {"type": "str", "required": True, "choices": [*rules.BACKENDS, backend.NONE]},
         "nginx_flag_dir": {"type": "path"},
         "vercel_config_id": {"type": "str"},
         "vercel_token": {"type": "str", "no_log": True},
@@ -312,7 +301,7 @@ def main() -> None:
     run_module(
         core,
         name="maintenance_mode",
-        argument_spec=postgres.argument_spec() | state_store.argument_spec() | spec,
+        argument_spec=postgres.argument_spec() | argument_spec() | spec,
         required_if=[("state", "on", ["until"])],
     )
 

@@ -205,6 +205,7 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
     store = {"item": "x", "backend": "none", "state_directory": str(folder)}
     return {
         "change_ticket": store | {"state": "closed"},
+        "change_silence": store | {"state": "absent"},
         "maintenance_mode": store | {"state": "off"},
         "pg_archive": archive_options(database),
         "pg_backup": server | bucket | where,

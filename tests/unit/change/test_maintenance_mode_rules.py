@@ -11,7 +11,7 @@ import pytest
 from ansible.module_utils.runbook.drivers.change import maintenance_mode as driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.change import maintenance_mode as rules
-from ansible.module_utils.runbook.rules.change.change import Change
+from ansible.module_utils.runbook.rules.change.change import Change, check_until
 from ansible.module_utils.runbook.rules.change.maintenance_mode import Flags
 
 if TYPE_CHECKING:
@@ -56,12 +56,12 @@ def test_flags_with_a_gap_do_not_hold():
 @pytest.mark.parametrize("seconds", [0, -1, 24 * 3600 + 1])
 def test_an_end_that_is_past_or_days_away_is_refused(seconds: int):
     with pytest.raises(RunbookError, match=r"until: .* is not within the next 24 hours"):
-        rules.check_until(NOW + timedelta(seconds=seconds), NOW)
+        check_until(NOW + timedelta(seconds=seconds), NOW)
 
 
 def test_an_end_is_a_whole_second():
-    assert rules.check_until(NOW + timedelta(seconds=1.5), NOW) == NOW + timedelta(seconds=1)
-    assert rules.check_until(NOW + timedelta(hours=24), NOW) == NOW + timedelta(hours=24)
+    assert check_until(NOW + timedelta(seconds=1.5), NOW) == NOW + timedelta(seconds=1)
+    assert check_until(NOW + timedelta(hours=24), NOW) == NOW + timedelta(hours=24)
 
 
 def change(change_id: str, minutes: int, **noted: str) -> Change:

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 import psycopg2
 from ansible.module_utils.runbook.drivers import permits
 from ansible.module_utils.runbook.drivers.http.api_client import ApiClient, ApiError, Repeat
+from ansible.module_utils.runbook.drivers.http.webhook import Webhook
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.change.maintenance_mode import Flags
@@ -215,11 +216,12 @@ class FlagRow:
         )
 
 
-class Webhook:
-    """Whoever is told, and cannot be asked."""
+class Told:
+    """Whoever is told by a webhook, and cannot be asked."""
 
-    def __init__(self, api: ApiClient, url: str) -> None:
-        self._api = api
+    def __init__(self, hook: Webhook, url: str, key: str) -> None:
+        self._hook = hook
+        self._key = key
         # The address is a secret; two of one host are told apart all the same.
         self.where = f"{urlsplit(url).hostname} {hashlib.sha256(url.encode()).hexdigest()[:12]}"
 
@@ -229,14 +231,16 @@ class Webhook:
         return False
 
     def write(self, until: datetime | None) -> None:
-        """As :class:`Mode` says. A second sending says what the first one said."""
+        """As :class:`Mode` says."""
         said = {"event": "maintenance_mode", "on": until is not None, "until": until.isoformat() if until else None}
-        self._api.post("", said, repeat=Repeat.ALWAYS)
+        # Told again later, it is to be done again: in between it may have been told otherwise.
+        self._hook.send(f"{self._key}#mode-{time.time_ns()}", said)
 
 
-def from_params(params: Mapping[str, Any], run: Run, table: QualifiedName | None, closing: ExitStack) -> Mode:
+def from_params(params: Mapping[str, Any], run: Run, key: str, table: QualifiedName | None, closing: ExitStack) -> Mode:
     """The flag that a module's options name, which are checked.
 
+    :param key: the change's
     :param table: what ``sql_table`` says
     :param closing: closes a connection
     :raises RunbookError: no connection to the database, or it did not pass preflight
@@ -252,6 +256,7 @@ def from_params(params: Mapping[str, Any], run: Run, table: QualifiedName | None
             headers={"Authorization": f"Bearer {token}"},
             secrets={"vercel_token": token},
             read_only=run.check_mode,
+            timeout_s=params["timeout_s"],
             reset_headers=("x-ratelimit-reset",),
             fixes={
                 403: "check the token's rights and vercel_team_id",
@@ -275,13 +280,8 @@ def from_params(params: Mapping[str, Any], run: Run, table: QualifiedName | None
         )  # fmt: skip
         permits.require_database(run, session)
         return FlagRow(session, table, params["sql_column"] or "until")
-    token = params["webhook_token"] or ""
-    api = ApiClient(
-        service="The webhook of the maintenance mode",
-        base_url=params["webhook_url"],
-        headers={"Authorization": f"Bearer {token}"} if token else {},
-        secrets={"webhook_url": params["webhook_url"], "webhook_token": token},
-        read_only=run.check_mode,
-        ca_cert=params["ca_cert"],
-    )
-    return Webhook(api, params["webhook_url"])
+    hook = Webhook(
+        service="The webhook of the maintenance mode", url=params["webhook_url"], token=params["webhook_token"] or "",
+        ca_cert=params["ca_cert"], timeout_s=params["timeout_s"], read_only=run.check_mode,
+    )  # fmt: skip
+    return Told(hook, params["webhook_url"], key)

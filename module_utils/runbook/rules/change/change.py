@@ -10,7 +10,7 @@ What a service may hold only once is found again by :func:`key`, which is writte
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.rules.lease import Life
     from ansible.module_utils.runbook.rules.state import Document
 
+#: Longer than any window of the calendar: what lasts for days was a mistake in the date.
+LONGEST_H = 24
 #: What a change can open; each is one thing of one service.
 THINGS = ("ticket", "maintenance", "incident", "silence", "mode")
 
@@ -136,3 +138,16 @@ def key(change_id: str) -> str:
     'runbook:2026-11-29T02-00-00Z-weekly_db-1a2b'
     """
     return f"runbook:{change_id}"
+
+
+def check_until(until: datetime, now: datetime) -> datetime:
+    """The moment at which something that a change opened is over by itself, in whole seconds.
+
+    :raises RunbookError: it is over already, or too far away
+    """
+    if not now < until <= now + timedelta(hours=LONGEST_H):
+        raise RunbookError(
+            f"until: {until.isoformat()} is not within the next {LONGEST_H} hours; give the end of the work, and see "
+            "that the clock of this machine is right."
+        )
+    return until.replace(microsecond=0)

@@ -7,10 +7,9 @@ its own clock. So it ends by itself when everything that could turn it off is de
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.change.backend import Needs
 
 if TYPE_CHECKING:
@@ -22,29 +21,14 @@ BACKENDS = {
     "nginx": Needs(("nginx_flag_dir",)),
     "vercel": Needs(
         ("vercel_config_id", "vercel_token"),
-        ("vercel_team_id", "vercel_item", "vercel_path", "vercel_url", "ca_cert"),
+        ("vercel_team_id", "vercel_item", "vercel_path", "vercel_url"),
     ),
     "sql": Needs(
         ("sql_table",),
-        ("sql_column", "dsn", "login_host", "login_user", "login_password", "login_db", "system_identifier", "ca_cert"),
+        ("sql_column", "dsn", "login_host", "login_user", "login_password", "login_db", "system_identifier"),
     ),
-    "webhook": Needs(("webhook_url",), ("webhook_token", "ca_cert")),
+    "webhook": Needs(("webhook_url",), ("webhook_token",)),
 }
-#: Longer than any window of the calendar: a mode that lasts for days was a mistake in the date.
-LONGEST_H = 24
-
-
-def check_until(until: datetime, now: datetime) -> datetime:
-    """The moment at which the mode is over, in whole seconds.
-
-    :raises RunbookError: it is over already, or too far away
-    """
-    if not now < until <= now + timedelta(hours=LONGEST_H):
-        raise RunbookError(
-            f"until: {until.isoformat()} is not within the next {LONGEST_H} hours; give the end of the work, and see "
-            "that the clock of this machine is right."
-        )
-    return until.replace(microsecond=0)
 
 
 def furthest(changes: Iterable[Change], mode: Mapping[str, Any], now: datetime) -> datetime | None:

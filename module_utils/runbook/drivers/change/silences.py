@@ -1,0 +1,155 @@
+"""Silences of Alertmanager, and of Grafana, which has the same API below a path of its own.
+
+A silence is found again by the change's key, the first word of its comment. :func:`close` needs no more than the
+service's settings and what was noted, so whoever comes after a run that was killed can do it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from ansible.module_utils.runbook.drivers.change.changes import Done
+from ansible.module_utils.runbook.drivers.http.api_client import ApiClient, ApiError
+from ansible.module_utils.runbook.rules.change.silence import Silence
+from ansible.module_utils.runbook.rules.status import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ansible.module_utils.runbook.drivers.change.changes import Changes
+    from ansible.module_utils.runbook.rules.change.silence import Matcher
+
+#: What :data:`~ansible.module_utils.runbook.rules.change.change.THINGS` calls it.
+THING = "silence"
+_CREATED_BY = "runbook"
+_GONE = (404, 410)
+
+
+class Silences:
+    """The silences of one service.
+
+    :param path: where its Alertmanager's API begins
+    """
+
+    def __init__(self, api: ApiClient, path: str, *, read_only: bool) -> None:
+        self._api = api
+        self._path = path
+        self.read_only = read_only
+
+    def find(self, key: str) -> list[Silence]:
+        """The open silences of a change.
+
+        :raises ApiError: refused, or no answer
+        """
+        listed = self._api.pages(f"{self._path}/silences", lambda _page: None, items=None)
+        return [each for each in map(Silence.of, listed) if each is not None and each.bears(key)]
+
+    def set(self, key: str, matchers: frozenset[Matcher], until: datetime, comment: str) -> tuple[Silence | None, bool]:
+        """Let there be one silence of a change, and whether something was, or would be, written for it.
+
+        :returns: None where check mode would make it
+        :raises ApiError: refused, or nobody knows whether it was made
+        """
+        body: dict[str, Any] = {
+            "matchers": sorted((each.body() for each in matchers), key=str),
+            "startsAt": datetime.now(UTC).isoformat(),
+            "endsAt": until.isoformat(),
+            "createdBy": _CREATED_BY,
+            "comment": f"{key} {comment}".strip(),
+        }
+
+        def first() -> Silence | None:
+            return next(iter(self.find(key)), None)
+
+        ensured = self._api.ensure(first, lambda: self._post(body))
+        found = ensured.found
+        if ensured.made or found is None or (found.matchers, found.until) == (matchers, until):
+            return found, ensured.made
+        if not self.read_only:
+            # It may come back under another id.
+            self._post(body | {"id": found.id})
+            found = first()
+        return found, True
+
+    def remove(self, key: str) -> int:
+        """Let there be none of a change's; how many were, or would be, removed.
+
+        :raises ApiError: refused, or no answer
+        """
+        found = self.find(key)
+        for each in found if not self.read_only else ():
+            try:
+                self._api.delete(f"{self._path}/silence/{quote(each.id, safe='')}")
+            except ApiError as error:
+                # It expired meanwhile, which some versions call an error of their own.
+                if error.http_status not in _GONE and self.find(key):
+                    raise
+        return len(found)
+
+    def _post(self, body: Mapping[str, Any]) -> Silence | None:
+        answer = self._api.post(f"{self._path}/silences", body)
+        made = answer.get("silenceID") if isinstance(answer, dict) else None
+        return Silence.of(self._api.get(f"{self._path}/silence/{quote(str(made), safe='')}")) if made else None
+
+
+def from_params(params: Mapping[str, Any], *, read_only: bool) -> Silences:
+    """The service that a module's options name, which are checked."""
+    backend = params["backend"]
+    token = params[f"{backend}_token"] or ""
+    api = ApiClient(
+        service=backend.capitalize(),
+        base_url=params[f"{backend}_url"].rstrip("/"),
+        headers={"Authorization": f"Bearer {token}"} if token else {},
+        secrets={f"{backend}_token": token} if token else {},
+        read_only=read_only,
+        timeout_s=params["timeout_s"],
+        fixes={404: f"check {backend}_url"},
+        ca_cert=params["ca_cert"],
+    )
+    path = "/api/v2" if backend == "alertmanager" else "/api/alertmanager/grafana/api/v2"
+    return Silences(api, path, read_only=read_only)
+
+
+def open_silence(
+    changes: Changes, silences: Silences, noted: Mapping[str, Any], matchers: frozenset[Matcher], until: datetime,
+    comment: str,
+) -> Done:  # fmt: skip
+    """Note the silence of a change, set it, and see that it is active.
+
+    :param noted: what :func:`close` needs, ``key`` among it
+    :raises RunbookError: refused, or nobody knows whether it was made
+    """
+    if not silences.read_only:
+        changes.opened(THING, {**noted, "until": until.isoformat()})
+    found, changed = silences.set(noted["key"], matchers, until, comment)
+    covers = ", ".join(sorted(map(str, matchers)))
+    facts = {"changed": changed, "silence_id": found.id if found else None, "until": until.isoformat()}
+    if silences.read_only:
+        verb = "Would silence" if changed else "Silenced already are"
+        return Done(f"{verb} alerts with {covers} until {until:%Y-%m-%d %H:%M:%S} UTC.", facts=facts)
+    if found is None or found.state != "active":
+        state = "not to be found" if found is None else found.state
+        return Done(
+            f"The silence for alerts with {covers} was made, and is {state}; see that the clocks of this machine and "
+            "of the service agree.",
+            facts=facts,
+            status=Status.UNKNOWN,
+        )
+    verb = "Silenced" if changed else "Silenced already are"
+    return Done(
+        f"{verb} alerts with {covers} until {until:%Y-%m-%d %H:%M:%S} UTC.", proof=f"silence {found.id}", facts=facts
+    )
+
+
+def close(silences: Silences, noted: Mapping[str, Any]) -> Done:
+    """Remove what a change silenced; what expired or was removed already is no error.
+
+    :param noted: as it stands in the change
+    :raises RunbookError: refused, or no answer
+    """
+    removed = silences.remove(str(noted["key"]))
+    verb = "Would remove" if silences.read_only else "Removed"
+    said = f"{verb} {removed} of this change's silences." if removed else "No silence of this change is open."
+    return Done(said, facts={"changed": removed > 0})

@@ -1,0 +1,197 @@
+"""One silence for a change, on a real Alertmanager; on fakes of it and of Grafana with what goes wrong there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+import urllib.request
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from changes import item, open_change, options
+from conftest import Outcome, free_port, run_module, this_run
+from fakes.alertmanager import GRAFANA_TOKEN, FakeAlertmanager, FakeGrafana
+from fakes.http import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ansible.module_utils.runbook.drivers.change.changes import Changes
+
+SERVICE = {"name": "service", "value": "mental_scribe"}
+ALERTMANAGER = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+
+
+def in_minutes(minutes: float) -> str:
+    return (datetime.now(UTC) + timedelta(minutes=minutes)).isoformat(timespec="seconds")
+
+
+@pytest.fixture
+def changes(tmp_path: Path) -> Changes:
+    return open_change(tmp_path)
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeAlertmanager]:
+    with FakeAlertmanager() as made:
+        yield made
+
+
+@pytest.fixture
+def alertmanager(tmp_path: Path) -> Iterator[str]:
+    """The address of a real one."""
+    if ALERTMANAGER is None:
+        pytest.skip("Alertmanager is not installed; Debian has it as prometheus-alertmanager")
+    config = tmp_path / "alertmanager.yml"
+    config.write_text("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n")
+    url = f"http://127.0.0.1:{free_port()}"
+    command = [
+        ALERTMANAGER, f"--config.file={config}", f"--storage.path={tmp_path / 'am'}", "--cluster.listen-address=",
+        f"--web.listen-address={url.removeprefix('http://')}",
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        until = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/-/ready", timeout=10).close()  # noqa: S310 - http, from here
+                break
+            except OSError:
+                assert running.poll() is None
+                assert time.monotonic() < until
+                time.sleep(0.05)
+        yield url
+        running.terminate()
+
+
+def silence(folder: Path, state: str, url: str, *, check: bool = False, **more: Any) -> Outcome:
+    """Silence the service for an hour, unless told otherwise."""
+    present = {"until": in_minutes(60), "matchers": [SERVICE], "comment": "Weekly maintenance"}
+    common = options(folder, state=state, backend="alertmanager", alertmanager_url=url, timeout_s=5)
+    return run_module(
+        "change_silence", common | (present if state == "present" else {}) | more, check=check, diff=check
+    )  # fmt: skip
+
+
+def shown(url: str) -> list[dict[str, Any]]:
+    with urllib.request.urlopen(f"{url}/api/v2/silences", timeout=20) as answer:  # noqa: S310 - http, from here
+        found: list[dict[str, Any]] = json.load(answer)
+    return [each for each in found if each["status"]["state"] != "expired"]
+
+
+def test_a_real_alertmanager_is_silenced_once_and_for_as_long_as_the_change_lasts(tmp_path, changes, alertmanager):
+    planned = silence(tmp_path, "present", alertmanager, check=True)
+    assert planned.result["changed"], planned.result
+    assert 'Would silence alerts with service="mental_scribe"' in planned.result["diff"]["prepared"]
+    assert shown(alertmanager) == []
+    until = in_minutes(60)
+    made = silence(tmp_path, "present", alertmanager, until=until)
+    assert (made.result["status"], made.result["changed"]) == ("ok", True), made.result
+    (found,) = shown(alertmanager)
+    assert found["comment"] == f"runbook:{this_run().id} Weekly maintenance"
+    assert datetime.fromisoformat(found["endsAt"]) == datetime.fromisoformat(until)
+    assert item(changes) == ("ok", made.result["msg"], f"silence {found['id']}")
+    assert changes.current().opened["silence"]["until"] == until
+    again = silence(tmp_path, "present", alertmanager, until=until)
+    assert (again.result["status"], again.result["changed"]) == ("ok", False), again.result
+    # Longer, and of more: still one.
+    longer = silence(
+        tmp_path, "present", alertmanager, until=in_minutes(90),
+        matchers=[SERVICE, {"name": "alertname", "value": "Postgres.*", "is_regex": True}],
+    )  # fmt: skip
+    assert (longer.result["status"], longer.result["changed"]) == ("ok", True), longer.result
+    (found,) = shown(alertmanager)
+    assert (found["id"], len(found["matchers"])) == (longer.result["silence_id"], 2)
+    assert silence(tmp_path, "absent", alertmanager, check=True).result["changed"]
+    assert len(shown(alertmanager)) == 1
+    gone = silence(tmp_path, "absent", alertmanager)
+    assert (gone.result["status"], gone.result["changed"]) == ("ok", True), gone.result
+    assert shown(alertmanager) == []
+    assert "silence" not in changes.current().opened
+    assert not silence(tmp_path, "absent", alertmanager).result["changed"]
+
+
+def test_grafana_is_silenced_in_the_same_way(tmp_path, changes):
+    with FakeGrafana() as grafana:
+        where: dict[str, Any] = {
+            "backend": "grafana", "alertmanager_url": None, "grafana_url": f"{grafana.url}/",
+            "grafana_token": GRAFANA_TOKEN,
+        }  # fmt: skip
+        assert silence(tmp_path, "present", "", **where).result["changed"]
+        assert len(grafana.open) == 1
+        refused = silence(tmp_path, "absent", "", **where | {"grafana_token": "glsa_wr0ng"})
+        assert refused.failed
+        assert "check the access token" in refused.result["msg"]
+        assert "wr0ng" not in json.dumps(refused.result["msg"]) + json.dumps(changes.current().body())
+        assert "silence" in changes.current().opened
+        assert silence(tmp_path, "absent", "", **where).result["changed"]
+        assert grafana.open == []
+
+
+@pytest.mark.usefixtures("changes")
+@pytest.mark.parametrize("kind", ["lost", "early", "status"])
+def test_a_silence_whose_answer_was_lost_is_not_made_again(tmp_path, fake, kind):
+    fake.faults = [Fault("POST", kind, 502)]
+    made = silence(tmp_path, "present", fake.url)
+    if kind == "status":
+        # It was not made, and nobody knows that.
+        assert (made.failed, made.result["status"], fake.open) == (True, "unknown", [])
+        made = silence(tmp_path, "present", fake.url)
+    assert made.result["status"] == "ok", made.result
+    assert len(fake.silences) == 1
+    assert not silence(tmp_path, "present", fake.url, until=fake.open[0]["endsAt"]).result["changed"]
+    assert len(fake.silences) == 1
+
+
+def test_one_that_is_not_active_is_unknown(tmp_path, changes, fake):
+    fake.behind_s = 3600
+    made = silence(tmp_path, "present", fake.url)
+    assert (made.failed, made.result["status"], item(changes)[0]) == (False, "unknown", "unknown")
+    assert "is pending; see that the clocks" in made.result["msg"]
+
+
+def test_a_service_that_refuses_stops_the_work_only_where_it_blocks(tmp_path, changes, fake):
+    fake.faults = [Fault("GET", "status", 400, {"Content-Type": "text/plain"}, b"bad", times=9)]
+    refused = silence(tmp_path, "present", fake.url, blocks=False)
+    assert (refused.failed, refused.result["status"], item(changes)[0]) == (False, "unknown", "breach")
+    assert silence(tmp_path, "present", fake.url).failed
+
+
+@pytest.mark.usefixtures("changes")
+def test_the_silences_of_others_stay(tmp_path, fake):
+    other = {"matchers": [{"name": "a", "value": "b", "isRegex": False}], "startsAt": in_minutes(-1),
+             "endsAt": in_minutes(60), "createdBy": "somebody"}  # fmt: skip
+    for number, comment in enumerate((f"runbook:{this_run().id}-2 other", "", f"see runbook:{this_run().id}")):
+        fake.silences[str(number)] = other | {"id": str(number), "comment": comment}
+    assert not silence(tmp_path, "absent", fake.url).result["changed"]
+    assert silence(tmp_path, "present", fake.url).result["changed"]
+    assert silence(tmp_path, "absent", fake.url).result["changed"]
+    assert len(fake.open) == 3
+
+
+@pytest.mark.usefixtures("changes")
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"matchers": []}, "matchers: none of them is a label with a plain value"),
+        ({"matchers": [{"name": "alertname", "value": ".+", "is_regex": True}]}, "matchers: none of them is a label"),
+        ({"matchers": [SERVICE | {"is_equal": False}]}, "matchers: none of them is a label"),
+        ({"until": "2020-01-01T00:00:00Z"}, "is not within the next 24 hours"),
+        ({"alertmanager_url": "alertmanager:9093"}, "alertmanager_url: 'alertmanager:9093' is no address"),
+        ({"alertmanager_url": None}, "alertmanager_url"),
+        ({"grafana_token": "x"}, "grafana_token"),
+        ({"alertmanager_url": "http://am.example.com", "alertmanager_token": "x"}, "unencrypted; use https"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(tmp_path, given, says):
+    refused = silence(tmp_path, "present", "http://127.0.0.1:1", **given)
+    assert refused.failed
+    assert says in refused.result["msg"]
+
+
+def test_an_inventory_that_silences_nothing_is_not_unknown(tmp_path, changes):
+    skipped = silence(tmp_path, "absent", "", backend="none", alertmanager_url=None)
+    assert (skipped.result["status"], item(changes)[0]) == ("ok", "ok")
