@@ -204,6 +204,7 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
     where = {"environment": "sandbox"}
     store = {"item": "x", "backend": "none", "state_directory": str(folder)}
     return {
+        "change_status_page": store | {"state": "incident_resolved"},
         "change_ticket": store | {"state": "closed"},
         "change_silence": store | {"state": "absent"},
         "maintenance_mode": store | {"state": "off"},

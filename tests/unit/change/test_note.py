@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
+
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.change import note as notes
 from ansible.module_utils.runbook.rules.change.backend import NONE, Needs, check_options
 from ansible.module_utils.runbook.rules.change.note import Note, note_key, title_of
 from ansible.module_utils.runbook.rules.change.ticket import Transition, closing
@@ -95,3 +98,7 @@ def test_options_of_another_service_are_refused(given, says):
         return
     with pytest.raises(RunbookError, match=says):
         check_options(EMPTY | given, BACKENDS)
+
+
+def test_doctests():
+    assert doctest.testmod(notes).failed == 0

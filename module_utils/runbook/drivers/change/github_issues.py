@@ -78,17 +78,17 @@ class GitHubIssues:
 
         :raises ApiError: as ``ApiClient.ensure``
         """
-        path = f"{self._path}/{number}/comments"
 
-        def find() -> dict[str, Any] | None:
-            found = self._api.pages(path, by_link, items=None, query=_PAGE)
-            return next((each for each in found if line in _lines(each)), None)
+        def create() -> bool | None:
+            made = self._api.post(f"{self._path}/{number}/comments", {"body": body})
+            return True if isinstance(made, dict) and "id" in made else None
 
-        def create() -> dict[str, Any] | None:
-            made = self._api.post(path, {"body": body})
-            return made if isinstance(made, dict) and "id" in made else None
+        return self._api.ensure(lambda: self.has_comment(number, line) or None, create).made
 
-        return self._api.ensure(find, create).made
+    def has_comment(self, number: str, line: str) -> bool:
+        """Whether an issue has a comment with a line."""
+        found = self._api.pages(f"{self._path}/{number}/comments", by_link, items=None, query=_PAGE)
+        return any(line in _lines(each) for each in found)
 
     def edit(self, number: str, fields: dict[str, Any]) -> None:
         """Change fields of an issue; a second sending leaves what the first one left."""
