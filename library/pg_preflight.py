@@ -35,7 +35,7 @@ options:
     description:
       - Largest accepted difference between the clocks of server and bastion, in seconds.
     type: int
-    default: 300
+    default: 10
 attributes:
   check_mode:
     support: full
@@ -235,7 +235,7 @@ def main() -> None:
         argument_spec=postgres.argument_spec()
         | {
             "system_identifier": {"type": "str", "default": ""},
-            "max_clock_skew_s": {"type": "int", "default": 300},
+            "max_clock_skew_s": {"type": "int", "default": 10},
         }
         | lease_wait.argument_spec(),
     )

@@ -117,7 +117,7 @@ options:
     description:
       - Largest difference between the clocks of server and bastion that is accepted, in seconds.
     type: int
-    default: 300
+    default: 10
   timeout_s:
     description:
       - How long a server, bucket or service may take to answer everything, in seconds, 5 to 600.
@@ -583,7 +583,7 @@ def main() -> None:
             "settings": {"type": "dict", "required": True, "options": settings},
             "found": {"type": "dict", "default": {}, "options": found, "apply_defaults": True},
             "certificate_days": {"type": "int", "default": 30},
-            "max_clock_skew_s": {"type": "int", "default": 300},
+            "max_clock_skew_s": {"type": "int", "default": 10},
             "timeout_s": {"type": "int", "default": 60},
         },
     )

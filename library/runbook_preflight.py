@@ -10,8 +10,12 @@ description:
   - What must be true before a run may write, whatever it writes to. No server is asked.
   - The checks run in this order and stop at the first one that is not met, C(record) (the run's journal is being
     written, with room for it), C(inventory) (exactly one), C(environment) (the inventory says what it is), C(approval)
-    (production was confirmed, or this is one of its scheduled jobs).
-  - What passed is written down in the run's folder. The modules that prove a target, such as M(pg_preflight), look for
+    (production was confirmed, or this is one of its scheduled jobs), C(calendar) (a maintenance window is open that the
+    playbook may run in, and no freeze holds).
+  - What passed is written down in the run's folder, with the time at which the window ends or a freeze begins. From
+    then on no module of the run begins to write. A module with an option O(ignore:deadline_s) has until then at most,
+    whatever that option says.
+  - The modules that prove a target, such as M(pg_preflight), look for
     it, and so do modules that write.
 options:
   environment:
@@ -49,10 +53,33 @@ options:
       - The jobs that may run unattended, each with its O(playbook).
     type: dict
     default: {}
+  calendar:
+    description:
+      - Maintenance windows and freezes, as M(maintenance_calendar_info) describes them. Empty is no calendar, so that
+        every hour is open; production refuses that for a playbook that needs a window.
+    type: dict
+    default: {}
+  operations:
+    description:
+      - Which window a playbook needs, by what it gives as O(playbook), V(weekly), V(monthly), V(quarterly) or V(none).
+        A larger window serves a smaller need, and one with its own date (V(once)) serves all.
+      - Only what differs from the project's own choice, and playbooks of your own. Production refuses a playbook that
+        nobody decided about; elsewhere it needs no window.
+    type: dict
+    default: {}
+  window_override:
+    description:
+      - Why this run does not wait for its window, in an emergency. It lifts window, freeze and end of the run, and goes
+        into the record.
+      - It counts only where C(-e window_override=) said it in this run, and is refused when it is empty.
+    type: str
+    default: ''
 attributes:
   check_mode:
     support: full
-    description: All checks run. What passed permits other modules of this run nothing but a look.
+    description:
+      - All checks run, and a look is free at any hour; what the calendar would say to the real run is a warning. What
+        passed permits other modules of this run nothing but a look.
   diff_mode:
     support: none
     description: Nothing is written.
@@ -67,6 +94,7 @@ EXAMPLES = r"""
     inventory_sources: "{{ ansible_inventory_sources }}"
     playbook: weekly_db.yml
     confirm: "{{ confirm | default('') }}"
+    calendar: "{{ maintenance_calendar }}"
 """
 
 RETURN = r"""
@@ -91,13 +119,21 @@ environment:
   description: What the inventory is.
   type: str
   returned: success
+window:
+  description:
+    - C(names) (windows that are open), C(ends_at) (when the run must be over; ISO 8601, null where nothing bounds it),
+      C(left_s) (seconds until then), C(override) (why the calendar was overridden; empty where it was not).
+  type: dict
+  returned: success
 """
 
+from datetime import UTC, datetime
 from typing import Any
 
 from ansible.module_utils.runbook.drivers import journal, permits
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import preflight as rules
+from ansible.module_utils.runbook.rules.change import calendar
 from ansible.module_utils.runbook.rules.words import count
 
 
@@ -113,10 +149,32 @@ def core(context: Context) -> dict[str, Any]:
     with checks.named("approval") as check:
         asked = {key: params[key] for key in ("environment", "confirm", "job", "scheduled_jobs", "playbook")}
         check["msg"] = rules.check_approval(**asked, said=permits.said(context.run))
-    # The maintenance window and the freeze calendar belong here; until they come, no check claims to have seen them.
-    permits.approve(context.run, params["environment"], params["playbook"])
-    msg = f"{count(len(checks.done), 'check')} passed for {params['environment']}."
-    return context.conclude(checks.done, msg=msg, environment=params["environment"])
+    with checks.named("calendar") as check:
+        now = datetime.now(UTC)
+        calendar.check_override(params["window_override"], permits.said(context.run))
+        admitted = calendar.admit(
+            calendar.read(params["calendar"], params["operations"]),
+            environment=params["environment"],
+            operation=params["playbook"],
+            override=params["window_override"],
+            now=now,
+            check_mode=context.check_mode,
+        )
+        check["msg"] = admitted.msg
+        if admitted.warning:
+            context.warn(admitted.warning)
+    permits.approve(context.run, params["environment"], params["playbook"], admitted.ends_at)
+    return context.conclude(
+        checks.done,
+        msg=f"{count(len(checks.done), 'check')} passed for {params['environment']}.",
+        environment=params["environment"],
+        window={
+            "names": list(admitted.windows),
+            "ends_at": admitted.ends_at.isoformat() if admitted.ends_at else None,
+            "left_s": int((admitted.ends_at - now).total_seconds()) if admitted.ends_at else None,
+            "override": admitted.override,
+        },
+    )
 
 
 def main() -> None:
@@ -133,6 +191,9 @@ def main() -> None:
             "confirm": {"type": "str", "default": ""},
             "job": {"type": "str", "default": ""},
             "scheduled_jobs": {"type": "dict", "default": {}},
+            "calendar": {"type": "dict", "default": {}},
+            "operations": {"type": "dict", "default": {}},
+            "window_override": {"type": "str", "default": ""},
         },
     )
 

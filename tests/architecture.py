@@ -232,9 +232,10 @@ def check_module_bridge(root: Path) -> Iterator[str]:
                 yield f"{_where(root, path, found.line)}: imports AnsibleModule; that is module.py's part."
 
 
-#: What stands above the drivers and must know a process (whether the run's own one lives, how a module is stopped), and
-#: where copies of records go.
+#: What stands above the drivers and must know a process (whether the run's own one lives, how a module is stopped),
+#: when the run must be over, and where copies of records go.
 ABOVE_ON_DRIVERS = {
+    ("module.py", f"{RUNBOOK}.drivers.permits"),
     ("module.py", f"{RUNBOOK}.drivers.process"),
     ("module.py", f"{RUNBOOK}.drivers.stopping"),
     ("run_record.py", f"{RUNBOOK}.drivers.process"),
@@ -408,7 +409,16 @@ def check_plays(root: Path) -> Iterator[str]:
 # Roles ----------------------------------------------------------------------------------------------------------------
 
 #: Variables of the inventory that several roles read; each role's argument specs name those it reads.
-SHARED_PREFIXES = ("backup_", "db_", "preflight_system_identifier", "runbook_", "s3_", "state_", "supabase_")
+SHARED_PREFIXES = (
+    "backup_",
+    "db_",
+    "maintenance_",
+    "preflight_system_identifier",
+    "runbook_",
+    "s3_",
+    "state_",
+    "supabase_",
+)
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "str": str, "path": str, "raw": object, "bool": bool, "int": int, "float": (int, float), "list": list, "dict": dict,
 }  # fmt: skip

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -322,6 +323,13 @@ def approve(run: Run, *environments: str, playbook: str = "test.yml") -> None:
     for environment in environments:
         if environment not in known:
             permits.approve(run, environment, playbook)
+
+
+def a_window(begin_h: float, end_h: float) -> dict[str, Any]:
+    """A maintenance window from so many hours after now until so many, as an inventory says it."""
+    now = datetime.now(UTC)
+    begin, end = (f"{now + timedelta(hours=hours):%Y-%m-%d %H:%M:%S}" for hours in (begin_h, end_h))
+    return {"windows": [{"id": "tonight", "kind": "once", "begin": begin, "end": end}]}
 
 
 def hold_lease(run: Run, database: Database) -> None:

@@ -33,15 +33,17 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.runbook.drivers import process, stopping
+from ansible.module_utils.runbook.drivers import permits, process, stopping
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import failure, text
 from ansible.module_utils.runbook.rules.run import LAST_WORDS, PERMITS, Run
 from ansible.module_utils.runbook.rules.status import Status, worst
+from ansible.module_utils.runbook.rules.words import to_second
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -182,6 +184,25 @@ def _leave_last_words(run: Run, name: str, message: str, code: str = "") -> None
         os.close(handle)
 
 
+def _bound(params: dict[str, Any], end: datetime | None) -> str:
+    """Let ``deadline_s`` not outlast the run's maintenance window, whatever it says.
+
+    :return: what to say of it where the module does not come to its end; empty where nothing was shortened
+    """
+    asked = params.get("deadline_s")
+    if end is None or asked is None:
+        return ""
+    left_s = int((end - datetime.now(UTC)).total_seconds())
+    if left_s >= asked:
+        return ""
+    # What is over already is refused where the module asks for its permit.
+    params["deadline_s"] = max(left_s, 1)
+    return (
+        f"deadline_s: {asked} was shortened to {params['deadline_s']}, because the run's maintenance window ends at "
+        f"{to_second(end.isoformat())}; what is left then is done in the next one."
+    )
+
+
 def run_module(
     core: Callable[[Context], dict[str, Any]],
     *,
@@ -201,14 +222,17 @@ def run_module(
     _listen_for_the_end(context.run)
     # Held until this process ends.
     _joined = _join(context.run)
+    bounded = ""
     try:
+        bounded = _bound(module.params, permits.ends_at(context.run))
         _require_record(needs_record and not module.check_mode)
         _refuse_values(module, context.hide)
         # A module that judges nothing and returns has done its work.
         result = {"status": str(Status.OK)} | core(context)
     except RunbookError as error:
-        _leave_last_words(context.run, name, error.message, error.code)
-        said = {"changed": False} | error.context | {"status": error.status, "msg": error.message}
+        message = " ".join(filter(None, (error.message, bounded)))
+        _leave_last_words(context.run, name, message, error.code)
+        said = {"changed": False} | error.context | {"status": error.status, "msg": message}
         module.fail_json(**text.outgoing(said))
     except Exception as error:
         message = failure.sentence(name, error)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible.module_utils.runbook.drivers import permits
 from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster
-from conftest import ROOT, Database, Outcome, a_run, approve, as_environ, free_port, run_module
+from conftest import ROOT, Database, Outcome, a_run, a_window, approve, as_environ, free_port, run_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,10 +46,11 @@ def run_dir(tmp_path: Path) -> Path:
 def inventory(run_dir: Path) -> Callable[..., Outcome]:
     """Run runbook_preflight with some options changed."""
 
-    def run(*, environ: dict[str, Any] | None = None, **changed: Any) -> Outcome:
+    def run(*, environ: dict[str, Any] | None = None, check: bool = False, **changed: Any) -> Outcome:
         said = {"confirm": changed.get("confirm", ""), "preflight_job": changed.get("job", "")}
+        said |= {key: changed[key] for key in ("window_override",) if key in changed}
         announced = as_environ(a_run(RUN, directory=run_dir, said=said))
-        return run_module("runbook_preflight", INVENTORY | changed, **announced | (environ or {}))
+        return run_module("runbook_preflight", INVENTORY | changed, check=check, **announced | (environ or {}))
 
     return run
 
@@ -69,7 +73,8 @@ def told(outcome: Outcome, check: str, status: str = "breach") -> str:
 
 def test_what_needs_no_target_is_checked_in_one_place(inventory):
     passed = inventory()
-    assert [one["name"] for one in passed.result["checks"]] == ["record", "inventory", "environment", "approval"]
+    names = [one["name"] for one in passed.result["checks"]]
+    assert names == ["record", "inventory", "environment", "approval", "calendar"]
     assert passed.result["environment"] == "staging"
 
 
@@ -81,6 +86,9 @@ def test_what_needs_no_target_is_checked_in_one_place(inventory):
         ("environment", {"environment": "production"}, "folder named 'staging'"),
         ("approval", {"confirm": "production"}, "'production' was confirmed, but this inventory is staging"),
         ("approval", {"job": "nightly"}, "not among the scheduled jobs of this inventory (none)"),
+        ("calendar", {"calendar": {"windws": []}}, "calendar: 'windws' is unknown here; did you mean windows?"),
+        ("calendar", {"calendar": a_window(1, 2)}, "no maintenance window is open now"),
+        ("calendar", {"window_override": " "}, "window_override: it is empty"),
     ],
 )
 def test_an_inventory_is_refused_in_one_sentence(inventory, check, changed, says):
@@ -97,7 +105,53 @@ def test_production_wants_a_confirmation_or_a_scheduled_job(inventory):
     other = inventory(**production, job="daily-cleanup")
     assert "schedules daily-cleanup for the playbook daily_cleanup.yml" in told(other, "approval")
     for approved in ({"confirm": "production"}, {"job": "weekly-maintenance"}):
-        assert not inventory(**production, **approved).failed
+        assert not inventory(**production, **approved, calendar=a_window(-1, 1)).failed
+        assert "this inventory has no calendar" in told(inventory(**production, **approved), "calendar")
+        assert not inventory(**production, **approved, operations={"weekly_db.yml": "none"}).failed
+
+
+def test_the_window_of_a_run_goes_into_its_permit(inventory, run_dir):
+    assert "A real run would be refused now" in str(inventory(calendar=a_window(1, 2), check=True).result["warnings"])
+    passed = inventory(calendar=a_window(-1, 1))
+    window = passed.result["window"]
+    assert window["names"] == ["tonight"]
+    assert 3500 < window["left_s"] <= 3600
+    announced = a_run(RUN)
+    run = replace(announced, directory=str(run_dir))
+    assert permits.ends_at(run) == datetime.fromisoformat(window["ends_at"])
+
+
+def test_an_override_is_recorded_with_its_reason(inventory):
+    lifted = inventory(calendar=a_window(1, 2), window_override="the disk is full")
+    assert not lifted.failed
+    assert lifted.result["window"] == {"names": [], "ends_at": None, "left_s": None, "override": "the disk is full"}
+    assert "The calendar was overridden: the disk is full." in lifted.result["checks"][-1]["msg"]
+    assert "the disk is full" in str(lifted.result["warnings"])
+
+
+def test_when_the_window_is_over_no_module_begins_to_write(database, tmp_path):
+    database.run("CREATE TABLE public.notes (id int PRIMARY KEY)")
+    run = a_run(directory=tmp_path)
+    end = datetime.now(UTC) - timedelta(seconds=1)
+    permits.approve(run, "sandbox", "weekly_db.yml", end)
+    late = run_module("pg_vacuum", database.login, **as_environ(run))
+    assert late.failed
+    assert f"The maintenance window of this run ended at {end:%Y-%m-%d %H:%M:%S} UTC" in late.result["msg"]
+    assert "executed_queries" not in late.result
+    # Another preflight in the same run makes it no longer.
+    permits.approve(run, "sandbox", "weekly_db.yml", end + timedelta(hours=1))
+    assert run_module("pg_vacuum", database.login, **as_environ(run)).failed
+    assert run_module("pg_preflight", database.login, **as_environ(run)).failed
+
+
+def test_the_window_shortens_what_deadline_s_says(database, tmp_path):
+    run = a_run(directory=tmp_path)
+    permits.approve(run, "sandbox", "weekly_db.yml", datetime.now(UTC) + timedelta(seconds=600))
+    wrong = database.login | {"source": "public.none", "archive": "public.other", "older_than_days": 90}
+    missing = run_module("pg_archive", wrong | {"deadline_s": 3600}, **as_environ(run))
+    assert re.search(r"deadline_s: 3600 was shortened to 5\d\d, because the run's maintenance", missing.result["msg"])
+    short = run_module("pg_archive", wrong | {"deadline_s": 60}, **as_environ(run))
+    assert "shortened" not in short.result["msg"]
 
 
 @pytest.mark.parametrize(
@@ -261,7 +315,7 @@ def test_a_clock_that_is_off_by_two_hours(database, options, run):
             check=True,
         )
         msg = refused(Outcome(json.loads(done.stdout), ""), database, "clock")
-        assert "s apart where 300 s are accepted" in msg
+        assert "s apart where 10 s are accepted" in msg
         assert "7,200 s apart" in msg or "7,199 s apart" in msg
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from ansible.module_utils.runbook.drivers import process
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.run import PERMITS, Approval, Permit
 from ansible.module_utils.runbook.rules.target import Target
+from ansible.module_utils.runbook.rules.words import to_second
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -38,12 +40,14 @@ AGAIN = (
 )
 
 
-def approve(run: Run, environment: str, playbook: str) -> None:
+def approve(run: Run, environment: str, playbook: str, ends_at: datetime | None = None) -> None:
     """Write down for the modules of this run what passed the checks that need no target.
 
+    :param ends_at: when its maintenance window ends
     :raises RunbookError: there is no run, or its folder cannot be written to
     """
-    _append(run, "approved", Approval(run.host, environment, playbook, check_mode=run.check_mode))
+    ends = ends_at.astimezone(UTC).isoformat() if ends_at else None
+    _append(run, "approved", Approval(run.host, environment, playbook, run.check_mode, ends))
 
 
 def grant(run: Run, target: Target) -> None:
@@ -91,6 +95,29 @@ def approvals(run: Run) -> list[Approval]:
     return [each for each in found if each.host == run.host and (run.check_mode or not each.check_mode)]
 
 
+def ends_at(run: Run) -> datetime | None:
+    """When this run must be over: the end of its maintenance window, or the begin of a freeze.
+
+    None where nothing bounds it. Where preflight passed several times the earliest end counts.
+    """
+    ends = [datetime.fromisoformat(each.ends_at) for each in approvals(run) if each.ends_at]
+    return min(ends, default=None)
+
+
+def require_time(run: Run) -> None:
+    """Refuse once the run's maintenance window is over: what was not begun yet is left to the next one.
+
+    :raises RunbookError: it is
+    """
+    end = ends_at(run)
+    if end is not None and datetime.now(UTC) >= end:
+        raise RunbookError(
+            f"The maintenance window of this run ended at {to_second(end.isoformat())}, so nothing more is begun; what "
+            "is finished stays, run the same command again in the next window. In an emergency add "
+            "-e window_override='<reason>'."
+        )
+
+
 def of(run: Run) -> list[Permit]:
     """The targets that proved themselves in this run; none where no run of ours is under way."""
     found: list[Permit] = []
@@ -121,8 +148,9 @@ def _lines(run: Run) -> list[dict[str, Any]]:
 def require_approval(run: Run) -> Approval:
     """What passed for this host; whatever proves a target compares it with that.
 
-    :raises RunbookError: nothing did
+    :raises RunbookError: nothing did, or the run's maintenance window is over
     """
+    require_time(run)
     found = approvals(run)
     if not found:
         raise RunbookError(f"This run has not passed preflight{f' for {run.host}' if run.host else ''}; {AGAIN}.")
@@ -134,8 +162,9 @@ def require_environment(run: Run, environment: str) -> None:
 
     For what is no target of a kind that preflight proves, such as a folder on this machine.
 
-    :raises RunbookError: it did not
+    :raises RunbookError: it did not, or its maintenance window is over
     """
+    require_time(run)
     if all(each.environment != environment for each in approvals(run)):
         raise RunbookError(f"This run has not passed preflight for {_where(run, environment)}; {AGAIN}.")
 
@@ -187,8 +216,9 @@ def require_database(
     :param database: the database that must have been checked; the session's own where it is not given, any one of the
         cluster where it is empty
     :param may_be_frozen: the caller writes to its own database nothing but the lease
-    :raises RunbookError: it did not, or somebody froze the session's own database
+    :raises RunbookError: it did not, its maintenance window is over, or somebody froze the session's own database
     """
+    require_time(run)
     if database is None and not may_be_frozen:
         require_unfrozen(session)
     if not session.query("SELECT has_function_privilege('pg_control_system()', 'EXECUTE') AS may")[0]["may"]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import identity
-from ansible.module_utils.runbook.rules.run import COMMAND_LINE_ONLY, NEVER_ON_COMMAND_LINE
+from ansible.module_utils.runbook.rules.run import NEVER_ON_COMMAND_LINE
 from ansible.module_utils.runbook.rules.status import Check
 from ansible.module_utils.runbook.rules.words import count
 
@@ -168,7 +168,7 @@ def check_approval(
             raise RunbookError(
                 f"{name}: it was set with -e, where it would lead around a check; leave it out, it belongs into {home}."
             )
-    for name, value in zip(COMMAND_LINE_ONLY, (confirm, job), strict=True):
+    for name, value in (("confirm", confirm), ("preflight_job", job)):
         if value and said.get(name) != value:
             raise RunbookError(
                 f"{name}: {value!r} comes from an inventory, a file beside it or a playbook, where it would approve "

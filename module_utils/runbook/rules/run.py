@@ -19,7 +19,7 @@ PERMITS = "permits.jsonl"
 LAST_WORDS = "last_words.jsonl"
 
 #: What counts only where a person or a scheduler says it with ``-e``: in an inventory it would approve every run.
-COMMAND_LINE_ONLY = ("confirm", "preflight_job")
+COMMAND_LINE_ONLY = ("confirm", "preflight_job", "window_override")
 #: What the inventory or the playbook says of itself, and what ``-e`` may not change.
 NEVER_ON_COMMAND_LINE = {
     "runbook_environment": "the inventory's group_vars/all.yml",
@@ -27,6 +27,9 @@ NEVER_ON_COMMAND_LINE = {
     "preflight_scheduled_jobs": "the inventory",
     "preflight_playbook": "the playbook",
     "preflight_take_lease": "the playbook",
+    "preflight_max_clock_skew_s": "the inventory",
+    "maintenance_calendar": "the inventory",
+    "maintenance_operations": "the inventory",
     "state_bucket": "the inventory",
     "state_directory": "the inventory",
     "state_prefix": "the inventory",
@@ -76,6 +79,8 @@ class Approval:
     playbook: str
     #: Preflight ran in check mode, and permits nothing but a look.
     check_mode: bool = False
+    #: When the run's maintenance window ends, or a freeze begins, as ISO 8601 in UTC; None where nothing bounds it.
+    ends_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ class Permit:
 
 
 def command_line(given: Iterable[tuple[str | None, Mapping[str, object]]], folders: Iterable[str]) -> dict[str, str]:
-    """Of the variables that ``-e`` set, what modules are told: every name, and the values of two.
+    """Of the variables that ``-e`` set, what modules are told: every name, and the values of a few.
 
     A file that lies in the inventory's folder is a part of the inventory, whoever names it: what it approves would
     approve every run.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster
-from conftest import ROOT, Database, free_port
+from conftest import ROOT, Database, a_window, free_port
 
 from playbooks import Ended, Project
 
@@ -229,10 +229,21 @@ def test_production_by_hand_and_by_schedule(application, project):
     project.all_vars["preflight_scheduled_jobs"] = {"weekly-maintenance": "weekly_db.yml"}
     red(project.run("weekly_db.yml"), "add -e confirm=production")
     assert application.one("SELECT count(*) FROM audit_log") == ROWS
+    project.all_vars["maintenance_calendar"] = a_window(1, 2)
     by_hand = project.run("weekly_db.yml", "--check", "-e", "confirm=production")
     assert by_hand.code == 0, by_hand.output
+    assert "A real run would be refused now" in " ".join(by_hand.output.split())
+    red(project.run("weekly_db.yml", "-e", "preflight_job=weekly-maintenance"), "the next window begins")
+    assert application.one("SELECT count(*) FROM audit_log") == ROWS
+    project.all_vars["maintenance_calendar"] = a_window(-1, 1)
     scheduled = project.run("weekly_db.yml", "-e", "preflight_job=weekly-maintenance")
     assert scheduled.code == 0, scheduled.output
+    assert "Maintenance window" in (scheduled.record / "report.md").read_text()
+    project.all_vars["maintenance_calendar"] = a_window(1, 2)
+    urgent = project.run("weekly_db.yml", confirm="production", window_override="the disk is full")
+    assert urgent.code == 0, urgent.output
+    for told in (urgent.output, (urgent.record / "report.md").read_text(), (urgent.record / "record.json").read_text()):
+        assert "the disk is full" in " ".join(told.split())
     assert application.one("SELECT count(*) FROM audit_log_archive") == OLD
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ansible.module_utils.runbook.report import wording
 from ansible.module_utils.runbook.report.section import Panel, Section, Trend, checks, summed
 from ansible.module_utils.runbook.rules.target import KINDS
+from ansible.module_utils.runbook.rules.words import to_second
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,12 +28,26 @@ def _panels(steps: Sequence[Step], *_: object) -> list[Panel]:
     return [Panel("Checks before the start", " ".join(said), checks=asked)]
 
 
+def _window(record: Record) -> list[Fact]:
+    """The maintenance window in which the run was; nothing where it needed none."""
+    found = [
+        step["figures"]["window"]
+        for of_host in record["hosts"].values()
+        for step in of_host["steps"]
+        if isinstance(step["figures"].get("window"), dict)
+    ]
+    if any(window.get("override") for window in found):
+        return [("Maintenance window", "overridden")]
+    ends = [window["ends_at"] for window in found if window.get("ends_at")]
+    return [("Maintenance window", f"until {to_second(min(ends))}")] if ends else []
+
+
 def _headline(record: Record) -> list[Fact]:
     totals = record["totals"]
     # Where a backup was restored, the database that was connected to is another one.
     if "database_size_bytes" not in totals or "restored_bytes" in totals:
-        return []
-    return [("Database size", wording.size(totals["database_size_bytes"]))]
+        return _window(record)
+    return [("Database size", wording.size(totals["database_size_bytes"])), *_window(record)]
 
 
 SECTIONS = (

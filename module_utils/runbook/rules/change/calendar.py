@@ -555,7 +555,7 @@ class Admission:
     windows: tuple[str, ...] = ()
     #: Why it runs outside of the calendar, as the command line said.
     override: str = ""
-    #: In check mode: what the real run would be told now.
+    #: What a person should see: the override, and in check mode what the real run would be told now.
     warning: str = ""
 
 
@@ -618,17 +618,13 @@ def admit(
         refusal = (
             f"calendar: {operation} needs a maintenance window, and this inventory has no calendar; add its windows."
         )
-    if not refusal:
-        standing = stand(calendar, operation, need or "", now)
-        if override:
-            return Admission(
-                f"The calendar was overridden: {override.strip()}. {standing.msg}", None, standing.windows, override
-            )
-        if standing.is_open:
-            return Admission(standing.msg, standing.ends_at, standing.windows)
-        refusal = standing.msg
-    elif override:
-        return Admission(f"The calendar was overridden: {override.strip()}. {refusal}", override=override)
+    standing = Standing(is_open=False, msg=refusal) if refusal else stand(calendar, operation, need or "", now)
+    if override:
+        msg = f"The calendar was overridden: {override.strip()}. {standing.msg}"
+        return Admission(msg, None, standing.windows, override, msg)
+    if standing.is_open:
+        return Admission(standing.msg, standing.ends_at, standing.windows)
     if check_mode:
-        return Admission(f"A real run would be refused now: {refusal}", warning=refusal)
-    raise RunbookError(f"{refusal} {_OVERRIDE}")
+        msg = f"A real run would be refused now: {standing.msg}"
+        return Admission(msg, warning=msg)
+    raise RunbookError(f"{standing.msg} {_OVERRIDE}")
