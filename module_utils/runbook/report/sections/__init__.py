@@ -26,6 +26,7 @@ _SUBJECTS = (
     "preflight",
     "findings",
     "doctor",
+    "calendar",
     "drill",
 )
 SECTIONS: tuple[Section, ...] = tuple(

@@ -103,8 +103,8 @@ class Freeze:
     reason: str
     owner: str
 
-    def holds(self, operation: str | None) -> bool:
-        """Whether it freezes an operation; None stands for any that needs a window."""
+    def holds(self, operation: str) -> bool:
+        """Whether it freezes an operation; an empty one stands for any that needs a window."""
         return self.scope is None or operation in self.scope
 
 
@@ -429,11 +429,11 @@ def _is_week(day: date, week: int) -> bool:
 
 
 def spans(
-    calendar: Calendar, operation: str | None, need: str, since: datetime, until: datetime
+    calendar: Calendar, operation: str, need: str, since: datetime, until: datetime
 ) -> list[tuple[datetime, datetime]]:  # fmt: skip
     """When an operation may run, as spans that do not touch: its windows together, less its freezes.
 
-    :param operation: None is any that needs a window, held by the freezes of all
+    :param operation: empty stands for any that needs a window, held by the freezes of all
     :param need: of :data:`NEEDS`, not ``none``
     """
     merged: list[tuple[datetime, datetime]] = []
@@ -459,6 +459,7 @@ def spans(
 def stand(calendar: Calendar, operation: str, need: str, now: datetime) -> Standing:
     """Whether an operation may run at a moment, until when, or when next.
 
+    :param operation: empty stands for any that needs a window
     :param need: of :data:`NEEDS`, not ``none``
     """
     found = spans(calendar, operation, need, now, now + HORIZON)
@@ -485,7 +486,8 @@ def stand(calendar: Calendar, operation: str, need: str, now: datetime) -> Stand
     else:
         larger = "" if need == "weekly" else f" {need}"
         why = f"no{larger} maintenance window is open now, {said_at(now)}"
-    return Standing(is_open=False, msg=f"{operation}: {why}; {when}.", windows=names, next_at=next_at)
+    head = f"{operation}: {why}" if operation else why[0].upper() + why[1:]
+    return Standing(is_open=False, msg=f"{head}; {when}.", windows=names, next_at=next_at)
 
 
 def said_at(moment: datetime) -> str:
