@@ -43,7 +43,7 @@ options:
     required: true
   days:
     description:
-      - How many days ahead it looks, 1 to 366.
+      - How many days it looks ahead from the last midnight in UTC, 1 to 366.
     type: int
     default: 92
 attributes:
@@ -155,8 +155,9 @@ def core(context: Context) -> dict[str, Any]:
     params, now = context.params, datetime.now(UTC)
     context.require_bounds({"days": (1, 366)})
     calendar = rules.read(params["calendar"], params["operations"])
-    until = now + timedelta(days=params["days"])
+    # All day the same, so that a second run changes no file.
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    until = today + timedelta(days=params["days"])
     any_change = rules.stand(calendar, "", "weekly", now)
     collisions = rules.collisions(calendar, now, until)
     return {

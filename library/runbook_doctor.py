@@ -11,10 +11,10 @@ description:
     written anywhere, no lease is taken.
   - One bad thing hides no other. What could not be looked at is V(unknown). The module fails where a check is not
     V(ok).
-  - On this machine it looks at C(record), C(inventory), C(environment), C(jobs), C(variables), C(settings),
-    C(examples), C(files) and C(vault). Of each server it looks at certificates, connection, identity, mark of the
-    environment, clock, versions, extensions, and at the rights of each user through a connection of that user. Of each
-    bucket it looks at what M(s3_bucket_check) looks at. Of Supabase it asks for the project.
+  - On this machine it looks at C(record), C(inventory), C(environment), C(calendar), C(jobs), C(variables),
+    C(settings), C(examples), C(files) and C(vault). Of each server it looks at certificates, connection, identity,
+    mark of the environment, clock, versions, extensions, and at the rights of each user through a connection of that
+    user. Of each bucket it looks at what M(s3_bucket_check) looks at. Of Supabase it asks for the project.
   - Each server, bucket and service is asked at the same time as the others, and given up after O(timeout_s).
 options:
   settings:
@@ -31,6 +31,8 @@ options:
       scheduled_jobs:
         description: [The jobs that may run unattended, each with the file name of its playbook.]
         type: dict
+      calendar: {description: [Maintenance windows and freezes.], type: dict}
+      operations: {description: [Which window a playbook needs, where that is not the project's choice.], type: dict}
       archives:
         description: [The two tables between which rows are moved.]
         type: dict
@@ -196,6 +198,7 @@ from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import doctor as rules
 from ansible.module_utils.runbook.rules import environment_mark, identity, preflight
 from ansible.module_utils.runbook.rules.backup import bucket_check
+from ansible.module_utils.runbook.rules.change import calendar
 from ansible.module_utils.runbook.rules.postgres import compact as compact_rule
 from ansible.module_utils.runbook.rules.postgres import content_hash as hashes
 from ansible.module_utils.runbook.rules.status import Check, Status
@@ -286,6 +289,9 @@ class Doctor:
             "record": lambda: preflight.check_record(journal.inspect()),
             "inventory": lambda: preflight.check_inventory(sources),
             "environment": lambda: preflight.check_environment(environment, sources[0] if sources else ""),
+            "calendar": lambda: calendar.check(
+                self.part("calendar"), self.part("operations"), environment=str(environment), now=self.now
+            ),
         }
         for name, say in sayings.items():
             with looking(found, name):
@@ -545,6 +551,8 @@ def main() -> None:
     settings = {
         "environment": text,
         "scheduled_jobs": {"type": "dict"},
+        "calendar": {"type": "dict"},
+        "operations": {"type": "dict"},
         "archives": {"type": "dict", "options": {"source": text, "archive": text}},
         "database": server,
         "proof": server,

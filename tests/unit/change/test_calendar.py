@@ -431,6 +431,15 @@ def test_production_needs_a_decision_and_a_calendar():
         admit(a_calendar(WEEKLY), environment="staging")
 
 
+def test_the_doctor_asks_for_a_calendar_in_production():
+    assert "every hour is open" in rules.check({}, {}, environment="staging", now=SATURDAY)
+    said = rules.check({"windows": [WEEKLY]}, {}, environment="production", now=SATURDAY)
+    assert said.startswith("No maintenance window is open now")
+    for wrong in ({}, {"windows": [WEEKLY | {"end": "01:00"}]}):
+        with pytest.raises(RunbookError, match=r"^calendar: "):
+            rules.check(wrong, {}, environment="production", now=SATURDAY)
+
+
 def test_what_needs_no_window_is_let_in_at_any_hour():
     assert "needs no maintenance window" in admit(a_calendar(), operation="backup.yml").msg
     own = a_calendar(WEEKLY, operations={"own.yml": "none", "weekly_db.yml": "monthly"})

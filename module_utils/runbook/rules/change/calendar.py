@@ -490,6 +490,21 @@ def stand(calendar: Calendar, operation: str, need: str, now: datetime) -> Stand
     return Standing(is_open=False, msg=f"{head}; {when}.", windows=names, next_at=next_at)
 
 
+def check(said: Mapping[str, Any], operations: Mapping[str, Any], *, environment: str, now: datetime) -> str:
+    """Whether the calendar can be read, and is there where it has to be.
+
+    :raises RunbookError: it has a mistake, or production has none
+    """
+    calendar = read(said, operations)
+    if calendar.windows:
+        return stand(calendar, "", "weekly", now).msg
+    if environment == "production":
+        raise RunbookError(
+            "calendar: production has none, so what needs a maintenance window is refused; set maintenance_calendar."
+        )
+    return "There is no calendar, so every hour is open."
+
+
 def said_at(moment: datetime) -> str:
     """A moment for people, in UTC.
 
