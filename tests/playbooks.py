@@ -1,20 +1,27 @@
-"""Playbooks run as an operator runs them: an inventory on disk, ansible-playbook in a process of its own."""
+"""Playbooks run as an operator runs them: an inventory on disk, and the program ansible-playbook.
+
+``Project.run`` forks it off a process that has imported Ansible before (``playbook_server.py``); ``Project.start``, for
+what is to be killed or watched, starts it as a shell does.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
+import sys
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conftest import ROOT, Database, give_lease_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 #: What a small database reaches, as in inventories/sandbox.
 SMALL = {
@@ -122,11 +129,8 @@ class Project:
     def start(
         self, playbook: str, *arguments: str, environ: Mapping[str, str] | None = None, **variables: object
     ) -> subprocess.Popen[str]:
-        """Start a playbook and do not wait for it."""
-        for host in self.hosts.values():
-            port = host.get("db_login_port")
-            if isinstance(port, int):
-                give_lease_back(Database("127.0.0.1", port, str(host.get("db_login_db")), "postgres"))
+        """Start a playbook in a process of its own, and do not wait for it."""
+        self._give_leases_back()
         return subprocess.Popen(
             self.command(playbook, *arguments, **variables),
             cwd=ROOT,
@@ -141,10 +145,13 @@ class Project:
     def run(
         self, playbook: str, *arguments: str, environ: Mapping[str, str] | None = None, **variables: object
     ) -> Ended:
-        """Run a playbook to its end."""
+        """Run a playbook to its end, in a fork of a process that has imported Ansible before."""
         known = self.records()
-        process = self.start(playbook, *arguments, environ=environ, **variables)
-        return self.ended(process, known)
+        self._give_leases_back()
+        code, output = _in_fork(
+            self.command(playbook, *arguments, **variables), self.environ(**(environ or {})), self.patience_s
+        )
+        return self._ended(code, output, known)
 
     def ended(self, process: subprocess.Popen[str], known: set[Path]) -> Ended:
         """Wait for a playbook that was started; ``known`` are the records from before."""
@@ -154,14 +161,74 @@ class Project:
             os.killpg(process.pid, signal.SIGKILL)
             output, _ = process.communicate()
             raise AssertionError(f"The playbook did not end:\n{output}") from None
+        return self._ended(process.returncode, output, known)
+
+    def _ended(self, code: int, output: str, known: set[Path]) -> Ended:
         # Several playbooks of one process leave a record each.
         new = sorted(self.records() - known)
-        return Ended(process.returncode, output, _results(new), new[0] if len(new) == 1 else None)
+        return Ended(code, output, _results(new), new[0] if len(new) == 1 else None)
+
+    def _give_leases_back(self) -> None:
+        for host in self.hosts.values():
+            port = host.get("db_login_port")
+            if isinstance(port, int):
+                give_lease_back(Database("127.0.0.1", port, str(host.get("db_login_db")), "postgres"))
 
     def records(self) -> set[Path]:
         """Folders of all records so far."""
         runs = self.folder / "runs"
         return {path.parent for path in runs.glob("*/journal.jsonl")} if runs.is_dir() else set()
+
+
+@dataclass
+class _Server:
+    """A process of ``playbook_server.py``; there is one for each playbook that runs at the same time."""
+
+    #: What Ansible reads as it is imported.
+    settings: dict[str, str]
+    process: subprocess.Popen[str]
+
+    @classmethod
+    def launch(cls, settings: dict[str, str], environ: dict[str, str]) -> _Server:
+        """Start one in the project's root."""
+        command = [sys.executable, str(Path(__file__).with_name("playbook_server.py"))]
+        return cls(
+            settings,
+            subprocess.Popen(
+                command, cwd=ROOT, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            ),
+        )  # fmt: skip
+
+    def run(self, command: list[str], environ: dict[str, str], patience_s: float) -> tuple[int, str]:
+        """Exit code and output of a run, which is killed with all that it started if it does not end in time."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        arguments = [shutil.which(command[0]) or command[0], *command[1:]]
+        self.process.stdin.write(json.dumps({"arguments": arguments, "environ": environ}) + "\n")
+        self.process.stdin.flush()
+        pid = json.loads(self.process.stdout.readline())["pid"]
+        late = threading.Timer(patience_s, os.killpg, (pid, signal.SIGKILL))
+        late.start()
+        answer = json.loads(self.process.stdout.readline())
+        in_time = late.is_alive()
+        late.cancel()
+        assert in_time, f"The playbook did not end:\n{answer['output']}"
+        return answer["code"], answer["output"]
+
+
+_servers: list[_Server] = []
+
+
+def _in_fork(command: list[str], environ: dict[str, str], patience_s: float) -> tuple[int, str]:
+    own = ("HOME", "LANG", "PYTHON", "LC_", "ANSIBLE_")
+    settings = {name: value for name, value in environ.items() if name.startswith(own)}
+    del settings["ANSIBLE_LOCAL_TEMP"]  # read anew by each run
+    server = _servers.pop() if _servers else None
+    if server is None or server.settings != settings:
+        server = _Server.launch(settings, environ)
+    answer = server.run(command, environ, patience_s)
+    _servers.append(server)
+    return answer
 
 
 def _results(records: list[Path]) -> dict[str, list[dict[str, Any]]]:
