@@ -19,7 +19,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo monthly backup verify restore drill doctor sandbox sandbox-stop sandbox-reset test lint unit molecule matrix bench lock clean
+.PHONY: help setup setup-test demo monthly backup verify restore drill doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix bench lock clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -76,6 +76,9 @@ unit: setup-test ## The tests of the rules alone
 
 molecule: setup-test ## The playbooks against a database in a container
 	@$(BIN)/python -m tools.run_tests --only molecule
+
+faults: setup-test ## The long fault runs, which make test leaves out: many random kills, whole drills; five minutes
+	@$(BIN)/python -m pytest tests -m long
 
 matrix: setup-test ## The integration tests on PostgreSQL 14 to 18, one after the other; an hour or more
 	@$(BIN)/python -m tools.matrix

@@ -22,10 +22,13 @@ from tools.system_packages import missing_packages
 
 ROOT = Path(__file__).resolve().parent.parent
 JUNIT = ROOT / ".cache" / "pytest.xml"
-#: Most tests wait for a server: a file to each core, up to four, each with servers of its own.
+#: A file to each process, each with servers of its own. One process more than cores, up to four, because for a quarter
+#: of their time tests wait.
 #: In the order of the folders: the long files come first, and the short ones of tests/unit fill up the end. By default
 #: the files with the most tests come first, and those with one long test last, one after the other.
-SPREAD = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile", "--no-loadscope-reorder"]
+SPREAD = [f"--numprocesses={min(4, (os.cpu_count() or 1) + 1)}", "--dist=loadfile", "--no-loadscope-reorder"]
+#: The long runs are those of ``make faults``.
+SHORT = ["-m", "not long"]
 LINT = {
     "ruff": ["ruff", "check", "."],
     "ruff format": ["ruff", "format", "--check", "."],
@@ -69,6 +72,8 @@ class Report:
                 print(f"  - {line}")
         else:
             print("\n  Everything was run.")
+        if self.slowest:
+            print("  Not part of this: the long runs of make faults, and the PostgreSQL versions of make matrix.")
         return 1 if failed else 0
 
 
@@ -83,7 +88,7 @@ def pytest(report: Report) -> None:
     report.not_run += missing_packages()
     JUNIT.parent.mkdir(parents=True, exist_ok=True)
     JUNIT.unlink(missing_ok=True)
-    report.step("pytest", [sys.executable, "-m", "pytest", "tests", *SPREAD, f"--junitxml={JUNIT}"])
+    report.step("pytest", [sys.executable, "-m", "pytest", "tests", *SHORT, *SPREAD, f"--junitxml={JUNIT}"])
     report.not_run += skipped(JUNIT)
     report.slowest = slowest(JUNIT)
 

@@ -85,21 +85,35 @@ class Project:
         # The same Python by another name is, as far as anybody can tell, another Python.
         (self.root / "python").symlink_to(sys.executable)
 
-    def run(self, *arguments: str, forked: bool = True, task: dict[str, Any] | None = None, **options: Any) -> Any:
+    def run(self, *arguments: str, task: dict[str, Any] | None = None, **options: Any) -> Any:
         """Run the toy on two hosts; its results by host."""
+        return {host: said[0] for host, said in self.run_each([options], *arguments, task=task).items()}
+
+    def run_each(
+        self,
+        toys: list[dict[str, Any]],
+        *arguments: str,
+        forked: bool = True,
+        task: dict[str, Any] | None = None,
+    ) -> dict[str, list[Any]]:
+        """Run the toy with each of these options, one after the other in one playbook; its results by host."""
         python = "{{ ansible_playbook_python }}" if forked else str(self.root / "python")
         variables = f"ansible_connection=local ansible_python_interpreter='{python}'"
         (self.root / "hosts").write_text(f"a {variables}\nb {variables}\n")
         kept = self.root / "results-{{ inventory_hostname }}.json"
+        said = ", ".join(f"said_{n}" for n in range(len(toys)))
         play = {
             "hosts": "all",
             "gather_facts": False,
             "environment": {"TOY_HOST": "{{ inventory_hostname }}", "TOY_PID": str(self.root / "pid")},
             "tasks": [
-                {"name": "Toy", "toy": options, "register": "said", "ignore_errors": True} | (task or {}),
+                *(
+                    {"name": f"Toy {n}", "toy": options, "register": f"said_{n}", "ignore_errors": True} | (task or {})
+                    for n, options in enumerate(toys)
+                ),
                 {
                     "name": "Keep",
-                    "ansible.builtin.copy": {"content": "{{ said | to_json }}", "dest": str(kept)},
+                    "ansible.builtin.copy": {"content": f"{{{{ [{said}] | to_json }}}}", "dest": str(kept)},
                     "check_mode": False,
                 },
             ],
@@ -130,18 +144,17 @@ def test_each_module_has_its_link_and_nothing_else_has_one():
 
 
 @pytest.mark.parametrize("flags", [(), ("--check", "--diff")])
-@pytest.mark.parametrize("act", ["ok", "fails"])
-def test_the_result_is_that_of_ansible_own_way(project, act, flags):
-    forked = project.run(*flags, act=act, number="7", secret=CANARY)
+def test_the_result_is_that_of_ansible_own_way(project, flags):
+    toys = [{"act": act, "number": "7", "secret": CANARY} for act in ("ok", "fails")]
+    forked = project.run_each(toys, *flags)
     assert CANARY not in project.output
     assert CANARY not in json.dumps(forked)
-    usual = project.run(*flags, act=act, number="7", secret=CANARY, forked=False)
-    if act == "ok":
-        assert [forked[host].pop("is_fork") for host in "ab"] == [True, True]
-        assert [usual[host].pop("is_fork") for host in "ab"] == [False, False]
-        assert [forked[host]["host"] for host in "ab"] == ["a", "b"]
+    usual = project.run_each(toys, *flags, forked=False)
+    assert [forked[host][0].pop("is_fork") for host in "ab"] == [True, True]
+    assert [usual[host][0].pop("is_fork") for host in "ab"] == [False, False]
+    assert [forked[host][0]["host"] for host in "ab"] == ["a", "b"]
     assert forked == usual
-    assert forked["a"]["warnings"] == ["careful"]
+    assert [each["warnings"] for each in forked["a"]] == [["careful"]] * 2
 
 
 def test_nothing_of_one_call_is_left_for_the_next(project):
@@ -149,19 +162,18 @@ def test_nothing_of_one_call_is_left_for_the_next(project):
     assert [each["calls"] for each in said["a"]["results"]] == [1, 1, 1]
 
 
-@pytest.mark.parametrize("options", [{"number": "seven"}, {"numbre": 7}])
-def test_wrong_options_are_refused_in_the_same_words(project, options):
-    forked, usual = project.run(**options), project.run(**options, forked=False)
-    assert forked["a"]["failed"]
-    assert forked["a"]["msg"] == usual["a"]["msg"]
+def test_wrong_options_are_refused_in_the_same_words(project):
+    wrong: list[dict[str, Any]] = [{"number": "seven"}, {"numbre": 7}]
+    forked, usual = project.run_each(wrong), project.run_each(wrong, forked=False)
+    assert [each["failed"] for each in forked["a"]] == [True, True]
+    assert [each["msg"] for each in forked["a"]] == [each["msg"] for each in usual["a"]]
 
 
-@pytest.mark.parametrize(("act", "code"), [("killed", -9), ("silent", 3), ("raises", 1)])
-def test_a_module_that_dies_fails_its_task_and_nothing_else(project, act, code):
-    said = project.run(act=act)
-    assert [(said[host]["failed"], said[host]["rc"]) for host in "ab"] == [(True, code)] * 2
-    if act == "raises":
-        assert "an error that nobody caught" in said["a"]["module_stderr"]
+def test_a_module_that_dies_fails_its_task_and_nothing_else(project):
+    said = project.run_each([{"act": act} for act in ("killed", "silent", "raises")])
+    for host in "ab":
+        assert [(each["failed"], each["rc"]) for each in said[host]] == [(True, -9), (True, 3), (True, 1)]
+    assert "an error that nobody caught" in said["a"][2]["module_stderr"]
 
 
 def test_a_module_is_stopped_with_its_task(project):

@@ -28,7 +28,7 @@ LIBRARIES = (
     "s3transfer", "six.py", "urllib3", "zstandard",
 )  # fmt: skip
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")

@@ -275,6 +275,7 @@ def own_cluster() -> Iterator[Cluster]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.long
 def test_ten_thousand_tables_and_a_server_that_restarts(own_cluster, s3, bucket):
     database = Database("127.0.0.1", own_cluster.port, "postgres", "postgres")
     database.run(*(

@@ -148,13 +148,14 @@ def test_a_module_that_outlives_its_killed_run_keeps_the_next_one_out(applicatio
     all_there(application)
 
 
-def test_ten_runs_killed_at_random_moments_and_one_that_ends(application, project):
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.long)])
+def test_runs_killed_at_random_moments_and_one_that_ends(application, project, kills):
     """Every other one is killed while it moves rows, the others anywhere between start and end."""
     chance = random.Random()  # noqa: S311 - other moments in every test run
     # So that a run moves rows for seconds, in many small batches.
     slow = {"db_maintenance_archive_max_wal_bytes_s": 500_000, "db_maintenance_archive_target_batch_ms": 5}
     seen = []
-    for number in range(10):
+    for number in range(kills):
         process = project.start("weekly_db.yml", **slow)
         if number % 2:
             before = application.one("SELECT count(*) FROM audit_log")

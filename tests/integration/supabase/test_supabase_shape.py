@@ -652,6 +652,9 @@ ADVICE = re.compile(
 )
 
 
+@pytest.mark.parametrize(
+    "supabase", [*(pytest.param(each, marks=pytest.mark.long) for each in MAJORS[:-1]), MAJORS[-1]], indirect=True
+)
 def test_every_playbook_in_a_row_as_the_owner(
     supabase: Shape, elsewhere: Shape, plain: Cluster, s3: S3, tmp_path: Path
 ) -> None:
