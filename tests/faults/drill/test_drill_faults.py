@@ -67,7 +67,6 @@ def left_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-@pytest.mark.long
 def test_a_flipped_byte_of_a_base_backup_makes_the_drill_red_and_is_named(drill: DrillRun):
     fault = "flipped_byte"
     drill.options |= {"way": "pitr", "inject": fault, "self_test": True}
