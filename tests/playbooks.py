@@ -222,7 +222,7 @@ _servers: list[_Server] = []
 def _in_fork(command: list[str], environ: dict[str, str], patience_s: float) -> tuple[int, str]:
     own = ("HOME", "LANG", "PYTHON", "LC_", "ANSIBLE_")
     settings = {name: value for name, value in environ.items() if name.startswith(own)}
-    del settings["ANSIBLE_LOCAL_TEMP"]  # read anew by each run
+    del settings["ANSIBLE_LOCAL_TEMP"]  # each run reads it again
     server = _servers.pop() if _servers else None
     if server is None or server.settings != settings:
         server = _Server.launch(settings, environ)
