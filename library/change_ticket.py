@@ -19,7 +19,9 @@ description:
     C(event) is C(opened), C(commented) or C(closed), C(ticket) is the same in each event of a change. The header
     C(Idempotency-Key) names the event: what comes again with the same key must be answered, and do nothing. Any status
     below 300 is a yes; the answer to C(opened) may be C({url})."
-extends_documentation_fragment: [runbook_change, runbook_state]
+extends_documentation_fragment:
+  - runbook_change
+  - runbook_state
 options:
   state:
     description:
