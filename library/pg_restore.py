@@ -293,6 +293,7 @@ from ansible.module_utils.runbook.rules.backup import backup_retention as retent
 from ansible.module_utils.runbook.rules.backup import manifest as manifests
 from ansible.module_utils.runbook.rules.backup import restore as rules
 from ansible.module_utils.runbook.rules.backup import restore_rights as rights
+from ansible.module_utils.runbook.rules.backup.defects import DAMAGED
 from ansible.module_utils.runbook.rules.backup.swap import Marker, State
 from ansible.module_utils.runbook.rules.backup.tool_warnings import said_warnings
 from ansible.module_utils.runbook.rules.status import Status
@@ -413,7 +414,7 @@ class Restore:
             return error
         refused = sorted(set(self.plan.without) - set(self.plan.silenced))
         said = rules.explain(error.said, step=self.step, target=self.plan.target, without=refused)
-        return RunbookError(said, is_damaged=rules.is_of_backup(error.said))
+        return RunbookError(said, **({"code": DAMAGED} if rules.is_of_backup(error.said) else {}))
 
     def make(self, schema: Path) -> dict[str, Any]:
         """Make the database, fill it, prove it; all that can be seen before was looked at."""
@@ -465,10 +466,10 @@ class Restore:
         sessions, jobs, prove = self.database.connect, self.params["jobs"], self.params["prove"]
         method: Any = self.manifest.hash.method  # one that is not known is judged unknown
         coverage = self.manifest.hash.coverage
-        sieve = partial(self.plan.sieve, self.server.version)
+        script_filter = partial(self.plan.script_filter, self.server.version)
         with proof_driver.Early(sessions, method=method, coverage=coverage) as early:
             self.outcome.restored_bytes = driver.fill(
-                streams, lambda objects: self.dump.start(objects, sieve()), jobs=jobs, check=self.clock.check,
+                streams, lambda objects: self.dump.start(objects, script_filter()), jobs=jobs, check=self.clock.check,
                 on_bytes=self.tell_bytes, on_idle=early.start if prove else lambda: None,
             )  # fmt: skip
             self.clock.lap("data")
@@ -637,7 +638,7 @@ def make_plan(
     for warning in plan.warnings:
         context.warn(warning)
     if damage := rules.damage(manifest, driver.sizes(store, manifest), where=store.url(found.folder)):
-        raise RunbookError(damage, is_damaged=True)
+        raise RunbookError(damage, code=DAMAGED)
     return plan
 
 

@@ -266,7 +266,6 @@ class Restore:
 
     def untouched(self, error: RunbookError) -> RunbookError:
         """The error of a transaction that was rolled back."""
-        error.context.pop("is_damaged", None)
         return RunbookError(
             f"{error.message} {self.plan.target!r} is as it was before.",
             **(self.figures() | {"changed": False} | error.context),
@@ -329,14 +328,14 @@ class Restore:
 
     def load(self, script: project.Script) -> dict[tuple[str, str], int]:
         """The rows, stream by stream; those by table that were held back."""
-        sieve = managed.Sieve(
+        script_filter = managed.ScriptFilter(
             lambda schema, table: managed.rows_go(schema, table, self.found), sequences=self.found.sequences,
             server_version=self.server_version,
         )  # fmt: skip
         total = self.manifest.dump_bytes or None
         script.run(project.LOADING)
         for _, objects in sorted(self.manifest.data_streams().items()):
-            source = self.dump.sieved(objects, sieve)
+            source = self.dump.filtered(objects, script_filter)
             done = self.outcome.restored_bytes
             while piece := source.read():
                 script.write(piece)
@@ -344,7 +343,7 @@ class Restore:
                 self.context.progress.update(f"restore {self.plan.target}", self.outcome.restored_bytes, total, "bytes")
                 self.clock.check()
         script.run(project.LOADED)
-        return sieve.held
+        return script_filter.held
 
     def gets(self, schema: str, table: str) -> bool:
         """Whether the project gets the rows of a table; it has its own of some."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansible.module_utils.runbook.rules.supabase import managed
-from ansible.module_utils.runbook.rules.supabase.managed import Project, Sieve
+from ansible.module_utils.runbook.rules.supabase.managed import Project, ScriptFilter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,15 +152,17 @@ def into_project() -> Callable[[str, str], str]:
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 10_000])
 def test_rows_that_do_not_go_there_are_taken_out(size: int) -> None:
     """Whatever the pieces are that the script comes in; a row is never taken for a statement."""
-    sieve = Sieve(into_project(), sequences=PROJECT.sequences, server_version=150000)
-    out = b"".join(sieve.feed(SCRIPT[at : at + size]) for at in range(0, len(SCRIPT), size)) + sieve.end()
+    script_filter = ScriptFilter(into_project(), sequences=PROJECT.sequences, server_version=150000)
+    out = (
+        b"".join(script_filter.feed(SCRIPT[at : at + size]) for at in range(0, len(SCRIPT), size)) + script_filter.end()
+    )
     assert out == LEFT
-    assert sieve.held == {("auth", "schema_migrations"): 2, ("cron", "job"): 1}
+    assert script_filter.held == {("auth", "schema_migrations"): 2, ("cron", "job"): 1}
 
 
 def test_a_newer_servers_setting_stays() -> None:
-    sieve = Sieve(lambda *_: "keep", sequences=None, server_version=170000)
-    assert sieve.feed(SCRIPT) + sieve.end() == SCRIPT
+    script_filter = ScriptFilter(lambda *_: "keep", sequences=None, server_version=170000)
+    assert script_filter.feed(SCRIPT) + script_filter.end() == SCRIPT
 
 
 GLOBALS = """\

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.drivers.backup.restore import Feed, Filler, Program, Unpacked
     from ansible.module_utils.runbook.drivers.s3.s3 import Store
     from ansible.module_utils.runbook.rules.backup.manifest import Object
-    from ansible.module_utils.runbook.rules.supabase.managed import Sieve
+    from ansible.module_utils.runbook.rules.supabase.managed import ScriptFilter
 
 
 class Dump:
@@ -46,7 +46,7 @@ class Dump:
         """What ``pg_restore --list`` says of the definitions in a file."""
         return project.contents(self._filler.path("pg_restore"), path)
 
-    def sieved(self, objects: Sequence[Object], sieve: Sieve) -> project.Sieved:
+    def filtered(self, objects: Sequence[Object], script_filter: ScriptFilter) -> project.FilteredScript:
         """A data stream as SQL, without what does not go into the database."""
         where = self._store.url(objects[0].key)
 
@@ -54,15 +54,15 @@ class Dump:
             errors = [*self._filler.errors(said.splitlines()), f"{program} ended with {code}"]
             return f"{where} cannot be read: {errors[0]}; take another backup."
 
-        return project.Sieved(
-            self.unpack(objects), sieve, self._filler.programs, self._filler.path("pg_restore"), explain
+        return project.FilteredScript(
+            self.unpack(objects), script_filter, self._filler.programs, self._filler.path("pg_restore"), explain
         )
 
-    def start(self, objects: Sequence[Object], sieve: Sieve | None) -> tuple[Feed, Program]:
+    def start(self, objects: Sequence[Object], script_filter: ScriptFilter | None) -> tuple[Feed, Program]:
         """A data stream, and the program that loads it; from the main thread.
 
-        :param sieve: takes out of it what does not go into the database; None where all does
+        :param script_filter: takes out of it what does not go into the database; None where all does
         """
-        if sieve is None:
+        if script_filter is None:
             return self.unpack(objects), self._filler.start("data", fed=True)
-        return self.sieved(objects, sieve), self._filler.start_sql()
+        return self.filtered(objects, script_filter), self._filler.start_sql()

@@ -9,6 +9,7 @@ from ansible.module_utils.runbook.drivers import permits
 from ansible.module_utils.runbook.drivers.s3 import bucket
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup.backup_retention import Hold
+from ansible.module_utils.runbook.rules.backup.defects import DAMAGED
 from ansible.module_utils.runbook.rules.backup.proof import Circumstances, Document
 
 if TYPE_CHECKING:
@@ -42,12 +43,12 @@ class Evidence:
     def record_failure(self, error: RunbookError) -> str:
         """Write that the proof came to no end; a sentence where that failed. A proof that was written stays the last.
 
-        :param error: why; ``is_damaged``, whether that is the backup's fault, is taken out of its context
+        :param error: why; its code says whether that is the backup's fault
         """
-        is_damaged = bool(error.context.pop("is_damaged", False))
         if self.key or not self._is_asked:
             return ""
         made = self._circumstances()
+        is_damaged = error.code == DAMAGED
         return self._write(Document.of_failure(self._found.manifest, error.message, made, is_damaged=is_damaged))
 
     def _circumstances(self) -> Circumstances:

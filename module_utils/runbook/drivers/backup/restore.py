@@ -392,7 +392,6 @@ class Verified:
                     raise RunbookError(
                         f"{store.url(each.key)} has {body.size_bytes:,} bytes and the manifest says "
                         f"{each.size_bytes:,}; it was cut or replaced: take another backup.",
-                        is_damaged=True,
                         code=DAMAGED,
                     )
                 while piece := body.read(PIPE_BYTES):
@@ -403,7 +402,6 @@ class Verified:
                 raise RunbookError(
                     f"{store.url(each.key)} does not have the SHA-256 of its manifest; it was damaged or replaced: "
                     "take another backup, or an earlier version of the object.",
-                    is_damaged=True,
                     code=DAMAGED,
                 )
 
@@ -442,7 +440,6 @@ class Unpacked:
             raise RunbookError(
                 f"{self._name} cannot be decompressed, so it is damaged; take another backup, or an earlier version of "
                 "the object.",
-                is_damaged=True,
                 code=DAMAGED,
             ) from None
         self.bytes_read += len(piece)

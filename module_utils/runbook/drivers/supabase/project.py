@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.drivers.backup.restore import Filler, Unpacked
     from ansible.module_utils.runbook.drivers.postgres.postgres import Session
     from ansible.module_utils.runbook.drivers.s3.stream import Programs
-    from ansible.module_utils.runbook.rules.supabase.managed import Entry, Sieve
+    from ansible.module_utils.runbook.rules.supabase.managed import Entry, ScriptFilter
 
 #: Objects of users: not of the system, of the platform, of an extension, of ourselves.
 _OWN = """
@@ -273,11 +273,11 @@ def contents(program: str, path: Path) -> str:
     return done.stdout
 
 
-class Sieved:
+class FilteredScript:
     """A data stream as SQL, without what does not go into this database."""
 
     def __init__(
-        self, unpacked: Unpacked, sieve: Sieve, programs: Programs, pg_restore: str,
+        self, unpacked: Unpacked, script_filter: ScriptFilter, programs: Programs, pg_restore: str,
         explain: Callable[[str, int | None, str], str],
     ) -> None:  # fmt: skip
         """Start pg_restore, which reads the stream.
@@ -285,7 +285,7 @@ class Sieved:
         :param explain: makes the sentence for a failure, of the program's name, exit code and last words
         """
         self._unpacked = unpacked
-        self._sieve = sieve
+        self._filter = script_filter
         self._text = Output(
             programs, [pg_restore, "--section=data", "--file=-"], explain=explain, env=_environment(),
             source=_Bytes(unpacked),
@@ -299,11 +299,11 @@ class Sieved:
     def read(self) -> bytes:
         """The next piece of the script; none at the end."""
         while piece := self._text.read():
-            out = self._sieve.feed(piece)
+            out = self._filter.feed(piece)
             if out:
                 return out
         # It is asked once more after the last word.
-        return self._sieve.end()
+        return self._filter.end()
 
 
 class _Bytes:

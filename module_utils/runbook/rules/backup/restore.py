@@ -293,11 +293,11 @@ class Plan:
         """Whether the new database gets the rows of a table."""
         return not any(schema in managed.EXTENSIONS.get(name, ()) for name in self.without)
 
-    def sieve(self, server_version: int) -> managed.Sieve | None:
+    def script_filter(self, server_version: int) -> managed.ScriptFilter | None:
         """Takes out of one data stream what the new database does not get; None where it gets all."""
         if not self.silenced:
             return None
-        return managed.Sieve(
+        return managed.ScriptFilter(
             lambda schema, table: "keep" if self.gets(schema, table) else "drop", sequences=None,
             server_version=server_version,
         )  # fmt: skip

@@ -358,7 +358,7 @@ def _unquoted(name: bytes) -> str:
     return text[1:-1].replace('""', '"') if text.startswith('"') else text
 
 
-class Sieve:
+class ScriptFilter:
     """Takes out of a script of ``pg_restore --section=data`` what does not go into a project, piece by piece.
 
     Memory holds one piece and the rest of a line.
