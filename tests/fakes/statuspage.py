@@ -1,7 +1,8 @@
 """Atlassian Statuspage, over real HTTP on loopback: incidents, maintenance, components; lists in pages of two.
 
 A second ``POST`` makes a second incident, a ``PATCH`` with a text adds an update, and what is past its times moves on
-by itself, as it does there. All exchanges are as the vendor describes them.
+by itself, as it does there. All exchanges are as the vendor describes them; the type ``Object`` of metadata in its
+description is read as ``object``.
 """
 
 from __future__ import annotations

@@ -248,6 +248,16 @@ def test_a_service_that_fails_is_told_in_one_sentence(place, changes, fault, sta
     assert place.count() == (status is None)
 
 
+def test_a_refusal_does_not_hide_that_an_earlier_attempt_may_have_announced_it(place, changes):
+    page, notice = place.page(), place.notice()
+    noted = place.noted(notice)
+    for fault, says in ((Fault("POST", "status", 500), "not made again"), (Fault("GET", "status", 401), "with 401")):
+        place.fake.faults = [fault]
+        with pytest.raises(RunbookError, match=says):
+            driver.announce(changes, page, noted, notice)
+    assert known(changes) == noted
+
+
 def test_a_wrong_token_is_told_once_and_repeated_nowhere(place, changes):
     wrong = dict.fromkeys(("statuspage_token", "cachet_token", "upptime_token"), "wr0ng-c4n4ry")
     with pytest.raises(RunbookError, match="with 401") as error:
@@ -293,6 +303,22 @@ def test_a_component_is_set_once(place):
     assert place.levels() in ({"degraded_performance"}, {2})
     with pytest.raises(RunbookError, match="with 404"):
         driver.set_components(page, ["77"], Level.DEGRADED)
+
+
+def test_the_end_of_maintenance_hides_no_incident_and_the_other_way_round(changes):
+    with statuspage.FakeStatuspage() as fake:
+        place = Place("statuspage", fake)
+        page, first, second = place.page(), *statuspage.COMPONENTS
+        maintenance = place.notice(starts_at=NOW - timedelta(seconds=1))
+        incident = place.notice(INCIDENT, components=(first,))
+        for notice in (maintenance, incident):
+            driver.announce(changes, page, place.noted(notice), notice)
+        fake.components[second]["status"] = "under_maintenance"  # as it is set at the beginning
+        driver.end(page, known(changes), "It is over.")
+        assert [fake.components[name]["status"] for name in (first, second)] == ["partial_outage", "operational"]
+        fake.components[first]["status"] = "under_maintenance"
+        driver.end(page, known(changes, "incident"), "It is solved.")
+        assert fake.components[first]["status"] == "under_maintenance"
 
 
 def test_nothing_on_the_page_names_the_run(place, changes):

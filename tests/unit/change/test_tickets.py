@@ -169,6 +169,14 @@ def test_accepted_with_an_empty_body_is_looked_for(place, changes):
     assert place.count == 1
 
 
+def test_a_refusal_does_not_hide_that_an_earlier_attempt_may_have_opened_one(place, changes):
+    for fault, says in ((Fault("POST", "status", 500), "not made again"), (Fault("GET", "status", 401), "with 401")):
+        place.fake.faults = [fault]
+        with pytest.raises(RunbookError, match=says):
+            driver.open_ticket(changes, place.tickets(), NOTED, "Weekly maintenance", OPENING)
+    assert noted(changes) == NOTED
+
+
 def test_a_search_that_lags_makes_no_second_ticket(changes):
     with jira.FakeJira() as fake:
         place = Place("cloud", fake)

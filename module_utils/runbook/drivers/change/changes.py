@@ -153,6 +153,15 @@ class Changes:
         """
         self.update(str(self._run.id), lambda change: change.with_opened(thing, what))
 
+    def refused(self, thing: str, before: Change | None) -> None:
+        """Take back what :meth:`opened` noted of a thing that was refused, unless an earlier attempt may have made it.
+
+        :param before: the change as it was before this attempt noted anything
+        :raises RunbookError: as :meth:`update`
+        """
+        if before is not None and thing not in before.opened:
+            self.opened(thing, None)
+
     def answer(self, name: str, status: Status, msg: str, proof: str = "") -> None:
         """Answer an item of this run's checklists.
 

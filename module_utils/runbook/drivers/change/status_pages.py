@@ -160,12 +160,13 @@ def announce(changes: Changes | None, page: StatusPage, noted: Mapping[str, Any]
     found = _find(page, noted) if noted.get("id") else None
     made = False
     if found is None:
+        before = changes.current() if changes is not None else None
         _note(changes, page, noted)
         try:
             found, made = page.open(notice)
         except ApiError as error:
-            if not (error.uncertain or noted.get("id")):
-                _note(changes, page, noted, over=True)
+            if changes is not None and not (error.uncertain or page.read_only):
+                changes.refused(notice.kind, before)
             raise
     if found is None:
         return Done(f"Would announce on the status page: {notice.title}.", facts={"changed": True})
@@ -239,9 +240,9 @@ def _find(page: StatusPage, noted: Mapping[str, Any]) -> Shown | None:
     return page.find(noted["kind"], str(noted["reference"]), str(noted.get("id") or ""))
 
 
-def _note(changes: Changes | None, page: StatusPage, noted: Mapping[str, Any], *, over: bool = False) -> None:
+def _note(changes: Changes | None, page: StatusPage, noted: Mapping[str, Any]) -> None:
     if changes is not None and not page.read_only:
-        changes.opened(str(noted["kind"]), None if over else noted)
+        changes.opened(str(noted["kind"]), noted)
 
 
 def _facts(shown: Shown, *, changed: bool) -> dict[str, Any]:

@@ -105,10 +105,9 @@ class Statuspage:
         incident: dict[str, Any] = {"body": notice.text, "deliver_notifications": notice.notify}
         if wanted is not None:
             incident["status"] = wanted.value
-        all_of_it = phase in (Phase.IN_PROGRESS, Phase.COMPLETED, Phase.RESOLVED)
-        touched = {*notice.components, *(shown.components if all_of_it else ())}
+        touched = _touched(shown, notice, phase)
         if touched:
-            incident["components"] = dict.fromkeys(sorted(touched), _STATUS[notice.level])
+            incident["components"] = dict.fromkeys(touched, _STATUS[notice.level])
         if notice.until is not None:
             incident["scheduled_until"] = notice.until.isoformat()
 
@@ -151,10 +150,24 @@ def _shown(incident: Any) -> Shown:
         phase = _PHASES.get(str(incident["status"]))
         ends = incident.get("scheduled_until")
         until = datetime.fromisoformat(ends).astimezone(UTC) if ends else None
-        components = tuple(str(each["id"]) for each in incident.get("components") or [])
+        components = {str(each["id"]): str(each["status"]) for each in incident.get("components") or []}
         return Shown(str(incident["id"]), str(incident.get("shortlink") or ""), phase, texts, until, components)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise _odd("id, status or times") from None
+
+
+def _touched(shown: Shown, notice: Notice, phase: Phase | None) -> list[str]:
+    """The components that a step of a notice sets; the end of one leaves to another what that one set."""
+    if phase is None or not (phase.is_over or phase is Phase.IN_PROGRESS):
+        return sorted(notice.components)
+    touched = {*notice.components, *shown.components}
+    if phase.is_over:
+        ours = notice.kind == "maintenance"
+        of_other = {
+            name for name, status in shown.components.items() if (status == _STATUS[Level.MAINTENANCE]) is not ours
+        }
+        touched -= of_other
+    return sorted(touched)
 
 
 def _reference(incident: Any) -> str:

@@ -205,13 +205,14 @@ def open_ticket(changes: Changes, tickets: Tickets, noted: Mapping[str, Any], ti
     found = tickets.find(key, str(noted["id"])) if noted.get("id") else None
     made = False
     if found is None:
+        before = changes.current()
         if not tickets.read_only:
             changes.opened(THING, noted)
         try:
             found, made = tickets.open(key, title, replace(note, key=key))
         except ApiError as error:
-            if not (error.uncertain or tickets.read_only or noted.get("id")):
-                changes.opened(THING, None)
+            if not (error.uncertain or tickets.read_only):
+                changes.refused(THING, before)
             raise
     if found is None:
         return Done(f"Would open the ticket {title!r}.", facts={"changed": True})

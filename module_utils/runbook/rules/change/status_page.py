@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
@@ -161,8 +161,8 @@ class Shown:
     texts: tuple[str, ...] = ()
     #: When maintenance ends by itself, where the service says it.
     until: datetime | None = None
-    #: Ids of its components, where the service says them and leaves it to us to set them back.
-    components: tuple[str, ...] = ()
+    #: Its components by their ids, and how they do in the service's own words, where it is ours to set them back.
+    components: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def proof(self) -> str:
