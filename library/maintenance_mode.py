@@ -226,7 +226,7 @@ def _switch(context: Context, changes: Changes, until: datetime | None) -> Done:
             changed = driver.settle(mode, wanted, check_mode=True)
             verb = "Would turn" if changed else "Would leave"
             return Done(_sentence(verb, wanted()), facts={"changed": changed, "until": _text(wanted())})
-        current = changes.current()
+        current = changes.require_current()
         if until is not None:
             # Before the flag: a run that is killed here leaves word of it.
             changes.opened("mode", noted | {"until": until.isoformat()})

@@ -202,10 +202,14 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
     """Each module that writes, with options that would let it."""
     bucket, server = s3.options(s3.bucket()), database.login
     where = {"environment": "sandbox"}
+    page = {"name": "x", "url": "http://127.0.0.1:1"}
     store = {"item": "x", "backend": "none", "state_directory": str(folder)}
     return {
         "change_status_page": store | {"state": "incident_resolved"},
         "change_ticket": store | {"state": "closed"},
+        "change_notice": store | {"title": "x"},
+        "change_probe": {"item": "x", "state_directory": str(folder), "pages": [page]},
+        "change_soak": {"item": "x", "state_directory": str(folder), "pages": [page]},
         "change_silence": store | {"state": "absent"},
         "maintenance_mode": store | {"state": "off"},
         "pg_archive": archive_options(database),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers.http.api_client import ApiClient
 from ansible.module_utils.runbook.errors import UnreachableError
@@ -17,6 +17,21 @@ if TYPE_CHECKING:
 #: Longest wait for one answer, and the pause before the next look, in seconds.
 _ANSWER_S = 10.0
 _PAUSE_S = 1.0
+
+
+def pages_option() -> dict[str, Any]:
+    """The option ``pages``; documented in ``doc_fragments/runbook_pages.py``."""
+    page = {
+        "name": {"type": "str", "required": True},
+        "url": {"type": "str", "required": True},
+        "status": {"type": "int", "default": 200},
+        "text": {"type": "str", "default": ""},
+        "version": {"type": "str", "default": ""},
+        "version_header": {"type": "str", "default": ""},
+        "version_field": {"type": "str", "default": ""},
+        "ca_cert": {"type": "path"},
+    }
+    return {"type": "list", "elements": "dict", "default": [], "options": page}
 
 
 @dataclass(frozen=True)

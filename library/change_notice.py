@@ -1,0 +1,214 @@
+#!/usr/bin/python
+"""Ansible module: see DOCUMENTATION."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: change_notice
+short_description: Tell the team about a change, once
+description:
+  - One message for each item of a change's checklists, to Slack, Teams, by mail, or to a webhook. None of them can be
+    asked what it got. So the item is noted in the change before the message is sent, and a message of which nobody
+    knows whether it arrived is not sent a second time; its item stays V(unknown), and a person looks there.
+  - A message that was certainly not sent (refused, no connection, too many requests) is sent when this runs again.
+  - Long texts are cut to what the channel takes.
+options:
+  title:
+    description:
+      - What happens, in one line of at most 150 characters.
+    type: str
+    required: true
+  text:
+    description:
+      - The rest, in plain lines.
+    type: str
+    default: ""
+  backend:
+    description:
+      - V(slack) is an incoming webhook of Slack's. V(teams) is the webhook of a Workflows flow that posts a card; it
+        belongs to a user, so give it a co-owner. V(webhook) is a C(POST) of C(event) (V(notice)), C(title) and C(text)
+        with the header C(Idempotency-Key), and may come twice. V(none) where the inventory decided to tell nobody.
+    type: str
+    required: true
+    choices: [slack, teams, email, webhook, none]
+  slack_url:
+    description:
+      - Address of the webhook. It is kept secret.
+    type: str
+  teams_url:
+    description:
+      - Address of the flow. It is kept secret.
+    type: str
+  email_host:
+    description:
+      - Server that takes mail for others.
+    type: str
+  email_port:
+    description:
+      - Its port; 587, 465 or 25, as O(email_security) says, where it is not given.
+    type: int
+  email_security:
+    description:
+      - V(starttls) where it is not given. V(tls) from the first byte. With V(none) no password is sent, except to this
+        machine.
+    type: str
+    choices: [starttls, tls, none]
+  email_user:
+    description:
+      - User of the server.
+    type: str
+  email_password:
+    description:
+      - Its password. Keep it in Ansible Vault.
+    type: str
+  email_from:
+    description:
+      - Address of the sender.
+    type: str
+  email_to:
+    description:
+      - Addresses of all receivers. The mail goes to all or, where the server refuses one, to none.
+    type: list
+    elements: str
+  webhook_url:
+    description:
+      - Address of a receiver of your own. It is kept secret.
+    type: str
+  webhook_token:
+    description:
+      - Sent as a bearer token. Keep it in Ansible Vault.
+    type: str
+extends_documentation_fragment:
+  - runbook_change
+  - runbook_state
+attributes:
+  check_mode:
+    support: full
+    description: Says what would be sent. No service is asked anything.
+  diff_mode:
+    support: full
+    description: Shows the message.
+author:
+  - Mental Scribe operations
+"""
+
+EXAMPLES = r"""
+- name: Tell the team that it begins
+  change_notice:
+    item: team-told
+    backend: slack
+    slack_url: "{{ vault_change_notice_slack_url }}"
+    title: Weekly database maintenance begins
+    text: From 02:00 to 04:00 UTC. Ticket OPS-17.
+    blocks: false
+    state_bucket: mental-scribe-state
+
+- name: Tell the owner by mail
+  change_notice:
+    item: owner-told
+    backend: email
+    email_host: mail.example.com
+    email_user: runbook
+    email_password: "{{ vault_change_notice_email_password }}"
+    email_from: runbook@example.com
+    email_to: [owner@example.com]
+    title: Weekly database maintenance is over
+    state_bucket: mental-scribe-state
+"""
+
+RETURN = r"""
+changed:
+  description: Whether the message was sent, or would be.
+  type: bool
+  returned: always
+msg:
+  description: One sentence that says what became of the message.
+  type: str
+  returned: always
+status:
+  description:
+    - V(ok); V(unknown) where it may have been sent, or where it failed and O(blocks=false); V(breach) where it was not.
+  type: str
+  returned: always
+"""
+
+from typing import Any
+
+from ansible.module_utils.runbook.drivers.change import notices as driver
+from ansible.module_utils.runbook.drivers.change.changes import Changes, Done, argument_spec
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules.address import check_address
+from ansible.module_utils.runbook.rules.change.backend import NONE, check_options
+from ansible.module_utils.runbook.rules.change.change import key
+from ansible.module_utils.runbook.rules.change.note import note_key
+from ansible.module_utils.runbook.rules.change.notice import BACKENDS, Notice, check_mailboxes
+from ansible.module_utils.runbook.rules.status import Status
+from ansible.module_utils.runbook.rules.text import as_lines
+
+FORMS = {"slack": Notice.slack, "teams": Notice.teams}
+
+
+def core(context: Context) -> dict[str, Any]:
+    """Note the message, and send it once."""
+    params, item, backend = context.params, context.params["item"], context.params["backend"]
+    context.require_bounds({"timeout_s": (1, 600), "email_port": (1, 65_535)})
+    check_options(params, BACKENDS)
+    for option in ("slack_url", "teams_url", "webhook_url"):
+        if params[option]:
+            check_address(option, params[option], secret=True)
+    check_mailboxes("email_from", [params["email_from"]] if params["email_from"] else [])
+    check_mailboxes("email_to", params["email_to"] or [])
+    notice = Notice.of(note_key(key(str(context.run.id)), item), params["title"], params["text"])
+    changes = Changes.from_params(params, context.run)
+    change = changes.require_current()
+    answered = change.items.get(item) if change else None
+    if answered is not None and answered.status is Status.OK:
+        return context.conclude(Status.OK, msg=f"Done already: {answered.msg}")
+
+    def act() -> Done:
+        if backend == NONE:
+            return Done("Skipped: the inventory decided to tell nobody (backend none).")
+        channel = driver.from_params(params, FORMS, read_only=context.check_mode)
+        if context.check_mode:
+            return Done(f"Would tell the team by {backend}: {notice.title}", facts={"changed": True})
+        if answered is not None and answered.status is Status.UNKNOWN and backend != "webhook":
+            raise RunbookError(
+                f"The message {notice.title!r} may have been sent by {backend} already, and is not sent again; look "
+                "there whether it arrived.",
+                status=Status.UNKNOWN,
+            )
+        changes.answer(item, Status.UNKNOWN, f"Is being sent by {backend}; whether it arrived is unknown.")
+        said = channel.send(notice)
+        return Done(f"Told the team by {backend}: {notice.title}", proof=f"{backend}: {said}", facts={"changed": True})
+
+    done = changes.conduct(item, act, blocks=params["blocks"])
+    facts = dict(done.facts)
+    if context.diff and facts.get("changed"):
+        facts["diff"] = {"prepared": as_lines(f"+ {line}" for line in (notice.title, *notice.text.splitlines()))}
+    return context.conclude(done.status, msg=done.msg, fail_on_unknown=False, **facts)
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    spec = {
+        "title": {"type": "str", "required": True},
+        "text": {"type": "str", "default": ""},
+        "backend": {"type": "str", "required": True, "choices": [*BACKENDS, NONE]},
+        "slack_url": {"type": "str", "no_log": True},
+        "teams_url": {"type": "str", "no_log": True},
+        "email_host": {"type": "str"},
+        "email_port": {"type": "int"},
+        "email_security": {"type": "str", "choices": ["starttls", "tls", "none"]},
+        "email_user": {"type": "str"},
+        "email_password": {"type": "str", "no_log": True},
+        "email_from": {"type": "str"},
+        "email_to": {"type": "list", "elements": "str"},
+        "webhook_url": {"type": "str", "no_log": True},
+        "webhook_token": {"type": "str", "no_log": True},
+    }
+    run_module(core, name="change_notice", argument_spec=argument_spec() | spec)
+
+
+if __name__ == "__main__":
+    main()

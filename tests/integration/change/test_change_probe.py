@@ -1,0 +1,217 @@
+"""After a change: pages, versions and smoke queries; and a soak on a real Prometheus."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+import urllib.request
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+from changes import item, open_change, options
+from conftest import Outcome, free_port, run_module
+from fakes.http import Asked, FakeService, Fault, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ansible.module_utils.runbook.drivers.change.changes import Changes
+
+PROMETHEUS = shutil.which("prometheus")
+
+
+class Site(FakeService):
+    """A page with a version."""
+
+    service: ClassVar[str] = "site"
+
+    def answer(self, asked: Asked) -> Reply:
+        del asked
+        return Reply(200, {"said": "Sign in", "version": "7"}, {"X-Version": "7"})
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with Site() as made:
+        yield made
+
+
+@pytest.fixture
+def changes(tmp_path: Path) -> Changes:
+    return open_change(tmp_path)
+
+
+def page(url: str, **more: Any) -> dict[str, Any]:
+    return {"name": "sign-in", "url": url} | more
+
+
+def probe(folder: Path, *pages: dict[str, Any], check: bool = False, **more: Any) -> Outcome:
+    common = options(folder, pages=list(pages), deadline_s=2, timeout_s=5)
+    return run_module("change_probe", common | more, check=check)
+
+
+def test_an_application_that_works_is_seen_to(tmp_path, changes, site, database):
+    database.run("CREATE TABLE public.notes (id int)", "INSERT INTO public.notes VALUES (1), (2)")
+    # It starts still.
+    site.faults = [Fault("GET", "status", 503)]
+    seen = probe(
+        tmp_path, page(site.url, text="Sign in", version="7", version_field="version"),
+        smoke_queries=[{"name": "notes", "query": "SELECT count(*) FROM public.notes", "expect": "2"}],
+        deadline_s=30, **database.login,
+    )  # fmt: skip
+    assert (seen.result["status"], seen.result["changed"]) == ("ok", False), seen.result
+    assert [(each["name"], each["subject"]) for each in seen.result["checks"]] == [
+        ("page", "sign-in"),
+        ("smoke", "notes"),
+    ]
+    assert item(changes)[::2] == ("ok", "2 checked")
+
+
+def test_what_is_wrong_is_named(tmp_path, changes, site, database):
+    database.run("CREATE TABLE public.notes (id int)")
+    queries = [
+        {"name": "notes", "query": "SELECT count(*) FROM public.notes"},
+        {"name": "writes", "query": "INSERT INTO public.notes VALUES (1) RETURNING id"},
+    ]
+    wrong = probe(
+        tmp_path, page(site.url, version="8", version_header="X-Version"), smoke_queries=queries, **database.login
+    )  # fmt: skip
+    assert (wrong.failed, wrong.result["status"], item(changes)[0]) == (True, "breach", "breach")
+    found = {each["subject"]: (each["status"], each["msg"]) for each in wrong.result["checks"]}
+    assert found["sign-in"] == ("breach", f"{site.url} serves version '7' instead of '8'")
+    assert found["notes"] == ("breach", "gave nothing, zero or false")
+    assert found["writes"][0] == "breach"
+    assert database.one("SELECT count(*) FROM public.notes") == 0
+    goes_on = probe(tmp_path, page(site.url, status=404), blocks=False)
+    assert (goes_on.failed, goes_on.result["status"], item(changes)[0]) == (False, "unknown", "breach")
+
+
+def test_who_does_not_answer_is_unknown(tmp_path, changes):
+    nobody = probe(tmp_path, page(f"http://127.0.0.1:{free_port()}/"))
+    assert (nobody.failed, nobody.result["status"], item(changes)[0]) == (False, "unknown", "unknown")
+    assert "did not answer" in nobody.result["checks"][0]["msg"]
+
+
+def test_check_mode_looks_and_answers_no_item(tmp_path, site):
+    (tmp_path / "state").mkdir(mode=0o700)
+    assert probe(tmp_path, page(site.url), check=True).result["status"] == "ok"
+    assert not list((tmp_path / "state").rglob("*.json"))
+
+
+# --- the soak ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Iterator[str]:
+    """The address of a real one that watches nothing."""
+    if PROMETHEUS is None:
+        pytest.skip("Prometheus is not installed; Debian has it as prometheus")
+    config = tmp_path / "prometheus.yml"
+    config.write_text("scrape_configs: []\n")
+    url = f"http://127.0.0.1:{free_port()}"
+    command = [
+        PROMETHEUS, f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'tsdb'}",
+        f"--web.listen-address={url.removeprefix('http://')}",
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path) as running:
+        until = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/-/ready", timeout=10).close()  # noqa: S310 - http, from here
+                break
+            except OSError:
+                assert running.poll() is None
+                assert time.monotonic() < until
+                time.sleep(0.05)
+        yield url
+        running.terminate()
+
+
+def soak(folder: Path, *, check: bool = False, **more: Any) -> Outcome:
+    common = options(folder, duration_s=2, interval_s=1, min_samples=1, timeout_s=10)
+    return run_module("change_soak", common | more, check=check)
+
+
+def metric(query: str, name: str = "metric", **bounds: float) -> dict[str, Any]:
+    return {"name": name, "query": query, **(bounds or {"max": 1})}
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [("vector(1)", "ok"), ("scalar(vector(1))", "ok"), ("vector(2)", "breach"), ("absent_metric", "unknown"),
+     ("vector(0) / 0", "unknown")],
+)  # fmt: skip
+def test_a_real_prometheus_is_watched(tmp_path, changes, prometheus, query, status):
+    watched = soak(tmp_path, prometheus_url=prometheus, metrics=[metric(query)])
+    assert (watched.result["status"], watched.failed) == (status, status == "breach"), watched.result
+    assert item(changes)[0] == status
+    if status == "breach":
+        assert "1 of 1 sample failed; is 2" in watched.result["msg"]
+        assert "go back by the change's rollback plan" in watched.result["msg"]
+        assert watched.result["samples"] == [{"name": "metric", "good": 0, "failed": 1, "unknown": 0}]
+
+
+def test_a_query_that_prometheus_cannot_read_is_refused(tmp_path, changes, prometheus):
+    refused = soak(tmp_path, prometheus_url=prometheus, metrics=[metric("sum(")])
+    assert (refused.failed, item(changes)[0]) == (True, "breach")
+    assert "metrics: metric: Prometheus cannot read its query" in refused.result["msg"]
+
+
+def test_a_page_that_breaks_ends_it_early(tmp_path, changes, site):
+    site.faults = [Fault("GET", "reset", times=9)]
+    broken = soak(tmp_path, pages=[page(site.url)], duration_s=1800, min_samples=2)
+    assert (broken.failed, broken.result["status"]) == (True, "breach")
+    assert broken.result["watched_s"] < 1800
+    goes_on = soak(tmp_path, pages=[page(site.url)], duration_s=1800, min_samples=2, blocks=False)
+    assert (goes_on.failed, goes_on.result["status"], item(changes)[0]) == (False, "unknown", "breach")
+
+
+def test_a_soak_without_enough_time_is_unknown(tmp_path, changes, site):
+    cut = soak(tmp_path, pages=[page(site.url)], duration_s=1800, deadline_s=1)
+    assert (cut.failed, cut.result["status"]) == (False, "unknown")
+    assert "of 1800 s" in cut.result["msg"]
+    assert "There was no time for more" in item(changes)[1]
+
+
+def test_a_prometheus_that_is_down_says_nothing(tmp_path, changes):
+    nobody = soak(
+        tmp_path, prometheus_url=f"http://127.0.0.1:{free_port()}", metrics=[metric("up")], duration_s=1
+    )  # fmt: skip
+    assert (nobody.failed, nobody.result["status"], item(changes)[0]) == (False, "unknown", "unknown")
+
+
+def test_check_mode_looks_once(tmp_path, site):
+    (tmp_path / "state").mkdir(mode=0o700)
+    planned = soak(tmp_path, check=True, pages=[page(site.url)], duration_s=1800)
+    assert planned.result["msg"] == "Would watch for 1800 s. Just now sign-in: good."
+    assert len(site.requests) == 1
+
+
+@pytest.mark.usefixtures("changes")
+@pytest.mark.parametrize(
+    ("name", "given", "says"),
+    [
+        ("change_probe", {"pages": []}, "pages, smoke_queries: both are empty"),
+        (
+            "change_probe",
+            {"smoke_queries": [{"name": "a", "query": "SELECT 1"}]},
+            "are empty; name the database in full",
+        ),
+        ("change_soak", {}, "metrics, pages: give at least one"),
+        ("change_soak", {"metrics": [metric("up")]}, "prometheus_url, metrics: one is set without the other"),
+        ("change_soak", {"metrics": [metric("up"), metric("up")]}, "each with a name of its own"),
+        (
+            "change_soak",
+            {"metrics": [metric("up")], "prometheus_url": "x:9090"},
+            "prometheus_url: 'x:9090' is no address",
+        ),
+        ("change_soak", {"metrics": [metric("up")], "duration_s": 10, "interval_s": 5}, "min_samples: in 10 s"),
+        ("change_soak", {"metrics": [metric("up")], "deadline_s": 0}, "deadline_s: 0 is out of bounds"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(tmp_path, name, given, says):
+    refused = run_module(name, options(tmp_path) | given)
+    assert refused.failed
+    assert says in refused.result["msg"]
