@@ -52,7 +52,9 @@ def collection(tmp_path_factory):
     fragments = "|".join(path.stem for path in (ROOT / "doc_fragments").glob("*.py"))
     for path in root.rglob("*.py"):
         text = path.read_text().replace("ansible.module_utils.runbook", COLLECTION)
-        text = re.sub(rf"( )(?=(?:{fragments})(?:\.\w+)?$)", r"\1runbook.local.", text, flags=re.MULTILINE)
+        text = re.sub(
+            rf"([ \[])(?=(?:{fragments})(?:\.\w+)?(?:$|[,\]]))", r"\1runbook.local.", text, flags=re.MULTILINE
+        )
         text = re.sub(r"\bM\((?=\w+\))", "M(runbook.local.", text)
         # In a collection each author has an account.
         path.write_text(re.sub(r"(author:\s+(?:- )?[\w ]+)$", r"\1 (@mental-scribe)", text, flags=re.MULTILINE))
