@@ -150,7 +150,7 @@ from ansible.module_utils.runbook.rules.change.soak import Metric, Rule
 from ansible.module_utils.runbook.rules.status import Status, sentence, worst
 
 BOUNDS = {
-    "duration_s": (1, 86_400), "interval_s": (1, 3_600), "min_samples": (1, 10_000), "deadline_s": (1, 604_800),
+    "duration_s": (1, 86_400), "interval_s": (1, 3_600), "min_samples": (1, 10_000), "deadline_s": (0, 604_800),
     "timeout_s": (1, 600),
 }  # fmt: skip
 
@@ -182,7 +182,9 @@ def core(context: Context) -> dict[str, Any]:
         looks += [driver.at_metric(api, metric) for metric in metrics]
     changes = Changes.from_params(params, context.run)
     changes.require_current()
-    duration_s = min(params["duration_s"], params["deadline_s"] or params["duration_s"])
+    duration_s = params["duration_s"]
+    if params["deadline_s"] is not None:
+        duration_s = min(duration_s, params["deadline_s"])
 
     def act() -> Done:
         watched = driver.watch(

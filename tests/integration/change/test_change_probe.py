@@ -168,8 +168,9 @@ def test_a_page_that_breaks_ends_it_early(tmp_path, changes, site):
     assert (goes_on.failed, goes_on.result["status"], item(changes)[0]) == (False, "unknown", "breach")
 
 
-def test_a_soak_without_enough_time_is_unknown(tmp_path, changes, site):
-    cut = soak(tmp_path, pages=[page(site.url)], duration_s=1800, deadline_s=1)
+@pytest.mark.parametrize("left_s", [0, 1])
+def test_a_soak_without_enough_time_is_unknown(tmp_path, changes, site, left_s):
+    cut = soak(tmp_path, pages=[page(site.url)], duration_s=1800, deadline_s=left_s)
     assert (cut.failed, cut.result["status"]) == (False, "unknown")
     assert "of 1800 s" in cut.result["msg"]
     assert "There was no time for more" in item(changes)[1]
@@ -208,7 +209,7 @@ def test_check_mode_looks_once(tmp_path, site):
             "prometheus_url: 'x:9090' is no address",
         ),
         ("change_soak", {"metrics": [metric("up")], "duration_s": 10, "interval_s": 5}, "min_samples: in 10 s"),
-        ("change_soak", {"metrics": [metric("up")], "deadline_s": 0}, "deadline_s: 0 is out of bounds"),
+        ("change_soak", {"metrics": [metric("up")], "deadline_s": -1}, "deadline_s: -1 is out of bounds"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(tmp_path, name, given, says):
