@@ -290,7 +290,7 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
         "pg_backup_verify", "pg_bloat_info", "pg_index_info", "pg_integrity", "pg_query_info",
         "pg_rollback_compare", "s3_bucket_check",
         "supabase_advisors_info", "supabase_backup_info", "supabase_project_check",
-        "supabase_restore_info", "supabase_restore_wait", "runbook_doctor",
+        "supabase_restore_info", "supabase_restore_wait", "runbook_doctor", "maintenance_calendar_info",
     }  # fmt: skip
     other = {
         *PREFLIGHT,  # what gives permits
