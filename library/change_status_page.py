@@ -20,7 +20,9 @@ description:
     C(kind) is C(maintenance) or C(incident), C(notice) is the same in each event of a notice. The receiver ends
     maintenance at C(until) by itself. The header C(Idempotency-Key) names the event: what comes again with the same key
     must be answered, and do nothing. Any status below 300 is a yes; the answer to C(opened) may be C({url})."
-extends_documentation_fragment: [runbook_change, runbook_state]
+extends_documentation_fragment:
+  - runbook_change
+  - runbook_state
 options:
   state:
     description:
