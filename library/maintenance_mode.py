@@ -163,6 +163,7 @@ until:
 """
 
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -180,7 +181,6 @@ from ansible.module_utils.runbook.rules.change.change import check_until, key
 from ansible.module_utils.runbook.rules.identifiers import parse_qualified
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.text import as_lines
-from ansible.module_utils.runbook.rules.words import to_second
 
 if TYPE_CHECKING:
     from ansible.module_utils.runbook.drivers.http.api_client import Answer
@@ -223,28 +223,24 @@ def _switch(context: Context, changes: Changes, until: datetime | None) -> Done:
             return max(filter(None, (until, end)), default=None)
 
         if context.check_mode:
-            changed = driver.settle(mode, wanted, check_mode=True)
-            verb = "Would turn" if changed else "Would leave"
-            return Done(_sentence(verb, wanted()), facts={"changed": changed, "until": _text(wanted())})
+            return driver.follow(mode, wanted, check_mode=True)
         current = changes.require_current()
         if until is not None:
             # Before the flag: a run that is killed here leaves word of it.
             changes.opened("mode", noted | {"until": until.isoformat()})
         elif current is None or "mode" not in current.opened:
-            return _seen(params, "This change has turned no maintenance mode on.", {"changed": False}, is_on=False)
-        changed = driver.settle(mode, wanted)
+            return _seen(params, Done("This change has turned no maintenance mode on."))
+        done = driver.follow(mode, wanted)
         if until is None:
             changes.opened("mode", None)
-        stands = wanted()
-    said = _sentence("Turned" if changed else "Found", stands)
-    return _seen(params, said, {"changed": changed, "until": _text(stands)}, is_on=stands is not None)
+    return _seen(params, done)
 
 
-def _seen(params: dict[str, Any], said: str, facts: dict[str, Any], *, is_on: bool) -> Done:
+def _seen(params: dict[str, Any], done: Done) -> Done:
     """Look from outside whether it is so."""
-    url = params["probe_url"]
+    url, is_on = params["probe_url"], bool(done.facts.get("until"))
     if not url:
-        return Done(f"{said} Nobody looked from outside: set probe_url.", facts=facts, status=Status.UNKNOWN)
+        return replace(done, msg=f"{done.msg} Nobody looked from outside: set probe_url.", status=Status.UNKNOWN)
 
     def lacks(answer: Answer) -> str:
         body = answer.body.decode(errors="replace")
@@ -253,28 +249,15 @@ def _seen(params: dict[str, Any], said: str, facts: dict[str, Any], *, is_on: bo
 
     seen = http_probe.wait_for(http_probe.client(url), lacks, wait_s=params["probe_wait_s"])
     if not seen.lacks:
-        return Done(f"{said} {url} shows it.", proof=f"{url} {'503, Retry-After' if is_on else '200'}", facts=facts)
+        return replace(done, msg=f"{done.msg} {url} shows it.", proof=f"{url} {'503, Retry-After' if is_on else '200'}")
     if not seen.answered:
-        said = f"{said} Nobody could see it from outside within {params['probe_wait_s']} s: {seen.lacks}."
-        return Done(said, facts=facts, status=Status.UNKNOWN)
+        said = f"{done.msg} Nobody could see it from outside within {params['probe_wait_s']} s: {seen.lacks}."
+        return replace(done, msg=said, status=Status.UNKNOWN)
     raise RunbookError(
-        f"{said} But {url} {seen.lacks}, after {params['probe_wait_s']} s; see that it reads this flag "
+        f"{done.msg} But {url} {seen.lacks}, after {params['probe_wait_s']} s; see that it reads this flag "
         "(docs/howto/maintenance_mode.md).",
-        **facts,
+        **done.facts,
     )
-
-
-def _sentence(verb: str, until: datetime | None) -> str:
-    how = f"on until {_shown(until)}" if until else "off"
-    return f"{verb} maintenance mode {how}."
-
-
-def _shown(until: datetime) -> str:
-    return to_second(until.isoformat())
-
-
-def _text(until: datetime | None) -> str | None:
-    return until.isoformat() if until else None
 
 
 def main() -> None:

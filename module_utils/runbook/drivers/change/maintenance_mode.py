@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 
 import psycopg2
 from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers.change.changes import Done
 from ansible.module_utils.runbook.drivers.http.api_client import ApiClient, ApiError, Repeat
 from ansible.module_utils.runbook.drivers.http.webhook import Webhook
 from ansible.module_utils.runbook.drivers.postgres import postgres
@@ -24,6 +25,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.change.maintenance_mode import Flags
 from ansible.module_utils.runbook.rules.postgres.server_error import ServerError
 from ansible.module_utils.runbook.rules.status import Status
+from ansible.module_utils.runbook.rules.words import to_second
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -78,6 +80,20 @@ def settle(mode: Mode, wanted: Callable[[], datetime | None], *, check_mode: boo
         mode.write(until)
         written.append(until)
     raise RunbookError(f"{mode.where}: other changes turn it on and off all the time; run this again.")
+
+
+def follow(mode: Mode, wanted: Callable[[], datetime | None], *, check_mode: bool = False) -> Done:
+    """:func:`settle`, in a sentence. It closes the mode of a change too, whose note is left out of ``wanted``.
+
+    :raises RunbookError: as :func:`settle`
+    """
+    changed = settle(mode, wanted, check_mode=check_mode)
+    until = wanted()
+    how = f"on until {to_second(until.isoformat())}" if until else "off"
+    said = f"{'Would turn' if check_mode else 'Turned'} maintenance mode {how}." if changed else (
+        f"Maintenance mode is {how} already."
+    )  # fmt: skip
+    return Done(said, facts={"changed": changed, "until": until.isoformat() if until else None})
 
 
 class FlagFolder:
