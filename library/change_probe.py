@@ -96,6 +96,7 @@ checks:
   returned: when it looked
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers.change import http_probe
@@ -145,7 +146,8 @@ def _look(page: Page, params: dict[str, Any], clock: Clock) -> Check:
     client = http_probe.client(page.url, page.ca_cert or None, answer_s=params["timeout_s"])
     seen = http_probe.wait_for(client, lacks, wait_s=clock.left_s())
     status = Status.of(breach=seen.lacks and seen.answered, unknown=seen.lacks)
-    return Check("page", status, f"{page.url} {seen.lacks}" if seen.answered and seen.lacks else seen.lacks, page.name)
+    where = f"{page.url} " if seen.answered else ""
+    return Check("page", status, f"{page.name}: {where}{seen.lacks}." if seen.lacks else "", page.name)
 
 
 def _ask(target: postgres.Target, queries: list[dict[str, Any]], clock: Clock) -> list[Check]:
@@ -154,7 +156,7 @@ def _ask(target: postgres.Target, queries: list[dict[str, Any]], clock: Clock) -
         inquiry = integrity.Inquiry(target, jobs=1, deadline_s=max(1, int(clock.left_s())), lock_timeout_ms=5_000)
         checks = inquiry.ask(integrity.smoke(queries), lambda _done, _of: None)
         if all(check.status is Status.OK for check in checks) or clock.left_s() < 1:
-            return checks
+            return [replace(each, msg=f"{each.subject}: {each.msg}.") if each.msg else each for each in checks]
         clock.sleep(1)
 
 

@@ -80,8 +80,8 @@ def test_what_is_wrong_is_named(tmp_path, changes, site, database):
     )  # fmt: skip
     assert (wrong.failed, wrong.result["status"], item(changes)[0]) == (True, "breach", "breach")
     found = {each["subject"]: (each["status"], each["msg"]) for each in wrong.result["checks"]}
-    assert found["sign-in"] == ("breach", f"{site.url} serves version '7' instead of '8'")
-    assert found["notes"] == ("breach", "gave nothing, zero or false")
+    assert found["sign-in"] == ("breach", f"sign-in: {site.url} serves version '7' instead of '8'.")
+    assert found["notes"] == ("breach", "notes: gave nothing, zero or false.")
     assert found["writes"][0] == "breach"
     assert database.one("SELECT count(*) FROM public.notes") == 0
     goes_on = probe(tmp_path, page(site.url, status=404), blocks=False)
@@ -148,7 +148,7 @@ def test_a_real_prometheus_is_watched(tmp_path, changes, prometheus, query, stat
     assert (watched.result["status"], watched.failed) == (status, status == "breach"), watched.result
     assert item(changes)[0] == status
     if status == "breach":
-        assert "1 of 1 sample failed; is 2" in watched.result["msg"]
+        assert "metric: 1 of 1 sample failed; its value was 2." in watched.result["msg"]
         assert "go back by the change's rollback plan" in watched.result["msg"]
         assert watched.result["samples"] == [{"name": "metric", "good": 0, "failed": 1, "unknown": 0}]
 

@@ -24,19 +24,23 @@ def vector(*values: str, **more: Any) -> str:
     ("status", "body", "sample"),
     [
         (200, vector("0.02"), Sample("good")),
-        (200, vector("0.021"), Sample("failed", "is 0.021")),
-        (200, vector("0", "1"), Sample("failed", "is 1")),
-        (200, vector("+Inf"), Sample("failed", "is inf")),
+        (200, vector("0.021"), Sample("failed", "its value was 0.021")),
+        (200, vector("0", "1"), Sample("failed", "its value was 1")),
+        (200, vector("+Inf"), Sample("failed", "its value was inf")),
         (200, vector("-Inf"), Sample("good")),
-        (200, vector("NaN"), Sample("unknown", "is NaN")),
-        (200, vector("NaN", "1"), Sample("failed", "is 1")),
+        (200, vector("NaN"), Sample("unknown", "its value was NaN")),
+        (200, vector("NaN", "1"), Sample("failed", "its value was 1")),
         (200, vector(), Sample("unknown", "it has no value: the metric or its exporter is gone")),
         (
             200,
             vector("0", warnings=["no data from shard 2"]),
             Sample("unknown", "Prometheus warns: no data from shard 2"),
         ),
-        (200, '{"status":"success","data":{"resultType":"scalar","result":[1,"0.5"]}}', Sample("failed", "is 0.5")),
+        (
+            200,
+            '{"status":"success","data":{"resultType":"scalar","result":[1,"0.5"]}}',
+            Sample("failed", "its value was 0.5"),
+        ),
         (503, "{}", Sample("unknown", "Prometheus answered with 503")),
         (200, "<html>", Sample("unknown", "Prometheus answered with 200 and something that is no result")),
         (200, "{}", Sample("unknown", "Prometheus answered with 200 and something that is no result")),
@@ -85,6 +89,7 @@ def test_the_verdict(good: int, failed: int, unknown: int, aborts: bool, status:
     tally = Tally("errors", good, failed, unknown)
     assert tally.aborts(RULE) is aborts
     assert tally.check(RULE).status is status
+    assert tally.check(RULE).msg.startswith("errors: ")
 
 
 def test_one_failure_is_too_much_where_none_may_fail():

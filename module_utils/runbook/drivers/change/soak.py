@@ -59,7 +59,7 @@ def at_page(api: ApiClient, page: Page) -> Look:
         except UnreachableError as error:
             return Sample("failed", error.message.rstrip("."))
         lacks = page.lacks(answer.status, answer.headers, answer.body.decode(errors="replace"))
-        return Sample("failed", lacks) if lacks else Sample("good")
+        return Sample("failed", f"{page.url} {lacks}") if lacks else Sample("good")
 
     return page.name, look
 

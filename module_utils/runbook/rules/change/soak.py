@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.status import Check, Status
-from ansible.module_utils.runbook.rules.words import count
+from ansible.module_utils.runbook.rules.words import agree, count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,9 +82,9 @@ class Metric:
             return Sample("unknown", "it has no value: the metric or its exporter is gone")
         wrong = [each for each in values if not math.isnan(each) and not self._is_within(each)]
         if wrong:
-            return Sample("failed", f"is {wrong[0]:g}")
+            return Sample("failed", f"its value was {wrong[0]:g}")
         if any(map(math.isnan, values)):
-            return Sample("unknown", "is NaN")
+            return Sample("unknown", "its value was NaN")
         return Sample("good")
 
     def _is_within(self, value: float) -> bool:
@@ -143,16 +143,13 @@ class Tally:
     def check(self, rule: Rule) -> Check:
         """The verdict at the end."""
         known = self.good + self.failed
+        why = f"; {self.said}" if self.said else ""
         if self.aborts(rule):
             return Check(
-                "soak", Status.BREACH, f"{self.failed} of {count(known, 'sample')} failed; {self.said}", self.name
+                "soak", Status.BREACH, f"{self.name}: {self.failed} of {count(known, 'sample')} failed{why}.", self.name
             )
         if known < rule.min_samples or self.unknown > known:
-            return Check(
-                "soak",
-                Status.UNKNOWN,
-                f"{count(known, 'sample')} of {known + self.unknown} could be measured, {rule.min_samples} are needed"
-                f"{f'; {self.said}' if self.said else ''}",
-                self.name,
-            )
-        return Check("soak", Status.OK, f"{self.good} of {count(known, 'sample')} were good", self.name)
+            least = f"{rule.min_samples} {agree(rule.min_samples, 'is', 'are')} needed"
+            said = f"{self.name}: {known} of {count(known + self.unknown, 'sample')} could be measured, {least}{why}."
+            return Check("soak", Status.UNKNOWN, said, self.name)
+        return Check("soak", Status.OK, f"{self.name}: {self.good} of {count(known, 'sample')} good.", self.name)
