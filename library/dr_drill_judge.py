@@ -91,6 +91,7 @@ from ansible.module_utils.runbook.drivers.drill import drill, folder
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.drill import documents, faults, lessons, scenarios
+from ansible.module_utils.runbook.rules.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -127,7 +128,7 @@ def core(context: Context) -> dict[str, Any]:
         facts: dict[str, Any] = {"drill": document, "document": path}
         if params["self_test"] and document["injected"]:
             return current.told(self_tested(current, document, facts), **facts)
-        if document["status"] != "ok":
+        if document["status"] != Status.OK:
             raise RunbookError(document["msg"], changed=True, status=document["status"], **facts)
         return current.told(document["msg"], **facts)
 

@@ -136,10 +136,10 @@ def core(context: Context) -> dict[str, Any]:
     )
     return {
         "changed": False,
-        "status": Status.of(unknown=any(each.status == "unknown" for each in found)),
+        "status": Status.of(unknown=any(each.status == Status.UNKNOWN for each in found)),
         "msg": rules.difference_sentence(found, params["replacement"]),
         "differences": rules.as_result(found),
-        "differing": sum(each.status not in ("equal", "unknown") for each in found),
+        "differing": sum(each.status not in ("equal", Status.UNKNOWN) for each in found),
         "duration_s": round(clock.passed_s(), 3),
     }
 

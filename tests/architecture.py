@@ -296,6 +296,91 @@ def check_one_import_name(root: Path) -> Iterator[str]:
             )
 
 
+#: The words of ``rules/status.py``.
+STATUSES = frozenset({"ok", "breach", "unknown"})
+#: What is not written in the words of ``rules/status.py`` yet.
+WITHOUT_STATUS = frozenset({"library/pg_restore.py"})
+
+
+def _is_status(node: ast.AST | None) -> bool:
+    """Whether an expression is called a status: ``status``, ``x.status``, ``x["status"]`` or ``x.get("status")``."""
+    match node:
+        case (
+            ast.Name(id="status")
+            | ast.arg(arg="status")
+            | ast.Attribute(attr="status")
+            | ast.Subscript(slice=ast.Constant(value="status"))
+            | ast.Call(func=ast.Attribute(attr="get"), args=[ast.Constant(value="status"), *_])
+        ):
+            return True
+        case ast.Tuple(elts=parts):
+            return any(map(_is_status, parts))
+        case ast.Call(func=ast.Name(id="str"), args=[inner]):
+            return _is_status(inner)
+    return False
+
+
+def _written_out(node: ast.AST | None) -> Iterator[ast.Constant]:
+    """The statuses among the values that an expression may have, or that it holds."""
+    parts: list[Any] = []
+    match node:
+        case ast.Constant(value=str(value)) if value in STATUSES:
+            yield node
+        case ast.Tuple(elts=parts) | ast.List(elts=parts) | ast.Set(elts=parts) | ast.BoolOp(values=parts):
+            pass
+        case ast.Dict(keys=parts):
+            pass
+        case ast.IfExp(body=one, orelse=other):
+            parts = [one, other]
+        case ast.Call(func=ast.Name(id="str"), args=parts):
+            pass
+    for part in parts:
+        yield from _written_out(part)
+
+
+def _meets_a_status(node: ast.AST) -> list[ast.AST | None]:
+    """What one node compares with a status, gives to one, or looks a status up in."""
+    named: list[Any] = []
+    values: list[Any] = []
+    match node:
+        case ast.keyword(arg="status", value=value) | (ast.Constant(value="breach") as value):
+            # Nothing else is called a breach.
+            return [value]
+        case ast.Dict(keys=keys, values=given):
+            return [value for key, value in zip(keys, given, strict=True) if key and ast.unparse(key) == "'status'"]
+        case ast.arguments(args=args, kwonlyargs=more, defaults=defaults, kw_defaults=others):
+            pairs = [*zip(reversed(args), reversed(defaults), strict=False), *zip(more, others, strict=True)]
+            return [default for arg, default in pairs if _is_status(arg)]
+        case ast.Compare(left=left, comparators=others):
+            named = values = [left, *others]
+        case ast.Assign(targets=named, value=value):
+            values = [value]
+        case ast.AnnAssign(target=target, value=value) | ast.NamedExpr(target=target, value=value):
+            named, values = [target], [value]
+        case ast.For(target=target, iter=value) | ast.comprehension(target=target, iter=value):
+            named, values = [target], [value]
+        case ast.Subscript(value=table, slice=key):
+            named, values = [key], [table]
+        case ast.Call(func=ast.Attribute(value=table, attr="get" | "index" | "count"), args=[key, *_]):
+            named, values = [key], [table]
+    return values if any(map(_is_status, named)) else []
+
+
+def check_statuses(root: Path) -> Iterator[str]:
+    """A status is a ``Status``: no code writes its word out."""
+    for path in [each for folder in ("library", "module_utils", "playbooks") for each in python_files(root, folder)]:
+        if str(path.relative_to(root)) in {"module_utils/runbook/rules/status.py", *WITHOUT_STATUS}:
+            continue
+        found = {
+            (word.lineno, str(word.value))
+            for node in ast.walk(ast.parse(path.read_text()))
+            for value in _meets_a_status(node)
+            for word in _written_out(value)
+        }
+        for line, word in sorted(found):
+            yield f"{_where(root, path, line)}: writes the status {word!r} out; say Status.{word.upper()}."
+
+
 def check_sql_is_ascii(root: Path) -> Iterator[str]:
     """A database of another encoding refuses a statement with a letter that it does not have."""
     for path in [*python_files(root, "module_utils"), *python_files(root, "library")]:
@@ -712,6 +797,7 @@ CHECKS = (
     check_upper_layers,
     check_report_names_no_module,
     check_one_import_name,
+    check_statuses,
     check_sql_is_ascii,
     check_tasks,
     check_targets_are_pinned,

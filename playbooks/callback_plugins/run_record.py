@@ -75,6 +75,7 @@ from ansible.module_utils.runbook.report.terminal import last_warnings, last_wor
 from ansible.module_utils.runbook.rules import failure, state, variables
 from ansible.module_utils.runbook.rules import record as rules
 from ansible.module_utils.runbook.rules.run import Run, command_line
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.target import Target
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             self._display.display(f"[WARNING]: {line}", color=settings.COLOR_WARN, stderr=True)
         for line in last_words(record, _width()):
             self._display.error(line)
-        if record["status"] != "ok" and not failed:
+        if record["status"] != Status.OK and not failed:
             raise SystemExit(1)
 
     def _take_signals(self) -> None:
@@ -303,7 +304,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         except Exception as error:
             said = error.message if isinstance(error, RunbookError) else failure.sentence("run_record", error)
             warning = f"The state store has no copy of this run's record. {said}"
-            if record["status"] != "ok":
+            if record["status"] != Status.OK:
                 # A green run ends with its warnings.
                 self._display.warning(warning)
             return warning

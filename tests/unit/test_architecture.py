@@ -51,6 +51,7 @@ GOOD: list[dict[str, str]] = [
     {ARGUMENTS: SPEC, DEFAULTS: DAYS, TASKS: "[]"},
     {TASKS: "- name: X\n  pg_x:\n    a: '{{ r_days }}'\n  register: __r_x\n"},
     {RULE: 'def f(n, what):\n    return f"{n:,} bytes, {what} rows, {n:,.0f} rows/s, {len(n)} more"\n'},
+    {RULE: "'No status is a breach.'\nx = f(state='ok')  # status ok\nlife: Life = 'unknown'\nmsg = 'status: ok'\n"},
     {"a.py": "x = 1  # noqa: S101 - a reason that says why\ny = 2  # noqa: S101\n"},
     {"a.yml": "# The reason why this is so.\na: b  # noqa: yaml\n"},
 ]
@@ -88,6 +89,24 @@ BAD: list[tuple[str, str, dict[str, str]]] = [
     ("check_report_names_no_module", "pg_x", {"library/pg_x.py": "", RECORD: "TOTALS = {'pg_x': ()}\n"}),
     ("check_one_import_name", "shared code", {"tests/t.py": "from module_utils.runbook.errors import RunbookError\n"}),
     ("check_one_import_name", "shared code", {RULE: "from .lease import decide\n"}),
+    *(
+        ("check_statuses", f"status '{word}' out; say Status.{word.upper()}", {path: code})
+        for word, path, code in (
+            ("ok", "library/a.py", "x = step['status'] != 'ok'\n"),
+            ("unknown", RULE, "x = y.status in ('failed', 'unknown')\n"),
+            ("unknown", RULE, "x = y.get('status') not in {'unknown'}\n"),
+            ("ok", RULE, "x = {'a': 1, 'status': 'ok' if y else z}\n"),
+            ("unknown", RULE, "f(status='unknown')\n"),
+            ("ok", RULE, "a, status = b, 'ok'\n"),
+            ("ok", RULE, "x['status']: str = str('ok')\n"),
+            ("unknown", RULE, "for status in ['failed', 'unknown']:\n    f()\n"),
+            ("ok", RULE, "def f(a, status='ok'): ...\n"),
+            ("ok", RULE, "def f(*, status='ok'): ...\n"),
+            ("ok", REPORT + "a.py", "x = {'ok': 1}.get(str(y['status']), 2)\n"),
+            ("ok", REPORT + "a.py", "x = {'ok': 1}[status]\n"),
+            ("breach", "playbooks/callback_plugins/a.py", "TONES = {'breach': 'failed'}\n"),
+        )
+    ),
     ("check_sql_is_ascii", "ASCII", {DRIVER: "Q = 'SELECT 1 AS one, 2 AS \\'…\\''\n"}),
     ("check_tasks", "shell", {TASKS: "- name: X\n  ansible.builtin.shell: ls\n"}),
     ("check_tasks", "command", {TASKS: "- name: B\n  block:\n    - name: X\n      command: ls\n"}),

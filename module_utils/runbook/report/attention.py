@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.runbook.report import charts, sections
 from ansible.module_utils.runbook.report.section import checks, lists
 from ansible.module_utils.runbook.rules.record import is_failure
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def needs(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             if step["state"] == "skipped" or step["handled"]:
                 continue
             of_step = {"host": name, "task": f"{step['task']}, {charts.word(step)}"}
-            if step["status"] != "ok":
+            if step["status"] != Status.OK:
                 tone = "failed" if is_failure(step) else "unknown"
                 found.append(of_step | {"text": _reason(step), "tone": tone})
             for section in sections.of_module(step["module"]):
@@ -55,10 +56,10 @@ def _reason(step: Mapping[str, Any]) -> str:
     """What a step said; where its task did not fail, its checks too; where it could not judge, what it needs."""
     said = str(step["msg"] or f"{step['state']} without a message")
     figures, status = step["figures"], step["status"]
-    if status != "unknown" and step["state"] == "failed":
+    if status != Status.UNKNOWN and step["state"] == "failed":
         return said
     more = [each["msg"] for each in checks(figures) if each["status"] == status]
-    if status == "unknown":
+    if status == Status.UNKNOWN:
         told = [str(each["msg"]) for each in lists(figures, "unknown") if each.get("msg")]
         more = [*told, *more] or [str(text) for text in step["warnings"]]
     return " ".join(dict.fromkeys([said, *(text for text in more[:_MAX_CHECKS] if text and text not in said)]))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.report import wording
 from ansible.module_utils.runbook.rules.record import short_name
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
@@ -67,32 +68,35 @@ def timeline(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def is_overhead(step: Mapping[str, Any]) -> bool:
     """A role's look at its own arguments, or a message that repeats a module's, unless it found something."""
-    return short_name(step["module"]) in ("validate_argument_spec", "debug") and step["status"] == "ok"
+    return short_name(step["module"]) in ("validate_argument_spec", "debug") and step["status"] == Status.OK
+
+
+#: Statuses, and the states of one thing among many, that are not coloured as unknown.
+_TONES: dict[str, str] = {
+    Status.OK: "ok", "done": "ok", "equal": "ok", "planned": "handled", "gone": "handled", Status.BREACH: "failed",
+    "corrupt": "failed", "differs": "failed", "failed": "failed",
+}  # fmt: skip
+
+
+def tone_of(word: str) -> str:
+    """How a status, or the state of one thing among many, is coloured."""
+    return _TONES.get(word, "unknown")
 
 
 def tone(step: Mapping[str, Any]) -> str:
     """``ok``, ``failed``, ``unknown`` or ``handled``: how a step is coloured."""
-    if step["handled"]:
-        return "handled"
-    return {"ok": "ok", "breach": "failed"}.get(step["status"], "unknown")
+    return "handled" if step["handled"] else tone_of(step["status"])
 
 
 def word(step: Mapping[str, Any]) -> str:
     """The state of a step in one word."""
     if step["handled"]:
         return "failed, handled by the playbook"
-    if step["status"] == "breach" and step["state"] not in ("failed", "unreachable"):
-        return "breach"
-    if step["status"] == "unknown":
-        return "failed, unknown" if step["state"] == "failed" else "unknown"
+    if step["status"] == Status.BREACH and step["state"] not in ("failed", "unreachable"):
+        return str(Status.BREACH)
+    if step["status"] == Status.UNKNOWN:
+        return "failed, unknown" if step["state"] == "failed" else str(Status.UNKNOWN)
     return str(step["state"])
-
-
-#: How the state of one thing among many is coloured, by its word; what is not here is unknown.
-STATES = {
-    "ok": "ok", "done": "ok", "equal": "ok", "planned": "handled", "gone": "handled", "breach": "failed",
-    "corrupt": "failed", "differs": "failed", "failed": "failed",
-}  # fmt: skip
 
 
 def pairs(items: Sequence[tuple[str, float, float]], text: Callable[[float], str]) -> list[dict[str, Any]]:
@@ -165,7 +169,7 @@ def trend(runs: Sequence[Mapping[str, Any]], key: str, text: Callable[[float], s
         {
             "x": round(2 + 96 * index / (len(known) - 1), 2),
             "y": round(100 - 100 * run[key] / top, 2),
-            "tone": {"ok": "ok", "failed": "failed"}.get(run["status"], "unknown"),
+            "tone": tone_of(run["status"]),
             "title": f"{wording.moment(run['started_at'])}: {text(run[key])} ({run['status']})",
         }
         for index, run in enumerate(known)

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report import wording
+from ansible.module_utils.runbook.report.charts import tone_of
 from ansible.module_utils.runbook.rules.drill import faults, figures, verdict
 from ansible.module_utils.runbook.rules.drill.documents import read
+from ansible.module_utils.runbook.rules.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_TONES = {"ok": "ok", "breach": "failed"}
-_WORDS = {"ok": "Passed", "breach": "Failed", "unknown": "Unknown"}
-_MET = {"ok": "met", "breach": "missed", "unknown": "unknown"}
+_WORDS: dict[str, str] = {Status.OK: "Passed", Status.BREACH: "Failed", Status.UNKNOWN: "Unknown"}
+_MET: dict[str, str] = {Status.OK: "met", Status.BREACH: "missed", Status.UNKNOWN: "unknown"}
 _WAYS = {"dump": "logical backup (dump)", "pitr": "point-in-time recovery"}
 _PHASES = {
     "detect": "Detect the outage",
@@ -161,7 +162,7 @@ def drill(document: Mapping[str, Any]) -> dict[str, Any]:
         "title": f"Disaster-recovery drill: {scenario}",
         "scenario": scenario,
         "way": recovery.get("way") or wording.NONE,
-        "tone": tone(document["status"]),
+        "tone": tone_of(document["status"]),
         "word": _WORDS[document["status"]],
         "msg": _brief(document["msg"], _VERDICT),
         "result": _brief(document["msg"], _RESULT),
@@ -174,16 +175,14 @@ def drill(document: Mapping[str, Any]) -> dict[str, Any]:
             if _is_found(document)
             else "not found"
         ),
-        "as_expected": _is_found(document) if document["injected"] else document["status"] == "ok",
+        "as_expected": _is_found(document) if document["injected"] else document["status"] == Status.OK,
         "facts": facts,
         "figures": figures,
         "objectives": objectives(document),
         "timeline": timeline(document),
         "checks": [
             {"name": check["name"].replace("_", " "), "status": check["status"], "msg": check["msg"] or ""}
-            for check in sorted(
-                document["checks"], key=lambda check: ("breach", "unknown", "ok").index(check["status"])
-            )
+            for check in sorted(document["checks"], key=lambda check: list(Status).index(check["status"]))
         ],
         # Where files were asked about, there is a check for them; older documents say nothing.
         "files": "" if (document.get("files") or {"asked": True})["asked"] else document["files"]["msg"],
@@ -224,12 +223,7 @@ def _attainable(document: Mapping[str, Any]) -> dict[str, str] | None:
         figures.Objectives(document["objectives"]["rto_s"], document["objectives"]["rpo_s"]),
         figures.Attainable(told["way"], told["rpo_s"], told["msg"]),
     )
-    return {"title": "In the worst case", "tone": tone(check.status), "msg": check.msg}
-
-
-def tone(status: str) -> str:
-    """How a status is coloured."""
-    return _TONES.get(status, "unknown")
+    return {"title": "In the worst case", "tone": tone_of(check.status), "msg": check.msg}
 
 
 def _injected(document: Mapping[str, Any]) -> str:
@@ -267,7 +261,7 @@ def objectives(document: Mapping[str, Any]) -> list[dict[str, Any]]:
             {
                 "key": check.name,
                 "title": names[check.name],
-                "tone": tone(check.status),
+                "tone": tone_of(check.status),
                 "word": _MET[check.status],
                 "msg": check.msg,
                 "measured": "unknown" if known is None else wording.duration(known),
@@ -325,7 +319,7 @@ def timeline(document: Mapping[str, Any]) -> dict[str, Any] | None:
             {
                 "name": phase["name"],
                 "label": label if attempt == 1 else f"{label} (attempt {attempt})",
-                "tone": tone(phase["status"]),
+                "tone": tone_of(phase["status"]),
                 "status": phase["status"],
                 "value": wording.duration(end - start) if ended else "not finished",
                 "share": f"{100 * (end - start) / span:.0f} %",
@@ -436,7 +430,7 @@ def _history_row(point: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "directory": point["directory"],
         "started": wording.moment(point["started_at"]),
-        "tone": tone(point["status"]),
+        "tone": tone_of(point["status"]),
         "word": _WORDS[point["status"]].lower(),
         "scenario": point["scenario"].replace("_", " "),
         "injected": (point["injected"] or "").replace("_", " "),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.report.sections import METRICS
 from ansible.module_utils.runbook.rules.record import epoch_s
+from ansible.module_utils.runbook.rules.status import Status
 
 if TYPE_CHECKING:
     from ansible.module_utils.runbook.report.section import Value
@@ -59,8 +60,8 @@ def metrics(record: Mapping[str, Any], lasting: Mapping[str, Mapping[str, Value]
         check_mode=str(record["check_mode"]).lower(),
         ansible_version=record["ansible_version"],
     )
-    put(f"{_PREFIX}_success", "1 if the run ended and all was well, else 0.", int(record["status"] == "ok"))
-    for status in ("ok", "failed", "unknown"):
+    put(f"{_PREFIX}_success", "1 if the run ended and all was well, else 0.", int(record["status"] == Status.OK))
+    for status in (Status.OK, "failed", Status.UNKNOWN):
         put(
             f"{_PREFIX}_status",
             "1 for the status of the run, 0 for the others.",
@@ -84,14 +85,19 @@ def metrics(record: Mapping[str, Any], lasting: Mapping[str, Mapping[str, Value]
         put(
             f"{_PREFIX}_host_success",
             "1 if all was well on the host, else 0.",
-            int(of_host["status"] == "ok"),
+            int(of_host["status"] == Status.OK),
             host=host,
         )
         for step in of_host["steps"]:
             if step["state"] == "skipped":
                 continue
             labels = {"host": host, "task": step["task"], "module": step["module"]}
-            put(f"{_PREFIX}_step_success", "1 if the step ended well, else 0.", int(step["status"] == "ok"), **labels)
+            put(
+                f"{_PREFIX}_step_success",
+                "1 if the step ended well, else 0.",
+                int(step["status"] == Status.OK),
+                **labels,
+            )
             put(f"{_PREFIX}_step_duration_seconds", "How long the step took.", step["duration_s"], **labels)
             for key, value in step["figures"].items():
                 if isinstance(value, (int, float)) and not isinstance(value, bool) and key != "duration_s":

@@ -73,7 +73,7 @@ def _environment(**options: Any) -> jinja2.Environment:
     )
     environment.filters["counted"] = words.count
     environment.filters["lower_first"] = wording.lower_first
-    environment.globals["states"] = charts.STATES
+    environment.filters["tone"] = charts.tone_of
     return environment
 
 

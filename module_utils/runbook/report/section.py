@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible.module_utils.runbook.report import charts, wording
 from ansible.module_utils.runbook.rules.record import epoch_s, is_number
+from ansible.module_utils.runbook.rules.status import Status
 
 #: A step of one host in the record, the figures of its result, and a whole record.
 Step = Mapping[str, Any]
@@ -219,7 +220,7 @@ def summed(*figures: str, only_good: bool = False, **named: str) -> Callable[[Se
         for step in steps:
             for name, figure in wanted.items():
                 value = step["figures"].get(figure)
-                if is_number(value) and not (only_good and step["status"] != "ok"):
+                if is_number(value) and not (only_good and step["status"] != Status.OK):
                     found[name] = found.get(name, 0) + value
         return found
 

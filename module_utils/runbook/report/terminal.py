@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.report import attention, sections, wording
 from ansible.module_utils.runbook.report.sections import SECTIONS
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def _did(record: Mapping[str, Any], of_host: Mapping[str, Any]) -> list[str]:
     told = [(section, section.did(of_host, record["check_mode"])) for section in SECTIONS if section.did]
     covered = {module for section, parts in told if parts for module in section.covers}
     parts = [part for section, parts in told if not covered.intersection(section.modules) for part in parts]
-    if not parts and of_host["status"] == "ok" and (said := _said(of_host["steps"])):
+    if not parts and of_host["status"] == Status.OK and (said := _said(of_host["steps"])):
         return [f"{wording.duration(of_host['duration_s'])}: {said}"]
     return [*parts, wording.duration(of_host["duration_s"])]
 
@@ -64,7 +65,7 @@ def last_warnings(record: Mapping[str, Any], width: int | None = None) -> list[s
 
     :param width: columns of the terminal, of which Ansible takes some for ``[WARNING]:``
     """
-    if record["status"] != "ok":
+    if record["status"] != Status.OK:
         return []
     warned = attention.grouped(record["warnings"])
     told = [f"{item['who']}: {item['text']}" if item["who"] else item["text"] for item in warned]
@@ -81,7 +82,7 @@ def last_words(record: Mapping[str, Any], width: int | None = None) -> list[str]
 
     :param width: columns of the terminal, of which Ansible takes some for ``[ERROR]:``; no word is cut there
     """
-    if record["status"] == "ok":
+    if record["status"] == Status.OK:
         return []
     lines = [_sentence(item) for item in attention.needs(record) if item["tone"] != "handled"]
     if len(lines) > MAX_REASONS:

@@ -8,6 +8,7 @@ from ansible.module_utils.runbook.report import attention, charts, sections, wor
 from ansible.module_utils.runbook.report.section import Trend
 from ansible.module_utils.runbook.report.sections import SECTIONS
 from ansible.module_utils.runbook.rules.record import short_name
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def verdict(record: Mapping[str, Any], needs: Sequence[Mapping[str, Any]] = ()) 
     """
     said = record["verdict"]
     remarks = [text for section in SECTIONS if section.remark and (text := section.remark(record))]
-    if record["status"] == "ok":
+    if record["status"] == Status.OK:
         if needs:
             remarks.append(f"{count(len(needs), 'point needs', 'points need')} a person.")
         if remarks:
@@ -147,7 +148,7 @@ def report(
     :param notes: what was found out while the report was made
     """
     hosts = record["hosts"]
-    troubled = [name for name, of_host in hosts.items() if of_host["status"] != "ok"]
+    troubled = [name for name, of_host in hosts.items() if of_host["status"] != Status.OK]
     opened = set(list(hosts)[:OPEN_HOSTS] if len(hosts) <= OPEN_HOSTS else troubled[:OPEN_HOSTS])
     drawn = [(trend, chart) for trend in TRENDS if (chart := charts.trend(history, trend.key, trend.text))]
     needs = attention.needs(record)
@@ -155,7 +156,7 @@ def report(
     return {
         "record": record,
         "verdict": verdict(record, needs),
-        "word": {"ok": "OK", "failed": "Failed", "unknown": "Unknown"}[record["status"]],
+        "word": {Status.OK: "OK", "failed": "Failed", Status.UNKNOWN: "Unknown"}[record["status"]],
         "facts": _facts(record),
         "headline": [fact for section in SECTIONS if section.headline for fact in section.headline(record)],
         "links": [(page.link, page.name) for page in pages if page.link],

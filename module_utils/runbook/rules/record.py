@@ -296,7 +296,7 @@ def fold(events: Sequence[Mapping[str, Any]], meaning: Meaning, *, torn_lines: i
     reached_nobody = (
         not hosts and all(play["matched"] for play in plays) and (start.get("tags") or start.get("skip_tags"))
     )
-    if reached_nobody or (record["status"] == "ok" and not _did_work(events, meaning, str(start.get("playbook")))):
+    if reached_nobody or (record["status"] == Status.OK and not _did_work(events, meaning, str(start.get("playbook")))):
         record["status"], record["verdict"] = "failed", _nothing_done(record, events)
         for host in hosts.values():
             host["status"] = "failed"
@@ -346,7 +346,7 @@ def _steps(
             "role": task.get("role"),
             "module": task.get("module") or "?",
             "state": "running",
-            "status": "unknown",
+            "status": Status.UNKNOWN,
             "handled": False,
             "changed": False,
             "started_at": event["ts"],
@@ -426,10 +426,10 @@ def _host(
     open_failures = [step for step in steps if is_failure(step) and not step["handled"]]
     if open_failures or (counts and (counts.get("failures") or counts.get("unreachable"))):
         status = "failed"
-    elif not finished or any(step["status"] == "unknown" and not step["handled"] for step in steps):
-        status = "unknown"
+    elif not finished or any(step["status"] == Status.UNKNOWN and not step["handled"] for step in steps):
+        status = Status.UNKNOWN
     else:
-        status = "ok"
+        status = Status.OK
 
     found: dict[str, Any] = {}
     targets: list[dict[str, str]] = []
@@ -481,7 +481,7 @@ def _verdict(record: Mapping[str, Any], stopped: str | None) -> tuple[str, str]:
     """``ok``, ``failed`` or ``unknown``, and the sentence that says why."""
     hosts: Mapping[str, Mapping[str, Any]] = record["hosts"]
     bad = [name for name, host in hosts.items() if host["status"] == "failed"]
-    unsure = [name for name, host in hosts.items() if host["status"] == "unknown"]
+    unsure = [name for name, host in hosts.items() if host["status"] == Status.UNKNOWN]
     failed = f"{len(bad)} of {count(len(hosts), 'host')} failed: {_listed(bad)}." if bad else ""
     if record["interrupted"]:
         last = record["last_event_at"][:19].replace("T", " ")

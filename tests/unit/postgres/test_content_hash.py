@@ -12,6 +12,7 @@ from ansible.module_utils.runbook.rules.postgres.content_hash import (
     compare,
     method,
 )
+from ansible.module_utils.runbook.rules.status import Status
 
 
 @pytest.mark.parametrize("type_name", ["int8", "numeric", "text", "bpchar", "timestamptz", "json", "bytea", "uuid"])
@@ -43,8 +44,8 @@ def test_unknown_is_never_equal():
     assert compare(Content(1, "5"), Content(1, "5")) == "equal"
     assert compare(Content(1, "5"), Content(1, "6")) == "differs"
     assert compare(Content(1, "5"), Content(2, "5")) == "differs"
-    assert compare(Content(1, None), Content(1, "5")) == "unknown"
-    assert compare(Content(1, "5"), Content(1, None)) == "unknown"
+    assert compare(Content(1, None), Content(1, "5")) == Status.UNKNOWN
+    assert compare(Content(1, "5"), Content(1, None)) == Status.UNKNOWN
     assert compare(Content(1, None), Content(2, None)) == "differs"
 
 

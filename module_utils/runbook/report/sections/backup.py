@@ -18,6 +18,7 @@ from ansible.module_utils.runbook.report.section import (
     table,
 )
 from ansible.module_utils.runbook.rules.record import epoch_s
+from ansible.module_utils.runbook.rules.status import Status
 
 if TYPE_CHECKING:
     from ansible.module_utils.runbook.report.section import Fact, Figures, Panel, Record, Step, Value
@@ -49,7 +50,7 @@ def _rate(totals: Mapping[str, float]) -> float | None:
 
 def _made(step: Step) -> dict[str, Value]:
     figures = step["figures"]
-    if step["status"] != "ok" or not figures.get("manifest"):
+    if step["status"] != Status.OK or not figures.get("manifest"):
         return {}
     return {
         "backup_last_good_timestamp_seconds": epoch_s(figures.get("snapshot_at")) or ended_s(step),
@@ -90,13 +91,14 @@ def with_proof(panel: Panel, figures: Figures) -> Panel:
 
 
 def _word(status: object) -> str:
-    return {"ok": "everything agrees", "breach": "something differs"}.get(str(status), "could not be judged")
+    said: dict[str, str] = {Status.OK: "everything agrees", Status.BREACH: "something differs"}
+    return said.get(str(status), "could not be judged")
 
 
 def proven(status: object, at_s: float | None) -> dict[str, Value]:
     """A proof that failed says so, and leaves the time of the last good one as it was."""
-    good: dict[str, Value] = {"backup_last_proof_timestamp_seconds": at_s} if status == "ok" else {}
-    return {"backup_last_proof_success": float(status == "ok"), **good}
+    good: dict[str, Value] = {"backup_last_proof_timestamp_seconds": at_s} if status == Status.OK else {}
+    return {"backup_last_proof_success": float(status == Status.OK), **good}
 
 
 def _verified(step: Step) -> dict[str, Value]:

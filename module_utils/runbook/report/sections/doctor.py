@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.report.section import Section
 from ansible.module_utils.runbook.rules.record import short_name
+from ansible.module_utils.runbook.rules.status import Status
 
 if TYPE_CHECKING:
     from ansible.module_utils.runbook.report.section import Record
@@ -31,7 +32,7 @@ def lines(record: Record, host: str, width: int) -> list[str]:
         for check in step["figures"].get("checks", ())
     ]
     told = []
-    for check in sorted(found, key=lambda each: each["status"] != "ok"):
+    for check in sorted(found, key=lambda each: each["status"] != Status.OK):
         said = textwrap.wrap(str(check["msg"]), max(20, width - _NAME - _STATUS - 6), break_on_hyphens=False) or [""]
         head = f"  {check['name']:<{_NAME}}  {check['status']:<{_STATUS}}  "
         if len(check["name"]) > _NAME:

@@ -9,6 +9,7 @@ from ansible.module_utils.runbook.report import drill
 from ansible.module_utils.runbook.report.section import Metric, Page, Panel, Section, each_step, ended_s, grid
 from ansible.module_utils.runbook.rules.drill import documents
 from ansible.module_utils.runbook.rules.record import epoch_s
+from ansible.module_utils.runbook.rules.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +53,7 @@ def _lasting(step: Step) -> dict[str, Value]:
     if document["injected"]:
         return {}
     at_s = epoch_s(document["finished_at"]) or ended_s(step)
-    good = document["status"] == "ok"
+    good = document["status"] == Status.OK
     measured = {key: document["measured"][key] for key in ("rto_s", "rpo_s")}
     return {
         "drill_last_timestamp_seconds": at_s,

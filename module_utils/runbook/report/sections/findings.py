@@ -16,6 +16,7 @@ from ansible.module_utils.runbook.report.section import Fact, Metric, Page, Pane
 from ansible.module_utils.runbook.rules.postgres.findings import SEVERITIES
 from ansible.module_utils.runbook.rules.postgres.fixes import KINDS, of_statements
 from ansible.module_utils.runbook.rules.record import short_name
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count
 
 #: Modules whose results carry findings in the one shape of rules.findings.
@@ -52,7 +53,7 @@ def of_host(steps: Iterable[Step], *, host: str, options: Sequence[str] = ()) ->
         for one in lists(figures, "findings"):
             items[str(one.get("id"))] = one
         for one in lists(figures, "unknown"):
-            unknown.append({"name": _title(str(one.get("kind"))), "status": "unknown", "msg": str(one.get("msg"))})
+            unknown.append({"name": _title(str(one.get("kind"))), "status": Status.UNKNOWN, "msg": str(one.get("msg"))})
         of_kinds = figures.get("findings_left_out")
         left_out += sum(of_kinds.values()) if isinstance(of_kinds, Mapping) else int(of_kinds or 0)
     if set(looked) == {"pg_bloat_info"} and not (items or unknown or left_out):

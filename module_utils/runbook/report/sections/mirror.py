@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.report import wording
 from ansible.module_utils.runbook.report.section import Listing, Metric, Section, Trend, each_step, ended_s, summed
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def _did(host: Mapping[str, Any], planned: bool) -> list[str]:
 
 
 def _lasting(step: Step) -> dict[str, Value]:
-    return {"files_last_mirror_timestamp_seconds": ended_s(step)} if step["status"] == "ok" else {}
+    return {"files_last_mirror_timestamp_seconds": ended_s(step)} if step["status"] == Status.OK else {}
 
 
 SECTIONS = (

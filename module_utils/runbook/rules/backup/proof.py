@@ -38,7 +38,7 @@ LARGE_OBJECTS = "large objects"
 _NAMED = 5
 
 #: What the comparison of one table came to.
-Verdict = Literal["ok", "differs", "unknown"]
+Verdict = Literal[Status.OK, Status.UNKNOWN, "differs"]
 
 
 @dataclass(frozen=True)
@@ -80,28 +80,28 @@ class Proof:
     #: Sequences that agree.
     sequences: int = 0
 
-    def named(self, status: Verdict) -> list[str]:
+    def named(self, status: str) -> list[str]:
         """Names of the tables of that status."""
         return [each.table for each in self.tables if each.status == status]
 
     @property
     def status(self) -> Status:
         """``breach`` if a table differs, else ``unknown`` if one could not be compared, else ``ok``."""
-        return Status.of(breach=self.named("differs"), unknown=self.named("unknown") or not self.tables)
+        return Status.of(breach=self.named("differs"), unknown=self.named(Status.UNKNOWN) or not self.tables)
 
     @property
     def rows(self) -> int:
         """Rows that were compared and found equal."""
-        return sum(each.found_rows or 0 for each in self.tables if each.status == "ok")
+        return sum(each.found_rows or 0 for each in self.tables if each.status == Status.OK)
 
     def figures(self) -> dict[str, Any]:
         """The outcome as a module's result has it."""
         return {
             "status": self.status,
             "compared": len(self.tables),
-            "ok": len(self.named("ok")),
+            "ok": len(self.named(Status.OK)),
             "differs": self.named("differs"),
-            "unknown": self.named("unknown"),
+            "unknown": self.named(Status.UNKNOWN),
             "reasons": {each.table: each.reason for each in self.tables if each.reason},
         }
 
@@ -112,7 +112,7 @@ class Proof:
             sequences = f" and {count(self.sequences, 'sequence')}" if self.sequences else ""
             compared = f"All {count(total, 'comparison')}{sequences} agree with the backup ({count(self.rows, 'row')})."
             return compared + without(self.missing)
-        kind: Verdict = "differs" if self.status is Status.BREACH else "unknown"
+        kind: Verdict = "differs" if self.status is Status.BREACH else Status.UNKNOWN
         worst = [each for each in self.tables if each.status == kind]
         shown = "; ".join(f"{each.table}: {each.reason}" for each in worst[:_NAMED])
         more = f" and {len(worst) - _NAMED} more" if len(worst) > _NAMED else ""
@@ -176,7 +176,7 @@ def _sequence(wanted: SequenceEntry, found: Mapping[QualifiedName, str] | None) 
         return TableResult(str(name), status, None, None, reason)
 
     if found is None:
-        return result("unknown", "the sequences of this database could not be read")
+        return result(Status.UNKNOWN, "the sequences of this database could not be read")
     if name not in found:
         return result("differs", "the sequence is not there")
     before, after, got = (_position(each) for each in (wanted.before, wanted.after, found[name]))
@@ -186,7 +186,7 @@ def _sequence(wanted: SequenceEntry, found: Mapping[QualifiedName, str] | None) 
         return result("differs", f"the sequence is at {_at(got)} instead of {_at(before)}")
     # It may have been set back, or started over, in between.
     return result(
-        "unknown",
+        Status.UNKNOWN,
         f"the sequence is at {_at(got)}, and went from {_at(before)} to {_at(after)} while it was backed up",
     )
 
@@ -210,20 +210,20 @@ def _compare(
 ) -> TableResult:
     wanted_rows, got_rows = wanted.rows if wanted else None, got.rows if got else None
     if got is None:
-        status: Verdict = "unknown" if error else "differs"
+        status: Verdict = Status.UNKNOWN if error else "differs"
         return TableResult(name, status, wanted_rows, None, error or "it is not there")
     if wanted is None:
-        return TableResult(name, "unknown", None, got_rows, "the backup did not count its rows")
+        return TableResult(name, Status.UNKNOWN, None, got_rows, "the backup did not count its rows")
     if wanted.rows != got.rows:
         return TableResult(
             name, "differs", wanted.rows, got.rows, f"{count(got.rows, 'row')} instead of {wanted.rows:,}"
         )
     if not comparable or wanted.digest is None or got.digest is None:
-        return TableResult(name, "unknown", wanted.rows, got.rows, why or "its content was not hashed")
+        return TableResult(name, Status.UNKNOWN, wanted.rows, got.rows, why or "its content was not hashed")
     if content_hash.compare(wanted, got) == "differs":
         reason = f"the content of its {count(got.rows, 'row')} is not that of the backup"
         return TableResult(name, "differs", wanted.rows, got.rows, reason)
-    return TableResult(name, "unknown" if why else "ok", wanted.rows, got.rows, why)
+    return TableResult(name, Status.UNKNOWN if why else Status.OK, wanted.rows, got.rows, why)
 
 
 # The document ---------------------------------------------------------------------------------------------------------

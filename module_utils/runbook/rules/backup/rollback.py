@@ -28,6 +28,7 @@ from ansible.module_utils.runbook.rules import moment
 from ansible.module_utils.runbook.rules.backup import swap
 from ansible.module_utils.runbook.rules.backup.swap import dated_name
 from ansible.module_utils.runbook.rules.postgres.content_hash import compare
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import agree, count
 
 if TYPE_CHECKING:
@@ -499,7 +500,7 @@ class Difference:
     """One table in the live database and in the copy."""
 
     table: str
-    status: Literal["equal", "differs", "only_live", "only_copy", "unknown"]
+    status: Literal["equal", "differs", "only_live", "only_copy", Status.UNKNOWN]
     live_rows: int | None
     copy_rows: int | None
     reason: str = ""
@@ -514,7 +515,7 @@ def differences(live: Found, copy: Found) -> list[Difference]:
         error = live.errors.get(name) or copy.errors.get(name) or ""
         rows = (here.rows if here else None, there.rows if there else None)
         if error:
-            found.append(Difference(str(name), "unknown", *rows, error))
+            found.append(Difference(str(name), Status.UNKNOWN, *rows, error))
         elif here is None or there is None:
             found.append(Difference(str(name), "only_copy" if here is None else "only_live", *rows))
         else:
@@ -522,7 +523,7 @@ def differences(live: Found, copy: Found) -> list[Difference]:
     large = (live.large_objects, copy.large_objects)
     if large[0] is None or large[1] is None:
         error = live.large_objects_error or copy.large_objects_error or "they were not read"
-        found.append(Difference("large objects", "unknown", None, None, error))
+        found.append(Difference("large objects", Status.UNKNOWN, None, None, error))
     elif large[0].rows or large[1].rows:
         found.append(Difference("large objects", compare(large[1], large[0]), large[0].rows, large[1].rows))
     return found
@@ -536,7 +537,7 @@ def difference_sentence(found: Sequence[Difference], copy: str) -> str:
         "only_copy": lambda each: f"{each.table} (not there now, {count(each.copy_rows, 'row')} in the copy)",
     }
     changed = [each for each in found if each.status in named]
-    unknown = [each for each in found if each.status == "unknown"]
+    unknown = [each for each in found if each.status == Status.UNKNOWN]
     said = f"{len(changed)} of {count(len(found), 'comparison')} between the live database and {copy} "
     said += agree(len(changed), "differs", "differ")
     if changed:

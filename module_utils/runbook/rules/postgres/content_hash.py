@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count, some
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def method(server_version: int) -> Method:
     return "dumped-hash64-sum" if server_version >= 140000 else "dumped-md5-sum"
 
 
-Verdict = Literal["equal", "differs", "unknown"]
+Verdict = Literal["equal", "differs", Status.UNKNOWN]
 
 
 def compare(wanted: Content, found: Content) -> Verdict:
@@ -95,7 +96,7 @@ def compare(wanted: Content, found: Content) -> Verdict:
     if wanted.rows != found.rows:
         return "differs"
     if wanted.digest is None or found.digest is None:
-        return "unknown"
+        return Status.UNKNOWN
     return "equal" if wanted.digest == found.digest else "differs"
 
 
