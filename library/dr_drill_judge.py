@@ -128,9 +128,7 @@ def core(context: Context) -> dict[str, Any]:
         facts: dict[str, Any] = {"drill": document, "document": path}
         if params["self_test"] and document["injected"]:
             return current.told(self_tested(current, document, facts), **facts)
-        if document["status"] != Status.OK:
-            raise RunbookError(document["msg"], changed=True, status=document["status"], **facts)
-        return current.told(document["msg"], **facts)
+        return context.conclude(Status(document["status"]), **current.told(document["msg"], **facts))
 
 
 def write(place: folder.Folder, document: dict[str, Any]) -> str:

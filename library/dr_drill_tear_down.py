@@ -95,7 +95,7 @@ def core(context: Context) -> dict[str, Any]:
         except RunbookError as error:
             found = Check.breach("tear_down", error.message)
         current.keep(replace(state, tear_down=found))
-        return current.told(found.msg, status=found.status)
+        return context.conclude(found.status, fails_on=(), **current.told(found.msg))
 
 
 def main() -> None:

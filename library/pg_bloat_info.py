@@ -293,7 +293,6 @@ def core(context: Context) -> dict[str, Any]:
             relation.size_bytes or 0 for relation in catalog.relations if relation.is_index is index
         )
     result |= {
-        "changed": False,
         "database_size_bytes": size,
         "pgstattuple": schema is not None,
         "relations": [
@@ -308,8 +307,8 @@ def core(context: Context) -> dict[str, Any]:
     }
     big = [one for one in bloats if one.size_bytes is None or one.size_bytes >= params["min_size_bytes"]]
     because = rule.unknown_because(big, measuring=measuring.fix)
-    result["msg"] = rule.message(result, relations=len(bloats), unknown=because)
-    return result
+    msg = rule.message(result, relations=len(bloats), unknown=because)
+    return context.conclude(result["status"], msg=msg, fails_on=(), **result)
 
 
 def main() -> None:

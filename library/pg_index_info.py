@@ -266,8 +266,7 @@ def core(context: Context) -> dict[str, Any]:
     counts = f"{count(len(catalog.indexes), 'index', 'indexes')} of {count(len(catalog.tables), 'table')}"
     result = findings.results([*found, *ailing], [*unknown, *hidden], of=counts)
     ages = [table.xid_age for table in catalog.tables.values() if table.xid_age is not None]
-    return result | {
-        "changed": False,
+    result |= {
         "tables": len(catalog.tables),
         "indexes": len(catalog.indexes),
         "index_size_bytes": sum(index.size_bytes or 0 for index in catalog.indexes),
@@ -281,6 +280,7 @@ def core(context: Context) -> dict[str, Any]:
         "hypopg": schema is not None,
         "duration_s": round(time.monotonic() - started, 3),
     }
+    return context.conclude(result["status"], fails_on=(), **result)
 
 
 def main() -> None:

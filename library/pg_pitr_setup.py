@@ -172,14 +172,15 @@ def setup(context: Context, engine: barman.Engine) -> dict[str, Any]:
     waiting = restart_required and not params["allow_restart"]
     if waiting:
         said += f", once the server was restarted for {' and '.join(plan.restart_for)}"
-    return {
-        "changed": changed,
-        "status": Status.of(unknown=waiting),
-        "msg": f"{said}.",
-        "changes": [{"name": each.name, "before": each.before, "after": each.after} for each in plan.changes],
-        "restart_required": restart_required,
-        "executed_queries": session.executed_queries,
-    }
+    return context.conclude(
+        Status.of(unknown=waiting),
+        msg=f"{said}.",
+        fails_on=(),
+        changed=changed,
+        changes=[{"name": each.name, "before": each.before, "after": each.after} for each in plan.changes],
+        restart_required=restart_required,
+        executed_queries=session.executed_queries,
+    )
 
 
 def act(

@@ -236,8 +236,7 @@ def core(context: Context) -> dict[str, Any]:
         _unknown(reading),
         of=f"{count(len(window.statements), 'statement')} that took {whole.total_ms / 1000:,.1f} s{_since(window)}",
     )
-    return result | {
-        "changed": False,
+    result |= {
         "queries": sorted(entries, key=lambda entry: -entry["total_ms"]),
         "heaviest": heaviest,
         "statements": len(window.statements),
@@ -256,6 +255,7 @@ def core(context: Context) -> dict[str, Any]:
         "counters": {} if look is None else rule.kept(look),
         "duration_s": round(time.monotonic() - started, 3),
     }
+    return context.conclude(result["status"], fails_on=(), **result)
 
 
 def _earlier(context: Context, look: rule.Look | None) -> tuple[str | None, rule.Look | None]:

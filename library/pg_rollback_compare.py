@@ -134,14 +134,14 @@ def core(context: Context) -> dict[str, Any]:
         read_all(context, live, clock),
         read_all(context, replace(live, database=params["replacement"]).started_with(silent), clock),
     )
-    return {
-        "changed": False,
-        "status": Status.of(unknown=any(each.status == Status.UNKNOWN for each in found)),
-        "msg": rules.difference_sentence(found, params["replacement"]),
-        "differences": rules.as_result(found),
-        "differing": sum(each.status not in ("equal", Status.UNKNOWN) for each in found),
-        "duration_s": round(clock.passed_s(), 3),
-    }
+    return context.conclude(
+        Status.of(unknown=any(each.status == Status.UNKNOWN for each in found)),
+        msg=rules.difference_sentence(found, params["replacement"]),
+        fails_on=(),
+        differences=rules.as_result(found),
+        differing=sum(each.status not in ("equal", Status.UNKNOWN) for each in found),
+        duration_s=round(clock.passed_s(), 3),
+    )
 
 
 def main() -> None:

@@ -92,7 +92,7 @@ def core(context: Context) -> dict[str, Any]:
             left = count(len(found) - removed, "version is", "versions are")
             said = f"Of the copy in {store.url(home)} {left} left. {error.message}"
             context.warn(said)
-    return {"changed": bool(removed), "status": status, "msg": said, "removed_objects": removed}
+    return context.conclude(status, msg=said, fails_on=(), changed=bool(removed), removed_objects=removed)
 
 
 def main() -> None:

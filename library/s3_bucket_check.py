@@ -174,14 +174,16 @@ def core(context: Context) -> dict[str, Any]:
         named = ", ".join(each.setting for each in changes) or "nothing"
         # What it would set is no fault of a dry run; what it cannot set stays one.
         rest = [check for check in checks if check.name not in {each.setting for each in changes}]
-        return shown | {
-            "changed": bool(changes),
-            "status": worst(check.status for check in rest),
-            "checks": [check.result() for check in checks],
-            "foreign": foreign,
-            "plan": [asdict(each) for each in changes],
-            "msg": f"Would set {named}. {sentence('The rest of it', rest)}",
-        }
+        return context.conclude(
+            worst(check.status for check in rest),
+            msg=f"Would set {named}. {sentence('The rest of it', rest)}",
+            fails_on=(),
+            changed=bool(changes),
+            checks=[check.result() for check in checks],
+            foreign=foreign,
+            plan=[asdict(each) for each in changes],
+            **shown,
+        )
     return context.conclude(checks, msg=sentence(f"Bucket {store.bucket}", checks), foreign=foreign)
 
 

@@ -175,11 +175,8 @@ def core(context: Context) -> dict[str, Any]:
     except RunbookError as error:
         if not context.check_mode:
             raise
-        return result | {
-            "changed": True,
-            "status": Status.UNKNOWN,
-            "msg": f"Would make database {name!r} with {size}, as far as can be told: {error}",
-        }
+        msg = f"Would make database {name!r} with {size}, as far as can be told: {error}"
+        return context.conclude(Status.UNKNOWN, msg=msg, fails_on=(), **(result | {"changed": True}))
     with session:
         owner = parse(environment_mark.settings(session, target.database))
         if owner not in (None, ENVIRONMENT):

@@ -381,6 +381,43 @@ def check_statuses(root: Path) -> Iterator[str]:
             yield f"{_where(root, path, line)}: writes the status {word!r} out; say Status.{word.upper()}."
 
 
+def _own_statuses(node: ast.AST) -> Iterator[int]:
+    """Lines of an expression that put a status into its result, but for ``conclude`` and what lies deeper."""
+    match node:
+        case ast.Call(func=ast.Attribute(attr="conclude")):
+            return
+        case ast.keyword(arg="status"):
+            yield node.value.lineno
+        case ast.Dict(keys=keys, values=values):
+            yield from (key.lineno for key in keys if key and ast.unparse(key) == "'status'")
+            # ``**more`` is of the same result.
+            for value in [value for key, value in zip(keys, values, strict=True) if key is None]:
+                yield from _own_statuses(value)
+            return
+    for child in ast.iter_child_nodes(node):
+        yield from _own_statuses(child)
+
+
+def check_modules_conclude(root: Path) -> Iterator[str]:
+    """A module that judges has one way to end."""
+    for path in python_files(root, "library"):
+        if str(path.relative_to(root)) in WITHOUT_STATUS:
+            continue
+        tree = ast.parse(path.read_text())
+        nodes = list(ast.walk(tree))
+        for node in nodes:
+            if isinstance(node, ast.Return) and node.value:
+                for line in _own_statuses(node.value):
+                    yield f"{_where(root, path, line)}: returns a status of its own; end by context.conclude."
+        told: set[str] = set()
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "RETURN":
+                told = set(yaml.load(ast.literal_eval(node.value), Loader=_Loader) or {})  # noqa: S506 - a SafeLoader
+        concludes = any(isinstance(node, ast.Attribute) and node.attr == "conclude" for node in nodes)
+        if told & {"checks", "findings"} and not concludes:
+            yield f"{_where(root, path)}: returns checks or findings; end by context.conclude, which judges them."
+
+
 def check_sql_is_ascii(root: Path) -> Iterator[str]:
     """A database of another encoding refuses a statement with a letter that it does not have."""
     for path in [*python_files(root, "module_utils"), *python_files(root, "library")]:
@@ -798,6 +835,7 @@ CHECKS = (
     check_report_names_no_module,
     check_one_import_name,
     check_statuses,
+    check_modules_conclude,
     check_sql_is_ascii,
     check_tasks,
     check_targets_are_pinned,

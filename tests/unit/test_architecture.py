@@ -52,6 +52,8 @@ GOOD: list[dict[str, str]] = [
     {TASKS: "- name: X\n  pg_x:\n    a: '{{ r_days }}'\n  register: __r_x\n"},
     {RULE: 'def f(n, what):\n    return f"{n:,} bytes, {what} rows, {n:,.0f} rows/s, {len(n)} more"\n'},
     {RULE: "'No status is a breach.'\nx = f(state='ok')  # status ok\nlife: Life = 'unknown'\nmsg = 'status: ok'\n"},
+    {"library/a.py": "RETURN = 'checks: {}'\ndef f(): return c.conclude(x, **{'status': y})\n"},
+    {"library/a.py": "def f():\n    if x: raise E(**{'status': y})\n    return {'last': {'status': y}}\n"},
     {"a.py": "x = 1  # noqa: S101 - a reason that says why\ny = 2  # noqa: S101\n"},
     {"a.yml": "# The reason why this is so.\na: b  # noqa: yaml\n"},
 ]
@@ -107,6 +109,9 @@ BAD: list[tuple[str, str, dict[str, str]]] = [
             ("breach", "playbooks/callback_plugins/a.py", "TONES = {'breach': 'failed'}\n"),
         )
     ),
+    ("check_modules_conclude", "a.py:1: returns a status", {"library/a.py": "def f(): return a | {'status': b}\n"}),
+    ("check_modules_conclude", "a.py:1: returns a status", {"library/a.py": "def f(): return told(x, status=b)\n"}),
+    ("check_modules_conclude", "returns checks", {"library/a.py": "RETURN = 'findings: {type: list}'\n"}),
     ("check_sql_is_ascii", "ASCII", {DRIVER: "Q = 'SELECT 1 AS one, 2 AS \\'…\\''\n"}),
     ("check_tasks", "shell", {TASKS: "- name: X\n  ansible.builtin.shell: ls\n"}),
     ("check_tasks", "command", {TASKS: "- name: B\n  block:\n    - name: X\n      command: ls\n"}),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.runbook.drivers.http.api_client import ApiClient, ApiError
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.change.ticket import Ticket, Transition
+from ansible.module_utils.runbook.rules.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,7 +158,7 @@ class JiraTickets:
 
     @staticmethod
     def _odd(field: str) -> RunbookError:
-        return RunbookError(f"Jira's answer has no {field}; check jira_url and jira_user.", status="unknown")
+        return RunbookError(f"Jira's answer has no {field}; check jira_url and jira_user.", status=Status.UNKNOWN)
 
 
 def _plain(text: str) -> dict[str, Any]:
