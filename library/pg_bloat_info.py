@@ -224,7 +224,7 @@ duration_s:
 import time
 from typing import Any
 
-from ansible.module_utils.runbook.drivers.postgres import bloat, postgres, vacuum
+from ansible.module_utils.runbook.drivers.postgres import bloat, postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.postgres import bloat as rule
@@ -245,7 +245,7 @@ def core(context: Context) -> dict[str, Any]:
         raise RunbookError(f"min_bloat_percent: {params['min_bloat_percent']:g} is no share; give 40 for 40 %.")
     target = postgres.Target.from_params(params)
     with (
-        vacuum.explained(target),
+        postgres.explained(target),
         postgres.Session(
             target, lock_timeout_ms=LOCK_TIMEOUT_MS, statement_timeout_ms=STATEMENT_TIMEOUT_MS, purpose="bloat"
         ) as session,

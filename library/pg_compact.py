@@ -204,7 +204,6 @@ from ansible.module_utils.runbook.drivers.postgres import (
     postgres,
     reindex,
     rights,
-    vacuum,
 )
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
@@ -230,7 +229,7 @@ def core(context: Context) -> dict[str, Any]:
     if not 0 < params["min_bloat_percent"] <= 100:
         raise RunbookError(f"min_bloat_percent: {params['min_bloat_percent']:g} is no share; give 30 for 30 %.")
     target = postgres.Target.from_params(params)
-    with vacuum.explained(target), passes.connect(target, purpose="compact") as session:
+    with postgres.explained(target), passes.connect(target, purpose="compact") as session:
         return _pass(context, session)
 
 

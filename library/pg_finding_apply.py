@@ -146,7 +146,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import permits
-from ansible.module_utils.runbook.drivers.postgres import bloat, indexes, lease, postgres, reindex, vacuum
+from ansible.module_utils.runbook.drivers.postgres import bloat, indexes, lease, postgres, reindex
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.postgres import bloat as bloat_rule
 from ansible.module_utils.runbook.rules.postgres import bloat_findings, fixes
@@ -180,7 +180,7 @@ def core(context: Context) -> dict[str, Any]:
         }
     )
     target = postgres.Target.from_params(params)
-    with vacuum.explained(target), _session(target, LOOK_LOCK_TIMEOUT_MS) as session:
+    with postgres.explained(target), _session(target, LOOK_LOCK_TIMEOUT_MS) as session:
         reindex.require_primary(session)
         return _apply(context, session, kind)
 

@@ -212,7 +212,7 @@ duration_s:
 import time
 from typing import Any
 
-from ansible.module_utils.runbook.drivers.postgres import indexes, postgres, vacuum
+from ansible.module_utils.runbook.drivers.postgres import indexes, postgres
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.postgres import findings, health
 from ansible.module_utils.runbook.rules.postgres import indexes as rule
@@ -246,7 +246,7 @@ def core(context: Context) -> dict[str, Any]:
     )
     target = postgres.Target.from_params(params)
     with (
-        vacuum.explained(target),
+        postgres.explained(target),
         postgres.Session(
             target, lock_timeout_ms=LOCK_TIMEOUT_MS, statement_timeout_ms=STATEMENT_TIMEOUT_MS, purpose="index_info"
         ) as session,

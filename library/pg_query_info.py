@@ -194,7 +194,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import records
-from ansible.module_utils.runbook.drivers.postgres import postgres, queries, vacuum
+from ansible.module_utils.runbook.drivers.postgres import postgres, queries
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.postgres import findings
 from ansible.module_utils.runbook.rules.postgres import queries as rule
@@ -215,7 +215,7 @@ def core(context: Context) -> dict[str, Any]:
     context.require_bounds({"top": (1, 100), "slow_ms": (1, 86_400_000), "min_window_s": (0, 86_400 * 366)})
     target = postgres.Target.from_params(params)
     with (
-        vacuum.explained(target),
+        postgres.explained(target),
         postgres.Session(
             target, lock_timeout_ms=LOCK_TIMEOUT_MS, statement_timeout_ms=STATEMENT_TIMEOUT_MS, purpose="query_info"
         ) as session,

@@ -212,7 +212,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.runbook.drivers import permits
-from ansible.module_utils.runbook.drivers.postgres import bloat, lease, passes, postgres, reindex, rights, vacuum
+from ansible.module_utils.runbook.drivers.postgres import bloat, lease, passes, postgres, reindex, rights
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.postgres import bloat as bloat_rule
@@ -232,7 +232,7 @@ def core(context: Context) -> dict[str, Any]:
     if params["free_disk_bytes"] is not None and params["free_disk_bytes"] < 0:
         raise RunbookError(f"free_disk_bytes: {params['free_disk_bytes']} is negative; give the free bytes.")
     target = postgres.Target.from_params(params)
-    with vacuum.explained(target), passes.connect(target, purpose="reindex") as session:
+    with postgres.explained(target), passes.connect(target, purpose="reindex") as session:
         return _pass(context, session)
 
 

@@ -223,7 +223,7 @@ def core(context: Context) -> dict[str, Any]:
             raise RunbookError(f"{option}: {params[option]} is no share; give 0.05 for 5 % of the rows.")
     wanted = [parse_qualified(text, option="tables") for text in params["tables"]]
     target = postgres.Target.from_params(params)
-    with vacuum.explained(target), _session(target, params) as session:
+    with postgres.explained(target), _session(target, params) as session:
         return _pass(context, session, wanted)
 
 
@@ -298,7 +298,7 @@ def _work(
     """Hold the writer's lock and do the work; why it ended early, and the statements sent."""
     params = context.params
     since = session.query("SELECT clock_timestamp() AS now")[0]["now"]
-    work = vacuum.Pass(
+    work = vacuum.Vacuuming(
         todo,
         connect=lambda: _session(session.target, params),
         jobs=params["jobs"],
@@ -315,7 +315,7 @@ def _work(
         stopped = work.run(tick)
     last = session
     try:
-        with vacuum.explained(session.target):
+        with postgres.explained(session.target):
             if session.connection.closed:
                 last = _session(session.target, params)
             if not stopped:

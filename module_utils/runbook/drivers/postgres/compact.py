@@ -14,7 +14,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from ansible.module_utils.runbook.drivers.child_process import ends_with_module
 from ansible.module_utils.runbook.drivers.postgres import pgtools, postgres
 from ansible.module_utils.runbook.drivers.postgres.archive_catalog import PUBLISHES_SCHEMAS
 from ansible.module_utils.runbook.drivers.postgres.passes import TICK_S, Pass
-from ansible.module_utils.runbook.drivers.postgres.vacuum import cause
+from ansible.module_utils.runbook.drivers.postgres.postgres import cause
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.postgres.bloat import PAGE_BYTES, Bloat
@@ -532,8 +531,8 @@ class Compaction(Pass):
         parts = [min(row["done"] / row["total"], 1.0) for row in rows if row["total"]]
         return max(parts, default=0.0) * (0.5 if report.action == "vacuum_full" else 1.0)
 
-    def _begin(self) -> None:
-        threading.Thread(target=self._work, daemon=True).start()
+    def _work_through(self, tick: Callable[[], None]) -> None:
+        self._together([self._work], tick)
 
     def _busy(self) -> list[Session]:
         return [] if self._session is None or self._clearing else [self._session]
@@ -544,18 +543,15 @@ class Compaction(Pass):
     # --- the thread that works --------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        try:
-            todo = list(self._reports)
-            while (todo or self._again) and not self._stop.is_set():
-                # What stayed locked is tried once more, after all others.
-                final = not todo
-                report = todo.pop(0) if todo else self._again.pop(0)
-                session = self._reached()
-                if session is None:
-                    return
-                self._one(session, report, final=final)
-        finally:
-            self._finished.set()
+        todo = list(self._reports)
+        while (todo or self._again) and not self._stop.is_set():
+            # What stayed locked is tried once more, after all others.
+            final = not todo
+            report = todo.pop(0) if todo else self._again.pop(0)
+            session = self._reached()
+            if session is None:
+                return
+            self._one(session, report, final=final)
 
     def _reached(self) -> Session | None:
         if self._session is None or self._session.connection.closed:

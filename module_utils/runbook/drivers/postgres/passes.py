@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 from ansible.module_utils.runbook.drivers import stopping
-from ansible.module_utils.runbook.drivers.postgres.postgres import Session
-from ansible.module_utils.runbook.drivers.postgres.vacuum import cause
+from ansible.module_utils.runbook.drivers.postgres.postgres import Session, cause
 from ansible.module_utils.runbook.errors import RunbookError
 
 if TYPE_CHECKING:
@@ -45,15 +44,16 @@ class Pass(ABC):
         self.executed_queries: list[str] = []
         self._reports = reports
         self._deadline = time.monotonic() + deadline_s
-        # An event, because a signal that interrupts a join() makes a running thread look ended.
+        #: Of the threads that run. An event, because a signal that interrupts a join() makes a running one look ended.
         self._finished = threading.Event()
+        self._finished.set()
         self._stop = threading.Event()
         #: Why the work could not go on.
         self._trouble: str | None = None
 
     @abstractmethod
-    def _begin(self) -> None:
-        """Start the threads; the last one to end sets ``_finished``."""
+    def _work_through(self, tick: Callable[[], None]) -> None:
+        """Do all that is planned, by :meth:`_together`, until it is done or no time is left."""
 
     @abstractmethod
     def _busy(self) -> Iterable[Session]:
@@ -62,6 +62,11 @@ class Pass(ABC):
     @abstractmethod
     def _opened(self) -> Iterable[Session]:
         """All sessions of the pass."""
+
+    @property
+    def _is_late(self) -> bool:
+        """Whether no time is left."""
+        return time.monotonic() >= self._deadline
 
     @property
     def _is_ending(self) -> bool:
@@ -78,22 +83,41 @@ class Pass(ABC):
         :returns: why the pass ended early, None if it did not
         """
         early: str | None = None
-        self._begin()
         try:
-            while not self._finished.wait(TICK_S) and time.monotonic() < self._deadline:
-                tick()
+            self._work_through(tick)
         except RunbookError as error:
             early = error.message.rstrip(".")
         except psycopg2.Error as error:
             early = f"the connection that holds the writer's lock failed ({cause(error)})"
         finally:
+            late = self._is_late
             self._cancel()
         for report in self._reports:
             if report.state == "planned":
                 report.state = "not_reached"
         if early is None and any(report.state == "not_reached" for report in self._reports):
-            early = self._trouble or "the deadline does not leave enough time"
+            early = self._trouble or f"the deadline {'has passed' if late else 'does not leave enough time'}"
         return early
+
+    def _together(self, jobs: Sequence[Callable[[], None]], tick: Callable[[], None]) -> None:
+        """Do jobs, each in a thread of its own, and watch them until all have ended or no time is left."""
+        finished = self._finished = threading.Event()
+        left = [len(jobs)]
+        lock = threading.Lock()
+
+        def work(job: Callable[[], None]) -> None:
+            try:
+                job()
+            finally:
+                with lock:
+                    left[0] -= 1
+                    if left[0] == 0:
+                        finished.set()
+
+        for job in jobs:
+            threading.Thread(target=work, args=(job,), daemon=True).start()
+        while not finished.wait(min(TICK_S, max(self._deadline - time.monotonic(), 0.01))) and not self._is_late:
+            tick()
 
     def _cancel(self) -> None:
         """Stop the work and wait for it, within a bound; it clears away what it leaves half made."""

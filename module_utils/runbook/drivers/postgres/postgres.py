@@ -18,6 +18,7 @@ from ansible.module_utils.runbook.drivers.postgres import pooler, tls_probe
 from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
 from ansible.module_utils.runbook.rules import identity
 from ansible.module_utils.runbook.rules.postgres.connection_failure import ConnectionFailure
+from ansible.module_utils.runbook.rules.postgres.server_error import ServerError
 from ansible.module_utils.runbook.rules.postgres.session_settings import DECISIVE, GUARDED, PINNED, WISHED
 from psycopg2 import sql
 
@@ -412,3 +413,17 @@ class Session:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+
+def cause(error: psycopg2.Error) -> str:
+    """Why a statement failed, without the content of a row."""
+    return ServerError.of(error).reason
+
+
+@contextmanager
+def explained(target: Target) -> Iterator[None]:
+    """Turn what the driver raises in the block into one sentence."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        raise RunbookError(f"{target}: {cause(error)}.") from None

@@ -7,6 +7,7 @@ import os
 import struct
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import psycopg2
 import psycopg2.errors
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.drivers.postgres.passes import TICK_S, Pass
-from ansible.module_utils.runbook.drivers.postgres.vacuum import cause
+from ansible.module_utils.runbook.drivers.postgres.postgres import cause
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.postgres.bloat import PAGE_BYTES, Bloat
@@ -273,7 +274,6 @@ class Rebuild(Pass):
         self._left: dict[int, set[int]] = {}
         self._done_bytes = 0
         self._busy_s = 0.0
-        self._at_work = self._jobs
         self._changed = threading.Condition()
 
     def progress(self, session: Session | None) -> tuple[str, int, int]:
@@ -302,9 +302,8 @@ class Rebuild(Pass):
                 share = start + (end - start) * part
                 self._shares[id(report)] = max(self._shares.get(id(report), 0.0), share)
 
-    def _begin(self) -> None:
-        for slot in range(self._jobs):
-            threading.Thread(target=self._job, args=(slot,), daemon=True).start()
+    def _work_through(self, tick: Callable[[], None]) -> None:
+        self._together([partial(self._work, slot) for slot in range(self._jobs)], tick)
 
     def _busy(self) -> list[Session]:
         running = dict(self._running).items()
@@ -319,15 +318,6 @@ class Rebuild(Pass):
             self._changed.notify_all()
 
     # --- a job ------------------------------------------------------------------------------------------------------
-
-    def _job(self, slot: int) -> None:
-        try:
-            self._work(slot)
-        finally:
-            with self._changed:
-                self._at_work -= 1
-                if self._at_work == 0:
-                    self._finished.set()
 
     def _work(self, slot: int) -> None:
         while not self._stop.is_set():

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import threading
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import psycopg2.errors
-from ansible.module_utils.runbook.drivers import stopping
 from ansible.module_utils.runbook.drivers.postgres import postgres
+from ansible.module_utils.runbook.drivers.postgres.passes import Pass
+from ansible.module_utils.runbook.drivers.postgres.postgres import cause
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
-from ansible.module_utils.runbook.rules.postgres.server_error import ServerError
 from ansible.module_utils.runbook.rules.postgres.vacuum import (
     BLOCK_BYTES,
     Figures,
@@ -30,21 +30,17 @@ from ansible.module_utils.runbook.rules.words import count
 from psycopg2 import sql
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from ansible.module_utils.runbook.drivers.postgres.postgres import Session, Target
+    from ansible.module_utils.runbook.drivers.postgres.postgres import Session
     from ansible.module_utils.runbook.rules.postgres.vacuum import State
 
 #: The first attempt waits no longer than this for a lock; the table is tried again when all others are done.
 QUICK_LOCK_TIMEOUT_MS = 200
 #: What figures wait for a lock before they stay unknown.
 FIGURES_LOCK_TIMEOUT_MS = 20
-#: Between two looks at the running statements.
-TICK_S = 0.5
 #: Pauses before a lost connection is opened again; then this connection gives up.
 RECONNECT_AFTER_S = (0.5, 1.0, 2.0)
-#: How long a cancelled statement may take to end.
-CANCEL_TIMEOUT_S = 15.0
 #: Before version 15 the server's statistics arrive late; longer than this nobody waits for them.
 STATISTICS_TIMEOUT_S = 3.0
 
@@ -239,11 +235,7 @@ def statement(work: Work, server_version: int) -> sql.Composed:
     return sql.SQL("VACUUM {}{}").format(sql.SQL(f"({', '.join(options)}) " if options else ""), table)
 
 
-class _DeadlineError(Exception):
-    """No time is left."""
-
-
-class Pass:
+class Vacuuming(Pass):
     """One pass over the planned tables, by several connections that take the next table from one queue.
 
     A table that is locked, or whose connection was lost, is tried a second time when all others are done.
@@ -265,55 +257,32 @@ class Pass:
         :param lock_timeout_ms: longest wait for one table's lock
         :param deadline_s: seconds from now after which what runs is cancelled
         """
-        self.executed_queries: list[str] = []
-        self._reports = reports
+        super().__init__(reports, deadline_s=deadline_s)
         self._connect = connect
         self._lock_timeout_ms = lock_timeout_ms
-        self._deadline = time.monotonic() + deadline_s
         self._sessions: list[Session | None] = [None] * max(1, min(jobs, len(reports)))
         self._pids: dict[int, int] = {}
         self._running: dict[int, Report] = {}
         self._shares: dict[int, float] = {}
         self._again: list[Report] = []
-        self._stop = threading.Event()
-        self._threads: list[threading.Thread] = []
-        self._trouble: str | None = None
 
-    def run(self, tick: Callable[[], None]) -> str | None:
-        """Do the work; the reports tell what became of it.
+    def _work_through(self, tick: Callable[[], None]) -> None:
+        late = (Priority.PARTITIONED, Priority.PG_STATISTIC)
+        first = [report for report in self._reports if report.work.priority not in late]
+        self._phase(first, tick, lock_timeout_ms=min(QUICK_LOCK_TIMEOUT_MS, self._lock_timeout_ms), final=False)
+        # Parents after their partitions, whose ANALYZE a parent's may repeat.
+        parents = [report for report in self._reports if report.work.priority is Priority.PARTITIONED]
+        self._phase([*parents, *self._again], tick, lock_timeout_ms=self._lock_timeout_ms, final=True)
+        swept = [report for report in self._reports if report.work.priority is Priority.PG_STATISTIC]
+        if swept and not self._is_late:
+            self._report_statistics()
+        self._phase(swept, tick, lock_timeout_ms=self._lock_timeout_ms, final=True)
 
-        :param tick: called in this thread every half second; an error that it raises ends the pass
-        :returns: why the pass ended early, None if it did not
-        """
-        early: str | None = None
-        try:
-            late = (Priority.PARTITIONED, Priority.PG_STATISTIC)
-            first = [report for report in self._reports if report.work.priority not in late]
-            self._phase(first, tick, lock_timeout_ms=min(QUICK_LOCK_TIMEOUT_MS, self._lock_timeout_ms), final=False)
-            # Parents after their partitions, whose ANALYZE a parent's may repeat.
-            parents = [report for report in self._reports if report.work.priority is Priority.PARTITIONED]
-            self._phase([*parents, *self._again], tick, lock_timeout_ms=self._lock_timeout_ms, final=True)
-            swept = [report for report in self._reports if report.work.priority is Priority.PG_STATISTIC]
-            if swept:
-                self._report_statistics()
-            self._phase(swept, tick, lock_timeout_ms=self._lock_timeout_ms, final=True)
-            if self._trouble is not None and any(report.state == "planned" for report in self._reports):
-                early = self._trouble
-        except _DeadlineError:
-            early = "the deadline has passed"
-        except RunbookError as error:
-            early = error.message.rstrip(".")
-        except psycopg2.Error as error:
-            early = f"the connection that holds the writer's lock failed ({cause(error)})"
-        finally:
-            self._cancel()
-            for session in self._sessions:
-                if session is not None:
-                    session.close()
-        for report in self._reports:
-            if report.state == "planned":
-                report.state = "not_reached"
-        return early
+    def _busy(self) -> list[Session]:
+        return [session for slot in list(self._running) if (session := self._sessions[slot]) is not None]
+
+    def _opened(self) -> list[Session]:
+        return [session for session in self._sessions if session is not None]
 
     def progress(self, session: Session | None) -> tuple[str, int, int]:
         """What runs now, and how many bytes of how many are through.
@@ -364,45 +333,12 @@ class Pass:
 
     def _phase(self, reports: Iterable[Report], tick: Callable[[], None], *, lock_timeout_ms: int, final: bool) -> None:
         queue = collections.deque(reports)
-        if not queue:
+        if not queue or self._is_late:
             return
-        finished = threading.Event()
-        left = [len(self._sessions)]
-        lock = threading.Lock()
+        job = partial(self._work, queue=queue, lock_timeout_ms=lock_timeout_ms, final=final)
+        self._together([partial(job, slot) for slot in range(len(self._sessions))], tick)
 
-        def job(slot: int) -> None:
-            try:
-                self._work(slot, queue, lock_timeout_ms=lock_timeout_ms, final=final)
-            finally:
-                with lock:
-                    left[0] -= 1
-                    if left[0] == 0:
-                        finished.set()
-
-        self._threads = [threading.Thread(target=job, args=(slot,), daemon=True) for slot in range(len(self._sessions))]
-        for thread in self._threads:
-            thread.start()
-        while not finished.wait(min(TICK_S, max(self._deadline - time.monotonic(), 0.01))):
-            if time.monotonic() >= self._deadline:
-                raise _DeadlineError
-            tick()
-        if time.monotonic() >= self._deadline and queue:
-            raise _DeadlineError
-
-    def _cancel(self) -> None:
-        """Stop the jobs and wait for them, within a bound."""
-        self._stop.set()
-        until = time.monotonic() + CANCEL_TIMEOUT_S
-        while any(thread.is_alive() for thread in self._threads) and time.monotonic() < until:
-            for slot in list(self._running):
-                session = self._sessions[slot]
-                if session is not None and not session.connection.closed:
-                    with contextlib.suppress(psycopg2.Error):
-                        session.connection.cancel()
-            for thread in self._threads:
-                thread.join(0.2)
-
-    def _work(self, slot: int, queue: collections.deque[Report], *, lock_timeout_ms: int, final: bool) -> None:
+    def _work(self, slot: int, *, queue: collections.deque[Report], lock_timeout_ms: int, final: bool) -> None:
         session = self._sessions[slot]
         fresh = True
         while not self._stop.is_set():
@@ -427,6 +363,7 @@ class Pass:
     def _open(self, slot: int) -> Session | None:
         """A session for this job; the first job's, and a lost one, are asked for a few times, then the job gives up."""
         lost = slot == 0 or self._sessions[slot] is not None
+        trouble = None
         for pause in (*RECONNECT_AFTER_S, None) if lost else (None,):
             if self._stop.is_set():
                 return None
@@ -436,12 +373,13 @@ class Pass:
                 # Behind a session pooler it is not the process id that libpq knows.
                 self._pids[slot] = session.query("SELECT pg_backend_pid() AS pid")[0]["pid"]
             except (RunbookError, psycopg2.Error) as error:
-                self._trouble = error.message.rstrip(".") if isinstance(error, RunbookError) else cause(error)
+                trouble = error.message.rstrip(".") if isinstance(error, RunbookError) else cause(error)
                 if pause is not None:
                     self._stop.wait(pause)
                 continue
             self._sessions[slot] = session
             return session
+        self._trouble = trouble
         return None
 
     def _bound(self, session: Session, lock_timeout_ms: int) -> None:
@@ -464,7 +402,7 @@ class Pass:
         except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
             report.state = "gone"
         except psycopg2.errors.QueryCanceled:
-            if self._stop.is_set() or stopping.told.is_set() or time.monotonic() >= self._deadline - 0.05:
+            if self._is_ending or time.monotonic() >= self._deadline - 0.05:
                 report.state = "not_reached"
             else:
                 report.state, report.error = "failed", "cancelled by somebody else"
@@ -482,20 +420,6 @@ class Pass:
         report.state, report.error = state, error
         if not final:
             self._again.append(report)
-
-
-def cause(error: psycopg2.Error) -> str:
-    """Why a statement failed, without the content of a row."""
-    return ServerError.of(error).reason
-
-
-@contextlib.contextmanager
-def explained(target: Target) -> Iterator[None]:
-    """Turn what the driver raises in the block into one sentence."""
-    try:
-        yield
-    except psycopg2.Error as error:
-        raise RunbookError(f"{target}: {cause(error)}.") from None
 
 
 def close_pass(session: Session) -> None:
