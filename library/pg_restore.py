@@ -601,7 +601,7 @@ class Restore:
             first, rest = new_database.creation(session, self.plan.target, self.manifest.source, self.database.marker)
             self.database.queries = [session.render(each) for each in [first, *rest]]
         changed, msg = not self.plan.done_at, self.outcome.sentence_of_plan()
-        return self.figures() | {"changed": changed, "status": Status.OK, "msg": msg}
+        return self.figures() | {"changed": changed, "msg": msg}
 
     def hold(self) -> None:
         """Keep the backup until the new database may have been swapped in; before the restore, which takes hours."""

@@ -400,7 +400,7 @@ class Restore:
     def tell(self) -> dict[str, Any]:
         """The result where nothing is done: check mode, or it was done before."""
         changed, msg = not self.plan.done_at, self.outcome.sentence_of_plan()
-        return self.figures() | {"changed": changed, "status": Status.OK, "msg": msg}
+        return self.figures() | {"changed": changed, "msg": msg}
 
 
 def core(context: Context) -> dict[str, Any]:

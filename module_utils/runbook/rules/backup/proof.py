@@ -280,8 +280,8 @@ class Document:
             duration_s=round(made.duration_s, 3),
             manifest_sha256=made.manifest_sha256,
             compared=len(proof.tables),
-            ok=len(proof.named("ok")),
-            tables=tuple(asdict(each) for each in proof.tables if each.status != "ok"),
+            ok=len(proof.named(Status.OK)),
+            tables=tuple(asdict(each) for each in proof.tables if each.status != Status.OK),
             missing=proof.missing,
         )
 
