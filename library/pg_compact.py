@@ -195,7 +195,6 @@ executed_queries:
 import time
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import permits
 from ansible.module_utils.runbook.drivers.postgres import (
     bloat,
     compact,
@@ -228,8 +227,7 @@ def core(context: Context) -> dict[str, Any]:
     context.require_bounds(BOUNDS)
     if not 0 < params["min_bloat_percent"] <= 100:
         raise RunbookError(f"min_bloat_percent: {params['min_bloat_percent']:g} is no share; give 30 for 30 %.")
-    target = postgres.Target.from_params(params)
-    with postgres.explained(target), passes.connect(target, purpose="compact") as session:
+    with passes.entered(params, context.run, purpose="compact") as session:
         return _pass(context, session)
 
 
@@ -253,8 +251,6 @@ def _tables(
 
 def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
     params, started = context.params, time.monotonic()
-    permits.require_database(context.run, session)
-    reindex.require_primary(session)
     now = session.query("SELECT clock_timestamp() AS now")[0]["now"]
     outage_s = rule.outage(allow=params["allow_exclusive_lock"], until=params["maintenance_until"], now=now)
     measuring = bloat.measuring(session)

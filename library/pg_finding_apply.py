@@ -145,8 +145,7 @@ executed_queries:
 import time
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import permits
-from ansible.module_utils.runbook.drivers.postgres import bloat, indexes, lease, postgres, reindex
+from ansible.module_utils.runbook.drivers.postgres import bloat, indexes, lease, passes, postgres, reindex
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.postgres import bloat as bloat_rule
 from ansible.module_utils.runbook.rules.postgres import bloat_findings, fixes
@@ -158,10 +157,6 @@ from ansible.module_utils.runbook.rules.text import as_lines
 
 if TYPE_CHECKING:
     from ansible.module_utils.runbook.rules.postgres.findings import Finding
-
-#: Longest look into the catalogs, and longest wait of such a look for a lock.
-STATEMENT_TIMEOUT_MS = 120_000
-LOOK_LOCK_TIMEOUT_MS = 200
 
 
 def core(context: Context) -> dict[str, Any]:
@@ -179,21 +174,12 @@ def core(context: Context) -> dict[str, Any]:
             "deadline_s": (1, day_s),
         }
     )
-    target = postgres.Target.from_params(params)
-    with postgres.explained(target), _session(target, LOOK_LOCK_TIMEOUT_MS) as session:
-        reindex.require_primary(session)
+    with passes.entered(params, context.run, purpose="apply") as session:
         return _apply(context, session, kind)
-
-
-def _session(target: postgres.Target, lock_timeout_ms: int) -> postgres.Session:
-    return postgres.Session(
-        target, lock_timeout_ms=lock_timeout_ms, statement_timeout_ms=STATEMENT_TIMEOUT_MS, purpose="apply"
-    )
 
 
 def _apply(context: Context, session: postgres.Session, kind: str) -> dict[str, Any]:
     params, started = context.params, time.monotonic()
-    permits.require_database(context.run, session)
     if kind == bloat_findings.INDEX:
         found, unknown = _bloated(session, params, deadline=started + params["deadline_s"])
         tables: list[index_rule.Table] = []
@@ -295,7 +281,7 @@ def _run(context: Context, session: postgres.Session, report: rule.Report, *, de
     params = context.params
     work = reindex.Rebuild(
         [report],
-        connect=lambda: _session(session.target, params["lock_timeout_ms"]),
+        connect=lambda: passes.connect(session.target, purpose="apply", lock_timeout_ms=params["lock_timeout_ms"]),
         fits=lambda one, left_s, rate: rule.fits(one, left_s=left_s, rate_bytes_s=rate),
         jobs=1,
         lock_timeout_ms=params["lock_timeout_ms"],

@@ -211,7 +211,6 @@ executed_queries:
 import time
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import permits
 from ansible.module_utils.runbook.drivers.postgres import bloat, lease, passes, postgres, reindex, rights
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
@@ -231,8 +230,7 @@ def core(context: Context) -> dict[str, Any]:
         raise RunbookError(f"min_bloat_percent: {params['min_bloat_percent']:g} is no share; give 40 for 40 %.")
     if params["free_disk_bytes"] is not None and params["free_disk_bytes"] < 0:
         raise RunbookError(f"free_disk_bytes: {params['free_disk_bytes']} is negative; give the free bytes.")
-    target = postgres.Target.from_params(params)
-    with postgres.explained(target), passes.connect(target, purpose="reindex") as session:
+    with passes.entered(params, context.run, purpose="reindex") as session:
         return _pass(context, session)
 
 
@@ -253,8 +251,6 @@ def _bloats(
 
 def _pass(context: Context, session: postgres.Session) -> dict[str, Any]:
     params, started = context.params, time.monotonic()
-    permits.require_database(context.run, session)
-    reindex.require_primary(session)
     measuring = bloat.measuring(session)
     bloats = _bloats(session, params, measuring, deadline=started + params["deadline_s"])
     outdated = reindex.outdated_collations(session)

@@ -202,7 +202,6 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.runbook.drivers import permits
 from ansible.module_utils.runbook.drivers.postgres import lease, passes, postgres, rights, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
@@ -222,8 +221,7 @@ def core(context: Context) -> dict[str, Any]:
         if not 0 <= params[option] <= 100:
             raise RunbookError(f"{option}: {params[option]} is no share; give 0.05 for 5 % of the rows.")
     wanted = [parse_qualified(text, option="tables") for text in params["tables"]]
-    target = postgres.Target.from_params(params)
-    with postgres.explained(target), _session(target, params) as session:
+    with passes.entered(params, context.run, purpose="vacuum", lock_timeout_ms=params["lock_timeout_ms"]) as session:
         return _pass(context, session, wanted)
 
 
@@ -233,7 +231,6 @@ def _session(target: postgres.Target, params: dict[str, Any]) -> postgres.Sessio
 
 def _pass(context: Context, session: postgres.Session, wanted: list[Any]) -> dict[str, Any]:
     params, started = context.params, time.monotonic()
-    permits.require_database(context.run, session)
     settings = vacuum.read_settings(
         session,
         vacuum_scale_factor=params["vacuum_scale_factor"],

@@ -1415,7 +1415,7 @@ def standby(cluster, tmp_path_factory):
 
 def test_a_standby_slows_down_and_is_refused_itself(table, standby):
     there = Database("127.0.0.1", standby.port, table.name, standby.superuser)
-    refused(archive(there), "is a standby", "connect to the primary")
+    refused(archive(there), "is a read-only standby", "name the primary in login_host")
     there.run("SELECT pg_wal_replay_pause()")
     table.run("CREATE TABLE public.noise AS SELECT repeat('x', 1000) FROM generate_series(1, 1000)")
     outcome = archive(table, max_replication_lag_bytes=500_000, deadline_s=2)

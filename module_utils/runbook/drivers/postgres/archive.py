@@ -181,10 +181,8 @@ def server_now(session: Session) -> datetime:
 
     :raises RunbookError: the server is a standby
     """
-    row = session.query("SELECT now() AS now, pg_is_in_recovery() AS standby")[0]
-    if row["standby"]:
-        raise RunbookError(f"{session.target} is a standby that only reads; connect to the primary.")
-    now: datetime = row["now"]
+    session.require_primary()
+    now: datetime = session.query("SELECT now() AS now")[0]["now"]
     return now
 
 

@@ -9,14 +9,14 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
-from ansible.module_utils.runbook.drivers import stopping
-from ansible.module_utils.runbook.drivers.postgres.postgres import Session, cause
+from ansible.module_utils.runbook.drivers import permits, stopping
+from ansible.module_utils.runbook.drivers.postgres.postgres import Session, Target, cause, explained
 from ansible.module_utils.runbook.errors import RunbookError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from ansible.module_utils.runbook.drivers.postgres.postgres import Target
+    from ansible.module_utils.runbook.rules.run import Run
 
 #: Between two looks at what runs.
 TICK_S = 0.5
@@ -30,6 +30,22 @@ LOOK_LOCK_TIMEOUT_MS = 200
 def connect(target: Target, *, purpose: str, lock_timeout_ms: int = LOOK_LOCK_TIMEOUT_MS) -> Session:
     """A session that looks, or that works and may wait for a lock as long as its user said."""
     return Session(target, lock_timeout_ms=lock_timeout_ms, statement_timeout_ms=STATEMENT_TIMEOUT_MS, purpose=purpose)
+
+
+@contextlib.contextmanager
+def entered(
+    params: Mapping[str, Any], run: Run, *, purpose: str, lock_timeout_ms: int = LOOK_LOCK_TIMEOUT_MS
+) -> Iterator[Session]:
+    """A session with a database that this run may change.
+
+    :param params: options of a module, the target among them
+    :raises RunbookError: this run did not pass preflight for it, it is a standby, or the server said no in the block
+    """
+    target = Target.from_params(params)
+    with explained(target), connect(target, purpose=purpose, lock_timeout_ms=lock_timeout_ms) as session:
+        permits.require_database(run, session)
+        session.require_primary()
+        yield session
 
 
 class Pass(ABC):

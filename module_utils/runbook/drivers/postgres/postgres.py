@@ -375,6 +375,16 @@ class Session:
             cursor.execute(statement, values)
             return int(cursor.rowcount)
 
+    def require_primary(self) -> None:
+        """Refuse a standby.
+
+        :raises RunbookError: the server is one
+        """
+        if self.query("SELECT pg_is_in_recovery() AS standby")[0]["standby"]:
+            raise RunbookError(
+                f"{self.target} is a read-only standby, where nothing can be changed; name the primary in login_host."
+            )
+
     def system_identifier(self) -> str:
         """The number that initdb gave the cluster."""
         return str(self.query("SELECT system_identifier::text AS id FROM pg_control_system()")[0]["id"])

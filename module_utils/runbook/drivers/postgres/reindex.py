@@ -96,17 +96,6 @@ PHASES = (
 )
 
 
-def require_primary(session: Session) -> None:
-    """Refuse a standby.
-
-    :raises RunbookError: the server is one
-    """
-    if session.query("SELECT pg_is_in_recovery() AS standby")[0]["standby"]:
-        raise RunbookError(
-            f"{session.target} is a read-only standby, which cannot rebuild anything; name the primary in login_host."
-        )
-
-
 def outdated_collations(session: Session) -> dict[int, QualifiedName | None]:
     """Collations of another version than their indexes were built with, by oid; None stands for the database's own."""
     rows = session.query(_OUTDATED)

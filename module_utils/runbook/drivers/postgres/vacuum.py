@@ -102,18 +102,11 @@ TABLE_SHARE, TOAST_SHARE = 0.8, 0.9
 
 
 def read_settings(session: Session, *, vacuum_scale_factor: float, analyze_scale_factor: float) -> Settings:
-    """The options, and what the server adds to them.
-
-    :raises RunbookError: the server is a standby
-    """
+    """The options, and what the server adds to them."""
     row = session.query(
-        "SELECT pg_is_in_recovery() AS standby, current_setting('autovacuum_freeze_max_age')::bigint AS xids,"
+        "SELECT current_setting('autovacuum_freeze_max_age')::bigint AS xids,"
         " current_setting('autovacuum_multixact_freeze_max_age')::bigint AS mxids"
     )[0]
-    if row["standby"]:
-        raise RunbookError(
-            f"{session.target} is a read-only standby, which cannot vacuum; name the primary in login_host."
-        )
     return Settings(
         vacuum_scale_factor=vacuum_scale_factor,
         analyze_scale_factor=analyze_scale_factor,
