@@ -14,6 +14,7 @@ from ansible.module_utils.runbook.drivers.http.api_client import ApiClient, ApiE
 from ansible.module_utils.runbook.drivers.http.api_pages import by_number
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.change.status_page import Kind, Level, Notice, Phase, Shown
+from ansible.module_utils.runbook.rules.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,4 +163,4 @@ def _written(at: datetime) -> str:
 
 
 def _odd(field: str) -> RunbookError:
-    return RunbookError(f"Cachet's answer has no {field}; check cachet_url.", status="unknown")
+    return RunbookError(f"Cachet's answer has no {field}; check cachet_url.", status=Status.UNKNOWN)
