@@ -152,7 +152,6 @@ from ansible.module_utils.runbook.rules.address import check_address
 from ansible.module_utils.runbook.rules.change import silence as rules
 from ansible.module_utils.runbook.rules.change.backend import NONE, check_options
 from ansible.module_utils.runbook.rules.change.change import check_until, key
-from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.text import as_lines
 
 
@@ -187,7 +186,7 @@ def core(context: Context) -> dict[str, Any]:
     facts = dict(done.facts)
     if context.diff and facts.get("changed"):
         facts["diff"] = {"prepared": as_lines([done.msg])}
-    return context.conclude(done.status, msg=done.msg, fails_on=[Status.BREACH], **facts)
+    return context.conclude(done.status, msg=done.msg, fail_on_unknown=False, **facts)
 
 
 def main() -> None:

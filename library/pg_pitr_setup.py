@@ -175,7 +175,8 @@ def setup(context: Context, engine: barman.Engine) -> dict[str, Any]:
     return context.conclude(
         Status.of(unknown=waiting),
         msg=f"{said}.",
-        fails_on=(),
+        fail_on_breach=False,
+        fail_on_unknown=False,
         changed=changed,
         changes=[{"name": each.name, "before": each.before, "after": each.after} for each in plan.changes],
         restart_required=restart_required,

@@ -255,7 +255,7 @@ def core(context: Context) -> dict[str, Any]:
         "counters": {} if look is None else rule.kept(look),
         "duration_s": round(time.monotonic() - started, 3),
     }
-    return context.conclude(result["status"], fails_on=(), **result)
+    return context.conclude(result["status"], fail_on_breach=False, fail_on_unknown=False, **result)
 
 
 def _earlier(context: Context, look: rule.Look | None) -> tuple[str | None, rule.Look | None]:

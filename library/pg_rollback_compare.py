@@ -137,7 +137,8 @@ def core(context: Context) -> dict[str, Any]:
     return context.conclude(
         Status.of(unknown=any(each.status == Status.UNKNOWN for each in found)),
         msg=rules.difference_sentence(found, params["replacement"]),
-        fails_on=(),
+        fail_on_breach=False,
+        fail_on_unknown=False,
         differences=rules.as_result(found),
         differing=sum(each.status not in ("equal", Status.UNKNOWN) for each in found),
         duration_s=round(clock.passed_s(), 3),

@@ -177,7 +177,8 @@ def core(context: Context) -> dict[str, Any]:
         return context.conclude(
             worst(check.status for check in rest),
             msg=f"Would set {named}. {sentence('The rest of it', rest)}",
-            fails_on=(),
+            fail_on_breach=False,
+            fail_on_unknown=False,
             changed=bool(changes),
             checks=[check.result() for check in checks],
             foreign=foreign,

@@ -176,7 +176,9 @@ def core(context: Context) -> dict[str, Any]:
         if not context.check_mode:
             raise
         msg = f"Would make database {name!r} with {size}, as far as can be told: {error}"
-        return context.conclude(Status.UNKNOWN, msg=msg, fails_on=(), **(result | {"changed": True}))
+        return context.conclude(
+            Status.UNKNOWN, msg=msg, fail_on_breach=False, fail_on_unknown=False, **(result | {"changed": True})
+        )
     with session:
         owner = parse(environment_mark.settings(session, target.database))
         if owner not in (None, ENVIRONMENT):

@@ -46,14 +46,13 @@ from ansible.module_utils.runbook.rules.status import Status, worst
 from ansible.module_utils.runbook.rules.words import to_second
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import FrameType
 
     from ansible.module_utils.runbook.rules.status import Check
 
 #: Seconds between two progress events of one module; the display refreshes four times a second.
 PROGRESS_INTERVAL_S = 0.2
-NOT_OK = (Status.BREACH, Status.UNKNOWN)
 #: Code of the error that a signal becomes.
 STOPPED = "stopped"
 
@@ -129,14 +128,20 @@ class Context:
                 raise RunbookError(f"{option}: {value} is out of bounds; give a number from {least} to {most}.")
 
     def conclude(
-        self, judged: Status | Sequence[Check], *, msg: str, fails_on: Collection[Status] = NOT_OK, **facts: Any
+        self,
+        judged: Status | Sequence[Check],
+        *,
+        msg: str,
+        fail_on_breach: bool = True,
+        fail_on_unknown: bool = True,
+        **facts: Any,
     ) -> dict[str, Any]:
         """Build the result of a module that judges something; fail the task unless everything is ok.
 
         :param judged: the checks, which become part of the result; or the status, where there are figures instead
         :param msg: one sentence with the figures, or what is not ok and the fix
-        :param fails_on: with what the task fails. Only a breach where the work is done and something beside it is
-            unknown, nothing where the module only looks: the playbook goes on, and the run's record is not green
+        :param fail_on_breach: False where the module only looks: the playbook goes on, and its record is not green
+        :param fail_on_unknown: False there too, and where the work is done and something beside it is unknown
         :param facts: the rest of the result; ``changed`` is False unless it is among them
         :raises RunbookError: with the whole result as its context
         """
@@ -144,7 +149,7 @@ class Context:
         facts = {"changed": False} | facts | {"status": status}
         if not isinstance(judged, Status):
             facts["checks"] = [check.result() for check in judged]
-        if status in fails_on:
+        if (status is Status.BREACH and fail_on_breach) or (status is Status.UNKNOWN and fail_on_unknown):
             raise RunbookError(msg, **facts)
         return facts | {"msg": msg}
 
