@@ -384,7 +384,7 @@ def _own_statuses(node: ast.AST) -> Iterator[int]:
     match node:
         case ast.Call(func=ast.Attribute(attr="conclude")):
             return
-        case ast.Call(func=ast.Name(id=name)) if name[:1].isupper():
+        case ast.Call(func=ast.Name(id=name)) if name != "dict":
             # A value that is concluded elsewhere.
             return
         case ast.keyword(arg="status"):

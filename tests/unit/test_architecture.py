@@ -110,7 +110,7 @@ BAD: list[tuple[str, str, dict[str, str]]] = [
         )
     ),
     ("check_modules_conclude", "a.py:1: returns a status", {"library/a.py": "def f(): return a | {'status': b}\n"}),
-    ("check_modules_conclude", "a.py:1: returns a status", {"library/a.py": "def f(): return told(x, status=b)\n"}),
+    ("check_modules_conclude", "a.py:1: returns a status", {"library/a.py": "def f(): return c.told(x, status=b)\n"}),
     ("check_modules_conclude", "returns checks", {"library/a.py": "RETURN = 'findings: {type: list}'\n"}),
     ("check_sql_is_ascii", "ASCII", {DRIVER: "Q = 'SELECT 1 AS one, 2 AS \\'…\\''\n"}),
     ("check_tasks", "shell", {TASKS: "- name: X\n  ansible.builtin.shell: ls\n"}),
