@@ -103,19 +103,20 @@ def test_check_mode_looks_and_answers_no_item(tmp_path, site):
 # --- the soak ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def prometheus(tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real one that watches nothing."""
     if PROMETHEUS is None:
         pytest.skip("Prometheus is not installed; Debian has it as prometheus")
-    config = tmp_path / "prometheus.yml"
+    folder = tmp_path_factory.mktemp("prometheus")
+    config = folder / "prometheus.yml"
     config.write_text("scrape_configs: []\n")
     url = f"http://127.0.0.1:{free_port()}"
     command = [
-        PROMETHEUS, f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'tsdb'}",
+        PROMETHEUS, f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}",
         f"--web.listen-address={url.removeprefix('http://')}",
     ]  # fmt: skip
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path) as running:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder) as running:
         until = time.monotonic() + 60
         while True:
             try:
