@@ -22,6 +22,7 @@ class Kind:
 KINDS = {
     "database": Kind("pg_preflight", "database {name} of cluster {place}"),
     "bucket": Kind("s3_preflight", "bucket {name} of {place}"),
+    "change": Kind("change_open", "the change of {name}"),
     "supabase_project": Kind("supabase_preflight", "Supabase project {name} of {place}"),
 }
 

@@ -122,6 +122,10 @@ class Change:
         """The same change with one more item answered; the last answer counts."""
         return replace(self, items={**self.items, name: item})
 
+    def describe(self) -> str:
+        """Which change it is, for the beginning of a sentence."""
+        return f"Change {self.id} ({self.reason}, until {self.until:%Y-%m-%d %H:%M} UTC)"
+
     def is_abandoned(self, holder: Life, now: datetime) -> bool:
         """Whether nobody works on it any more: its process is gone, or its time is over and nobody can tell.
 
