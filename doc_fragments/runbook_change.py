@@ -14,6 +14,11 @@ options:
         The answer is kept in the change.
     type: str
     required: true
+  change_id:
+    description:
+      - The change of a run that is gone, which is ended for it. Left out, it is this run's own. Nothing is opened for
+        another run's change.
+    type: str
   blocks:
     description:
       - Whether the playbook stops where this fails. With V(false) the item is V(unknown), the playbook goes on, and the

@@ -174,7 +174,7 @@ def core(context: Context) -> dict[str, Any]:
         if params["backend"] == NONE:
             return Done("Skipped: the inventory decided to silence nothing (backend none).")
         silences = driver.from_params(params, read_only=context.check_mode)
-        noted: dict[str, Any] = {"backend": params["backend"], "key": key(str(run.id))}
+        noted: dict[str, Any] = {"backend": params["backend"], "key": key(changes.id)}
         if is_present:
             return driver.open_silence(changes, silences, noted, matchers, until, params["comment"])
         done = driver.close(silences, noted)

@@ -234,7 +234,7 @@ class Notices:
         self.changes = Changes.from_params(params, context.run)
         self.change = self.changes.require_current()
         self.kind: rules.Kind = self.act.kind or "incident"
-        named = key(params["announced_as"] or str(context.run.id))
+        named = key(params["announced_as"] or self.changes.id)
         self.notice = rules.Notice(
             self.kind, rules.reference(named), title_of(params["title"] or self.act.title),
             rules.text_of(self.state, params["text"], starts_at, until), tuple(params["components"]),

@@ -202,14 +202,14 @@ def core(context: Context) -> dict[str, Any]:
     params, state = context.params, context.params["state"]
     context.require_bounds({"timeout_s": (1, 600)})
     rules.check(params)
-    note = notes.Note(notes.note_key(key(str(context.run.id)), params["item"]), params["text"].strip())
     changes = Changes.from_params(params, context.run)
+    note = notes.Note(notes.note_key(key(changes.id), params["item"]), params["text"].strip())
     change = changes.require_current()
     answered = change.items.get(params["item"]) if change else None
     if answered is not None and answered.status is Status.OK:
         return context.conclude(Status.OK, msg=f"Done already: {answered.msg}")
     noted = (change.opened.get(driver.THING) if change else None) or {
-        "backend": params["backend"], "key": key(str(context.run.id))
+        "backend": params["backend"], "key": key(changes.id)
     }  # fmt: skip
 
     def act() -> Done:

@@ -212,12 +212,12 @@ def _switch(context: Context, changes: Changes, until: datetime | None) -> Done:
         return Done("Skipped: the inventory decided to have no maintenance mode (backend none).")
     table = parse_qualified(params["sql_table"], option="sql_table") if params["sql_table"] else None
     with ExitStack() as closing:
-        mode = driver.from_params(params, run, key(str(run.id)), table, closing)
+        mode = driver.from_params(params, run, key(changes.id), table, closing)
         noted = {"backend": params["backend"], "where": mode.where}
 
         def wanted() -> datetime | None:
             found = changes.all()
-            others = [each.change for each in found if each.change.id != run.id and not each.is_abandoned]
+            others = [each.change for each in found if each.change.id != changes.id and not each.is_abandoned]
             # By this machine's clock, by which this change's own end was judged too.
             end = rules.furthest(others, noted, datetime.now(UTC))
             return max(filter(None, (until, end)), default=None)

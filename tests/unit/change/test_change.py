@@ -71,3 +71,10 @@ def test_a_secret_is_not_written():
     opened = replace(CHANGE, opened={"ticket": {"url": "https://user:hunter2@tickets.example.org/1"}})
     with pytest.raises(RunbookError, match="looks like a secret"):
         serialise(document(opened.body()))
+
+
+def test_an_item_without_an_answer_is_unknown():
+    answered = CHANGE.with_item("backup", Item(Status.OK, "It is whole.", NOW.isoformat()))
+    assert [(each.name, each.status) for each in answered.checks(["backup", "ticket"])] == [
+        ("backup", Status.OK), ("ticket", Status.UNKNOWN),
+    ]  # fmt: skip

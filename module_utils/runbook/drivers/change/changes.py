@@ -58,6 +58,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
     """Options of a module that does an item; ``doc_fragments/runbook_change.py`` and ``runbook_state.py`` tell them."""
     return state_store.argument_spec() | {
         "item": {"type": "str", "required": True},
+        "change_id": {"type": "str"},
         "blocks": {"type": "bool", "default": True},
         "ca_cert": {"type": "path"},
         "timeout_s": {"type": "int", "default": 30},
@@ -65,17 +66,22 @@ def argument_spec() -> dict[str, dict[str, Any]]:
 
 
 class Changes:
-    """The open changes of one environment."""
+    """The open changes of one environment.
 
-    def __init__(self, store: StateStore, run: Run) -> None:
+    :param change_id: the change that is worked on, where it is not this run's own
+    """
+
+    def __init__(self, store: StateStore, run: Run, change_id: str | None = None) -> None:
         self._store = store
         self._run = run
+        #: The change that is worked on.
+        self.id = change_id or str(run.id)
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], run: Run) -> Changes:
         """The store that a module's options name, for the environment that preflight approved.
 
-        :raises RunbookError: no preflight passed, or the options name no store or two
+        :raises RunbookError: no preflight passed, the options name no store or two, or a change that is not abandoned
         """
         environment = permits.require_approval(run).environment
         settings = {name: value for name, value in params.items() if name.startswith("state_")}
@@ -85,7 +91,19 @@ class Changes:
                 "state_bucket, state_directory: neither is set, and a change has to be known when its run is dead; "
                 "name a bucket, or a folder where there is one bastion only."
             )
-        return cls(store, run)
+        made = cls(store, run, params.get("change_id"))
+        if made.id != run.id:
+            made._require_abandoned()
+        return made
+
+    def _require_abandoned(self) -> None:
+        """Refuse the change of another run that may be at work."""
+        for each in self.all():
+            if each.change.id == self.id and not each.is_abandoned:
+                raise RunbookError(
+                    f"change_id: {each.change.describe()} is not abandoned: its run "
+                    f"{'lives' if each.holder == 'alive' else 'is on another machine'}; wait for its end."
+                )
 
     def open(self, change: Change) -> None:
         """Write a change that begins.
@@ -95,11 +113,11 @@ class Changes:
         self._store.create(self._document(change))
 
     def current(self) -> Change | None:
-        """The change of this run; None before it was opened and after it was closed.
+        """The change that is worked on; None before it was opened and after it was closed.
 
         :raises RunbookError: the store cannot be asked
         """
-        found = self._store.read(Change.document_name(str(self._run.id))).document
+        found = self._store.read(Change.document_name(self.id)).document
         return None if found is None else Change.of(found)
 
     def all(self) -> list[Open]:
@@ -117,13 +135,13 @@ class Changes:
         return sorted(found, key=lambda each: (each.change.opened_at, each.change.id))
 
     def require_current(self) -> Change | None:
-        """The change of this run, which has to be open; None in check mode, where nobody opened it.
+        """The change that is worked on, which has to be open; None in check mode, where nobody opened it.
 
         :raises RunbookError: it is not open, or the store cannot be asked
         """
         found = self.current()
         if found is None and not self._run.check_mode:
-            raise _not_open(str(self._run.id))
+            raise _not_open(self.id)
         return found
 
     def update(self, change_id: str, act: Callable[[Change], Change]) -> Change:
@@ -149,9 +167,11 @@ class Changes:
     def opened(self, thing: str, what: Mapping[str, Any] | None) -> None:
         """Note for whoever comes next that this run opened something, or (None) that it is over.
 
-        :raises RunbookError: as :meth:`update`
+        :raises RunbookError: as :meth:`update`; or something would be opened for the change of another run
         """
-        self.update(str(self._run.id), lambda change: change.with_opened(thing, what))
+        if what is not None and self.id != self._run.id:
+            raise RunbookError("change_id: it names a change whose run is gone, and such a change is only ended.")
+        self.update(self.id, lambda change: change.with_opened(thing, what))
 
     def refused(self, thing: str, before: Change | None) -> None:
         """Take back what :meth:`opened` noted of a thing that was refused, unless an earlier attempt may have made it.
@@ -163,12 +183,12 @@ class Changes:
             self.opened(thing, None)
 
     def answer(self, name: str, status: Status, msg: str, proof: str = "") -> None:
-        """Answer an item of this run's checklists.
+        """Answer an item of the change's checklists.
 
         :raises RunbookError: as :meth:`update`
         """
         item = Item(status, msg, datetime.now(UTC).isoformat(timespec="seconds"), proof)
-        self.update(str(self._run.id), lambda change: change.with_item(name, item))
+        self.update(self.id, lambda change: change.with_item(name, item))
 
     def conduct(self, item: str, act: Callable[[], Done], *, blocks: bool) -> Done:
         """Do what an item of a checklist asks for, and write the answer down; a check mode only asks.

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.state import check_name
-from ansible.module_utils.runbook.rules.status import Status
+from ansible.module_utils.runbook.rules.status import Check, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ansible.module_utils.runbook.rules.lease import Life
     from ansible.module_utils.runbook.rules.state import Document
@@ -121,6 +121,15 @@ class Change:
     def with_item(self, name: str, item: Item) -> Change:
         """The same change with one more item answered; the last answer counts."""
         return replace(self, items={**self.items, name: item})
+
+    def checks(self, needs: Sequence[str]) -> list[Check]:
+        """How it stands with the items that the change needs; one without an answer is unknown."""
+        return [
+            Check(name, self.items[name].status, self.items[name].msg)
+            if name in self.items
+            else Check.unknown(name, "Nobody did it, or said that it was done.")
+            for name in needs
+        ]
 
     def describe(self) -> str:
         """Which change it is, for the beginning of a sentence."""

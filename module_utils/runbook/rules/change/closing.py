@@ -1,0 +1,62 @@
+"""What ends what a module of a change opened, where its playbook does not come to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class _Thing:
+    """A module that opens something, by its option ``state``."""
+
+    #: States that open it.
+    opening: frozenset[str]
+    #: The state that ends it, and is taken where nothing else is said.
+    end: str
+    #: States after which there is nothing to end.
+    ending: frozenset[str]
+
+
+def _thing(opening: str, end: str, *also: str) -> _Thing:
+    return _Thing(frozenset(opening.split()), end, frozenset({end, *also}))
+
+
+#: In the order in which they are ended. An incident is not among them: it lasts until a person resolves it.
+_THINGS = {
+    "maintenance_mode": _thing("on", "off"),
+    "change_silence": _thing("present", "absent"),
+    "change_status_page": _thing("maintenance_scheduled maintenance_started maintenance_updated", "maintenance_ended"),
+    "change_ticket": _thing("opened commented", "left_open", "closed"),
+}
+#: Options that say what is opened, and mean nothing to its end.
+_OF_OPENING = {"title", "text", "until", "starts_at", "matchers", "comment", "probe_text", "announced_as", "level"}
+#: The ticket, which is ended last: it gets the report.
+TICKET = "change_ticket"
+
+
+def end_of(module: str, options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Options with which a module ends what a call of it with ``options`` opened; None where that opened nothing.
+
+    >>> end_of("maintenance_mode", {"state": "on", "item": "mode_on", "until": "2026-11-29T04:00:00Z"})
+    {'state': 'off', 'item': 'maintenance_mode_end', 'blocks': True}
+    >>> end_of("change_status_page", {"state": "maintenance_scheduled", "announced_as": "quarterly-2026-12"})
+    """
+    thing = _THINGS.get(module)
+    if thing is None or options.get("state") not in thing.opening or options.get("announced_as"):
+        return None
+    kept = {name: value for name, value in options.items() if name not in _OF_OPENING}
+    return kept | {"state": thing.end, "item": f"{module}_end", "blocks": True}
+
+
+def is_end(module: str, options: Mapping[str, Any]) -> bool:
+    """Whether a call of a module with ``options`` ends what it opened."""
+    return module in _THINGS and options.get("state") in _THINGS[module].ending
+
+
+def in_order(modules: Mapping[str, Any]) -> list[str]:
+    """Modules in the order in which what they opened is ended."""
+    return [module for module in _THINGS if module in modules]
