@@ -70,11 +70,12 @@ if str(PROJECT / "module_utils") not in ansible.module_utils.__path__:
 from ansible.module_utils.runbook.drivers import process, watchdog
 from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
 from ansible.module_utils.runbook.report.progress import Watch
-from ansible.module_utils.runbook.report.recorder import Recorder, end_in_absence
+from ansible.module_utils.runbook.report.recorder import Finish, LateStep, Recorder, end_in_absence
 from ansible.module_utils.runbook.report.terminal import last_warnings, last_words, summary_lines
 from ansible.module_utils.runbook.rules import failure, state, variables
 from ansible.module_utils.runbook.rules import record as rules
-from ansible.module_utils.runbook.rules.run import Run, command_line
+from ansible.module_utils.runbook.rules.change import closing
+from ansible.module_utils.runbook.rules.run import HOST, Run, command_line
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.target import Target
 
@@ -119,6 +120,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         self._keeper: Any = None
         #: How each of those is reached, by its name: the options of the proof that took it.
         self._state_leases: dict[str, dict[str, Any]] = {}
+        #: What the run opened for its change, by the module that opened it: the host and the options that end it.
+        self._ends: dict[str, dict[str, Any]] = {}
+        #: The open change: the host and the options that close it; None where the run has none.
+        self._change: dict[str, Any] | None = None
         #: Ends the run in order where this process cannot; None where no process could be begun.
         self._watchdog: watchdog.Watchdog | None = None
         atexit.register(self._abandon)
@@ -172,9 +177,12 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         if recorder is None:
             return
         counts = {host: dict(stats.summarize(host)) for host in sorted(stats.processed)}
+        self._end_change(recorder)
         self._give_leases_back(recorder)
         try:
-            record = recorder.end(counts, partial(self._copy_record, recorder, sorted(stats.processed)))
+            record = recorder.end(
+                counts, partial(self._copy_record, recorder, sorted(stats.processed)), self._finish_change(recorder)
+            )
         except Exception as error:  # Ansible would only warn of it, and end a run without its report green
             self._display.error(f"The run's report could not be written in {recorder.directory}: {error}")
             raise SystemExit(1) from None
@@ -225,11 +233,14 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         recorder = self._over()
         if recorder is not None:
             recorder.wait_for_modules()
+            self._end_change(recorder)
             self._give_leases_back(recorder)
             why = self._stopped_by or "an error of Ansible's own, which stands above"
             try:
                 record = recorder.stop(
-                    f"The run was stopped by {why} before its end", partial(self._copy_record, recorder, [])
+                    f"The run was stopped by {why} before its end",
+                    partial(self._copy_record, recorder, []),
+                    self._finish_change(recorder),
                 )
             except (OSError, RunbookError) as error:
                 self._display.error(f"The run's report could not be written in {recorder.directory}: {error}")
@@ -254,6 +265,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                     "directory": str(self._recorder.directory),
                     "leases": self._leases,
                     "state_leases": self._state_leases,
+                    "ends": self._ends,
+                    "change": self._change,
                 }
             )
 
@@ -266,6 +279,33 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         outliving, self._watchdog = self._watchdog, None
         if outliving is not None:
             outliving.dismiss()
+
+    def _facts(self, recorder: Recorder, **more: Any) -> dict[str, Any]:
+        """What the process that outlives this one needs to act for the run."""
+        return {"run_id": os.environ.get("RUNBOOK_RUN_ID", ""), "directory": str(recorder.directory or ""), **more}
+
+    def _end_change(self, recorder: Recorder) -> None:
+        """End what the run opened for its change and no task ended, but for the ticket, which gets the report."""
+        left = {module: end for module, end in self._ends.items() if module != closing.TICKET}
+        if left:
+            said = self._ask("end", self._facts(recorder, ends=left))
+            for step in _steps_of(left, said):
+                recorder.step(step)
+            self._ends = {module: end for module, end in self._ends.items() if module == closing.TICKET}
+
+    def _finish_change(self, recorder: Recorder) -> Finish | None:
+        """What puts the report on the ticket and closes the change; None where the run opened none."""
+        ends, change = dict(self._ends), self._change
+        facts = self._facts(recorder, ends=ends, change=change)
+        self._ends, self._change = {}, None
+        if not ends and change is None:
+            return None
+
+        def finish(record: dict[str, Any]) -> list[LateStep]:
+            said = self._ask("finish", facts | {"status": record["status"], "verdict": record["verdict"]})
+            return _steps_of(ends | ({"change_close": change} if change else {}), said)
+
+        return finish
 
     def _give_leases_back(self, recorder: Recorder) -> None:
         """Give back the leases that no task gave back, so that nobody waits for their end."""
@@ -406,6 +446,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         failed = state in ("failed", "unreachable")
         said = result.result
         self._remember_lease(result, failed=failed)
+        if own:
+            self._remember_change(result, failed=failed)
         msg = rules.message(said, own=own, failed=failed)
         misspelt = self._misspelt(result.host) if failed else None
         if misspelt and misspelt not in msg:
@@ -448,6 +490,26 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             self._tell_watchdog()
         elif module in self._own_modules and not failed and {"name", "expires_at"} <= _given(result, "lease"):
             self._keep(result.result, _fields(result).get("args") or {})
+
+    def _remember_change(self, result: CallbackTaskResult, *, failed: bool) -> None:
+        """What a module opened for the change of this run, and how it is ended; a failed one may have opened it."""
+        module, host = rules.short_name(str(result.task.action)), result.host.get_name()
+        options = {
+            name: value for name, value in (_fields(result).get("args") or {}).items() if value is not None
+        }  # fmt: skip
+        if cli.CLIARGS.get("check"):
+            return
+        end = closing.end_of(module, options)
+        if end is not None:
+            self._ends[module] = {"host": host, "options": end}
+        elif closing.is_end(module, options) and not failed and not options.get("change_id"):
+            self._ends.pop(module, None)
+        elif module == "change_open" and not failed:
+            kept = {name: value for name, value in options.items() if name.startswith("state_")}
+            self._change = {"host": host, "options": kept}
+        else:
+            return
+        self._tell_watchdog()
 
     def _keep(self, said: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         """Renew a lease in the state store for as long as this run lives.
@@ -546,6 +608,10 @@ def _answer(what: str, facts: Mapping[str, Any]) -> Any:
     """Do what the run asks for at its end."""
     if what == "give_back":
         return _give_back(facts)
+    if what == "end":
+        return _end(facts)
+    if what == "finish":
+        return _finish(facts, facts)
     try:
         _put_record(facts["record"], facts["settings"], facts["environment"])
     except Exception as error:
@@ -555,14 +621,81 @@ def _answer(what: str, facts: Mapping[str, Any]) -> Any:
 
 def _bury(facts: Mapping[str, Any]) -> None:
     """End a run whose ansible-playbook was killed."""
-    end_in_absence(Path(facts["directory"]), partial(_give_back, facts))
+    opened, change = facts["ends"], facts["change"]
+    first = {**facts, "ends": {module: end for module, end in opened.items() if module != closing.TICKET}}
+    last = {**facts, "ends": {module: end for module, end in opened.items() if module == closing.TICKET}}
+    end_in_absence(
+        Path(facts["directory"]),
+        partial(_give_back, facts),
+        lambda: _steps_of(first["ends"], _end(first)),
+        lambda record: _steps_of(last["ends"] | ({"change_close": change} if change else {}), _finish(last, record)),
+    )
+
+
+def _end(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """End what the run opened for its change; what each module said."""
+    return {
+        module: _run_module(module, facts["ends"][module], facts) for module in closing.in_order(facts["ends"])
+    }  # fmt: skip
+
+
+def _finish(facts: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the report on the ticket, and close the change; what each module said.
+
+    :param record: the run's status and verdict
+    """
+    said: dict[str, Any] = {}
+    ticket = facts["ends"].get(closing.TICKET)
+    if ticket is not None:
+        report = Path(facts["directory"]) / "report.md"
+        end = {"text": record["verdict"], "report": str(report) if report.exists() else None}
+        if record["status"] == Status.OK:
+            end["state"] = "closed"
+        said[closing.TICKET] = _run_module(closing.TICKET, ticket | {"options": ticket["options"] | end}, facts)
+    if facts["change"] is not None:
+        said["change_close"] = _run_module("change_close", facts["change"], facts)
+    return said
+
+
+def _run_module(name: str, call: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Run a module for the run that is at its end; its result.
+
+    :param call: the inventory host, and its options
+    """
+    forked = _forked_module()
+    if forked is None:
+        return {
+            "failed": True,
+            "status": Status.UNKNOWN,
+            "msg": f"{name} was not run: this project has no forked_module.",
+        }
+    options = {option: value for option, value in call["options"].items() if value is not None}
+    _be_the_run(facts)
+    done = forked.in_fork(
+        forked.load(name), json.dumps({"ANSIBLE_MODULE_ARGS": options}, default=str).encode(), {HOST: call["host"]}
+    )
+    try:
+        found: dict[str, Any] = json.loads(done["stdout"])
+    except ValueError:
+        return {
+            "failed": True,
+            "status": Status.UNKNOWN,
+            "msg": f"{name} ended without a result; what it did is unknown.",
+        }
+    return found
+
+
+def _be_the_run(facts: Mapping[str, Any]) -> None:
+    """Have modules know which run they belong to, and look after this process instead of one that may be gone."""
+    os.environ["RUNBOOK_RUN_ID"] = facts["run_id"]
+    os.environ["RUNBOOK_PROCESS"] = str(process.own() or "")
+    if facts.get("directory"):
+        os.environ["RUNBOOK_RUN_DIR"] = facts["directory"]
 
 
 def _give_back(facts: Mapping[str, Any]) -> list[str]:
     """Give back the leases of the run; what is to be said of those that could not be."""
-    os.environ["RUNBOOK_RUN_ID"] = facts["run_id"]
-    # The process that modules look after, so that they do not end with one that is gone.
-    os.environ["RUNBOOK_PROCESS"] = str(process.own() or "")
+    _be_the_run(facts)
     said = []
     for name, where in facts["state_leases"].items():
         from ansible.module_utils.runbook.drivers import state_lease  # noqa: PLC0415 - see _keep
@@ -590,6 +723,29 @@ def _give_lease_back(login: Mapping[str, Any]) -> str:
     except ValueError:
         return "its lease ends by itself within 15 minutes."
     return str(said["msg"]) if said.get("failed") or said["holder"] else ""
+
+
+#: How the steps of a run's end are called.
+_END_NAMES = {
+    "maintenance_mode": "End maintenance mode",
+    "change_silence": "Remove the silence",
+    "change_status_page": "End maintenance on the status page",
+    "change_ticket": "Put the report on the ticket",
+    "change_close": "Close the change",
+}
+
+
+def _steps_of(calls: Mapping[str, Any], said: Mapping[str, Any] | None) -> list[LateStep]:
+    """The steps of a run's end; what nobody answered for is unknown."""
+    nothing = {
+        "failed": True,
+        "status": "unknown",
+        "msg": "Whether this was done is unknown; the next run looks first.",
+    }
+    return [
+        LateStep(call["host"], _END_NAMES[module], module, (said or {}).get(module, nothing))
+        for module, call in calls.items()
+    ]
 
 
 def _filled_in(templar: Templar, name: str, known: Mapping[str, Any]) -> Any:

@@ -145,12 +145,14 @@ def _lines(run: Run) -> list[dict[str, Any]]:
     return [line for line in found if line["run_id"] == run.id]
 
 
-def require_approval(run: Run) -> Approval:
+def require_approval(run: Run, *, may_be_late: bool = False) -> Approval:
     """What passed for this host; whatever proves a target compares it with that.
 
+    :param may_be_late: the caller only ends what the run opened, and that has to be possible after its window
     :raises RunbookError: nothing did, or the run's maintenance window is over
     """
-    require_time(run)
+    if not may_be_late:
+        require_time(run)
     found = approvals(run)
     if not found:
         raise RunbookError(f"This run has not passed preflight{f' for {run.host}' if run.host else ''}; {AGAIN}.")
@@ -209,16 +211,18 @@ def require_unfrozen(session: Session) -> None:
 
 
 def require_database(
-    run: Run, session: Session, *, database: str | None = None, may_be_frozen: bool = False
+    run: Run, session: Session, *, database: str | None = None, may_be_frozen: bool = False, may_be_late: bool = False
 ) -> None:  # fmt: skip
     """Refuse unless preflight passed in this run for the very cluster that ``session`` reaches.
 
     :param database: the database that must have been checked; the session's own where it is not given, any one of the
         cluster where it is empty
     :param may_be_frozen: the caller writes to its own database nothing but the lease
+    :param may_be_late: as for :func:`require_approval`
     :raises RunbookError: it did not, its maintenance window is over, or somebody froze the session's own database
     """
-    require_time(run)
+    if not may_be_late:
+        require_time(run)
     if database is None and not may_be_frozen:
         require_unfrozen(session)
     if not session.query("SELECT has_function_privilege('pg_control_system()', 'EXECUTE') AS may")[0]["may"]:

@@ -8,23 +8,55 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.report import journal as journals
 from ansible.module_utils.runbook.report.places import earlier_runs, git_commit, make_directory, slug
 from ansible.module_utils.runbook.report.render import render_run
-from ansible.module_utils.runbook.rules.record import secret_values
+from ansible.module_utils.runbook.rules.record import figures, message, secret_values
 from ansible.module_utils.runbook.rules.run import HOST, LAST_WORDS, PERMITS, opening
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 #: Puts a copy of a record elsewhere; why that could not be done, in one sentence, or None.
 Copy = Callable[[dict[str, Any]], str | None]
+
+
+@dataclass(frozen=True)
+class LateStep:
+    """A step that no task of a playbook made: it belongs to the end of the run."""
+
+    host: str
+    name: str
+    module: str
+    #: As the module returned it.
+    result: Mapping[str, Any]
+
+    def events(self) -> list[tuple[str, dict[str, Any]]]:
+        """As the journal tells of it."""
+        task, failed = secrets.token_hex(8), bool(self.result.get("failed"))
+        return [
+            ("task_start", {"task": task, "play": "", "name": self.name, "role": None, "module": self.module}),
+            ("host_start", {"task": task, "host": self.host}),
+            (
+                "result",
+                {
+                    "own": True, "task": task, "host": self.host, "state": "failed" if failed else "ok",
+                    "ignored": False, "changed": bool(self.result.get("changed")),
+                    "msg": message(self.result, own=True, failed=failed), "warnings": [],
+                    "figures": figures(self.result, own=True),
+                },
+            ),
+        ]  # fmt: skip
+
+
+#: Ends what the report has to be there for; the steps of that.
+Finish = Callable[[dict[str, Any]], Sequence[LateStep]]
 
 _EXPORTED = (
     "RUNBOOK_RUN_ID",
@@ -77,14 +109,19 @@ def last_words(directory: Path) -> list[str]:
     return [": ".join(filter(None, (each["host"], each["module"], each["msg"]))) for each in said]
 
 
-def end_in_absence(directory: Path, notes: Callable[[], list[str]]) -> dict[str, Any] | None:
+def end_in_absence(
+    directory: Path, notes: Callable[[], list[str]], steps: Callable[[], Sequence[LateStep]], finish: Finish
+) -> dict[str, Any] | None:
     """Make the record and the reports of a run whose ansible-playbook was killed, by a process that outlived it.
 
     :param notes: gives back what the run held, once its modules are at rest, and says what could not be
+    :param steps: before that, ends what the run opened
+    :param finish: is called once the reports are there
     :return: the record; None where the run had made it before it died
     :raises OSError: the journal or a report cannot be written
     """
     at_rest = wait_for_modules(directory, _PATIENCE_OF_THE_DEAD_S)
+    ended = steps()
     said = notes()
     if (directory / "record.json").exists():
         return None
@@ -95,11 +132,19 @@ def end_in_absence(directory: Path, notes: Callable[[], list[str]]) -> dict[str,
         journal.append("note", text="ansible-playbook was killed, and a process that outlived it made this report.")
         for text in [*last_words(directory), *said, *([] if at_rest else [_STILL_AT_WORK])]:
             journal.append("note", text=text)
+        for step in ended:
+            for event, fields in step.events():
+                journal.append(event, **fields)
         journal.append("run_stopped", sync=True, text="ansible-playbook was killed before its end")
+        record = render_run(directory, publish=True)
+        late = finish(record)
+        for step in late:
+            for event, fields in step.events():
+                journal.append(event, **fields)
+        return render_run(directory, publish=True) if late else record
+    finally:
         for name in (PERMITS, LAST_WORDS):
             (directory / name).unlink(missing_ok=True)
-        return render_run(directory, publish=True)
-    finally:
         journal.close()
 
 
@@ -207,45 +252,58 @@ class Recorder:
         except OSError as error:
             self._lose_journal(error)
 
-    def end(self, stats: Mapping[str, Mapping[str, int]], copy: Copy | None = None) -> dict[str, Any] | None:
+    def step(self, step: LateStep) -> None:
+        """Write a step of the run's end."""
+        for event, fields in step.events():
+            self.append(event, **fields)
+
+    def end(
+        self, stats: Mapping[str, Mapping[str, int]], copy: Copy | None = None, finish: Finish | None = None
+    ) -> dict[str, Any] | None:
         """Write the last event and the reports.
 
+        :param finish: is called once the reports are there
         :param copy: puts a copy of the record elsewhere, and says why it could not
         :return: the record; None where there is no journal
         :raises OSError: a report could not be written
         """
         now = time.time()
         self.append("run_end", at_s=now, sync=True, stats=stats)
-        return self._close(now, copy)
+        return self._close(now, copy, finish)
 
-    def stop(self, reason: str, copy: Copy | None = None) -> dict[str, Any] | None:
+    def stop(self, reason: str, copy: Copy | None = None, finish: Finish | None = None) -> dict[str, Any] | None:
         """The run ends before its time: say why, and make the record of what was done."""
         for words in last_words(self.directory) if self.directory else ():
             self.append("note", text=words)
         now = time.time()
         self.append("run_stopped", at_s=now, sync=True, text=reason)
-        return self._close(now, copy)
+        return self._close(now, copy, finish)
 
     def wait_for_modules(self) -> None:
         """Wait until each module that was told to stop has rolled back and ended, for a bounded time."""
         if self.directory is not None and not wait_for_modules(self.directory, _PATIENCE_S):
             self.append("note", text=_STILL_AT_WORK)
 
-    def _close(self, ended: float, copy: Copy | None) -> dict[str, Any] | None:
+    def _close(self, ended: float, copy: Copy | None, finish: Finish | None) -> dict[str, Any] | None:
         for name in _EXPORTED:
             os.environ.pop(name, None)
         if self._journal is None or self.directory is None:
             return None
-        for name in (PERMITS, LAST_WORDS):
-            (self.directory / name).unlink(missing_ok=True)
         try:
             record = render_run(self.directory, publish=True)
+            steps = finish(record) if finish is not None else ()
+            for step in steps:
+                self.step(step)
+            if steps:
+                record = render_run(self.directory, publish=True)
             warning = copy(record) if copy is not None else None
             if warning is not None:
                 # At the moment of the end: the run took no longer than it did.
                 self.append("warning", at_s=ended, sync=True, text=warning)
                 record = render_run(self.directory, publish=True)
         finally:
+            for name in (PERMITS, LAST_WORDS):
+                (self.directory / name).unlink(missing_ok=True)
             if self._journal is not None:
                 self._journal.close()
                 self._journal = None

@@ -294,7 +294,7 @@ def from_params(params: Mapping[str, Any], run: Run, key: str, table: QualifiedN
                 purpose="maintenance_mode",
             )
         )  # fmt: skip
-        permits.require_database(run, session)
+        permits.require_database(run, session, may_be_late=params["state"] == "off")
         return FlagRow(session, table, params["sql_column"] or "until")
     hook = Webhook(
         service="The webhook of the maintenance mode", url=params["webhook_url"], token=params["webhook_token"] or "",

@@ -24,6 +24,7 @@ _SUBJECTS = (
     "mirror",
     "bloat",
     "preflight",
+    "change",
     "findings",
     "doctor",
     "calendar",
