@@ -241,6 +241,7 @@ ABOVE_ON_DRIVERS = {
     ("run_record.py", f"{RUNBOOK}.drivers.process"),
     ("run_record.py", f"{RUNBOOK}.drivers.state_lease"),
     ("run_record.py", f"{RUNBOOK}.drivers.watchdog"),
+    ("forked_module.py", f"{RUNBOOK}.drivers.watchdog"),
     ("run_record.py", f"{RUNBOOK}.drivers.state_store"),
 }
 

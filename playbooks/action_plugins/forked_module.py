@@ -37,7 +37,9 @@ if str(PROJECT / "module_utils") not in ansible.module_utils.__path__:
     # As in callback_plugins/run_record.py: under this name alone.
     ansible.module_utils.__path__.append(str(PROJECT / "module_utils"))
 
+from ansible.module_utils.runbook.drivers import watchdog
 from ansible.module_utils.runbook.rules import variables
+from ansible.module_utils.runbook.rules.change import closing
 from ansible.module_utils.runbook.rules.run import forged
 from ansible.module_utils.runbook.rules.status import Check
 
@@ -113,6 +115,7 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
         if self.module is None or args or not self._is_here(task_vars or {}) or options.get("wrap_async"):
             return dict(super()._execute_module(*args, task_vars=task_vars, **options))
         parameters = self._task.args
+        self._announce(task_vars or {})
         self._update_module_args(self._task.action, parameters, task_vars or {})
         encoder = get_module_encoder(PROFILE, Direction.CONTROLLER_TO_MODULE)
         done = in_fork(
@@ -123,6 +126,13 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
         result = self._parse_returned_data(done, PROFILE)
         # Since core 2.21 it is an object that knows how to travel to Ansible's main process.
         return dict(result.as_result_dict(for_round_trip=True) if hasattr(result, "as_result_dict") else result)
+
+    def _announce(self, task_vars: dict[str, Any]) -> None:
+        """Have what outlives this run know what the module may open, before it does."""
+        name, host = Path(__file__).stem, str(task_vars.get("inventory_hostname", ""))
+        hint = None if self._task.check_mode else closing.hint(name, host, self._task.args)
+        if hint is not None:
+            watchdog.tell(name, hint)
 
     def _is_here(self, task_vars: dict[str, Any]) -> bool:
         """Whether the module is to run on this machine, as this user, with this Python."""

@@ -80,7 +80,7 @@ from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from types import FrameType
 
     from ansible.executor.stats import AggregateStats
@@ -256,8 +256,11 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                     self._display.display(note)
                 self._display.display("Run the same command again: it goes on from what is done.")
 
-    def _tell_watchdog(self) -> None:
-        """Let the process that outlives this one know what the run holds."""
+    def _tell_watchdog(self, forget: str = "") -> None:
+        """Let the process that outlives this one know what the run holds.
+
+        :param forget: the module that a worker told of, and whose thing is over
+        """
         if self._watchdog is not None and self._recorder is not None and self._recorder.directory is not None:
             self._watchdog.know(
                 {
@@ -267,7 +270,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                     "state_leases": self._state_leases,
                     "ends": self._ends,
                     "change": self._change,
-                }
+                },
+                [forget] if forget else [],
             )
 
     def _ask(self, what: str, facts: Mapping[str, Any]) -> Any:
@@ -286,24 +290,19 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
 
     def _end_change(self, recorder: Recorder) -> None:
         """End what the run opened for its change and no task ended, but for the ticket, which gets the report."""
-        left = {module: end for module, end in self._ends.items() if module != closing.TICKET}
-        if left:
-            said = self._ask("end", self._facts(recorder, ends=left))
-            for step in _steps_of(left, said):
-                recorder.step(step)
-            self._ends = {module: end for module, end in self._ends.items() if module == closing.TICKET}
+        said = self._ask("end", self._facts(recorder, ends=self._ends, change=self._change))
+        for step in _steps_of(self._ends, said, but=(closing.TICKET, closing.CLOSE)):
+            recorder.step(step)
 
-    def _finish_change(self, recorder: Recorder) -> Finish | None:
-        """What puts the report on the ticket and closes the change; None where the run opened none."""
-        ends, change = dict(self._ends), self._change
-        facts = self._facts(recorder, ends=ends, change=change)
+    def _finish_change(self, recorder: Recorder) -> Finish:
+        """What puts the report on the ticket and closes the change, where the run opened one."""
+        facts = self._facts(recorder, ends=dict(self._ends), change=self._change)
         self._ends, self._change = {}, None
-        if not ends and change is None:
-            return None
 
         def finish(record: dict[str, Any]) -> list[LateStep]:
             said = self._ask("finish", facts | {"status": record["status"], "verdict": record["verdict"]})
-            return _steps_of(ends | ({"change_close": change} if change else {}), said)
+            calls = facts["ends"] | ({closing.CLOSE: facts["change"]} if facts["change"] else {})
+            return _steps_of(calls, said, only=(closing.TICKET, closing.CLOSE))
 
         return finish
 
@@ -504,9 +503,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             self._ends[module] = {"host": host, "options": end}
         elif closing.is_end(module, options) and not failed and not options.get("change_id"):
             self._ends.pop(module, None)
-        elif module == "change_open" and not failed:
-            kept = {name: value for name, value in options.items() if name.startswith("state_")}
-            self._change = {"host": host, "options": kept}
+            self._tell_watchdog(forget=module)
+            return
+        elif module == closing.OPEN and not failed:
+            self._change = {"host": host, "options": closing.store_of(options)}
         else:
             return
         self._tell_watchdog()
@@ -604,14 +604,14 @@ def _forked_module() -> Any:
 # --- in the process that outlives ansible-playbook ---
 
 
-def _answer(what: str, facts: Mapping[str, Any]) -> Any:
+def _answer(what: str, facts: Mapping[str, Any], told: Mapping[str, Any]) -> Any:
     """Do what the run asks for at its end."""
     if what == "give_back":
         return _give_back(facts)
     if what == "end":
-        return _end(facts)
+        return _end(_with(facts, told))
     if what == "finish":
-        return _finish(facts, facts)
+        return _finish(_with(facts, told), facts)
     try:
         _put_record(facts["record"], facts["settings"], facts["environment"])
     except Exception as error:
@@ -619,24 +619,27 @@ def _answer(what: str, facts: Mapping[str, Any]) -> Any:
     return ""
 
 
-def _bury(facts: Mapping[str, Any]) -> None:
+def _bury(facts: Mapping[str, Any], told: Mapping[str, Any]) -> None:
     """End a run whose ansible-playbook was killed."""
-    opened, change = facts["ends"], facts["change"]
-    first = {**facts, "ends": {module: end for module, end in opened.items() if module != closing.TICKET}}
-    last = {**facts, "ends": {module: end for module, end in opened.items() if module == closing.TICKET}}
+    known = _with(facts, told)
     end_in_absence(
         Path(facts["directory"]),
         partial(_give_back, facts),
-        lambda: _steps_of(first["ends"], _end(first)),
-        lambda record: _steps_of(last["ends"] | ({"change_close": change} if change else {}), _finish(last, record)),
+        lambda: _steps_of({}, _end(known)),
+        lambda record: _steps_of({}, _finish(known, record)),
     )
 
 
+def _with(facts: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """What the run knows of its change, and what workers told of modules whose results it may not have seen."""
+    hints = {module: call for module, call in told.items() if module != closing.OPEN}
+    return {**facts, "ends": {**hints, **facts["ends"]}, "change": facts["change"] or told.get(closing.OPEN)}
+
+
 def _end(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """End what the run opened for its change; what each module said."""
-    return {
-        module: _run_module(module, facts["ends"][module], facts) for module in closing.in_order(facts["ends"])
-    }  # fmt: skip
+    """End what the run opened for its change, but for the ticket; what each module said."""
+    ends = {module: call for module, call in facts["ends"].items() if module != closing.TICKET}
+    return {module: _run_module(module, ends[module], facts) for module in closing.in_order(ends)}
 
 
 def _finish(facts: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
@@ -653,22 +656,18 @@ def _finish(facts: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, An
             end["state"] = "closed"
         said[closing.TICKET] = _run_module(closing.TICKET, ticket | {"options": ticket["options"] | end}, facts)
     if facts["change"] is not None:
-        said["change_close"] = _run_module("change_close", facts["change"], facts)
+        said[closing.CLOSE] = _run_module(closing.CLOSE, facts["change"], facts)
     return said
 
 
-def _run_module(name: str, call: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Run a module for the run that is at its end; its result.
+def _run_module(name: str, call: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Run a module for the run that is at its end; the inventory host, and its result.
 
     :param call: the inventory host, and its options
     """
     forked = _forked_module()
     if forked is None:
-        return {
-            "failed": True,
-            "status": Status.UNKNOWN,
-            "msg": f"{name} was not run: this project has no forked_module.",
-        }
+        return call["host"], _NOTHING | {"msg": f"{name} was not run: this project has no forked_module."}
     options = {option: value for option, value in call["options"].items() if value is not None}
     _be_the_run(facts)
     done = forked.in_fork(
@@ -677,12 +676,8 @@ def _run_module(name: str, call: Mapping[str, Any], facts: Mapping[str, Any]) ->
     try:
         found: dict[str, Any] = json.loads(done["stdout"])
     except ValueError:
-        return {
-            "failed": True,
-            "status": Status.UNKNOWN,
-            "msg": f"{name} ended without a result; what it did is unknown.",
-        }
-    return found
+        found = _NOTHING | {"msg": f"{name} ended without a result; what it did is unknown."}
+    return call["host"], found
 
 
 def _be_the_run(facts: Mapping[str, Any]) -> None:
@@ -735,16 +730,31 @@ _END_NAMES = {
 }
 
 
-def _steps_of(calls: Mapping[str, Any], said: Mapping[str, Any] | None) -> list[LateStep]:
-    """The steps of a run's end; what nobody answered for is unknown."""
-    nothing = {
-        "failed": True,
-        "status": "unknown",
-        "msg": "Whether this was done is unknown; the next run looks first.",
-    }
+#: What is said of a module that nobody answers for.
+_NOTHING: dict[str, Any] = {
+    "failed": True,
+    "status": Status.UNKNOWN,
+    "msg": "Whether this was done is unknown; the next run looks first.",
+}
+
+
+def _steps_of(
+    calls: Mapping[str, Any],
+    said: Mapping[str, Any] | None,
+    *,
+    only: Sequence[str] = (),
+    but: Sequence[str] = (),
+) -> list[LateStep]:
+    """The steps of a run's end, in their order.
+
+    :param calls: what should have been ended, by its module
+    :param said: host and result of what was; None where nobody answered
+    """
+    found = {module: (call["host"], _NOTHING) for module, call in calls.items()} | dict(said or {})
     return [
-        LateStep(call["host"], _END_NAMES[module], module, (said or {}).get(module, nothing))
-        for module, call in calls.items()
+        LateStep(found[module][0], name, module, found[module][1])
+        for module, name in _END_NAMES.items()
+        if module in found and module not in but and (not only or module in only)
     ]
 
 

@@ -7,6 +7,9 @@ process does the same by itself.
 Neither Ctrl-C nor a signal to the group of ansible-playbook reaches it. And it can begin threads and processes when
 ansible-playbook no longer can: from Python 3.12 on not while the interpreter ends, where Ansible is after Ctrl-C.
 
+A worker of Ansible's tells it of what a module is about to open, before it does: ansible-playbook itself hears of that
+only when the module is through, and may be killed meanwhile.
+
 What it holds for the run is in memory and in the pipe alone: logins are among it.
 """
 
@@ -17,50 +20,62 @@ import json
 import os
 import select
 import signal
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import NoReturn
 
 #: Seconds that an answer may take: a lease given back by each of two stores that crawl.
 ANSWER_S = 120.0
 #: Seconds between two looks at ansible-playbook.
 _LOOK_S = 1.0
+#: Where workers find the way to the process of their run.
+_TOLD = "RUNBOOK_WATCHDOG"
+#: A message is never longer.
+_MOST_BYTES = 1 << 20
 
 
 class Watchdog:
     """The process, as ansible-playbook has it.
 
-    :param answer: does what :meth:`ask` asks for; called in the other process
+    :param answer: does what :meth:`ask` asks for; called in the other process, also with what workers told
     :param bury: ends the run in order after ansible-playbook died; called in the other process with what
-        :meth:`know` was told last
+        :meth:`know` was told last, and with what workers told
     :raises OSError: no process can be begun
     """
 
     def __init__(
         self,
-        answer: Callable[[str, Mapping[str, Any]], Any],
-        bury: Callable[[Mapping[str, Any]], None],
+        answer: Callable[[str, Mapping[str, Any], Mapping[str, Any]], Any],
+        bury: Callable[[Mapping[str, Any], Mapping[str, Any]], None],
     ) -> None:
         self._broken = False
         controller = process.own()
         orders, self._orders = os.pipe()
         self._answers, answers = os.pipe()
+        heard, self._told = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._pid = os.fork()
         if self._pid == 0:
             os.close(self._orders)
             os.close(self._answers)
-            _serve(_Orders(orders, controller), answers, answer, bury)
+            self._told.close()
+            _serve(_Orders(orders, heard, controller), answers, answer, bury)
         os.close(orders)
         os.close(answers)
+        heard.close()
+        os.environ[_TOLD] = str(self._told.fileno())
 
-    def know(self, facts: Mapping[str, Any]) -> None:
-        """Have it know from now on what the run holds; the last word counts."""
-        self._send({"know": facts})
+    def know(self, facts: Mapping[str, Any], forget: Sequence[str] = ()) -> None:
+        """Have it know from now on what the run holds; the last word counts.
+
+        :param forget: keys of what workers told and is over
+        """
+        self._send({"know": facts, "forget": list(forget)})
 
     def ask(self, what: str, facts: Mapping[str, Any]) -> Any:
         """Have it do something, and wait for the answer; None where it does not come within :data:`ANSWER_S`."""
@@ -78,6 +93,8 @@ class Watchdog:
     def dismiss(self) -> None:
         """End it: the run ended in order."""
         self._send({"over": True})
+        os.environ.pop(_TOLD, None)
+        self._told.close()
         for handle in (self._orders, self._answers):
             os.close(handle)
         if self._broken:
@@ -95,35 +112,58 @@ class Watchdog:
             self._broken = True
 
 
+def tell(key: str, value: Any) -> None:
+    """Tell the process of this run something, from a worker of its ansible-playbook; nothing where there is none."""
+    handle = os.environ.get(_TOLD)
+    if handle:
+        data = json.dumps({"key": key, "value": value}, default=str).encode()
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(handle))) as told:
+            told.send(data)
+
+
 class _Orders:
     """Lines out of a pipe, until it ends or the process that writes to it is gone.
 
     Both, because the workers and modules that ansible-playbook began have the pipe too, and may live longer.
     """
 
-    def __init__(self, handle: int, controller: process.Process | None) -> None:
-        self._handle, self._controller, self._read = handle, controller, b""
+    def __init__(self, handle: int, heard: socket.socket, controller: process.Process | None) -> None:
+        self._handle, self._heard, self._controller, self._read = handle, heard, controller, b""
+        #: What workers told, by its key.
+        self.told: dict[str, Any] = {}
 
     def __iter__(self) -> Iterator[bytes]:
         while True:
             line, found, rest = self._read.partition(b"\n")
             if found:
                 self._read = rest
+                # What a worker told before this line was written has come by now.
+                self._listen()
                 yield line
-            elif select.select([self._handle], [], [], _LOOK_S)[0]:
+                continue
+            ready = select.select([self._handle, self._heard.fileno()], [], [], _LOOK_S)[0]
+            if self._handle in ready:
                 piece = os.read(self._handle, 1 << 16)
                 if not piece:
-                    return
+                    break
                 self._read += piece
+            elif ready:
+                self._listen()
             elif self._controller is not None and self._controller.life() == "dead":
-                return
+                break
+        self._listen()
+
+    def _listen(self) -> None:
+        while select.select([self._heard], [], [], 0)[0]:
+            said = json.loads(self._heard.recv(_MOST_BYTES))
+            self.told[said["key"]] = said["value"]
 
 
 def _serve(
     orders: _Orders,
     answers: int,
-    answer: Callable[[str, Mapping[str, Any]], Any],
-    bury: Callable[[Mapping[str, Any]], None],
+    answer: Callable[[str, Mapping[str, Any], Mapping[str, Any]], Any],
+    bury: Callable[[Mapping[str, Any], Mapping[str, Any]], None],
 ) -> NoReturn:
     """Be the other process; it never returns into ansible-playbook."""
     code = 1
@@ -142,12 +182,15 @@ def _serve(
                 os._exit(0)
             elif "know" in order:
                 facts = order["know"]
+                for key in order["forget"]:
+                    orders.told.pop(key, None)
             else:
-                said = json.dumps(answer(order["ask"], order["facts"]), default=str).encode() + b"\n"
+                found = answer(order["ask"], order["facts"], orders.told)
+                said = json.dumps(found, default=str).encode() + b"\n"
                 while said:
                     said = said[os.write(answers, said) :]
         if facts:
-            bury(facts)
+            bury(facts, orders.told)
         code = 0
     finally:
         os._exit(code)

@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT
 from fakes import alertmanager, github
 from fakes.http import Fault
+
 from playbooks import Project
 
 if TYPE_CHECKING:
@@ -62,6 +63,11 @@ TASKS = """
         state_directory: "{{ state_directory }}"
 
     - name: Work
+      maintenance_calendar_info:
+        calendar: {}
+        environment: sandbox
+
+    - name: Wait
       ansible.builtin.command: sleep {{ work_s }}
       changed_when: false
 
@@ -168,12 +174,12 @@ def test_a_run_that_is_ended_from_outside_leaves_nothing_open_but_its_ticket(pro
     assert not list((made.folder / "state").rglob("leases/*.json"))
 
 
-def test_a_ticket_that_cannot_be_closed_makes_the_run_unknown(project, tickets):
+def test_a_ticket_whose_end_is_unknown_keeps_its_change_open_and_the_run_red(project, tickets):
     made, playbook = project
-    tickets.faults.append(Fault(on="PATCH", kind="status", status=503, times=99))
+    tickets.faults.append(Fault(on="PATCH", kind="reset", times=9))
     ended = made.run(playbook)
     record = record_of(made)
     assert ended.code == 1, ended.output
-    assert record["status"] == "unknown"
+    assert record["status"] == "failed"
     assert [status for _, status in ends(record)] == ["ok", "unknown", "breach"]
     assert len(open_changes(made)) == 1

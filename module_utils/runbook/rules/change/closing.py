@@ -34,6 +34,8 @@ _THINGS = {
 }
 #: Options that say what is opened, and mean nothing to its end.
 _OF_OPENING = {"title", "text", "until", "starts_at", "matchers", "comment", "probe_text", "announced_as", "level"}
+#: What begins a change, and closes it.
+OPEN, CLOSE = "change_open", "change_close"
 #: The ticket, which is ended last: it gets the report.
 TICKET = "change_ticket"
 
@@ -50,6 +52,22 @@ def end_of(module: str, options: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     kept = {name: value for name, value in options.items() if name not in _OF_OPENING}
     return kept | {"state": thing.end, "item": f"{module}_end", "blocks": True}
+
+
+def hint(module: str, host: str, options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the process that outlives the run has to know before a module begins; None where it may open nothing.
+
+    :param host: inventory host of the task
+    """
+    if module == OPEN:
+        return {"host": host, "options": store_of(options)}
+    end = end_of(module, {name: value for name, value in options.items() if value is not None})
+    return None if end is None else {"host": host, "options": end}
+
+
+def store_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a module's options those that name the state store."""
+    return {name: value for name, value in options.items() if name.startswith("state_") and value is not None}
 
 
 def is_end(module: str, options: Mapping[str, Any]) -> bool:
