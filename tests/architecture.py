@@ -267,7 +267,7 @@ def check_upper_layers(root: Path) -> Iterator[str]:
         for path in [root / place] if place.endswith(".py") and (root / place).exists() else python_files(root, place):
             for found in imports(path):
                 layer = _layer(_resolved(found))
-                if layer and layer not in allowed and (path.name, found.full) not in ABOVE_ON_DRIVERS:
+                if layer and layer not in allowed and (path.resolve().name, found.full) not in ABOVE_ON_DRIVERS:
                     where = _where(root, path, found.line)
                     yield f"{where}: imports {found.full}; it may import {', '.join(sorted(allowed))}."
 

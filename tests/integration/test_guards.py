@@ -207,6 +207,7 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
     return {
         "change_status_page": store | {"state": "incident_resolved"},
         "change_ticket": store | {"state": "closed"},
+        "change_close": {"state_directory": str(folder)},
         "change_notice": store | {"title": "x"},
         "change_probe": {"item": "x", "state_directory": str(folder), "pages": [page]},
         "change_soak": {"item": "x", "state_directory": str(folder), "pages": [page]},
@@ -291,6 +292,7 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
         "pg_rollback_compare", "s3_bucket_check",
         "supabase_advisors_info", "supabase_backup_info", "supabase_project_check",
         "supabase_restore_info", "supabase_restore_wait", "runbook_doctor", "maintenance_calendar_info",
+        "change_check", "change_left_info",
     }  # fmt: skip
     other = {
         *PREFLIGHT,  # what gives permits
