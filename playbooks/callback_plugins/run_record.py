@@ -80,7 +80,7 @@ from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import FrameType
 
     from ansible.executor.stats import AggregateStats
@@ -137,7 +137,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         if settings.DISPLAY_ARGS_TO_STDOUT:
             # The default callback asks for it at each task.
             settings.DISPLAY_ARGS_TO_STDOUT = False
-            self._display.warning("display_args_to_stdout shows passwords, so this run goes on without it.")
+            _say(self._display.warning, "display_args_to_stdout shows passwords, so this run goes on without it.")
         self._recorder = Recorder(Path(self.get_option("runs_dir") or PROJECT / "runs").absolute(), PROJECT)
         # Before anything of the run is open here: it would stay open there.
         with suppress(OSError):
@@ -177,28 +177,31 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         if recorder is None:
             return
         counts = {host: dict(stats.summarize(host)) for host in sorted(stats.processed)}
-        self._end_change(recorder)
-        self._give_leases_back(recorder)
         try:
+            self._end_change(recorder)
+            self._give_leases_back(recorder)
             record = recorder.end(
                 counts, partial(self._copy_record, recorder, sorted(stats.processed)), self._finish_change(recorder)
             )
         except Exception as error:  # Ansible would only warn of it, and end a run without its report green
-            self._display.error(f"The run's report could not be written in {recorder.directory}: {error}")
+            _say(self._display.error, f"The run's report could not be written in {recorder.directory}: {error}")
             raise SystemExit(1) from None
         finally:
             self._dismiss_watchdog()
         if record is None or recorder.directory is None:
-            self._display.error(recorder.error or "The run has no record.")
+            _say(self._display.error, recorder.error or "The run has no record.")
             raise SystemExit(1)
-        self._show(record, recorder.directory)
         failed = any(host["failures"] or host["unreachable"] for host in counts.values())
-        for line in last_warnings(record, _width()):
-            self._display.display(f"[WARNING]: {line}", color=settings.COLOR_WARN, stderr=True)
-        for line in last_words(record, _width()):
-            self._display.error(line)
-        if record["status"] != Status.OK and not failed:
-            raise SystemExit(1)
+        try:
+            self._show(record, recorder.directory)
+            for line in last_warnings(record, _width()):
+                _say(self._display.display, f"[WARNING]: {line}", color=settings.COLOR_WARN, stderr=True)
+            for line in last_words(record, _width()):
+                _say(self._display.error, line)
+        finally:
+            # However the words went: Ansible makes a warning of a callback's exception.
+            if record["status"] != Status.OK and not failed:
+                raise SystemExit(1)
 
     def _take_signals(self) -> None:
         """Let SIGTERM end the run as Ctrl-C does: modules roll back, and there is a report.
@@ -224,7 +227,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         """Take the terminal back, and the recorder of the run that is over."""
         watch, self._watch = self._watch, None
         if watch is not None:
-            watch.close()
+            with suppress(OSError, ValueError):
+                watch.close()
         recorder, self._recorder = self._recorder, None
         return recorder
 
@@ -243,18 +247,18 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                     self._finish_change(recorder),
                 )
             except (OSError, RunbookError) as error:
-                self._display.error(f"The run's report could not be written in {recorder.directory}: {error}")
+                _say(self._display.error, f"The run's report could not be written in {recorder.directory}: {error}")
                 return
             finally:
                 self._dismiss_watchdog()
             if record is not None and recorder.directory is not None:
                 self._show(record, recorder.directory)
                 for line in last_words(record, _width()):
-                    self._display.error(line)
+                    _say(self._display.error, line)
                 # What the modules said at the end is the last thing, with the fix.
                 for note in record["notes"]:
-                    self._display.display(note)
-                self._display.display("Run the same command again: it goes on from what is done.")
+                    _say(self._display.display, note)
+                _say(self._display.display, "Run the same command again: it goes on from what is done.")
 
     def _tell_watchdog(self, forget: str = "") -> None:
         """Let the process that outlives this one know what the run holds.
@@ -345,7 +349,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             warning = f"The state store has no copy of this run's record. {said}"
             if record["status"] != Status.OK:
                 # A green run ends with its warnings.
-                self._display.warning(warning)
+                _say(self._display.warning, warning)
             return warning
         return None
 
@@ -371,9 +375,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
     def _show(self, record: dict[str, Any], directory: Path) -> None:
         """What the run did, and where its reports are."""
         for line in summary_lines(record, _width()):
-            self._display.display(line)
+            _say(self._display.display, line)
         for path in sorted(directory.glob("*.html"), key=lambda path: (path.name != "report.html", path.name)):
-            self._display.display(f"{path.stem.title()}: {_shortened(path)}")
+            _say(self._display.display, f"{path.stem.title()}: {_shortened(path)}")
 
     # --- plays and tasks ---
 
@@ -535,7 +539,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
 
     def _complain(self, text: str) -> None:
         """Tell of a lease that could not be renewed; called by the thread that renews."""
-        self._display.warning(text)
+        _say(self._display.warning, text)
         if self._recorder is not None:
             self._recorder.append("note", text=text)
 
@@ -558,7 +562,13 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
     def _tell_error(self) -> None:
         if self._recorder is not None and self._recorder.error and not self._told_error:
             self._told_error = True
-            self._display.error(self._recorder.error)
+            _say(self._display.error, self._recorder.error)
+
+
+def _say(say: Callable[..., None], text: str, **how: Any) -> None:
+    """Print ``text``; a full disk, or a pipe that nobody reads any more, changes nothing of what the run does."""
+    with suppress(OSError, ValueError):
+        say(text, **how)
 
 
 def _given(result: CallbackTaskResult, name: str) -> set[str]:

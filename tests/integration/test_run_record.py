@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import shlex
 import shutil
 import signal
 import struct
@@ -226,6 +227,21 @@ def test_a_bad_status_ends_red_though_no_task_failed(project, status):
     assert ended.code == 1
     assert ended.err.rstrip().endswith(f"db1, Play with the toy, {status}: The toy ran.")
     assert ended.record["limit"] == "db1"
+
+
+@pytest.mark.parametrize("tail", [">/dev/full", "| true"])
+def test_a_red_run_is_red_also_where_nothing_can_be_printed(project, tail):
+    """Each page that is full is written at once, here amid the words of the end."""
+    project.inventory("db1")
+    playbook = project.playbook(toy(status="breach"))
+    environ = project.environ | {"PYTHONUNBUFFERED": "1"}
+    command = f'{shlex.join(project.command(playbook))} {tail}; exit "${{PIPESTATUS[0]}}"'
+    code = subprocess.run(
+        ["bash", "-c", command], cwd=project.root, env=environ, capture_output=True, timeout=120, check=False
+    ).returncode
+    assert code != 0
+    (folder,) = project.folders
+    assert json.loads((folder / "record.json").read_text())["status"] != "ok"
 
 
 def test_no_host_and_no_task_end_red(project):

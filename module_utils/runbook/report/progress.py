@@ -383,7 +383,8 @@ class Watch:
                 if self._bars is not None:
                     self._bars.close()
             self._bars = None
-            self._display.warning(f"Progress is not shown any more: {type(error).__name__}: {error}")
+            with suppress(Exception):
+                self._display.warning(f"Progress is not shown any more: {type(error).__name__}: {error}")
 
     def _tick(self) -> None:
         self._read()
