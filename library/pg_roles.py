@@ -84,7 +84,9 @@ options:
       password:
         description:
           - Password, set only when the user is created. To change it later, use C(\password) of psql.
-          - Only its SCRAM verifier is sent to the server. Without a password the user needs another way to log in.
+          - Only its SCRAM verifier is sent to the server, and not in check mode. Neither the server's log nor
+            C(pg_stat_statements) keeps it, as far as this user may set that. A warning says where it may not. Without a
+            password the user needs another way to log in.
         type: str
 attributes:
   check_mode:
@@ -236,6 +238,14 @@ def check_users(context: Context, existing: dict[str, rules.User]) -> None:
             )
 
 
+def tell_of_passwords(session: postgres.Session, context: Context, existing: dict[str, rules.User]) -> None:
+    """Warn where the server would keep what the new passwords are checked with."""
+    new = [user["name"] for user in context.params["users"] if user["password"] and user["name"] not in existing]
+    kept = rules.keepers_of_passwords(*driver.logging_settings(session)) if new else {}
+    if kept:
+        context.warn(rules.passwords_told(session.target.user, new, kept))
+
+
 def user_steps(session: postgres.Session, context: Context, existing: dict[str, rules.User]) -> list[Step]:
     """What makes the login users, and gives those that are there what they lack."""
     steps, seen = [], set(existing)
@@ -243,9 +253,8 @@ def user_steps(session: postgres.Session, context: Context, existing: dict[str, 
         name, role = user["name"], user["role"]
         if name not in seen:
             seen.add(name)
-            values = (driver.verifier(session, name, user["password"]),) if user["password"] else ()
-            statement = driver.create_statement(name, login=True, createdb=role == "restore", password=bool(values))
-            steps.append(Step(statement, values))
+            steps.append(Step(driver.create_statement(name, login=True, createdb=role == "restore")))
+            steps += [driver.password_step(session, name, user["password"])] if user["password"] else []
         elif name in existing:
             lacks = rules.attributes(existing[name], role=role)
             steps += [Step(driver.alter_statement(name, *lacks))] if lacks else []
@@ -369,10 +378,11 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[S
         )
     created = [name for name in [*rules.GROUPS, *dict.fromkeys(user["name"] for user in users)] if name not in existing]
     steps = [
-        Step(driver.create_statement(name, login=False, createdb=name == rules.RESTORE, password=False))
+        Step(driver.create_statement(name, login=False, createdb=name == rules.RESTORE))
         for name in created
         if name in rules.GROUPS
     ]
+    tell_of_passwords(session, context, existing)
     steps += user_steps(session, context, existing)
     memberships = rules.memberships(version, owners, admin)
     handed, keeping = handing_over(session) if admin.superuser else ([], set())

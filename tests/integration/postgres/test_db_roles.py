@@ -166,6 +166,43 @@ def test_weekly_db_runs_as_maintain_and_may_no_more(application, tmp_path):
     assert may(database, "bastion_x", f"SELECT pg_terminate_backend({victim.info.backend_pid}, 5000)")
 
 
+def test_what_a_password_is_checked_with_stays_in_no_log(sound_cluster, sound_database):
+    """Neither in the server's log nor in its statistics, though both keep every statement; a dry run sends it not."""
+    database = sound_database
+    database.run(
+        "CREATE EXTENSION pg_stat_statements",
+        *(
+            f"ALTER DATABASE {database.name} SET {name} = {value}"
+            for name, value in {
+                "log_statement": "'all'",
+                "log_min_duration_statement": 0,
+                "log_transaction_sample_rate": 1,
+                "pg_stat_statements.track": "'all'",
+            }.items()
+        ),
+    )
+    options = SANDBOX | database.login | {"users": [{"name": "bastion_r", "role": "read", "password": CANARY}]}
+    log = sound_cluster.data.parent / "server.log"
+    known = log.stat().st_size
+    try:
+        dry, real = (run_module("pg_roles", options, check=check) for check in (True, False))
+        assert not real.failed, real.result["msg"]
+        assert dry.result["executed_queries"] == real.result["executed_queries"]
+        written = log.read_bytes()[known:].decode()
+        assert 'CREATE ROLE "bastion_r"' in written
+        assert 'GRANT "runbook_read" TO "bastion_r"' in written
+        assert "SCRAM-SHA-256" not in written
+        kept = "SELECT count(*) FROM pg_stat_statements WHERE query LIKE '%SCRAM-SHA-%' AND query NOT LIKE '%count%'"
+        assert database.one(kept) == 0
+        assert database.one("SELECT rolpassword FROM pg_authid WHERE rolname = 'bastion_r'").startswith(
+            "SCRAM-SHA-256$"
+        )
+    finally:
+        for role in ("bastion_r", *GROUPS):
+            if database.run(f"SELECT 1 FROM pg_roles WHERE rolname = '{role}'"):
+                database.run(f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
+
+
 def test_backup_runs_as_backup_and_may_no_more(application, s3):
     """Rows that a policy hides are in the backup too; the user of the backup changes none."""
     database = application
@@ -331,7 +368,8 @@ def test_who_is_no_superuser_marks_the_database_too(application):
         database.run(f"GRANT {role} TO app WITH ADMIN OPTION")
     database.run('ALTER SCHEMA "Odd ""schema""" OWNER TO app', "GRANT ALL ON SCHEMA public TO app WITH GRANT OPTION")
     owner = SANDBOX | database.login | {"login_user": "app", "archives": ARCHIVES}
-    owner["users"] = [{"name": name, "role": role} for name, role in USERS.items()]
+    owner["users"] = [{"name": name, "role": role, "password": CANARY} for name, role in USERS.items()]
+    database.run(f"ALTER DATABASE {database.name} SET log_statement = 'ddl'")
     dry = run_module("pg_roles", owner, check=True)
     made = run_module("pg_roles", owner)
     assert not made.failed, made.result["msg"]
@@ -339,6 +377,7 @@ def test_who_is_no_superuser_marks_the_database_too(application):
     said = " ".join(map(str, made.result["warnings"]))
     assert 'app may not ALTER ROLE "bastion_b" BYPASSRLS' in said
     assert "The extension pgstattuple is missing" in said
+    assert "app may not set log_statement, so the SCRAM verifiers" in said
     assert "COMMENT ON SCHEMA runbook IS 'runbook.environment=sandbox'" in made.result["executed_queries"]
     again = run_module("pg_roles", owner)
     assert again.result["changed"] is False, again.result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,13 @@ from ansible.module_utils.runbook.rules.environment_mark import SETTING
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.postgres.roles import (
     BACKUP,
+    HAS_PARAMETERS,
     MAINTAIN,
     MAKER_JOINS,
     READ,
     RESTORE,
+    SAMPLED,
+    UNLOGGED,
     Admin,
     Default,
     Grant,
@@ -30,7 +34,7 @@ from ansible.module_utils.runbook.rules.supabase.managed import PLATFORM_OWNERS
 from psycopg2 import sql
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from ansible.module_utils.runbook.drivers.postgres.postgres import Session
 
@@ -57,6 +61,8 @@ class Step:
     values: tuple[str, ...] = ()
     #: Said where the server refuses it for lack of rights, and the rest goes on; None: then nothing is done at all.
     otherwise: str | None = None
+    #: It carries what a password is checked with: no log of the server gets it, and no dry run sends it.
+    secret: bool = False
 
 
 def admin(session: Session) -> Admin:
@@ -393,11 +399,42 @@ def alter_statement(name: str, *attributes: str) -> sql.Composed:
     return sql.SQL("ALTER ROLE {} {}").format(sql.Identifier(name), sql.SQL(" ".join(attributes)))
 
 
-def create_statement(name: str, *, login: bool, createdb: bool, password: bool) -> sql.Composed:
-    """A new role as SQL; with ``password``, its verifier is bound as the only value."""
+def create_statement(name: str, *, login: bool, createdb: bool) -> sql.Composed:
+    """A new role as SQL."""
     words = ["LOGIN" if login else "NOLOGIN", *(["CREATEDB"] if createdb else [])]
-    text = sql.SQL("CREATE ROLE {} {}").format(sql.Identifier(name), sql.SQL(" ".join(words)))
-    return text + sql.SQL(" PASSWORD %s") if password else text
+    return sql.SQL("CREATE ROLE {} {}").format(sql.Identifier(name), sql.SQL(" ".join(words)))
+
+
+def password_step(session: Session, name: str, password: str) -> Step:
+    """A password for a role of this run; of its own, so that what the server refuses, and logs, is the rest."""
+    statement = sql.SQL("ALTER ROLE {} PASSWORD %s").format(sql.Identifier(name))
+    return Step(statement, (verifier(session, name, password),), secret=True)
+
+
+def logging_settings(session: Session) -> tuple[dict[str, str], set[str]]:
+    """What the server has of the settings that keep statements' text, and those that this user may set."""
+    may = "context = 'user' OR current_setting('is_superuser') = 'on'"
+    if session.server_version >= HAS_PARAMETERS:
+        may = "has_parameter_privilege(name, 'SET')"
+    rows = session.query(
+        f"SELECT name, current_setting(name) AS value, {may} AS may FROM pg_settings WHERE name = ANY(%s)",  # noqa: S608 - words of ours
+        (list(UNLOGGED),),
+    )
+    return {row["name"]: row["value"] for row in rows}, {row["name"] for row in rows if row["may"]}
+
+
+_SET = "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS wanted(name, value)"
+
+
+@contextmanager
+def _unlogged(session: Session) -> Iterator[None]:
+    """Neither the server's log nor its statistics keep the block's statements, as far as this user may choose that."""
+    found, may = logging_settings(session)
+    names = [name for name in found if name in may]
+    session.query(_SET, (names, [UNLOGGED[name] for name in names]))
+    yield
+    # What failed is rolled back, and these with it.
+    session.query(_SET, (names, [found[name] for name in names]))
 
 
 def verifier(session: Session, user: str, password: str) -> str:
@@ -419,12 +456,20 @@ def apply(session: Session, steps: Iterable[Step], *, keep: bool) -> tuple[list[
     """
     done: list[str] = []
     said: list[str] = []
+    planned = list(steps)
+    if keep and any(step.secret for step in planned) and SAMPLED in logging_settings(session)[1]:
+        # Whether a transaction is sampled is decided when it begins.
+        session.query(_SET, ([SAMPLED], [UNLOGGED[SAMPLED]]))
     try:
         with session.transaction():
-            for step in steps:
+            for step in planned:
+                if step.secret and not keep:
+                    done.append(session.render(step.statement))
+                    continue
                 session.query("SAVEPOINT step")
                 try:
-                    session.query(step.statement, step.values or None)
+                    with _unlogged(session) if step.secret else nullcontext():
+                        session.query(step.statement, step.values or None)
                 except psycopg2.Error as error:
                     if isinstance(error, psycopg2.errors.InsufficientPrivilege) and step.otherwise is not None:
                         session.query("ROLLBACK TO SAVEPOINT step")

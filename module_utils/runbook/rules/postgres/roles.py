@@ -34,10 +34,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ansible.module_utils.runbook.rules.words import count
+from ansible.module_utils.runbook.rules.words import count, some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 
@@ -55,6 +55,19 @@ HAS_LARGE_OBJECT_DEFAULTS = 180000
 #: So many large objects are opened in one run, before it has too many locks, or lasts too long.
 MOST_LARGE_OBJECTS = 5_000
 MOST_LARGE_OBJECTS_WITHOUT_LOCKS = 100_000
+#: Settings that keep the text of statements, and the value with which none keeps a password's verifier.
+UNLOGGED = {
+    "log_statement": "none",
+    "log_min_duration_statement": "-1",
+    "log_min_duration_sample": "-1",
+    "log_transaction_sample_rate": "0",
+    "log_min_error_statement": "panic",
+    "pg_stat_statements.track": "none",
+    "pg_stat_statements.track_utility": "off",
+    "track_activities": "off",
+}
+#: Of these the one that counts when a transaction begins.
+SAMPLED = "log_transaction_sample_rate"
 #: First server version where who makes a role becomes a member of it, unless he is a superuser.
 MAKER_JOINS = 160000
 
@@ -303,6 +316,35 @@ def warnings(server_version: int, owners: Iterable[Owner], admin: Admin) -> list
                 "all that this role may; from 17 on it needs no more than pg_maintain."
             )
     return found
+
+
+def keepers_of_passwords(found: Mapping[str, str], may: Collection[str]) -> dict[str, list[str]]:
+    """Where the verifier of a new password would stay: the place, and the settings that keep it there.
+
+    An error's text is no such place: a password is set for a role that was made just before, which is not refused.
+
+    :param found: what the server has of :data:`UNLOGGED`
+    :param may: those that this user may set
+
+    >>> keepers_of_passwords({"log_statement": "ddl", "log_min_duration_statement": "-1"}, set())
+    {"the server's log": ['log_statement']}
+    """
+    logs = ("log_statement", "log_min_duration_statement", "log_min_duration_sample", SAMPLED)
+    logged = [name for name in logs if name in found and name not in may and found[name] != UNLOGGED[name]]
+    counts = ("pg_stat_statements.track", "pg_stat_statements.track_utility")
+    counted = all(name in found and name not in may and found[name] != UNLOGGED[name] for name in counts)
+    places = {"the server's log": logged, "pg_stat_statements": [counts[1]] if counted else []}
+    return {place: names for place, names in places.items() if names}
+
+
+def passwords_told(login: str, users: Iterable[str], kept: Mapping[str, Sequence[str]]) -> str:
+    """What is said where :func:`keepers_of_passwords` found a place."""
+    names = some([name for each in kept.values() for name in each])
+    return (
+        f"{login} may not set {names}, so the SCRAM verifiers of the passwords of {some(users)} stay in "
+        f"{' and in '.join(kept)}, and who reads one can guess at the password; make these users as a superuser, or "
+        f"let one GRANT SET ON PARAMETER {names} TO {login} first (PostgreSQL 15 and newer)."
+    )
 
 
 def attributes(user: User, *, role: str) -> list[str]:
