@@ -310,16 +310,6 @@ if TYPE_CHECKING:
 BOUNDS = {"jobs": (1, 64), "hold_days": (0, 3650), "deadline_s": (1, 604_800)}
 
 
-def argument_spec() -> dict[str, dict[str, Any]]:
-    """Options as documented above."""
-    return driver.argument_spec() | {
-        "hold_days": {"type": "int", "default": 0},
-        "keep_failed": {"type": "bool", "default": False},
-        "scratch": {"type": "bool", "default": False},
-        "without_extensions": {"type": "list", "elements": "str", "default": []},
-    }
-
-
 @dataclass
 class Restore:
     """One restore, from its plan to its proof."""
@@ -662,7 +652,7 @@ def core(context: Context) -> dict[str, Any]:
         folders = manifests.database_folders(params["prefix"], params["database"])
         found = rules.choose(wanted, bucket.Backups(store, folders), warn=context.warn)
         manifest, server = found.manifest, driver.look(session)
-        rules.check_for_new_database(server, manifest)
+        rules.check_for_new_database(server, manifest, params)
         evidence = Evidence(
             store, found, run_id=context.run.id, server_version=server.version, clock=clock,
             is_asked=params["record_proof"] and not context.check_mode,
@@ -701,7 +691,7 @@ def core(context: Context) -> dict[str, Any]:
 
 def main() -> None:
     """Run as an Ansible module."""
-    run_module(core, name="pg_restore", argument_spec=argument_spec())
+    run_module(core, name="pg_restore", argument_spec=driver.argument_spec())
 
 
 if __name__ == "__main__":

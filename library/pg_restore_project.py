@@ -37,6 +37,25 @@ options:
       - Whether to compare the database with the manifest. Without it the result is V(unknown).
     type: bool
     default: true
+  scratch:
+    description:
+      - Refused, since the project's database stays; M(pg_restore) has it. The same holds for O(keep_failed),
+        O(hold_days) and O(without_extensions).
+    type: bool
+    default: false
+  keep_failed:
+    description: Refused, as O(scratch).
+    type: bool
+    default: false
+  hold_days:
+    description: Refused, as O(scratch).
+    type: int
+    default: 0
+  without_extensions:
+    description: Refused, as O(scratch).
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment:
   - runbook_postgresql
   - runbook_s3
@@ -408,6 +427,7 @@ def core(context: Context) -> dict[str, Any]:
     params = context.params
     context.require_bounds(BOUNDS)
     before = rules.check_options(params)
+    rules.check_options_for_project(params)
     admin = postgres.Target.from_params(params)
     clock = Clock(params["deadline_s"])
     store = s3.Store.from_params(params, connections=params["jobs"] + 2)

@@ -335,9 +335,13 @@ def test_each_restore_refuses_what_is_the_others(backup: Backup, elsewhere: Shap
     """By the server and by the backup, with the name of the other module; a superuser's is the one beside."""
     with elsewhere.project() as fresh:
         project = replace(fresh, name="postgres")
-        refused = backup.restore_beside(project, scratch=True)
+        refused = backup.restore_beside(project)
         assert "this server is a managed project" in refused.result["msg"]
         assert "pg_restore_project restores it" in refused.result["msg"]
+        for check in (True, False):
+            rehearsal = backup.restore(project, target_database=fresh.name, scratch=True, check=check)
+            assert rehearsal.result["msg"].startswith("scratch: a project's own database is filled and stays")
+            assert rehearsal.result["changed"] is False
         platform = backup.restore(replace(project, user="supabase_admin"))
         own_server = backup.restore(own(plain))
         for each in (platform, own_server):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -415,6 +416,27 @@ PLATFORM = ("anon", "supabase_admin", "supabase_auth_admin")
 )
 def test_each_restore_refuses_what_is_the_others(is_project, roles, beside, into_project):
     there, backup = server(is_project=is_project), manifest(roles=roles)
-    for check, refusal in ((restore.check_for_new_database, beside), (restore.check_for_project, into_project)):
+    new_database = partial(restore.check_for_new_database, params=options())
+    for check, refusal in ((new_database, beside), (restore.check_for_project, into_project)):
         with pytest.raises(RunbookError, match=refusal) if refusal else contextlib.nullcontext():
             check(there, backup)
+
+
+def options(**changes: Any) -> dict[str, Any]:
+    """What is said of a new database, as the modules have it by default."""
+    return {"scratch": False, "keep_failed": False, "hold_days": 0, "without_extensions": []} | changes
+
+
+@pytest.mark.parametrize(
+    "asked", [{"scratch": True}, {"keep_failed": True}, {"hold_days": 14}, {"without_extensions": ["pg_cron"]}]
+)
+def test_what_is_said_of_a_new_database_leads_to_no_restore_into_a_project(asked):
+    (name,) = asked
+    restore.check_options_for_project(options())
+    with pytest.raises(RunbookError, match=f"^{name}: .*leave out db_restore_{name},"):
+        restore.check_options_for_project(options(**asked))
+    with pytest.raises(RunbookError) as refused:
+        restore.check_for_new_database(server(is_project=True), manifest(roles=PLATFORM), options(**asked))
+    dropped_or_kept = name in {"scratch", "keep_failed"}
+    assert (f"{name} needs a new database" in refused.value.message) is dropped_or_kept
+    assert ("into_project" in refused.value.message) is not dropped_or_kept

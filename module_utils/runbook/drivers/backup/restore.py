@@ -77,6 +77,10 @@ def argument_spec() -> dict[str, dict[str, Any]]:
             "identity_file": {"type": "path"},
             "bindir": {"type": "path"},
             "deadline_s": {"type": "int", "default": 14400},
+            "hold_days": {"type": "int", "default": 0},
+            "keep_failed": {"type": "bool", "default": False},
+            "scratch": {"type": "bool", "default": False},
+            "without_extensions": {"type": "list", "elements": "str", "default": []},
         }
     )
 

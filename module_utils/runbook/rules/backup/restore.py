@@ -27,7 +27,7 @@ from ansible.module_utils.runbook.rules.postgres.server_error import told
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.supabase import managed
 from ansible.module_utils.runbook.rules.text import as_lines
-from ansible.module_utils.runbook.rules.words import count, size, to_second
+from ansible.module_utils.runbook.rules.words import agree, count, size, some, to_second
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -230,16 +230,33 @@ class Server:
     untrusted: Collection[str] = ()
 
 
-def check_for_new_database(server: Server, manifest: Manifest) -> None:
+def check_for_new_database(server: Server, manifest: Manifest, params: Mapping[str, Any]) -> None:
     """See that the backup is one that is restored into a new database here.
 
-    :raises RunbookError: it is another module's, which the sentence names
+    :raises RunbookError: it is another module's, which the sentence names unless that would refuse these options
     """
     if server.is_project and managed.is_platform(manifest.roles):
+        asked = [name for name in ("scratch", "keep_failed") if params[name]]
+        way = (
+            f"{' and '.join(asked)} {agree(len(asked), 'needs', 'need')} a new database."
+            if asked
+            else "pg_restore_project restores it into a fresh project (db_restore_into_project=true)."
+        )
         raise RunbookError(
             "login_host: this server is a managed project, whose database cannot be dropped and recreated, and the "
-            "backup is of one; pg_restore_project restores it into a fresh project (db_restore_into_project=true). To "
-            "prove it, or to have a copy of it, name a PostgreSQL server of your own."
+            f"backup is of one; {way} To prove it, or to have a copy of it, name a PostgreSQL server of your own."
+        )
+
+
+def check_options_for_project(params: Mapping[str, Any]) -> None:
+    """Refuse what is said of a new database: a project's own would be filled for good, and the words not kept.
+
+    :raises RunbookError: such an option is set
+    """
+    if asked := [name for name in ("scratch", "keep_failed", "hold_days", "without_extensions") if params[name]]:
+        raise RunbookError(
+            f"{some(asked)}: a project's own database is filled and stays, so this means nothing there; leave out "
+            f"{some(f'db_restore_{name}' for name in asked)}, or restore on a PostgreSQL server of your own."
         )
 
 
