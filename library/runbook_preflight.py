@@ -71,7 +71,10 @@ options:
     description:
       - Why this run does not wait for its window, in an emergency. It lifts window, freeze and end of the run, and goes
         into the record.
-      - It counts only where C(-e window_override=) said it in this run, and is refused when it is empty.
+      - >-
+        It counts only where the command line of this run said it, as C(-e '{"window_override": "the disk is full"}'),
+        and is refused when it is empty. Ansible splits C(name=value) at blanks; a C(-e) of which words were lost so, or
+        that sets other variables beside it, is refused.
     type: str
     default: ''
 attributes:

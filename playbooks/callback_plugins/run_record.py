@@ -75,7 +75,7 @@ from ansible.module_utils.runbook.report.terminal import last_warnings, last_wor
 from ansible.module_utils.runbook.rules import failure, state, variables
 from ansible.module_utils.runbook.rules import record as rules
 from ansible.module_utils.runbook.rules.change import closing
-from ansible.module_utils.runbook.rules.run import HOST, Run, command_line
+from ansible.module_utils.runbook.rules.run import HOST, Run, command_line, split
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.target import Target
 
@@ -590,7 +590,7 @@ def _said(loader: DataLoader) -> dict[str, str]:
         if word.startswith("@"):
             given.append((os.path.realpath(word[1:]), loader.load_from_file(word[1:], cache="none")))
         else:
-            given.append((None, loader.load(word) if word[0] in "[{" else parse_kv(word)))
+            given.append((None, loader.load(word) if word[0] in "[{" else split(parse_kv(word))))
     sources = [os.path.realpath(source) for source in cli.CLIARGS.get("inventory") or () if "," not in source]
     return command_line(given, [source if Path(source).is_dir() else str(Path(source).parent) for source in sources])
 

@@ -151,6 +151,7 @@ def test_a_playbook_of_ones_own_leads_nowhere_without_preflight(application, pro
         ({"runbook_environment": "production"}, ["-e", "preflight_take_lease=false"], "it was set with -e"),
         ({"runbook_environment": "production"}, ["-e", "preflight_system_identifier=1"], "it was set with -e"),
         ({"runbook_environment": "production"}, ["-e", "@{inventory}/yes.yml"], "a file beside it"),
+        ({}, ["-e", "window_override=see ticket confirm=sandbox please"], "made window_override, confirm and words"),
     ],
 )
 def test_a_copied_inventory_and_a_standing_confirmation_are_refused(application, project, common, arguments, says):

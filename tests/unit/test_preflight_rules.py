@@ -110,6 +110,7 @@ def test_not_approved(environment, said, says):
         ({}, {"preflight_scheduled_jobs": ""}, "preflight_scheduled_jobs: it was set with -e"),
         ({}, {"preflight_take_lease": ""}, "preflight_take_lease: it was set with -e"),
         ({}, {"state_bucket": ""}, "state_bucket: it was set with -e"),
+        ({}, {"_raw_params": "a and b"}, "-e: Ansible splits .* made a and b of one -e; write a value with blanks as "),
     ],
 )
 def test_what_counts_only_from_the_command_line_and_what_never_does(variables, said, says):

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import doctest
+
+import pytest
 from ansible.module_utils.runbook.rules import run
+from ansible.parsing.splitter import parse_kv
 
 FOLDERS = ["/srv/inventories/production"]
+
+
+def test_doctests():
+    assert doctest.testmod(run).failed == 0
 
 
 def test_a_file_beside_the_inventory_is_a_part_of_it():
@@ -21,6 +29,25 @@ def test_a_file_beside_the_inventory_is_a_part_of_it():
     inside, outside = ("/srv/inventories/production/yes.yml", confirm), (None, {"confirm": "staging"})
     assert run.command_line([inside, outside], FOLDERS)["confirm"] == "staging"
     assert run.command_line([outside, inside], FOLDERS)["confirm"] == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "made"),
+    [
+        ("window_override=data of last night", "window_override and words without a name"),
+        ("window_override=see confirm=production please", "window_override, confirm and words without a name"),
+        ("window_override=see confirm=production", "window_override and confirm"),
+        ("confirm=production window_override=why", "confirm and window_override"),
+        ("password=of blanks", "password and words without a name"),
+        ("please", "words without a name"),
+        ("window_override='the disk is full'", None),
+        ("confirm=production db_restore_jobs=2", None),
+    ],
+)
+def test_what_ansible_splits_is_noticed_without_its_values(word, made):
+    said = run.command_line([(None, run.split(parse_kv(word)))], [])
+    assert said.get("_raw_params") == made
+    assert "blanks" not in str(said)
 
 
 def test_a_play_speaks_for_its_own_host_alone():

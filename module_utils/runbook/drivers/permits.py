@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import process
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.run import PERMITS, Approval, Permit
+from ansible.module_utils.runbook.rules.run import OVERRIDE, PERMITS, Approval, Permit
 from ansible.module_utils.runbook.rules.target import Target
 from ansible.module_utils.runbook.rules.words import to_second
 from psycopg2 import sql
@@ -114,7 +114,7 @@ def require_time(run: Run) -> None:
         raise RunbookError(
             f"The maintenance window of this run ended at {to_second(end.isoformat())}, so nothing more is begun; what "
             "is finished stays, run the same command again in the next window. In an emergency add "
-            "-e window_override='<reason>'."
+            f"{OVERRIDE}."
         )
 
 

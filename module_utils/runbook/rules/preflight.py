@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import identity
-from ansible.module_utils.runbook.rules.run import NEVER_ON_COMMAND_LINE
+from ansible.module_utils.runbook.rules.run import NEVER_ON_COMMAND_LINE, OVERRIDE, SPLIT
 from ansible.module_utils.runbook.rules.status import Check
 from ansible.module_utils.runbook.rules.words import count
 
@@ -163,6 +163,11 @@ def check_approval(
     :param playbook: the playbook that runs, likewise
     :raises RunbookError: nobody approved, or what was said names something else
     """
+    if SPLIT in said:
+        raise RunbookError(
+            f"-e: Ansible splits name=value at blanks, and made {said[SPLIT]} of one -e; write a value with blanks as "
+            f"{OVERRIDE}, and every other variable in a -e of its own."
+        )
     for name, home in NEVER_ON_COMMAND_LINE.items():
         if name in said:
             raise RunbookError(

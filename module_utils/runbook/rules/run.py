@@ -20,6 +20,11 @@ LAST_WORDS = "last_words.jsonl"
 
 #: What counts only where a person or a scheduler says it with ``-e``: in an inventory it would approve every run.
 COMMAND_LINE_ONLY = ("confirm", "preflight_job", "window_override")
+#: How a reason is given that has blanks: Ansible splits name=value at them, whatever quotes the shell took away.
+OVERRIDE = """-e '{"window_override": "<reason>"}'"""
+#: In what :func:`command_line` says: what Ansible made of a ``-e`` that was not meant so; its own name for the words
+#: that belong to no variable.
+SPLIT = "_raw_params"
 #: What the inventory or the playbook says of itself, and what ``-e`` may not change.
 NEVER_ON_COMMAND_LINE = {
     "runbook_environment": "the inventory's group_vars/all.yml",
@@ -94,6 +99,26 @@ class Permit:
     check_mode: bool = False
 
 
+def split(parsed: Mapping[str, object]) -> dict[str, object]:
+    """The variables of one ``-e name=value …``; what is said of :data:`SPLIT` where they may not be what was meant.
+
+    Ansible drops words that belong to no variable, and takes ``confirm=production`` inside of a reason for a variable.
+
+    :param parsed: as Ansible's ``parse_kv`` gives it
+
+    >>> split({"a": "1", "b": "2"})
+    {'a': '1', 'b': '2'}
+    >>> split({"window_override": "see", "confirm": "production", "_raw_params": "ticket please"})["_raw_params"]
+    'window_override, confirm and words without a name'
+    """
+    names = [str(name) for name in parsed if name != SPLIT]
+    if SPLIT in parsed:
+        names.append("words without a name")
+    elif "window_override" not in names or len(names) == 1:
+        return dict(parsed)
+    return dict(parsed) | {SPLIT: " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))}
+
+
 def command_line(given: Iterable[tuple[str | None, Mapping[str, object]]], folders: Iterable[str]) -> dict[str, str]:
     """Of the variables that ``-e`` set, what modules are told: every name, and the values of a few.
 
@@ -113,7 +138,8 @@ def command_line(given: Iterable[tuple[str | None, Mapping[str, object]]], folde
     for path, variables in given:
         counts = path is None or not any(PurePath(path).is_relative_to(folder) for folder in standing)
         said |= {
-            str(name): str(value) if counts and name in COMMAND_LINE_ONLY else "" for name, value in variables.items()
+            str(name): str(value) if name == SPLIT or (counts and name in COMMAND_LINE_ONLY) else ""
+            for name, value in variables.items()
         }
     return dict(sorted(said.items()))
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.run import OVERRIDE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -576,10 +577,6 @@ class Admission:
     warning: str = ""
 
 
-#: How a person goes past the calendar.
-_OVERRIDE = "In an emergency say why with -e window_override='<reason>'."
-
-
 def check_override(override: str, said: Mapping[str, str]) -> None:
     """The override counts only as it was said on the command line, with a reason.
 
@@ -590,8 +587,7 @@ def check_override(override: str, said: Mapping[str, str]) -> None:
     if override and said.get("window_override") != override:
         raise RunbookError(
             f"window_override: {override!r} comes from an inventory, a file beside it or a playbook, where it would "
-            "lift every window; take it out there, and say -e window_override='<reason>' on the command line of the "
-            "run that is meant."
+            f"lift every window; take it out there, and say {OVERRIDE} on the command line of the run that is meant."
         )
     if not override.strip() and (override or "window_override" in said):
         raise RunbookError(
@@ -644,4 +640,4 @@ def admit(
     if check_mode:
         msg = f"A real run would be refused now: {standing.msg}"
         return Admission(msg, warning=msg)
-    raise RunbookError(f"{standing.msg} {_OVERRIDE}")
+    raise RunbookError(f"{standing.msg} In an emergency say why with {OVERRIDE}.")
