@@ -221,11 +221,17 @@ def test_failed_rescued_and_unreachable(project):
     assert record["hosts"]["db1"]["steps"][-1]["figures"]["moved_rows"] == 5
 
 
-@pytest.mark.parametrize("status", ["breach", "unknown"])
-def test_a_bad_status_ends_red_though_no_task_failed(project, status):
-    ended = project.run(project.playbook(toy(status=status)), "--limit", "db1")
+@pytest.mark.parametrize(("status", "task", "msg"), [
+    ("breach", {}, "The toy ran."),
+    ("breach", {"loop": [1], "failed_when": False}, "The toy ran."),
+    ("unknown", {"loop": [1]}, "The toy ran."),
+    ("unknown", {"no_log": True}, "What it said is hidden by no_log"),
+    ("unknown", {"async": 60, "poll": 0}, "It was only started (poll: 0)"),
+])  # fmt: skip
+def test_a_bad_status_ends_red_though_no_task_failed(project, status, task, msg):
+    ended = project.run(project.playbook(toy(status=status) | task), "--limit", "db1")
     assert ended.code == 1
-    assert ended.err.rstrip().endswith(f"db1, Play with the toy, {status}: The toy ran.")
+    assert f"db1, Play with the toy, {status}: {msg}" in ended.err
     assert ended.record["limit"] == "db1"
 
 

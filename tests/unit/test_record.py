@@ -276,6 +276,36 @@ def test_of_foreign_modules_only_numbers_are_kept():
     assert rules.message(said | {"msg": "row"}, own=False, failed=False) == ""
 
 
+@pytest.mark.parametrize(("result", "status", "msg"), [
+    ({"results": [{"status": "ok", "msg": "Fine."}, {"status": "unknown", "msg": "Hm."}]}, "unknown", "Hm."),
+    ({"results": [{"status": "unknown", "msg": "Hm."}, {"status": "breach", "msg": "Old."}]}, "breach", "Hm. Old."),
+    ({"results": [{"status": "ok"}, {"failed": True, "msg": "It broke."}]}, "breach", "It broke."),
+    ({"results": [{"status": "ok", "msg": "One."}, {"size": 2}, {"skipped": True, "msg": "No."}]}, "ok", "One."),
+    ({"results": [{"msg": "Written."}]}, None, "Written."),
+    ({"censored": "hidden", "changed": True}, "unknown", "hidden by no_log"),
+    ({"censored": "hidden", "results": [{"censored": "hidden"}]}, "unknown", "hidden by no_log"),
+    ({"ansible_job_id": "j1", "started": 1, "finished": 0}, "unknown", "only started"),
+    ({"ansible_job_id": "j1", "finished": 1, "status": "ok", "msg": "Done."}, "ok", "Done."),
+])  # fmt: skip
+def test_a_loop_a_hidden_result_and_one_that_is_only_started_are_judged(result, status, msg):
+    given = {"msg": "All items completed"} | result if "results" in result else result
+    assert rules.figures(given, own=True).get("status") == status
+    assert msg in rules.message(given, own=True, failed=False)
+    assert "All items" not in rules.message(given, own=True, failed=False)
+
+
+def test_a_hidden_result_of_a_task_that_was_skipped_is_no_question():
+    step = {"state": "skipped", "figures": rules.figures({"censored": "hidden"}, own=True)}
+    assert rules._step_status(step) == "ok"
+
+
+def test_of_a_loop_over_a_foreign_module_only_failures_are_told():
+    given = {"msg": "One or more items failed", "results": [{"msg": "row"}, {"failed": True, "msg": "No such file."}]}
+    assert rules.message(given, own=False, failed=True) == "No such file."
+    assert rules.message(given, own=False, failed=False) == ""
+    assert rules.figures(given, own=False) == {}
+
+
 def test_large_results_are_cut_and_say_so():
     kept = rules.figures(
         {"tables": [{"n": 1}] * 5000, "note": "x" * 10_000, "invocation": 1, "_ansible_x": 1}, own=True

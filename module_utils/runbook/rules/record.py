@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.status import Status
+from ansible.module_utils.runbook.rules.status import Status, worst
 from ansible.module_utils.runbook.rules.words import count
 
 _T = TypeVar("_T")
@@ -127,7 +127,45 @@ def figures(result: Mapping[str, Any], *, own: bool) -> dict[str, Any]:
         for key, value in kept.items()
         if isinstance(value, list) and len(value) > MAX_ITEMS
     }
-    return {key: _bounded(value) for key, value in kept.items()} | cut
+    kept = {key: _bounded(value) for key, value in kept.items()} | cut
+    status = _status(result) if own else None
+    return kept | ({"status": str(status)} if status is not None else {})
+
+
+#: What is said of a result that is not there to be judged.
+_CENSORED = (
+    "What it said is hidden by no_log, so whether all is well is unknown. Take no_log off the task: the record hides"
+    " secrets without it."
+)
+_STARTED = (
+    "It was only started (poll: 0), so what becomes of it is unknown. Set poll to 1 or more, or leave async out of the"
+    " task."
+)
+
+
+def _unjudged(result: Mapping[str, Any]) -> str:
+    """Why nobody can say what became of a task of ours; an empty text where its result is there."""
+    if "censored" in result:
+        return _CENSORED
+    return _STARTED if "ansible_job_id" in result and not result.get("finished") else ""
+
+
+def _items(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The results of a loop, but for what was skipped; none where there is no loop."""
+    found = result.get("results")
+    given = found if isinstance(found, (list, tuple)) else ()
+    return [item for item in given if isinstance(item, Mapping) and not item.get("skipped")]
+
+
+def _status(result: Mapping[str, Any]) -> Status | None:
+    """What a module of ours said, of a loop the worst; None where it only did its work."""
+    if items := _items(result):
+        found = [_status(item) or (Status.BREACH if item.get("failed") else None) for item in items]
+        said = [status for status in found if status is not None]
+        return worst(said) if said else None
+    if _unjudged(result):
+        return Status.UNKNOWN
+    return next((status for status in Status if status == result.get("status")), None)
 
 
 #: How Ansible begins to say what is wrong with a role's variables.
@@ -136,9 +174,14 @@ _MISSING = "missing required arguments: "
 
 
 def message(result: Mapping[str, Any], *, own: bool, failed: bool) -> str:
-    """The one sentence of a result; of foreign modules only when they failed."""
+    """The one sentence of a result, of a loop those of what is not ok; of foreign modules only when they failed."""
+    if items := _items(result):
+        bad = [item for item in items if item.get("failed") or (own and _status(item) not in (None, Status.OK))]
+        told = [message(item, own=own, failed=failed) for item in bad or (items if own else [])]
+        if any(told):
+            return str(_bounded(" ".join(dict.fromkeys(filter(None, told)))))
     # A file that cannot be included has a reason and no message.
-    text = result.get("msg") or result.get("reason")
+    text = (_unjudged(result) if own else "") or result.get("msg") or result.get("reason")
     return _plain_arguments(str(_bounded(text))) if text and (own or failed) else ""
 
 
@@ -405,6 +448,8 @@ def is_failure(step: Mapping[str, Any]) -> bool:
 
 def _step_status(step: Mapping[str, Any]) -> str:
     """The module's own word; a failure is never ok."""
+    if step["state"] == "skipped":
+        return Status.OK
     said = step["figures"].get("status")
     if said in (Status.BREACH, Status.UNKNOWN):
         return str(said)
