@@ -20,7 +20,7 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Says whether it could be closed.
+    description: Says what has to be ended before.
   diff_mode:
     support: none
     description: The change is gone or not.
@@ -61,6 +61,11 @@ def core(context: Context) -> dict[str, Any]:
     change = changes.current()
     if change is None:
         return context.conclude(Status.OK, msg=f"Change {changes.id} is not open.")
+    if change.opened and context.check_mode:
+        left = ", ".join(sorted(change.opened))
+        return context.conclude(
+            Status.OK, msg=f"{change.describe()} would be closed, once this is ended: {left}.", changed=True
+        )
     if change.opened:
         raise RunbookError(
             f"{change.describe()} is not closed, since this is open still: {', '.join(sorted(change.opened))}. "

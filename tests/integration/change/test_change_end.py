@@ -9,6 +9,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from conftest import ROOT
 from fakes import alertmanager, github
@@ -183,3 +184,37 @@ def test_a_ticket_whose_end_is_unknown_keeps_its_change_open_and_the_run_red(pro
     assert record["status"] == "failed"
     assert [status for _, status in ends(record)] == ["ok", "unknown", "breach"]
     assert len(open_changes(made)) == 1
+
+
+def test_what_even_the_last_process_did_not_end_is_ended_by_a_playbook(project, tickets, alerts):
+    made, playbook = project
+    running = made.start(playbook, work_s=600)
+    until = time.monotonic() + 120
+    while not active(alerts):
+        assert running.poll() is None, running.communicate()[0]
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    everything = [*psutil.Process(running.pid).children(recursive=True), psutil.Process(running.pid)]
+    for process in everything:
+        process.kill()
+    running.communicate(timeout=120)
+    psutil.wait_procs(everything, timeout=60)
+    assert (len(active(alerts)), len(open_changes(made))) == (1, 1)
+    made.all_vars |= {
+        "change_ticket_backend": "github", "change_ticket_github_repository": github.REPOSITORY,
+        "change_ticket_github_token": github.TOKEN, "change_ticket_github_api_url": tickets.url,
+        "change_silence_backend": "alertmanager", "change_silence_alertmanager_url": alerts.url,
+    }  # fmt: skip
+    looked = made.run("change_close.yml", "--check")
+    assert looked.code == 0, looked.output
+    assert (len(active(alerts)), len(open_changes(made))) == (1, 1)
+    ended = made.run("change_close.yml")
+    assert ended.code == 0, ended.output
+    assert (active(alerts), open_changes(made)) == ([], [])
+    (issue,) = tickets.issues
+    assert (issue["state"], len(tickets.comments[1])) == ("open", 1)
+    assert "The run of this change is gone" in tickets.comments[1][0]["body"]
+    assert github.TOKEN not in ended.output
+    again = made.run("change_close.yml")
+    assert again.code == 0, again.output
+    assert len(tickets.comments[1]) == 1

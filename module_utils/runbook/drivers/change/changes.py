@@ -146,7 +146,7 @@ class Changes:
         return found
 
     def update(self, change_id: str, act: Callable[[Change], Change]) -> Change:
-        """Read a change, and write what ``act`` makes of it, whoever else writes to it meanwhile.
+        """Read a change, and write what ``act`` makes of it, whoever else writes to it meanwhile; not in check mode.
 
         :param act: is called again with the newer change where somebody was faster
         :raises RunbookError: it is not there, or whether it was written is unknown
@@ -156,6 +156,8 @@ class Changes:
             if found.document is None:
                 raise _not_open(change_id)
             wanted = act(Change.of(found.document))
+            if self._run.check_mode:
+                return wanted
             try:
                 self._store.replace(self._document(wanted), found.version)
             except ConflictError:

@@ -49,4 +49,4 @@ def _headline(record: Record) -> list[Fact]:
     return [("Change", found[0])] if found else []
 
 
-SECTIONS = (Section(modules=_MODULES, panels=_panels, around=True, headline=_headline),)
+SECTIONS = (Section(modules=_MODULES, panels=_panels, around=True, work_of="change_close", headline=_headline),)

@@ -60,6 +60,7 @@ OPERATIONS = {
     "backup_bucket.yml": "none",
     "backup_undelete.yml": "none",
     "backup_verify.yml": "none",
+    "change_close.yml": "none",
     "db_roles.yml": "none",
     "dr_drill.yml": "none",
     "files_mirror.yml": "none",
