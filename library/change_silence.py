@@ -171,10 +171,13 @@ def core(context: Context) -> dict[str, Any]:
     change = changes.require_current()
 
     def act() -> Done:
-        if params["backend"] == NONE:
-            return Done("Skipped: the inventory decided to silence nothing (backend none).")
         silences = driver.from_params(params, read_only=context.check_mode)
-        noted: dict[str, Any] = {"backend": params["backend"], "key": key(changes.id)}
+        where = silences.where if silences else ""
+        if change is not None:
+            change.require_place(driver.THING, params["backend"], where)
+        if silences is None:
+            return Done("Skipped: the inventory decided to silence nothing (backend none).")
+        noted: dict[str, Any] = {"backend": params["backend"], "where": where, "key": key(changes.id)}
         if is_present:
             return driver.open_silence(changes, silences, noted, matchers, until, params["comment"])
         done = driver.close(silences, noted)

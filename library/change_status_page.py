@@ -205,11 +205,13 @@ notice_url:
   returned: when there is one
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from ansible.module_utils.runbook.drivers.change import status_pages as driver
 from ansible.module_utils.runbook.drivers.change.changes import Changes, Done, argument_spec
+from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.change import status_page as rules
 from ansible.module_utils.runbook.rules.change.backend import NONE
@@ -240,12 +242,29 @@ class Notices:
             rules.text_of(self.state, params["text"], starts_at, until), tuple(params["components"]),
             rules.Level(params["level"] or "maintenance"), starts_at, until, notify=params["notify"],
         )  # fmt: skip
-        noted = (self.change.opened.get(self.kind) if self.change else None) or {}
-        fresh = {
-            "backend": params["backend"], "kind": self.kind, "reference": self.notice.reference,
-            "components": params["components"],
+
+    def noted(self, where: str) -> dict[str, Any]:
+        """What the change knows of its notice; what it will know where that is nothing.
+
+        :raises RunbookError: it has one elsewhere, or by another name
+        """
+        backend, announced_as = self.params["backend"], self.params["announced_as"]
+        if self.change is not None and not (announced_as and self.act.title):
+            self.change.require_place(self.kind, backend, where)
+            noted = self.change.opened.get(self.kind)
+            if noted is not None:
+                if announced_as and noted["reference"] != self.notice.reference:
+                    raise RunbookError(
+                        f"announced_as: {announced_as} is not the {self.kind} that this change has on the page; end "
+                        "that first, or give the name that it was begun with."
+                    )
+                # It may have been begun by another name, which whoever ends it need not know.
+                self.notice = replace(self.notice, reference=str(noted["reference"]))
+                return dict(noted)
+        return {
+            "backend": backend, "where": where, "kind": self.kind, "reference": self.notice.reference,
+            "components": self.params["components"],
         }  # fmt: skip
-        self.noted = dict(noted) if noted.get("reference") == self.notice.reference else fresh
 
     def note(self, noted: dict[str, Any] | None) -> None:
         """Let the change know of the notice, or (None) that it is over."""
@@ -255,23 +274,24 @@ class Notices:
     def do(self) -> Done:
         """What the item asks for."""
         page = driver.from_params(self.params, read_only=self.context.check_mode)
+        noted = self.noted(page.where if page else "") if self.act.kind else {}
         if page is None:
             return Done("Skipped: the inventory decided to have no status page (backend none).")
         if self.act.kind is None:
             return driver.set_components(page, self.params["components"], self.notice.level)
         if self.state in rules.ENDING:
-            done = driver.end(page, self.noted, self.notice.text, notify=self.notice.notify)
+            done = driver.end(page, noted, self.notice.text, notify=self.notice.notify)
             self.note(None)
             return done
         if self.act.title:
             # What another run carries out is not this one's to end.
-            return driver.announce(None if self.params["announced_as"] else self.changes, page, self.noted, self.notice)
+            return driver.announce(None if self.params["announced_as"] else self.changes, page, noted, self.notice)
         # Whoever ends it has to know of each component that was touched.
-        touched = sorted({*self.noted["components"], *self.params["components"]})
+        touched = sorted({*noted["components"], *self.params["components"]})
         if self.state != "maintenance_updated":
-            self.note(self.noted | {"components": touched})
+            self.note(noted | {"components": touched})
         phase = rules.Phase(self.params["phase"]) if self.params["phase"] else self.act.phase
-        return driver.tell(page, self.noted, self.notice, phase)
+        return driver.tell(page, noted, self.notice, phase)
 
     def result(self) -> dict[str, Any]:
         """Do it once, and say what became of it."""

@@ -208,14 +208,17 @@ def core(context: Context) -> dict[str, Any]:
     answered = change.items.get(params["item"]) if change else None
     if answered is not None and answered.status is Status.OK:
         return context.conclude(Status.OK, msg=f"Done already: {answered.msg}")
-    noted = (change.opened.get(driver.THING) if change else None) or {
-        "backend": params["backend"], "key": key(changes.id)
-    }  # fmt: skip
 
     def act() -> Done:
         tickets = driver.from_params(params, rules.closing, read_only=context.check_mode)
+        where = tickets.where if tickets else ""
+        if change is not None:
+            change.require_place(driver.THING, params["backend"], where)
         if tickets is None:
             return Done("Skipped: the inventory decided to have no ticket system (backend none).")
+        noted = (change.opened.get(driver.THING) if change else None) or {
+            "backend": params["backend"], "where": where, "key": key(changes.id)
+        }  # fmt: skip
         if state == "opened":
             return driver.open_ticket(changes, tickets, noted, notes.title_of(params["title"]), note)
         if state == "commented":

@@ -208,12 +208,17 @@ def core(context: Context) -> dict[str, Any]:
 def _switch(context: Context, changes: Changes, until: datetime | None) -> Done:
     """Turn the mode on until then, or give back what this change noted."""
     params, run = context.params, context.run
+    current = changes.require_current()
     if params["backend"] == backend.NONE:
+        if current is not None:
+            current.require_place("mode", backend.NONE)
         return Done("Skipped: the inventory decided to have no maintenance mode (backend none).")
     table = parse_qualified(params["sql_table"], option="sql_table") if params["sql_table"] else None
     with ExitStack() as closing:
         mode = driver.from_params(params, run, key(changes.id), table, closing)
         noted = {"backend": params["backend"], "where": mode.where}
+        if current is not None:
+            current.require_place("mode", **noted)
 
         def wanted() -> datetime | None:
             found = changes.all()
@@ -224,7 +229,6 @@ def _switch(context: Context, changes: Changes, until: datetime | None) -> Done:
 
         if context.check_mode:
             return driver.follow(mode, wanted, check_mode=True)
-        current = changes.require_current()
         if until is not None:
             # Before the flag: a run that is killed here leaves word of it.
             changes.opened("mode", noted | {"until": until.isoformat()})

@@ -191,3 +191,20 @@ def test_bad_input_is_one_clear_sentence(tmp_path, given, says):
 def test_an_inventory_that_silences_nothing_is_not_unknown(tmp_path, changes):
     skipped = silence(tmp_path, "absent", "", backend="none", alertmanager_url=None)
     assert (skipped.result["status"], item(changes)[0]) == ("ok", "ok")
+
+
+def test_a_silence_is_removed_only_where_it_was_made(tmp_path, changes, fake):
+    assert silence(tmp_path, "present", fake.url).result["changed"]
+    noted = changes.current().opened["silence"]
+    with FakeAlertmanager() as other:
+        for state, given in (
+            ("absent", {"alertmanager_url": other.url}), ("present", {"alertmanager_url": other.url}),
+            ("absent", {"backend": "none", "alertmanager_url": None}),
+        ):  # fmt: skip
+            refused = silence(tmp_path, state, "", **given)
+            assert refused.failed, refused.result
+            assert f"opened its silence at alertmanager {fake.url}, and is asked for it at" in refused.result["msg"]
+        assert other.silences == {}
+    assert changes.current().opened["silence"] == noted
+    assert silence(tmp_path, "absent", fake.url).result["changed"]
+    assert fake.open == []

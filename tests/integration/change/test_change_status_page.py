@@ -185,3 +185,27 @@ def test_no_secret_leaves_the_module(project):
     assert [wrong.failed, right.failed] == [True, False]
     documents = "".join(path.read_text() for path in project.root.rglob("*.json"))
     assert "c4n4ry" not in json.dumps([wrong.result, right.result]) + wrong.stderr + right.stderr + documents
+
+
+def test_maintenance_is_ended_only_where_it_was_announced(project, page, root, tmp_path):
+    project("maintenance_scheduled", starts_at=SOON, until=UNTIL, components=[COMPONENT])
+    noted = project.change.opened["maintenance"]
+    unset = dict.fromkeys(("statuspage_page", "statuspage_token", "statuspage_api_url"))
+    elsewhere: list[tuple[dict[str, Any], str]] = [
+        ({"statuspage_page": "otherpage000"}, "opened its maintenance at statuspage"),
+        (unset | {"backend": "none"}, "opened its maintenance at statuspage"),
+        ({"announced_as": "quarterly"}, "announced_as: quarterly is not the maintenance that this change has"),
+    ]
+    for given, says in elsewhere:
+        refused = project("maintenance_ended", **given)
+        assert refused.failed, refused.result
+        assert says in refused.result["msg"]
+        assert project.change.opened["maintenance"] == noted
+    assert project("maintenance_ended").result["changed"] is True
+    # By whatever name it was begun.
+    other = Project(page, root, tmp_path / "other", "20261206T020000Z-quarterly-3c4d")
+    other("maintenance_scheduled", starts_at=SOON, until=UNTIL, announced_as="quarterly")
+    other("maintenance_started", announced_as="quarterly")
+    assert other("maintenance_ended").result["changed"] is True
+    assert [each["status"] for each in page.incidents] == ["completed", "completed"]
+    assert other.change.opened == {}

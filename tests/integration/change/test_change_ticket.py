@@ -166,3 +166,24 @@ def test_no_secret_leaves_the_module(project):
     documents = "".join(path.read_text() for path in project.root.rglob("*.json"))
     said = "".join(json.dumps(outcome.result) + outcome.stderr for outcome in outcomes)
     assert "c4n4ry" not in said + documents
+
+
+def test_a_ticket_is_closed_only_where_it_was_opened(project):
+    project("opened", "ticket", title="Weekly", text=TEXT)
+    noted = project.change.opened["ticket"]
+    unset = dict.fromkeys(("github_repository", "github_token", "github_api_url"))
+    with webhook.FakeReceiver() as other:
+        elsewhere: list[dict[str, Any]] = [
+            unset | {"backend": "webhook", "webhook_url": other.hook, "webhook_token": webhook.TOKEN},
+            {"github_repository": "mental-scribe/other"}, unset | {"backend": "none"},
+        ]  # fmt: skip
+        for given in elsewhere:
+            for state in ("closed", "opened"):
+                refused = project(state, "elsewhere", title="Weekly" if state == "opened" else None, text=TEXT, **given)
+                assert refused.failed, refused.result
+                assert "this change opened its ticket at github" in refused.result["msg"]
+                assert project.change.opened["ticket"] == noted
+        assert other.requests == []
+    assert project("closed", "end").result["changed"] is True
+    assert project.fake.issues[0]["state"] == "closed"
+    assert project.change.opened == {}

@@ -206,6 +206,23 @@ def test_the_first_of_two_changes_to_end_leaves_the_mode_to_the_other(tmp_path, 
     assert FlagFolder(flags).stands(datetime.fromisoformat(later))
 
 
+def test_a_mode_is_turned_off_only_where_it_was_turned_on(tmp_path, changes, flags):
+    other = tmp_path / "other"
+    other.mkdir()
+    where: dict[str, Any] = {"backend": "nginx", "nginx_flag_dir": str(flags)}
+    assert switch(tmp_path, "on", **where).result["changed"]
+    noted = changes.current().opened["mode"]
+    elsewhere: dict[str, Any] = {"backend": "nginx", "nginx_flag_dir": str(other)}
+    for state, given in (("off", elsewhere), ("on", elsewhere), ("off", {"backend": "none"})):
+        refused = switch(tmp_path, state, **given)
+        assert refused.failed, refused.result
+        assert f"this change opened its mode at nginx {flags}, and is asked for it at" in refused.result["msg"]
+        assert list(other.iterdir()) == []
+        assert changes.current().opened["mode"] == noted
+    assert switch(tmp_path, "off", **where).result["changed"]
+    assert list(flags.iterdir()) == []
+
+
 # --- Vercel -----------------------------------------------------------------------------------------------------------
 
 

@@ -34,7 +34,7 @@ class Cachet:
 
     def __init__(self, *, url: str, token: str, ca_cert: str | None, timeout_s: float, read_only: bool) -> None:
         self.read_only = read_only
-        self._url = url.rstrip("/")
+        self._url = self.where = url.rstrip("/")
         self._api = ApiClient(
             service="Cachet",
             base_url=self._url,

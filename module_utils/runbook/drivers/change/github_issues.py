@@ -28,6 +28,8 @@ class GitHubIssues:
         read_only: bool,
     ) -> None:  # fmt: skip
         self.read_only = read_only
+        #: Which repository, without a secret.
+        self.where = f"{api_url.rstrip('/')} {repository}"
         self._path = f"/repos/{repository}/issues"
         self._api = ApiClient(
             service="GitHub",

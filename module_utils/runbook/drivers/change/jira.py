@@ -38,6 +38,7 @@ class JiraTickets:
     ) -> None:  # fmt: skip
         self.read_only = read_only
         self._url = url.rstrip("/")
+        self.where = f"{self._url} {project}"
         self._is_cloud = bool(user)
         self._path = f"/rest/api/{3 if user else 2}"
         self._project = project

@@ -6,14 +6,13 @@ when it needs the mode, and the flag follows the notes of all open changes (:fun
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import psycopg2
 from ansible.module_utils.runbook.drivers import permits
@@ -235,11 +234,10 @@ class FlagRow:
 class Told:
     """Whoever is told by a webhook, and cannot be asked."""
 
-    def __init__(self, hook: Webhook, url: str, key: str) -> None:
+    def __init__(self, hook: Webhook, key: str) -> None:
         self._hook = hook
         self._key = key
-        # The address is a secret; two of one host are told apart all the same.
-        self.where = f"{urlsplit(url).hostname} {hashlib.sha256(url.encode()).hexdigest()[:12]}"
+        self.where = hook.where
 
     def stands(self, until: datetime | None) -> bool:
         """As :class:`Mode` says."""
@@ -300,4 +298,4 @@ def from_params(params: Mapping[str, Any], run: Run, key: str, table: QualifiedN
         service="The webhook of the maintenance mode", url=params["webhook_url"], token=params["webhook_token"] or "",
         ca_cert=params["ca_cert"], timeout_s=params["timeout_s"], read_only=run.check_mode,
     )  # fmt: skip
-    return Told(hook, params["webhook_url"], key)
+    return Told(hook, key)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from ansible.module_utils.runbook.drivers.change.changes import Done
 from ansible.module_utils.runbook.drivers.http.api_client import ApiClient, ApiError
+from ansible.module_utils.runbook.rules.change.backend import NONE
 from ansible.module_utils.runbook.rules.change.silence import Silence
 from ansible.module_utils.runbook.rules.status import Status
 
@@ -30,10 +31,13 @@ _GONE = (404, 410)
 class Silences:
     """The silences of one service.
 
+    :param url: its address
     :param path: where its Alertmanager's API begins
     """
 
-    def __init__(self, api: ApiClient, path: str, *, read_only: bool) -> None:
+    def __init__(self, api: ApiClient, url: str, path: str, *, read_only: bool) -> None:
+        #: Which service, without a secret.
+        self.where = url
         self._api = api
         self._path = path
         self.read_only = read_only
@@ -94,13 +98,16 @@ class Silences:
         return Silence.of(self._api.get(f"{self._path}/silence/{quote(str(made), safe='')}")) if made else None
 
 
-def from_params(params: Mapping[str, Any], *, read_only: bool) -> Silences:
-    """The service that a module's options name, which are checked."""
+def from_params(params: Mapping[str, Any], *, read_only: bool) -> Silences | None:
+    """The service that a module's options name, which are checked; None where the inventory decided to have none."""
     backend = params["backend"]
+    if backend == NONE:
+        return None
     token = params[f"{backend}_token"] or ""
+    url = params[f"{backend}_url"].rstrip("/")
     api = ApiClient(
         service=backend.capitalize(),
-        base_url=params[f"{backend}_url"].rstrip("/"),
+        base_url=url,
         headers={"Authorization": f"Bearer {token}"} if token else {},
         secrets={f"{backend}_token": token} if token else {},
         read_only=read_only,
@@ -109,7 +116,7 @@ def from_params(params: Mapping[str, Any], *, read_only: bool) -> Silences:
         ca_cert=params["ca_cert"],
     )
     path = "/api/v2" if backend == "alertmanager" else "/api/alertmanager/grafana/api/v2"
-    return Silences(api, path, read_only=read_only)
+    return Silences(api, url, path, read_only=read_only)
 
 
 def open_silence(

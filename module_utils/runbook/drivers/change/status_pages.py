@@ -32,6 +32,8 @@ class StatusPage(Protocol):
 
     #: As in check mode: nothing is written, and what would be is told.
     read_only: bool
+    #: Which one of its kind, without a secret; the same for everybody who means the same one.
+    where: str
 
     def find(self, kind: Kind, reference: str, known: str) -> Shown | None:
         """A notice; None if there is none that is not over.
@@ -74,6 +76,7 @@ class WebhookPage:
     def __init__(self, webhook: Webhook) -> None:
         self._webhook = webhook
         self.read_only = webhook.read_only
+        self.where = webhook.where
 
     def find(self, kind: Kind, reference: str, known: str) -> Shown | None:
         """As :meth:`StatusPage.find`; nobody can be asked, so it is taken to be there."""

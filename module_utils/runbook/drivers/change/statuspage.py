@@ -37,6 +37,7 @@ class Statuspage:
         self, *, page: str, token: str, api_url: str, ca_cert: str | None, timeout_s: float, read_only: bool
     ) -> None:  # fmt: skip
         self.read_only = read_only
+        self.where = f"{api_url.rstrip('/')} {page}"
         self._path = f"/pages/{page}"
         self._api = ApiClient(
             service="Statuspage",

@@ -37,6 +37,8 @@ class Tickets(Protocol):
 
     #: As in check mode: nothing is written, and what would be is told.
     read_only: bool
+    #: Which one of its kind, without a secret; the same for everybody who means the same one.
+    where: str
 
     def find(self, key: str, known: str) -> Ticket | None:
         """The ticket of a change; None if there is none.
@@ -72,6 +74,7 @@ class GitHubTickets:
     def __init__(self, issues: GitHubIssues) -> None:
         self._issues = issues
         self.read_only = issues.read_only
+        self.where = issues.where
 
     def find(self, key: str, known: str) -> Ticket | None:
         """As :meth:`Tickets.find`."""
@@ -125,6 +128,7 @@ class WebhookTickets:
     def __init__(self, webhook: Webhook) -> None:
         self._webhook = webhook
         self.read_only = webhook.read_only
+        self.where = webhook.where
 
     def find(self, key: str, known: str) -> Ticket | None:
         """As :meth:`Tickets.find`; only what was noted is known."""

@@ -30,6 +30,7 @@ class Upptime:
     def __init__(self, issues: GitHubIssues) -> None:
         self._issues = issues
         self.read_only = issues.read_only
+        self.where = issues.where
 
     def find(self, kind: Kind, reference: str, known: str) -> Shown | None:
         """As ``StatusPage.find``."""

@@ -6,6 +6,7 @@ same key, and is answered as the first one was, without doing anything. Any stat
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,6 +33,8 @@ class Webhook:
         self._secrets = {"webhook_url": url}
         self._secrets |= {f"webhook_url's {name}": part for name, part in parts.items() if len(part) >= _SECRET}
         self._secrets |= {"webhook_token": token} if token else {}
+        #: Which one it is, where its address must not stand; two of one host are told apart.
+        self.where = f"{address.hostname} {hashlib.sha256(url.encode()).hexdigest()[:12]}"
         self._service = service
         self._url = url
         self._token = token

@@ -122,6 +122,21 @@ class Change:
         """The same change with one more item answered; the last answer counts."""
         return replace(self, items={**self.items, name: item})
 
+    def require_place(self, thing: str, backend: str, where: str = "") -> None:
+        """See that a thing is asked for where the change opened it; elsewhere it would stay, and its note be lost.
+
+        :param where: which one of that backend; empty where the inventory decided to have none
+        :raises RunbookError: the change opened it in another place
+        """
+        noted = self.opened.get(thing)
+        if noted is None or (noted.get("backend"), noted.get("where")) == (backend, where):
+            return
+        asked = f"{backend} {where}".strip()
+        raise RunbookError(
+            f"backend: this change opened its {thing} at {noted.get('backend')} {noted.get('where')}, and is asked for "
+            f"it at {asked}; give the options that it was opened with. Nothing was done, and it is noted still."
+        )
+
     def checks(self, needs: Sequence[str]) -> list[Check]:
         """How it stands with the items that the change needs; one without an answer is unknown."""
         return [
