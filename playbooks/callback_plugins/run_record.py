@@ -194,10 +194,6 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         failed = any(host["failures"] or host["unreachable"] for host in counts.values())
         try:
             self._show(record, recorder.directory)
-            for line in last_warnings(record, _width()):
-                _say(self._display.display, f"[WARNING]: {line}", color=settings.COLOR_WARN, stderr=True)
-            for line in last_words(record, _width()):
-                _say(self._display.error, line)
         finally:
             # However the words went: Ansible makes a warning of a callback's exception.
             if record["status"] != Status.OK and not failed:
@@ -253,8 +249,6 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                 self._dismiss_watchdog()
             if record is not None and recorder.directory is not None:
                 self._show(record, recorder.directory)
-                for line in last_words(record, _width()):
-                    _say(self._display.error, line)
                 # What the modules said at the end is the last thing, with the fix.
                 for note in record["notes"]:
                     _say(self._display.display, note)
@@ -323,7 +317,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             names = ", ".join([*self._leases, *self._state_leases])
             unsaid = [f"{names}: whether the lease was given back is unknown; it ends by itself within 15 minutes."]
             for text in unsaid if said is None else said:
-                recorder.append("note", text=text)
+                recorder.append("warning", text=text)
         self._leases.clear()
         self._state_leases.clear()
 
@@ -346,11 +340,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                 raise RunbookError(said)
         except Exception as error:
             said = error.message if isinstance(error, RunbookError) else failure.sentence("run_record", error)
-            warning = f"The state store has no copy of this run's record. {said}"
-            if record["status"] != Status.OK:
-                # A green run ends with its warnings.
-                _say(self._display.warning, warning)
-            return warning
+            return f"The state store has no copy of this run's record. {said}"
         return None
 
     def _state_settings(self, hosts: list[str]) -> tuple[str, dict[str, Any]]:
@@ -373,11 +363,15 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         return "", {}
 
     def _show(self, record: dict[str, Any], directory: Path) -> None:
-        """What the run did, and where its reports are."""
+        """What the run did, where its reports are, and last what needs a person."""
         for line in summary_lines(record, _width()):
             _say(self._display.display, line)
         for path in sorted(directory.glob("*.html"), key=lambda path: (path.name != "report.html", path.name)):
             _say(self._display.display, f"{path.stem.title()}: {_shortened(path)}")
+        for line in last_warnings(record, _width()):
+            _say(self._display.display, f"[WARNING]: {line}", color=settings.COLOR_WARN, stderr=True)
+        for line in last_words(record, _width()):
+            _say(self._display.error, line)
 
     # --- plays and tasks ---
 

@@ -358,6 +358,20 @@ def test_a_killed_run_has_its_report_all_the_same(project):
     assert not (project.folders[0] / "permits.jsonl").exists()
 
 
+@pytest.mark.parametrize("status", ["ok", "unknown"])
+def test_a_lease_of_which_nobody_knows_whether_it_was_given_back_is_a_warning(project, status):
+    """What would give it back is gone."""
+    (project.root / "library/pg_preflight.py").write_text(TOY.replace('"seen": seen', '"lease": {"decision": "taken"}'))
+    process = running(project, project.playbook({"name": "Look", "pg_preflight": {}}, toy(status=status, seconds=2)))
+    watchdog(process).kill()
+    _out, err = process.communicate(timeout=60)
+    record = json.loads((project.folders[0] / "record.json").read_text())
+    text = "db1: whether the lease was given back is unknown; it ends by itself within 15 minutes."
+    assert [warning["text"] for warning in record["warnings"]] == [text]
+    assert (process.returncode, record["status"]) == (int(status != "ok"), status)
+    assert err.count(text) == 1
+
+
 def test_stopped_by_ctrl_c(project):
     process = running(project, project.playbook(toy(seconds=30)))
     os.kill(process.pid, signal.SIGINT)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Seconds that an answer may take: a lease given back by each of two stores that crawl.
 ANSWER_S = 120.0
+#: Seconds that it may take to read an order or to end, and a worker to tell it something; longer, and it is stuck.
+PATIENCE_S = 5.0
 #: Seconds between two looks at ansible-playbook.
 _LOOK_S = 1.0
 #: Where workers find the way to the process of their run.
@@ -91,23 +93,30 @@ class Watchdog:
         return None if self._broken else json.loads(said)
 
     def dismiss(self) -> None:
-        """End it: the run ended in order."""
+        """End it: the run ended in order. One that does not end by itself within :data:`PATIENCE_S` is killed."""
         self._send({"over": True})
         os.environ.pop(_TOLD, None)
         self._told.close()
         for handle in (self._orders, self._answers):
             os.close(handle)
-        if self._broken:
-            with contextlib.suppress(OSError):
-                os.kill(self._pid, signal.SIGKILL)
         with contextlib.suppress(OSError):
-            os.waitpid(self._pid, 0)
+            until = time.monotonic() + (0 if self._broken else PATIENCE_S)
+            while os.waitpid(self._pid, os.WNOHANG)[0] == 0:
+                if time.monotonic() >= until:
+                    os.kill(self._pid, signal.SIGKILL)
+                    os.waitpid(self._pid, 0)
+                    break
+                time.sleep(0.01)
 
     def _send(self, order: Mapping[str, Any]) -> None:
         data = json.dumps(order, default=str).encode() + b"\n"
         try:
             while data and not self._broken:
-                data = data[os.write(self._orders, data) :]
+                if select.select([], [self._orders], [], PATIENCE_S)[1]:
+                    # What a pipe that is ready takes for sure.
+                    data = data[os.write(self._orders, data[: select.PIPE_BUF]) :]
+                else:
+                    self._broken = True
         except OSError:  # it is gone; SIGPIPE is ignored by Python
             self._broken = True
 
@@ -118,6 +127,7 @@ def tell(key: str, value: Any) -> None:
     if handle:
         data = json.dumps({"key": key, "value": value}, default=str).encode()
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(handle))) as told:
+            told.settimeout(PATIENCE_S)
             told.send(data)
 
 

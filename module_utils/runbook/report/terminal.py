@@ -59,19 +59,19 @@ def _said(steps: Sequence[Mapping[str, Any]]) -> str:
 
 
 def last_warnings(record: Mapping[str, Any], width: int | None = None) -> list[str]:
-    """What a green run asks a person to look at, for the end of the terminal's output, where it is not overlooked.
+    """What a run asks a person to look at, for the end of the terminal's output, where it is not overlooked.
 
-    Warnings first, and last what would be lost.
+    Of a green run all warnings, and last what would be lost; of another only what the run says of itself: the rest
+    stands above, and its reasons matter more.
 
     :param width: columns of the terminal, of which Ansible takes some for ``[WARNING]:``
     """
-    if record["status"] != Status.OK:
-        return []
-    warned = attention.grouped(record["warnings"])
+    is_green = record["status"] == Status.OK
+    warned = attention.grouped([each for each in record["warnings"] if is_green or each["host"] is None])
     told = [f"{item['who']}: {item['text']}" if item["who"] else item["text"] for item in warned]
     if len(told) > MAX_REASONS:
         told[MAX_REASONS:] = [f"{count(len(told) - MAX_REASONS, 'more warning')}; the report has them all."]
-    told += [_sentence(item) for item in attention.needs(record)]
+    told += [_sentence(item) for item in attention.needs(record)] if is_green else []
     return [_wrapped(text, width, "[WARNING]: ") for text in told]
 
 
