@@ -22,7 +22,7 @@ options:
         required: true
       url:
         description:
-          - Its address.
+          - Its address. It is printed and kept, so it holds no user and no query.
         type: str
         required: true
       status:

@@ -138,7 +138,6 @@ from ansible.module_utils.runbook.drivers.change import notices as driver
 from ansible.module_utils.runbook.drivers.change.changes import Changes, Done, argument_spec
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules.address import check_address
 from ansible.module_utils.runbook.rules.change.backend import NONE, check_options
 from ansible.module_utils.runbook.rules.change.change import key
 from ansible.module_utils.runbook.rules.change.note import note_key
@@ -154,9 +153,6 @@ def core(context: Context) -> dict[str, Any]:
     params, item, backend = context.params, context.params["item"], context.params["backend"]
     context.require_bounds({"timeout_s": (1, 600), "email_port": (1, 65_535)})
     check_options(params, BACKENDS)
-    for option in ("slack_url", "teams_url", "webhook_url"):
-        if params[option]:
-            check_address(option, params[option], secret=True)
     check_mailboxes("email_from", [params["email_from"]] if params["email_from"] else [])
     check_mailboxes("email_to", params["email_to"] or [])
     notice = Notice.of(note_key(key(str(context.run.id)), item), params["title"], params["text"])

@@ -148,7 +148,6 @@ from ansible.module_utils.runbook.drivers.change import silences as driver
 from ansible.module_utils.runbook.drivers.change.changes import Changes, Done, argument_spec
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import moment
-from ansible.module_utils.runbook.rules.address import check_address
 from ansible.module_utils.runbook.rules.change import silence as rules
 from ansible.module_utils.runbook.rules.change.backend import NONE, check_options
 from ansible.module_utils.runbook.rules.change.change import check_until, key
@@ -160,9 +159,6 @@ def core(context: Context) -> dict[str, Any]:
     params, run = context.params, context.run
     context.require_bounds({"timeout_s": (1, 600)})
     check_options(params, rules.BACKENDS)
-    for option in ("alertmanager_url", "grafana_url"):
-        if params[option]:
-            check_address(option, params[option])
     is_present = params["state"] == "present"
     if is_present:
         matchers = rules.read_matchers(params["matchers"])

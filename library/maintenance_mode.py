@@ -84,7 +84,8 @@ options:
     type: str
   probe_url:
     description:
-      - Page that shows the mode, as users get it. A redirect is not followed.
+      - Page that shows the mode, as users get it. A redirect is not followed. It is printed and kept, so it holds no
+        user and no query.
     type: str
   probe_text:
     description:
@@ -191,9 +192,8 @@ def core(context: Context) -> dict[str, Any]:
     params = context.params
     context.require_bounds({"probe_wait_s": (1, 600), "timeout_s": (1, 600)})
     backend.check_options(params, rules.BACKENDS)
-    for option in ("vercel_url", "webhook_url", "probe_url"):
-        if params[option]:
-            check_address(option, params[option], secret=option == "webhook_url")
+    if params["probe_url"]:
+        check_address("probe_url", params["probe_url"])
     until = None
     if params["state"] == "on":
         until = check_until(moment.read("until", params["until"]), datetime.now(UTC))

@@ -21,3 +21,18 @@ def test_a_secret_one_is_not_repeated():
     with pytest.raises(RunbookError) as error:
         check_address("webhook_url", "hooks.example.com/c4n4ry", secret=True)
     assert "c4n4ry" not in error.value.message
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://a.example.com/?token=c4n4ry", "https://u:c4n4ry@a.example.com/", "https://a.example.com/#c4n4ry",
+     "a.example.com?token=c4n4ry", "https://c4n4ry@"],
+)  # fmt: skip
+def test_an_address_that_is_printed_and_kept_holds_nothing_that_may_be_a_secret(url: str):
+    with pytest.raises(RunbookError, match=r"probe_url: its value \(not repeated here\)") as error:
+        check_address("probe_url", url)
+    assert "c4n4ry" not in error.value.message
+
+
+def test_a_secret_address_may_have_a_query():
+    assert check_address("webhook_url", "https://h.example.com/?key=c4n4ry", secret=True)

@@ -8,10 +8,10 @@ from ansible.module_utils.runbook.errors import RunbookError
 
 
 def check_address(option: str, url: str, *, secret: bool = False) -> str:
-    """An address over HTTP.
+    """An address over HTTP; one that may be shown holds no user, query or fragment, where a secret would be.
 
-    :param secret: it is not repeated in the sentence
-    :raises RunbookError: it is none
+    :param secret: it is a secret as a whole, which nobody prints or keeps
+    :raises RunbookError: it is none, or holds what would be printed and kept with it
 
     >>> check_address("probe_url", "https://app.example.com/")
     'https://app.example.com/'
@@ -22,6 +22,11 @@ def check_address(option: str, url: str, *, secret: bool = False) -> str:
     except ValueError:
         is_address = False
     if not is_address or not url.isascii() or not url.isprintable() or " " in url:
-        said = "its value (not repeated here)" if secret else repr(url)
+        said = "its value (not repeated here)" if secret or any(sign in url for sign in "@?#") else repr(url)
         raise RunbookError(f"{option}: {said} is no address; give one like https://app.example.com/path.")
+    if not secret and ("@" in parts.netloc or "?" in url or "#" in url):
+        raise RunbookError(
+            f"{option}: its value (not repeated here) has a user, a query or a fragment, which may hold a secret, and "
+            "is printed and kept; give an address without them, and replace what was a secret."
+        )
     return url

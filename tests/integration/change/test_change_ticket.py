@@ -142,6 +142,7 @@ def test_none_is_an_answer(project):
     ("closed", {"timeout_s": 0}, "timeout_s: 0 is out of bounds"),
     ("closed", {"state_directory": None}, "state_bucket, state_directory: neither is set"),
     ("closed", {"github_api_url": "http://github.example.net"}, "would send github_token unencrypted"),
+    ("closed", {"github_api_url": "https://github.example.net?a=b"}, "github_api_url: its value (not repeated here)"),
 ])  # fmt: skip
 def test_bad_input_is_one_sentence_before_anything_is_asked(project, state, options, says):
     outcome = project(state, **({"item": "x"} | options))

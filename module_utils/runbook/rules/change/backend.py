@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.address import check_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: The inventory decided to have no such service.
 NONE = "none"
+#: Addresses whose path or query says who may write there.
+_SECRET = frozenset({"slack_url", "teams_url", "webhook_url"})
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Needs:
 
 
 def check_options(params: Mapping[str, Any], backends: Mapping[str, Needs]) -> None:
-    """Refuse an option of another service, and the absence of one that the chosen service needs.
+    """Refuse an option of another service, the absence of one that the chosen service needs, and what is no address.
 
     :param params: all options of the module, ``backend`` among them; what is not set is None or empty
     :param backends: each service, :data:`NONE` left out, which needs nothing
@@ -49,3 +52,6 @@ def check_options(params: Mapping[str, Any], backends: Mapping[str, Needs]) -> N
     for name in chosen.required:
         if params[name] in (None, "", []):
             raise RunbookError(f"{name}: it is not set, and backend {backend} needs it; set it in the inventory.")
+    for name in sorted(chosen.all):
+        if name.endswith("_url") and params[name]:
+            check_address(name, params[name], secret=name in _SECRET)
