@@ -51,8 +51,9 @@ options:
   hold_days:
     description:
       - Days for which M(pg_backup_retention) keeps the backup of a database that was restored and waits to be swapped
-        in, 0 to 3650; C(hold-<database>.json) beside the backup says so. Needs O(environment) and the right to
-        write there; without them a warning says that the backup is not held.
+        in, 0 to 3650; C(hold-<database>.json) beside the backup says so. It is written when the database is being
+        made, and goes again where none stays. Needs O(environment) and the rights to write and to delete there; a
+        warning says what could not be done.
     type: int
     default: 0
   keep_failed:
@@ -408,10 +409,15 @@ class Restore:
 
     def make(self, schema: Path) -> dict[str, Any]:
         """Make the database, fill it, prove it; all that can be seen before was looked at."""
-        with driver.connect(self.database.admin) as session:
-            self.clear(session)
-            new_database.make_roles(session, self.plan.roles)
-            self.database.make(session, self.manifest.source)
+        try:
+            with driver.connect(self.database.admin) as session:
+                self.clear(session)
+                self.hold()
+                new_database.make_roles(session, self.plan.roles)
+                self.database.make(session, self.manifest.source)
+        except BaseException:
+            self.settle_hold()
+            raise
         try:
             with self.database.watched():
                 self.fill(schema)
@@ -533,6 +539,7 @@ class Restore:
                 left = f"Database {self.plan.target!r} is left unfinished; the next restore drops it."
         else:
             left = self.database.drop() or f"The unfinished database {self.plan.target!r} was dropped."
+        self.settle_hold(kept or (self.plan.target if self.params["keep_failed"] else ""))
         if not isinstance(error, RunbookError):
             return error
         left += self.evidence.record_failure(error)
@@ -558,6 +565,7 @@ class Restore:
         :raises RunbookError: a proof was asked for, and could not be made or written
         """
         outcome, done, is_scratch = self.outcome, self.outcome.restored_bytes, self.params["scratch"]
+        self.settle_hold(self.plan.target)
         self.context.progress.update(f"restore {self.plan.target}", done, done, "bytes", final=True)
         unwritten = self.evidence.record(outcome.proof)
         figures = self.figures()
@@ -594,19 +602,24 @@ class Restore:
         return self.figures() | {"changed": changed, "msg": msg}
 
     def hold(self) -> None:
-        """Keep the backup until the new database may have been swapped in; before the restore, which takes hours."""
+        """Keep the backup until the new database may have been swapped in; it is needed for hours before, too."""
         params, target = self.params, self.plan.target
         if not params["hold_days"] or params["scratch"]:
             return
         try:
-            self.evidence.hold(
-                self.context.run, params["environment"], retention.hold_name(target), f"{target} was restored from it",
-                days=params["hold_days"],
-            )  # fmt: skip
+            name, days = retention.hold_name(target), params["hold_days"]
+            self.evidence.hold(self.context.run, params["environment"], name, target, days=days)
         except RunbookError as error:
             self.context.warn(
                 f"The backup is not held, so retention may delete it before {target} is swapped in. {error.message}"
             )
+
+    def settle_hold(self, made: str = "") -> None:
+        """The hold says what was made, or goes again where nothing was."""
+        try:
+            self.evidence.settle_hold(made)
+        except RunbookError as error:
+            self.context.warn(f"The backup is still held as one that is being restored from. {error.message}")
 
 
 def make_plan(
@@ -685,7 +698,6 @@ def core(context: Context) -> dict[str, Any]:
         clock.lap("check")
         if context.check_mode or plan.done_at:
             return restore.tell(session)
-    restore.hold()
     return restore.act()
 
 

@@ -566,6 +566,17 @@ def test_a_copy_that_waits_for_its_swap_holds_its_backup(simple: Backup):
     warned = simple.restore(**given | {"environment": "production", "target_database": f"{copy}_2"})
     assert not warned.failed
     assert "The backup is not held" in str(warned.result["warnings"])
+    # What is not made is no reason to keep a backup.
+    held = [key for key in simple.objects() if "hold-" in key]
+    simple.rewrite(lambda said: [each.update(sha256="0" * 64) for each in said["objects"] if "/data-" in each["key"]])
+    assert simple.restore(**given, target_database=f"{copy}_3").failed
+    assert [key for key in simple.objects() if "hold-" in key] == held
+    # What another server's database of that name waits for stays.
+    (hold,) = held
+    other = hold.replace(copy, f"{copy}_3")
+    simple.write(other, b"another server's")
+    assert simple.restore(**given, target_database=f"{copy}_3").failed
+    assert simple.read(other) == b"another server's"
 
 
 def test_roles_and_extensions_are_said_before_the_first_byte(database, s3):

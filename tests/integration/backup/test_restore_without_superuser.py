@@ -128,11 +128,12 @@ def test_what_it_may_not_restore_is_said_before_anything_is_made(foreign: Backup
     )
     foreign.make()
     for check in (True, False):
-        outcome = foreign.restore(login_user="restorer", check=check)
+        outcome = foreign.restore(login_user="restorer", check=check, hold_days=14, environment="sandbox")
         assert outcome.failed
         assert "cannot give objects to postgres, who owns 1 object (table public.mine)" in outcome.result["msg"]
         assert "only a superuser can make event trigger watching" in outcome.result["msg"]
         assert not foreign.others()
+        assert not any("hold-" in key for key in foreign.objects())
     # Without a membership it is the same, with what gives it.
     database.run(
         "DROP EVENT TRIGGER watching", "DROP TABLE public.mine", "REVOKE guest FROM runbook_restore, runbook_maintain"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,8 @@ class Evidence:
         self._store, self._found, self._clock, self._is_asked = store, found, clock, is_asked
         self._run_id, self._server_version = run_id or "", server_version
         self.key: str | None = None
+        #: Where the hold is, what it says, and what was there before.
+        self._hold: tuple[str, Hold, bytes | None] | None = None
 
     def record(self, proof: Proof | None) -> str:
         """Write a proof; a sentence where that failed."""
@@ -64,11 +67,12 @@ class Evidence:
         self.key = key
         return ""
 
-    def hold(self, run: Run, environment: str | None, name: str, reason: str, *, days: int) -> None:
-        """Keep the backup for some days.
+    def hold(self, run: Run, environment: str | None, name: str, target: str, *, days: int) -> None:
+        """Keep the backup for some days, because a database is being restored from it.
 
         :param environment: of this run and of the bucket
         :param name: of the object that says so
+        :param target: the database
         :raises RunbookError: it may not, or cannot, be written
         """
         if not environment:
@@ -77,4 +81,25 @@ class Evidence:
         permits.require_environment(run, environment)
         self._store.require_environment(environment)
         until = bucket.clock(self._store) + timedelta(days=days)
-        self._store.put(self._found.folder + name, Hold(reason, until.isoformat(), self._run_id).to_bytes())
+        key = self._found.folder + name
+        # Another server's database of that name may wait to be swapped in.
+        before = self._store.read(key, most_bytes=1 << 16) if self._store.head(key) else None
+        hold = Hold(f"{target} is being restored from it", until.isoformat(), self._run_id)
+        self._store.put(key, hold.to_bytes())
+        self._hold = (key, hold, before)
+
+    def settle_hold(self, made: str) -> None:
+        """Say what the backup is held for now that the restore is over; nothing is done where it is not held.
+
+        :param made: the database that was restored and stays; empty where none does, so that the hold goes again
+        :raises RunbookError: it could not be written
+        """
+        if self._hold is None:
+            return
+        key, hold, before = self._hold
+        if made:
+            self._store.put(key, replace(hold, reason=f"{made} was restored from it").to_bytes())
+        elif before is not None:
+            self._store.put(key, before)
+        else:
+            bucket.hide(self._store, key)
