@@ -315,7 +315,9 @@ def test_a_check_that_writes_asks_too(application, s3):
 
 def test_what_passed_in_check_mode_permits_no_write(application, tmp_path):
     run = a_run("dry", directory=tmp_path)
-    permits.grant(dataclasses.replace(run, check_mode=True), database_target(application))
+    looked = dataclasses.replace(run, check_mode=True)
+    approve(looked, "sandbox")
+    permits.grant(looked, database_target(application))
     environ = as_environ(run)
     assert not run_module("pg_heartbeat", application.login, check=True, permitted=False, **environ).failed
     real = run_module("pg_heartbeat", application.login, permitted=False, **environ)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible.module_utils.runbook.drivers import permits
 from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster
-from conftest import ROOT, Database, Outcome, a_run, a_window, approve, as_environ, free_port, run_module
+from ansible.module_utils.runbook.rules.target import Target
+from conftest import ROOT, Database, Outcome, a_run, a_window, approve, as_environ, free_port, hold_lease, run_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,6 +143,25 @@ def test_when_the_window_is_over_no_module_begins_to_write(database, tmp_path):
     permits.approve(run, "sandbox", "weekly_db.yml", end + timedelta(hours=1))
     assert run_module("pg_vacuum", database.login, **as_environ(run)).failed
     assert run_module("pg_preflight", database.login, **as_environ(run)).failed
+
+
+def test_another_host_of_the_run_gets_no_other_end_and_no_permit(database, tmp_path):
+    """A second play, without RUNBOOK_HOST or on another host that reaches the same server."""
+    database.run("CREATE TABLE public.notes (id int PRIMARY KEY)")
+    first = replace(a_run(directory=tmp_path), host="db")
+    hold_lease(first, database)
+    cluster = database.one("SELECT system_identifier::text FROM pg_control_system()")
+    permits.grant(first, Target("database", cluster, database.name))
+    permits.approve(first, "sandbox", "weekly_db.yml", datetime.now(UTC) + timedelta(hours=1))
+    for host in ("", "other"):
+        foreign = run_module("pg_vacuum", database.login, **as_environ(first), RUNBOOK_HOST=host)
+        assert "This run has not passed preflight" in foreign.result["msg"]
+    # The other host passed too, and nothing bounds what it said it would do.
+    for host in ("", "other"):
+        permits.approve(replace(first, host=host), "sandbox", "backup.yml")
+        permits.approve(first, "sandbox", "weekly_db.yml", datetime.now(UTC) - timedelta(seconds=1))
+        late = run_module("pg_vacuum", database.login, **as_environ(first), RUNBOOK_HOST=host)
+        assert "The maintenance window of this run ended" in late.result["msg"]
 
 
 def test_the_window_shortens_what_deadline_s_says(database, tmp_path):

@@ -91,16 +91,22 @@ def said(run: Run) -> dict[str, str]:
 
 def approvals(run: Run) -> list[Approval]:
     """What passed for the host of ``run`` without a target, the newest last."""
+    return [each for each in _approved(run) if each.host == run.host]
+
+
+def _approved(run: Run) -> list[Approval]:
+    """What passed for any host of the run; what passed in check mode counts only there."""
     found = [Approval(**line["approved"]) for line in _lines(run) if "approved" in line]
-    return [each for each in found if each.host == run.host and (run.check_mode or not each.check_mode)]
+    return [each for each in found if run.check_mode or not each.check_mode]
 
 
 def ends_at(run: Run) -> datetime | None:
     """When this run must be over: the end of its maintenance window, or the begin of a freeze.
 
-    None where nothing bounds it. Where preflight passed several times the earliest end counts.
+    None where nothing bounds it. Where preflight passed several times the earliest end counts, whatever host it was
+    for: another play that names another host, or none, may reach the same server.
     """
-    ends = [datetime.fromisoformat(each.ends_at) for each in approvals(run) if each.ends_at]
+    ends = [datetime.fromisoformat(each.ends_at) for each in _approved(run) if each.ends_at]
     return min(ends, default=None)
 
 
@@ -213,7 +219,7 @@ def require_unfrozen(session: Session) -> None:
 def require_database(
     run: Run, session: Session, *, database: str | None = None, may_be_frozen: bool = False, may_be_late: bool = False
 ) -> None:  # fmt: skip
-    """Refuse unless preflight passed in this run for the very cluster that ``session`` reaches.
+    """Refuse unless preflight passed in this run for this host, and for the very cluster that ``session`` reaches.
 
     :param database: the database that must have been checked; the session's own where it is not given, any one of the
         cluster where it is empty
@@ -221,8 +227,7 @@ def require_database(
     :param may_be_late: as for :func:`require_approval`
     :raises RunbookError: it did not, its maintenance window is over, or somebody froze the session's own database
     """
-    if not may_be_late:
-        require_time(run)
+    require_approval(run, may_be_late=may_be_late)
     if database is None and not may_be_frozen:
         require_unfrozen(session)
     if not session.query("SELECT has_function_privilege('pg_control_system()', 'EXECUTE') AS may")[0]["may"]:
