@@ -249,10 +249,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                 self._dismiss_watchdog()
             if record is not None and recorder.directory is not None:
                 self._show(record, recorder.directory)
-                # What the modules said at the end is the last thing, with the fix.
                 for note in record["notes"]:
                     _say(self._display.display, note)
-                _say(self._display.display, "Run the same command again: it goes on from what is done.")
 
     def _tell_watchdog(self, forget: str = "") -> None:
         """Let the process that outlives this one know what the run holds.

@@ -135,6 +135,23 @@ def test_wherever_a_run_is_cut_off_it_is_never_green():
         assert record["verdict"].startswith("The run was cut off; the journal ends at 2026-03-01 02:0")
 
 
+def test_last_words_belong_to_the_step_that_was_running_and_what_to_do_stands_first():
+    sample = samples.Sample()
+    sample.start(sample.task("Move old rows", "pg_archive"), "db1")
+    sample.add("last_words", host="db1", module="pg_archive", msg="Moved 930,470 rows; 69,531 remain.")
+    sample.add("last_words", host="db2", module="pg_backup", msg="Stopped.")
+    sample.add("run_stopped", text="The run was stopped by Ctrl-C before its end")
+    record = folded(sample)
+    assert record["hosts"]["db1"]["steps"][0]["msg"] == "Moved 930,470 rows; 69,531 remain."
+    assert record["notes"] == ["db2: pg_backup: Stopped."]
+    again = "Run the same command again: it goes on from what is done."
+    moved = "db1, Move old rows, unknown: Moved 930,470 rows; 69,531 remain."
+    assert terminal.last_words(record)[1:] == [again, moved]
+    text = render.markdown(record, [], [])
+    assert "- Run the same command again" in text
+    assert text.index(again) < text.index("**db1**") < text.index("| Last known | 2026-03-01 ")
+
+
 def test_a_cut_off_run_keeps_the_failure_it_had_seen():
     sample = samples.Sample()
     sample.step("Do it", "pg_archive", "db1", "failed", msg="It broke.")

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 #: Checks that a reason quotes beside the step's own sentence.
 _MAX_CHECKS = 5
+_AGAIN = "Run the same command again: it goes on from what is done."
 _ORDER = ("failed", "unknown", "handled")
 
 
 def needs(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """All of it, red first: ``who`` (hosts), ``task`` with the step's state, ``text``, and the ``tone``."""
+    """All of it, red first: ``who`` (hosts), ``task`` with the step's state, ``text``, and the ``tone``.
+
+    What to do about a run that was cut off stands before all.
+    """
     found = []
     for name, of_host in record["hosts"].items():
         for step in of_host["steps"]:
@@ -36,7 +40,8 @@ def needs(record: Mapping[str, Any]) -> list[dict[str, Any]]:
                 if section.attention is not None:
                     texts = section.attention(step)
                     found += [{"host": name, "task": step["task"], "text": text, "tone": "handled"} for text in texts]
-    return sorted(grouped(found), key=lambda each: _ORDER.index(each["tone"]))
+    first = [{"who": "", "task": "", "text": _AGAIN, "tone": "unknown"}] if record["interrupted"] else []
+    return first + sorted(grouped(found), key=lambda each: _ORDER.index(each["tone"]))
 
 
 def grouped(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

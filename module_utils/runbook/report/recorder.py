@@ -99,14 +99,13 @@ def wait_for_modules(directory: Path, patience_s: float) -> bool:
     return False
 
 
-def last_words(directory: Path) -> list[str]:
-    """What the modules of the run in ``directory`` said that were stopped."""
+def last_words(directory: Path) -> list[dict[str, Any]]:
+    """What the modules of the run in ``directory`` said that were stopped: ``host``, ``module``, ``msg``."""
     try:
         lines = (directory / LAST_WORDS).read_text().splitlines()
     except OSError:
         return []
-    said = [json.loads(line) for line in lines if line.endswith("}")]
-    return [": ".join(filter(None, (each["host"], each["module"], each["msg"]))) for each in said]
+    return [json.loads(line) for line in lines if line.endswith("}")]
 
 
 def end_in_absence(
@@ -130,7 +129,9 @@ def end_in_absence(
     journal = journals.Journal(directory / journals.FILE_NAME, time.time)
     try:
         journal.append("note", text="ansible-playbook was killed, and a process that outlived it made this report.")
-        for text in [*last_words(directory), *said, *([] if at_rest else [_STILL_AT_WORK])]:
+        for words in last_words(directory):
+            journal.append("last_words", **words)
+        for text in [*said, *([] if at_rest else [_STILL_AT_WORK])]:
             journal.append("note", text=text)
         for step in ended:
             for event, fields in step.events():
@@ -274,7 +275,7 @@ class Recorder:
     def stop(self, reason: str, copy: Copy | None = None, finish: Finish | None = None) -> dict[str, Any] | None:
         """The run ends before its time: say why, and make the record of what was done."""
         for words in last_words(self.directory) if self.directory else ():
-            self.append("note", text=words)
+            self.append("last_words", **words)
         now = time.time()
         self.append("run_stopped", at_s=now, sync=True, text=reason)
         return self._close(now, copy, finish)

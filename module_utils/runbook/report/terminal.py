@@ -94,7 +94,8 @@ def last_words(record: Mapping[str, Any], width: int | None = None) -> list[str]
 
 
 def _sentence(item: Mapping[str, Any]) -> str:
-    return f"{item['who']}, {item['task']}: {item['text']}"
+    about = ", ".join(filter(None, (item["who"], item["task"])))
+    return f"{about}: {item['text']}" if about else str(item["text"])
 
 
 def _wrapped(text: str, width: int | None, mark: str) -> str:

@@ -113,7 +113,9 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [
         *([("Environment", ", ".join(record["environments"]))] if record["environments"] else []),
         ("Started", wording.moment(record["started_at"])),
-        ("Ended", wording.moment(record["ended_at"]) if record["ended_at"] else "not known"),
+        ("Ended", wording.moment(record["ended_at"]))
+        if record["ended_at"]
+        else ("Last known", wording.moment(record["last_event_at"])),
         ("Took", wording.duration(record["duration_s"])),
         ("Started by", f"{record['user']} on {str(record['controller']).rpartition('/')[0]}"),
         ("Inventory", ", ".join(record["inventory"] or ()) or wording.NONE),

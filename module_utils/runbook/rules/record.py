@@ -294,12 +294,12 @@ def fold(events: Sequence[Mapping[str, Any]], meaning: Meaning, *, torn_lines: i
     stats: Mapping[str, Mapping[str, int]] = end["stats"] if end else {}
     last_seen = max((str(event.get("ts", "")) for event in events), default=start["ts"])
 
-    plays, steps = _steps(events, last_seen)
+    plays, steps, unheard = _steps(events, last_seen)
     hosts: dict[str, dict[str, Any]] = {}
     for name in sorted({*steps, *stats}):
         hosts[name] = _host(steps.get(name, []), stats.get(name), meaning, finished=end is not None)
 
-    notes = [event["text"] for event in events if event["event"] == "note"]
+    notes = [event["text"] for event in events if event["event"] == "note"] + unheard
     if torn_lines:
         lines = count(torn_lines, "line is", "lines are")
         notes.append(f"{lines} missing here, because the journal could not be read there.")
@@ -373,14 +373,15 @@ def _nothing_done(record: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
 
 def _steps(
     events: Sequence[Mapping[str, Any]], last_seen: str
-) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
-    """Plays, and the steps of each host in the order in which they began."""
+) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]], list[str]]:
+    """Plays, the steps of each host in the order in which they began, and last words that are of none of them."""
     run_start = events[0]["ts"]
     plays: dict[str, dict[str, Any]] = {}
     tasks: dict[str, Mapping[str, Any]] = {}
     steps: dict[str, list[dict[str, Any]]] = {}
     current: dict[tuple[str, str], dict[str, Any]] = {}
     samples: dict[int, list[dict[str, Any]]] = {}
+    unheard: list[str] = []
 
     def open_step(event: Mapping[str, Any]) -> dict[str, Any]:
         task = tasks.get(event["task"], {})
@@ -432,13 +433,20 @@ def _steps(
             step["warnings"] = list(event.get("warnings") or [])
             step["figures"] = dict(event.get("figures") or {})
             step["status"] = _step_status(step)
+        elif kind == "last_words":
+            spoke = [step for (_task, host), step in current.items()
+                     if host == event["host"] and short_name(step["module"]) == event["module"]]  # fmt: skip
+            for step in spoke:
+                step["msg"] = event["msg"]
+            if not spoke:
+                unheard.append(": ".join(filter(None, (event["host"], event["module"], event["msg"]))))
     for step in current.values():
         step["duration_s"] = _between(step["started_at"], last_seen)
-        step["msg"] = "No result: the run stopped while this was going on."
+        step["msg"] = step["msg"] or "No result: the run stopped while this was going on."
     for of_host in steps.values():
         for step in of_host:
             step["progress"] = thin(samples.get(id(step), []))
-    return list(plays.values()), steps
+    return list(plays.values()), steps, unheard
 
 
 def is_failure(step: Mapping[str, Any]) -> bool:
