@@ -9,7 +9,7 @@ short_description: Announce, update and end maintenance or an incident on a stat
 description:
   - A change has one notice of maintenance, and one of an incident. It bears a reference, a digest of the change's key,
     and is looked for by it before it is made, so that neither a lost answer nor a second run makes another one. An
-    update is not said again that is there.
+    update is not said again whose text, phase, level and end are there.
   - Maintenance is announced with its end, and ends by itself then, whatever became of the run. An incident does not.
     What was opened is noted in the change, which is a document of the state store, where the next run finds it.
   - An item that the change has as V(ok) already is not done again.
@@ -241,6 +241,7 @@ class Notices:
             self.kind, rules.reference(named), title_of(params["title"] or self.act.title),
             rules.text_of(self.state, params["text"], starts_at, until), tuple(params["components"]),
             rules.Level(params["level"] or "maintenance"), starts_at, until, notify=params["notify"],
+            item=params["item"],
         )  # fmt: skip
 
     def noted(self, where: str) -> dict[str, Any]:

@@ -93,6 +93,7 @@ class FakeStatuspage(FakeService):
         incident["status"] = wanted.get("status", incident["status"])
         if "scheduled_until" in wanted:
             incident["scheduled_until"] = wanted["scheduled_until"]
+        incident["impact"] = wanted.get("impact_override", incident.get("impact", "none"))
         for name, status in wanted.get("components", {}).items():
             self.components[name]["status"] = status
         for name in {*wanted.get("component_ids", []), *wanted.get("components", {})}:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-NOW = datetime.now(UTC)
+NOW = datetime.now(UTC).replace(microsecond=0)
 COMPONENT = statuspage.COMPONENTS[0]
 SOON = (NOW + timedelta(hours=1)).isoformat()
 UNTIL = (NOW + timedelta(hours=2)).isoformat()

@@ -172,6 +172,30 @@ def test_an_incident_from_its_opening_to_its_end(place, changes):
     assert place.levels() in (set(), {"operational"}, {1})
 
 
+def test_what_is_worse_or_later_is_shown_with_the_same_text_too(place, changes):
+    page, notice = place.page(), place.notice(INCIDENT)
+    driver.announce(changes, page, place.noted(notice), notice)
+    noted = known(changes, "incident")
+    for level, phase in (
+        (Level.DEGRADED, Phase.IDENTIFIED), (Level.MAJOR_OUTAGE, Phase.IDENTIFIED),
+        (Level.MAJOR_OUTAGE, Phase.MONITORING), (Level.DEGRADED, Phase.MONITORING),
+    ):  # fmt: skip
+        update = place.notice(INCIDENT, text="Working.", level=level)
+        for expected in (True, False):
+            assert driver.tell(page, noted, update, phase).facts["changed"] is expected, (level, phase)
+        if place.kind == "upptime":
+            continue
+        shown = page.find("incident", notice.reference, noted["id"])
+        assert shown is not None
+        assert shown.phase is phase
+        words: set[Any] = {"degraded_performance", 2} if level is Level.DEGRADED else {"major_outage", 4}
+        assert place.levels() <= words
+        if place.kind == "statuspage":
+            assert place.fake.incidents[0]["impact"] == ("minor" if level is Level.DEGRADED else "critical")
+    driver.end(page, noted, "It is solved.")
+    assert place.levels() in (set(), {"operational"}, {1})
+
+
 def test_whoever_comes_after_a_kill_ends_it_by_the_reference_alone(place, changes):
     for notice in (place.notice(), place.notice(INCIDENT)):
         page = place.page()
@@ -180,6 +204,15 @@ def test_whoever_comes_after_a_kill_ends_it_by_the_reference_alone(place, change
         assert driver.end(place.page(), noted, "Over.").facts["changed"] is True
         gone = driver.end(place.page(), noted, "Over.")
         assert (gone.status, gone.facts) == (Status.OK, {})
+
+
+def test_another_end_is_not_taken_for_announced(place, changes):
+    page, notice = place.page(), place.notice()
+    driver.announce(changes, page, place.noted(notice), notice)
+    with pytest.raises(
+        RunbookError, match=r"until: the maintenance is announced already, until .* maintenance_updated"
+    ):
+        driver.announce(changes, page, known(changes), place.notice(until=NOW + timedelta(hours=9)))
 
 
 def test_maintenance_that_nobody_ends_is_over_by_itself(place):
@@ -366,3 +399,22 @@ def test_a_receiver_is_told_each_event_once(changes):
         driver.end(dry, noted, "x")
         driver.set_components(dry, place.components, Level.DEGRADED)
         assert len(fake.requests) == count
+
+
+def test_a_receiver_that_keeps_the_contract_misses_nothing(changes):
+    with webhook.FakeReceiver() as fake:
+        place = Place("webhook", fake)
+        page, notice = place.page(), place.notice(INCIDENT)
+        driver.announce(changes, page, place.noted(notice), notice)
+        noted = known(changes, "incident")
+        steps: list[dict[str, Any]] = [
+            {"level": Level.DEGRADED}, {"level": Level.MAJOR_OUTAGE}, {"components": ("other",)},
+            {"until": NOW + timedelta(hours=4)}, {"until": NOW + timedelta(hours=5)},
+            {"level": Level.DEGRADED, "item": "again"},
+        ]  # fmt: skip
+        for step in steps:
+            for _ in range(2):
+                driver.tell(page, noted, place.notice(INCIDENT, text="Working.", **step), Phase.IDENTIFIED)
+        driver.tell(page, noted, place.notice(INCIDENT, text="Working.", **steps[0]), Phase.MONITORING)
+        assert len(fake.events) == 1 + len(steps) + 1
+        assert len(fake.came) == 1 + 2 * len(steps) + 1

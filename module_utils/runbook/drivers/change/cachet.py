@@ -83,7 +83,7 @@ class Cachet:
         return ensured.found, ensured.made
 
     def tell(self, shown: Shown, notice: Notice, phase: Phase | None) -> None:
-        """As ``StatusPage.tell``; an incident's phase and components are those of its last update."""
+        """As ``StatusPage.tell``; an incident's phase is that of its last update, which has no components."""
         path = f"{_PATHS[notice.kind]}/{shown.id}"
         body: dict[str, Any] = {"message": notice.text}
         if notice.kind == "incident":
@@ -93,7 +93,13 @@ class Cachet:
             made = self._api.post(f"{path}/updates", body)
             return True if isinstance(made, dict) and made.get("data") else None
 
-        self._api.ensure(lambda: self.has_said(shown, notice) or None, create)
+        def told() -> bool | None:
+            now = self.find(notice.kind, notice.reference, shown.id)
+            return (now is not None and self._has_update(now, notice, phase)) or None
+
+        self._api.ensure(told, create)
+        if notice.kind == "incident":
+            self.set_components(notice.components, notice.level)
         fields = {}
         if phase in (Phase.IN_PROGRESS, Phase.COMPLETED) and shown.phase is Phase.SCHEDULED:
             # Cachet has what begins later as upcoming, also where its end is over.
@@ -105,22 +111,32 @@ class Cachet:
         if fields:
             self._api.put(path, fields)
 
-    def has_said(self, shown: Shown, notice: Notice) -> bool:
+    def has_said(self, shown: Shown, notice: Notice, phase: Phase | None) -> bool:
         """As ``StatusPage.has_said``."""
+        if not self._has_update(shown, notice, phase):
+            return False
+        return notice.kind == "maintenance" or not self._at_other_level(notice.components, notice.level)
+
+    def _has_update(self, shown: Shown, notice: Notice, phase: Phase | None) -> bool:
+        if notice.kind == "incident" and phase not in (None, shown.phase):
+            return False
         path = f"{_PATHS[notice.kind]}/{shown.id}/updates"
         found = self._api.pages(path, by_number, items="data", query=(("per_page", "100"),))
         return any(_attributes(each).get("message") == notice.text for each in found)
 
     def set_components(self, components: Sequence[str], level: Level) -> list[str]:
         """As ``StatusPage.set_components``."""
-        changed = []
-        for name in components:
-            path = f"/api/components/{name}"
-            if _value(_attributes(self._api.get(path), "data")) != _STATUS[level]:
-                changed.append(name)
-                if not self.read_only:
-                    self._api.put(path, {"status": _STATUS[level]})
+        changed = self._at_other_level(components, level)
+        for name in changed if not self.read_only else ():
+            self._api.put(f"/api/components/{name}", {"status": _STATUS[level]})
         return changed
+
+    def _at_other_level(self, components: Sequence[str], level: Level) -> list[str]:
+        return [
+            name
+            for name in components
+            if _value(_attributes(self._api.get(f"/api/components/{name}"), "data")) != _STATUS[level]
+        ]
 
     def _shown(self, kind: Kind, data: Any) -> Shown:
         said = _attributes(data)

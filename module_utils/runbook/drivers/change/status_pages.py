@@ -55,8 +55,11 @@ class StatusPage(Protocol):
         :raises RunbookError: refused, or nobody knows whether it was done
         """
 
-    def has_said(self, shown: Shown, notice: Notice) -> bool:
-        """Whether the text of ``notice`` is there."""
+    def has_said(self, shown: Shown, notice: Notice, phase: Phase | None) -> bool:
+        """Whether the text of ``notice`` is there, with this phase and its components at their level.
+
+        :param phase: None where it does not matter
+        """
 
     def set_components(self, components: Sequence[str], level: Level) -> list[str]:
         """Bring components to a level; those that were at another one.
@@ -95,9 +98,9 @@ class WebhookPage:
         del shown
         self._send("updated", notice, phase)
 
-    def has_said(self, shown: Shown, notice: Notice) -> bool:
+    def has_said(self, shown: Shown, notice: Notice, phase: Phase | None) -> bool:
         """As :meth:`StatusPage.has_said`; the receiver knows by the key of the event."""
-        del shown, notice
+        del shown, notice, phase
         return False
 
     def set_components(self, components: Sequence[str], level: Level) -> list[str]:
@@ -119,7 +122,8 @@ class WebhookPage:
             "starts_at": notice.starts_at.isoformat() if notice.starts_at else None,
             "until": notice.until.isoformat() if notice.until else None, "notify": notice.notify,
         }  # fmt: skip
-        said = "" if event == "opened" else f"-{phase or 'update'}-{notice.text_id}"
+        # A notice is opened once; what is said of it later is another event wherever anything of it is another.
+        said = "" if event == "opened" else f"-{phase or 'update'}-{notice.update_id(phase)}-{notice.item}".rstrip("-")
         return self._webhook.send(f"{notice.reference}-{event}{said}", body)
 
 
@@ -176,6 +180,11 @@ def announce(changes: Changes | None, page: StatusPage, noted: Mapping[str, Any]
     _note(changes, page, {**noted, "id": found.id, "url": found.url})
     if found.phase is not None and found.phase.is_over:
         raise RunbookError(f"The {notice.kind} of this change is over on the status page; announce it in a new run.")
+    if found.until is not None and notice.until not in (None, found.until):
+        raise RunbookError(
+            f"until: the {notice.kind} is announced already, until {found.until.isoformat()}; move its end with state "
+            "maintenance_updated."
+        )
     msg = f"The {notice.kind} {'was announced' if made else 'is announced already'} on the status page."
     return Done(msg, found.proof, _facts(found, changed=made))
 
@@ -184,7 +193,7 @@ def tell(page: StatusPage, noted: Mapping[str, Any], notice: Notice, phase: Phas
     """Say more of a notice, and bring it to a phase.
 
     :param noted: as in :func:`announce`
-    :param phase: None where it stays; then the text alone counts
+    :param phase: None where it stays
     :raises RunbookError: it is not there, or over; refused, or nobody knows whether it was done
     """
     found = _find(page, noted)
@@ -195,7 +204,7 @@ def tell(page: StatusPage, noted: Mapping[str, Any], notice: Notice, phase: Phas
         gone = "is not" if found is None else "is over"
         raise RunbookError(f"The {notice.kind} of this change {gone} on the status page; announce it first.")
     # Pages start maintenance by themselves, and say so.
-    reached = found.phase is phase if phase is Phase.IN_PROGRESS else page.has_said(found, notice)
+    reached = found.phase is phase if phase is Phase.IN_PROGRESS else page.has_said(found, notice, phase)
     if reached and notice.until in (None, found.until):
         return Done(f"The status page says so of the {notice.kind} already.", found.proof, _facts(found, changed=False))
     if not page.read_only:

@@ -16,7 +16,7 @@ from ansible.module_utils.runbook.rules.change.status_page import Kind, Level, N
 from ansible.module_utils.runbook.rules.status import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 API_URL = "https://api.statuspage.io/v1"
 #: Where an incident stands that is not over, by its kind.
@@ -25,7 +25,10 @@ _STATUS = {
     Level.OPERATIONAL: "operational", Level.DEGRADED: "degraded_performance", Level.PARTIAL_OUTAGE: "partial_outage",
     Level.MAJOR_OUTAGE: "major_outage", Level.MAINTENANCE: "under_maintenance",
 }  # fmt: skip
-_IMPACT = {Level.DEGRADED: "minor", Level.PARTIAL_OUTAGE: "major", Level.MAJOR_OUTAGE: "critical"}
+#: What it calls the impact of an incident, by its worst component; the worst first.
+_IMPACTS = {
+    _STATUS[Level.MAJOR_OUTAGE]: "critical", _STATUS[Level.PARTIAL_OUTAGE]: "major", _STATUS[Level.DEGRADED]: "minor",
+}  # fmt: skip
 #: Statuspage looks at maintenance once more before it is completed.
 _PHASES = {phase.value: phase for phase in Phase} | {"verifying": Phase.IN_PROGRESS}
 
@@ -92,7 +95,7 @@ class Statuspage:
                 "status": "investigating",
                 "components": dict.fromkeys(notice.components, _STATUS[notice.level]),
             }
-            incident |= {"impact_override": _IMPACT.get(notice.level, "none")}
+            incident |= {"impact_override": _impact([_STATUS[notice.level]])}
 
         def create() -> Shown | None:
             made = self._api.post(f"{self._path}/incidents", {"incident": incident})
@@ -110,12 +113,14 @@ class Statuspage:
         touched = _touched(shown, notice, phase)
         if touched:
             incident["components"] = dict.fromkeys(touched, _STATUS[notice.level])
+            if notice.kind == "incident" and not (phase and phase.is_over):
+                incident["impact_override"] = _impact({**shown.components, **incident["components"]}.values())
         if notice.until is not None:
             incident["scheduled_until"] = notice.until.isoformat()
 
         def told() -> Shown | None:
             now = self.find(notice.kind, notice.reference, shown.id)
-            if now is None or now.phase is not wanted or not self.has_said(now, notice):
+            if now is None or not self.has_said(now, notice, wanted):
                 return None
             return now if notice.until in (None, now.until) else None
 
@@ -125,9 +130,13 @@ class Statuspage:
 
         self._api.ensure(told, update)
 
-    def has_said(self, shown: Shown, notice: Notice) -> bool:
+    def has_said(self, shown: Shown, notice: Notice, phase: Phase | None) -> bool:
         """As ``StatusPage.has_said``."""
-        return notice.text in shown.texts
+        if notice.text not in shown.texts or phase not in (None, shown.phase):
+            return False
+        # At the end another notice may have the one or the other component.
+        is_over = phase is not None and phase.is_over
+        return is_over or all(shown.components.get(name) == _STATUS[notice.level] for name in notice.components)
 
     def set_components(self, components: Sequence[str], level: Level) -> list[str]:
         """As ``StatusPage.set_components``."""
@@ -170,6 +179,11 @@ def _touched(shown: Shown, notice: Notice, phase: Phase | None) -> list[str]:
         }
         touched -= of_other
     return sorted(touched)
+
+
+def _impact(statuses: Iterable[str]) -> str:
+    found = frozenset(statuses)
+    return next((impact for status, impact in _IMPACTS.items() if status in found), "none")
 
 
 def _reference(incident: Any) -> str:

@@ -53,7 +53,8 @@ class Upptime:
 
     def tell(self, shown: Shown, notice: Notice, phase: Phase | None) -> None:
         """As ``StatusPage.tell``."""
-        self._issues.comment(shown.id, _line(notice), f"{notice.text}\n\n{_line(notice)}")
+        line = _line(notice, phase)
+        self._issues.comment(shown.id, line, f"{notice.text}\n\n{line}")
         fields: dict[str, Any] = {}
         if notice.kind == "maintenance" and (notice.until is not None or phase is Phase.IN_PROGRESS):
             body = str(self._issues.get(shown.id).get("body") or "")
@@ -67,9 +68,9 @@ class Upptime:
         if fields:
             self._issues.edit(shown.id, fields)
 
-    def has_said(self, shown: Shown, notice: Notice) -> bool:
+    def has_said(self, shown: Shown, notice: Notice, phase: Phase | None) -> bool:
         """As ``StatusPage.has_said``."""
-        return self._issues.has_comment(shown.id, _line(notice))
+        return self._issues.has_comment(shown.id, _line(notice, phase))
 
     def set_components(self, components: Sequence[str], level: Level) -> list[str]:
         """As ``StatusPage.set_components``."""
@@ -85,9 +86,9 @@ def _body(notice: Notice) -> str:
     return "\n".join(("<!--", *lines, "-->", "", notice.text))
 
 
-def _line(notice: Notice) -> str:
+def _line(notice: Notice, phase: Phase | None) -> str:
     """By which a comment is found again."""
-    return f"<!-- said: {notice.text_id} -->"
+    return f"<!-- said: {notice.update_id(phase)} -->"
 
 
 def _shown(kind: Kind, issue: Mapping[str, Any]) -> Shown:

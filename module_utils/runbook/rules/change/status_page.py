@@ -7,6 +7,7 @@ change's key, which does: a digest, by which it is found again and which people 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -141,11 +142,13 @@ class Notice:
     until: datetime | None = None
     #: Whether subscribers are told.
     notify: bool = True
+    #: Names the item that asks for it, where what is said back and forth is something new each time.
+    item: str = ""
 
-    @property
-    def text_id(self) -> str:
-        """Names the text, so that it is said once."""
-        return hashlib.sha256(self.text.encode()).hexdigest()[:12]
+    def update_id(self, phase: Phase | None) -> str:
+        """Names an update by all that it says, so that it is said once and none is taken for another one."""
+        said = [self.text, phase, self.level, sorted(self.components), self.until and self.until.isoformat()]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -224,7 +227,8 @@ def times(params: Mapping[str, Any], now: datetime) -> tuple[datetime | None, da
     """
     if not params["until"]:
         return None, None
-    until = moment.read("until", params["until"])
+    # Not every page knows parts of a second.
+    until = moment.read("until", params["until"]).replace(microsecond=0)
     starts_at = moment.read("starts_at", params["starts_at"]) if params["starts_at"] else now.replace(microsecond=0)
     if until <= max(now, starts_at):
         raise RunbookError(f"until: {params['until']} is not after the beginning, or over; give a later end.")
