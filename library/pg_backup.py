@@ -248,7 +248,7 @@ from ansible.module_utils.runbook.drivers.backup import backup_gaps as gaps
 from ansible.module_utils.runbook.drivers.backup import restorable as restorable_driver
 from ansible.module_utils.runbook.drivers.backup.backup_folder import BackupFolder
 from ansible.module_utils.runbook.drivers.clock import Clock
-from ansible.module_utils.runbook.drivers.postgres import content_hash, lease, postgres
+from ansible.module_utils.runbook.drivers.postgres import content_hash, lease, postgres, roles
 from ansible.module_utils.runbook.drivers.s3 import bucket, s3, stream
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
@@ -256,6 +256,7 @@ from ansible.module_utils.runbook.rules.backup import backup as rules
 from ansible.module_utils.runbook.rules.backup import backup_origin as origins
 from ansible.module_utils.runbook.rules.backup import manifest as manifests
 from ansible.module_utils.runbook.rules.backup import restorable
+from ansible.module_utils.runbook.rules.backup import restore_rights as rights
 from ansible.module_utils.runbook.rules.backup.backup_gaps import Gap, sentences, without
 from ansible.module_utils.runbook.rules.backup.tool_warnings import said_warnings
 from ansible.module_utils.runbook.rules.identifiers import parse_qualified
@@ -456,7 +457,14 @@ class Backup:
         chosen = [Gap("chosen", str(name)) for name in sorted(self.selection.without_rows)]
         self.shortcomings = rules.Shortcomings(
             gaps=(*chosen, *gaps.read(session)),
-            warnings=tuple(restorable.unqualified(*restorable_driver.read(session))),
+            warnings=(
+                *restorable.unqualified(*restorable_driver.read(session)),
+                *(
+                    rights.of_superusers(roles.of_superusers(session))
+                    if roles.restores_without_superuser(session)
+                    else ()
+                ),
+            ),
             remarks=tuple(restorable.tied(extensions)),
         )
 
@@ -513,12 +521,12 @@ class Backup:
         self.selection = rules.Selection.of(snapshot.tables, self.settings.jobs, self.selection.without_rows)
         source = driver.read_source(snapshot.session)
         self.snapshot_at = source.snapshot_at
-        roles = rules.roles_of(driver.read_roles(snapshot.session))
+        named = rules.roles_of(driver.read_roles(snapshot.session))
         extensions = driver.read_extensions(snapshot.session)
         self.look_ahead(snapshot.session, extensions)
         method = hashes.method(self.session.server_version)
         probe = driver.probe(self.session.target, method)
-        return rules.Facts(source, roles, extensions, manifests.HashInfo(method, self.context.params["hash"], probe))
+        return rules.Facts(source, named, extensions, manifests.HashInfo(method, self.context.params["hash"], probe))
 
     def dump(self, snapshot: driver.Snapshot, guard: lease.Guard) -> None:
         """Dump and hash; meanwhile report progress, renew the lease, and see that it may go on."""

@@ -369,7 +369,7 @@ class Restore:
         if server.is_superuser:
             self.selection = rights.Selection((), entries, ())
             return
-        able = rights.Rights(server.role, server.version, server.members_of, server.roles)
+        able = rights.Rights(server.role, server.version, server.members_of, server.roles, server.superusers)
         self.selection, problems = rights.select(entries, able, scratch=self.params["scratch"], without=plan.without)
         if problems:
             raise RunbookError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
+from ansible.module_utils.runbook.drivers.postgres import doctor, postgres
 from conftest import Database, run_module
 from restored import Backup, as_text, made
 
@@ -125,19 +127,43 @@ def test_what_it_may_not_restore_is_said_before_anything_is_made(foreign: Backup
         "CREATE FUNCTION public.watch() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'",
         "ALTER FUNCTION public.watch() OWNER TO keeper",
         "CREATE EVENT TRIGGER watching ON ddl_command_end EXECUTE FUNCTION public.watch()",
+        "SELECT lo_create(4711), lo_create(4712)",
+        "CREATE FUNCTION public.owned() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE TYPE public.mood AS ENUM ('fine')",
+        "CREATE SCHEMA attic",
     )
-    foreign.make()
+    kinds = ("1 table (public.mine)", "1 function (public.owned())", "1 schema (attic)")
+    taken = foreign.make()
+    warned = str(taken["warnings"])
+    assert "Only a superuser can restore this backup, because the superuser postgres owns " in warned
+    said = " ".join(json.loads(foreign.read(taken["manifest"]))["warnings"])
+    login = {key: spec.get("default") for key, spec in postgres.argument_spec().items()} | database.login
+    with postgres.Session(
+        postgres.Target.from_params(login | {"login_user": "restorer"}), lock_timeout_ms=1000, statement_timeout_ms=9000
+    ) as own:
+        lacks, fix = doctor.lacking(own, "restore", archives=None, beats=False)
+    assert "the rights of postgres, for " in "; ".join(lacks)
+    assert "ALTER … OWNER TO" in fix
+    for kind in (*kinds, "2 large objects (4711 …)", "1 event trigger (watching)", "1 type (public.mood)"):
+        assert kind in warned, warned
+        assert kind in said
+        assert kind in "; ".join(lacks)
     for check in (True, False):
         outcome = foreign.restore(login_user="restorer", check=check, hold_days=14, environment="sandbox")
         assert outcome.failed
-        assert "cannot give objects to postgres, who owns 1 object (table public.mine)" in outcome.result["msg"]
+        assert "cannot give objects to the superuser postgres, who owns " in outcome.result["msg"]
+        assert [kind for kind in kinds if kind not in outcome.result["msg"]] == [], outcome.result["msg"]
+        assert "db_roles.yml" not in outcome.result["msg"]
         assert "only a superuser can make event trigger watching" in outcome.result["msg"]
         assert not foreign.others()
         assert not any("hold-" in key for key in foreign.objects())
     # Without a membership it is the same, with what gives it.
     database.run(
-        "DROP EVENT TRIGGER watching", "DROP TABLE public.mine", "REVOKE guest FROM runbook_restore, runbook_maintain"
-    )
+        "DROP EVENT TRIGGER watching", "DROP TABLE public.mine", "SELECT lo_unlink(4711), lo_unlink(4712)",
+        "DROP FUNCTION public.owned()", "DROP TYPE public.mood", "DROP SCHEMA attic",
+    )  # fmt: skip
+    assert "Only a superuser" not in str(foreign.make().get("warnings"))
+    database.run("REVOKE guest FROM runbook_restore, runbook_maintain")
     foreign.make()
     outcome = foreign.restore(login_user="restorer", scratch=True, record_proof=True, environment="sandbox")
     assert "cannot give objects to guest, who owns" in outcome.result["msg"]

@@ -55,7 +55,7 @@ def test_who_gets_an_object_has_to_be_allowed_to_make_one_there() -> None:
 def test_an_owner_that_nobody_can_give_objects_to_is_named_before_anything_is_made() -> None:
     _, problems = restore_rights.select(entries(), rights(members_of=("restorer", "app")), scratch=True)
     assert len(problems) == 1
-    assert "cannot give objects to owner of all, who owns 3 objects (schema clinic)" in problems[0]
+    assert "cannot give objects to owner of all, who owns 1 schema (clinic), 1 table (clinic.notes);" in problems[0]
     assert "db_roles.yml" in problems[0]
 
 

@@ -125,12 +125,14 @@ def look(session: Session) -> Server:
     gives = " AND pg_has_role(oid, 'SET')" if session.server_version >= SAYS_SET else ""
     members_of = session.query(f"SELECT rolname FROM pg_roles WHERE pg_has_role(oid, 'USAGE'){gives}")  # noqa: S608 - words of ours
     untrusted = [] if who["is_superuser"] else session.query(_UNTRUSTED, (list(SERVICE_ADMINS),))
+    roles = session.query("SELECT rolname, rolsuper FROM pg_roles")
     used = session.query("SELECT datcollate AS name FROM pg_database UNION SELECT datctype FROM pg_database")
     return Server(
         **who,
         version=session.server_version,
         databases={row["datname"]: row["comment"] for row in databases},
-        roles={row["rolname"] for row in session.query("SELECT rolname FROM pg_roles")},
+        roles={row["rolname"] for row in roles},
+        superusers={row["rolname"] for row in roles if row["rolsuper"]},
         extensions={
             row["name"]: row["default_version"] or ""
             for row in session.query("SELECT name, default_version FROM pg_available_extensions")

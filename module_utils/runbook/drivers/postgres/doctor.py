@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ansible.module_utils.runbook.drivers.backup import swap
 from ansible.module_utils.runbook.drivers.postgres import bloat, lease, queries, roles, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.backup.restore_rights import Owned
 from ansible.module_utils.runbook.rules.environment_mark import SETTING
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.postgres.roles import HAS_MAINTAIN, HAS_PARAMETERS, MAKER_JOINS
@@ -167,10 +168,11 @@ def _restore(session: Session) -> tuple[list[str], str]:
         fix += " Before PostgreSQL 15 only a superuser sets a parameter of a database: name one for a swap."
     lacks += [f"what is set for {some(settings.others)} in this database"] if settings.others else []
     keeper = roles.database_owner(session)
+    owned = roles.of_superusers(session)
     superusers = sorted({each.name for each in [*owners, keeper] if each.superuser})
     if superusers:
-        lacks.append(f"the rights of {some(superusers)}")
-        fix += " What a superuser owns only superusers restore: give it to a role that is none."
+        lacks.append(f"the rights of {some(superusers)}{f', for {Owned.tell(owned)}' if owned else ''}")
+        fix += " What a superuser owns only superusers restore: run ALTER … OWNER TO a role that is none."
     return lacks, fix
 
 

@@ -11,6 +11,7 @@ import psycopg2.errors
 import psycopg2.extensions
 from ansible.module_utils.runbook.drivers.postgres import environment_mark
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.backup.restore_rights import Owned
 from ansible.module_utils.runbook.rules.environment_mark import SETTING
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.postgres.roles import (
@@ -51,6 +52,42 @@ _OURS = (
     "coalesce((SELECT pg_has_role(r.oid, g.oid, 'MEMBER') FROM pg_roles g WHERE g.rolname = 'runbook_maintain'), false)"
 )
 _IN_RESTORE = _OURS.replace(MAINTAIN, RESTORE)
+
+#: What pg_dump gives an owner, by catalogue: the owner's column, and what tells kinds apart there.
+_OWNERS = {
+    "pg_class": ("relowner", "relkind"), "pg_proc": ("proowner", "prokind"), "pg_type": ("typowner", "''"),
+    "pg_namespace": ("nspowner", "''"), "pg_largeobject_metadata": ("lomowner", "''"),
+    "pg_operator": ("oprowner", "''"), "pg_opclass": ("opcowner", "''"), "pg_opfamily": ("opfowner", "''"),
+    "pg_collation": ("collowner", "''"), "pg_conversion": ("conowner", "''"), "pg_ts_dict": ("dictowner", "''"),
+    "pg_ts_config": ("cfgowner", "''"), "pg_language": ("lanowner", "''"), "pg_statistic_ext": ("stxowner", "''"),
+    "pg_foreign_data_wrapper": ("fdwowner", "''"), "pg_foreign_server": ("srvowner", "''"),
+    "pg_event_trigger": ("evtowner", "''"), "pg_publication": ("pubowner", "''"),
+    "pg_default_acl": ("defaclrole", "''"),
+}  # fmt: skip
+_NOT_OF_INITDB = "oid >= 16384"
+_NARROWED = {
+    "pg_class": f"{_NOT_OF_INITDB} AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND relpersistence <> 't'",
+    "pg_namespace": f"{_NOT_OF_INITDB} AND nspname <> 'public' AND nspname !~ '^pg_'",
+    # Whoever makes one may choose its oid.
+    "pg_largeobject_metadata": "true",
+}
+_EACH = " UNION ALL ".join(
+    f"SELECT {owner} AS owner, '{name.removesuffix('_metadata')}'::regclass AS classid, oid AS objid,"  # noqa: S608 - words of ours
+    f" {kind}::text AS kind FROM {name} WHERE {_NARROWED.get(name, _NOT_OF_INITDB)}"
+    for name, (owner, kind) in _OWNERS.items()
+)
+#: Objects that come with no other: not the rows of a table, an array, what an extension or initdb made. pg_shdepend
+#: would not do: it says nothing of the superuser that initdb made.
+_OF_SUPERUSERS = (
+    "SELECT r.rolname AS owner, i.type AS kind, o.count, i.identity AS example FROM ("  # noqa: S608 - words of ours
+    f"SELECT owner, classid, kind, count(*) AS count, min(objid) AS objid FROM ({_EACH}) AS each"
+    " WHERE owner IN (SELECT oid FROM pg_roles WHERE rolsuper) AND NOT EXISTS (SELECT FROM pg_depend d"
+    " WHERE d.classid = each.classid AND d.objid = each.objid AND d.objsubid = 0 AND d.deptype IN ('e', 'i'))"
+    " GROUP BY 1, 2, 3) AS o JOIN pg_roles r ON r.oid = o.owner"
+    " CROSS JOIN LATERAL pg_identify_object(o.classid, o.objid, 0) AS i"
+    # Nobody else restores what is a managed platform's.
+    f" WHERE r.rolname NOT IN ({', '.join(map(repr, sorted(PLATFORM_OWNERS)))}) ORDER BY 1, 2"
+)
 
 
 @dataclass(frozen=True)
@@ -104,7 +141,7 @@ def owners(session: Session) -> list[Owner]:
 def everybody(session: Session) -> list[Owner]:
     """Everybody who owns something in this database, and its owner.
 
-    Of superusers only those who own tables: each server has extensions that belong to one.
+    Of superusers only those who own more than extensions, of which each server has some.
     """
     rows = session.query(
         f"SELECT r.rolname AS name, r.rolsuper AS superuser, {_IN_RESTORE} AS ours FROM pg_roles r WHERE NOT r.rolsuper"  # noqa: S608 - words of ours
@@ -113,8 +150,22 @@ def everybody(session: Session) -> list[Owner]:
         " UNION ALL SELECT datdba FROM pg_database WHERE datname = current_database())"
         f" AND r.rolname NOT IN ({', '.join(map(repr, sorted(PLATFORM_OWNERS)))}) ORDER BY 1"
     )
-    superusers = [each for each in owners(session) if each.superuser]
-    return [*(Owner(**row) for row in rows), *superusers]
+    superusers = sorted({each.owner for each in of_superusers(session)})
+    return [*(Owner(**row) for row in rows), *(Owner(name, superuser=True) for name in superusers)]
+
+
+def of_superusers(session: Session) -> list[Owned]:
+    """What superusers own in this database, and only superusers restore therefore."""
+    return [Owned(**row) for row in session.query(_OF_SUPERUSERS)]
+
+
+def restores_without_superuser(session: Session) -> bool:
+    """Whether somebody who is no superuser is to restore: a login of ``runbook_restore``."""
+    members = (
+        "SELECT 1 FROM pg_roles r JOIN pg_roles g ON g.rolname = %s"
+        " WHERE r.rolcanlogin AND NOT r.rolsuper AND pg_has_role(r.oid, g.oid, 'MEMBER') LIMIT 1"
+    )
+    return bool(session.query(members, (RESTORE,)))
 
 
 def may_become(session: Session, role: str) -> bool:

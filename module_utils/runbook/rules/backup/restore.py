@@ -228,6 +228,8 @@ class Server:
     members_of: Collection[str] = ()
     #: Extensions that the server has, and that this user cannot make.
     untrusted: Collection[str] = ()
+    #: Roles that are superusers.
+    superusers: Collection[str] = ()
 
 
 def check_for_new_database(server: Server, manifest: Manifest, params: Mapping[str, Any]) -> None:

@@ -45,6 +45,43 @@ _ABOUT = frozenset({"ACL", "COMMENT", "SECURITY LABEL"})
 
 
 @dataclass(frozen=True)
+class Owned:
+    """What one role owns of one kind."""
+
+    owner: str
+    #: Such as ``large object``.
+    kind: str
+    count: int
+    #: The name of one of them.
+    example: str
+
+    def __str__(self) -> str:
+        """How it is called in a sentence."""
+        ending = "ies" if self.kind.endswith("y") else "es" if self.kind[-1] in "sx" else "s"
+        many = (self.kind[:-1] if ending == "ies" else self.kind) + ending
+        return f"{count(self.count, self.kind, many)} ({self.example}{' …' if self.count > 1 else ''})"
+
+    @staticmethod
+    def tell(found: Sequence[Owned]) -> str:
+        """All that is owned, by kind.
+
+        >>> Owned.tell([Owned("a", "large object", 2, "16569"), Owned("a", "operator family", 1, "public.f")])
+        '2 large objects (16569 …), 1 operator family (public.f)'
+        """
+        return some(map(str, sorted(found, key=lambda each: (-each.count, each.kind))), most=10)
+
+
+def of_superusers(found: Sequence[Owned]) -> Iterator[str]:
+    """A sentence for each superuser who owns something, told while that can still be changed."""
+    for owner in sorted({each.owner for each in found}):
+        own = Owned.tell([each for each in found if each.owner == owner])
+        yield (
+            f"Only a superuser can restore this backup, because the superuser {owner} owns {own}. Run ALTER … OWNER TO "
+            "a role that is none, and back up again."
+        )
+
+
+@dataclass(frozen=True)
 class Rights:
     """What the user has who restores."""
 
@@ -55,6 +92,8 @@ class Rights:
     members_of: Collection[str]
     #: Every role of the server.
     roles: Collection[str]
+    #: Those that are superusers.
+    superusers: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -114,7 +153,7 @@ def select(
     made = {(each.schema, each.tag) for each in entries if each.kind not in _ABOUT}
     kept: list[Entry] = []
     out: list[str] = []
-    foreign: dict[str, list[str]] = {}
+    foreign: dict[str, list[Entry]] = {}
     kinds: list[str] = []
     public: list[str] = []
     for each in entries:
@@ -141,7 +180,7 @@ def select(
             out.append(f"the {each.kind.lower()} of {' '.join(filter(None, _described(each)))}, an extension's")
             continue
         elif not is_ours:
-            foreign.setdefault(owner, []).append(each.name)
+            foreign.setdefault(owner, []).append(each)
         kept.append(each)
     first = [each for each in kept if each.kind == "SCHEMA" or (each.kind == "ACL" and each.tag.startswith("SCHEMA "))]
     early = set(first)
@@ -149,18 +188,33 @@ def select(
     return Selection(first, rest, out), list(_problems(rights, foreign, kinds, public))
 
 
+def _owned(owner: str, entries: Sequence[Entry]) -> list[Owned]:
+    """What an archive has of one owner, by kind."""
+    by_kind: dict[str, list[str]] = {}
+    # What is said of an object comes with the object.
+    for each in [each for each in entries if each.kind not in _ABOUT] or entries:
+        kind = each.kind.lower()
+        name = each.name.removeprefix(f"{kind} ")
+        by_kind.setdefault({"blob": "large object", "blob metadata": "large object"}.get(kind, kind), []).append(name)
+    return [Owned(owner, kind, len(names), names[0]) for kind, names in by_kind.items()]
+
+
 def _problems(
-    rights: Rights, foreign: Mapping[str, Sequence[str]], kinds: Sequence[str], public: Sequence[str]
+    rights: Rights, foreign: Mapping[str, Sequence[Entry]], kinds: Sequence[str], public: Sequence[str]
 ) -> Iterator[str]:
-    if foreign:
-        owners = sorted(foreign)
-        example = foreign[owners[0]][0]
-        own = "owns" if len(owners) == 1 else "own"
+    grant = (
+        "run playbooks/db_roles.yml, which makes members of runbook_restore members of every owner that is no "
+        f"superuser; on a server of proofs GRANT it to {rights.role} yourself; or log in as a superuser"
+    )
+    give = (
+        "no membership helps there: log in as a superuser for this restore (db_restore_login_user), and before the "
+        "next backup run ALTER … OWNER TO a role that is none"
+    )
+    for owner in sorted(foreign):
+        is_superuser = owner in rights.superusers
         yield (
-            f"login_user {rights.role!r} cannot give objects to {some(owners)}, who {own} "
-            f"{count(sum(map(len, foreign.values())), 'object')} ({example}); run playbooks/db_roles.yml, which makes "
-            "members of runbook_restore members of every owner that is no superuser; on a server of proofs "
-            f"GRANT them to {rights.role} yourself; or log in as a superuser"
+            f"login_user {rights.role!r} cannot give objects to {'the superuser ' if is_superuser else ''}{owner}, who "
+            f"owns {Owned.tell(_owned(owner, foreign[owner]))}; {give if is_superuser else grant}"
         )
     if kinds:
         yield f"only a superuser can make {some(kinds)}; log in as one"

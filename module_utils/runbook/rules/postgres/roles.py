@@ -194,7 +194,7 @@ def restored_for(server_version: int, owners: Iterable[Owner], admin: Admin) -> 
         if owner.superuser:
             said.append(
                 f"{owner.name} is a superuser and owns something in this database, so {RESTORE} cannot restore it: "
-                "give it to a role that is none (REASSIGN OWNED, ALTER … OWNER TO), or restore as a superuser."
+                "give it to a role that is none (ALTER … OWNER TO), or restore as a superuser."
             )
         elif joins(owner, server_version=server_version, admin=admin):
             wanted.append(Membership(owner.name, RESTORE))
