@@ -7,13 +7,15 @@ DOCUMENTATION = r"""
 module: change_silence
 short_description: Silence alerts for the time of a change
 description:
-  - One silence for a change, in Alertmanager or in Grafana's own. It ends by itself at O(until). The change's key is
-    the first word of its comment, by which it is found again, so that it is never doubled.
+  - One silence for each O(item) of a change, in Alertmanager or in Grafana's own. It ends by itself at O(until). The
+    change's key with the item is the first word of its comment, by which it is found again, so that it is never
+    doubled.
   - After it was made it is read back. One that is not active, since the clocks differ, is V(unknown).
 options:
   state:
     description:
-      - V(present) makes it, or brings its end and its matchers up to date. V(absent) removes it.
+      - V(present) makes it, or brings its end and its matchers up to date. V(absent) removes all of the
+        change's, whatever their items.
     type: str
     required: true
     choices: [present, absent]
@@ -151,6 +153,7 @@ from ansible.module_utils.runbook.rules import moment
 from ansible.module_utils.runbook.rules.change import silence as rules
 from ansible.module_utils.runbook.rules.change.backend import NONE, check_options
 from ansible.module_utils.runbook.rules.change.change import check_until, key
+from ansible.module_utils.runbook.rules.change.note import note_key
 from ansible.module_utils.runbook.rules.text import as_lines
 
 
@@ -159,6 +162,7 @@ def core(context: Context) -> dict[str, Any]:
     params, run = context.params, context.run
     context.require_bounds({"timeout_s": (1, 600)})
     check_options(params, rules.BACKENDS)
+    note_key("", params["item"])
     is_present = params["state"] == "present"
     if is_present:
         matchers = rules.read_matchers(params["matchers"])
@@ -173,9 +177,11 @@ def core(context: Context) -> dict[str, Any]:
             change.require_place(driver.THING, params["backend"], where)
         if silences is None:
             return Done("Skipped: the inventory decided to silence nothing (backend none).")
-        noted: dict[str, Any] = {"backend": params["backend"], "where": where, "key": key(changes.id)}
+        fresh: dict[str, Any] = {"backend": params["backend"], "where": where, "key": key(changes.id)}
+        noted = (change.opened.get(driver.THING) if change else None) or fresh
         if is_present:
-            return driver.open_silence(changes, silences, noted, matchers, until, params["comment"])
+            item_key = note_key(noted["key"], params["item"])
+            return driver.open_silence(changes, silences, noted, item_key, matchers, until, params["comment"])
         done = driver.close(silences, noted)
         if change is not None and driver.THING in change.opened:
             changes.opened(driver.THING, None)

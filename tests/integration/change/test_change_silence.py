@@ -91,7 +91,7 @@ def test_a_real_alertmanager_is_silenced_once_and_for_as_long_as_the_change_last
     made = silence(tmp_path, "present", alertmanager, until=until)
     assert (made.result["status"], made.result["changed"]) == ("ok", True), made.result
     (found,) = shown(alertmanager)
-    assert found["comment"] == f"runbook:{this_run().id} Weekly maintenance"
+    assert found["comment"] == f"runbook:{this_run().id}#the_item Weekly maintenance"
     assert datetime.fromisoformat(found["endsAt"]) == datetime.fromisoformat(until)
     assert item(changes) == ("ok", made.result["msg"], f"silence {found['id']}")
     assert changes.current().opened["silence"]["until"] == until
@@ -208,3 +208,17 @@ def test_a_silence_is_removed_only_where_it_was_made(tmp_path, changes, fake):
     assert changes.current().opened["silence"] == noted
     assert silence(tmp_path, "absent", fake.url).result["changed"]
     assert fake.open == []
+
+
+def test_each_item_has_its_silence_and_the_end_removes_all(tmp_path, changes, fake):
+    other: dict[str, Any] = {"item": "other_item", "matchers": [SERVICE | {"value": "files"}], "until": in_minutes(30)}
+    assert silence(tmp_path, "present", fake.url).result["changed"]
+    last = changes.current().opened["silence"]["until"]
+    assert silence(tmp_path, "present", fake.url, **other).result["changed"]
+    assert sorted(each["matchers"][0]["value"] for each in fake.open) == ["files", "mental_scribe"]
+    assert changes.current().opened["silence"]["until"] == last
+    assert not silence(tmp_path, "present", fake.url, **other).result["changed"]
+    gone = silence(tmp_path, "absent", fake.url, item="end")
+    assert "Removed 2 of this change's silences" in gone.result["msg"]
+    assert fake.open == []
+    assert "silence" not in changes.current().opened

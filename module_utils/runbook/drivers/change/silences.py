@@ -1,7 +1,8 @@
 """Silences of Alertmanager, and of Grafana, which has the same API below a path of its own.
 
-A silence is found again by the change's key, the first word of its comment. :func:`close` needs no more than the
-service's settings and what was noted, so whoever comes after a run that was killed can do it.
+A silence is found again by the key of its item, the first word of its comment, which begins with the change's.
+:func:`close` needs no more than the service's settings and what was noted, so whoever comes after a run that was killed
+can do it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Silences:
         self.read_only = read_only
 
     def find(self, key: str) -> list[Silence]:
-        """The open silences of a change.
+        """The open silences of a change, or of one item of it.
 
         :raises ApiError: refused, or no answer
         """
@@ -51,7 +52,7 @@ class Silences:
         return [each for each in map(Silence.of, listed) if each is not None and each.bears(key)]
 
     def set(self, key: str, matchers: frozenset[Matcher], until: datetime, comment: str) -> tuple[Silence | None, bool]:
-        """Let there be one silence of a change, and whether something was, or would be, written for it.
+        """Let there be one silence of an item, and whether something was, or would be, written for it.
 
         :returns: None where check mode would make it
         :raises ApiError: refused, or nobody knows whether it was made
@@ -120,17 +121,19 @@ def from_params(params: Mapping[str, Any], *, read_only: bool) -> Silences | Non
 
 
 def open_silence(
-    changes: Changes, silences: Silences, noted: Mapping[str, Any], matchers: frozenset[Matcher], until: datetime,
-    comment: str,
+    changes: Changes, silences: Silences, noted: Mapping[str, Any], key: str, matchers: frozenset[Matcher],
+    until: datetime, comment: str,
 ) -> Done:  # fmt: skip
-    """Note the silence of a change, set it, and see that it is active.
+    """Note that a change silences something, set the silence of an item, and see that it is active.
 
-    :param noted: what :func:`close` needs, ``key`` among it
+    :param noted: what :func:`close` needs; ``until`` the last of the change's other silences ends, if there are any
+    :param key: the item's
     :raises RunbookError: refused, or nobody knows whether it was made
     """
     if not silences.read_only:
-        changes.opened(THING, {**noted, "until": until.isoformat()})
-    found, changed = silences.set(noted["key"], matchers, until, comment)
+        ends = [datetime.fromisoformat(noted["until"])] if noted.get("until") else []
+        changes.opened(THING, {**noted, "until": max([until, *ends]).isoformat()})
+    found, changed = silences.set(key, matchers, until, comment)
     covers = ", ".join(sorted(map(str, matchers)))
     facts = {"changed": changed, "silence_id": found.id if found else None, "until": until.isoformat()}
     if silences.read_only:

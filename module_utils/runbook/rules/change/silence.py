@@ -82,8 +82,11 @@ class Silence:
             return None
 
     def bears(self, key: str) -> bool:
-        """Whether it is open, and that of a change.
+        """Whether it is open, and that of a change, or of one item of it.
 
         The key stands first in the comment, and a longer key than it is another one.
+
+        :param key: the change's, for all of its items, or the item's
         """
-        return self.state in OPEN and self.comment.split(" ", 1)[0] == key
+        found = self.comment.split(" ", 1)[0]
+        return self.state in OPEN and key in (found, found.partition("#")[0])
