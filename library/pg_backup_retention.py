@@ -406,8 +406,9 @@ class Retention:
         waiting = [each for each in decisions if each.reason in ("no backup is proven", "no newer backup is proven")]
         if waiting:
             self.context.warn(
-                f"{count(len(waiting), 'backup')} whose time is over are kept, because no newer one is proven; run "
-                "playbooks/backup_verify.yml with -e backup_verify_proof=true."
+                f"{count(len(waiting), 'backup')} whose time is over {agree(len(waiting), 'is', 'are')} kept, because "
+                "no newer one is proven; run playbooks/backup_verify.yml with -e backup_verify_proof=true, on "
+                "production with -e confirm=production too."
             )
 
     # Act

@@ -224,6 +224,13 @@ def test_who_only_measured_bloat_does_not_say_that_nothing_was_found():
     assert reviewed["count"] == 0
 
 
+def test_the_command_that_applies_a_finding_confirms_production():
+    made = record(DROP)
+    made["hosts"]["db1"]["environment"] = "production"
+    assert " -e confirm=production -e performance_apply=<id>" in terminal.summary_lines(made, 79)[-1]
+    assert " -e confirm=production -e performance_apply=unused" in items(made)[0]["apply"]
+
+
 def test_a_terminal_shows_each_finding_with_the_id_that_applies_it():
     lines = terminal.summary_lines(record(DROP, NO_FIX), 79)
     assert f"            {DROP['id']}" in lines

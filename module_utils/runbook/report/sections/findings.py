@@ -288,7 +288,8 @@ def command(record: Mapping[str, Any], host: str) -> list[str]:
     """The command line that reaches the same database, as words."""
     inventory = [word for source in record["inventory"] or () for word in ("-i", str(source))]
     limit = ["--limit", host] if len(record["hosts"]) > 1 else []
-    return ["ansible-playbook", *inventory, "playbooks/performance.yml", *limit]
+    confirm = ["-e", "confirm=production"] if record["hosts"][host].get("environment") == "production" else []
+    return ["ansible-playbook", *inventory, "playbooks/performance.yml", *limit, *confirm]
 
 
 def _of_host(found: Mapping[str, Any]) -> list[str]:

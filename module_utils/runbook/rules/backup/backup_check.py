@@ -284,7 +284,11 @@ def judge_replica(here: Stored, there: Stored, now: datetime, max_lag_s: int, ma
 def judge_proof(newest: Document | None, now: datetime, max_proof_age_s: int) -> Check:
     """A backup was restored and compared, not too long ago, and was equal."""
     if newest is None:
-        return Check.breach("proof", "No backup was ever proven; run this playbook with -e backup_verify_proof=true.")
+        return Check.breach(
+            "proof",
+            "No backup was ever proven; run this playbook with -e backup_verify_proof=true, on production with "
+            "-e confirm=production too.",
+        )
     at = proven_at(newest)
     if newest.status != Status.OK:
         status = Status.of(breach=newest.status == Status.BREACH, unknown=True)
