@@ -238,6 +238,7 @@ ABOVE_ON_DRIVERS = {
     ("module.py", f"{RUNBOOK}.drivers.permits"),
     ("module.py", f"{RUNBOOK}.drivers.process"),
     ("module.py", f"{RUNBOOK}.drivers.stopping"),
+    ("run_record.py", f"{RUNBOOK}.drivers.links"),
     ("run_record.py", f"{RUNBOOK}.drivers.process"),
     ("run_record.py", f"{RUNBOOK}.drivers.state_lease"),
     ("run_record.py", f"{RUNBOOK}.drivers.watchdog"),

@@ -67,7 +67,7 @@ if str(PROJECT / "module_utils") not in ansible.module_utils.__path__:
     # Under this name alone: a second one would load the exception classes twice.
     ansible.module_utils.__path__.append(str(PROJECT / "module_utils"))
 
-from ansible.module_utils.runbook.drivers import process, watchdog
+from ansible.module_utils.runbook.drivers import links, process, watchdog
 from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
 from ansible.module_utils.runbook.report.progress import Watch
 from ansible.module_utils.runbook.report.recorder import Finish, LateStep, Recorder, end_in_absence
@@ -577,14 +577,27 @@ def _fields(result: CallbackTaskResult) -> Mapping[str, Any]:
 
 def _said(loader: DataLoader) -> dict[str, str]:
     """What ``-e`` said. Ansible's own reading of it forgets which variable came out of which file."""
-    given: list[tuple[str | None, dict[str, Any]]] = []
+    given: list[tuple[list[str], dict[str, Any]]] = []
     for word in filter(None, map(str, cli.CLIARGS.get("extra_vars") or ())):
         if word.startswith("@"):
-            given.append((os.path.realpath(word[1:]), loader.load_from_file(word[1:], cache="none")))
+            given.append((_places(word[1:]), loader.load_from_file(word[1:], cache="none")))
         else:
-            given.append((None, loader.load(word) if word[0] in "[{" else split(parse_kv(word))))
-    sources = [os.path.realpath(source) for source in cli.CLIARGS.get("inventory") or () if "," not in source]
-    return command_line(given, [source if Path(source).is_dir() else str(Path(source).parent) for source in sources])
+            given.append(([], loader.load(word) if word[0] in "[{" else split(parse_kv(word))))
+    sources = [Path(source) for source in cli.CLIARGS.get("inventory") or () if "," not in source]
+    # Ansible reads group_vars beside the name of an inventory, which may be a link to where others are.
+    folders = [
+        source if source.is_dir() else beside
+        for source in sources
+        for beside in (source.parent, source.resolve().parent)
+    ]
+    return command_line(given, [str(folder.resolve()) for folder in folders])
+
+
+def _places(path: str) -> list[str]:
+    """The places through which the command line reaches a file; of its name Ansible itself keeps only the end."""
+    words = [os.path.expandvars(word.partition("@")[2]) for word in sys.argv if "@" in word]
+    ways = [links.places(Path.cwd() / Path(word).expanduser()) for word in [path, *words]]
+    return [place for way in ways if way[-1:] == ways[0][-1:] for place in way]
 
 
 def _width() -> int | None:

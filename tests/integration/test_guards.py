@@ -151,13 +151,19 @@ def test_a_playbook_of_ones_own_leads_nowhere_without_preflight(application, pro
         ({"runbook_environment": "production"}, ["-e", "preflight_take_lease=false"], "it was set with -e"),
         ({"runbook_environment": "production"}, ["-e", "preflight_system_identifier=1"], "it was set with -e"),
         ({"runbook_environment": "production"}, ["-e", "@{inventory}/yes.yml"], "a file beside it"),
+        ({"runbook_environment": "production"}, ["-e", "@{inventory}/link.yml"], "a file beside it"),
         ({}, ["-e", "window_override=see ticket confirm=sandbox please"], "made window_override, confirm and words"),
     ],
 )
-def test_a_copied_inventory_and_a_standing_confirmation_are_refused(application, project, common, arguments, says):
+def test_a_copied_inventory_and_a_standing_confirmation_are_refused(
+    application, project, tmp_path_factory, common, arguments, says
+):
     application.mark("production")
     project.all_vars |= common
     (project.folder / "yes.yml").write_text("confirm: production\n")
+    outside = tmp_path_factory.mktemp("outside") / "yes.yml"
+    outside.write_text("confirm: production\n")
+    (project.folder / "link.yml").symlink_to(outside)
     arguments = [word.format(inventory=project.folder) for word in arguments]
     refused(project.run("weekly_db.yml", *arguments), application, says)
 

@@ -17,16 +17,19 @@ def test_doctests():
 
 def test_a_file_beside_the_inventory_is_a_part_of_it():
     confirm = {"confirm": "production", "runbook_environment": "sandbox"}
-    for path, value in (
-        (None, "production"),
-        ("/runner/env/extravars", "production"),
-        ("/srv/inventories/production-old/yes.yml", "production"),
-        ("/srv/inventories/production/yes.yml", ""),
-        ("/srv/inventories/production/group_vars/all/yes.yml", ""),
+    for places, value in (
+        ([], "production"),
+        (["/runner/env/extravars"], "production"),
+        (["/srv/inventories/production-old/yes.yml"], "production"),
+        (["/srv/inventories/production"], "production"),
+        (["/srv/inventories/production/yes.yml"], ""),
+        (["/srv/inventories/production/yes.yml", "/srv/yes.yml"], ""),
+        (["/srv/inventories/production/group_vars/all/yes.yml"], ""),
     ):
         # That a name was set is told wherever it comes from: it may be one that -e may never set.
-        assert run.command_line([(path, confirm)], FOLDERS) == {"confirm": value, "runbook_environment": ""}
-    inside, outside = ("/srv/inventories/production/yes.yml", confirm), (None, {"confirm": "staging"})
+        assert run.command_line([(places, confirm)], FOLDERS) == {"confirm": value, "runbook_environment": ""}
+    inside = (["/srv/inventories/production/yes.yml"], confirm)
+    outside: tuple[list[str], dict[str, str]] = ([], {"confirm": "staging"})
     assert run.command_line([inside, outside], FOLDERS)["confirm"] == "staging"
     assert run.command_line([outside, inside], FOLDERS)["confirm"] == ""
 
@@ -45,7 +48,7 @@ def test_a_file_beside_the_inventory_is_a_part_of_it():
     ],
 )
 def test_what_ansible_splits_is_noticed_without_its_values(word, made):
-    said = run.command_line([(None, run.split(parse_kv(word)))], [])
+    said = run.command_line([([], run.split(parse_kv(word)))], [])
     assert said.get("_raw_params") == made
     assert "blanks" not in str(said)
 

@@ -119,24 +119,25 @@ def split(parsed: Mapping[str, object]) -> dict[str, object]:
     return dict(parsed) | {SPLIT: " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))}
 
 
-def command_line(given: Iterable[tuple[str | None, Mapping[str, object]]], folders: Iterable[str]) -> dict[str, str]:
+def command_line(given: Iterable[tuple[Iterable[str], Mapping[str, object]]], folders: Iterable[str]) -> dict[str, str]:
     """Of the variables that ``-e`` set, what modules are told: every name, and the values of a few.
 
     A file that lies in the inventory's folder is a part of the inventory, whoever names it: what it approves would
-    approve every run.
+    approve every run. So is one that is reached through that folder, by a symbolic link that lies there.
 
-    :param given: for each ``-e`` in its order, the path of its file (None where it has none) and its variables
-    :param folders: the inventories' folders; all paths are absolute, without symbolic links
+    :param given: for each ``-e`` in its order, the places through which its file is reached (none where it has no file)
+        and its variables
+    :param folders: the inventories' folders; all paths are absolute, without symbolic links above their names
 
-    >>> command_line([(None, {"confirm": "production", "login_password": "secret"})], [])
+    >>> command_line([([], {"confirm": "production", "login_password": "secret"})], [])
     {'confirm': 'production', 'login_password': ''}
-    >>> command_line([("/srv/production/yes.yml", {"confirm": "production"})], ["/srv/production"])
+    >>> command_line([(["/srv/production/yes.yml"], {"confirm": "production"})], ["/srv/production"])
     {'confirm': ''}
     """
-    standing = tuple(folders)
+    standing = tuple(PurePath(folder) for folder in folders)
     said: dict[str, str] = {}
-    for path, variables in given:
-        counts = path is None or not any(PurePath(path).is_relative_to(folder) for folder in standing)
+    for places, variables in given:
+        counts = not any(folder in PurePath(place).parents for place in places for folder in standing)
         said |= {
             str(name): str(value) if name == SPLIT or (counts and name in COMMAND_LINE_ONLY) else ""
             for name, value in variables.items()
