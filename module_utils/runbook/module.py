@@ -161,7 +161,7 @@ def _raise_on_signal(signum: int, _frame: FrameType | None) -> NoReturn:
     stopping.told.set()
     # Ansible sends SIGINT to its modules whether it was itself ended by Ctrl-C or by SIGTERM.
     by = "with its run" if signum == signal.SIGINT else f"by {signal.Signals(signum).name}"
-    raise RunbookError(f"Stopped {by}; the next run goes on from the last finished step.", code=STOPPED)
+    raise RunbookError(f"Stopped {by}; run the same command again.", code=STOPPED)
 
 
 def _join(run: Run) -> int | None:

@@ -144,7 +144,7 @@ def test_last_words_belong_to_the_step_that_was_running_and_what_to_do_stands_fi
     record = folded(sample)
     assert record["hosts"]["db1"]["steps"][0]["msg"] == "Moved 930,470 rows; 69,531 remain."
     assert record["notes"] == ["db2: pg_backup: Stopped."]
-    again = "Run the same command again: it goes on from what is done."
+    again = "Run the same command again."
     moved = "db1, Move old rows, unknown: Moved 930,470 rows; 69,531 remain."
     assert terminal.last_words(record)[1:] == [again, moved]
     text = render.markdown(record, [], [])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Checks that a reason quotes beside the step's own sentence.
 _MAX_CHECKS = 5
-_AGAIN = "Run the same command again: it goes on from what is done."
+_AGAIN = "Run the same command again."
 _ORDER = ("failed", "unknown", "handled")
 
 

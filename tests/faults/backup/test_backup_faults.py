@@ -254,7 +254,7 @@ def test_sigterm_cleans_up(application, s3, bucket, proxy):
     eventually(lambda: proxy.hits > 0)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
-    red(Outcome(json.loads(out.splitlines()[-1]), err), "Stopped by SIGTERM")
+    red(Outcome(json.loads(out.splitlines()[-1]), err), "Stopped by SIGTERM; run the same command again.")
     assert is_clean(s3, bucket)
     eventually(lambda: ours(application) == [])
 
