@@ -194,6 +194,47 @@ def test_red_stands_before_unknown_and_both_are_told():
     assert page.index("Switch it on.") < page.index("Asked. Grant it.") < page.index("Time per step")
 
 
+def test_a_host_that_failed_twice_in_the_same_words_is_named_once():
+    sample = samples.Sample()
+    for _ in range(2):
+        sample.step("Tell", "pg_bloat_info", "db1", "failed", msg="It broke.")
+    record = samples.fold(sample.end(db1={"failures": 1}).events)
+    assert terminal.last_words(record) == ["db1, Tell, failed: It broke."]
+
+
+def test_a_run_that_checked_several_things_says_all_of_it():
+    sample = samples.Sample()
+    checks = [{"name": "age", "status": "ok", "msg": "", "subject": ""}]
+    for module, msg in (("pg_backup_verify", "The backups are good."), ("s3_bucket_info", "The bucket is good.")):
+        sample.step("Check", module, "db1", msg=msg, figures={"status": "ok", "checks": checks})
+    (line,) = terminal.summary_lines(samples.fold(sample.end(db1={}).events), None)
+    assert line.endswith("The backups are good. The bucket is good.")
+
+
+def test_the_doctors_report_ends_with_what_is_not_ok_and_says_first_what_to_do():
+    checks = [
+        {"name": "disk", "status": "breach", "msg": "Make room.", "subject": ""},
+        {"name": "clock", "status": "unknown", "msg": "Start chrony.", "subject": ""},
+        {"name": "python", "status": "ok", "msg": "It is 3.12.", "subject": ""},
+    ]
+    figures = {"status": "breach", "checks": checks}
+    record = a_run("runbook_doctor", figures, "failed", msg="2 of 3 checks are not ok: disk, clock.")
+    text = render.markdown(record, [], [])
+    order = [text.index(word) for word in ("clock.", "Make room. Start chrony.", "It is 3.12.")]
+    assert order == sorted(order)
+    assert text.rindex("Make room.") > text.index("It is 3.12.")
+    assert "Make room." not in " ".join(terminal.last_words(record))
+
+
+@pytest.mark.parametrize(("ends_at", "shown"), [
+    ("2026-03-01T08:00:00+00:00", "until 08:00 UTC"),
+    ("2026-03-02T01:30:00+01:00", "until 2 Mar 00:30 UTC"),
+])  # fmt: skip
+def test_the_end_of_the_maintenance_window_fits_into_its_card(ends_at, shown):
+    record = a_run("runbook_preflight", {"status": "ok", "window": {"ends_at": ends_at}})
+    assert ("Maintenance window", shown) in view.report(record, [record])["headline"]
+
+
 def test_what_the_playbook_handled_needs_nobody():
     assert attention.needs(a_run("pg_archive", {"status": "breach"}, "failed", ignored=True)) == []
 

@@ -22,10 +22,12 @@ _AGAIN = "Run the same command again."
 _ORDER = ("failed", "unknown", "handled")
 
 
-def needs(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+def needs(record: Mapping[str, Any], *, with_checks: bool = False) -> list[dict[str, Any]]:
     """All of it, red first: ``who`` (hosts), ``task`` with the step's state, ``text``, and the ``tone``.
 
     What to do about a run that was cut off stands before all.
+
+    :param with_checks: of a task that failed its checks too, where its own sentence only names them
     """
     found = []
     for name, of_host in record["hosts"].items():
@@ -35,7 +37,7 @@ def needs(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             of_step = {"host": name, "task": f"{step['task']}, {charts.word(step)}"}
             if step["status"] != Status.OK:
                 tone = "failed" if is_failure(step) else "unknown"
-                found.append(of_step | {"text": _reason(step), "tone": tone})
+                found.append(of_step | {"text": _reason(step, with_checks=with_checks), "tone": tone})
             for section in sections.of_module(step["module"]):
                 if section.attention is not None:
                     texts = section.attention(step)
@@ -49,7 +51,9 @@ def grouped(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str, str], list[str]] = {}
     for item in items:
         key = item.get("task", ""), item["text"], item.get("tone", "")
-        groups.setdefault(key, []).extend([item["host"]] if item["host"] else [])
+        names = groups.setdefault(key, [])
+        if item["host"] and item["host"] not in names:
+            names.append(item["host"])
     found = []
     for (task, text, tone), names in groups.items():
         who = ", ".join(names[:4]) + (f" and {count(len(names) - 4, 'more host')}" if len(names) > 4 else "")
@@ -57,13 +61,14 @@ def grouped(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _reason(step: Mapping[str, Any]) -> str:
+def _reason(step: Mapping[str, Any], *, with_checks: bool) -> str:
     """What a step said; where its task did not fail, its checks too; where it could not judge, what it needs."""
     said = str(step["msg"] or f"{step['state']} without a message")
     figures, status = step["figures"], step["status"]
-    if status != Status.UNKNOWN and step["state"] == "failed":
+    if status != Status.UNKNOWN and step["state"] == "failed" and not with_checks:
         return said
-    more = [each["msg"] for each in checks(figures) if each["status"] == status]
+    asked = [found for found in Status if found != Status.OK] if with_checks else [status]
+    more = [each["msg"] for found in asked for each in checks(figures) if each["status"] == found]
     if status == Status.UNKNOWN:
         told = [str(each["msg"]) for each in lists(figures, "unknown") if each.get("msg")]
         more = [*told, *more] or [str(text) for text in step["warnings"]]

@@ -47,14 +47,15 @@ def _did(record: Mapping[str, Any], of_host: Mapping[str, Any]) -> list[str]:
 
 
 def _said(steps: Sequence[Mapping[str, Any]]) -> str:
-    """What the work of a run said: of what changed something, or would; else of the last that looked."""
+    """What the work of a run said: of what changed something, or would; else of all that checked, or the last."""
     told = [step for step in steps if step["msg"] and step["state"] in ("ok", "changed")]
     known = {id(step): sections.of_module(step["module"]) for step in told}
     # What has lines of its own says it there.
     worked = [step for step in told if not any(each.around or each.lines for each in known[id(step)])]
     # What else only closes a run may be all that it did: lease.yml asks who holds a lease.
     worked = worked or [step for step in told if any(each.work_of for each in known[id(step)])]
-    chosen = [step for step in worked if step["changed"]] or worked[-1:]
+    checked = [step for step in worked if step["figures"].get("checks")]
+    chosen = [step for step in worked if step["changed"]] or checked or worked[-1:]
     return " ".join(dict.fromkeys(step["msg"] for step in chosen))
 
 

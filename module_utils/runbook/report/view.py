@@ -153,7 +153,7 @@ def report(
     troubled = [name for name, of_host in hosts.items() if of_host["status"] != Status.OK]
     opened = set(list(hosts)[:OPEN_HOSTS] if len(hosts) <= OPEN_HOSTS else troubled[:OPEN_HOSTS])
     drawn = [(trend, chart) for trend in TRENDS if (chart := charts.trend(history, trend.key, trend.text))]
-    needs = attention.needs(record)
+    needs = attention.needs(record, with_checks=True)
     pages = [page for section in SECTIONS if section.pages for page in section.pages(record, history)]
     return {
         "record": record,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.report.section import Section
@@ -10,7 +11,9 @@ from ansible.module_utils.runbook.rules.record import short_name
 from ansible.module_utils.runbook.rules.status import Status
 
 if TYPE_CHECKING:
-    from ansible.module_utils.runbook.report.section import Record
+    from collections.abc import Iterable, Mapping
+
+    from ansible.module_utils.runbook.report.section import Figures, Panel, Record
 
 #: A longer name has a line of its own.
 _NAME = 20
@@ -32,7 +35,7 @@ def lines(record: Record, host: str, width: int) -> list[str]:
         for check in step["figures"].get("checks", ())
     ]
     told = []
-    for check in sorted(found, key=lambda each: each["status"] != Status.OK):
+    for check in _in_order(found):
         said = textwrap.wrap(str(check["msg"]), max(20, width - _NAME - _STATUS - 6), break_on_hyphens=False) or [""]
         head = f"  {check['name']:<{_NAME}}  {check['status']:<{_STATUS}}  "
         if len(check["name"]) > _NAME:
@@ -43,4 +46,12 @@ def lines(record: Record, host: str, width: int) -> list[str]:
     return told
 
 
-SECTIONS = (Section(modules=(_MODULE,), title="What was checked", lines=lines),)
+def _in_order(found: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    return sorted(found, key=lambda each: each["status"] != Status.OK)
+
+
+def _more(panel: Panel, _figures: Figures) -> Panel:
+    return replace(panel, checks=_in_order(panel.checks))
+
+
+SECTIONS = (Section(modules=(_MODULE,), title="What was checked", lines=lines, more=_more),)

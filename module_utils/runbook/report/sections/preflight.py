@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.report import wording
 from ansible.module_utils.runbook.report.section import Panel, Section, Trend, checks, summed
 from ansible.module_utils.runbook.rules.target import KINDS
-from ansible.module_utils.runbook.rules.words import to_second
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,14 @@ def _window(record: Record) -> list[Fact]:
     if any(window.get("override") for window in found):
         return [("Maintenance window", "overridden")]
     ends = [window["ends_at"] for window in found if window.get("ends_at")]
-    return [("Maintenance window", f"until {to_second(min(ends))}")] if ends else []
+    return [("Maintenance window", f"until {_short(min(ends), record['started_at'])}")] if ends else []
+
+
+def _short(end: str, started_at: str) -> str:
+    """A moment to the minute, with its day where that is another one than the run's: it has to fit into a card."""
+    when = datetime.fromisoformat(end).astimezone(UTC)
+    day = "" if when.date() == datetime.fromisoformat(started_at).astimezone(UTC).date() else f"{when.day} {when:%b} "
+    return f"{day}{when:%H:%M} UTC"
 
 
 def _headline(record: Record) -> list[Fact]:
