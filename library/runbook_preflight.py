@@ -57,6 +57,7 @@ options:
     description:
       - Maintenance windows and freezes, as M(maintenance_calendar_info) describes them. Empty is no calendar, so that
         every hour is open; production refuses that for a playbook that needs a window.
+      - A mistake in it is refused; a playbook that needs no window warns of it and goes on.
     type: dict
     default: {}
   operations:
@@ -155,8 +156,9 @@ def core(context: Context) -> dict[str, Any]:
     with checks.named("calendar") as check:
         now = datetime.now(UTC)
         calendar.check_override(params["window_override"], permits.said(context.run))
+        known, mistake = calendar.read_for(params["playbook"], params["calendar"], params["operations"])
         admitted = calendar.admit(
-            calendar.read(params["calendar"], params["operations"]),
+            known,
             environment=params["environment"],
             operation=params["playbook"],
             override=params["window_override"],
@@ -164,8 +166,8 @@ def core(context: Context) -> dict[str, Any]:
             check_mode=context.check_mode,
         )
         check["msg"] = admitted.msg
-        if admitted.warning:
-            context.warn(admitted.warning)
+        for warning in filter(None, (mistake, admitted.warning)):
+            context.warn(warning)
     permits.approve(context.run, params["environment"], params["playbook"], admitted.ends_at)
     return context.conclude(
         checks.done,

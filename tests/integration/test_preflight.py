@@ -122,6 +122,18 @@ def test_the_window_of_a_run_goes_into_its_permit(inventory, run_dir):
     assert permits.ends_at(run) == datetime.fromisoformat(window["ends_at"])
 
 
+def test_a_mistake_in_the_calendar_stops_no_backup(inventory):
+    """What needs no window asks the calendar nothing."""
+    mistake = {"windows": [], "freezes": [{"id": "visit"}]}
+    for operations in ({}, {"weekly_db.yml": "wekly"}):
+        passed = inventory(calendar=mistake, operations=operations, playbook="backup.yml")
+        assert not passed.failed, passed.result["msg"]
+        assert "backup.yml needs no window, and goes on." in str(passed.result["warnings"])
+        told(inventory(calendar=mistake, operations=operations), "calendar")
+    told(inventory(calendar=mistake, operations={"backup.yml": "weekly"}, playbook="backup.yml"), "calendar")
+    assert not inventory(calendar=mistake, operations={"weekly_db.yml": "none"}).failed
+
+
 def test_an_override_is_recorded_with_its_reason(inventory):
     lifted = inventory(calendar=a_window(1, 2), window_override="the disk is full")
     assert not lifted.failed

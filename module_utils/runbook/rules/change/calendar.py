@@ -184,6 +184,21 @@ def read(said: Mapping[str, Any], operations: Mapping[str, Any]) -> Calendar:
     return Calendar(windows, freezes, needs)
 
 
+def read_for(operation: str, said: Mapping[str, Any], operations: Mapping[str, Any]) -> tuple[Calendar, str]:
+    """The calendar as an operation needs it, and what it is warned of.
+
+    A backup asks the calendar nothing, so that a mistake in a freeze must not stop it.
+
+    :raises RunbookError: as :func:`read`, for an operation that may need a window
+    """
+    try:
+        return read(said, operations), ""
+    except RunbookError as error:
+        if operations.get(operation, OPERATIONS.get(operation)) != "none":
+            raise
+        return Calendar((), (), {operation: "none"}), f"{error.message} {operation} needs no window, and goes on."
+
+
 def _entries(said: Mapping[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
     listed = said.get(key) or []
     if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
