@@ -227,13 +227,14 @@ def _switch(context: Context, changes: Changes, until: datetime | None) -> Done:
             end = rules.furthest(others, noted, datetime.now(UTC))
             return max(filter(None, (until, end)), default=None)
 
+        if until is None and current is not None and "mode" not in current.opened:
+            done = Done("This change has turned no maintenance mode on.")
+            return done if context.check_mode else _seen(params, done)
         if context.check_mode:
             return driver.follow(mode, wanted, check_mode=True)
         if until is not None:
             # Before the flag: a run that is killed here leaves word of it.
             changes.opened("mode", noted | {"until": until.isoformat()})
-        elif current is None or "mode" not in current.opened:
-            return _seen(params, Done("This change has turned no maintenance mode on."))
         done = driver.follow(mode, wanted)
         if until is None:
             changes.opened("mode", None)

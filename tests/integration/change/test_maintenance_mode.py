@@ -223,6 +223,20 @@ def test_a_mode_is_turned_off_only_where_it_was_turned_on(tmp_path, changes, fla
     assert list(flags.iterdir()) == []
 
 
+def test_check_mode_leaves_the_mode_of_a_person_alone_as_the_run_does(tmp_path, changes, flags):
+    where: dict[str, Any] = {"backend": "nginx", "nginx_flag_dir": str(flags)}
+    FlagFolder(flags).write(datetime.fromisoformat(in_minutes(60)))
+    for check in (True, False):
+        off = switch(tmp_path, "off", check=check, **where)
+        assert "This change has turned no maintenance mode on." in off.result["msg"]
+        assert off.result["changed"] is False
+    assert list(flags.iterdir())
+    assert switch(tmp_path, "on", **where).result["status"] == "unknown"
+    planned = switch(tmp_path, "off", check=True, **where)
+    assert (planned.result["msg"], planned.result["changed"]) == ("Would turn maintenance mode off.", True)
+    assert "mode" in changes.current().opened
+
+
 # --- Vercel -----------------------------------------------------------------------------------------------------------
 
 
