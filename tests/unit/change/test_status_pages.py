@@ -254,6 +254,8 @@ def test_accepted_and_the_answer_lost_makes_one_notice_and_one_update(place, cha
     (Fault(".", "status", 500, {}, {"message": "boom"}, times=9), "unknown", "refused GET .* with 500: boom"),
     (Fault(".", "slow", wait_s=0.5, times=9), "unknown", "did not answer GET"),
     (Fault("POST", "status", 500, times=9), "unknown", "was not made again"),
+    (Fault("POST", "status", 502, times=9), "unknown", "was not made again"),
+    (Fault(".", "status", 502, times=2), None, ""),
     (Fault("POST", "status", 201), "unknown", "not there to be found"),
     (Fault("POST", "status", 420), None, ""),
     (Fault("POST", "status", 429, {"Retry-After": "0.01"}), None, ""),
@@ -263,7 +265,8 @@ def test_accepted_and_the_answer_lost_makes_one_notice_and_one_update(place, cha
     (Fault("POST", "status", 422, {}, {"message": "name is invalid"}), "breach", "with 422: name is invalid"),
     (Fault("GET", "status", 200, {}, {"surprise": 1}), "unknown", "no list"),
     (Fault("GET", "status", 200, {"Content-Type": "text/html"}, b"<html>Log in"), "unknown", "no JSON"),
-], ids=["500", "slow", "500 to a write", "empty 201", "420", "429", "420 to a list", "429 with a date", "reset", "422",
+], ids=["500", "slow", "500 to a write", "502 to a write", "502 twice",
+        "empty 201", "420", "429", "420 to a list", "429 with a date", "reset", "422",
         "shape", "page"])  # fmt: skip
 def test_a_service_that_fails_is_told_in_one_sentence(place, changes, fault, status, says):
     place.fake.faults = [Fault(**vars(fault))]

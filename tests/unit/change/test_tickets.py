@@ -190,6 +190,8 @@ def test_a_search_that_lags_makes_no_second_ticket(changes):
     (Fault(".", "status", 500, {}, {"message": "boom"}, times=9), "unknown", "refused GET .* with 500: boom"),
     (Fault(".", "slow", wait_s=0.5, times=9), "unknown", "did not answer GET"),
     (Fault("POST", "status", 500, times=9), "unknown", "was not made again"),
+    (Fault("POST", "status", 502, times=9), "unknown", "was not made again"),
+    (Fault(".", "status", 502, times=2), None, ""),
     (Fault("POST", "status", 429, {"Retry-After": "0.01"}), None, ""),
     (Fault("POST", "status", 429), None, ""),
     (Fault("POST", "status", 403, {"Retry-After": "0.01"}), None, ""),
@@ -198,7 +200,8 @@ def test_a_search_that_lags_makes_no_second_ticket(changes):
     (Fault("POST", "status", 403, {}, {"message": "Resource not accessible"}), "breach", "lacks the right"),
     (Fault("GET", "status", 200, {}, {"surprise": 1}), "unknown", "no (list|issues)"),
     (Fault("GET", "status", 200, {"Content-Type": "text/html"}, b"<html>Log in"), "unknown", "no JSON"),
-], ids=["500", "slow", "500 to a write", "429 with a time", "429", "secondary limit", "reset", "early",
+], ids=["500", "slow", "500 to a write", "502 to a write", "502 twice",
+        "429 with a time", "429", "secondary limit", "reset", "early",
         "403", "shape", "page"])  # fmt: skip
 def test_a_service_that_fails_is_told_in_one_sentence(place, changes, fault, status, says):
     place.fake.faults = [Fault(**vars(fault))]
