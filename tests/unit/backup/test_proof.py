@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup import proof
-from ansible.module_utils.runbook.rules.backup.manifest import HashInfo, SequenceEntry, TableEntry
+from ansible.module_utils.runbook.rules.backup.manifest import HashInfo, LargeObjects, SequenceEntry, TableEntry
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.postgres.content_hash import Content
 from ansible.module_utils.runbook.rules.supabase.managed import narrowed
@@ -38,6 +38,11 @@ def test_all_that_agrees_is_ok():
     assert judged.status == "ok"
     assert judged.rows == 3
     assert judged.named("ok") == ["public.a", "public.b", "large objects"]
+    assert judged.sentence() == "All 3 comparisons agree with the backup (3 rows)."
+    # A large object is no row, of which another sentence tells the number.
+    with_objects = manifest(large_objects=LargeObjects(4, "44"))
+    judged = proof.judge(with_objects, found(large_objects=Content(4, "44")))
+    assert judged.sentence() == "All 3 comparisons agree with the backup (3 rows, 4 large objects)."
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,15 @@ class Proof:
     @property
     def rows(self) -> int:
         """Rows that were compared and found equal."""
-        return sum(each.found_rows or 0 for each in self.tables if each.status == Status.OK)
+        return sum(each.found_rows or 0 for each in self._equal() if each.table != LARGE_OBJECTS)
+
+    @property
+    def large_objects(self) -> int:
+        """Large objects that were compared and found equal."""
+        return sum(each.found_rows or 0 for each in self._equal() if each.table == LARGE_OBJECTS)
+
+    def _equal(self) -> list[TableResult]:
+        return [each for each in self.tables if each.status == Status.OK]
 
     def figures(self) -> dict[str, Any]:
         """The outcome as a module's result has it."""
@@ -110,8 +118,9 @@ class Proof:
         total = len(self.tables)
         if self.status is Status.OK:
             sequences = f" and {count(self.sequences, 'sequence')}" if self.sequences else ""
-            compared = f"All {count(total, 'comparison')}{sequences} agree with the backup ({count(self.rows, 'row')})."
-            return compared + without(self.missing)
+            objects = f", {count(self.large_objects, 'large object')}" if self.large_objects else ""
+            compared = f"All {count(total, 'comparison')}{sequences} agree with the backup"
+            return f"{compared} ({count(self.rows, 'row')}{objects}).{without(self.missing)}"
         kind: Verdict = "differs" if self.status is Status.BREACH else Status.UNKNOWN
         worst = [each for each in self.tables if each.status == kind]
         shown = "; ".join(f"{each.table}: {each.reason}" for each in worst[:_NAMED])
