@@ -597,7 +597,8 @@ class Restore:
                 self.select(folder / "schema.dump")
             self.removed = list(self.plan.leftovers)
             first, rest = new_database.creation(session, self.plan.target, self.manifest.source, self.database.marker)
-            self.database.queries = [session.render(each) for each in [first, *rest]]
+            drops = [new_database.dropping(name) for name in self.removed]
+            self.database.queries = [session.render(each) for each in [*drops, first, *rest]]
         changed, msg = not self.plan.done_at, self.outcome.sentence_of_plan()
         return self.figures() | {"changed": changed, "msg": msg}
 

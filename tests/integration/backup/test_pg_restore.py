@@ -108,16 +108,22 @@ def test_the_rules_of_a_locale_go_along(database, s3):
 def test_check_mode_writes_nothing_and_a_second_run_neither(simple: Backup):
     simple.make()
     keys = simple.objects()
+    # What a killed restore left goes first.
+    left = f"{simple.database.name}_left"
+    mark = Marker("restoring", simple.database.name, "2026-01-01T00:00:00Z")
+    simple.admin().run(f"CREATE DATABASE {left}", f"COMMENT ON DATABASE {left} IS '{mark}'")
+    there = simple.others()
     planned = simple.restore(check=True, record_proof=True, environment="sandbox")
     assert not planned.failed, planned.result["msg"]
     assert planned.result["changed"]
-    assert not simple.others()
+    assert simple.others() == there
     assert simple.objects() == keys
     assert f"into: {planned.result['target_database']}" in planned.result["diff"]["prepared"]
     real = simple.restore()
     assert real.result["plan"] == planned.result["plan"]
     assert real.result["target_database"] == planned.result["target_database"]
     before, after = planned.result["executed_queries"], real.result["executed_queries"]
+    assert before[0] == after[0] == f'DROP DATABASE "{left}" WITH (FORCE)'
     # The name until it is marked has the time and a process in it.
     same = [
         [re.sub(r"runbook_making_\w+-\d\d-\w+-\w+-\w+| IS .*", "", query) for query in each] for each in (before, after)

@@ -377,6 +377,11 @@ def drop_roles(target: Target) -> None:
                 session.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(row["rolname"])))
 
 
+def dropping(name: str) -> sql.Composed:
+    """The statement that drops a database."""
+    return sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
+
+
 def drop(session: Session, name: str, comment: str) -> bool:
     """Drop a database if it still bears the comment by which it was known as unfinished; whether it is gone.
 
@@ -396,7 +401,7 @@ def drop(session: Session, name: str, comment: str) -> bool:
             copy = replace(session.target, database=name).started_with(silencing(session))
             with connect(copy, statement_timeout_ms=_CLEANUP_PATIENCE_S * 1000) as own:
                 _drop_subscriptions(own)
-        session.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        session.execute(dropping(name))
     except (psycopg2.Error, RunbookError) as error:
         why = error.message if isinstance(error, RunbookError) else ServerError.of(error).reason
         raise RunbookError(
