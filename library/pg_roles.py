@@ -10,6 +10,9 @@ description:
   - Creates the group roles C(runbook_read), C(runbook_maintain), C(runbook_backup) and C(runbook_restore), grants each
     the privileges that it needs and no more, and creates login users as members of them.
   - Adds what is missing, in one transaction. Leaves all other privileges alone.
+  - Where row-level security keeps rows from C(runbook_maintain), and where an archive changes its owner, the table is
+    locked until the end of the transaction. So these statements come last, and wait at most half a second for a lock;
+    then everything is rolled back and tried again, 20 times in all.
   - C(runbook_read) can read statistics, page density, the last value of each sequence, and the lease.
   - C(runbook_maintain) can in addition move rows between the tables of O(archives), vacuum, analyze and reindex every
     table, hold the lease, and write the heartbeat of M(pg_heartbeat), whose table is created.
@@ -91,7 +94,10 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Runs all statements in a transaction and rolls it back, so that every refusal shows.
+    description:
+      - Runs the statements in a transaction and rolls it back, so that the refusals of the real run show.
+      - Does not send a password, nor what would lock a table that is in use (C(CREATE POLICY), C(ALTER TABLE … OWNER)).
+        A warning names each of the latter.
   diff_mode:
     support: full
     description: Shows the statements.
@@ -164,7 +170,10 @@ from ansible.module_utils.runbook.rules.postgres.archive_tables import with_subs
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import count, some
 
-LOCK_TIMEOUT_MS = 10_000
+#: An application that asks for the same table waits as long; driver.apply tries again.
+LOCK_TIMEOUT_MS = 500
+#: A dry run holds nobody up.
+DRY_LOCK_TIMEOUT_MS = 50
 STATEMENT_TIMEOUT_MS = 30_000
 #: What measures how full pages are, and shows no row.
 MEASURES = "pgstattuple"
@@ -284,14 +293,14 @@ def archive_steps(
         if archive in made:
             # It has its source's owner, row security, and the policies that the source has by now.
             both = (source, archive) if driver.closed_to_maintain(session, source) else ()
-            steps += [Step(driver.policy_statement(name)) for name in both]
+            steps += [Step(driver.policy_statement(name), shuts=True) for name in both]
             continue
         keeper, own = driver.owner(session, source), driver.owner(session, archive)
         if own.ours and own.name != keeper.name:
             context.warn(f"{archive} belongs to {own.name}, who made it; it goes to {keeper.name}, as {source} does.")
-            steps.append(Step(driver.owner_statement(archive, keeper.name)))
+            steps.append(Step(driver.owner_statement(archive, keeper.name), shuts=True))
         steps += [
-            Step(driver.policy_statement(name))
+            Step(driver.policy_statement(name), shuts=True)
             for name in (source, archive)
             if driver.closed_to_maintain(session, name)
         ]
@@ -446,7 +455,8 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[S
 def core(context: Context) -> dict[str, Any]:
     """Add what is missing."""
     target = postgres.Target.from_params(context.params)
-    timeouts = {"lock_timeout_ms": LOCK_TIMEOUT_MS, "statement_timeout_ms": STATEMENT_TIMEOUT_MS}
+    lock_timeout_ms = DRY_LOCK_TIMEOUT_MS if context.check_mode else LOCK_TIMEOUT_MS
+    timeouts = {"lock_timeout_ms": lock_timeout_ms, "statement_timeout_ms": STATEMENT_TIMEOUT_MS}
     with postgres.Session(target, **timeouts, purpose="roles") as session:
         permits.require_database(context.run, session)
         # In one transaction with the rest, so that a dry run can take it back.

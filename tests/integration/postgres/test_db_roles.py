@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from types import SimpleNamespace
 
 import psycopg2
 import psycopg2.errors
 import pytest
+from ansible.module_utils.runbook.drivers.postgres import postgres, roles
+from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.postgres.roles import HAS_LARGE_OBJECT_DEFAULTS
 from conftest import Database, run_module
 
@@ -312,6 +316,37 @@ def test_a_role_that_was_there_gets_what_it_lacks(application):
     assert may(database, "bastion_m", "DELETE FROM audit_log WHERE id = 0")
     assert database.one("SELECT rolcreatedb FROM pg_roles WHERE rolname = 'bastion_x'")
     assert run_module("pg_roles", options).result["changed"] is False
+
+
+def test_no_application_waits_behind_a_dry_run_and_a_real_one_gives_way(application, monkeypatch):
+    """A policy needs a table alone, and whoever asks for the table behind it waits as well."""
+    database = application
+    database.run("ALTER TABLE public.audit_log ENABLE ROW LEVEL SECURITY")
+    options = SANDBOX | database.login | {"archives": ARCHIVES}
+    with contextlib.closing(database.connect()) as reader, reader.cursor() as cursor:
+        cursor.execute("BEGIN; SELECT count(*) FROM audit_log")
+        dry = run_module("pg_roles", options, check=True)
+        assert not dry.failed, dry.result["msg"]
+        assert "Not tried, since it locks a table that is in use: CREATE POLICY" in str(dry.result["warnings"])
+
+        monkeypatch.setattr(roles, "ATTEMPTS", 2)
+        monkeypatch.setattr(roles, "PAUSE_S", 0.0)
+        target = postgres.Target(database.host, database.port, database.name, database.user, None)
+        policy = f"CREATE POLICY late ON {ARCHIVES[0]['source']}"
+        # What locks a table comes last, and where that is in vain nothing is left of the rest.
+        steps = [roles.Step(policy, shuts=True), roles.Step("CREATE TABLE public.early ()")]
+        with postgres.Session(target, lock_timeout_ms=100, statement_timeout_ms=30_000) as session:
+            with pytest.raises(RunbookError, match="another session keeps what CREATE POLICY late"):
+                roles.apply(session, steps, keep=True)
+            assert database.one("SELECT to_regclass('public.early')") is None
+            # It gives way, and comes when the reader has gone.
+            monkeypatch.setattr(roles, "time", SimpleNamespace(sleep=lambda _s: cursor.execute("ROLLBACK")))
+            done, _ = roles.apply(session, steps, keep=True)
+            assert done == ["CREATE TABLE public.early ()", policy]
+    database.run("DROP TABLE public.early")
+    made = run_module("pg_roles", options)
+    assert not made.failed, made.result["msg"]
+    assert made.result["executed_queries"] == dry.result["executed_queries"]
 
 
 def test_what_subscribers_need_is_said(application):

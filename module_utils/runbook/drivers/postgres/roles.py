@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -35,7 +36,7 @@ from ansible.module_utils.runbook.rules.supabase.managed import PLATFORM_OWNERS
 from psycopg2 import sql
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ansible.module_utils.runbook.drivers.postgres.postgres import Session
 
@@ -90,6 +91,11 @@ _OF_SUPERUSERS = (
 )
 
 
+#: So often, and so many seconds apart, all statements are tried where another session holds a lock.
+ATTEMPTS = 20
+PAUSE_S = 2.0
+
+
 @dataclass(frozen=True)
 class Step:
     """One statement that adds something."""
@@ -100,6 +106,8 @@ class Step:
     otherwise: str | None = None
     #: It carries what a password is checked with: no log of the server gets it, and no dry run sends it.
     secret: bool = False
+    #: It shuts a table that others work with, until the transaction ends: it comes last, and no dry run sends it.
+    shuts: bool = False
 
 
 def admin(session: Session) -> Admin:
@@ -495,27 +503,46 @@ def verifier(session: Session, user: str, password: str) -> str:
     )
 
 
+class _LockedError(RunbookError):
+    """Another session holds a lock."""
+
+
 class _OnlyTried(Exception):  # noqa: N818 - it takes back what was done, and is no error
     """All statements went through; nothing of them is to stay."""
 
 
-def apply(session: Session, steps: Iterable[Step], *, keep: bool) -> tuple[list[str], list[str]]:
+def apply(session: Session, steps: Sequence[Step], *, keep: bool) -> tuple[list[str], list[str]]:
     """Run all statements in one transaction: what was run, and what is to be said of the rest.
+
+    Whoever asks for a table behind one that waits for its lock waits as well. So each wait is short (the session's
+    lock_timeout), and where one was in vain all is rolled back, so that no lock is held, and tried again.
 
     :param keep: False takes all of it back at the end, so that a dry run meets every refusal of the real one
     :raises RunbookError: the server refuses one of them; nothing was changed
     """
+    for _ in range(ATTEMPTS - 1 if keep else 0):
+        try:
+            return _apply(session, steps, keep=keep)
+        except _LockedError:
+            time.sleep(PAUSE_S)
+    return _apply(session, steps, keep=keep)
+
+
+def _apply(session: Session, steps: Sequence[Step], *, keep: bool) -> tuple[list[str], list[str]]:
+    """One attempt of :func:`apply`."""
     done: list[str] = []
     said: list[str] = []
-    planned = list(steps)
+    planned = sorted(steps, key=lambda step: step.shuts)
     if keep and any(step.secret for step in planned) and SAMPLED in logging_settings(session)[1]:
         # Whether a transaction is sampled is decided when it begins.
         session.query(_SET, ([SAMPLED], [UNLOGGED[SAMPLED]]))
     try:
         with session.transaction():
             for step in planned:
-                if step.secret and not keep:
+                if not keep and (step.secret or step.shuts):
                     done.append(session.render(step.statement))
+                    if step.shuts:
+                        said.append(f"Not tried, since it locks a table that is in use: {done[-1]}.")
                     continue
                 session.query("SAVEPOINT step")
                 try:
@@ -551,7 +578,8 @@ def _refusal(session: Session, step: Step, error: psycopg2.Error) -> RunbookErro
             "way, and run this playbook again. Nothing was changed."
         )
     if isinstance(error, psycopg2.errors.LockNotAvailable | psycopg2.errors.QueryCanceled):
-        return RunbookError(
+        family = _LockedError if isinstance(error, psycopg2.errors.LockNotAvailable) else RunbookError
+        return family(
             f"{session.target}: another session keeps what {statement} needs; look for it in pg_stat_activity, and run "
             "this playbook again. Nothing was changed."
         )
