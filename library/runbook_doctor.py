@@ -437,11 +437,12 @@ class Doctor:
                     "Another cluster answered this user; see the check of the identity.", status=Status.UNKNOWN
                 )
             pair = rules.archives(self.part("archives"))
-            lacks, fix = driver.lacking(session, user, archives=pair, beats="heartbeat.yml" in playbooks)
+            swaps, beats = not managed.is_platform(backup.read_roles(session)), "heartbeat.yml" in playbooks
+            lacks, fix = driver.lacking(session, user, archives=pair, beats=beats, swaps=swaps)
             closed = content_hash.unread_large_objects(session) if user == "backup" else {}
             if closed:
                 lacks.append(hashes.closed_large_objects(closed, session.target.user).rstrip("."))
-            if user == "restore" and managed.is_platform(backup.read_roles(session)):
+            if user == "restore" and not swaps:
                 # Its services hold their sessions, which only the platform can end.
                 playbooks = [each for each in playbooks if each != "restore_swap.yml"]
                 says = "A project's database keeps its name: instead of restore_swap.yml, restore into a fresh project."

@@ -38,7 +38,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
-from ansible.module_utils.runbook.drivers.postgres import postgres
+from ansible.module_utils.runbook.drivers.backup import backup as backup_driver
+from ansible.module_utils.runbook.drivers.postgres import doctor, postgres
 from ansible.module_utils.runbook.drivers.postgres.pgtools import find_bindir
 from ansible.module_utils.runbook.drivers.sandbox.demo_database import fill
 from ansible.module_utils.runbook.drivers.supabase import project as driver
@@ -436,6 +437,14 @@ def test_4_the_roles_of_least_privilege_are_made_by_the_owner(supabase: Shape, s
                 " JOIN pg_roles u ON u.oid = m.member WHERE u.rolname ~ '^(runbook|p)_' AND r.rolname ~ '^supabase'"
             )
             assert joined == []
+            # Nothing is swapped there, so nobody has to carry over what only a superuser sets: the mark, as a setting.
+            replace(project, user=managed.SUPERUSER).mark("sandbox")
+            target = postgres.Target(project.host, project.port, project.name, project.user, None)
+            with postgres.Session(target, lock_timeout_ms=1_000, statement_timeout_ms=30_000) as session:
+                swaps = not managed.is_platform(backup_driver.read_roles(session))
+                for user in ("admin", "restore"):
+                    lacks, _ = doctor.lacking(session, user, archives=None, beats=False, swaps=swaps)
+                    assert not any("ON PARAMETER" in each for each in lacks), lacks
             vacuumed = run_module("pg_vacuum", replace(project, user="p_keeper").login)
             assert not vacuumed.failed, vacuumed.result["msg"]
             options = s3.options(s3.bucket()) | {"environment": "sandbox"}

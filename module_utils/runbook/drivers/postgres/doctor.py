@@ -42,19 +42,22 @@ def _lacks(session: Session, name: QualifiedName, privileges: tuple[str, ...]) -
 
 
 def lacking(
-    session: Session, user: str, *, archives: tuple[QualifiedName, QualifiedName] | None, beats: bool
+    session: Session, user: str, *, archives: tuple[QualifiedName, QualifiedName] | None, beats: bool, swaps: bool
 ) -> tuple[list[str], str]:
     """What a user's playbooks ask for that this session's lacks, and how it gets that.
 
     :param user: what it is for: ``maintain``, ``backup``, ``review``, ``restore`` or ``admin``
     :param archives: source and archive of the rows that are moved; None: there are none
     :param beats: it writes heartbeats
+    :param swaps: a copy may take the database's place; not where the platform keeps the name of a project's database
     """
     if user == "maintain":
         lacks, fix = _maintain(session)
         lacks += _archive(session, *archives) if archives else []
         return lacks + (_beat(session, QualifiedName("runbook", "heartbeat")) if beats else []), fix
-    return {"backup": _back_up, "review": _review, "restore": _restore, "admin": _administer}[user](session)
+    if user in ("restore", "admin"):
+        return {"restore": _restore, "admin": _administer}[user](session, swaps=swaps)
+    return {"backup": _back_up, "review": _review}[user](session)
 
 
 def _maintain(session: Session) -> tuple[list[str], str]:
@@ -145,7 +148,7 @@ def _mark_not_carried(session: Session) -> str | None:
     return f"SET ON PARAMETER {SETTING} WITH GRANT OPTION, which runbook_restore needs for a swap"
 
 
-def _restore(session: Session) -> tuple[list[str], str]:
+def _restore(session: Session, *, swaps: bool) -> tuple[list[str], str]:
     """Who restores gives each object back to its owner, and the copy the settings of the live database."""
     fix = "Run playbooks/db_roles.yml, and name a member of runbook_restore in db_restore_login_user."
     (me,) = session.query(
@@ -162,11 +165,8 @@ def _restore(session: Session) -> tuple[list[str], str]:
     lacks += [] if me["rolbypassrls"] or not me["forced"] else [f"BYPASSRLS for {count(me['forced'], 'table')}"]
     foreign = [each.name for each in owners if not each.superuser and not roles.may_become(session, each.name)]
     lacks += [f"membership in {some(foreign)}"] if foreign else []
-    settings = swap.databases(session)[session.target.database]
-    lacks += [f"SET ON PARAMETER {name}" for name in settings.forbidden]
-    if settings.forbidden and session.server_version < HAS_PARAMETERS:
-        fix += " Before PostgreSQL 15 only a superuser sets a parameter of a database: name one for a swap."
-    lacks += [f"what is set for {some(settings.others)} in this database"] if settings.others else []
+    if swaps:
+        lacks, fix = _carry_settings(session, lacks, fix)
     keeper = roles.database_owner(session)
     owned = roles.of_superusers(session)
     superusers = sorted({each.name for each in [*owners, keeper] if each.superuser})
@@ -176,7 +176,17 @@ def _restore(session: Session) -> tuple[list[str], str]:
     return lacks, fix
 
 
-def _administer(session: Session) -> tuple[list[str], str]:
+def _carry_settings(session: Session, lacks: list[str], fix: str) -> tuple[list[str], str]:
+    """The same, with what a swap needs for the copy to get the settings of the live database."""
+    settings = swap.databases(session)[session.target.database]
+    lacks += [f"SET ON PARAMETER {name}" for name in settings.forbidden]
+    if settings.forbidden and session.server_version < HAS_PARAMETERS:
+        fix += " Before PostgreSQL 15 only a superuser sets a parameter of a database: name one for a swap."
+    lacks += [f"what is set for {some(settings.others)} in this database"] if settings.others else []
+    return lacks, fix
+
+
+def _administer(session: Session, *, swaps: bool) -> tuple[list[str], str]:
     fix = "In db_roles_admin_user name a superuser, or the database's owner with CREATEDB and CREATEROLE."
     row = session.query(
         "SELECT rolsuper, rolcreatedb, rolcreaterole, (SELECT pg_has_role(datdba, 'USAGE') FROM pg_database"
@@ -188,7 +198,7 @@ def _administer(session: Session) -> tuple[list[str], str]:
         "ownership of the database": row["owns"],
     }
     lacks = [name for name, held in wanted.items() if not held and not row["rolsuper"]]
-    carried = _mark_not_carried(session)
+    carried = _mark_not_carried(session) if swaps else None
     if carried:
         lacks.append(carried)
         fix += f" As a superuser GRANT SET ON PARAMETER {SETTING} TO runbook_restore."
