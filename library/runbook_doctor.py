@@ -199,7 +199,6 @@ from ansible.module_utils.runbook.rules import doctor as rules
 from ansible.module_utils.runbook.rules import environment_mark, identity, preflight
 from ansible.module_utils.runbook.rules.backup import bucket_check
 from ansible.module_utils.runbook.rules.change import calendar
-from ansible.module_utils.runbook.rules.postgres import compact as compact_rule
 from ansible.module_utils.runbook.rules.postgres import content_hash as hashes
 from ansible.module_utils.runbook.rules.status import Check, Status
 from ansible.module_utils.runbook.rules.supabase import managed
@@ -209,13 +208,6 @@ from ansible.module_utils.runbook.rules.words import agree, all_ok, count, some
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-#: What a bucket of backups must be, where the inventory does not say otherwise: as M(s3_bucket_check) has it.
-DEMANDS = {
-    "versioning": True, "encryption": "AES256", "kms_key_id": "", "block_public_access": True, "object_lock": "none",
-    "object_lock_days": 0, "replicate_to": "", "abort_multipart_days": 7, "tls_only": True, "prefix": "",
-}  # fmt: skip
-#: What a copy must be: its tag, and versions.
-COPY = DEMANDS | {"encryption": "none", "block_public_access": False, "abort_multipart_days": 0, "tls_only": False}
 #: Of each service, what is said of its checks where it did not answer.
 LATE = "it did not answer within timeout_s; see that this machine may reach it"
 
@@ -421,10 +413,9 @@ class Doctor:
         if "monthly_db.yml" in rules.wanted(self.jobs):
             with looking(found, "pg_repack"):
                 client, reason = compact.repack_client(session)
-                version, reason = client.version if client else None, reason or ""
-                permitted = compact.is_superuser(session) or not compact_rule.needs_superuser(version or "")
-                offered = compact.offers_usable_repack(session)
-                found.append(rules.judge_repack(version, reason, offered=offered, permitted=permitted))
+                version, offered = client.version if client else None, compact.offered_repack(session)
+                power = compact.is_superuser(session)
+                found.append(rules.judge_repack(version, reason or "", offered=offered, is_superuser=power))
             with looking(found, "pgstattuple"):
                 found.append(rules.judge_measuring(bloat.measuring(session).fix, driver.unseen(session)))
 
@@ -501,8 +492,8 @@ class Doctor:
         works: dict[str, Callable[[list[Check]], None]] = {"database": self.database}
         if self.part("proof").get("login_host"):
             works["proof"] = self.proof
-        demands = DEMANDS | {key: value for key, value in self.part("demands").items() if value is not None}
-        for name, wanted in (("bucket", demands), ("replica", COPY), ("files", COPY)):
+        demands = rules.DEMANDS | {key: value for key, value in self.part("demands").items() if value is not None}
+        for name, wanted in (("bucket", demands), ("replica", rules.COPY), ("files", rules.COPY)):
             if self.part(name).get("bucket"):
                 works[name] = partial(self.bucket, name=name, demands=wanted)
         if self.part("supabase").get("project_ref"):

@@ -83,12 +83,22 @@ def test_versions():
 
 
 def test_a_server_that_has_no_pg_repack_is_not_red_for_ever():
-    assert rules.judge_repack(None, "it is not installed", offered=False, permitted=True).status == "ok"
-    assert rules.judge_repack("1.5.2", "", offered=True, permitted=True).status == "ok"
-    old = rules.judge_repack("1.4.8", "", offered=False, permitted=False)
-    assert (old.status, "1.5.2 or newer" in old.msg) == ("breach", True)
-    refused = rules.judge_repack(None, "there is no program pg_repack", offered=True, permitted=True)
+    assert rules.judge_repack(None, "it is not installed", offered=None, is_superuser=True).status == "ok"
+    assert rules.judge_repack("1.5.2", "", offered="1.5.2", is_superuser=False).status == "ok"
+    assert rules.judge_repack("1.4.8", "", offered="1.4.8", is_superuser=True).status == "ok"
+    refused = rules.judge_repack(None, "there is no program pg_repack", offered="1.5.2", is_superuser=False)
     assert (refused.status, "no program" in refused.msg) == ("breach", True)
+    # The server's would help nobody but a superuser: missing, without rights and with them it is the same.
+    told = {
+        rules.judge_repack(version, reason, offered="1.4.8", is_superuser=False)
+        for version, reason in ((None, "it is not installed"), (None, "GRANT USAGE"), ("1.4.8", ""))
+    }
+    (same,) = told
+    assert same.status == "ok"
+    assert "version 1.4.8, which the server offers, works for superusers only; from 1.5.2 on" in same.msg
+    # A newer one lies there.
+    old = rules.judge_repack("1.4.8", "", offered="1.5.2", is_superuser=False)
+    assert (old.status, "the server offers 1.5.2" in old.msg) == ("breach", True)
 
 
 def test_of_a_bucket_each_bad_line_is_shown():

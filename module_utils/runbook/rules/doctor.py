@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.rules import variables
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
-from ansible.module_utils.runbook.rules.postgres.compact import OWNER_VERSION
+from ansible.module_utils.runbook.rules.postgres.compact import SUPERUSERS_ONLY, needs_superuser
 from ansible.module_utils.runbook.rules.status import Check, Status
 from ansible.module_utils.runbook.rules.words import all_ok, count, some
 
@@ -31,6 +31,15 @@ USER_OF = {
 }
 #: Playbooks that a person runs, so that no inventory schedules them.
 BY_HAND = ("performance.yml", "restore.yml", "restore_swap.yml", "rollback.yml", "db_roles.yml")
+
+
+#: What a bucket of backups must be, where the inventory does not say otherwise: as M(s3_bucket_check) has it.
+DEMANDS = {
+    "versioning": True, "encryption": "AES256", "kms_key_id": "", "block_public_access": True, "object_lock": "none",
+    "object_lock_days": 0, "replicate_to": "", "abort_multipart_days": 7, "tls_only": True, "prefix": "",
+}  # fmt: skip
+#: What a copy must be: its tag, and versions.
+COPY = DEMANDS | {"encryption": "none", "block_public_access": False, "abort_multipart_days": 0, "tls_only": False}
 
 
 def wanted(scheduled_jobs: Mapping[str, str]) -> frozenset[str]:
@@ -196,27 +205,23 @@ def judge_client(client_version: str, client_major: int, server_version: int) ->
     return Check.ok("client pg_dump", f"pg_dump {client_version} for PostgreSQL {major}.")
 
 
-def judge_repack(version: str | None, reason: str, *, offered: bool, permitted: bool) -> Check:
-    """pg_repack can be used, or the server has none: then bloated tables wait for an outage.
+def judge_repack(version: str | None, reason: str, *, offered: str | None, is_superuser: bool) -> Check:
+    """pg_repack can be used, or the server has none that could be: then bloated tables wait for an outage.
+
+    Whether that one is installed, and who has rights on it, makes no difference where it would not help.
 
     :param version: of program and extension; None where they cannot be used, for ``reason``
-    :param offered: whether the server has one that this user could use
-    :param permitted: whether this user can use ``version``
+    :param offered: the version that the server offers; None: it offers none
+    :param is_superuser: whether this user is one
     """
-    if version and not permitted:
-        says = (
-            f"monthly_db.yml leaves bloated tables, because pg_repack {version} works for superusers only; install "
-            f"{'.'.join(map(str, OWNER_VERSION))} or newer here and in the database."
-        )
-        return Check.breach("pg_repack", says)
-    if version:
+    if version and (is_superuser or not needs_superuser(version)):
         return Check.ok("pg_repack", f"Program and extension of version {version}.")
-    if not offered:
-        says = (
-            "This server offers none that this user can use, so monthly_db.yml leaves bloated tables to an outage "
-            "(docs/howto/monthly.md)."
-        )
+    if offered is None or (needs_superuser(offered) and not is_superuser):
+        why = f"version {offered}, which the server offers, {SUPERUSERS_ONLY}" if offered else "the server offers none"
+        says = f"monthly_db.yml leaves bloated tables to an outage (docs/howto/monthly.md), because {why}."
         return Check.ok("pg_repack", says)
+    if version:
+        reason = f"version {version} {SUPERUSERS_ONLY}, and the server offers {offered}"
     says = f"monthly_db.yml leaves bloated tables, because {reason}; docs/howto/monthly.md says how to set it up."
     return Check.breach("pg_repack", says)
 

@@ -29,7 +29,14 @@ from ansible.module_utils.runbook.drivers.postgres.postgres import cause
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.postgres.bloat import PAGE_BYTES, Bloat
-from ansible.module_utils.runbook.rules.postgres.compact import OWNER_VERSION, Leftover, Report, Sample, Table
+from ansible.module_utils.runbook.rules.postgres.compact import (
+    OWNER_VERSION,
+    SUPERUSERS_ONLY,
+    Leftover,
+    Report,
+    Sample,
+    Table,
+)
 from ansible.module_utils.runbook.rules.supabase.managed import SUPERUSER
 from psycopg2 import sql
 
@@ -217,10 +224,10 @@ def is_superuser(session: Session) -> bool:
     return bool(session.query("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")[0]["rolsuper"])
 
 
-def offers_usable_repack(session: Session) -> bool:
-    """Whether the server has the files of a pg_repack that this user could use, installed or not."""
+def offered_repack(session: Session) -> str | None:
+    """The version of pg_repack whose files the server has, installed or not; None where it has none."""
     rows = session.query(_OFFERED, {"first": list(OWNER_VERSION), "platform": SUPERUSER})
-    return bool(rows and rows[0]["usable"])
+    return rows[0]["version"] if rows else None
 
 
 def repack_client(session: Session) -> tuple[Client | None, str | None]:
@@ -269,12 +276,9 @@ def _how_to_install(session: Session) -> str:
     rows = session.query(_OFFERED, {"first": list(OWNER_VERSION), "platform": SUPERUSER})
     if not rows:
         return ""
-    offered, first = rows[0], ".".join(map(str, OWNER_VERSION))
+    offered = rows[0]
     if not offered["usable"]:
-        return (
-            f", and version {offered['version']}, which the server offers, works for superusers only; from {first} on "
-            "it works for the owners of tables"
-        )
+        return f", and version {offered['version']}, which the server offers, {SUPERUSERS_ONLY}"
     if offered["is_project"]:
         return "; switch it on in the project's dashboard"
     return "; as a superuser CREATE EXTENSION pg_repack"

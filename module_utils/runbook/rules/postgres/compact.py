@@ -205,6 +205,12 @@ def parse_version(text: str) -> tuple[int, ...] | None:
     return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else None
 
 
+#: What is said of a version before that.
+SUPERUSERS_ONLY = (
+    f"works for superusers only; from {'.'.join(map(str, OWNER_VERSION))} on it works for the owners of tables"
+)
+
+
 def needs_superuser(version: str) -> bool:
     """Whether only a superuser can use this version of pg_repack.
 
