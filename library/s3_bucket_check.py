@@ -132,7 +132,8 @@ foreign:
   elements: str
   returned: when the bucket could be read
 checks:
-  description: Each check with C(name), C(status), C(msg) and C(subject).
+  description:
+    - Each check with C(name), C(status), C(msg) and C(subject). With O(plan), what would be set is V(ok).
   type: list
   elements: dict
   returned: when the bucket could be read
@@ -145,7 +146,7 @@ from ansible.module_utils.runbook.drivers.s3 import bucket as driver
 from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.backup import bucket_check as rules
-from ansible.module_utils.runbook.rules.status import sentence, worst
+from ansible.module_utils.runbook.rules.status import Check, sentence
 
 
 def core(context: Context) -> dict[str, Any]:
@@ -173,14 +174,14 @@ def core(context: Context) -> dict[str, Any]:
         shown = {"diff": rules.as_diff(changes)} if context.diff else {}
         named = ", ".join(each.setting for each in changes) or "nothing"
         # What it would set is no fault of a dry run; what it cannot set stays one.
-        rest = [check for check in checks if check.name not in {each.setting for each in changes}]
+        made = {each.setting: Check.ok(each.setting, f"Would be set: {each.wanted}.") for each in changes}
+        rest = [check for check in checks if check.name not in made]
         return context.conclude(
-            worst(check.status for check in rest),
+            [made.get(check.name, check) for check in checks],
             msg=f"Would set {named}. {sentence('The rest of it', rest)}",
             fail_on_breach=False,
             fail_on_unknown=False,
             changed=bool(changes),
-            checks=[check.result() for check in checks],
             foreign=foreign,
             plan=[asdict(each) for each in changes],
             **shown,

@@ -235,6 +235,10 @@ def test_a_plan_says_what_would_be_set_and_sets_nothing(moto, protected):
     assert (outcome.failed, outcome.result["changed"]) == (False, True)
     named = ["versioning", "encryption", "public_access_block", "object_lock", "tls_only"]
     assert [each["setting"] for each in outcome.result["plan"]] == named
+    # A plan is not red for what the run does.
+    judged = {each["name"]: each["status"] for each in outcome.result["checks"]}
+    assert {judged[name] for name in named} == {"ok"}
+    assert judged["lifecycle"] == outcome.result["status"] == "breach"
     assert "versioning: never set" in outcome.result["diff"]["before"]
     assert "versioning: Enabled" in outcome.result["diff"]["after"]
     assert "REPLACED" in outcome.result["diff"]["after"]
