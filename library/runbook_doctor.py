@@ -263,6 +263,8 @@ class Doctor:
         self.now = datetime.now(UTC)
         #: PostgreSQL's ``server_version_num`` of each server that let us in.
         self.versions: dict[str, int] = {}
+        #: The system identifier of each server that is the one that is meant.
+        self.clusters: dict[str, str] = {}
         #: Roles that are ``named`` in the database, and its ``owners``; those that are ``there`` on the server of
         #: proofs, and those that its user can have ``given`` objects to.
         self.roles: dict[str, set[str]] = {}
@@ -345,6 +347,7 @@ class Doctor:
             says = identity.check(
                 cluster, database, system_identifier=pinned, database=session.target.database, **_VARIABLES[server]
             )
+            self.clusters[server] = cluster
             found.append(Check.ok(name, says))
             return True
         return not pinned
@@ -499,6 +502,9 @@ class Doctor:
         if self.part("supabase").get("project_ref"):
             works["supabase"] = self.supabase
         checks = at_once(works, self.params["timeout_s"])
+        if len(self.clusters) > 1:
+            environment = str(self.settings.get("environment") or "")
+            checks.append(rules.judge_proof_apart(self.clusters["database"], self.clusters["proof"], environment))
         if len(self.versions) > 1:
             checks.append(rules.judge_proof_server(self.versions["database"], self.versions["proof"]))
         if len(self.roles) == 4 and not managed.is_platform(self.roles["named"]):

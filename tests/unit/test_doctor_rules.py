@@ -101,6 +101,13 @@ def test_a_server_that_has_no_pg_repack_is_not_red_for_ever():
     assert (old.status, "the server offers 1.5.2" in old.msg) == ("breach", True)
 
 
+def test_a_proof_has_a_server_of_its_own_but_in_a_sandbox():
+    assert rules.judge_proof_apart("1", "2", "production").status == "ok"
+    assert rules.judge_proof_apart("1", "1", "sandbox").status == "ok"
+    same = rules.judge_proof_apart("1", "1", "production")
+    assert (same.status, "backup_proof_login_host" in same.msg) == ("breach", True)
+
+
 def test_of_a_bucket_each_bad_line_is_shown():
     good, bad = Check.ok("environment", "x"), Check.unknown("versioning", "y")
     assert rules.bucket("bucket", [good, good]) == [Check.ok("bucket", "Reachable. All 2 checks are ok.")]

@@ -255,6 +255,20 @@ def judge_proof_roles(login: str, missing: Sequence[str], foreign: Sequence[str]
     return Check.ok("proof roles", "Each owner is there, and can be given what it owns.")
 
 
+def judge_proof_apart(cluster: str, proof_cluster: str, environment: str) -> Check:
+    """A backup is proven away from the database that it is of; only a sandbox has one server for both.
+
+    :param cluster: the system identifier of the database's cluster
+    """
+    if cluster == proof_cluster and environment != "sandbox":
+        return Check.breach(
+            "proof server",
+            "It is the cluster of the database itself, whose disk and load each proof shares, and whose loss takes the "
+            "proof along; name a server of its own in backup_proof_login_host (docs/howto/verify.md).",
+        )
+    return Check.ok("proof server", "It is one of its own." if cluster != proof_cluster else "A sandbox has only one.")
+
+
 def judge_proof_server(server_version: int, proof_version: int) -> Check:
     """A backup is proven on a server as new as its own, or newer."""
     own, other = server_version // 10_000, proof_version // 10_000
