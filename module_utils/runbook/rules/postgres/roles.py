@@ -5,7 +5,8 @@
     table.
 ``runbook_maintain``
     The weekly and monthly work: moves audit records to their archive, vacuums, analyzes and reindexes every table,
-    holds the lease, writes the heartbeat. It reads no table but those it moves rows between, and the project's own.
+    holds the lease, writes the heartbeat. From PostgreSQL 17 on it reads no table but those it moves
+    rows between, and the project's own.
     Where row-level security keeps those, a policy of its own opens them to it; it never gets BYPASSRLS.
 ``runbook_backup``
     Reads every table, past row-level security, and holds the lease. It writes to no other table.
