@@ -41,6 +41,15 @@ options:
     type: list
     elements: str
     default: []
+  planned_move:
+    description:
+      - What M(pg_archive) would move before this, of a run in check mode, so that the plan counts the dead rows.
+      - Ignored without check mode, where the rows were moved.
+    type: dict
+    suboptions:
+      source: {description: "Table that the rows leave, as C(schema.table).", type: str, required: true}
+      archive: {description: "Table that they go to, as C(schema.table).", type: str, required: true}
+      rows: {description: Number of rows., type: int, required: true}
   jobs:
     description:
       - Tables that are worked on at the same time, each over a connection of its own. One more connection watches.
@@ -236,7 +245,10 @@ def _pass(context: Context, session: postgres.Session, wanted: list[Any]) -> dic
         vacuum_scale_factor=params["vacuum_scale_factor"],
         analyze_scale_factor=params["analyze_scale_factor"],
     )
-    tables = vacuum.read_tables(session)
+    tables, move = vacuum.read_tables(session), params["planned_move"]
+    if move and context.check_mode:
+        source, archive = (parse_qualified(move[name], option=f"planned_move.{name}") for name in ("source", "archive"))
+        tables = rule.after_move(tables, source, archive, move["rows"])
     works = rule.plan(tables, mode=params["mode"], wanted=wanted, settings=settings)
     before = vacuum.figures(session, [work.table for work in works])
     considered = sum(not table.is_catalog and table.name != rule.LEASE for table in tables)
@@ -342,6 +354,14 @@ def main() -> None:
         | {
             "mode": {"type": "str", "choices": ["needed", "all"], "default": "needed"},
             "tables": {"type": "list", "elements": "str", "default": []},
+            "planned_move": {
+                "type": "dict",
+                "options": {
+                    "source": {"type": "str", "required": True},
+                    "archive": {"type": "str", "required": True},
+                    "rows": {"type": "int", "required": True},
+                },
+            },
             "jobs": {"type": "int", "default": 2},
             "vacuum_scale_factor": {"type": "float", "default": 0.05},
             "analyze_scale_factor": {"type": "float", "default": 0.05},

@@ -63,6 +63,15 @@ def only(*tables: Table, **options: Any) -> Work:
     return works[0]
 
 
+def test_a_plan_counts_what_the_archive_step_before_it_leaves_dead() -> None:
+    source, archive, parent = table("log", 1), table("log_archive", 2), table("parts", 3, kind="p")
+    after = rule.after_move([source, archive, parent], source.name, archive.name, 170_406)
+    assert (after[0].heap.dead_rows, after[1].heap.inserted_rows, after[2]) == (170_406, 170_406, parent)
+    assert rule.plan([source, archive], mode="needed", wanted=[], settings=SETTINGS) == []
+    works = rule.plan(after, mode="needed", wanted=[], settings=SETTINGS)
+    assert [str(work.table.name) for work in works] == ["public.log", "public.log_archive"]
+
+
 def test_a_table_in_order_needs_nothing() -> None:
     assert plan(table()) == []
 

@@ -221,6 +221,24 @@ def plan(tables: Iterable[Table], *, mode: Mode, wanted: Collection[QualifiedNam
     )
 
 
+def after_move(tables: Iterable[Table], source: QualifiedName, archive: QualifiedName, rows: int) -> list[Table]:
+    """The tables as they are once so many rows were moved, which a dry run only plans.
+
+    A partitioned table has no rows of its own, and which partitions give them is not known here.
+    """
+    moved = {source: {"dead_rows": rows}, archive: {"inserted_rows": rows}}
+    return [
+        replace(
+            table,
+            heap=replace(table.heap, **{name: getattr(table.heap, name) + more for name, more in change.items()}),
+            modified_rows=table.modified_rows + rows,
+        )
+        if (change := moved.get(table.name)) and table.kind != "p"
+        else table
+        for table in tables
+    ]
+
+
 def _sweep_statistics(works: dict[int, Work], catalog: Table | None, settings: Settings) -> None:
     """Vacuum pg_statistic at the end of a pass that replaces many of its rows, one for each column analysed.
 
