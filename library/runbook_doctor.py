@@ -203,7 +203,6 @@ from ansible.module_utils.runbook.rules.postgres import content_hash as hashes
 from ansible.module_utils.runbook.rules.status import Check, Status
 from ansible.module_utils.runbook.rules.supabase import managed
 from ansible.module_utils.runbook.rules.supabase import supabase as supabase_rules
-from ansible.module_utils.runbook.rules.words import agree, all_ok, count, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -519,14 +518,7 @@ def core(context: Context) -> dict[str, Any]:
     context.require_bounds({"timeout_s": (5, 600), "certificate_days": (0, 3650), "max_clock_skew_s": (0, 86_400)})
     doctor = Doctor(context)
     checks = [*doctor.machine(), *doctor.services()]
-    bad = [check for check in checks if check.status != Status.OK]
-    msg = all_ok(len(checks))
-    if bad:
-        msg = (
-            f"{len(bad)} of {count(len(checks), 'check')} {agree(len(bad), 'is', 'are')} not ok: "
-            f"{some(check.name for check in bad)}; the table has all."
-        )
-    return context.conclude(checks, msg=msg)
+    return context.conclude(checks, msg=rules.summary(checks))
 
 
 def main() -> None:

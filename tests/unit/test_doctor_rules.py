@@ -108,6 +108,12 @@ def test_a_proof_has_a_server_of_its_own_but_in_a_sandbox():
     assert (same.status, "backup_proof_login_host" in same.msg) == ("breach", True)
 
 
+def test_the_sentence_names_what_is_not_ok():
+    good, bad = Check.ok("vault", "x"), Check.unknown("proof", "y")
+    assert rules.summary([good, good]) == "All 2 checks are ok."
+    assert rules.summary([good, bad]) == "1 of 2 checks is not ok: proof; the table has all."
+
+
 def test_of_a_bucket_each_bad_line_is_shown():
     good, bad = Check.ok("environment", "x"), Check.unknown("versioning", "y")
     assert rules.bucket("bucket", [good, good]) == [Check.ok("bucket", "Reachable. All 2 checks are ok.")]

@@ -11,7 +11,7 @@ from ansible.module_utils.runbook.rules import variables
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
 from ansible.module_utils.runbook.rules.postgres.compact import SUPERUSERS_ONLY, needs_superuser
 from ansible.module_utils.runbook.rules.status import Check, Status
-from ansible.module_utils.runbook.rules.words import all_ok, count, some
+from ansible.module_utils.runbook.rules.words import agree, all_ok, count, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -285,6 +285,15 @@ def bucket(name: str, checks: Sequence[Check]) -> list[Check]:
     """A bucket's checks: one line where all is well, else each that is not."""
     bad = [Check(f"{name} {each.name}", each.status, each.msg) for each in checks if each.status != Status.OK]
     return bad or [Check.ok(name, f"Reachable. {all_ok(len(checks))}")]
+
+
+def summary(checks: Sequence[Check]) -> str:
+    """One sentence on all checks."""
+    bad = [check.name for check in checks if check.status != Status.OK]
+    if not bad:
+        return all_ok(len(checks))
+    total = count(len(checks), "check")
+    return f"{len(bad)} of {total} {agree(len(bad), 'is', 'are')} not ok: {some(bad)}; the table has all."
 
 
 def not_asked(name: str, why: str) -> Check:
