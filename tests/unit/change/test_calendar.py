@@ -28,6 +28,7 @@ FREEZE = {
     "id": "year-end", "begin": "2026-12-19 00:00", "end": "2027-01-04 00:00", "scope": "all",
     "reason": "holidays", "owner": "Jo Doe",
 }  # fmt: skip
+NEW_YORK, TOKYO = "America/New_York", "Asia/Tokyo"
 #: A Saturday; the first Sunday of December comes a week later.
 SATURDAY = datetime(2026, 11, 28, 14, 3, tzinfo=UTC)
 
@@ -65,6 +66,16 @@ def test_doctests():
         ([WEEKLY | {"begin": "2:00"}], [], {}, 'begin: \'2:00\' is no time of day; write it as "02:00"'),
         ([WEEKLY | {"end": "24:00"}], [], {}, "end: '24:00' is no time of day; .* to 23:59"),
         ([WEEKLY | {"timezone": "Mars/Olympus"}], [], {}, "timezone: 'Mars/Olympus' is no time zone of this machine"),
+        ([WEEKLY | {"timezone": "localtime"}], [], {}, "timezone: 'localtime' is no time zone of this machine"),
+        ([WEEKLY | {"timezone": ["UTC"]}], [], {}, r"timezone: \['UTC'\] is no time zone of this machine"),
+        ([WEEKLY | {"kind": ["weekly"]}], [], {}, r"kind: \['weekly'\] is unknown; did you mean weekly"),
+        ([WEEKLY | {"weekday": ["sunday"]}], [], {}, r"weekday: \['sunday'\] is no day of the week"),
+        ([ONCE | {"begin": "0001-01-01 00:00", "timezone": TOKYO}], [], {}, "begin: '0001-01-01 00:00' is out of"),
+        ([ONCE | {"end": "9999-12-31 23:59", "timezone": NEW_YORK}], [], {}, "give a year from 2000 to 9000"),
+        ([WEEKLY], [FREEZE | {"end": "9999-12-31 23:59", "timezone": NEW_YORK}], {}, "end: '9999-12-31 23:59' is out"),
+        ([WEEKLY], [FREEZE | {"scope": [["weekly_db.yml"]]}], {}, r"scope: \['weekly_db.yml'\] is no operation"),
+        ([WEEKLY], [FREEZE | {"scope": [{"weekly_db.yml": None}]}], {}, "scope: .* is no operation"),
+        ([WEEKLY], [], {"weekly_db.yml": ["weekly"]}, r"weekly_db.yml: \['weekly'\] is unknown"),
         ([WEEKLY | {"timezone": "../etc/passwd"}], [], {}, "is no time zone of this machine"),
         ([WEEKLY | {"announced_at": "2026-01-01"}], [], {}, "'announced_at' is unknown here"),
         ([MONTHLY | {"week": 5}], [], {}, "week: 5 is not 1 to 4 or last"),
@@ -94,6 +105,7 @@ def test_a_mistake_is_one_sentence(windows, freezes, operations, says):
     with pytest.raises(RunbookError, match=says) as raised:
         rules.read({"windows": windows, "freezes": freezes}, operations)
     assert raised.value.message.count(". ") == 0
+    assert "?." not in raised.value.message
 
 
 def test_an_unknown_key_of_the_calendar_is_refused():

@@ -41,6 +41,8 @@ ANNOUNCE_DAYS = 14
 HORIZON = timedelta(days=400)
 #: No window is longer, so that one which holds now began at most so long ago.
 MOST_LENGTH = timedelta(days=31)
+#: What lies outside is a mistake, and near the ends of the calendar there is no time in UTC.
+FIRST_YEAR, LAST_YEAR = 2000, 9000
 #: Local days and UTC days differ by at most one, and a window may run over midnight.
 _PAD = timedelta(days=2)
 
@@ -169,7 +171,7 @@ def read(said: Mapping[str, Any], operations: Mapping[str, Any]) -> Calendar:
     """
     for operation, need in operations.items():
         if need not in NEEDS:
-            raise RunbookError(f"operations: {operation}: {need!r} is unknown; {_choose(need, NEEDS)}.")
+            raise RunbookError(f"operations: {operation}: {need!r} is unknown; {_choose(need, NEEDS)}")
     needs = OPERATIONS | dict(operations)
     _refuse_unknown("calendar", said, {"windows", "freezes"})
     windows = tuple(_window(where, entry) for where, entry in _entries(said, "windows"))
@@ -215,13 +217,13 @@ def _entries(said: Mapping[str, Any], key: str) -> Iterator[tuple[str, dict[str,
 def _refuse_unknown(where: str, entry: Mapping[str, Any], known: Iterable[str]) -> None:
     for key in entry:
         if key not in known:
-            raise RunbookError(f"{where}: {key!r} is unknown here; {_choose(key, sorted(known))}.")
+            raise RunbookError(f"{where}: {key!r} is unknown here; {_choose(key, sorted(known))}")
 
 
 def _choose(value: object, known: Sequence[str]) -> str:
-    """The fix for a word that is none of those known."""
+    """The fix for a word that is none of those known, with the end of its sentence."""
     close = get_close_matches(str(value).lower(), known, 1)
-    return f"did you mean {close[0]}?" if close else f"take one of {', '.join(known)}"
+    return f"did you mean {close[0]}?" if close else f"take one of {', '.join(known)}."
 
 
 def _require(where: str, entry: Mapping[str, Any], keys: Iterable[str], why: str = "") -> None:
@@ -233,7 +235,7 @@ def _require(where: str, entry: Mapping[str, Any], keys: Iterable[str], why: str
 def _window(where: str, entry: Mapping[str, Any]) -> Window:
     kind = entry.get("kind")
     if kind not in KINDS:
-        raise RunbookError(f"{where}: kind: {kind!r} is unknown; {_choose(kind, KINDS)}.")
+        raise RunbookError(f"{where}: kind: {kind!r} is unknown; {_choose(kind, KINDS)}")
     keys = _KEYS[kind]
     _refuse_unknown(where, entry, keys | {"id", "kind", "timezone"})
     if kind == "quarterly":
@@ -286,8 +288,8 @@ def _freeze(where: str, entry: Mapping[str, Any], operations: Mapping[str, str])
             raise RunbookError(f"{where}: scope: {scope!r} is neither all nor a list of playbooks; say one of them.")
         bound = sorted(name for name, need in operations.items() if need != "none")
         for name in scope:
-            if name not in operations:
-                raise RunbookError(f"{where}: scope: {name!r} is no operation; {_choose(name, bound)}.")
+            if not isinstance(name, str) or name not in operations:
+                raise RunbookError(f"{where}: scope: {name!r} is no operation; {_choose(name, bound)}")
             if name not in bound:
                 raise RunbookError(
                     f"{where}: scope: {name} needs no window, so no freeze holds it; take it out, or say in "
@@ -311,7 +313,7 @@ def _zone(where: str, entry: Mapping[str, Any]) -> tzinfo:
     if name == "UTC":
         return UTC
     try:
-        if not isinstance(name, str):
+        if not isinstance(name, str) or name == "localtime":  # each machine's own
             raise TypeError
         return ZoneInfo(name)
     except (KeyError, OSError, TypeError, ValueError):
@@ -322,7 +324,7 @@ def _zone(where: str, entry: Mapping[str, Any]) -> tzinfo:
 
 def _weekday(where: str, value: object) -> int:
     if not isinstance(value, str) or value.lower() not in WEEKDAYS:
-        raise RunbookError(f"{where}: weekday: {value!r} is no day of the week; {_choose(value, WEEKDAYS)}.")
+        raise RunbookError(f"{where}: weekday: {value!r} is no day of the week; {_choose(value, WEEKDAYS)}")
     return WEEKDAYS.index(value.lower())
 
 
@@ -354,6 +356,8 @@ def _moment(where: str, key: str, value: object) -> datetime:
         found = None
     if found is None or len(str(value)) <= len("2027-01-17"):
         raise RunbookError(f'{where}: {key}: {value!r} is no date and time; write it as "2027-01-17 02:00".')
+    if not FIRST_YEAR <= found.year <= LAST_YEAR:
+        raise RunbookError(f"{where}: {key}: {value!r} is out of bounds; give a year from {FIRST_YEAR} to {LAST_YEAR}.")
     if found.tzinfo is not None:
         raise RunbookError(
             f"{where}: {key}: {value!r} has an offset of its own; leave it out, and name the zone in timezone."
