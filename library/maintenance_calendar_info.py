@@ -14,7 +14,7 @@ description:
 options:
   calendar:
     description:
-      - Windows and freezes. Empty is no calendar, so that every hour is open outside of production.
+      - Windows and freezes. Empty is no calendar, so that every hour is open; in production it is refused.
       - C(windows) is a list. Each has a C(kind) and an C(id) (small letters, digits, - and _; no two share one).
       - A C(weekly) window has C(weekday), C(begin) and C(end), times in quotes such as V("02:00"). A C(monthly) one has
         C(week) too, which such day of the month it is, V(1) to V(4) or V(last). C(ends_next_day=true) lets one run over
@@ -33,12 +33,13 @@ options:
     default: {}
   operations:
     description:
-      - Which window a playbook needs, where that differs from the project's own choice; as in M(runbook_preflight).
+      - Which window a playbook needs, where that differs from the project's own choice; as in M(runbook_preflight). A
+        name that looks like a misspelt one is a warning.
     type: dict
     default: {}
   environment:
     description:
-      - What the inventory is; a part of what the events are called.
+      - What the inventory is, V(sandbox), V(staging) or V(production); a part of what the events are called.
     type: str
     required: true
   days:
@@ -89,7 +90,7 @@ msg:
   type: str
   returned: always
 status:
-  description: V(ok), or V(breach) where the calendar has a mistake.
+  description: V(ok), or V(breach) where the calendar has a mistake, or production has none.
   type: str
   returned: always
 now:
@@ -155,13 +156,16 @@ def core(context: Context) -> dict[str, Any]:
     params, now = context.params, datetime.now(UTC)
     context.require_bounds({"days": (1, 366)})
     calendar = rules.read(params["calendar"], params["operations"])
+    msg = rules.check(params["calendar"], params["operations"], environment=params["environment"], now=now)
+    for warning in rules.misspelt(params["operations"]):
+        context.warn(warning)
     # All day the same, so that a second run changes no file.
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     until = today + timedelta(days=params["days"])
     any_change = rules.stand(calendar, "", "weekly", now)
     collisions = rules.collisions(calendar, now, until)
     return {
-        "msg": any_change.msg if calendar.windows else "This inventory has no calendar: nothing waits for a window.",
+        "msg": msg,
         "changed": False,
         "now": now.isoformat(timespec="seconds"),
         "open": list(any_change.windows),

@@ -42,6 +42,19 @@ def test_a_mistake_is_refused():
     assert refused.result["msg"] == "calendar: windows, entry 1: id: 1 is no name; give small letters, digits, - and _."
 
 
+def test_it_says_what_is_true_for_the_environment():
+    asked = {"environment": "staging", "operations": {"db_role.yml": "weekly", "our_own.yml": "weekly"}}
+    staging = run_module("maintenance_calendar_info", asked)
+    assert staging.result["msg"] == "There is no calendar, so every hour is open."
+    warned = str(staging.result["warnings"])
+    assert "operations: db_role.yml is no playbook of this project, so db_roles.yml needs what it needed" in warned
+    assert "our_own.yml" not in warned
+    production = run_module("maintenance_calendar_info", {"environment": "production"})
+    assert production.failed
+    assert production.result["status"] == "breach"
+    assert "production has none, so what needs a maintenance window is refused" in production.result["msg"]
+
+
 def test_the_playbook_shows_the_quarter_and_writes_it(tmp_path):
     common = {
         "runbook_environment": "staging",

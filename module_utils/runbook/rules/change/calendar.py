@@ -526,6 +526,21 @@ def check(said: Mapping[str, Any], operations: Mapping[str, Any], *, environment
     return "There is no calendar, so every hour is open."
 
 
+def misspelt(operations: Mapping[str, Any]) -> list[str]:
+    """Of what an inventory decides, names that look like one of :data:`OPERATIONS`, each in one sentence.
+
+    It may be a playbook of its own, so nothing is refused.
+    """
+    return [
+        f"operations: {name} is no playbook of this project, so {close[0]} needs what it needed before; correct the "
+        "name, unless it is a playbook of your own."
+        for name in operations
+        if name not in OPERATIONS
+        for close in [get_close_matches(name, OPERATIONS, 1, 0.9)]
+        if close
+    ]
+
+
 def said_at(moment: datetime) -> str:
     """A moment for people, in UTC.
 
