@@ -204,9 +204,18 @@ def _bound(params: dict[str, Any], end: datetime | None) -> str:
     # What is over already is refused where the module asks for its permit.
     params["deadline_s"] = max(left_s, 1)
     return (
-        f"deadline_s: {asked} was shortened to {params['deadline_s']}, because the run's maintenance window ends at "
-        f"{to_second(end.isoformat())}; what is left then is done in the next one."
+        f"The run's maintenance window ends at {to_second(end.isoformat())}, which left {params['deadline_s']} s of "
+        f"the {asked} s of deadline_s; what is finished stays, run the same command again in the next window."
     )
+
+
+def _with_window(message: str, bounded: str) -> str:
+    """A failure's sentence, where the window may be its reason: more time, which it may ask for, cannot be given."""
+    if not bounded:
+        return message
+    if message.startswith("deadline_s:"):
+        return bounded
+    return f"{bounded} {message}" if "deadline_s" in message else f"{message} {bounded}"
 
 
 def run_module(
@@ -236,7 +245,7 @@ def run_module(
         # A module that judges nothing and returns has done its work.
         result = {"status": str(Status.OK)} | core(context)
     except RunbookError as error:
-        message = " ".join(filter(None, (error.message, bounded)))
+        message = _with_window(error.message, bounded)
         _leave_last_words(context.run, name, message, error.code)
         said = {"changed": False} | error.context | {"status": error.status, "msg": message}
         module.fail_json(**text.outgoing(said))
