@@ -365,6 +365,7 @@ def _environ(name: str, options: dict[str, Any], *, permitted: bool, **environ: 
             run = dataclasses.replace(run, directory=environ["RUNBOOK_RUN_DIR"])
         if "RUNBOOK_CONTROLLER" in environ:
             run = dataclasses.replace(run, controller=environ["RUNBOOK_CONTROLLER"])
+        run = dataclasses.replace(run, host=environ.get("RUNBOOK_HOST", run.host))
         is_there = bool(run.directory) and Path(str(run.directory)).is_dir()
         wants_lease = name in UNDER_LEASE and not options.get("_ansible_check_mode")
         if is_there and name not in PREFLIGHT:

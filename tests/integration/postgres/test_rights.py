@@ -50,7 +50,7 @@ def said(database: Database, module: str) -> tuple[dict[str, Any], str]:
 
 def statements(text: str) -> list[str]:
     """The SQL that sentences name, each once."""
-    found = re.findall(r"(?:CREATE EXTENSION|GRANT) [^;]*?(?=;|\.(?:\s|$)|$)", text)
+    found = re.findall(r"(?:CREATE (?:EXTENSION|SCHEMA)|GRANT) [^;]*?(?=;|\.(?:\s|$)|$)", text)
     return list(dict.fromkeys(one.rstrip(".") for one in found))
 
 

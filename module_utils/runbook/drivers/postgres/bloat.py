@@ -228,7 +228,10 @@ def measuring(session: Session) -> Measuring:
         offered = session.query("SELECT 1 FROM pg_available_extensions WHERE name = 'pgstattuple'")
         install = "" if offered else "install the server's contrib package, then "
         # As db_roles.yml has it.
-        grants = ["CREATE EXTENSION pgstattuple SCHEMA runbook", f"GRANT USAGE ON SCHEMA runbook TO {user}"]
+        grants = [
+            "CREATE SCHEMA IF NOT EXISTS runbook", "CREATE EXTENSION pgstattuple SCHEMA runbook",
+            f"GRANT USAGE ON SCHEMA runbook TO {user}",
+        ]  # fmt: skip
         grants.append(f"GRANT pg_stat_scan_tables TO {user}")
         return Measuring(None, f"{install}run playbooks/db_roles.yml, or as a superuser {'; '.join(grants)}")
     row = rows[0]
