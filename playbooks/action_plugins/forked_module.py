@@ -179,9 +179,9 @@ def in_fork(module: ModuleType, parameters: bytes, environ: dict[str, str]) -> d
             with os.fdopen(reader, "rb") as stdout:
                 said = stdout.read()
             _, status = os.waitpid(child, 0)
-        except BaseException:
-            # The task's own timeout, or Ctrl-C: what a module does then is to roll back.
-            os.kill(child, signal.SIGTERM)
+        except BaseException as error:
+            # The task's own timeout, or Ctrl-C, which ends the whole run: what a module does then is to roll back.
+            os.kill(child, signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
             raise
         stderr.seek(0)
         return {
