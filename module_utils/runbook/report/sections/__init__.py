@@ -50,11 +50,6 @@ def of_module(module: str) -> list[Section]:
     return [section for section in SECTIONS if short_name(module) in section.modules]
 
 
-def is_around(step: Step) -> bool:
-    """Whether a step only prepares a run or closes it."""
-    return any(section.around for section in of_module(step["module"]))
-
-
 def totals(steps: Sequence[Step]) -> dict[str, float]:
     """Figures of one host that are added up."""
     found: dict[str, float] = {}
