@@ -25,6 +25,8 @@ class FakeGitHub(FakeService):
         self.issues: list[dict[str, Any]] = []
         self.comments: dict[int, list[dict[str, Any]]] = {}
         self.page = 2
+        #: Where people look at them.
+        self.site = "https://github.com"
 
     def issue(self, title: str, body: str = "", *labels: str, state: str = "open") -> dict[str, Any]:
         """Open an issue, as a person would."""
@@ -32,7 +34,7 @@ class FakeGitHub(FakeService):
         made = {
             "number": number, "title": title, "body": body, "state": state, "state_reason": None,
             "labels": [{"name": label, "color": "ededed"} for label in labels], "locked": False,
-            "html_url": f"https://github.com/{REPOSITORY}/issues/{number}", "surprise": {"unknown": True},
+            "html_url": f"{self.site}/{REPOSITORY}/issues/{number}", "surprise": {"unknown": True},
         }  # fmt: skip
         self.issues.append(made)
         return made

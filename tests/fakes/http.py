@@ -80,6 +80,8 @@ class FakeService:
     service: ClassVar[str]
     #: Headers that stand on every answer.
     headers: ClassVar[dict[str, str]] = {}
+    #: The port to listen on; 0 for any.
+    port: int = 0
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
@@ -87,7 +89,7 @@ class FakeService:
         self.requests: list[str] = []
         self.ended = threading.Event()
         self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server = _Server(("127.0.0.1", self.port), _Handler)
         self._server.fake = self
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 

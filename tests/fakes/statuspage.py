@@ -35,6 +35,8 @@ class FakeStatuspage(FakeService):
             for name in COMPONENTS
         }
         self.page = 2
+        #: Where people look at them.
+        self.site = "http://stspg.io"
 
     def answer(self, asked: Asked) -> Reply:
         """What the API answers."""
@@ -80,7 +82,7 @@ class FakeStatuspage(FakeService):
         number = f"p31zjtct2j{len(self.incidents)}"
         made = {
             "id": number, "page_id": PAGE, "name": incident["name"], "status": incident["status"],
-            "shortlink": f"http://stspg.io/{number}", "incident_updates": [], "surprise": "unknown",
+            "shortlink": f"{self.site}/{number}", "incident_updates": [], "surprise": "unknown",
             "metadata": incident.get("metadata", {}), "components": [],
         }  # fmt: skip
         made |= {name: value for name, value in incident.items() if name.startswith(("scheduled_", "auto_"))}

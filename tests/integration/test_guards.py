@@ -307,6 +307,7 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
         "pg_pitr_check",  # it asks before it ends a segment; the next test
         "pg_rollback_take_lease",  # it asks once it knows that the server is the restored one; test_rollback_pitr.py
         "sandbox_database", "sandbox_postgres", "sandbox_s3",  # what they make bears a mark of theirs
+        "sandbox_services",  # it starts programs of its own
     }  # fmt: skip
     known = {path.stem for path in (ROOT / "library").glob("*.py")}
     assert known - reads - other == set(writers(application, s3, tmp_path))

@@ -6,7 +6,7 @@ import contextlib
 import json
 import ssl
 from email import message_from_bytes
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiosmtpd.controller import Controller
@@ -15,7 +15,8 @@ from ansible.module_utils.runbook.rules.status import Status
 from certificates import certificate, save
 from changes import item, open_change, options
 from conftest import Outcome, free_port, run_module
-from fakes.http import Asked, FakeService, Fault, Reply
+from fakes.chat import PATHS, FakeChat
+from fakes.http import Fault
 from fakes.webhook import TOKEN, FakeReceiver
 
 if TYPE_CHECKING:
@@ -26,22 +27,6 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.drivers.change.changes import Changes
 
 PASSWORD = "c4n4ry-p4ssw0rd"
-PATHS = {"slack": "/services/T0C4N4RY/B0C4N4RY/c4n4ryc4n4ry1234", "teams": "/workflows/c4n4ry1/triggers?sig=c4n4ry2"}
-
-
-class FakeChat(FakeService):
-    """Takes messages at a secret address, as Slack does or as Teams does."""
-
-    service: ClassVar[str] = "chat"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.got: list[Any] = []
-        self.reply = Reply(200, b"ok", {"Content-Type": "text/html"})
-
-    def answer(self, asked: Asked) -> Reply:
-        self.got.append(asked.body)
-        return Reply(202) if asked.path.startswith("/workflows") else self.reply
 
 
 @pytest.fixture

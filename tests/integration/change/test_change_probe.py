@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import time
-import urllib.request
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from ansible.module_utils.runbook.drivers.sandbox.services import Prometheus
 from changes import item, open_change, options
 from conftest import Outcome, free_port, run_module
 from fakes.http import Asked, FakeService, Fault, Reply
+from servers import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from ansible.module_utils.runbook.drivers.change.changes import Changes
-
-PROMETHEUS = shutil.which("prometheus")
 
 
 class Site(FakeService):
@@ -105,29 +101,9 @@ def test_check_mode_looks_and_answers_no_item(tmp_path, site):
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real one that watches nothing."""
-    if PROMETHEUS is None:
-        pytest.skip("Prometheus is not installed; Debian has it as prometheus")
-    folder = tmp_path_factory.mktemp("prometheus")
-    config = folder / "prometheus.yml"
-    config.write_text("scrape_configs: []\n")
-    url = f"http://127.0.0.1:{free_port()}"
-    command = [
-        PROMETHEUS, f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}",
-        f"--web.listen-address={url.removeprefix('http://')}",
-    ]  # fmt: skip
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder) as running:
-        until = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"{url}/-/ready", timeout=10).close()  # noqa: S310 - http, from here
-                break
-            except OSError:
-                assert running.poll() is None
-                assert time.monotonic() < until
-                time.sleep(0.05)
-        yield url
-        running.terminate()
+    """The address of a real one that watches itself."""
+    with running(Prometheus(tmp_path_factory.mktemp("prometheus"))) as started:
+        yield started.url
 
 
 def soak(folder: Path, *, check: bool = False, **more: Any) -> Outcome:

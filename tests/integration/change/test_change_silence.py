@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import time
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible.module_utils.runbook.drivers.sandbox.services import Alertmanager
 from changes import item, open_change, options
-from conftest import Outcome, free_port, run_module, this_run
+from conftest import Outcome, run_module, this_run
 from fakes.alertmanager import GRAFANA_TOKEN, FakeAlertmanager, FakeGrafana
 from fakes.http import Fault
+from servers import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.drivers.change.changes import Changes
 
 SERVICE = {"name": "service", "value": "mental_scribe"}
-ALERTMANAGER = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
 
 
 def in_minutes(minutes: float) -> str:
@@ -44,27 +42,8 @@ def fake() -> Iterator[FakeAlertmanager]:
 @pytest.fixture
 def alertmanager(tmp_path: Path) -> Iterator[str]:
     """The address of a real one."""
-    if ALERTMANAGER is None:
-        pytest.skip("Alertmanager is not installed; Debian has it as prometheus-alertmanager")
-    config = tmp_path / "alertmanager.yml"
-    config.write_text("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n")
-    url = f"http://127.0.0.1:{free_port()}"
-    command = [
-        ALERTMANAGER, f"--config.file={config}", f"--storage.path={tmp_path / 'am'}", "--cluster.listen-address=",
-        f"--web.listen-address={url.removeprefix('http://')}",
-    ]  # fmt: skip
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
-        until = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"{url}/-/ready", timeout=10).close()  # noqa: S310 - http, from here
-                break
-            except OSError:
-                assert running.poll() is None
-                assert time.monotonic() < until
-                time.sleep(0.05)
-        yield url
-        running.terminate()
+    with running(Alertmanager(tmp_path / "alertmanager")) as started:
+        yield started.url
 
 
 def silence(folder: Path, state: str, url: str, *, check: bool = False, **more: Any) -> Outcome:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -14,11 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from ansible.module_utils.runbook.drivers.change.maintenance_mode import FlagFolder
+from ansible.module_utils.runbook.drivers.sandbox.services import Nginx
 from ansible.module_utils.runbook.rules.change.maintenance_mode import Flags
 from changes import item, open_change, options
 from conftest import ROOT, Outcome, free_port, run_module, this_run
 from fakes.http import Asked, FakeService, Fault, Reply
 from fakes.vercel import CONFIG, TEAM, TOKEN, FakeVercel
+from servers import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from ansible.module_utils.runbook.drivers.change.changes import Changes
 
-NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/local/bin:/usr/bin:/opt/homebrew/bin")
 TEXT = "back soon"
 SECRET = "wh_c4n4ry"
 
@@ -89,53 +88,19 @@ def get(url: str, method: str = "GET") -> tuple[int, str | None, str]:
         return error.code, error.headers["Retry-After"], error.read().decode()
 
 
-@pytest.fixture
-def nginx(tmp_path: Path, flags: Path) -> Iterator[str]:
-    """The address of a server with the configuration that docs/howto ships."""
-    if NGINX is None:
-        pytest.skip("nginx is not installed; Debian and Homebrew have it as nginx")
-    shipped = ROOT / "docs" / "howto" / "nginx"
-    server = (shipped / "server.conf").read_text().replace("/var/lib/runbook/maintenance", str(flags))
-    (tmp_path / "server.conf").write_text(server.replace("/usr/local/share/runbook", str(shipped)))
-    port = free_port()
-    (tmp_path / "nginx.conf").write_text(
-        f"""
-        daemon off; master_process off; pid {tmp_path}/nginx.pid; error_log stderr;
-        events {{ worker_connections 64; }}
-        http {{
-            access_log off;
-            client_body_temp_path {tmp_path}/body; proxy_temp_path {tmp_path}/proxy; fastcgi_temp_path {tmp_path}/f;
-            uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;
-            include {shipped}/http.conf;
-            server {{
-                listen 127.0.0.1:{port};
-                include {tmp_path}/server.conf;
-                location / {{ return 200 "Welcome"; }}
-                location = /healthz {{ return 200 "ok"; }}
-            }}
-        }}
-        """
-    )
-    command = [NGINX, "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"), "-e", "stderr"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as running:
-        until = time.monotonic() + 60
-        while True:
-            try:
-                get(f"http://127.0.0.1:{port}/healthz")
-                break
-            except OSError:
-                assert running.poll() is None, running.communicate()
-                assert time.monotonic() < until
-                time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-        running.terminate()
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    """A server with the configuration that docs/howto ships."""
+    with running(Nginx(tmp_path_factory.mktemp("nginx"), shipped=ROOT / "docs" / "howto" / "nginx")) as started:
+        yield started
 
 
-def test_nginx_shows_the_mode_and_a_second_run_changes_nothing(tmp_path, changes, flags, nginx):
+def test_nginx_shows_the_mode_and_a_second_run_changes_nothing(tmp_path, changes, nginx):
+    flags = nginx.flags
     where: dict[str, Any] = {
         "backend": "nginx",
         "nginx_flag_dir": str(flags),
-        "probe_url": f"{nginx}/",
+        "probe_url": f"{nginx.url}/",
         "probe_text": TEXT,
     }
     until = in_minutes(60)
@@ -146,39 +111,39 @@ def test_nginx_shows_the_mode_and_a_second_run_changes_nothing(tmp_path, changes
     on = switch(tmp_path, "on", until=until, **where)
     assert (on.result["status"], on.result["changed"]) == ("ok", True), on.result
     assert item(changes)[0] == "ok"
-    assert item(changes)[2] == f"{nginx}/ 503, Retry-After"
+    assert item(changes)[2] == f"{nginx.url}/ 503, Retry-After"
     noted = {"backend": "nginx", "where": str(flags), "until": until}
     assert changes.current().opened["mode"] == noted
     for method in ("GET", "POST"):
-        status, retry_after, text = get(f"{nginx}/any/page", method)
+        status, retry_after, text = get(f"{nginx.url}/any/page", method)
         assert (status, retry_after) == (503, "120")
         assert TEXT in text
-    assert get(f"{nginx}/healthz") == (200, None, "ok")
+    assert get(f"{nginx.url}/healthz") == (200, None, "ok")
     again = switch(tmp_path, "on", until=until, **where)
     assert (again.result["status"], again.result["changed"]) == ("ok", False), again.result
     off = switch(tmp_path, "off", **where)
     assert (off.result["status"], off.result["changed"], off.result["until"]) == ("ok", True, None), off.result
-    assert get(f"{nginx}/")[0] == 200
+    assert get(f"{nginx.url}/")[0] == 200
     assert "mode" not in changes.current().opened
     again = switch(tmp_path, "off", **where)
     assert (again.result["status"], again.result["changed"]) == ("ok", False), again.result
 
 
-def test_nginx_ends_the_mode_by_itself(flags, nginx):
+def test_nginx_ends_the_mode_by_itself(nginx):
     """Nothing of ours runs any more, as after a kill of everything."""
-    now = int(time.time())
+    now, flags = int(time.time()), nginx.flags
     mode = FlagFolder(flags)
     mode.write(datetime.fromtimestamp(now + 3600, UTC))
-    assert get(nginx)[0] == 503
+    assert get(nginx.url)[0] == 503
     mode.write(None)
-    assert get(nginx)[0] == 200
+    assert get(nginx.url)[0] == 200
     # The files of a mode that was over a second ago lie there still.
     for name in Flags.lasting(now - 5000, now - 1).names:
         (flags / name).touch()
-    assert get(nginx)[0] == 200
+    assert get(nginx.url)[0] == 200
     mode.write(datetime.fromtimestamp(time.time() + 2, UTC).replace(microsecond=0))
     until = time.monotonic() + 60
-    while get(nginx)[0] != 200:
+    while get(nginx.url)[0] != 200:
         assert time.monotonic() < until
         time.sleep(0.1)
     assert list(flags.iterdir())

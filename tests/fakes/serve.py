@@ -1,0 +1,269 @@
+"""The outside services of the sandbox: a program that serves fakes on loopback until it is told to end.
+
+``python -P -m fakes.serve FOLDER`` with ``tests`` on ``PYTHONPATH``. What each of them holds lies in FOLDER as JSON,
+from where it is read again at the next start, and is shown as a page at its address. ``FOLDER/services.json`` says who
+serves what and how it is reached; it is written when all of them listen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import importlib.util
+import json
+import os
+import re
+import signal
+import socket
+import sys
+from contextlib import ExitStack
+from email import message_from_bytes
+from email.policy import default
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fakes import github, statuspage
+from fakes.chat import PATHS, FakeChat
+from fakes.github import FakeGitHub
+from fakes.http import Asked, FakeService, Reply
+from fakes.statuspage import COMPONENTS, FakeStatuspage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from aiosmtpd.smtp import SMTP, Envelope, Session
+
+#: What may be looked at: a heading, and lines of text.
+Entry = tuple[str, list[str]]
+
+
+class Shown(FakeService):
+    """A fake that keeps what it holds, and shows it to people."""
+
+    #: Name of its file, and title of its page.
+    name: ClassVar[str]
+    title: ClassVar[str]
+    #: The attributes that it keeps.
+    keeps: ClassVar[tuple[str, ...]]
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.port = port
+        super().__init__()
+        self._file = folder / f"{self.name}.json"
+        for key, value in read(self._file).items():
+            setattr(self, key, value)
+
+    def answer(self, asked: Asked) -> Reply:
+        """A page for people, or what the service answers."""
+        if asked.method == "GET" and asked.path in self.pages():
+            return Reply(200, self._page().encode(), {"Content-Type": "text/html; charset=utf-8"})
+        reply = super().answer(asked)
+        if asked.method != "GET":
+            self.save()
+        return reply
+
+    def save(self) -> None:
+        """Keep it."""
+        write(self._file, {key: getattr(self, key) for key in self.keeps})
+
+    def settings(self) -> dict[str, Any]:
+        """What who uses it has to be told."""
+        raise NotImplementedError
+
+    def entries(self) -> Iterator[Entry]:
+        """What it holds."""
+        raise NotImplementedError
+
+    def pages(self) -> set[str]:
+        """Paths at which people find its page."""
+        return {"/"}
+
+    def _page(self) -> str:
+        shown = [
+            f"<section><h2>{html.escape(heading)}</h2>{''.join(f'<pre>{html.escape(line)}</pre>' for line in lines)}"
+            for heading, lines in self.entries()
+        ]
+        return (
+            '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+            f"<title>{self.title}</title><style>body{{font:1rem/1.4 system-ui,sans-serif;max-width:60rem;margin:2rem "
+            "auto;padding:0 1rem;color-scheme:light dark}pre{white-space:pre-wrap;border-left:3px solid #8888;"
+            f"padding-left:.8rem;font-size:.9rem}}</style><h1>{self.title}</h1><p>A fake, for the sandbox.</p>"
+            f"{''.join(shown) or '<p>There is nothing yet.</p>'}"
+        )
+
+
+class Tickets(Shown, FakeGitHub):
+    """Issues of a repository."""
+
+    name, title, keeps = "ticket", "Tickets", ("issues", "comments")
+
+    def __init__(self, folder: Path, port: int) -> None:
+        super().__init__(folder, port)
+        self.site = self.url
+        # JSON has no numbers as keys.
+        self.comments = {int(number): found for number, found in self.comments.items()}
+
+    def settings(self) -> dict[str, Any]:
+        """As the module's options."""
+        return {"github_api_url": self.url, "github_repository": github.REPOSITORY, "github_token": github.TOKEN}
+
+    def pages(self) -> set[str]:
+        """Each ticket has the address that GitHub would give it."""
+        return {"/", *(each["html_url"].removeprefix(self.url) for each in self.issues)}
+
+    def entries(self) -> Iterator[Entry]:
+        """The newest first, without what GitHub does not show."""
+        for issue in reversed(self.issues):
+            texts = [issue["body"], *(each["body"] for each in self.comments.get(issue["number"], []))]
+            shown = [re.sub(r"<!--.*?-->", "", text or "", flags=re.DOTALL).strip() for text in texts]
+            yield f"#{issue['number']} {issue['title']} ({issue['state']})", shown
+
+
+class StatusPage(Shown, FakeStatuspage):
+    """A public page."""
+
+    name, title, keeps = "status_page", "Status page", ("incidents", "components")
+
+    def __init__(self, folder: Path, port: int) -> None:
+        super().__init__(folder, port)
+        self.site = self.url
+
+    def settings(self) -> dict[str, Any]:
+        """As the module's options."""
+        return {
+            "statuspage_api_url": self.base, "statuspage_page": statuspage.PAGE, "statuspage_token": statuspage.TOKEN,
+            "components": [COMPONENTS[0]],
+        }  # fmt: skip
+
+    def pages(self) -> set[str]:
+        """Each notice has an address."""
+        return {"/", *(each["shortlink"].removeprefix(self.url) for each in self.incidents)}
+
+    def entries(self) -> Iterator[Entry]:
+        """How the components do, then the newest notice first."""
+        yield "Components", [f"{each['name']}: {each['status']}" for each in self.components.values()]
+        for incident in reversed(self.incidents):
+            self._move_on(incident)
+            times = f"{incident.get('scheduled_for', '')} – {incident.get('scheduled_until', '')}"
+            updates = [f"{each['status']}: {each['body']}" for each in incident["incident_updates"]]
+            yield f"{incident['name']} ({incident['status']})", [times.strip(" –"), *updates]
+
+
+class Chat(Shown, FakeChat):
+    """A channel of the team."""
+
+    name, title, keeps = "chat", "Messages to the team", ("got",)
+
+    def settings(self) -> dict[str, Any]:
+        """As the module's options."""
+        return {"slack_url": self.url + PATHS["slack"]}
+
+    def entries(self) -> Iterator[Entry]:
+        """The newest first."""
+        for number, message in sorted(enumerate(self.got, 1), reverse=True):
+            yield f"Message {number}", [html.unescape(str(message["text"]))]
+
+
+class Mail(Shown):
+    """A mail server that keeps what it gets, and its page."""
+
+    service: ClassVar[str] = "mail"
+    name, title, keeps = "mail", "Mail", ("messages", "smtp_port")
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.messages: list[dict[str, str]] = []
+        self.smtp_port = 0
+        super().__init__(folder, port)
+
+    def __enter__(self) -> Mail:
+        from aiosmtpd.controller import Controller  # noqa: PLC0415 - a package of the tests' alone
+
+        super().__enter__()
+        self.smtp_port = free(self.smtp_port)
+        self._smtp = Controller(self, "127.0.0.1", self.smtp_port, ready_timeout=30)
+        self._smtp.start()
+        self.save()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._smtp.stop()
+        super().__exit__(*error)
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's
+        """Keep a message."""
+        del server, session
+        mail = message_from_bytes(envelope.original_content or b"", policy=default)
+        body = mail.get_body(("plain", "html"))
+        self.messages.append(
+            {"to": ", ".join(envelope.rcpt_tos), "subject": str(mail["Subject"]),
+             "text": str(body.get_content()) if body else ""}
+        )  # fmt: skip
+        self.save()
+        return "250 OK"
+
+    def settings(self) -> dict[str, Any]:
+        """Where it takes mail."""
+        return {"email_host": "127.0.0.1", "email_port": self.smtp_port}
+
+    def entries(self) -> Iterator[Entry]:
+        """The newest first."""
+        for message in reversed(self.messages):
+            yield message["subject"], [f"To {message['to']}", message["text"]]
+
+    def answer(self, asked: Asked) -> Reply:
+        """It has nothing but its page."""
+        return super().answer(asked) if asked.path in self.pages() else Reply(404, {})
+
+
+def free(port: int) -> int:
+    """The port of the last time where it is free, else another one."""
+    for wanted in (port, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", wanted))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise AssertionError("no port is free")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What :func:`write` wrote; empty where there is none, or where it is damaged."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """In one move, readable by the owner alone."""
+    draft = path.with_suffix(".tmp")
+    draft.unlink(missing_ok=True)
+    draft.touch(mode=0o600)
+    draft.write_text(json.dumps(content, indent=1) + "\n")
+    draft.replace(path)
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    folder: Path = parser.parse_args().folder
+    kinds: list[type[Shown]] = [Tickets, StatusPage, Chat]
+    if importlib.util.find_spec("aiosmtpd"):
+        kinds.append(Mail)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    before = read(folder / "services.json").get("ports", {})
+    with ExitStack() as serving:
+        services = {kind.name: serving.enter_context(kind(folder, free(before.get(kind.name, 0)))) for kind in kinds}
+        told = {name: {"page": f"{each.url}/", **each.settings()} for name, each in services.items()}
+        ports = {name: each.port for name, each in services.items()}
+        write(folder / "services.json", {"pid": os.getpid(), "ports": ports, "services": told})
+        while True:
+            signal.pause()
+
+
+if __name__ == "__main__":
+    main()
