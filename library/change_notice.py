@@ -159,8 +159,6 @@ def core(context: Context) -> dict[str, Any]:
     changes = Changes.from_params(params, context.run)
     change = changes.require_current()
     answered = change.items.get(item) if change else None
-    if answered is not None and answered.status is Status.OK:
-        return context.conclude(Status.OK, msg=f"Done already: {answered.msg}")
 
     def act() -> Done:
         if backend == NONE:
@@ -178,7 +176,7 @@ def core(context: Context) -> dict[str, Any]:
         said = channel.send(notice)
         return Done(f"Told the team by {backend}: {notice.title}", proof=f"{backend}: {said}", facts={"changed": True})
 
-    done = changes.conduct(item, act, blocks=params["blocks"])
+    done = changes.conduct(item, act, blocks=params["blocks"], once_in=change)
     facts = dict(done.facts)
     if context.diff and facts.get("changed"):
         facts["diff"] = {"prepared": as_lines(f"+ {line}" for line in (notice.title, *notice.text.splitlines()))}

@@ -217,7 +217,6 @@ from ansible.module_utils.runbook.rules.change import status_page as rules
 from ansible.module_utils.runbook.rules.change.backend import NONE
 from ansible.module_utils.runbook.rules.change.change import key
 from ansible.module_utils.runbook.rules.change.note import note_key, title_of
-from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.text import as_lines
 
 
@@ -296,10 +295,9 @@ class Notices:
 
     def result(self) -> dict[str, Any]:
         """Do it once, and say what became of it."""
-        answered = self.change.items.get(self.params["item"]) if self.change else None
-        if answered is not None and answered.status is Status.OK:
-            return self.context.conclude(Status.OK, msg=f"Done already: {answered.msg}")
-        done = self.changes.conduct(self.params["item"], self.do, blocks=self.params["blocks"])
+        done = self.changes.conduct(
+            self.params["item"], self.do, blocks=self.params["blocks"], once_in=self.change
+        )  # fmt: skip
         facts = dict(done.facts)
         if self.context.diff and facts.get("changed"):
             said = [self.notice.title, *self.notice.text.splitlines(), *self.notice.components]

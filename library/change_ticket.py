@@ -182,7 +182,6 @@ from ansible.module_utils.runbook.rules.change import note as notes
 from ansible.module_utils.runbook.rules.change import ticket as rules
 from ansible.module_utils.runbook.rules.change.backend import NONE
 from ansible.module_utils.runbook.rules.change.change import key
-from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.text import as_lines
 
 
@@ -205,9 +204,6 @@ def core(context: Context) -> dict[str, Any]:
     changes = Changes.from_params(params, context.run)
     note = notes.Note(notes.note_key(key(changes.id), params["item"]), params["text"].strip())
     change = changes.require_current()
-    answered = change.items.get(params["item"]) if change else None
-    if answered is not None and answered.status is Status.OK:
-        return context.conclude(Status.OK, msg=f"Done already: {answered.msg}")
 
     def act() -> Done:
         tickets = driver.from_params(params, rules.closing, read_only=context.check_mode)
@@ -229,7 +225,7 @@ def core(context: Context) -> dict[str, Any]:
             changes.opened(driver.THING, None)
         return done
 
-    done = changes.conduct(params["item"], act, blocks=params["blocks"])
+    done = changes.conduct(params["item"], act, blocks=params["blocks"], once_in=change)
     facts = dict(done.facts)
     if context.diff and facts.get("changed") and params["backend"] != NONE:
         facts["diff"] = {

@@ -193,13 +193,19 @@ class Changes:
         item = Item(status, msg, datetime.now(UTC).isoformat(timespec="seconds"), proof)
         self.update(self.id, lambda change: change.with_item(name, item))
 
-    def conduct(self, item: str, act: Callable[[], Done], *, blocks: bool) -> Done:
+    def conduct(
+        self, item: str, act: Callable[[], Done], *, blocks: bool, once_in: Change | None = None
+    ) -> Done:  # fmt: skip
         """Do what an item of a checklist asks for, and write the answer down; a check mode only asks.
 
         :param act: does it; what it raises is the answer too
         :param blocks: nothing goes on without it; otherwise it is unknown, and with it the run
+        :param once_in: the change, where an item that it has as ok is not done again; None for what looks again
         :raises RunbookError: it was not done, and it blocks; or the store could not be written to
         """
+        answered = once_in.items.get(item) if once_in else None
+        if answered is not None and answered.status is Status.OK:
+            return Done(f"Done already: {answered.msg}")
         try:
             done = act()
         except RunbookError as error:
