@@ -1,4 +1,4 @@
-"""The part of Supabase's Management API that backups and advisors need, over real HTTP on loopback.
+"""The part of Supabase's Management API that backups, advisors and logs need, over real HTTP on loopback.
 
 It answers as the live API was seen to: bodies, status codes, ``x-ratelimit-*`` headers, and
 ``{"message": …}`` for errors.
@@ -62,12 +62,20 @@ class FakeSupabase(FakeService):
         self.has_v1_advisors = True
         #: States that the project goes through after a restore was accepted, one per look; the last one stays.
         self.after_restore = ["ACTIVE_HEALTHY", "RESTORING", "RESTORING", "ACTIVE_HEALTHY"]
+        #: What a query on the logs finds, and the error that comes in its place, with a status that says yes.
+        self.log_rows: list[dict[str, Any]] = [{"errors": "3", "lines": "900"}]
+        self.log_error: str | None = None
         #: What was asked for, and the bodies.
         self.posted: list[tuple[str, Any]] = []
         self._coming: list[str] = []
 
     def description(self, asked: Asked) -> str:
-        """Version 2 has a description of its own."""
+        """Version 2 has a description of its own.
+
+        So would ``logs`` have, which took the place of ``logs.all`` in September 2026: descriptions of before lack it.
+        """
+        if asked.path.endswith("/analytics/endpoints/logs"):
+            return "supabase-logs"
         return "supabase-v2" if asked.path.startswith("/v2/") else self.service
 
     def answer(self, asked: Asked) -> Reply:
@@ -88,8 +96,14 @@ class FakeSupabase(FakeService):
                 if self._coming:
                     self.project["status"] = self._coming.pop(0)
             return Reply(200, self.project)
-        if what == "/database/backups":
-            return Reply(200, self.backups)
+        found = {
+            "/database/backups": self.backups,
+            "/analytics/endpoints/logs": {
+                "result": None if self.log_error else self.log_rows, "error": self.log_error
+            },
+        }  # fmt: skip
+        if what in found:
+            return Reply(200, found[what])
         if what.startswith("/advisors/") and self.has_v1_advisors:
             category = what.rpartition("/")[2].upper()
             return Reply(200, {"lints": [lint for lint in self.lints if category in lint["categories"]]})

@@ -218,6 +218,7 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
         "change_notice": store | {"title": "x"},
         "change_probe": {"item": "x", "state_directory": str(folder), "pages": [page]},
         "change_soak": {"item": "x", "state_directory": str(folder), "pages": [page]},
+        "change_error_logs": store | {"state": "before"},
         "change_silence": store | {"state": "absent"},
         "maintenance_mode": store | {"state": "off"},
         "pg_archive": archive_options(database),

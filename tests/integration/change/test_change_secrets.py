@@ -72,6 +72,18 @@ def tasks(url: str) -> list[tuple[str, dict[str, Any], tuple[str, ...]]]:
             "duration_s": 1, "interval_s": 1, "prometheus_url": url, "prometheus_token": "",
             "metrics": [{"name": "errors", "query": "up", "max": 0.5}],
         }, ("prometheus_token",)),
+        ("change_error_logs", {
+            "state": "before", "backend": "prometheus", "prometheus_url": url, "prometheus_token": "",
+            "prometheus_query": "errors[$__range]",
+        }, ("prometheus_token",)),
+        ("change_error_logs", {
+            "state": "before", "backend": "loki", "loki_url": url, "loki_token": "", "loki_query": "a[$__range]",
+            "loki_lines_query": "a[$__range]",
+        }, ("loki_token",)),
+        ("change_error_logs", {
+            "state": "before", "backend": "supabase", "api_url": url, "project_ref": "abcdefghijklmnopqrst",
+            "access_token": "", "supabase_sql": "select 1",
+        }, ("access_token",)),
     ]  # fmt: skip
 
 

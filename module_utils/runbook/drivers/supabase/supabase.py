@@ -1,4 +1,4 @@
-"""Supabase's Management API, as far as backups and the advisors need it."""
+"""Supabase's Management API, as far as backups, the advisors and the count of errors need it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ansible.module_utils.runbook.rules.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
 
     from ansible.module_utils.runbook.rules.supabase.supabase import Project
 
@@ -143,6 +144,12 @@ class Supabase:
         attributes = {"lints": [{"name": name} for name in lints]}
         body = {"data": {"type": "project_advisors", "attributes": attributes}}
         return self._api.ask(f"{self._path_v2}/advisors/run", body)
+
+    def logs(self, sql: str, since: datetime, until: datetime) -> Any:
+        """What a query in ClickHouse's SQL finds in the logs of a span of at most 24 hours, in whole minutes."""
+        begin, end = (f"{each:%Y-%m-%dT%H:%M:%SZ}" for each in (since, until))
+        query = (("sql", sql), ("iso_timestamp_start", begin), ("iso_timestamp_end", end))
+        return self._api.get(f"{self._path}/analytics/endpoints/logs", query)
 
     def backups(self) -> Any:
         """Backups, and the window of point-in-time recovery."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _MODULES = (
     "change_open", "change_ticket", "change_status_page", "change_notice", "change_silence", "maintenance_mode",
-    "change_probe", "change_soak", "change_check", "change_left_info", "change_close",
+    "change_probe", "change_soak", "change_error_logs", "change_check", "change_left_info", "change_close",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.change.vector import Vector
 from ansible.module_utils.runbook.rules.status import Check, Status
 from ansible.module_utils.runbook.rules.words import agree, count
 
@@ -68,22 +69,21 @@ class Metric:
                 )
             if status != 200 or said["status"] != "success":
                 return Sample("unknown", f"Prometheus answered with {status}")
-            kind, result = said["data"]["resultType"], said["data"]["result"]
-            if kind not in ("vector", "scalar"):
-                raise RunbookError(
-                    f"metrics: {self.name}: its query gives a {kind}; give one with a value at each moment."
-                )
-            values = [float(result[1])] if kind == "scalar" else [float(each["value"][1]) for each in result]
+            found = Vector.of(said)
         except (ValueError, KeyError, IndexError, TypeError, RecursionError):
             return Sample("unknown", f"Prometheus answered with {status} and something that is no result")
-        if said.get("warnings"):
-            return Sample("unknown", f"Prometheus warns: {str(said['warnings'][0])[:200]}")
-        if not values:
+        if found.kind not in ("vector", "scalar"):
+            raise RunbookError(
+                f"metrics: {self.name}: its query gives a {found.kind}; give one with a value at each moment."
+            )
+        if found.warnings:
+            return Sample("unknown", f"Prometheus warns: {found.warnings[0][:200]}")
+        if not found.values:
             return Sample("unknown", "it has no value: the metric or its exporter is gone")
-        wrong = [each for each in values if not math.isnan(each) and not self._is_within(each)]
+        wrong = [each for each in found.values if not math.isnan(each) and not self._is_within(each)]
         if wrong:
             return Sample("failed", f"its value was {wrong[0]:g}")
-        if any(map(math.isnan, values)):
+        if any(map(math.isnan, found.values)):
             return Sample("unknown", "its value was NaN")
         return Sample("good")
 
