@@ -10,7 +10,8 @@ class ModuleDocFragment:
 options:
   item:
     description:
-      - Name of the item of the checklists that this answers, at most 64 letters, digits, dots, dashes and underscores.
+      - Name of the item of the checklists that this answers, at most 64 letters, digits, dots, colons, dashes
+        and underscores.
         The answer is kept in the change.
     type: str
     required: true

@@ -31,54 +31,8 @@ options:
     type: str
     required: true
     choices: [slack, teams, email, webhook, none]
-  slack_url:
-    description:
-      - Address of the webhook. It is kept secret.
-    type: str
-  teams_url:
-    description:
-      - Address of the flow. It is kept secret.
-    type: str
-  email_host:
-    description:
-      - Server that takes mail for others.
-    type: str
-  email_port:
-    description:
-      - Its port; 587, 465 or 25, as O(email_security) says, where it is not given.
-    type: int
-  email_security:
-    description:
-      - V(starttls) where it is not given. V(tls) from the first byte. With V(none) no password is sent, except to this
-        machine.
-    type: str
-    choices: [starttls, tls, none]
-  email_user:
-    description:
-      - User of the server.
-    type: str
-  email_password:
-    description:
-      - Its password. Keep it in Ansible Vault.
-    type: str
-  email_from:
-    description:
-      - Address of the sender.
-    type: str
-  email_to:
-    description:
-      - Addresses of all receivers. The mail goes to all or, where the server refuses one, to none.
-    type: list
-    elements: str
-  webhook_url:
-    description:
-      - Address of a receiver of your own. It is kept secret.
-    type: str
-  webhook_token:
-    description:
-      - Sent as a bearer token. Keep it in Ansible Vault.
-    type: str
 extends_documentation_fragment:
+  - runbook_channel
   - runbook_change
   - runbook_state
 attributes:
@@ -145,8 +99,6 @@ from ansible.module_utils.runbook.rules.change.notice import BACKENDS, Notice, c
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.text import as_lines
 
-FORMS = {"slack": Notice.slack, "teams": Notice.teams}
-
 
 def core(context: Context) -> dict[str, Any]:
     """Note the message, and send it once."""
@@ -163,7 +115,7 @@ def core(context: Context) -> dict[str, Any]:
     def act() -> Done:
         if backend == NONE:
             return Done("Skipped: the inventory decided to tell nobody (backend none).")
-        channel = driver.from_params(params, FORMS, read_only=context.check_mode)
+        channel = driver.from_params(params, read_only=context.check_mode)
         if context.check_mode:
             return Done(f"Would tell the team by {backend}: {notice.title}", facts={"changed": True})
         if answered is not None and answered.status is Status.UNKNOWN and backend != "webhook":
@@ -189,19 +141,8 @@ def main() -> None:
         "title": {"type": "str", "required": True},
         "text": {"type": "str", "default": ""},
         "backend": {"type": "str", "required": True, "choices": [*BACKENDS, NONE]},
-        "slack_url": {"type": "str", "no_log": True},
-        "teams_url": {"type": "str", "no_log": True},
-        "email_host": {"type": "str"},
-        "email_port": {"type": "int"},
-        "email_security": {"type": "str", "choices": ["starttls", "tls", "none"]},
-        "email_user": {"type": "str"},
-        "email_password": {"type": "str", "no_log": True},
-        "email_from": {"type": "str"},
-        "email_to": {"type": "list", "elements": "str"},
-        "webhook_url": {"type": "str", "no_log": True},
-        "webhook_token": {"type": "str", "no_log": True},
     }
-    run_module(core, name="change_notice", argument_spec=argument_spec() | spec)
+    run_module(core, name="change_notice", argument_spec=argument_spec() | driver.argument_spec() | spec)
 
 
 if __name__ == "__main__":

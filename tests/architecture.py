@@ -540,6 +540,7 @@ def check_plays(root: Path) -> Iterator[str]:
 SHARED_PREFIXES = (
     "backup_",
     "db_",
+    "emergency_contacts",
     "maintenance_",
     "preflight_system_identifier",
     "runbook_",

@@ -218,6 +218,20 @@ def _with_window(message: str, bounded: str) -> str:
     return f"{bounded} {message}" if "deadline_s" in message else f"{message} {bounded}"
 
 
+class _Module(AnsibleModule):
+    """Ansible does not know that the value of a misspelt option may be a secret, so where one is no value is shown."""
+
+    _options_are_known = False
+
+    def __init__(self, **spec: Any) -> None:
+        super().__init__(**spec)
+        self._options_are_known = True
+
+    def fail_json(self, msg: str, **said: Any) -> NoReturn:
+        """End in red."""
+        super().fail_json(msg=msg, **({} if self._options_are_known else {"invocation": {}}) | said)
+
+
 def run_module(
     core: Callable[[Context], dict[str, Any]],
     *,
@@ -232,7 +246,7 @@ def run_module(
     ``spec`` goes to ``AnsibleModule`` as it is. Check mode is supported unless it says otherwise. SIGTERM and SIGINT
     become a :class:`RunbookError`, so that transactions are rolled back and connections closed on the way out.
     """
-    module = AnsibleModule(argument_spec=argument_spec, **({"supports_check_mode": True} | spec))
+    module = _Module(argument_spec=argument_spec, **({"supports_check_mode": True} | spec))
     context = _context(module, name)
     _listen_for_the_end(context.run)
     # Held until this process ends.

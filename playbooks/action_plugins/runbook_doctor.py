@@ -30,6 +30,8 @@ _SPEC.loader.exec_module(forked)
 
 # Found under this name once forked_module.py has put the project's module_utils in its place.
 from ansible.module_utils.runbook.rules import preflight, record, variables
+from ansible.module_utils.runbook.rules.change import contacts
+from ansible.module_utils.runbook.rules.status import Status
 
 #: The password that inventories/README.md publishes.
 PUBLISHED = "example-only"
@@ -77,6 +79,14 @@ class ActionModule(forked.ActionModule):  # type: ignore[misc] # loaded by its p
             "locked": sorted(encrypted.keys() & unread.keys()),
             "published": sorted(name for name, value in encrypted.items() if _is_published(value)),
             "plain": sorted(_plain(given)),
+            # Only what is wrong with them: what they hold is secret.
+            "contacts": [
+                check.msg
+                for check in contacts.judge_filled(
+                    self._values.get("emergency_contacts"), str(self._values.get("runbook_environment"))
+                )
+                if check.status != Status.OK
+            ],
         }
         # Not the parent's: it would refuse an unknown variable before anything else was looked at.
         return dict(NormalAction.run(self, tmp, given))

@@ -159,6 +159,8 @@ def test_one_fault_hides_no_other(inventory: Project, sound_database: Database):
         "db_ca_cert": "/nowhere/ca.pem",
     }
     inventory.all_vars["db_roles_admin_password"] = CANARY
+    hook = {"name": "[Contact]", "backend": "webhook", "webhook_url": f"https://pager.clinic.eu/{CANARY}"}
+    inventory.all_vars["emergency_contacts"] = {"devops_sre": hook | {"webhook_tokn": CANARY}, "security_team": hook}
     del inventory.hosts["db"]["preflight_system_identifier"]
     ended = inventory.run("doctor.yml")
     found = lines(ended)
@@ -169,6 +171,7 @@ def test_one_fault_hides_no_other(inventory: Project, sound_database: Database):
         "settings": "pitr_bindir",
         "examples": "db_restore_bindir",
         "files": "group_vars/databses.yml",
+        "contacts": "security_team: name: '[Contact]' is a placeholder",
         "vault": "do not open vault_of_mine",
         "database ca_cert": "/nowhere/ca.pem cannot be read",
         "replica": "no server answers there",
@@ -181,6 +184,7 @@ def test_one_fault_hides_no_other(inventory: Project, sound_database: Database):
         assert says in found[name]["msg"]
     assert "db_roles_admin_password" in found["vault"]["msg"]
     assert "Everybody knows the password of vault_of_mine" in found["vault"]["msg"]
+    assert "webhook_tokn is no option of a contact; did you mean webhook_token?" in found["contacts"]["msg"]
     assert CANARY not in ended.output
 
     # What a server without TLS hides behind it.

@@ -111,6 +111,16 @@ def judge_strays(strays: Sequence[str]) -> Check:
     return Check.ok("files", "Every file of variables belongs to a host or a group.")
 
 
+def judge_contacts(problems: Sequence[str]) -> Check:
+    """The emergency contacts are complete, where the inventory names any or has to.
+
+    :param problems: what is wrong with each of them
+    """
+    if problems:
+        return Check.breach("contacts", f"{' '.join(problems)} docs/howto/emergency.md says how.")
+    return Check.ok("contacts", "The emergency contacts are complete, or there need not be any.")
+
+
 def judge_vault(*, locked: Sequence[str], examples: Sequence[str], plain: Sequence[str], encrypted: int) -> Check:
     """Every secret can be decrypted, is no example's, and is encrypted at all.
 

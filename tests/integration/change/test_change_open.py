@@ -83,7 +83,7 @@ def test_what_a_dead_run_left_open_is_in_the_way(root: Path, new_run: Callable[[
 @pytest.mark.parametrize(("options", "words"), [
     ({"reason": " \n"}, "reason: it is empty"),
     ({"most_s": 59}, "most_s: 59 is out of bounds"),
-    ({"state_directory": ""}, "neither is set, and a change has to be known when its run is dead"),
+    ({"state_directory": ""}, "neither is set, and what has to be known after this run has no place"),
 ])  # fmt: skip
 def test_what_is_asked_for_wrongly_changes_nothing(root: Path, new_run: Callable[[str], Run], options, words):
     refused = opened(root, new_run("one"), **options)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import permits, process, state_store
+from ansible.module_utils.runbook.drivers.change.documents import store_of
 from ansible.module_utils.runbook.drivers.state_store import ConflictError
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.change.change import Change, Item
@@ -85,14 +86,7 @@ class Changes:
         """
         # What a change opened is ended after its window too; opening it is change_open's, which is refused then.
         environment = permits.require_approval(run, may_be_late=True).environment
-        settings = {name: value for name, value in params.items() if name.startswith("state_")}
-        store = state_store.from_settings(settings, environment)
-        if store is None:
-            raise RunbookError(
-                "state_bucket, state_directory: neither is set, and a change has to be known when its run is dead; "
-                "name a bucket, or a folder where there is one bastion only."
-            )
-        made = cls(store, run, params.get("change_id"))
+        made = cls(store_of(params, environment), run, params.get("change_id"))
         if made.id != run.id:
             made._require_abandoned()
         return made

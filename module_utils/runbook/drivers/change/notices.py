@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ansible.module_utils.runbook.drivers.http.api_client import ApiClient, ApiError
 from ansible.module_utils.runbook.drivers.http.webhook import Webhook
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.change.notice import FORMS
 from ansible.module_utils.runbook.rules.status import Status
 
 if TYPE_CHECKING:
@@ -190,12 +191,26 @@ def _once(send: Callable[[], Any]) -> Any:
         raise RunbookError(f"{error.message} It was not sent.", status=Status.BREACH) from None
 
 
-def from_params(
-    params: Mapping[str, Any], forms: Mapping[str, Callable[[Notice], dict[str, Any]]], *, read_only: bool
-) -> Channel:
+def argument_spec() -> dict[str, dict[str, Any]]:
+    """Options of a channel beside ``backend``; ``doc_fragments/runbook_channel.py`` tells them."""
+    return {
+        "slack_url": {"type": "str", "no_log": True},
+        "teams_url": {"type": "str", "no_log": True},
+        "email_host": {"type": "str"},
+        "email_port": {"type": "int"},
+        "email_security": {"type": "str", "choices": ["starttls", "tls", "none"]},
+        "email_user": {"type": "str"},
+        "email_password": {"type": "str", "no_log": True},
+        "email_from": {"type": "str"},
+        "email_to": {"type": "list", "elements": "str"},
+        "webhook_url": {"type": "str", "no_log": True},
+        "webhook_token": {"type": "str", "no_log": True},
+    }
+
+
+def from_params(params: Mapping[str, Any], *, read_only: bool) -> Channel:
     """The channel that a module's options name, which are checked.
 
-    :param forms: how a message looks to a backend that takes JSON
     :raises RunbookError: a password would travel unencrypted
     """
     backend = params["backend"]
@@ -225,4 +240,4 @@ def from_params(
         fixes=dict.fromkeys((401, 403, 404, 410), f"check {backend}_url"),
         ca_cert=params["ca_cert"],
     )
-    return Hook(api, forms[backend])
+    return Hook(api, FORMS[backend])

@@ -25,6 +25,7 @@ _SUBJECTS = (
     "bloat",
     "preflight",
     "change",
+    "emergency",
     "findings",
     "doctor",
     "calendar",

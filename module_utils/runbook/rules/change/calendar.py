@@ -63,6 +63,7 @@ OPERATIONS = {
     "backup_undelete.yml": "none",
     "backup_verify.yml": "none",
     "change_close.yml": "none",
+    "contacts.yml": "none",
     "db_roles.yml": "none",
     "dr_drill.yml": "none",
     "files_mirror.yml": "none",

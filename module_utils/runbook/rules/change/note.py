@@ -23,7 +23,7 @@ MAX_TITLE = 255
 #: How much of a limit is kept for the sentence that says that something is missing.
 _RESERVE = 200
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 _MARKS = re.compile(r"([\\`*_{}\[\]<>|~+-])")
 _WIKI_MARKS = re.compile(r"([\\*_{}\[\]|!?^~+#-])")
 
@@ -100,8 +100,8 @@ def note_key(change_key: str, item: str) -> str:
     """
     if not _NAME.fullmatch(item):
         raise RunbookError(
-            f"item: {item!r} is no name; give at most 64 letters, digits, dots, dashes and underscores, a letter or "
-            "digit first."
+            f"item: {item!r} is no name; give at most 64 letters, digits, dots, colons, dashes and underscores, a "
+            "letter or digit first."
         )
     return f"{change_key}#{item}"
 

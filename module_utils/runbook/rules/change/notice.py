@@ -103,6 +103,10 @@ class Notice:
         return {"event": "notice", "title": self.title, "text": self.text}
 
 
+#: How a message looks to a backend that takes JSON.
+FORMS = {"slack": Notice.slack, "teams": Notice.teams}
+
+
 def check_mailboxes(option: str, mailboxes: list[str]) -> None:
     """Refuse what is no plain address of a mailbox.
 
