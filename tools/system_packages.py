@@ -2,6 +2,8 @@
 
 Root on a Debian or Ubuntu gets what is missing from apt. Anybody else is told what to install, and which tests do not
 run without it. The project itself needs none of them. The container engine is the affair of container_engine.py.
+
+Run as a program, as .ci/run does, it also installs servers that a person's machine would start at its next boot.
 """
 
 from __future__ import annotations
@@ -10,10 +12,17 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-APT_TIMEOUT_S = 600
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+APT_TIMEOUT_S = 300
+#: Debian asks this program before it starts what it installed.
+POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,8 @@ class Need:
     program: str
     apt: str
     purpose: str
+    #: Whether a machine serves it from its next boot on; then nobody's own machine gets it.
+    serves: bool = False
 
     def found(self) -> str | None:
         """Where it is; Debian keeps daemons, and what belongs to a version of PostgreSQL, where users do not look."""
@@ -44,7 +55,9 @@ NEEDS = (
     Need("faketime", "faketime", "tests with a clock that is off"),
     Need("age", "age", "tests of backups that are encrypted with age"),
     Need("gpg", "gnupg", "tests of backups that are encrypted with GPG"),
-    Need("promtool", "prometheus", "tests of the alert rules"),
+    Need("promtool", "prometheus", "tests of the alert rules, and of watching metrics after a change"),
+    Need("nginx", "nginx-light", "tests of maintenance mode on a real nginx", serves=True),
+    Need("prometheus-alertmanager", "prometheus-alertmanager", "tests of silences on a real Alertmanager", serves=True),
     # Of Debian 12; elsewhere its name bears another version, and the line at the end says what is missing.
     Need("pg_repack", "postgresql-15-repack", "tests of pg_repack, the way to compact tables while everybody works"),
     Extension("hypopg", "postgresql-15-hypopg", "tests of indexes that the planner is asked about (HypoPG)"),
@@ -53,7 +66,8 @@ NEEDS = (
 
 def apt(*arguments: str) -> str | None:
     """Run apt-get; None when it worked, else its last words."""
-    words = ["apt-get", "--yes", "--quiet", "-o", "Dpkg::Use-Pty=0", *arguments]
+    patience = ["-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20", "-o", "DPkg::Lock::Timeout=60"]
+    words = ["apt-get", "--yes", "--quiet", "-o", "Dpkg::Use-Pty=0", *patience, *arguments]
     # Daemons that come along (prometheus, pgbouncer) are not wanted as services: systemctl then starts none.
     environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "SYSTEMD_OFFLINE": "1"}
     try:
@@ -90,13 +104,32 @@ def install(missing: list[Need]) -> str:
     return failure or ""
 
 
-def missing_packages() -> list[str]:
-    """One line for each thing that is not there, once everything possible was tried."""
+@contextmanager
+def nothing_begins_to_serve() -> Iterator[None]:
+    """For the block, no service starts because its package is installed, with systemd or without."""
+    if POLICY.exists() or os.geteuid() != 0:
+        yield
+        return
+    POLICY.write_text("#!/bin/sh\nexit 101\n")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink()
+
+
+def missing_packages(*, servers: bool = False) -> list[str]:
+    """One line for each thing that is not there, once everything possible was tried.
+
+    :param servers: whether packages that serve may be installed too
+    """
     missing = [need for need in NEEDS if need.found() is None]
-    why = install(missing) if missing else ""
+    wanted = [need for need in missing if servers or not need.serves]
+    why = install(wanted) if wanted else ""
+    left = "it would serve from the next boot on, so only .ci/run installs it"
     return [
-        f"{need.program} is missing ({why or 'the package installed no such program'}; install {need.apt}): "
-        f"without it there are no {need.purpose}"
+        f"{need.program} is missing ({(why or 'the package installed no such program') if need in wanted else left}; "
+        f"install {need.apt}): without it there are no {need.purpose}"
         for need in missing
         if need.found() is None
     ]
@@ -104,7 +137,8 @@ def missing_packages() -> list[str]:
 
 def main() -> int:
     """Print a table of what is there and what is not."""
-    lines = missing_packages()
+    with nothing_begins_to_serve():
+        lines = missing_packages(servers=True)
     for need in NEEDS:
         print(f"{need.program:<12} {need.found() or 'missing':<28} {need.purpose}")
     for line in lines:

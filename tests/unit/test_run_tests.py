@@ -66,3 +66,33 @@ def test_missing_packages_say_why_and_what_is_lost(monkeypatch, uid, why):
     assert line.startswith("no-such-program is missing (")
     assert why in line
     assert line.endswith("install no-such-package): without it there are no tests of it")
+
+
+@pytest.mark.parametrize("servers", [True, False])
+def test_only_ci_installs_what_serves(monkeypatch, servers):
+    plain = system_packages.Need("no-such-program", "no-such-package", "tests of it")
+    server = system_packages.Need("no-such-server", "no-such-package-either", "tests of it", serves=True)
+    installed: list[system_packages.Need] = []
+
+    def install(needs: list[system_packages.Need]) -> str:
+        installed.extend(needs)
+        return ""
+
+    monkeypatch.setattr(system_packages, "NEEDS", (plain, server))
+    monkeypatch.setattr(system_packages, "install", install)
+    lines = system_packages.missing_packages(servers=servers)
+    assert installed == ([plain, server] if servers else [plain])
+    assert len(lines) == 2
+    assert ("only .ci/run installs it" in lines[1]) != servers
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_nothing_is_started_by_its_installation_and_the_machine_is_left_as_it_was(monkeypatch, tmp_path, there):
+    policy = tmp_path / "policy-rc.d"
+    if there:
+        policy.write_text("#!/bin/sh\nexit 0\n")
+    monkeypatch.setattr(system_packages, "POLICY", policy)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with system_packages.nothing_begins_to_serve():
+        assert ("exit 101" in policy.read_text()) != there
+    assert policy.exists() == there
