@@ -6,7 +6,7 @@ import ast
 
 import pytest
 import yaml
-from ansible.module_utils.runbook.rules.change import closing
+from ansible.module_utils.runbook.rules.change import closing, status_page
 from conftest import ROOT
 
 
@@ -26,6 +26,13 @@ def test_each_opening_has_its_end(module, state, end):
         assert (found["blocks"], found["backend"], "until" in found) == (True, "b", False)
         assert closing.is_end(module, found)
         assert not closing.is_end(module, {"state": state})
+
+
+def test_a_status_page_is_not_given_what_its_end_has_no_use_for():
+    said = dict.fromkeys(status_page._OWN, "x") | {"state": "maintenance_scheduled", "item": "x"}
+    ended = closing.end_of("change_status_page", said)
+    assert ended is not None
+    assert ended.keys() & set(status_page._OWN) <= status_page.STATES["maintenance_ended"].takes
 
 
 def test_the_ticket_is_ended_last():

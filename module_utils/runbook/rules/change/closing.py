@@ -33,7 +33,10 @@ _THINGS = {
     "change_ticket": _thing("opened commented", "left_open", "closed"),
 }
 #: Options that say what is opened, and mean nothing to its end.
-_OF_OPENING = {"title", "text", "until", "starts_at", "matchers", "comment", "probe_text", "announced_as", "level"}
+_OF_OPENING = {
+    "title", "text", "until", "starts_at", "matchers", "comment", "probe_text", "announced_as", "components", "level",
+    "phase",
+}  # fmt: skip
 #: What begins a change, and closes it.
 OPEN, CLOSE = "change_open", "change_close"
 #: The ticket, which is ended last: it gets the report.
