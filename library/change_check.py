@@ -7,16 +7,11 @@ DOCUMENTATION = r"""
 module: change_check
 short_description: Check that every item a change needs is done
 description:
-  - Reads the answers that the modules of the change wrote into it. An item without an answer is V(unknown), and fails
-    the task as one that was not done does, so that the ticket stays open.
+  - Reads the answers that the modules of the change wrote into it, and compares them with what the operation needs, as
+    M(change_open) wrote it down. An item without an answer is V(unknown), and fails the task as one that was not done
+    does, so that the ticket stays open.
 extends_documentation_fragment: runbook_state
-options:
-  needs:
-    description:
-      - Names of the items, as modules were given them in their option C(item).
-    type: list
-    elements: str
-    required: true
+options: {}
 attributes:
   check_mode:
     support: full
@@ -31,7 +26,6 @@ author:
 EXAMPLES = r"""
 - name: See that nothing was left out
   change_check:
-    needs: [ticket, status_page, backup]
     state_bucket: mental-scribe-state
 """
 
@@ -60,19 +54,18 @@ from typing import Any
 
 from ansible.module_utils.runbook.drivers import state_store
 from ansible.module_utils.runbook.drivers.change.changes import Changes
-from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.status import Status, sentence
 
 
 def core(context: Context) -> dict[str, Any]:
     """Judge the items."""
-    if not context.params["needs"]:
-        raise RunbookError("needs: it is empty; name the items that the change needs.")
     change = Changes.from_params(context.params, context.run).require_current()
     if change is None:
         return context.conclude(Status.OK, msg="A change in check mode has no items.", items=[])
-    checks = change.checks(context.params["needs"])
+    checks = change.checks()
+    if not checks:
+        return context.conclude(Status.OK, msg="This change needs no item.", items=[])
     answered = sorted(change.items.items(), key=lambda each: each[1].at)
     return context.conclude(
         checks,
@@ -86,11 +79,7 @@ def core(context: Context) -> dict[str, Any]:
 
 def main() -> None:
     """Run as an Ansible module."""
-    run_module(
-        core,
-        name="change_check",
-        argument_spec={**state_store.argument_spec(), "needs": {"type": "list", "elements": "str", "required": True}},
-    )
+    run_module(core, name="change_check", argument_spec=state_store.argument_spec())
 
 
 if __name__ == "__main__":

@@ -13,20 +13,40 @@ description:
   - An environment has one open change at a time, which the run holds as a lease in the state store. It is renewed while
     the run lives and given back at its end.
   - A change that a dead run left open is in the way until it was closed.
+  - From then on modules of the run may write, where preflight said that the operation is run as a change.
   - Run again in the same run, it finds the change and does nothing.
 extends_documentation_fragment: runbook_state
 options:
   reason:
     description:
-      - Why the change is made, in one sentence for the ticket and the report.
+      - Why the change is made, in one sentence for the ticket and the report. Left out, it is what the playbook does.
     type: str
-    required: true
   most_s:
     description:
       - When everything that the change opens has to be over at the latest, in seconds from now, 60 to 86400.
-        Maintenance mode, silences and a scheduled maintenance end by themselves then.
+        Maintenance mode, silences and a scheduled maintenance end by themselves then, or with the maintenance window
+        where that ends before.
     type: int
     default: 14400
+  hosts:
+    description:
+      - The databases that the run works on, as Ansible's variable C(ansible_play_hosts). Some items have to be answered
+        for each.
+    type: list
+    elements: str
+    default: []
+  rollback_plan:
+    description:
+      - How what is changed is undone, a playbook with its arguments, in place of the operation's own. V({environment})
+        and V({opened_at}) are filled in.
+    type: str
+    default: ''
+  blocks:
+    description:
+      - Lines of the checklists, and whether nothing goes on where they fail, in place of the project's own choice.
+        Where it does go on, the line is unknown, and the run ends red.
+    type: dict
+    default: {}
   lease_wait_s:
     description:
       - How long to wait for another change that is open, in seconds, 0 to 86400. V(0) refuses at once.
@@ -46,7 +66,7 @@ author:
 EXAMPLES = r"""
 - name: Open the change
   change_open:
-    reason: Weekly maintenance of the database
+    hosts: "{{ ansible_play_hosts }}"
     most_s: 7200
     state_bucket: mental-scribe-state
 """
@@ -77,6 +97,27 @@ until:
   description: When everything that it opens is over, in ISO 8601.
   type: str
   returned: success
+needs:
+  description: Lines of the checklists that the change has to do, as preflight approved it.
+  type: list
+  elements: str
+  returned: success
+blocks:
+  description: By each line of the checklists, whether nothing goes on where it fails.
+  type: dict
+  returned: success
+title:
+  description: What is done and where, in one line.
+  type: str
+  returned: success
+ticket_text:
+  description: What stands on the ticket from its beginning.
+  type: str
+  returned: success
+notice_text:
+  description: What the team is told.
+  type: str
+  returned: success
 target:
   description: The environment whose change it is, with C(kind), C(place), C(name) and C(environment).
   type: dict
@@ -88,15 +129,20 @@ lease:
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import lease_wait, permits, state_lease, state_store
 from ansible.module_utils.runbook.drivers.change.changes import Changes
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import preflight
+from ansible.module_utils.runbook.rules.change import checklist, opening
 from ansible.module_utils.runbook.rules.change.change import Change, key
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.target import Target
+
+if TYPE_CHECKING:
+    from ansible.module_utils.runbook.rules.run import Approval
 
 BOUNDS = lease_wait.BOUNDS | {"most_s": (60, 86_400)}
 
@@ -105,10 +151,8 @@ def core(context: Context) -> dict[str, Any]:
     """Take the lease, look for what dead runs left, and write the change."""
     params, run, checks = context.params, context.run, preflight.Checks()
     context.require_bounds(BOUNDS)
-    reason = " ".join(params["reason"].split())
-    if not reason:
-        raise RunbookError("reason: it is empty; say in one sentence why the change is made.")
     approval = permits.require_approval(run)
+    blocks, reason = checklist.blocking(params["blocks"]), _reason(params["reason"], approval.playbook)
     changes = Changes.from_params(params, run)
     target = Target("change", "", approval.environment)
     with checks.named("lease") as check:
@@ -124,18 +168,52 @@ def core(context: Context) -> dict[str, Any]:
                 f"{left[0].describe()} was left open by a run that is gone; end it with playbooks/change_close.yml."
             )
         check["msg"] = "No other change is open."
-    now = datetime.now(UTC)
-    change = own or Change(
-        str(run.id), approval.playbook, reason, tuple(str(each.target) for each in permits.of(run)),
-        run.process or "", now, now + timedelta(seconds=params["most_s"]),
+    change = own or _new(context, approval, reason)
+    plan = opening.rollback_plan(
+        approval.playbook, params["rollback_plan"], environment=approval.environment,
+        opened_at=f"{change.opened_at:%Y-%m-%dT%H:%M:%SZ}",
     )  # fmt: skip
+    needs = approval.needs
+    if "rollback_plan" in needs and not plan:
+        raise RunbookError(
+            f"change_rollback_plan: it is empty, and {approval.playbook} has no way back of its own; name a playbook "
+            "with its arguments."
+        )
     if own is None and not context.check_mode:
         changes.open(change)
+        if plan:
+            changes.answer("rollback_plan", Status.OK, f"The way back is named: {plan}", plan)
+    permits.begin_change(run)
     verb = "is" if own else "would be" if context.check_mode else "was"
     return context.conclude(
         checks.done, msg=f"{change.describe()} {verb} open{'' if own else 'ed'}.", changed=own is None,
-        change_id=change.id, key=key(change.id), until=change.until.isoformat(timespec="seconds"),
-        target=target.proven(approval.environment), lease=held,
+        change_id=change.id, key=key(change.id), until=change.until.isoformat(timespec="seconds"), needs=list(needs),
+        blocks=blocks, title=opening.title(change, approval.environment),
+        ticket_text=opening.ticket_text(change, plan, needs, permits.said(run).get("window_override", "")),
+        notice_text=opening.notice_text(change), target=target.proven(approval.environment), lease=held,
+    )  # fmt: skip
+
+
+def _reason(said: str | None, operation: str) -> str:
+    """Why the change is made.
+
+    :raises RunbookError: nobody says it
+    """
+    known = checklist.OPERATIONS.get(operation)
+    reason = " ".join((known.title if said is None and known else said or "").split())
+    if not reason:
+        raise RunbookError("reason: it is empty; say in one sentence why the change is made.")
+    return reason
+
+
+def _new(context: Context, approval: Approval, reason: str) -> Change:
+    """The change that this run would make."""
+    params, run = context.params, context.run
+    now = datetime.now(UTC)
+    ends = [now + timedelta(seconds=params["most_s"]), permits.ends_at(run)]
+    return Change(
+        str(run.id), approval.playbook, reason, tuple(str(each.target) for each in permits.of(run)), run.process or "",
+        now, min(end for end in ends if end), needs=checklist.per_host(approval.needs, params["hosts"]),
     )  # fmt: skip
 
 
@@ -146,8 +224,11 @@ def main() -> None:
         name="change_open",
         argument_spec={
             **state_store.argument_spec(),
-            "reason": {"type": "str", "required": True},
+            "reason": {"type": "str"},
             "most_s": {"type": "int", "default": 14_400},
+            "hosts": {"type": "list", "elements": "str", "default": []},
+            "rollback_plan": {"type": "str", "default": ""},
+            "blocks": {"type": "dict", "default": {}},
             "lease_wait_s": lease_wait.argument_spec()["lease_wait_s"],
         },
     )

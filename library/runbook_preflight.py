@@ -11,7 +11,7 @@ description:
   - The checks run in this order and stop at the first one that is not met, C(record) (the run's journal is being
     written, with room for it), C(inventory) (exactly one), C(environment) (the inventory says what it is), C(approval)
     (production was confirmed, or this is one of its scheduled jobs), C(calendar) (a maintenance window is open that the
-    playbook may run in, and no freeze holds).
+    playbook may run in, and no freeze holds), C(change) (the inventory names lines of checklists that there are).
   - What passed is written down in the run's folder, with the time at which the window ends or a freeze begins. From
     then on no module of the run begins to write. A module with an option O(ignore:deadline_s) has until then at most,
     whatever that option says.
@@ -78,6 +78,14 @@ options:
         that sets other variables beside it, is refused.
     type: str
     default: ''
+  change_needs:
+    description:
+      - Which lines of the three checklists of a change a playbook has to do, by what it gives as O(playbook), in place
+        of the project's own choice. An empty list is the decision that it is not run as a change. docs/howto/change.md
+        has the lines and that choice.
+      - Where there is one, no module of the run writes before M(change_open) opened the change.
+    type: dict
+    default: {}
 attributes:
   check_mode:
     support: full
@@ -123,6 +131,13 @@ environment:
   description: What the inventory is.
   type: str
   returned: success
+change_needs:
+  description:
+    - Lines of the checklists that this operation has to do; empty where it is not run as a change, or where this run's
+      change is open already.
+  type: list
+  elements: str
+  returned: success
 window:
   description:
     - C(names) (windows that are open), C(ends_at) (when the run must be over; ISO 8601, null where nothing bounds it),
@@ -137,7 +152,7 @@ from typing import Any
 from ansible.module_utils.runbook.drivers import journal, permits
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import preflight as rules
-from ansible.module_utils.runbook.rules.change import calendar
+from ansible.module_utils.runbook.rules.change import calendar, checklist
 from ansible.module_utils.runbook.rules.words import count
 
 
@@ -168,11 +183,17 @@ def core(context: Context) -> dict[str, Any]:
         check["msg"] = admitted.msg
         for warning in filter(None, (mistake, admitted.warning)):
             context.warn(warning)
-    permits.approve(context.run, params["environment"], params["playbook"], admitted.ends_at)
+    with checks.named("change") as check:
+        needs = checklist.needed(params["playbook"], params["environment"], params["change_needs"])
+        check["msg"] = f"{params['playbook']} is run as a change." if needs else "It is not run as a change."
+        if needs and permits.change_is_begun(context.run):
+            needs, check["msg"] = (), "The change of this run is open already."
+    permits.approve(context.run, params["environment"], params["playbook"], admitted.ends_at, needs)
     return context.conclude(
         checks.done,
         msg=f"{count(len(checks.done), 'check')} passed for {params['environment']}.",
         environment=params["environment"],
+        change_needs=list(needs),
         window={
             "names": list(admitted.windows),
             "ends_at": admitted.ends_at.isoformat() if admitted.ends_at else None,
@@ -199,6 +220,7 @@ def main() -> None:
             "calendar": {"type": "dict", "default": {}},
             "operations": {"type": "dict", "default": {}},
             "window_override": {"type": "str", "default": ""},
+            "change_needs": {"type": "dict", "default": {}},
         },
     )
 

@@ -539,6 +539,7 @@ def check_plays(root: Path) -> Iterator[str]:
 #: Variables of the inventory that several roles read; each role's argument specs name those it reads.
 SHARED_PREFIXES = (
     "backup_",
+    "change_needs",
     "db_",
     "emergency_contacts",
     "maintenance_",

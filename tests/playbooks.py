@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.runbook.rules.change.checklist import OPERATIONS
 from conftest import ROOT, Database, give_lease_back
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class Project:
             "db_ssl_mode": "prefer",
             "ansible_connection": "local",
             "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+            # Production runs these as changes; most tests are about the work itself.
+            "change_needs": {operation: [] for operation in OPERATIONS},
         }
         return cls(folder, {"db": host}, common | variables)
 

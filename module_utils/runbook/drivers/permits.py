@@ -23,12 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import process
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.run import OVERRIDE, PERMITS, Approval, Permit
+from ansible.module_utils.runbook.rules.run import OVERRIDE, PERMITS, Approval, Begun, Permit
 from ansible.module_utils.runbook.rules.target import Target
 from ansible.module_utils.runbook.rules.words import to_second
 from psycopg2 import sql
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ansible.module_utils.runbook.drivers.postgres.postgres import Session
     from ansible.module_utils.runbook.drivers.s3.s3 import Store
     from ansible.module_utils.runbook.rules.run import Run
@@ -40,14 +42,39 @@ AGAIN = (
 )
 
 
-def approve(run: Run, environment: str, playbook: str, ends_at: datetime | None = None) -> None:
+def approve(
+    run: Run, environment: str, playbook: str, ends_at: datetime | None = None, needs: Sequence[str] = ()
+) -> None:
     """Write down for the modules of this run what passed the checks that need no target.
 
     :param ends_at: when its maintenance window ends
+    :param needs: lines of the checklists that the operation has to do; none where it is not run as a change
     :raises RunbookError: there is no run, or its folder cannot be written to
     """
     ends = ends_at.astimezone(UTC).isoformat() if ends_at else None
-    _append(run, "approved", Approval(run.host, environment, playbook, run.check_mode, ends))
+    _append(run, "approved", Approval(run.host, environment, playbook, run.check_mode, ends, tuple(needs)))
+
+
+def begin_change(run: Run) -> None:
+    """Write down for the modules of this run that its change is open.
+
+    :raises RunbookError: there is no run, or its folder cannot be written to
+    """
+    _append(run, "begun", Begun(run.check_mode))
+
+
+def change_is_begun(run: Run) -> bool:
+    """Whether the change of this run is open; one that was opened in check mode counts only there."""
+    return any(run.check_mode or not line["begun"]["check_mode"] for line in _lines(run) if "begun" in line)
+
+
+def _require_change(run: Run, found: Sequence[Approval]) -> None:
+    """Refuse to write for an operation that is run as a change, as long as that is not open; a look is free.
+
+    :param found: what passed for the host
+    """
+    if not run.check_mode and any(each.needs for each in found) and not change_is_begun(run):
+        raise RunbookError(f"{found[-1].playbook} is run as a change, and none was opened; {AGAIN}.")
 
 
 def grant(run: Run, target: Target) -> None:
@@ -66,7 +93,7 @@ def revoke(run: Run, target: Target) -> None:
     _append(run, "revoked", target)
 
 
-def _append(run: Run, what: str, passed: Approval | Permit | Target) -> None:
+def _append(run: Run, what: str, passed: Approval | Begun | Permit | Target) -> None:
     if run.id is None or run.directory is None:
         missing = "RUNBOOK_RUN_DIR" if run.directory is None else "RUNBOOK_RUN_ID"
         raise RunbookError(f"{missing} is not set, so no run could be permitted anything; start ansible-playbook.")
@@ -170,11 +197,13 @@ def require_environment(run: Run, environment: str) -> None:
 
     For what is no target of a kind that preflight proves, such as a folder on this machine.
 
-    :raises RunbookError: it did not, or its maintenance window is over
+    :raises RunbookError: it did not, its maintenance window is over, or its change is not open
     """
     require_time(run)
-    if all(each.environment != environment for each in approvals(run)):
+    found = [each for each in approvals(run) if each.environment == environment]
+    if not found:
         raise RunbookError(f"This run has not passed preflight for {_where(run, environment)}; {AGAIN}.")
+    _require_change(run, found)
 
 
 def require(run: Run, target: Target, environment: str) -> None:
@@ -217,7 +246,8 @@ def require_unfrozen(session: Session) -> None:
 
 
 def require_database(
-    run: Run, session: Session, *, database: str | None = None, may_be_frozen: bool = False, may_be_late: bool = False
+    run: Run, session: Session, *, database: str | None = None, may_be_frozen: bool = False, may_be_late: bool = False,
+    may_be_early: bool = False,
 ) -> None:  # fmt: skip
     """Refuse unless preflight passed in this run for this host, and for the very cluster that ``session`` reaches.
 
@@ -225,9 +255,13 @@ def require_database(
         cluster where it is empty
     :param may_be_frozen: the caller writes to its own database nothing but the lease
     :param may_be_late: as for :func:`require_approval`
-    :raises RunbookError: it did not, its maintenance window is over, or somebody froze the session's own database
+    :param may_be_early: the caller only looks, and that has to be possible before the change is opened
+    :raises RunbookError: it did not, its maintenance window is over, its change is not open, or somebody froze the
+        session's own database
     """
     require_approval(run, may_be_late=may_be_late)
+    if not (may_be_late or may_be_early):
+        _require_change(run, approvals(run))
     if database is None and not may_be_frozen:
         require_unfrozen(session)
     if not session.query("SELECT has_function_privilege('pg_control_system()', 'EXECUTE') AS may")[0]["may"]:

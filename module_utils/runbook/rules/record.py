@@ -346,6 +346,14 @@ def fold(events: Sequence[Mapping[str, Any]], meaning: Meaning, *, torn_lines: i
     return record
 
 
+def steps(events: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """What a run did until now, by host, in the order in which it began; as in the record.
+
+    :param events: of its journal
+    """
+    return _steps(events, events[-1]["ts"])[1] if events else {}
+
+
 def _did_work(events: Sequence[Mapping[str, Any]], meaning: Meaning, playbook: str) -> bool:
     """Whether a module of this project did what the playbook is for; checks of arguments and leases are no work."""
     modules = {event["task"]: short_name(event["module"]) for event in events if event["event"] == "task_start"}

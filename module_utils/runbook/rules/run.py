@@ -35,6 +35,9 @@ NEVER_ON_COMMAND_LINE = {
     "preflight_max_clock_skew_s": "the inventory",
     "maintenance_calendar": "the inventory",
     "maintenance_operations": "the inventory",
+    "change_do": "the role change",
+    "change_needs": "the inventory",
+    "change_blocks": "the inventory",
     "state_bucket": "the inventory",
     "state_directory": "the inventory",
     "state_prefix": "the inventory",
@@ -86,6 +89,17 @@ class Approval:
     check_mode: bool = False
     #: When the run's maintenance window ends, or a freeze begins, as ISO 8601 in UTC; None where nothing bounds it.
     ends_at: str | None = None
+    #: Lines of the checklists that have to be done; nothing is written before the change is open. None of them: the
+    #: operation is not run as a change.
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The change of this run is open."""
+
+    #: As in :class:`Approval`; nothing was opened.
+    check_mode: bool = False
 
 
 @dataclass(frozen=True)

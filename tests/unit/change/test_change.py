@@ -74,7 +74,8 @@ def test_a_secret_is_not_written():
 
 
 def test_an_item_without_an_answer_is_unknown():
-    answered = CHANGE.with_item("backup", Item(Status.OK, "It is whole.", NOW.isoformat()))
-    assert [(each.name, each.status) for each in answered.checks(["backup", "ticket"])] == [
+    needing = replace(CHANGE, needs=("backup", "ticket"))
+    answered = needing.with_item("backup", Item(Status.OK, "It is whole.", NOW.isoformat()))
+    assert [(each.name, each.status) for each in answered.checks()] == [
         ("backup", Status.OK), ("ticket", Status.UNKNOWN),
     ]  # fmt: skip

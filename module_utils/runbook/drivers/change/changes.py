@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -192,25 +192,34 @@ class Changes:
     ) -> Done:  # fmt: skip
         """Do what an item of a checklist asks for, and write the answer down; a check mode only asks.
 
+        :param item: a line of the checklists that each database answers is answered for this run's host
         :param act: does it; what it raises is the answer too
         :param blocks: nothing goes on without it; otherwise it is unknown, and with it the run
         :param once_in: the change, where an item that it has as ok is not done again; None for what looks again
         :raises RunbookError: it was not done, and it blocks; or the store could not be written to
         """
+        item = Change.item_of(item, self._run.host)
         answered = once_in.items.get(item) if once_in else None
         if answered is not None and answered.status is Status.OK:
-            return Done(f"Done already: {answered.msg}")
+            return Done(f"Done already: {answered.msg}", answered.proof, _answered(item, answered.proof))
         try:
             done = act()
         except RunbookError as error:
             if not self._run.check_mode:
                 self.answer(item, error.status, error.message)
+            facts = error.context | _answered(item)
             if blocks:
-                raise
-            return Done(error.message, facts=dict(error.context), status=Status.UNKNOWN)
+                raise self._with_way_back(item, RunbookError(error.message, **facts)) from None
+            return Done(error.message, facts=facts, status=Status.UNKNOWN)
         if not self._run.check_mode:
             self.answer(item, done.status, done.msg, done.proof)
-        return done
+        return replace(done, facts=done.facts | _answered(item, done.proof))
+
+    def _with_way_back(self, item: str, error: RunbookError) -> RunbookError:
+        """What is not right after the work, with the way back that the change named."""
+        change = self.current() if error.status is Status.BREACH else None
+        way = change.way_back(item) if change is not None else ""
+        return RunbookError(f"{error.message} The way back: {way}", **error.context) if way else error
 
     def close(self, change_id: str) -> None:
         """Remove a change all of whose things are over; one that is gone already is no error.
@@ -232,3 +241,8 @@ def _not_open(change_id: str) -> RunbookError:
     return RunbookError(
         f"State store: the change {change_id} is not open; run the playbook from its beginning.", code="change_closed"
     )
+
+
+def _answered(item: str, proof: str = "") -> dict[str, Any]:
+    """What each result says of the item that it answers."""
+    return {"answers": item, "proof": proof}

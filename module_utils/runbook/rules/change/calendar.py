@@ -57,6 +57,7 @@ OPERATIONS = {
     "pitr.yml setup": "weekly",
     "restore_swap.yml": "weekly",
     "rollback.yml": "weekly",
+    "rollback.yml replace": "weekly",
     "supabase_restore.yml restore": "weekly",
     "backup.yml": "none",
     "backup_bucket.yml": "none",

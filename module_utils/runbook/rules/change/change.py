@@ -14,11 +14,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.change import checklist
 from ansible.module_utils.runbook.rules.state import check_name
 from ansible.module_utils.runbook.rules.status import Check, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from ansible.module_utils.runbook.rules.lease import Life
     from ansible.module_utils.runbook.rules.state import Document
@@ -63,6 +64,8 @@ class Change:
     opened: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     #: By their names, the items of the checklists that are answered.
     items: Mapping[str, Item] = field(default_factory=dict)
+    #: The items that have to be answered before it is done.
+    needs: tuple[str, ...] = ()
 
     @staticmethod
     def document_name(change_id: str) -> str:
@@ -72,6 +75,16 @@ class Change:
         'changes/2026-11-29T02-00-00Z-weekly_db-1a2b'
         """
         return check_name(f"changes/{change_id}")
+
+    @staticmethod
+    def item_of(line: str, host: str) -> str:
+        """What a line of a checklist is answered as, by a module that works for ``host``."""
+        return checklist.item(line, host)
+
+    def way_back(self, item: str) -> str:
+        """How the work is undone, where an item says that it did no good; empty where it says nothing of that."""
+        plan = self.items.get("rollback_plan")
+        return plan.proof if plan is not None and checklist.phase_of(item) == "after" else ""
 
     @classmethod
     def of(cls, document: Document) -> Change:
@@ -94,6 +107,7 @@ class Change:
                     str(item): Item(Status(said["status"]), str(said["msg"]), str(said["at"]), str(said["proof"]))
                     for item, said in found["items"].items()
                 },
+                needs=tuple(map(str, found.get("needs", ()))),
             )
         except (AttributeError, KeyError, TypeError, ValueError):
             raise RunbookError(
@@ -107,6 +121,7 @@ class Change:
         """What its document holds."""
         return asdict(self) | {
             "targets": list(self.targets),
+            "needs": list(self.needs),
             "opened_at": self.opened_at.isoformat(),
             "until": self.until.isoformat(),
         }
@@ -137,13 +152,13 @@ class Change:
             f"it at {asked}; give the options that it was opened with. Nothing was done, and it is noted still."
         )
 
-    def checks(self, needs: Sequence[str]) -> list[Check]:
+    def checks(self) -> list[Check]:
         """How it stands with the items that the change needs; one without an answer is unknown."""
         return [
             Check(name, self.items[name].status, self.items[name].msg)
             if name in self.items
             else Check.unknown(name, "Nobody did it, or said that it was done.")
-            for name in needs
+            for name in self.needs
         ]
 
     def describe(self) -> str:

@@ -1,0 +1,174 @@
+"""The three checklists of a change, as data: what their lines are, and which operation needs which of them.
+
+Tasks, tickets, reports and the pages that people read take them from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Literal
+
+from ansible.module_utils.runbook.errors import RunbookError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+Phase = Literal["before", "during", "after"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a checklist."""
+
+    phase: Phase
+    #: What is done, for people.
+    text: str
+    #: What proves it.
+    proof: str
+    #: Where it fails nothing goes on; elsewhere it is unknown, and the run ends red.
+    blocks: bool = True
+    #: Each database has its own answer.
+    is_per_host: bool = False
+    #: What it ends is what this other line began, so that whoever needs that one needs this one too.
+    ends: str = ""
+
+
+#: In the order in which they are done. The names are those that the inventory gives in ``change_needs``.
+LINES: dict[str, Line] = {
+    "ticket": Line("before", "Open a ticket", "its number"),
+    "backup": Line("before", "See that the newest backup is whole and recent", "its name", is_per_host=True),
+    "snapshot": Line("before", "Back the database up now", "the backup's name", is_per_host=True),
+    "rollback_plan": Line("before", "Name the way back", "a playbook with its arguments"),
+    "health": Line(
+        "before", "See that the application works, before anything is touched", "the pages and queries",
+        is_per_host=True,
+    ),
+    "error_logs_before": Line("before", "Count the errors in the logs", "how many a minute", blocks=False),
+    "status_page": Line("before", "Tell users on the status page", "the notice's address", blocks=False),
+    "team": Line("before", "Tell the team", "the channel's answer", blocks=False),
+    "silence": Line("during", "Silence the alerts that the work sets off", "the silence's id", blocks=False),
+    "maintenance_mode": Line("during", "Turn maintenance mode on, and see it from outside", "the page's answer"),
+    "work": Line("during", "Carry out each step, verify it, and write down what was not right", "the steps' results"),
+    "maintenance_mode_off": Line(
+        "after", "Turn maintenance mode off, and see it from outside", "the page's answer", ends="maintenance_mode"
+    ),
+    "function": Line("after", "See that the application works", "the pages and queries", is_per_host=True),
+    "error_logs": Line(
+        "after", "Compare the errors in the logs with before", "how many a minute", blocks=False,
+        ends="error_logs_before",
+    ),
+    "soak": Line("after", "Watch the metrics for a while", "the samples"),
+    "status_page_updated": Line("after", "End the notice on the status page", "the notice's address", blocks=False,
+                                ends="status_page"),
+    "silence_removed": Line("after", "Remove the silence", "the silence's id", blocks=False, ends="silence"),
+}  # fmt: skip
+#: What an inventory may ask for; the rest comes with it.
+ASKED = tuple(name for name, line in LINES.items() if not line.ends)
+#: The phases, with what they are called.
+PHASES: dict[Phase, str] = {"before": "Before", "during": "During", "after": "After"}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A playbook that is run as a change."""
+
+    #: On the ticket.
+    title: str
+    #: Names of :data:`LINES`, where the inventory says nothing else.
+    needs: tuple[str, ...]
+    #: How it is undone: a playbook with its arguments; ``{environment}`` and ``{opened_at}`` are filled in.
+    rollback: str
+
+
+_QUIET = ("ticket", "backup", "rollback_plan", "health", "error_logs_before", "status_page", "team", "silence", "work",
+          "function", "soak")  # fmt: skip
+_BREAK = (*_QUIET, "maintenance_mode")
+_TO_BEFORE = (
+    "ansible-playbook -i inventories/{environment} playbooks/rollback.yml --tags db -e db_rollback_before={opened_at}"
+)
+_SWAP_BACK = (
+    "ansible-playbook -i inventories/{environment} playbooks/rollback.yml --tags db -e db_rollback_undo=<the name that "
+    "the database of before has now; the report says it>"
+)
+#: By ``preflight_playbook``.
+OPERATIONS = {
+    "weekly_db.yml": Operation("Weekly maintenance of the database", _QUIET, _TO_BEFORE),
+    "monthly_db.yml": Operation("Monthly optimisation of the database", _QUIET, _TO_BEFORE),
+    # It changes nothing that a user sees, and runs each night.
+    "backup.yml": Operation("Backup of the database", (), "Nothing is changed, so there is nothing to undo."),
+    "restore_swap.yml": Operation("Swap of a restored database for the live one", _BREAK, _SWAP_BACK),
+    "rollback.yml replace": Operation("Rollback of the database", _BREAK, _SWAP_BACK),
+    "dr_drill.yml": Operation(
+        "Disaster-recovery drill",
+        ("ticket", "team", "work"),
+        "Nothing live is changed; the drill removes what it made.",
+    ),
+}
+
+
+def needed(operation: str, environment: str, said: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Which lines an operation needs, in their order.
+
+    :param said: what the inventory says, by operation; a sandbox needs nothing else
+    :raises RunbookError: it names an operation or a line that is not there
+    """
+    for name, lines in said.items():
+        if name not in OPERATIONS:
+            raise RunbookError(f"change_needs: {name}: it is not run as a change; {_choose(name, OPERATIONS)}")
+        if not isinstance(lines, (list, tuple)):
+            raise RunbookError(f"change_needs: {name}: {lines!r} is no list; name lines, or give [] for no change.")
+        for line in lines:
+            if line not in ASKED:
+                raise RunbookError(f"change_needs: {name}: {line!r} is no line; {_choose(str(line), ASKED)}")
+    default = OPERATIONS[operation].needs if operation in OPERATIONS and environment != "sandbox" else ()
+    asked = said.get(operation, default)
+    return tuple(name for name, line in LINES.items() if name in asked or line.ends in asked)
+
+
+def blocking(said: Mapping[str, object]) -> dict[str, bool]:
+    """Whether nothing goes on where a line fails, by its name.
+
+    :param said: where the inventory decides otherwise
+    :raises RunbookError: there is no such line, or it says neither true nor false
+    """
+    for name, value in said.items():
+        if name not in LINES:
+            raise RunbookError(f"change_blocks: {name!r} is no line; {_choose(name, LINES)}")
+        if not isinstance(value, bool):
+            raise RunbookError(f"change_blocks: {name}: {value!r} is neither true nor false; write one of them.")
+    return {name: bool(said.get(name, line.blocks)) for name, line in LINES.items()}
+
+
+def per_host(needs: Iterable[str], hosts: Sequence[str]) -> tuple[str, ...]:
+    """The items that have to be answered: a line, or for each database one.
+
+    >>> per_host(["ticket", "backup"], ["db1", "db2"])
+    ('ticket', 'backup:db1', 'backup:db2')
+    """
+    return tuple(dict.fromkeys(item(name, host) for name in needs for host in hosts or [""]))
+
+
+def item(name: str, host: str) -> str:
+    """What a line is answered as, by a module that works for ``host``.
+
+    >>> item("backup", "db1"), item("ticket", "db1"), item("ticket_steps", "db1")
+    ('backup:db1', 'ticket', 'ticket_steps')
+    """
+    return f"{name}:{host}" if host and name in LINES and LINES[name].is_per_host else name
+
+
+def phase_of(item: str) -> Phase | None:
+    """The checklist that an item stands on; None where it stands on none.
+
+    >>> phase_of("backup:db1"), phase_of("step-vacuum")
+    ('before', None)
+    """
+    line = LINES.get(item.partition(":")[0])
+    return line.phase if line else None
+
+
+def _choose(value: str, known: Iterable[str]) -> str:
+    names = list(known)
+    close = get_close_matches(value.lower(), names, 1)
+    return f"did you mean {close[0]}?" if close else f"take one of {', '.join(names)}."

@@ -1,0 +1,53 @@
+"""What is said when a change begins: on its ticket, and to the team."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ansible.module_utils.runbook.rules.change.checklist import LINES, OPERATIONS, PHASES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ansible.module_utils.runbook.rules.change.change import Change
+
+
+def rollback_plan(operation: str, said: str, *, environment: str, opened_at: str) -> str:
+    """The way back: what the inventory says, or the operation's own; empty where nobody says any.
+
+    >>> rollback_plan("backup.yml", "", environment="staging", opened_at="")
+    'Nothing is changed, so there is nothing to undo.'
+    """
+    plan = said.strip() or (OPERATIONS[operation].rollback if operation in OPERATIONS else "")
+    return plan.replace("{environment}", environment).replace("{opened_at}", opened_at)
+
+
+def title(change: Change, environment: str) -> str:
+    """One line that says what is done, and where."""
+    return f"{change.reason} ({environment})"
+
+
+def ticket_text(change: Change, plan: str, needs: Sequence[str], override: str) -> str:
+    """What stands on the ticket from its beginning.
+
+    :param plan: the way back
+    :param needs: lines of the checklists
+    :param override: why the calendar was overridden; empty where it was not
+    """
+    paragraphs = [
+        f"Playbook {change.playbook}, run {change.id}. It is over by {change.until:%Y-%m-%d %H:%M} UTC at the latest.",
+        f"Works on: {', '.join(change.targets)}." if change.targets else "",
+        f"Outside of its maintenance window, because: {override}" if override else "",
+        f"Way back: {plan}" if plan else "",
+        *(
+            f"{name}: {'; '.join(LINES[line].text for line in needs if LINES[line].phase == phase)}."
+            for phase, name in PHASES.items()
+            if any(LINES[line].phase == phase for line in needs)
+        ),
+    ]
+    return "\n\n".join(filter(None, paragraphs))
+
+
+def notice_text(change: Change) -> str:
+    """What the team reads below :func:`title`."""
+    return f"Over by {change.until:%Y-%m-%d %H:%M} UTC at the latest. Run {change.id}."
