@@ -212,6 +212,14 @@ span_before_s:
   description: In how many seconds; null where nobody counted.
   type: int
   returned: when it compared
+answers:
+  description: The item of the checklists that was answered.
+  type: str
+  returned: when one was
+proof:
+  description: What proves it, such as an address, an id or a figure.
+  type: str
+  returned: when one was answered
 """
 
 from datetime import UTC, datetime, timedelta

@@ -84,6 +84,14 @@ status:
     - V(ok); V(unknown) where it may have been sent, or where it failed and O(blocks=false); V(breach) where it was not.
   type: str
   returned: always
+answers:
+  description: The item of the checklists that was answered.
+  type: str
+  returned: when one was
+proof:
+  description: What proves it, such as an address, an id or a figure.
+  type: str
+  returned: when one was answered
 """
 
 from typing import Any

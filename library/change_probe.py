@@ -94,6 +94,14 @@ checks:
   type: list
   elements: dict
   returned: when it looked
+answers:
+  description: The item of the checklists that was answered.
+  type: str
+  returned: when one was
+proof:
+  description: What proves it, such as an address, an id or a figure.
+  type: str
+  returned: when one was answered
 """
 
 from dataclasses import replace

@@ -141,6 +141,14 @@ until:
   description: When it ends by itself.
   type: str
   returned: when it was set
+answers:
+  description: The item of the checklists that was answered.
+  type: str
+  returned: when one was
+proof:
+  description: What proves it, such as an address, an id or a figure.
+  type: str
+  returned: when one was answered
 """
 
 from datetime import UTC, datetime

@@ -135,6 +135,14 @@ watched_s:
   description: Seconds that were watched.
   type: float
   returned: when it looked
+answers:
+  description: The item of the checklists that was answered.
+  type: str
+  returned: when one was
+proof:
+  description: What proves it, such as an address, an id or a figure.
+  type: str
+  returned: when one was answered
 """
 
 from typing import Any

@@ -56,6 +56,14 @@ text:
   description: One line a step, for the ticket.
   type: str
   returned: success
+answers:
+  description: The item of the checklists that was answered.
+  type: str
+  returned: when one was
+proof:
+  description: What proves it, such as an address, an id or a figure.
+  type: str
+  returned: when one was answered
 """
 
 from pathlib import Path

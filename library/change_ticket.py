@@ -169,6 +169,14 @@ ticket_url:
   description: Where people find it; empty where the service does not say.
   type: str
   returned: when there is one
+answers:
+  description: The item of the checklists that was answered.
+  type: str
+  returned: when one was
+proof:
+  description: What proves it, such as an address, an id or a figure.
+  type: str
+  returned: when one was answered
 """
 
 from pathlib import Path

@@ -161,6 +161,14 @@ until:
   description: When the mode ends by itself; null where it is off, or where nothing was done.
   type: str
   returned: success
+answers:
+  description: The item of the checklists that was answered.
+  type: str
+  returned: when one was
+proof:
+  description: What proves it, such as an address, an id or a figure.
+  type: str
+  returned: when one was answered
 """
 
 from contextlib import ExitStack

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from conftest import Database
 
 #: Every line but those that need a backup.
-LINES = ["ticket", "rollback_plan", "health", "status_page", "team", "silence", "maintenance_mode", "work", "function",
-         "soak"]  # fmt: skip
+LINES = [
+    "ticket", "rollback_plan", "health", "error_logs_before", "status_page", "team", "silence", "maintenance_mode",
+    "work", "function", "soak",
+]  # fmt: skip
 
 
 @dataclass

@@ -54,11 +54,11 @@ LINES: dict[str, Line] = {
         "after", "Turn maintenance mode off, and see it from outside", "the page's answer", ends="maintenance_mode"
     ),
     "function": Line("after", "See that the application works", "the pages and queries", is_per_host=True),
+    "soak": Line("after", "Watch the metrics for a while", "the samples"),
     "error_logs": Line(
         "after", "Compare the errors in the logs with before", "how many a minute", blocks=False,
         ends="error_logs_before",
     ),
-    "soak": Line("after", "Watch the metrics for a while", "the samples"),
     "status_page_updated": Line("after", "End the notice on the status page", "the notice's address", blocks=False,
                                 ends="status_page"),
     "silence_removed": Line("after", "Remove the silence", "the silence's id", blocks=False, ends="silence"),
