@@ -218,6 +218,7 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
         "change_notice": store | {"title": "x"},
         "change_probe": {"item": "x", "state_directory": str(folder), "pages": [page]},
         "change_soak": {"item": "x", "state_directory": str(folder), "pages": [page]},
+        "change_steps": {"item": "work", "state_directory": str(folder)},
         "change_error_logs": store | {"state": "before"},
         "change_silence": store | {"state": "absent"},
         "emergency_contact_confirm": {"codes": ["x"], "state_directory": str(folder)},
@@ -332,6 +333,21 @@ def test_what_passed_in_check_mode_permits_no_write(application, tmp_path):
     assert not run_module("pg_heartbeat", application.login, check=True, permitted=False, **environ).failed
     real = run_module("pg_heartbeat", application.login, permitted=False, **environ)
     assert "has not passed preflight" in real.result["msg"]
+
+
+def test_no_module_writes_for_a_change_that_is_not_open(application, tmp_path):
+    run = a_run(directory=tmp_path)
+    permits.approve(run, "sandbox", "weekly_db.yml", needs=["ticket"])
+    permits.grant(run, database_target(application))
+    early = run_module("pg_vacuum", application.login, **as_environ(run))
+    assert "weekly_db.yml is run as a change, and none was opened" in early.result["msg"]
+    assert "executed_queries" not in early.result
+    # A look is free, and does not count as an opened change.
+    assert not run_module("pg_vacuum", application.login, check=True, **as_environ(run)).failed
+    permits.begin_change(dataclasses.replace(run, check_mode=True))
+    assert run_module("pg_vacuum", application.login, **as_environ(run)).failed
+    permits.begin_change(run)
+    assert "lease" in run_module("pg_vacuum", application.login, **as_environ(run)).result["msg"]
 
 
 def test_the_lease_of_another_run_is_released_under_preflight_alone(application):

@@ -18,7 +18,18 @@ import pytest
 from ansible.module_utils.runbook.drivers import permits
 from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster
 from ansible.module_utils.runbook.rules.target import Target
-from conftest import ROOT, Database, Outcome, a_run, a_window, approve, as_environ, free_port, hold_lease, run_module
+from conftest import (
+    ROOT,
+    Database,
+    Outcome,
+    a_run,
+    a_window,
+    approve,
+    as_environ,
+    free_port,
+    hold_lease,
+    run_module,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +86,7 @@ def told(outcome: Outcome, check: str, status: str = "breach") -> str:
 def test_what_needs_no_target_is_checked_in_one_place(inventory):
     passed = inventory()
     names = [one["name"] for one in passed.result["checks"]]
-    assert names == ["record", "inventory", "environment", "approval", "calendar"]
+    assert names == ["record", "inventory", "environment", "approval", "calendar", "change"]
     assert passed.result["environment"] == "staging"
 
 
@@ -90,6 +101,7 @@ def test_what_needs_no_target_is_checked_in_one_place(inventory):
         ("calendar", {"calendar": {"windws": []}}, "calendar: 'windws' is unknown here; did you mean windows?"),
         ("calendar", {"calendar": a_window(1, 2)}, "no maintenance window is open now"),
         ("calendar", {"window_override": " "}, "window_override: it is empty"),
+        ("change", {"change_needs": {"weekly_db.yml": ["tiket"]}}, "'tiket' is no line; did you mean ticket?"),
     ],
 )
 def test_an_inventory_is_refused_in_one_sentence(inventory, check, changed, says):
@@ -138,7 +150,8 @@ def test_an_override_is_recorded_with_its_reason(inventory):
     lifted = inventory(calendar=a_window(1, 2), window_override="the disk is full")
     assert not lifted.failed
     assert lifted.result["window"] == {"names": [], "ends_at": None, "left_s": None, "override": "the disk is full"}
-    assert "The calendar was overridden: the disk is full." in lifted.result["checks"][-1]["msg"]
+    said = {one["name"]: one["msg"] for one in lifted.result["checks"]}
+    assert "The calendar was overridden: the disk is full." in said["calendar"]
     assert "the disk is full" in str(lifted.result["warnings"])
 
 
