@@ -223,6 +223,15 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
         "change_silence": store | {"state": "absent"},
         "emergency_contact_confirm": {"codes": ["x"], "state_directory": str(folder)},
         "emergency_contact_test": {"state_directory": str(folder)},
+        "incident_review": {
+            "state": "closed",
+            "change_id": "x",
+            "by": "Ada",
+            "text": "It rained.",
+            "actions": [{"text": "Roof it", "owner": "Bo", "due_date": "2026-12-31"}],
+            "state_directory": str(folder),
+        },
+        "incident_review_remind": {"backend": "none", "state_directory": str(folder)},
         "maintenance_mode": store | {"state": "off"},
         "pg_archive": archive_options(database),
         "pg_backup": server | bucket | where,
@@ -303,7 +312,7 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
         "pg_rollback_compare", "s3_bucket_check",
         "supabase_advisors_info", "supabase_backup_info", "supabase_project_check",
         "supabase_restore_info", "supabase_restore_wait", "runbook_doctor", "maintenance_calendar_info",
-        "change_check", "change_left_info", "emergency_contact_check",
+        "change_check", "change_left_info", "emergency_contact_check", "incident_review_info",
     }  # fmt: skip
     other = {
         *PREFLIGHT,  # what gives permits

@@ -76,6 +76,7 @@ OPERATIONS = {
     "pitr.yml restore": "none",
     "pitr.yml retention": "none",
     "restore.yml": "none",
+    "reviews.yml": "none",
 }
 
 
