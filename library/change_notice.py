@@ -31,6 +31,12 @@ options:
     type: str
     required: true
     choices: [slack, teams, email, webhook, none]
+  announced_as:
+    description:
+      - Names the announcement of maintenance that a later run carries out, in place of this run's change. No change has
+        to be open then, and a message that may have arrived is sent again.
+    type: str
+    default: ""
 extends_documentation_fragment:
   - runbook_channel
   - runbook_change
@@ -115,8 +121,8 @@ def core(context: Context) -> dict[str, Any]:
     check_options(params, BACKENDS)
     check_mailboxes("email_from", [params["email_from"]] if params["email_from"] else [])
     check_mailboxes("email_to", params["email_to"] or [])
-    notice = Notice.of(note_key(key(str(context.run.id)), item), params["title"], params["text"])
-    changes = Changes.from_params(params, context.run)
+    changes = Changes.from_params(params, context.run, params["announced_as"])
+    notice = Notice.of(note_key(key(changes.id), item), params["title"], params["text"])
     change = changes.require_current()
     answered = change.items.get(item) if change else None
 
@@ -126,7 +132,8 @@ def core(context: Context) -> dict[str, Any]:
         channel = driver.from_params(params, read_only=context.check_mode)
         if context.check_mode:
             return Done(f"Would tell the team by {backend}: {notice.title}", facts={"changed": True})
-        if answered is not None and answered.status is Status.UNKNOWN and backend != "webhook":
+        may_double = backend == "webhook" or params["announced_as"]
+        if answered is not None and answered.status is Status.UNKNOWN and not may_double:
             raise RunbookError(
                 f"The message {notice.title!r} may have been sent by {backend} already, and is not sent again; look "
                 "there whether it arrived.",
@@ -148,6 +155,7 @@ def main() -> None:
     spec = {
         "title": {"type": "str", "required": True},
         "text": {"type": "str", "default": ""},
+        "announced_as": {"type": "str", "default": ""},
         "backend": {"type": "str", "required": True, "choices": [*BACKENDS, NONE]},
     }
     run_module(core, name="change_notice", argument_spec=argument_spec() | driver.argument_spec() | spec)

@@ -26,13 +26,17 @@ extends_documentation_fragment:
 options:
   state:
     description:
-      - V(maintenance_scheduled) announces maintenance. It begins and ends by itself.
+      - V(maintenance_scheduled) announces maintenance. It begins and ends by itself. With O(announced_as) it takes over
+        what was announced by that name, with its times.
+      - V(maintenance_announced) announces maintenance that a later run carries out. No change has to be open; the
+        answer is kept with the announcement, in the state store, and nothing is ended with this run.
       - V(maintenance_started) begins it, unless it has begun by itself. V(maintenance_updated) says more, and moves its
         end. V(maintenance_ended) ends it, with its components in operation; it is ok where it is over or gone.
       - V(incident_opened), V(incident_updated) and V(incident_resolved) do the same for an incident.
       - V(components_set) sets O(components) to O(level), whatever there is to read.
     type: str
     choices:
+      - maintenance_announced
       - maintenance_scheduled
       - maintenance_started
       - maintenance_updated
@@ -67,7 +71,8 @@ options:
     type: str
   until:
     description:
-      - When maintenance ends by itself, as ISO 8601 with its time zone. Needed where O(state=maintenance_scheduled).
+      - When maintenance ends by itself, as ISO 8601 with its time zone. Needed where O(state=maintenance_scheduled) or
+        V(maintenance_announced), which needs O(starts_at) too.
     type: str
   components:
     description:
@@ -87,8 +92,9 @@ options:
     choices: [investigating, identified, monitoring]
   announced_as:
     description:
-      - Names maintenance that one run announces and another carries out, as C(quarterly-2026-12-06). Both runs give the
-        same. Who announces by it does not end it.
+      - Names maintenance that one run announces and another carries out, as C(quarter-1-2027-01-17). Both runs give the
+        same; M(maintenance_calendar_info) and M(runbook_preflight) say what it is. Needed where
+        O(state=maintenance_announced).
     type: str
     default: ''
   notify:
@@ -159,6 +165,18 @@ EXAMPLES = r"""
     starts_at: "2026-11-29T02:00:00Z"
     until: "2026-11-29T04:00:00Z"
     components: [9qnvr23zmzn]
+    state_bucket: mental-scribe-state
+
+- name: Announce what a later run carries out
+  change_status_page:
+    state: maintenance_announced
+    announced_as: quarter-1-2027-01-17
+    item: status_page
+    backend: statuspage
+    statuspage_page: abcdefghijkl
+    statuspage_token: "{{ vault_change_status_page_token }}"
+    starts_at: "2027-01-17T02:00:00Z"
+    until: "2027-01-17T08:00:00Z"
     state_bucket: mental-scribe-state
 
 - name: End it
@@ -240,7 +258,8 @@ class Notices:
         self.state = params["state"]
         self.act = rules.STATES[self.state]
         starts_at, until = rules.times(params, datetime.now(UTC))
-        self.changes = Changes.from_params(params, context.run)
+        self.announces = self.state == rules.ANNOUNCED
+        self.changes = Changes.from_params(params, context.run, params["announced_as"] if self.announces else "")
         self.change = self.changes.require_current()
         self.kind: rules.Kind = self.act.kind or "incident"
         named = key(params["announced_as"] or self.changes.id)
@@ -257,7 +276,7 @@ class Notices:
         :raises RunbookError: it has one elsewhere, or by another name
         """
         backend, announced_as = self.params["backend"], self.params["announced_as"]
-        if self.change is not None and not (announced_as and self.act.title):
+        if self.change is not None and not self.announces:
             self.change.require_place(self.kind, backend, where)
             noted = self.change.opened.get(self.kind)
             if noted is not None:
@@ -293,7 +312,10 @@ class Notices:
             return done
         if self.act.title:
             # What another run carries out is not this one's to end.
-            return driver.announce(None if self.params["announced_as"] else self.changes, page, noted, self.notice)
+            return driver.announce(
+                None if self.announces else self.changes, page, noted, self.notice,
+                may_differ=bool(self.params["announced_as"]),
+            )  # fmt: skip
         # Whoever ends it has to know of each component that was touched.
         touched = sorted({*noted["components"], *self.params["components"]})
         if self.state != "maintenance_updated":

@@ -8,7 +8,9 @@ module: maintenance_calendar_info
 short_description: Maintenance windows and freezes, now and in the coming months
 description:
   - Reads the calendar of an inventory, and says which window is open, what is left of it, when the next one begins,
-    what collides, and which playbook may run now. It asks no server and writes nothing.
+    what collides, and which playbook may run now. It writes nothing.
+  - Where the options name a state store, it says of each window ahead that people have to be told of (quarterly and
+    single ones) whether they were told, when and where.
   - A mistake in the calendar is refused in one sentence, with the fix.
   - M(runbook_preflight) is what refuses a run outside of its window.
 options:
@@ -47,10 +49,17 @@ options:
       - How many days it looks ahead from the last midnight in UTC, 1 to 366.
     type: int
     default: 92
+  require_announced:
+    description:
+      - Whether it is V(breach) that a window was to be announced by now and was not, or a quarterly one less than 14
+        days before. It needs the state store.
+    type: bool
+    default: false
+extends_documentation_fragment: runbook_state
 attributes:
   check_mode:
     support: full
-    description: It only reads.
+    description: It only reads. With O(require_announced) it says what the real run would announce.
   diff_mode:
     support: none
     description: It changes nothing.
@@ -90,7 +99,9 @@ msg:
   type: str
   returned: always
 status:
-  description: V(ok), or V(breach) where the calendar has a mistake, or production has none.
+  description:
+    - V(ok), or V(breach) where the calendar has a mistake, or production has none. With O(require_announced) also that
+      of the announcements, V(unknown) where the state store gives no answer.
   type: str
   returned: always
 now:
@@ -123,6 +134,19 @@ freezes:
   type: list
   elements: dict
   returned: success
+announcements:
+  description:
+    - Windows ahead that people have to be told of. Each has C(announced_as) (by which the announcement is found),
+      C(id), C(kind), C(begin), C(end), C(title) and C(text) (for the team), C(is_due) (they are to be told by now),
+      C(is_near) (it is due, or the window begins within 21 days), and as a check C(status) and C(msg).
+  type: list
+  elements: dict
+  returned: success
+checks:
+  description: The same of the windows that are near, each with C(name), C(status), C(msg) and C(subject).
+  type: list
+  elements: dict
+  returned: when O(require_announced)
 collisions:
   description: What wants the same time, a window and a freeze or two windows, each with C(begin), C(end), C(what),
     C(other) and C(msg).
@@ -146,9 +170,14 @@ ics:
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ansible.module_utils.runbook.drivers import state_store
+from ansible.module_utils.runbook.drivers.change.documents import store_of
+from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules.change import announcement, ics
 from ansible.module_utils.runbook.rules.change import calendar as rules
-from ansible.module_utils.runbook.rules.change import ics
+from ansible.module_utils.runbook.rules.change.change import Change
+from ansible.module_utils.runbook.rules.status import Status, sentence
 
 
 def core(context: Context) -> dict[str, Any]:
@@ -164,9 +193,12 @@ def core(context: Context) -> dict[str, Any]:
     until = today + timedelta(days=params["days"])
     any_change = rules.stand(calendar, "", "weekly", now)
     collisions = rules.collisions(calendar, now, until)
-    return {
-        "msg": msg,
-        "changed": False,
+    windows = announcement.planned(calendar, now)
+    found, untold = _announced(context, windows, now)
+    has_to = params["require_announced"]
+    would = has_to and context.check_mode
+    checks = announcement.judge(windows, found, now, would_announce=would)
+    answers: dict[str, Any] = {
         "now": now.isoformat(timespec="seconds"),
         "open": list(any_change.windows),
         "left_s": int((any_change.ends_at - now).total_seconds()) if any_change.ends_at else None,
@@ -206,7 +238,49 @@ def core(context: Context) -> dict[str, Any]:
             for each in collisions
         ],
         "operations": [_of(calendar, name, need, now) for name, need in calendar.operations.items() if need != "none"],
+        "announcements": [_planned(each, found, untold, now, would) for each in windows],
         "ics": ics.lines(calendar, environment=params["environment"], since=today, until=until),
+    }
+    told = sentence("Announcements", checks) if has_to else msg
+    return context.conclude(checks if has_to else Status.OK, msg=told, **answers)
+
+
+def _announced(
+    context: Context, windows: list[announcement.Planned], now: datetime
+) -> tuple[dict[str, Change | None], str]:  # fmt: skip
+    """What the state store has of announcements, by id; or why nobody knows it."""
+    params = context.params
+    if not params["require_announced"] and not (params["state_bucket"] or params["state_directory"]):
+        return {}, "the inventory names no state store"
+    try:
+        store = store_of(params, params["environment"])
+        for warning in announcement.gone(store.names(announcement.FOLDER), windows, now):
+            context.warn(warning)
+        documents = {each.id: store.read(f"{announcement.FOLDER}{each.id}").document for each in windows}
+    except RunbookError as error:
+        if params["require_announced"]:
+            raise
+        return {}, error.message
+    return {name: Change.of(document) if document else None for name, document in documents.items()}, ""
+
+
+def _planned(
+    planned: announcement.Planned, found: dict[str, Change | None], untold: str, now: datetime, would: bool
+) -> dict[str, Any]:  # fmt: skip
+    window = planned.window
+    check = planned.judge(found.get(planned.id), now, would_announce=would)
+    if untold and planned.is_due(now):
+        check = planned.unknown(untold)
+    return check.result() | {
+        "announced_as": planned.id,
+        "id": window.id,
+        "kind": window.kind,
+        "begin": _iso(window.begin),
+        "end": _iso(window.end),
+        "title": planned.title,
+        "text": planned.text,
+        "is_due": planned.is_due(now),
+        "is_near": planned.is_near(now),
     }
 
 
@@ -235,6 +309,8 @@ def main() -> None:
             "operations": {"type": "dict", "default": {}},
             "environment": {"type": "str", "required": True},
             "days": {"type": "int", "default": 92},
+            "require_announced": {"type": "bool", "default": False},
+            **state_store.argument_spec(),
         },
     )
 

@@ -141,7 +141,9 @@ change_needs:
 window:
   description:
     - C(names) (windows that are open), C(ends_at) (when the run must be over; ISO 8601, null where nothing bounds it),
-      C(left_s) (seconds until then), C(override) (why the calendar was overridden; empty where it was not).
+      C(left_s) (seconds until then), C(override) (why the calendar was overridden; empty where it was not),
+      C(announced_as) (by what M(change_status_page) finds the announcement of this window; empty for one that returns
+      each week or month).
   type: dict
   returned: success
 """
@@ -199,6 +201,7 @@ def core(context: Context) -> dict[str, Any]:
             "ends_at": admitted.ends_at.isoformat() if admitted.ends_at else None,
             "left_s": int((admitted.ends_at - now).total_seconds()) if admitted.ends_at else None,
             "override": admitted.override,
+            "announced_as": admitted.announced_as,
         },
     )
 

@@ -117,13 +117,20 @@ def test_an_incident_with_its_components(project, page):
 
 def test_one_run_announces_and_another_carries_out(project, page, root, tmp_path):
     options: dict[str, Any] = {"announced_as": "quarterly-2026-12-06"}
-    announced = project("maintenance_scheduled", starts_at=SOON, until=UNTIL, components=[COMPONENT], **options)
+    project.changes.close(str(project.run.id))
+    announcing = {"starts_at": SOON, "until": UNTIL, "components": [COMPONENT]} | options
+    announced = project("maintenance_announced", **announcing)
     assert announced.result["changed"] is True
-    assert project.change.opened == {}
+    assert project.changes.current() is None
+    again = project("maintenance_announced", **announcing)
+    assert (again.result["changed"], again.result["msg"][:12]) == (False, "Done already")
     other = Project(page, root, tmp_path / "other", "20261206T020000Z-quarterly-3c4d")
-    assert other("maintenance_started", **options).result["changed"] is True
-    assert other.change.opened["maintenance"]["kind"] == "maintenance"
-    assert other("maintenance_ended", **options).result["changed"] is True
+    # It takes over what is there, with the times that were announced.
+    carried = other("maintenance_scheduled", until=LATER, components=[COMPONENT], **options)
+    assert (carried.result["status"], carried.result["changed"]) == ("ok", False)
+    assert other.change.opened["maintenance"]["id"] == page.incidents[0]["id"]
+    assert other("maintenance_started").result["changed"] is True
+    assert other("maintenance_ended").result["changed"] is True
     assert [each["status"] for each in page.incidents] == ["completed"]
     assert page.components[COMPONENT]["status"] == "operational"
 

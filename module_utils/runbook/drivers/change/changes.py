@@ -69,25 +69,31 @@ def argument_spec() -> dict[str, dict[str, Any]]:
 class Changes:
     """The open changes of one environment.
 
+    An announcement of maintenance that a later run carries out is no change: nothing of it has to be ended. It is a
+    document of the same form in a folder of its own, and begins with its first answer.
+
     :param change_id: the change that is worked on, where it is not this run's own
+    :param announced_as: names the announcement that is worked on in place of a change
     """
 
-    def __init__(self, store: StateStore, run: Run, change_id: str | None = None) -> None:
+    def __init__(self, store: StateStore, run: Run, change_id: str | None = None, announced_as: str = "") -> None:
         self._store = store
         self._run = run
+        self._kind = "announcements" if announced_as else "changes"
         #: The change that is worked on.
-        self.id = change_id or str(run.id)
+        self.id = announced_as or change_id or str(run.id)
 
     @classmethod
-    def from_params(cls, params: Mapping[str, Any], run: Run) -> Changes:
+    def from_params(cls, params: Mapping[str, Any], run: Run, announced_as: str = "") -> Changes:
         """The store that a module's options name, for the environment that preflight approved.
 
+        :param announced_as: as for the class
         :raises RunbookError: no preflight passed, the options name no store or two, or a change that is not abandoned
         """
         # What a change opened is ended after its window too; opening it is change_open's, which is refused then.
         environment = permits.require_approval(run, may_be_late=True).environment
-        made = cls(store_of(params, environment), run, params.get("change_id"))
-        if made.id != run.id:
+        made = cls(store_of(params, environment), run, params.get("change_id"), announced_as)
+        if made.id != run.id and not announced_as:
             made._require_abandoned()
         return made
 
@@ -112,8 +118,15 @@ class Changes:
 
         :raises RunbookError: the store cannot be asked
         """
-        found = self._store.read(Change.document_name(self.id)).document
-        return None if found is None else Change.of(found)
+        return self._of(self._store.read(Change.document_name(self.id, self._kind)).document)
+
+    def _of(self, document: Document | None) -> Change | None:
+        if document is not None:
+            return Change.of(document)
+        if self._kind == "changes":
+            return None
+        now, playbook = datetime.now(UTC), permits.require_approval(self._run, may_be_late=True).playbook
+        return Change(self.id, playbook, "Announcement of maintenance", (), self._run.process or "", now, now)
 
     def all(self) -> list[Open]:
         """Every open change of the environment, the oldest first.
@@ -146,14 +159,18 @@ class Changes:
         :raises RunbookError: it is not there, or whether it was written is unknown
         """
         for attempt in range(1, _ATTEMPTS + 1):
-            found = self._store.read(Change.document_name(change_id))
-            if found.document is None:
+            found = self._store.read(Change.document_name(change_id, self._kind))
+            change = self._of(found.document)
+            if change is None:
                 raise _not_open(change_id)
-            wanted = act(Change.of(found.document))
+            wanted = act(change)
             if self._run.check_mode:
                 return wanted
             try:
-                self._store.replace(self._document(wanted), found.version)
+                if found.document is None:
+                    self._store.create(self._document(wanted))
+                else:
+                    self._store.replace(self._document(wanted), found.version)
             except ConflictError:
                 if attempt == _ATTEMPTS:
                     raise
@@ -200,7 +217,9 @@ class Changes:
         """
         item = Change.item_of(item, self._run.host)
         answered = once_in.items.get(item) if once_in else None
-        if answered is not None and answered.status is Status.OK:
+        # That an announcement was skipped is no reason to skip it when there is somebody to tell.
+        is_done = answered is not None and answered.status is Status.OK
+        if answered is not None and is_done and (answered.proof or self._kind == "changes"):
             return Done(f"Done already: {answered.msg}", answered.proof, _answered(item, answered.proof))
         try:
             done = act()
@@ -232,8 +251,8 @@ class Changes:
 
     def _document(self, change: Change) -> Document:
         return Document(
-            Change.document_name(change.id), change.body(), str(self._run.id), self._run.controller or "unknown",
-            datetime.now(UTC).isoformat(), secrets.token_hex(16),
+            Change.document_name(change.id, self._kind), change.body(), str(self._run.id),
+            self._run.controller or "unknown", datetime.now(UTC).isoformat(), secrets.token_hex(16),
         )  # fmt: skip
 
 

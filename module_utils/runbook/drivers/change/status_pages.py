@@ -157,10 +157,13 @@ def from_params(params: Mapping[str, Any], *, read_only: bool) -> StatusPage | N
     return None
 
 
-def announce(changes: Changes | None, page: StatusPage, noted: Mapping[str, Any], notice: Notice) -> Done:
+def announce(
+    changes: Changes | None, page: StatusPage, noted: Mapping[str, Any], notice: Notice, *, may_differ: bool = False
+) -> Done:  # fmt: skip
     """Put a notice on the page, or find it.
 
     :param changes: where it is noted; None for what another run carries out and ends
+    :param may_differ: one that is there keeps its end, as it was announced
     :param noted: what the change knows of it; at least its ``kind`` and ``reference``
     :raises RunbookError: refused, over already, or nobody knows whether it is there now
     """
@@ -180,7 +183,7 @@ def announce(changes: Changes | None, page: StatusPage, noted: Mapping[str, Any]
     _note(changes, page, {**noted, "id": found.id, "url": found.url})
     if found.phase is not None and found.phase.is_over:
         raise RunbookError(f"The {notice.kind} of this change is over on the status page; announce it in a new run.")
-    if found.until is not None and notice.until not in (None, found.until):
+    if found.until is not None and notice.until not in (None, found.until) and not may_differ:
         raise RunbookError(
             f"until: the {notice.kind} is announced already, until {found.until.isoformat()}; move its end with state "
             "maintenance_updated."

@@ -33,7 +33,8 @@ def lines(record: Record, host: str, width: int) -> list[str]:
     """The coming windows, then what closes or crosses them; none where nobody looked."""
     found = [step for step in record["hosts"][host]["steps"] if short_name(step["module"]) == _MODULE]
     told: list[str] = []
-    for step in found:
+    # A playbook that announces looks before and after it.
+    for step in found[-1:]:
         figures = step["figures"]
         upcoming, freezes = lists(figures, "upcoming"), lists(figures, "freezes")
         if upcoming:
@@ -48,6 +49,7 @@ def lines(record: Record, host: str, width: int) -> list[str]:
             told.append(f"  {_span(each)}  {each['id']}: {each['reason']} ({each['owner']}; {each['scope']})")
         known = {each["id"] for each in freezes}
         told += [f"  {each['msg']}" for each in lists(figures, "collisions") if each["other"] not in known]
+        told += [f"  {each['msg']}" for each in lists(figures, "announcements") if each["is_near"]]
         told.append(f"  {step['msg']}")
     return [
         part
@@ -67,6 +69,9 @@ SECTIONS = (
                 "freezes",
                 "Freezes",
                 {"begin": "Begin", "end": "End", "id": "Freeze", "reason": "Why", "owner": "Owner"},
+            ),
+            Listing(
+                "announcements", "Announcements", {"begin": "Begin", "announced_as": "Announced as", "msg": "Whether"}
             ),
             Listing("collisions", "Collisions", {"begin": "Begin", "msg": "What"}),
             Listing(

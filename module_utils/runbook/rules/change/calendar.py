@@ -59,6 +59,7 @@ OPERATIONS = {
     "rollback.yml": "weekly",
     "rollback.yml replace": "weekly",
     "supabase_restore.yml restore": "weekly",
+    "announce.yml": "none",
     "backup.yml": "none",
     "backup_bucket.yml": "none",
     "backup_undelete.yml": "none",
@@ -96,6 +97,8 @@ class Window:
     ends_next_day: bool = False
     #: Of one with its dates: begin and end, local to the zone.
     dates: tuple[datetime, datetime] | None = None
+    #: Of a quarterly one: the local day on which people are told.
+    announced_on: date | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,15 @@ class Occurrence:
     #: The local day on which it begins.
     day: date
 
+    @property
+    def announced_as(self) -> str:
+        """By which its announcement is found again; another date is another announcement. Empty where there is none.
+
+        >>> Occurrence(datetime.min, datetime.max, "quarter-1", "quarterly", date(2027, 1, 17)).announced_as
+        'quarter-1-2027-01-17'
+        """
+        return f"{self.id}-{self.day}" if self.kind not in RECURRING else ""
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -149,6 +161,8 @@ class Standing:
     ends_at: datetime | None = None
     #: When it may begin, where it may not now; None where that is not within :data:`HORIZON`.
     next_at: datetime | None = None
+    #: By what the window that holds now was announced; empty for one that returns each week or month.
+    announced_as: str = ""
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -248,9 +262,8 @@ def _window(where: str, entry: Mapping[str, Any]) -> Window:
     if kind not in RECURRING:
         begin, end = (_moment(where, key, entry[key]) for key in ("begin", "end"))
         _check_order(where, begin, end, zone)
-        if kind == "quarterly":
-            _check_announced(where, entry["announced_at"], begin)
-        return Window(entry["id"], kind, zone, dates=(begin, end))
+        announced = _announced(where, entry["announced_at"], begin) if kind == "quarterly" else None
+        return Window(entry["id"], kind, zone, dates=(begin, end), announced_on=announced)
     begins, ends = (_time(where, key, entry[key]) for key in ("begin", "end"))
     next_day = entry.get("ends_next_day", False)
     if not isinstance(next_day, bool):
@@ -380,7 +393,7 @@ def _check_order(
         raise RunbookError(f"{where}: end: the window is longer than {most.days} days; correct it.")
 
 
-def _check_announced(where: str, value: object, begin: datetime) -> None:
+def _announced(where: str, value: object, begin: datetime) -> date:
     try:
         announced = date.fromisoformat(str(value))
     except ValueError:
@@ -391,6 +404,7 @@ def _check_announced(where: str, value: object, begin: datetime) -> None:
             f"{where}: announced_at: {announced} is {days} days before the window, and {ANNOUNCE_DAYS} are asked for; "
             "choose a later window."
         )
+    return announced
 
 
 # --- time -------------------------------------------------------------------------------------------------------------
@@ -501,7 +515,8 @@ def stand(calendar: Calendar, operation: str, need: str, now: datetime) -> Stand
             f"Inside the maintenance window {' and '.join(names)}, until {said_at(ends_at)}{why}: "
             f"{said_left(ends_at - now)} left."
         )
-        return Standing(is_open=True, msg=msg, windows=names, ends_at=ends_at)
+        announced_as = max((each.announced_as for each in holding), default="")
+        return Standing(is_open=True, msg=msg, windows=names, ends_at=ends_at, announced_as=announced_as)
     next_at = found[0][0] if found else None
     when = f"the next window begins {said_at(next_at)}" if next_at else f"no window opens within {HORIZON.days} days"
     frozen = next((each for each in calendar.freezes if each.begin <= now < each.end and each.holds(operation)), None)
@@ -613,6 +628,8 @@ class Admission:
     override: str = ""
     #: What a person should see: the override, and in check mode what the real run would be told now.
     warning: str = ""
+    #: By what the window was announced; empty for one that returns each week or month.
+    announced_as: str = ""
 
 
 def check_override(override: str, said: Mapping[str, str]) -> None:
@@ -674,7 +691,9 @@ def admit(
         msg = f"The calendar was overridden: {override.strip()}. {standing.msg}"
         return Admission(msg, None, standing.windows, override, msg)
     if standing.is_open:
-        return Admission(standing.msg, standing.ends_at, standing.windows)
+        return Admission(
+            standing.msg, standing.ends_at, standing.windows, announced_as=standing.announced_as
+        )  # fmt: skip
     if check_mode:
         msg = f"A real run would be refused now: {standing.msg}"
         return Admission(msg, warning=msg)

@@ -68,13 +68,13 @@ class Change:
     needs: tuple[str, ...] = ()
 
     @staticmethod
-    def document_name(change_id: str) -> str:
-        """Under which name the document of a change lies.
+    def document_name(change_id: str, kind: str = "changes") -> str:
+        """Under which name the document of a change lies, or that of the announcement of one.
 
         >>> Change.document_name("2026-11-29T02-00-00Z-weekly_db-1a2b")
         'changes/2026-11-29T02-00-00Z-weekly_db-1a2b'
         """
-        return check_name(f"changes/{change_id}")
+        return check_name(f"{kind}/{change_id}")
 
     @staticmethod
     def item_of(line: str, host: str) -> str:

@@ -48,10 +48,10 @@ def end_of(module: str, options: Mapping[str, Any]) -> dict[str, Any] | None:
 
     >>> end_of("maintenance_mode", {"state": "on", "item": "mode_on", "until": "2026-11-29T04:00:00Z"})
     {'state': 'off', 'item': 'maintenance_mode_end', 'blocks': True}
-    >>> end_of("change_status_page", {"state": "maintenance_scheduled", "announced_as": "quarterly-2026-12"})
+    >>> end_of("change_status_page", {"state": "maintenance_announced", "announced_as": "quarterly-2026-12-06"})
     """
     thing = _THINGS.get(module)
-    if thing is None or options.get("state") not in thing.opening or options.get("announced_as"):
+    if thing is None or options.get("state") not in thing.opening:
         return None
     kept = {name: value for name, value in options.items() if name not in _OF_OPENING}
     return kept | {"state": thing.end, "item": f"{module}_end", "blocks": True}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
@@ -83,13 +83,17 @@ def _names(*names: str) -> frozenset[str]:
     return frozenset(names)
 
 
+_SCHEDULED = Act(
+    "maintenance", Phase.SCHEDULED,
+    "We will carry out scheduled maintenance from {starts} to {until}. Some features may not be available during "
+    "this time.",
+    "Scheduled maintenance", _names("title", "text", "starts_at", "until", "components"), _names("until"),
+)  # fmt: skip
+#: What one run announces and another carries out.
+ANNOUNCED = "maintenance_announced"
 STATES = {
-    "maintenance_scheduled": Act(
-        "maintenance", Phase.SCHEDULED,
-        "We will carry out scheduled maintenance from {starts} to {until}. Some features may not be available during "
-        "this time.",
-        "Scheduled maintenance", _names("title", "text", "starts_at", "until", "components"), _names("until"),
-    ),
+    ANNOUNCED: replace(_SCHEDULED, needs=_names("starts_at", "until")),
+    "maintenance_scheduled": _SCHEDULED,
     "maintenance_started": Act(
         "maintenance", Phase.IN_PROGRESS, "Scheduled maintenance is in progress.",
         takes=_names("text", "until"),
@@ -201,6 +205,11 @@ def check(params: Mapping[str, Any]) -> None:
         raise RunbookError("components, level: one is set without the other; set both, or neither.")
     if len(params["text"]) > MAX_TEXT:
         raise RunbookError("text: it is longer than the 25,000 letters that a status page takes; shorten it.")
+    if state == ANNOUNCED and not params["announced_as"]:
+        raise RunbookError(
+            f"announced_as: it is not set, and state {state} needs it, so that the run that carries the maintenance "
+            "out finds it; set it."
+        )
     if params["announced_as"] and (act.kind != "maintenance" or not _KEY.fullmatch(params["announced_as"])):
         raise RunbookError(
             f"announced_as: {params['announced_as']!r} with state {state}; it names maintenance that another run "
