@@ -6,6 +6,7 @@ BIN := .venv/bin
 PYTHON3 ?= python3
 # SANDBOX=sandbox_supabase: everything on a database of the shape of a Supabase project.
 SANDBOX ?= sandbox
+SERVICES = .sandbox/$(if $(filter sandbox_supabase,$(SANDBOX)),supabase/)services
 
 # An inherited setting that would make each start of Ansible twice as slow.
 unexport PYTHONDONTWRITEBYTECODE
@@ -19,7 +20,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo monthly backup verify restore drill doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix bench lock clean
+.PHONY: help setup setup-test demo change monthly backup verify restore drill doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix bench lock clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -43,6 +44,14 @@ demo: sandbox ## Weekly maintenance on the sandbox; says where the report is
 	@echo "A second run finds little to do: make sandbox-reset brings the old data back, make sandbox-stop ends the servers."
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/weekly_db.yml
 	@echo "Backups that prove themselves, on the same sandbox: make backup, then make verify, then make restore."
+
+change: setup ## The weekly maintenance as a change: ticket, status page, team, silences, probes; starts these services first
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/sandbox.yml -e sandbox_services=true
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/backup.yml
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/backup_verify.yml -e backup_verify_proof=true
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/weekly_db.yml
+	@echo "Where to look at what the change left outside; make sandbox-stop ends these services:"
+	@cat $(SERVICES)/addresses.txt
 
 monthly: sandbox ## Monthly optimisation of the sandbox: bloat before and after, tables and indexes
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/monthly_db.yml

@@ -11,7 +11,7 @@ description:
     Prometheus that watches it, an Alertmanager; and fakes of a ticket system (GitHub's issues), a status page
     (Statuspage), a channel of the team (Slack) and a mail server.
   - Each has a folder in O(path). What a fake holds is JSON in C(outside/), is shown as a page at its address, and
-    survives a restart. C(index.html) has links to all of them.
+    survives a restart. C(addresses.txt) says where to look at them.
   - A program that this machine does not have is left out, and a warning names its package.
   - The programs keep running after Ansible ends. One that is gone is started again. How they are reached is in
     C(state.json), readable only by its owner, where the inventory reads it.
@@ -69,8 +69,8 @@ missing:
   type: list
   elements: str
   returned: O(state=started)
-index:
-  description: A page with links to all services.
+addresses:
+  description: File that says where to look at each of them.
   type: str
   returned: O(state=started)
 duration_s:
@@ -90,7 +90,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.runbook.drivers.sandbox.sandbox import STATE_FILE, Home
-from ansible.module_utils.runbook.drivers.sandbox.services import FOLDERS, INDEX, Services
+from ansible.module_utils.runbook.drivers.sandbox.services import ADDRESSES, FOLDERS, Services
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.text import as_lines
@@ -116,7 +116,7 @@ def _started(context: Context, home: Home) -> dict[str, Any]:
     services.start(*paths, would=context.check_mode)
     for each in services.missing:
         context.warn(each)
-    index = home.path / INDEX
+    addresses = home.path / ADDRESSES
     running, started = ", ".join(services.running), ", ".join(services.started)
     if started:
         msg = f"{'Would start' if context.check_mode else 'Started'} {started}"
@@ -124,10 +124,10 @@ def _started(context: Context, home: Home) -> dict[str, Any]:
         msg = f"{running} already run" if running else "Nothing that could be started is installed"
     return {
         "changed": bool(started),
-        "msg": f"{msg}; {index} leads to them." if started or running else f"{msg}.",
+        "msg": f"{msg}; {addresses} says where." if started or running else f"{msg}.",
         "running": services.running + services.started,
         "missing": services.missing,
-        "index": str(index),
+        "addresses": str(addresses),
     }
 
 
@@ -149,7 +149,7 @@ def _ended(context: Context, home: Home) -> dict[str, Any]:
     if services:
         services.stop(signal.SIGKILL if absent else signal.SIGTERM)
     if absent:
-        home.remove(*FOLDERS, INDEX)
+        home.remove(*FOLDERS, ADDRESSES)
         return {"changed": True, "msg": f"Removed the services in {home.path}, and what they held."}
     return {"changed": True, "msg": f"Stopped the services in {home.path}; what they hold is kept."}
 

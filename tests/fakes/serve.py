@@ -27,13 +27,27 @@ from fakes.chat import PATHS, FakeChat
 from fakes.github import FakeGitHub
 from fakes.http import Asked, FakeService, Reply
 from fakes.statuspage import COMPONENTS, FakeStatuspage
+from markdown_it import MarkdownIt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from aiosmtpd.smtp import SMTP, Envelope, Session
 
-#: What may be looked at: a heading, and lines of text.
+_HEAD = """\
+<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<style>
+body { font: 1rem/1.4 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+body { color-scheme: light dark }
+div { border-left: 3px solid #8888; padding-left: .8rem; margin: 1rem 0 }
+p { white-space: pre-line; margin: .4rem 0 }
+table { border-collapse: collapse; font-size: .85rem; margin: 1rem 0 }
+td, th { border: 1px solid #8886; padding: .1rem .4rem; text-align: left }
+</style>
+<p>A fake, for the sandbox.</p>
+"""
+
+#: What may be looked at: a heading, and texts below it.
 Entry = tuple[str, list[str]]
 
 
@@ -64,7 +78,8 @@ class Shown(FakeService):
 
     def save(self) -> None:
         """Keep it."""
-        write(self._file, {key: getattr(self, key) for key in self.keeps})
+        with self._lock:
+            write(self._file, {key: getattr(self, key) for key in self.keeps})
 
     def settings(self) -> dict[str, Any]:
         """What who uses it has to be told."""
@@ -74,22 +89,21 @@ class Shown(FakeService):
         """What it holds."""
         raise NotImplementedError
 
+    def shown(self, text: str) -> str:
+        """A text as HTML."""
+        return f"<p>{html.escape(text)}</p>"
+
     def pages(self) -> set[str]:
         """Paths at which people find its page."""
         return {"/"}
 
     def _page(self) -> str:
         shown = [
-            f"<section><h2>{html.escape(heading)}</h2>{''.join(f'<pre>{html.escape(line)}</pre>' for line in lines)}"
-            for heading, lines in self.entries()
+            f"<h2>{html.escape(heading)}</h2>{''.join(f'<div>{self.shown(text)}</div>' for text in texts)}"
+            for heading, texts in self.entries()
         ]
-        return (
-            '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-            f"<title>{self.title}</title><style>body{{font:1rem/1.4 system-ui,sans-serif;max-width:60rem;margin:2rem "
-            "auto;padding:0 1rem;color-scheme:light dark}pre{white-space:pre-wrap;border-left:3px solid #8888;"
-            f"padding-left:.8rem;font-size:.9rem}}</style><h1>{self.title}</h1><p>A fake, for the sandbox.</p>"
-            f"{''.join(shown) or '<p>There is nothing yet.</p>'}"
-        )
+        nothing = "<p>There is nothing yet.</p>"
+        return f"{_HEAD}<title>{self.title}</title><h1>{self.title}</h1>{''.join(shown) or nothing}"
 
 
 class Tickets(Shown, FakeGitHub):
@@ -110,6 +124,10 @@ class Tickets(Shown, FakeGitHub):
     def pages(self) -> set[str]:
         """Each ticket has the address that GitHub would give it."""
         return {"/", *(each["html_url"].removeprefix(self.url) for each in self.issues)}
+
+    def shown(self, text: str) -> str:
+        """Markdown, as GitHub shows it."""
+        return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
 
     def entries(self) -> Iterator[Entry]:
         """The newest first, without what GitHub does not show."""

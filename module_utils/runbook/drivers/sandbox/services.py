@@ -38,8 +38,8 @@ START_ATTEMPTS = 3
 LOG = "server.log"
 #: What they have in their folder.
 FOLDERS = ("outside", "alertmanager", "nginx", "prometheus")
-#: A page with links to all of them.
-INDEX = "index.html"
+#: Where to look at them, a line each.
+ADDRESSES = "addresses.txt"
 #: What the note of their state says; the inventory uses them where it says ``started``.
 STARTED, STARTING, STOPPED = "started", "starting", "stopped"
 #: Where the files lie that docs/howto/nginx/server.conf names, for want of the sandbox's own folders.
@@ -428,15 +428,19 @@ class Services:
         if would or not (self.started or self._state != STARTED):
             return
         reached = {
-            "application": {"url": f"{nginx.url}/", "flag_dir": str(nginx.flags)} if nginx.process else None,
+            "application": {"url": f"{nginx.url}/", "health_url": nginx.url + nginx.ready, "flag_dir": str(nginx.flags)}
+            if nginx.process
+            else None,
             "prometheus": {"url": prometheus.url} if prometheus.process else None,
             "alertmanager": {"url": alertmanager.url} if alertmanager.process else None,
         }
         services = outside.services() | {name: how for name, how in reached.items() if how}
         self._note(STARTED, services)
-        workspace.write_text(
-            folder / INDEX, _index({name: how.get("page") or how["url"] for name, how in services.items()})
-        )
+        lines = [
+            f"{name.replace('_', ' ').capitalize():<14}{how.get('page') or how['url']}"
+            for name, how in services.items()
+        ]
+        workspace.write_text(folder / ADDRESSES, "\n".join(lines) + "\n")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """End all that run, and write that down."""
@@ -473,11 +477,6 @@ class Services:
 def _require(option: str, folder: Path, name: str) -> None:
     if not (folder / name).is_file():
         raise RunbookError(f"{option}: {folder} holds no {name}; name the folder that does.")
-
-
-def _index(pages: Mapping[str, str]) -> str:
-    links = "".join(f'<li><a href="{url}">{name.replace("_", " ")}</a></li>' for name, url in pages.items())
-    return f'<!doctype html><html lang="en"><title>Services of the sandbox</title><ul>{links}</ul>\n'
 
 
 def _on_port(port: int) -> dict[str, Any]:
