@@ -111,8 +111,9 @@ title:
   type: str
   returned: success
 ticket_text:
-  description: What stands on the ticket from its beginning.
-  type: str
+  description: What stands on the ticket from its beginning, a paragraph each.
+  type: list
+  elements: str
   returned: success
 notice_text:
   description: What the team is told.

@@ -54,7 +54,8 @@ status:
   returned: always
 text:
   description: One line a step, for the ticket.
-  type: str
+  type: list
+  elements: str
   returned: success
 answers:
   description: The item of the checklists that was answered.

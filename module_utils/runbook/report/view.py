@@ -39,7 +39,8 @@ def host(record: Mapping[str, Any], name: str, *, is_open: bool) -> dict[str, An
         *[
             (wording.label(target["kind"]), f"{target['name']} ({target['place']})")
             for target in of_host.get("targets", ())
-            if target["kind"] != "database"
+            # The database stands above, and a change is the environment's.
+            if target["kind"] != "database" and target["place"]
         ],
     ]
     panels = sections.panels(record, name)

@@ -91,6 +91,7 @@ def world(database: Database, tmp_path: Path) -> Iterator[World]:
             change_status_page_backend="statuspage", change_status_page_statuspage_page=statuspage.PAGE,
             change_status_page_statuspage_token=statuspage.TOKEN,
             change_status_page_statuspage_api_url=f"{page.url}/v1",
+            change_status_page_components=[statuspage.COMPONENTS[0]],
             change_notice_backend="webhook", change_notice_webhook_url=team.hook,
             change_notice_webhook_token=webhook.TOKEN,
             change_silence_backend="alertmanager", change_silence_alertmanager_url=alerts.url,
@@ -115,6 +116,10 @@ def test_a_change_from_announcement_to_closed_ticket(world):
     assert issue["state"] == "closed"
     assert "db_rollback_before=" in issue["body"].replace("\\", "")
     steps, report = world.tickets.comments[1]
+    for text in (issue["body"], steps["body"]):
+        # Paragraphs, not the letters that mean one.
+        assert "\n\n" in text
+        assert r"\n" not in text
     assert "Vacuum" in steps["body"]
     assert record["run_id"] in report["body"]
     (notice,) = world.notices

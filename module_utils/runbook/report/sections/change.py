@@ -41,12 +41,12 @@ def _panels(steps: Sequence[Step], *_: object) -> list[Panel]:
 
 def _headline(record: Record) -> list[Fact]:
     found = [
-        step["figures"]["change_id"]
+        step["figures"]["ticket_id"]
         for of_host in record["hosts"].values()
         for step in of_host["steps"]
-        if step["figures"].get("change_id") and short_name(step["module"]) == "change_open"
+        if step["figures"].get("ticket_id") and short_name(step["module"]) == "change_ticket"
     ]
-    return [("Change", found[0])] if found else []
+    return [("Ticket", found[-1])] if found else []
 
 
 SECTIONS = (Section(modules=_MODULES, panels=_panels, around=True, work_of="change_close", headline=_headline),)

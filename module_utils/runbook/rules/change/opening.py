@@ -27,8 +27,8 @@ def title(change: Change, environment: str) -> str:
     return f"{change.reason} ({environment})"
 
 
-def ticket_text(change: Change, plan: str, needs: Sequence[str], override: str) -> str:
-    """What stands on the ticket from its beginning.
+def ticket_text(change: Change, plan: str, needs: Sequence[str], override: str) -> list[str]:
+    """What stands on the ticket from its beginning, a paragraph each.
 
     :param plan: the way back
     :param needs: lines of the checklists
@@ -45,7 +45,7 @@ def ticket_text(change: Change, plan: str, needs: Sequence[str], override: str) 
             if any(LINES[line].phase == phase for line in needs)
         ),
     ]
-    return "\n\n".join(filter(None, paragraphs))
+    return list(filter(None, paragraphs))
 
 
 def notice_text(change: Change) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.rules.record import short_name
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 #: What is done around the work; the rest of our own modules is the work.
-_AROUND = ("change_", "maintenance_mode", "runbook_preflight", "incident_", "emergency_")
+_AROUND = re.compile(r"(change|incident|emergency)_.+|maintenance_mode|\w+_preflight")
 
 
 def chosen(
@@ -32,7 +33,7 @@ def chosen(
         and step["state"] != "skipped"
         # Only our own modules say how it went; the others count where they failed.
         and ("status" in step["figures"] or (not modules and step["status"] != Status.OK))
-        and (short_name(step["module"]) in modules if modules else not short_name(step["module"]).startswith(_AROUND))
+        and (short_name(step["module"]) in modules if modules else not _AROUND.fullmatch(short_name(step["module"])))
     ]
 
 
@@ -62,6 +63,6 @@ def proof(found: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
     return next((str(name) for name in names if name), "")
 
 
-def lines(found: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
+def lines(found: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
     """One line a step, for the ticket."""
-    return "\n\n".join(f"{step['status']}: {host}: {step['task']}: {step['msg']}" for host, step in found)
+    return [f"{step['status']}: {host}: {step['task']}: {step['msg']}" for host, step in found]
