@@ -100,18 +100,20 @@ proof:
   returned: when one was answered
 """
 
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers.change import notices as driver
 from ansible.module_utils.runbook.drivers.change.changes import Changes, Done, argument_spec
-from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.change.backend import NONE, check_options
 from ansible.module_utils.runbook.rules.change.change import key
 from ansible.module_utils.runbook.rules.change.note import note_key
 from ansible.module_utils.runbook.rules.change.notice import BACKENDS, Notice, check_mailboxes
-from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.text import as_lines
+
+if TYPE_CHECKING:
+    from ansible.module_utils.runbook.rules.change.change import Change
 
 
 def core(context: Context) -> dict[str, Any]:
@@ -123,27 +125,17 @@ def core(context: Context) -> dict[str, Any]:
     check_mailboxes("email_to", params["email_to"] or [])
     changes = Changes.from_params(params, context.run, params["announced_as"])
     notice = Notice.of(note_key(key(changes.id), item), params["title"], params["text"])
-    change = changes.require_current()
-    answered = change.items.get(item) if change else None
 
-    def act() -> Done:
+    def tell(change: Change | None) -> Done:
         if backend == NONE:
             return Done("Skipped: the inventory decided to tell nobody (backend none).")
-        channel = driver.from_params(params, read_only=context.check_mode)
-        if context.check_mode:
-            return Done(f"Would tell the team by {backend}: {notice.title}", facts={"changed": True})
-        may_double = backend == "webhook" or params["announced_as"]
-        if answered is not None and answered.status is Status.UNKNOWN and not may_double:
-            raise RunbookError(
-                f"The message {notice.title!r} may have been sent by {backend} already, and is not sent again; look "
-                "there whether it arrived.",
-                status=Status.UNKNOWN,
-            )
-        changes.answer(item, Status.UNKNOWN, f"Is being sent by {backend}; whether it arrived is unknown.")
-        said = channel.send(notice)
-        return Done(f"Told the team by {backend}: {notice.title}", proof=f"{backend}: {said}", facts={"changed": True})
+        return driver.tell_once(
+            changes, change, item, notice, params, whom="the team", may_double=bool(params["announced_as"]),
+            read_only=context.check_mode,
+        )  # fmt: skip
 
-    done = changes.conduct(item, act, blocks=params["blocks"], once_in=change)
+    change = changes.require_current()
+    done = changes.conduct(item, partial(tell, change), blocks=params["blocks"], once_in=change)
     facts = dict(done.facts)
     if context.diff and facts.get("changed"):
         facts["diff"] = {"prepared": as_lines(f"+ {line}" for line in (notice.title, *notice.text.splitlines()))}

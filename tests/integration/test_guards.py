@@ -215,6 +215,7 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
         "change_status_page": store | {"state": "incident_resolved"},
         "change_ticket": store | {"state": "closed"},
         "change_close": {"state_directory": str(folder)},
+        "change_contacts": {"title": "x", "state_directory": str(folder)},
         "change_notice": store | {"title": "x"},
         "change_probe": {"item": "x", "state_directory": str(folder), "pages": [page]},
         "change_soak": {"item": "x", "state_directory": str(folder), "pages": [page]},

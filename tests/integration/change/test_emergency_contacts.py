@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from changes import item, open_change
 from conftest import S3, Outcome, run_module
 from fakes.http import Asked, FakeService, Fault, Reply
 
@@ -57,13 +58,14 @@ def everybody(chats: FakeChats) -> dict[str, Any]:
 @pytest.fixture
 def store(tmp_path: Path) -> dict[str, Any]:
     folder = tmp_path / "state"
-    folder.mkdir(mode=0o700)
+    folder.mkdir(mode=0o700, exist_ok=True)
     return {"state_directory": str(folder)}
 
 
 def contact_module(act: str, contacts: dict[str, Any], store: dict[str, Any], **more: Any) -> Outcome:
     check = more.pop("check", False)
-    return run_module(f"emergency_contact_{act}", store | more | {"contacts": contacts}, check=check)
+    name = "change_contacts" if act == "contacts" else f"emergency_contact_{act}"
+    return run_module(name, store | more | {"contacts": contacts}, check=check)
 
 
 def statuses(outcome: Outcome, name: str = "") -> dict[str, str]:
@@ -191,3 +193,32 @@ def test_the_playbook_sends_confirms_checks_and_shows_no_secret(everybody, store
     shown = sent.output + "".join(path.read_text(errors="replace") for path in kept)
     assert not [each for each in (*codes, "c4n4ry") if each in shown]
     assert "c4n4ry" not in confirmed.output
+
+
+def test_in_a_change_each_contact_is_told_once_and_is_an_item_of_its_own(everybody, store, chats, tmp_path):
+    message = {"title": "Emergency: the disk is full", "text": "Maintenance mode is on."}
+    assert contact_module("contacts", everybody, store, **message, check=True).result["changed"]
+    assert chats.got == {}
+    changes = open_change(tmp_path)
+    everybody["engineering_lead"]["name"] = "[Contact]"
+    chats.faults = [
+        Fault("database_admin", "lost"), Fault("security_team", "status", 404, {"Content-Type": "text/plain"}, b"no")
+    ]  # fmt: skip
+    told = contact_module("contacts", everybody, store, **message)
+    assert (told.failed, told.result["status"], told.result["changed"]) == (False, "unknown", True)
+    assert statuses(told) == dict.fromkeys(ROLES, "unknown") | {"devops_sre": "ok"}, told.result
+    assert "Ada, security_team (Security Team) by slack: Slack refused POST with 404" in told.result["msg"]
+    answers = {role: item(changes, f"contact:{role}")[0] for role in ROLES}
+    assert answers == {
+        "engineering_lead": "breach", "database_admin": "unknown", "security_team": "breach", "devops_sre": "ok"
+    }  # fmt: skip
+    everybody["engineering_lead"]["name"] = "Ada"
+    again = contact_module("contacts", everybody, store, **message)
+    assert statuses(again) == dict.fromkeys(ROLES, "ok") | {"database_admin": "unknown"}
+    assert "may have been sent by slack already" in again.result["msg"]
+    assert chats.got == {
+        f"/services/c4n4ry-{role}": ["*Emergency: the disk is full*\nMaintenance mode is on."] for role in ROLES
+    }
+    change = changes.current()
+    assert change is not None
+    assert "c4n4ry" not in json.dumps([told.result, again.result, change.body()]) + told.stderr + again.stderr

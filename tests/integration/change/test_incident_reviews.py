@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible.module_utils.runbook.drivers.change.documents import Documents
@@ -15,30 +15,16 @@ from ansible.module_utils.runbook.rules.change.review import Review
 from ansible.module_utils.runbook.rules.status import Status
 from changes import item, open_change
 from conftest import Outcome, run_module, this_run
-from fakes.http import Asked, FakeService, Fault, Reply
+from fakes.chat import PATHS, FakeChat
+from fakes.http import Fault
 
 from playbooks import Project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CANARY = "/services/c4n4ryc4n4ry1234"
 ACTIONS = [{"text": "Lock migrations", "owner": "Bo Katan", "due_date": "2026-12-31"}]
 WORDS: dict[str, Any] = {"by": "Ada Byron", "text": "A migration ran twice.", "actions": ACTIONS}
-
-
-class FakeChat(FakeService):
-    """Takes messages at a secret address."""
-
-    service: ClassVar[str] = "chat"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.got: list[str] = []
-
-    def answer(self, asked: Asked) -> Reply:
-        self.got.append(asked.body["text"])
-        return Reply(200, b"ok", {"Content-Type": "text/html"})
 
 
 @pytest.fixture
@@ -70,7 +56,9 @@ def review_module(store: dict[str, Any], state: str, **options: Any) -> Outcome:
 
 def remind(store: dict[str, Any], chat: FakeChat, **flags: Any) -> Outcome:
     return run_module(
-        "incident_review_remind", store | {"backend": "slack", "slack_url": chat.url + CANARY, "timeout_s": 5}, **flags
+        "incident_review_remind",
+        store | {"backend": "slack", "slack_url": chat.url + PATHS["slack"], "timeout_s": 5},
+        **flags,
     )
 
 
@@ -157,7 +145,7 @@ def test_each_review_is_reminded_of_once_a_day_whatever_the_service_says(store, 
     assert {each["subject"]: each["status"] for each in again.result["checks"]} == {
         "a": "unknown", "b": "ok", "c": "ok"
     }  # fmt: skip
-    assert sorted(text.partition("Reason of ")[2][0] for text in chat.got) == ["a", "b", "c"]
+    assert sorted(each["text"].partition("Reason of ")[2][0] for each in chat.got) == ["a", "b", "c"]
     assert remind(store, chat).result["changed"] is False
     nobody = run_module("incident_review_remind", store | {"backend": "none"})
     assert (nobody.failed, nobody.result["changed"]) == (False, False)
@@ -170,7 +158,7 @@ def test_the_playbook_reminds_is_red_and_closes_by_a_file(tmp_path, store, chat)
         "ansible_connection": "local",
         "ansible_python_interpreter": "{{ ansible_playbook_python }}",
         "change_notice_backend": "slack",
-        "change_notice_slack_url": chat.url + CANARY,
+        "change_notice_slack_url": chat.url + PATHS["slack"],
     }
     project = Project(tmp_path, {"db": {}}, common | store)
     red = project.run("reviews.yml", "-vvv", "--diff")

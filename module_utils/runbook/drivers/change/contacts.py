@@ -1,4 +1,4 @@
-"""Emergency contacts: options that name them, the proofs of their channels, and the message to one of them."""
+"""Emergency contacts: options that name them, the proofs of their channels, and what reaches one of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ansible.module_utils.runbook.drivers.state_store import Reading
-    from ansible.module_utils.runbook.rules.change.notice import Notice
 
 
 def argument_spec() -> dict[str, dict[str, Any]]:
@@ -35,11 +34,9 @@ def proofs_of(reading: Reading) -> Proofs:
     return Proofs(secrets.token_hex(16)) if reading.document is None else Proofs.of(reading.document)
 
 
-def send(contact: Mapping[str, Any], notice: Notice, params: Mapping[str, Any], *, read_only: bool) -> str:
-    """Send a message to a contact, once; what the service said of it.
+def channel_of(contact: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a contact's channel.
 
-    :param params: ``ca_cert`` and ``timeout_s``
-    :raises RunbookError: ``breach`` where it was certainly not sent, ``unknown`` where it may have been
+    :param params: ``ca_cert`` and ``timeout_s``, which are the same for all
     """
-    options = dict.fromkeys(OPTIONS) | dict(contact) | {name: params[name] for name in ("ca_cert", "timeout_s")}
-    return notices.from_params(options, read_only=read_only).send(notice)
+    return dict.fromkeys(OPTIONS) | dict(contact) | {name: params[name] for name in ("ca_cert", "timeout_s")}

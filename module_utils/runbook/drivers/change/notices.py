@@ -13,6 +13,7 @@ from contextlib import suppress
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ansible.module_utils.runbook.drivers.change.changes import Done
 from ansible.module_utils.runbook.drivers.http.api_client import ApiClient, ApiError
 from ansible.module_utils.runbook.drivers.http.webhook import Webhook
 from ansible.module_utils.runbook.errors import RunbookError
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from email.message import EmailMessage
 
+    from ansible.module_utils.runbook.drivers.change.changes import Changes
+    from ansible.module_utils.runbook.rules.change.change import Change
     from ansible.module_utils.runbook.rules.change.notice import Notice
 
 _NAMES = {"slack": "Slack", "teams": "Teams", "webhook": "The webhook of the team"}
@@ -206,6 +209,34 @@ def argument_spec() -> dict[str, dict[str, Any]]:
         "webhook_url": {"type": "str", "no_log": True},
         "webhook_token": {"type": "str", "no_log": True},
     }
+
+
+def tell_once(
+    changes: Changes, change: Change | None, item: str, notice: Notice, params: Mapping[str, Any], *, whom: str,
+    read_only: bool, may_double: bool = False,
+) -> Done:  # fmt: skip
+    """Send the message of an item of a change, unless it may have been sent before.
+
+    :param change: as it was before; None in a check mode
+    :param params: the options of the channel, which are checked
+    :param may_double: it is rather sent twice than not at all
+    :raises RunbookError: as :meth:`Channel.send`; or it may have been sent before
+    """
+    backend = params["backend"]
+    channel = from_params(params, read_only=read_only)
+    if read_only:
+        return Done(f"Would tell {whom} by {backend}: {notice.title}", facts={"changed": True})
+    answered = change.items.get(item) if change else None
+    may_double = may_double or backend == "webhook"
+    if answered is not None and answered.status is Status.UNKNOWN and not may_double:
+        raise RunbookError(
+            f"The message {notice.title!r} to {whom} may have been sent by {backend} already, and is not sent again; "
+            "look there whether it arrived.",
+            status=Status.UNKNOWN,
+        )
+    changes.answer(item, Status.UNKNOWN, f"Is being sent by {backend}; whether it arrived is unknown.")
+    said = channel.send(notice)
+    return Done(f"Told {whom} by {backend}: {notice.title}", proof=f"{backend}: {said}", facts={"changed": True})
 
 
 def from_params(params: Mapping[str, Any], *, read_only: bool) -> Channel:

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.report.section import Fact, Record, Step
 
 _MODULES = (
-    "change_open", "change_ticket", "change_status_page", "change_notice", "change_silence", "maintenance_mode",
-    "change_probe", "change_soak", "change_error_logs", "change_check", "change_left_info", "change_close",
+    "change_open", "change_ticket", "change_status_page", "change_notice", "change_contacts", "change_silence",
+    "maintenance_mode", "change_probe", "change_soak", "change_error_logs", "change_check", "change_left_info",
+    "change_close",
 )  # fmt: skip
 
 
