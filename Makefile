@@ -31,8 +31,11 @@ setup: ## Make the virtual environment with all that a bastion and the sandbox n
 setup-test: ## The same, with what the tests need
 	@$(PYTHON3) tools/setup.py --test
 
+# With the services around a change, or without them, where a target says so; else as they are.
+change: AROUND = -e sandbox_services=true
+demo monthly: AROUND = -e sandbox_services=false
 sandbox: setup ## Start the sandbox: PostgreSQL, S3 API, a filled database
-	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/sandbox.yml
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/sandbox.yml $(AROUND)
 
 sandbox-stop: setup ## Stop the sandbox; its database and its backups are kept
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/sandbox.yml -e sandbox_state=stopped
@@ -45,12 +48,11 @@ demo: sandbox ## Weekly maintenance on the sandbox; says where the report is
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/weekly_db.yml
 	@echo "Backups that prove themselves, on the same sandbox: make backup, then make verify, then make restore."
 
-change: setup ## The weekly maintenance as a change: ticket, status page, team, silences, probes; starts these services first
-	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/sandbox.yml -e sandbox_services=true
+change: sandbox ## The weekly maintenance as a change: ticket, status page, team, silence, soak; starts these services
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/backup.yml
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/backup_verify.yml -e backup_verify_proof=true
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/weekly_db.yml
-	@echo "Where to look at what the change left outside; make sandbox-stop ends these services:"
+	@echo "Where to look at what it left outside; make sandbox-stop ends these services:"
 	@cat $(SERVICES)/addresses.txt
 
 monthly: sandbox ## Monthly optimisation of the sandbox: bloat before and after, tables and indexes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import run_module
 from fakes.http import Fault
-from fakes.statuspage import PAGE, FakeStatuspage
+from fakes.statuspage import COMPONENTS, PAGE, FakeStatuspage
 from fakes.statuspage import TOKEN as PAGE_TOKEN
 from fakes.webhook import TOKEN as HOOK_TOKEN
 from fakes.webhook import FakeReceiver
@@ -48,6 +48,7 @@ def test_people_are_told_once_and_the_proof_is_kept(tmp_path: Path, page: FakeSt
         "maintenance_calendar": {"windows": [QUARTER]},
         "change_status_page_backend": "statuspage", "change_status_page_statuspage_page": PAGE,
         "change_status_page_statuspage_token": PAGE_TOKEN, "change_status_page_statuspage_api_url": page.base,
+        "change_status_page_components": [COMPONENTS[0]],
         "change_notice_backend": "webhook", "change_notice_webhook_url": team.hook,
         "change_notice_webhook_token": HOOK_TOKEN,
     }  # fmt: skip
@@ -72,6 +73,7 @@ def test_people_are_told_once_and_the_proof_is_kept(tmp_path: Path, page: FakeSt
     assert "was announced" in told.output
     (incident,) = page.incidents
     assert incident["status"] == "scheduled"
+    assert [each["id"] for each in incident["components"]] == [COMPONENTS[0]]
     assert datetime.fromisoformat(incident["scheduled_for"]) == TODAY + timedelta(days=15, hours=2)
     items = json.loads(path.read_text())["body"]["items"]
     assert [(items[each]["status"], bool(items[each]["proof"])) for each in ("status_page", "team")] == [

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import stat
+import subprocess
 import time
 import urllib.request
 from datetime import UTC, datetime, timedelta
@@ -185,3 +186,25 @@ def test_an_alert_reaches_the_mailbox(sandbox):
         assert time.monotonic() < until
         time.sleep(0.1)
     assert "Mental Scribe does not answer as it should." in sandbox.page("mail")
+
+
+def test_the_inventories_use_what_runs_and_nothing_else(sandbox):
+    """The names that this machine does not have are none, and without services nothing is run as a change."""
+    shown = (
+        "{{ [change_needs.keys() | list, change_ticket_backend, change_silence_backend, change_mode_backend,"
+        " change_health_pages | length, sandbox_services] }}"
+    )
+
+    def seen(inventory: str) -> Any:
+        words = ["ansible", "-i", str(ROOT / "inventories" / inventory), "all", "-m", "debug", "-a", f"msg={shown}"]
+        extra = json.dumps({"sandbox_directory": str(sandbox.path.parent)})
+        asked = subprocess.run([*words, "-e", extra], cwd=ROOT, capture_output=True, text=True, check=True)
+        return json.loads(asked.stdout.partition("=> ")[2])["msg"]
+
+    assert seen("sandbox") == [[], "none", "none", "none", 0, False]
+    sandbox.run()
+    state = sandbox.state
+    known = {"ticket": state["services"]["ticket"], "application": {"url": "http://127.0.0.1:1/"}}
+    (sandbox.path / "state.json").write_text(json.dumps(state | {"services": known}))
+    operations = ["weekly_db.yml", "monthly_db.yml", "restore_swap.yml"]
+    assert seen("sandbox_supabase") == [operations, "github", "none", "nginx", 1, True]
