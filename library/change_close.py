@@ -66,6 +66,11 @@ def core(context: Context) -> dict[str, Any]:
         return context.conclude(
             Status.OK, msg=f"{change.describe()} would be closed, once this is ended: {left}.", changed=True
         )
+    if change.keeps_mode and set(change.opened) <= {"mode", "incident"} and changes.id == context.run.id:
+        raise RunbookError(
+            f"{change.describe()} stays open, and users are kept out until then. Run the fix again with "
+            "playbooks/emergency.yml, or end it with playbooks/change_close.yml."
+        )
     if change.opened:
         raise RunbookError(
             f"{change.describe()} is not closed, since this is open still: {', '.join(sorted(change.opened))}. "

@@ -153,7 +153,10 @@ def core(context: Context) -> dict[str, Any]:
     params, run, checks = context.params, context.run, preflight.Checks()
     context.require_bounds(BOUNDS)
     approval = permits.require_approval(run)
-    blocks, reason = checklist.blocking(params["blocks"]), _reason(params["reason"], approval.playbook)
+    blocks, reason = (
+        checklist.blocking(approval.playbook, params["blocks"]),
+        _reason(params["reason"], approval.playbook),
+    )
     changes = Changes.from_params(params, run)
     target = Target("change", "", approval.environment)
     with checks.named("lease") as check:

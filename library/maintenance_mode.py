@@ -18,13 +18,15 @@ description:
 options:
   state:
     description:
-      - Whether the mode is to be on or off.
+      - Whether the mode is to be on or off. V(on) ends with the run at the latest. V(kept_on) is for an emergency. It
+        stays until O(until) where the run ends without its fix, and holds other changes up so long;
+        playbooks/change_close.yml ends it before.
     type: str
     required: true
-    choices: ["on", "off"]
+    choices: ["on", "kept_on", "off"]
   until:
     description:
-      - When the mode ends by itself, with its time zone; within the next 24 hours. Needed for O(state=on).
+      - When the mode ends by itself, with its time zone; within the next 24 hours. Needed unless O(state=off).
     type: str
   backend:
     description:
@@ -203,7 +205,7 @@ def core(context: Context) -> dict[str, Any]:
     if params["probe_url"]:
         check_address("probe_url", params["probe_url"])
     until = None
-    if params["state"] == "on":
+    if params["state"] != "off":
         until = check_until(moment.read("until", params["until"]), datetime.now(UTC))
     changes = Changes.from_params(params, context.run)
     done = changes.conduct(params["item"], lambda: _switch(context, changes, until), blocks=params["blocks"])
@@ -242,7 +244,8 @@ def _switch(context: Context, changes: Changes, until: datetime | None) -> Done:
             return driver.follow(mode, wanted, check_mode=True)
         if until is not None:
             # Before the flag: a run that is killed here leaves word of it.
-            changes.opened("mode", noted | {"until": until.isoformat()})
+            kept = {"kept": True} if params["state"] == "kept_on" else {}
+            changes.opened("mode", noted | {"until": until.isoformat()} | kept)
         done = driver.follow(mode, wanted)
         if until is None:
             changes.opened("mode", None)
@@ -276,7 +279,7 @@ def _seen(params: dict[str, Any], done: Done) -> Done:
 def main() -> None:
     """Run as an Ansible module."""
     spec = {
-        "state": {"type": "str", "required": True, "choices": ["on", "off"]},
+        "state": {"type": "str", "required": True, "choices": ["on", "kept_on", "off"]},
         "until": {"type": "str"},
         "backend": {"type": "str", "required": True, "choices": [*rules.BACKENDS, backend.NONE]},
         "nginx_flag_dir": {"type": "path"},
@@ -298,7 +301,7 @@ def main() -> None:
         core,
         name="maintenance_mode",
         argument_spec=postgres.argument_spec() | argument_spec() | spec,
-        required_if=[("state", "on", ["until"])],
+        required_if=[("state", "on", ["until"]), ("state", "kept_on", ["until"])],
     )
 
 

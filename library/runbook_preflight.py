@@ -10,8 +10,9 @@ description:
   - What must be true before a run may write, whatever it writes to. No server is asked.
   - The checks run in this order and stop at the first one that is not met, C(record) (the run's journal is being
     written, with room for it), C(inventory) (exactly one), C(environment) (the inventory says what it is), C(approval)
-    (production was confirmed, or this is one of its scheduled jobs), C(calendar) (a maintenance window is open that the
-    playbook may run in, and no freeze holds), C(change) (the inventory names lines of checklists that there are).
+    (production was confirmed, this is one of its scheduled jobs, or an emergency), C(calendar) (a maintenance window is
+    open that the playbook may run in, and no freeze holds), C(change) (the inventory names lines of checklists that
+    there are).
   - What passed is written down in the run's folder, with the time at which the window ends or a freeze begins. From
     then on no module of the run begins to write. A module with an option O(ignore:deadline_s) has until then at most,
     whatever that option says.
@@ -154,7 +155,7 @@ from typing import Any
 from ansible.module_utils.runbook.drivers import journal, permits
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import preflight as rules
-from ansible.module_utils.runbook.rules.change import calendar, checklist
+from ansible.module_utils.runbook.rules.change import calendar, checklist, emergency
 from ansible.module_utils.runbook.rules.words import count
 
 
@@ -169,16 +170,18 @@ def core(context: Context) -> dict[str, Any]:
         check["msg"] = rules.check_environment(params["environment"], params["inventory_sources"][0])
     with checks.named("approval") as check:
         asked = {key: params[key] for key in ("environment", "confirm", "job", "scheduled_jobs", "playbook")}
-        check["msg"] = rules.check_approval(**asked, said=permits.said(context.run))
+        said = permits.said(context.run)
+        urgent = emergency.read(permits.started(context.run), said)
+        check["msg"] = rules.check_approval(**asked, said=said, emergency=str(urgent or ""))
     with checks.named("calendar") as check:
         now = datetime.now(UTC)
-        calendar.check_override(params["window_override"], permits.said(context.run))
+        calendar.check_override(params["window_override"], said)
         known, mistake = calendar.read_for(params["playbook"], params["calendar"], params["operations"])
         admitted = calendar.admit(
             known,
             environment=params["environment"],
             operation=params["playbook"],
-            override=params["window_override"],
+            override=params["window_override"] or str(urgent or ""),
             now=now,
             check_mode=context.check_mode,
         )

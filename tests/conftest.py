@@ -257,15 +257,17 @@ _run: list[Run] = []
 
 
 def a_run(
-    run_id: str = "20260104T020000Z-test-000000", *, directory: Path | None = None, said: dict[str, str] | None = None
-) -> Run:
+    run_id: str = "20260104T020000Z-test-000000", *, directory: Path | None = None, said: dict[str, str] | None = None,
+    playbook: str = "test",
+) -> Run:  # fmt: skip
     """A run that is under way: its folder is there, and its process, this one, lives.
 
     :param said: what its command line said
+    :param playbook: the one that was started
     """
     if directory is None:
         directory = Path(tempfile.mkdtemp(prefix="runbook-run-"))
-    (directory / PERMITS).write_text(opening(run_id, said or {}))
+    (directory / PERMITS).write_text(opening(run_id, said or {}, playbook))
     (directory / "journal.jsonl").touch()
     own = process.own()
     return Run(run_id, str(directory), f"{socket.gethostname()}/{os.getpid()}", str(own or ""))

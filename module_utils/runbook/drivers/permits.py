@@ -116,6 +116,11 @@ def said(run: Run) -> dict[str, str]:
     return dict(next((line["said"] for line in _lines(run)[:1] if "said" in line), {}))
 
 
+def started(run: Run) -> str:
+    """The playbook that was started, without its suffix; empty where no run is under way."""
+    return str(next((line.get("playbook", "") for line in _lines(run)[:1] if "said" in line), ""))
+
+
 def approvals(run: Run) -> list[Approval]:
     """What passed for the host of ``run`` without a target, the newest last."""
     return [each for each in _approved(run) if each.host == run.host]

@@ -205,7 +205,7 @@ class Recorder:
             # Permits are appended, and a lock on it tells which modules are at work.
             permits = self.directory / PERMITS
             permits.touch(0o600)
-            permits.write_text(opening(run_id, said or {}))
+            permits.write_text(opening(run_id, said or {}, self.playbook))
         except OSError as error:
             self._lose_journal(error)
             return

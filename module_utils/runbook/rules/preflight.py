@@ -152,8 +152,9 @@ def check_approval(
     scheduled_jobs: Mapping[str, str],
     playbook: str,
     said: Mapping[str, str],
+    emergency: str = "",
 ) -> str:
-    """Production is touched by a job that its inventory lists, or by a person who says the word.
+    """Production is touched by a job that its inventory lists, by a person who says the word, or in an emergency.
 
     :param confirm: the variable ``confirm``; empty if it is not set
     :param job: the variable ``preflight_job``; empty if it is not set
@@ -161,6 +162,7 @@ def check_approval(
     :param scheduled_jobs: the jobs that may run unattended, each with the file name of its playbook, and behind a blank
         the action, where the playbook has several
     :param playbook: the playbook that runs, likewise
+    :param emergency: why it is one; empty where it is none
     :raises RunbookError: nobody approved, or what was said names something else
     """
     if SPLIT in said:
@@ -199,6 +201,8 @@ def check_approval(
                 f"correct preflight_scheduled_jobs ({job}: {playbook})."
             )
         return f"Approved as the scheduled job {job}."
+    if emergency:
+        return emergency
     if confirm:
         return f"Confirmed for {environment}."
     if environment == "production":

@@ -19,7 +19,9 @@ PERMITS = "permits.jsonl"
 LAST_WORDS = "last_words.jsonl"
 
 #: What counts only where a person or a scheduler says it with ``-e``: in an inventory it would approve every run.
-COMMAND_LINE_ONLY = ("confirm", "preflight_job", "window_override")
+COMMAND_LINE_ONLY = ("confirm", "preflight_job", "window_override", "emergency_kind", "emergency_reason")
+#: Of these the ones that are sentences.
+_REASONS = ("window_override", "emergency_reason")
 #: How a reason is given that has blanks: Ansible splits name=value at them, whatever quotes the shell took away.
 OVERRIDE = """-e '{"window_override": "<reason>"}'"""
 #: In what :func:`command_line` says: what Ansible made of a ``-e`` that was not meant so; its own name for the words
@@ -128,7 +130,7 @@ def split(parsed: Mapping[str, object]) -> dict[str, object]:
     names = [str(name) for name in parsed if name != SPLIT]
     if SPLIT in parsed:
         names.append("words without a name")
-    elif "window_override" not in names or len(names) == 1:
+    elif not set(names) & set(_REASONS) or len(names) == 1:
         return dict(parsed)
     return dict(parsed) | {SPLIT: " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))}
 
@@ -159,9 +161,13 @@ def command_line(given: Iterable[tuple[Iterable[str], Mapping[str, object]]], fo
     return dict(sorted(said.items()))
 
 
-def opening(run_id: str, said: Mapping[str, str]) -> str:
-    """The first line of :data:`PERMITS`: what the command line of this run said, as :func:`command_line` gives it."""
-    return json.dumps({"run_id": run_id, "said": dict(said)}) + "\n"
+def opening(run_id: str, said: Mapping[str, str], playbook: str) -> str:
+    """The first line of :data:`PERMITS`: what the command line of this run said.
+
+    :param said: as :func:`command_line` gives it
+    :param playbook: the one that was started, without its suffix; what it imports belongs to the same run
+    """
+    return json.dumps({"run_id": run_id, "said": dict(said), "playbook": playbook}) + "\n"
 
 
 def forged(environ: Mapping[str, str], host: str) -> str | None:

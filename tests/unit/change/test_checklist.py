@@ -28,6 +28,8 @@ def test_a_sandbox_has_a_change_only_where_its_inventory_says_so():
     ({"weekly_db.yml": ["tickets"]}, r"weekly_db.yml: 'tickets' is no line; did you mean ticket\?"),
     # What comes with another line is not asked for by itself.
     ({"weekly_db.yml": ["maintenance_mode_off"]}, r"'maintenance_mode_off' is no line; did you mean maintenance_mode"),
+    ({"weekly_db.yml": ["contact"]}, r"'contact' is no line"),
+    ({"emergency.yml": []}, r"emergency.yml: what it needs is fixed"),
     ({"weekly_db.yml": "ticket"}, r"'ticket' is no list"),
     ({"weekly_db.yml": None}, r"None is no list"),
     ({"weekly_db.yml": [7]}, r"weekly_db.yml: 7 is no line"),
@@ -38,14 +40,24 @@ def test_a_word_that_is_none_is_refused(said, sentence):
 
 
 def test_the_inventory_decides_what_blocks():
-    assert checklist.blocking({})["ticket"] is True
-    assert checklist.blocking({})["team"] is False
-    said = checklist.blocking({"team": True, "ticket": False})
+    assert checklist.blocking("weekly_db.yml", {})["ticket"] is True
+    assert checklist.blocking("weekly_db.yml", {})["team"] is False
+    said = checklist.blocking("weekly_db.yml", {"team": True, "ticket": False})
     assert (said["team"], said["ticket"], said["backup"]) == (True, False, True)
     with pytest.raises(RunbookError, match=r"change_blocks: 'teem' is no line; did you mean team\?"):
-        checklist.blocking({"teem": True})
+        checklist.blocking("weekly_db.yml", {"teem": True})
     with pytest.raises(RunbookError, match="change_blocks: team: 'sometimes' is neither true nor false"):
-        checklist.blocking({"team": "sometimes"})
+        checklist.blocking("weekly_db.yml", {"team": "sometimes"})
+
+
+def test_an_emergency_waits_for_no_service_and_skips_no_record():
+    needs = checklist.needed("emergency.yml", "sandbox", {})
+    assert {"snapshot", "review", "work", "contact", "maintenance_mode_off", "incident_resolved"} <= set(needs)
+    blocks = checklist.blocking("emergency.yml", {})
+    assert (blocks["ticket"], blocks["maintenance_mode"], blocks["snapshot"]) == (False, False, True)
+    assert [each for each in checklist.per_host(needs, ["db"]) if each.startswith("contact:")] == [
+        "contact:engineering_lead", "contact:database_admin", "contact:security_team", "contact:devops_sre",
+    ]  # fmt: skip
 
 
 def test_each_database_answers_for_itself():

@@ -11,7 +11,7 @@ from ansible.module_utils.runbook.drivers import permits, process, state_store
 from ansible.module_utils.runbook.drivers.change.documents import store_of
 from ansible.module_utils.runbook.drivers.state_store import ConflictError
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.change.change import Change, Item
+from ansible.module_utils.runbook.rules.change.change import ENDS_KEPT, Change, Item
 from ansible.module_utils.runbook.rules.state import Document
 from ansible.module_utils.runbook.rules.status import Status
 
@@ -35,11 +35,13 @@ class Open:
     holder: Life
     #: The store's clock.
     now: datetime
+    #: Who asks is there to end what is kept, too.
+    ends_kept: bool = False
 
     @property
     def is_abandoned(self) -> bool:
         """Whether nobody works on it any more."""
-        return self.change.is_abandoned(self.holder, self.now)
+        return self.change.is_abandoned(self.holder, self.now, ends_kept=self.ends_kept)
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,14 @@ class Changes:
 
     :param change_id: the change that is worked on, where it is not this run's own
     :param announced_as: names the announcement that is worked on in place of a change
+    :param ends_kept: the run is there to end what is kept, too
     """
 
-    def __init__(self, store: StateStore, run: Run, change_id: str | None = None, announced_as: str = "") -> None:
+    def __init__(
+        self, store: StateStore, run: Run, change_id: str | None = None, announced_as: str = "", *,
+        ends_kept: bool = False,
+    ) -> None:  # fmt: skip
+        self._ends_kept = ends_kept
         self._store = store
         self._run = run
         self._kind = "announcements" if announced_as else "changes"
@@ -91,8 +98,9 @@ class Changes:
         :raises RunbookError: no preflight passed, the options name no store or two, or a change that is not abandoned
         """
         # What a change opened is ended after its window too; opening it is change_open's, which is refused then.
-        environment = permits.require_approval(run, may_be_late=True).environment
-        made = cls(store_of(params, environment), run, params.get("change_id"), announced_as)
+        approval = permits.require_approval(run, may_be_late=True)
+        store, ends_kept = store_of(params, approval.environment), approval.playbook in ENDS_KEPT
+        made = cls(store, run, params.get("change_id"), announced_as, ends_kept=ends_kept)
         if made.id != run.id and not announced_as:
             made._require_abandoned()
         return made
@@ -139,7 +147,7 @@ class Changes:
             if reading.document is not None:
                 change = Change.of(reading.document)
                 holder = process.parse(change.machine)
-                found.append(Open(change, holder.life() if holder else "unknown", reading.now))
+                found.append(Open(change, holder.life() if holder else "unknown", reading.now, self._ends_kept))
         return sorted(found, key=lambda each: (each.change.opened_at, each.change.id))
 
     def require_current(self) -> Change | None:

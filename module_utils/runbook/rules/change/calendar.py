@@ -68,6 +68,7 @@ OPERATIONS = {
     "contacts.yml": "none",
     "db_roles.yml": "none",
     "dr_drill.yml": "none",
+    "emergency.yml": "none",
     "files_mirror.yml": "none",
     "heartbeat.yml": "none",
     "lease.yml": "none",
@@ -689,7 +690,7 @@ def admit(
     standing = Standing(is_open=False, msg=refusal) if refusal else stand(calendar, operation, need or "", now)
     if override:
         msg = f"The calendar was overridden: {override.strip()}. {standing.msg}"
-        return Admission(msg, None, standing.windows, override, msg, standing.announced_as)
+        return Admission(msg, None, standing.windows, override, msg)
     if standing.is_open:
         return Admission(
             standing.msg, standing.ends_at, standing.windows, announced_as=standing.announced_as

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Longer than any window of the calendar: what lasts for days was a mistake in the date.
 LONGEST_H = 24
+#: Playbooks that end also what a change keeps until its end.
+ENDS_KEPT = ("change_close.yml", "emergency.yml")
 #: What a change can open; each is one thing of one service.
 THINGS = ("ticket", "maintenance", "incident", "silence", "mode")
 
@@ -165,12 +167,20 @@ class Change:
         """Which change it is, for the beginning of a sentence."""
         return f"Change {self.id} ({self.reason}, until {self.until:%Y-%m-%d %H:%M} UTC)"
 
-    def is_abandoned(self, holder: Life, now: datetime) -> bool:
+    @property
+    def keeps_mode(self) -> bool:
+        """Whether maintenance mode stays on until its end, whatever became of the run: an emergency is not over."""
+        return bool(self.opened.get("mode", {}).get("kept"))
+
+    def is_abandoned(self, holder: Life, now: datetime, *, ends_kept: bool = False) -> bool:
         """Whether nobody works on it any more: its process is gone, or its time is over and nobody can tell.
 
         :param holder: what is known of its process
         :param now: the store's clock
+        :param ends_kept: who asks is there to end what is kept, too
         """
+        if self.keeps_mode and not ends_kept:
+            return holder != "alive" and now >= self.until
         return holder == "dead" or (holder == "unknown" and now >= self.until)
 
 

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.change.contacts import ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -44,12 +45,18 @@ LINES: dict[str, Line] = {
         "before", "See that the application works, before anything is touched", "the pages and queries",
         is_per_host=True,
     ),
+    "contact": Line("before", "Tell the four emergency contacts", "the channel's answer", blocks=False),
+    "incident": Line("before", "Tell users of the incident on the status page", "its address", blocks=False),
+    "review": Line("during", "Open the post-incident review, with its owner and its due date", "its due date"),
     "error_logs_before": Line("before", "Count the errors in the logs", "how many a minute", blocks=False),
     "status_page": Line("before", "Tell users on the status page", "the notice's address", blocks=False),
     "team": Line("before", "Tell the team", "the channel's answer", blocks=False),
     "silence": Line("during", "Silence the alerts that the work sets off", "the silence's id", blocks=False),
     "maintenance_mode": Line("during", "Turn maintenance mode on, and see it from outside", "the page's answer"),
     "work": Line("during", "Carry out each step, verify it, and write down what was not right", "the steps' results"),
+    "resolution": Line(
+        "after", "See that the fix holds, before users are let in", "the pages and queries", is_per_host=True
+    ),
     "maintenance_mode_off": Line(
         "after", "Turn maintenance mode off, and see it from outside", "the page's answer", ends="maintenance_mode"
     ),
@@ -61,10 +68,14 @@ LINES: dict[str, Line] = {
     ),
     "status_page_updated": Line("after", "End the notice on the status page", "the notice's address", blocks=False,
                                 ends="status_page"),
+    "incident_resolved": Line("after", "Say on the status page that the incident is over", "its address", blocks=False,
+                              ends="incident"),
     "silence_removed": Line("after", "Remove the silence", "the silence's id", blocks=False, ends="silence"),
 }  # fmt: skip
+#: Those of an emergency alone.
+OF_EMERGENCY = ("contact", "incident", "review", "resolution")
 #: What an inventory may ask for; the rest comes with it.
-ASKED = tuple(name for name, line in LINES.items() if not line.ends)
+ASKED = tuple(name for name, line in LINES.items() if not line.ends and name not in OF_EMERGENCY)
 #: The phases, with what they are called.
 PHASES: dict[Phase, str] = {"before": "Before", "during": "During", "after": "After"}
 
@@ -79,6 +90,8 @@ class Operation:
     needs: tuple[str, ...]
     #: How it is undone: a playbook with its arguments; ``{environment}`` and ``{opened_at}`` are filled in.
     rollback: str
+    #: Lines that block elsewhere, and not here.
+    goes_on_without: tuple[str, ...] = ()
 
 
 _QUIET = ("ticket", "backup", "rollback_plan", "health", "error_logs_before", "status_page", "team", "silence", "work",
@@ -91,8 +104,30 @@ _SWAP_BACK = (
     "ansible-playbook -i inventories/{environment} playbooks/rollback.yml --tags db -e db_rollback_undo=<the name that "
     "the database of before has now; the report says it>"
 )
+#: What it needs is not for an inventory to say: break-glass skips no snapshot and no record.
+EMERGENCY = "emergency.yml"
 #: By ``preflight_playbook``.
 OPERATIONS = {
+    EMERGENCY: Operation(
+        "Emergency maintenance",
+        (
+            "ticket",
+            "contact",
+            "incident",
+            "team",
+            "silence",
+            "maintenance_mode",
+            "review",
+            "snapshot",
+            "work",
+            "resolution",
+            "function",
+        ),
+        "ansible-playbook -i inventories/{environment} playbooks/rollback.yml --tags db "
+        "-e db_rollback_backup=<the snapshot of this change>",
+        # A fix does not wait for a service that is down.
+        goes_on_without=("ticket", "maintenance_mode"),
+    ),
     "weekly_db.yml": Operation("Weekly maintenance of the database", _QUIET, _TO_BEFORE),
     "monthly_db.yml": Operation("Monthly optimisation of the database", _QUIET, _TO_BEFORE),
     # It changes nothing that a user sees, and runs each night.
@@ -114,6 +149,8 @@ def needed(operation: str, environment: str, said: Mapping[str, Sequence[str]]) 
     :raises RunbookError: it names an operation or a line that is not there
     """
     for name, lines in said.items():
+        if name == EMERGENCY:
+            raise RunbookError(f"change_needs: {name}: what it needs is fixed; take it out.")
         if name not in OPERATIONS:
             raise RunbookError(f"change_needs: {name}: it is not run as a change; {_choose(name, OPERATIONS)}")
         if not isinstance(lines, (list, tuple)):
@@ -121,12 +158,13 @@ def needed(operation: str, environment: str, said: Mapping[str, Sequence[str]]) 
         for line in lines:
             if line not in ASKED:
                 raise RunbookError(f"change_needs: {name}: {line!r} is no line; {_choose(str(line), ASKED)}")
-    default = OPERATIONS[operation].needs if operation in OPERATIONS and environment != "sandbox" else ()
+    is_change = operation in OPERATIONS and (environment != "sandbox" or operation == EMERGENCY)
+    default = OPERATIONS[operation].needs if is_change else ()
     asked = said.get(operation, default)
     return tuple(name for name, line in LINES.items() if name in asked or line.ends in asked)
 
 
-def blocking(said: Mapping[str, object]) -> dict[str, bool]:
+def blocking(operation: str, said: Mapping[str, object]) -> dict[str, bool]:
     """Whether nothing goes on where a line fails, by its name.
 
     :param said: where the inventory decides otherwise
@@ -137,16 +175,24 @@ def blocking(said: Mapping[str, object]) -> dict[str, bool]:
             raise RunbookError(f"change_blocks: {name!r} is no line; {_choose(name, LINES)}")
         if not isinstance(value, bool):
             raise RunbookError(f"change_blocks: {name}: {value!r} is neither true nor false; write one of them.")
-    return {name: bool(said.get(name, line.blocks)) for name, line in LINES.items()}
+    without = OPERATIONS[operation].goes_on_without if operation in OPERATIONS else ()
+    return {name: bool(said.get(name, line.blocks and name not in without)) for name, line in LINES.items()}
 
 
 def per_host(needs: Iterable[str], hosts: Sequence[str]) -> tuple[str, ...]:
-    """The items that have to be answered: a line, or for each database one.
+    """The items that have to be answered: a line, or for each database or each contact one.
 
     >>> per_host(["ticket", "backup"], ["db1", "db2"])
     ('ticket', 'backup:db1', 'backup:db2')
     """
-    return tuple(dict.fromkeys(item(name, host) for name in needs for host in hosts or [""]))
+    return tuple(
+        dict.fromkeys(
+            each
+            for name in needs
+            for host in hosts or [""]
+            for each in ([f"contact:{role}" for role in ROLES] if name == "contact" else [item(name, host)])
+        )
+    )
 
 
 def item(name: str, host: str) -> str:
