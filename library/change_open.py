@@ -119,6 +119,10 @@ notice_text:
   description: What the team is told.
   type: str
   returned: success
+rollback_plan:
+  description: How it is undone, as O(rollback_plan) says; empty where nobody says it.
+  type: str
+  returned: success
 target:
   description: The environment whose change it is, with C(kind), C(place), C(name) and C(environment).
   type: dict
@@ -194,7 +198,8 @@ def core(context: Context) -> dict[str, Any]:
         change_id=change.id, key=key(change.id), until=change.until.isoformat(timespec="seconds"), needs=list(needs),
         blocks=blocks, title=opening.title(change, approval.environment),
         ticket_text=opening.ticket_text(change, plan, needs, permits.said(run).get("window_override", "")),
-        notice_text=opening.notice_text(change), target=target.proven(approval.environment), lease=held,
+        notice_text=opening.notice_text(change), rollback_plan=plan,
+        target=target.proven(approval.environment), lease=held,
     )  # fmt: skip
 
 

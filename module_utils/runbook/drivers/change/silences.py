@@ -78,8 +78,8 @@ class Silences:
             found = first()
         return found, True
 
-    def remove(self, key: str) -> int:
-        """Let there be none of a change's; how many were, or would be, removed.
+    def remove(self, key: str) -> list[str]:
+        """Let there be none of a change's; the ids of those that were, or would be, removed.
 
         :raises ApiError: refused, or no answer
         """
@@ -91,7 +91,7 @@ class Silences:
                 # It expired meanwhile, which some versions call an error of their own.
                 if error.http_status not in _GONE and self.find(key):
                     raise
-        return len(found)
+        return [each.id for each in found]
 
     def _post(self, body: Mapping[str, Any]) -> Silence | None:
         answer = self._api.post(f"{self._path}/silences", body)
@@ -161,5 +161,7 @@ def close(silences: Silences, noted: Mapping[str, Any]) -> Done:
     """
     removed = silences.remove(str(noted["key"]))
     verb = "Would remove" if silences.read_only else "Removed"
-    said = f"{verb} {removed} of this change's silences." if removed else "No silence of this change is open."
-    return Done(said, facts={"changed": removed > 0})
+    if not removed:
+        return Done("No silence of this change is open.", proof="none is open", facts={"changed": False})
+    ids = ", ".join(f"silence {each}" for each in removed)
+    return Done(f"{verb} {len(removed)} of this change's silences.", proof=ids, facts={"changed": True})
