@@ -78,6 +78,7 @@ def test_every_operation_names_its_way_back(operation):
 def step(status: str, module: str = "pg_vacuum", state: str = "ok", **more: Any) -> dict[str, Any]:
     figures = {"status": status} if module.startswith(("pg_", "change_")) else {}
     return {"task": "Vacuum", "module": module, "state": state, "status": status, "handled": False,
+            "started_at": "2026-11-29T02:05:00Z",
             "msg": f"It is {status}.", "figures": figures} | more  # fmt: skip
 
 
@@ -90,6 +91,8 @@ def step(status: str, module: str = "pg_vacuum", state: str = "ok", **more: Any)
     # What was rescued is no fault, and a ticket is no work.
     ({"db": [step("ok"), step("breach", state="failed", handled=True)]}, Status.OK),
     ({"db": [step("ok", "change_ticket")]}, Status.UNKNOWN),
+    # A person's step was waited for.
+    ({"db": [step("ok", "ansible.builtin.pause")]}, Status.OK),
     # Of a module that is not ours only a failure counts.
     ({"db": [step("ok", "ansible.builtin.debug")]}, Status.UNKNOWN),
     ({"db": [step("ok"), step("breach", "ansible.builtin.command", state="failed")]}, Status.BREACH),
@@ -98,9 +101,16 @@ def test_the_steps_of_a_run_answer_for_its_work(found, expected):
     assert steps.judge(steps.chosen(found, [], "")) is expected
 
 
+def test_what_stands_before_the_work_is_none():
+    before = step("breach", "pg_backup_verify", state="failed", started_at="2026-11-29T02:00:00Z")
+    told = step("ok", "change_notice", started_at="2026-11-29T02:01:00Z", figures={"status": "ok", "answers": "team"})
+    assert steps.judge(steps.chosen({"db": [before, told]}, [], "")) is Status.UNKNOWN
+    assert steps.judge(steps.chosen({"db": [before, told, step("ok")]}, [], "")) is Status.OK
+
+
 def test_only_the_steps_of_one_host_and_of_some_modules_count():
     found = {
-        "db1": [step("ok", "pg_backup_verify", figures={"status": "ok", "last_good_backup": "b1"})],
+        "db1": [step("ok", "pg_backup_verify", figures={"status": "ok", "backups": ["b1", "b0"]})],
         "db2": [step("breach", "pg_backup_verify", state="failed"), step("ok")],
     }
     assert steps.judge(steps.chosen(found, ["pg_backup_verify"], "db1")) is Status.OK

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.runbook.rules.change.checklist import phase_of
 from ansible.module_utils.runbook.rules.record import short_name
 from ansible.module_utils.runbook.rules.status import Status, worst
 from ansible.module_utils.runbook.rules.words import count
@@ -22,19 +23,35 @@ def chosen(
     """The steps that count, each with its host.
 
     :param steps: of the run, by host
-    :param modules: which modules; none of them means whatever is not :data:`_AROUND` the work
+    :param modules: which modules; none of them means the work: what came after the last line that stands before it
     :param host: the one that counts; empty means each
     """
-    return [
-        (name, step)
-        for name, of_host in sorted(steps.items())
-        for step in of_host
-        if host in ("", name)
-        and step["state"] != "skipped"
-        # Only our own modules say how it went; the others count where they failed.
-        and ("status" in step["figures"] or (not modules and step["status"] != Status.OK))
-        and (short_name(step["module"]) in modules if modules else not _AROUND.fullmatch(short_name(step["module"])))
-    ]
+    done = [
+        (name, step) for name, of_host in sorted(steps.items()) for step in of_host if step["state"] != "skipped"
+    ]  # fmt: skip
+    ready = max((step["started_at"] for _, step in done if _stands_before(step)), default="")
+    if modules:
+        found = [each for each in done if short_name(each[1]["module"]) in modules]
+    else:
+        found = [each for each in done if each[1]["started_at"] > ready and _is_work(each[1])]
+    return [each for each in found if host in ("", each[0])]
+
+
+def _stands_before(step: Mapping[str, Any]) -> bool:
+    """Whether a step answered a line that comes before the work."""
+    item = str(step["figures"].get("answers") or "")
+    return phase_of(item) in ("before", "during") and item != "work"
+
+
+def _is_work(step: Mapping[str, Any]) -> bool:
+    """Whether a step is work. Only our own modules say how it went, and the others count where they failed.
+
+    A person's step, for which the run waited, is work too; what it did is for the lines after it to find out.
+    """
+    name = short_name(step["module"])
+    if _AROUND.fullmatch(name):
+        return False
+    return "status" in step["figures"] or step["status"] != Status.OK or name == "pause"
 
 
 def judge(found: Iterable[tuple[str, Mapping[str, Any]]]) -> Status:
@@ -59,8 +76,12 @@ def sentence(found: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 
 def proof(found: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
     """The name of the backup that they made or read; empty where they did neither."""
-    names = [step["figures"].get("backup_id") or step["figures"].get("last_good_backup") for _, step in found]
-    return next((str(name) for name in names if name), "")
+    for _, step in found:
+        read = step["figures"].get("backups") or []
+        name = step["figures"].get("backup_id") or (read[0] if read else "")
+        if name:
+            return str(name)
+    return ""
 
 
 def lines(found: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
