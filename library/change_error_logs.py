@@ -231,7 +231,7 @@ from ansible.module_utils.runbook.drivers.clock import Clock
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.change import error_logs as rules
-from ansible.module_utils.runbook.rules.change.backend import NONE
+from ansible.module_utils.runbook.rules.change.backend import NONE, SKIPPED
 from ansible.module_utils.runbook.rules.change.note import note_key
 from ansible.module_utils.runbook.rules.status import Status
 
@@ -267,7 +267,7 @@ def core(context: Context) -> dict[str, Any]:
 
     def look() -> Done:
         if source is None:
-            return Done("Skipped: the inventory decided to count no errors in logs (backend none).")
+            return Done("Skipped: the inventory decided to count no errors in logs (backend none).", SKIPPED)
         if is_before or change is None:
             now = datetime.now(UTC)
             counted = source.count(rules.Span(now - timedelta(seconds=params["span_s"]), now))

@@ -106,7 +106,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.runbook.drivers.change import notices as driver
 from ansible.module_utils.runbook.drivers.change.changes import Changes, Done, argument_spec
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules.change.backend import NONE, check_options
+from ansible.module_utils.runbook.rules.change.backend import NONE, SKIPPED, check_options
 from ansible.module_utils.runbook.rules.change.change import key
 from ansible.module_utils.runbook.rules.change.note import note_key
 from ansible.module_utils.runbook.rules.change.notice import BACKENDS, Notice, check_mailboxes
@@ -128,7 +128,7 @@ def core(context: Context) -> dict[str, Any]:
 
     def tell(change: Change | None) -> Done:
         if backend == NONE:
-            return Done("Skipped: the inventory decided to tell nobody (backend none).")
+            return Done("Skipped: the inventory decided to tell nobody (backend none).", SKIPPED)
         return driver.tell_once(
             changes, change, item, notice, params, whom="the team", may_double=bool(params["announced_as"]),
             read_only=context.check_mode,

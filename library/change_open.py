@@ -102,6 +102,23 @@ needs:
   type: list
   elements: str
   returned: success
+items:
+  description: What has to be answered, a line of RV(needs), or for each database one, as C(health:db1).
+  type: list
+  elements: str
+  returned: success
+rollback_plan:
+  description: How what is changed is undone; empty where nobody says it.
+  type: str
+  returned: success
+answers:
+  description: The line that this module answers itself, C(rollback_plan).
+  type: str
+  returned: when there is a way back
+proof:
+  description: The way back.
+  type: str
+  returned: when there is one
 blocks:
   description: By each line of the checklists, whether nothing goes on where it fails.
   type: dict
@@ -192,14 +209,15 @@ def core(context: Context) -> dict[str, Any]:
         if plan:
             changes.answer("rollback_plan", Status.OK, f"The way back is named: {plan}", plan)
     permits.begin_change(run)
+    answered: dict[str, Any] = {"answers": "rollback_plan", "proof": plan} if plan else {}
     verb = "is" if own else "would be" if context.check_mode else "was"
     return context.conclude(
         checks.done, msg=f"{change.describe()} {verb} open{'' if own else 'ed'}.", changed=own is None,
         change_id=change.id, key=key(change.id), until=change.until.isoformat(timespec="seconds"), needs=list(needs),
-        blocks=blocks, title=opening.title(change, approval.environment),
+        items=list(change.needs), rollback_plan=plan, blocks=blocks, title=opening.title(change, approval.environment),
         ticket_text=opening.ticket_text(change, plan, needs, permits.said(run).get("window_override", "")),
-        notice_text=opening.notice_text(change), rollback_plan=plan,
-        target=target.proven(approval.environment), lease=held,
+        notice_text=opening.notice_text(change), target=target.proven(approval.environment), lease=held,
+        **answered,
     )  # fmt: skip
 
 

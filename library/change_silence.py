@@ -159,7 +159,7 @@ from ansible.module_utils.runbook.drivers.change.changes import Changes, Done, a
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import moment
 from ansible.module_utils.runbook.rules.change import silence as rules
-from ansible.module_utils.runbook.rules.change.backend import NONE, check_options
+from ansible.module_utils.runbook.rules.change.backend import NONE, SKIPPED, check_options
 from ansible.module_utils.runbook.rules.change.change import check_until, key
 from ansible.module_utils.runbook.rules.change.note import note_key
 from ansible.module_utils.runbook.rules.text import as_lines
@@ -173,7 +173,7 @@ def core(context: Context) -> dict[str, Any]:
     note_key("", params["item"])
     is_present = params["state"] == "present"
     if is_present:
-        matchers = rules.read_matchers(params["matchers"])
+        matchers = rules.read_matchers(params["matchers"]) if params["backend"] != NONE else frozenset()
         until = check_until(moment.read("until", params["until"]), datetime.now(UTC))
     changes = Changes.from_params(params, run)
     change = changes.require_current()
@@ -184,7 +184,7 @@ def core(context: Context) -> dict[str, Any]:
         if change is not None:
             change.require_place(driver.THING, params["backend"], where)
         if silences is None:
-            return Done("Skipped: the inventory decided to silence nothing (backend none).")
+            return Done("Skipped: the inventory decided to silence nothing (backend none).", SKIPPED)
         fresh: dict[str, Any] = {"backend": params["backend"], "where": where, "key": key(changes.id)}
         noted = (change.opened.get(driver.THING) if change else None) or fresh
         if is_present:

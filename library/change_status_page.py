@@ -240,7 +240,7 @@ from ansible.module_utils.runbook.drivers.change.changes import Changes, Done, a
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.change import status_page as rules
-from ansible.module_utils.runbook.rules.change.backend import NONE
+from ansible.module_utils.runbook.rules.change.backend import NONE, SKIPPED
 from ansible.module_utils.runbook.rules.change.change import key
 from ansible.module_utils.runbook.rules.change.note import note_key, title_of
 from ansible.module_utils.runbook.rules.text import as_lines
@@ -303,7 +303,7 @@ class Notices:
         page = driver.from_params(self.params, read_only=self.context.check_mode)
         noted = self.noted(page.where if page else "") if self.act.kind else {}
         if page is None:
-            return Done("Skipped: the inventory decided to have no status page (backend none).")
+            return Done("Skipped: the inventory decided to have no status page (backend none).", SKIPPED)
         if self.act.kind is None:
             return driver.set_components(page, self.params["components"], self.notice.level)
         if self.state in rules.ENDING:

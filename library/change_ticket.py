@@ -188,7 +188,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.change import note as notes
 from ansible.module_utils.runbook.rules.change import ticket as rules
-from ansible.module_utils.runbook.rules.change.backend import NONE
+from ansible.module_utils.runbook.rules.change.backend import NONE, SKIPPED
 from ansible.module_utils.runbook.rules.change.change import key
 from ansible.module_utils.runbook.rules.text import as_lines
 
@@ -219,7 +219,7 @@ def core(context: Context) -> dict[str, Any]:
         if change is not None:
             change.require_place(driver.THING, params["backend"], where)
         if tickets is None:
-            return Done("Skipped: the inventory decided to have no ticket system (backend none).")
+            return Done("Skipped: the inventory decided to have no ticket system (backend none).", SKIPPED)
         noted = (change.opened.get(driver.THING) if change else None) or {
             "backend": params["backend"], "where": where, "key": key(changes.id)
         }  # fmt: skip

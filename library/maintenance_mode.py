@@ -222,7 +222,7 @@ def _switch(context: Context, changes: Changes, until: datetime | None) -> Done:
     if params["backend"] == backend.NONE:
         if current is not None:
             current.require_place("mode", backend.NONE)
-        return Done("Skipped: the inventory decided to have no maintenance mode (backend none).")
+        return Done("Skipped: the inventory decided to have no maintenance mode (backend none).", backend.SKIPPED)
     table = parse_qualified(params["sql_table"], option="sql_table") if params["sql_table"] else None
     with ExitStack() as closing:
         mode = driver.from_params(params, run, key(changes.id), table, closing)

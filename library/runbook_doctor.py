@@ -12,7 +12,7 @@ description:
   - One bad thing hides no other. What could not be looked at is V(unknown). The module fails where a check is not
     V(ok).
   - On this machine it looks at C(record), C(inventory), C(environment), C(calendar), C(jobs), C(variables),
-    C(settings), C(examples), C(files), C(contacts) and C(vault). Of each server it looks at certificates,
+    C(settings), C(examples), C(files), C(change), C(contacts) and C(vault). Of each server it looks at certificates,
     connection, identity, mark of the environment, clock, versions, extensions, and at the rights of each user through a
     connection of that user. Of each bucket it looks at what M(s3_bucket_check) looks at. Of Supabase it asks for the
     project.
@@ -111,6 +111,11 @@ options:
       locked: {description: [Those that no password opens.], type: list, elements: str, default: []}
       published: {description: [Those that the examples' password opens.], type: list, elements: str, default: []}
       plain: {description: [Secrets that are not encrypted.], type: list, elements: str, default: []}
+      change:
+        description: [What operations that are run as a change lack.]
+        type: list
+        elements: str
+        default: []
       contacts:
         description: [What is wrong with the emergency contacts.]
         type: list
@@ -301,6 +306,7 @@ class Doctor:
             rules.judge_unread(self.seen["unread"]),
             rules.judge_examples(self.seen["examples"]),
             rules.judge_strays(self.seen["strays"]),
+            *rules.judge_changes(self.seen["change"]),
             rules.judge_contacts(self.seen["contacts"]),
             rules.judge_vault(
                 locked=self.seen["locked"], examples=self.seen["published"], plain=self.seen["plain"],
@@ -572,7 +578,17 @@ def main() -> None:
         },
         "bindir": {"type": "path"},
     }
-    seen = ("inventory_sources", "playbooks", "examples", "strays", "locked", "published", "plain", "contacts")
+    seen = (
+        "inventory_sources",
+        "playbooks",
+        "examples",
+        "strays",
+        "locked",
+        "published",
+        "plain",
+        "change",
+        "contacts",
+    )
     found = {
         **dict.fromkeys(seen, names),
         "unknown": {"type": "dict", "default": {}},

@@ -12,7 +12,7 @@ description:
     written, with room for it), C(inventory) (exactly one), C(environment) (the inventory says what it is), C(approval)
     (production was confirmed, this is one of its scheduled jobs, or an emergency), C(calendar) (a maintenance window is
     open that the playbook may run in, and no freeze holds), C(change) (the inventory names lines of checklists that
-    there are).
+    there are, and has what they need, so that no ticket is opened for a run that is refused after it).
   - What passed is written down in the run's folder, with the time at which the window ends or a freeze begins. From
     then on no module of the run begins to write. A module with an option O(ignore:deadline_s) has until then at most,
     whatever that option says.
@@ -87,6 +87,12 @@ options:
       - Where there is one, no module of the run writes before M(change_open) opened the change.
     type: dict
     default: {}
+  change_lacks:
+    description:
+      - What the inventory lacks for these lines, each one sentence with the fix. The action plugin fills it in.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     support: full
@@ -153,9 +159,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ansible.module_utils.runbook.drivers import journal, permits
+from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import preflight as rules
-from ansible.module_utils.runbook.rules.change import calendar, checklist, emergency
+from ansible.module_utils.runbook.rules.change import calendar, checklist, emergency, readiness
 from ansible.module_utils.runbook.rules.words import count
 
 
@@ -193,6 +200,8 @@ def core(context: Context) -> dict[str, Any]:
         check["msg"] = f"{params['playbook']} is run as a change." if needs else "It is not run as a change."
         if needs and permits.change_is_begun(context.run):
             needs, check["msg"] = (), "The change of this run is open already."
+        if needs and params["change_lacks"]:
+            raise RunbookError(readiness.refusal(params["playbook"], params["change_lacks"]))
     permits.approve(context.run, params["environment"], params["playbook"], admitted.ends_at, needs)
     return context.conclude(
         checks.done,
@@ -227,6 +236,7 @@ def main() -> None:
             "operations": {"type": "dict", "default": {}},
             "window_override": {"type": "str", "default": ""},
             "change_needs": {"type": "dict", "default": {}},
+            "change_lacks": {"type": "list", "elements": "str", "default": []},
         },
     )
 

@@ -27,7 +27,7 @@ from ansible.module_utils.common.json import Direction, get_module_encoder
 from ansible.plugins.action.normal import ActionModule as NormalAction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from types import ModuleType
 
     from ansible.module_utils.runbook.rules.variables import Known
@@ -81,6 +81,8 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
     """
 
     module = MODULE
+    #: Under which name a task has the module's options.
+    name = Path(__file__).stem
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Refuse what a play says in our name and variables that do not exist, then run the module."""
@@ -98,12 +100,37 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
 
         Here, because Ansible makes more than one text of it.
         """
-        options = (self._task.get_ds() or {}).get(Path(__file__).stem)
+        options = (self._task.get_ds() or {}).get(self.name)
         if isinstance(options, dict):
             names = variables.set_in(options, self._task.get_vars(), KNOWN)
             lines = str(res.get("stdout", "")).splitlines()
             res = res | {"stdout": "\n".join(_in_variables(line, names) for line in lines)}
         return super()._parse_returned_data(res, *args)
+
+    def _read(self, raw: Mapping[str, Any], names: Iterable[str]) -> tuple[dict[str, Any], dict[str, Exception]]:
+        """Values of variables, read one by one, so that one that cannot be read hides no other; and those with why.
+
+        :param raw: all variables, as they were written
+        """
+        self._templar.available_variables = raw
+        values: dict[str, Any] = {}
+        unread: dict[str, Exception] = {}
+        for name in names:
+            try:
+                value = self._templar.template(raw[name])
+            except Exception as error:  # whatever is wrong with it
+                unread[name] = error
+            else:
+                if value is not raw.get("omit"):
+                    values[name] = value
+        return values, unread
+
+    def _defaults(self, role: str = "*") -> dict[str, Any]:
+        """What roles say where an inventory says nothing, as it was written."""
+        found: dict[str, Any] = {}
+        for path in sorted(PROJECT.glob(f"roles/{role}/defaults/main.yml")):
+            found |= self._loader.load_from_file(str(path), trusted_as_template=True) or {}
+        return found
 
     def _environ(self) -> dict[str, str]:
         """The ``environment`` of play, role, block and task together."""
@@ -129,10 +156,10 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
 
     def _announce(self, task_vars: dict[str, Any]) -> None:
         """Have what outlives this run know what the module may open, before it does."""
-        name, host = Path(__file__).stem, str(task_vars.get("inventory_hostname", ""))
-        hint = None if self._task.check_mode else closing.hint(name, host, self._task.args)
+        host = str(task_vars.get("inventory_hostname", ""))
+        hint = None if self._task.check_mode else closing.hint(self.name, host, self._task.args)
         if hint is not None:
-            watchdog.tell(name, hint)
+            watchdog.tell(self.name, hint)
 
     def _is_here(self, task_vars: dict[str, Any]) -> bool:
         """Whether the module is to run on this machine, as this user, with this Python."""

@@ -29,8 +29,8 @@ sys.modules[_SPEC.name] = forked
 _SPEC.loader.exec_module(forked)
 
 # Found under this name once forked_module.py has put the project's module_utils in its place.
-from ansible.module_utils.runbook.rules import preflight, record, variables
-from ansible.module_utils.runbook.rules.change import contacts
+from ansible.module_utils.runbook.rules import doctor, preflight, record, variables
+from ansible.module_utils.runbook.rules.change import contacts, readiness
 from ansible.module_utils.runbook.rules.status import Status
 
 #: The password that inventories/README.md publishes.
@@ -44,25 +44,16 @@ _READ = {".yml", ".yaml", ".json", ""}
 class ActionModule(forked.ActionModule):  # type: ignore[misc] # loaded by its path
     """Reads the variables that the task names, and looks at all others of the project."""
 
-    module = forked.load("runbook_doctor")
+    name = "runbook_doctor"
+    module = forked.load(name)
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Fill in what the task names, then run the module."""
         given = task_vars or {}
         raw = self._defaults() | given
-        self._templar.available_variables = raw
-        self._values: dict[str, Any] = {}
-        unread: dict[str, str] = {}
-        for name in sorted(name for name in raw if name in forked.KNOWN.names or name.startswith(variables.FREE)):
-            try:
-                value = self._templar.template(raw[name])
-            except AnsibleError as error:
-                unread[name] = _reason(error)
-            except Exception as error:  # one variable hides no other, whatever is wrong with it
-                unread[name] = type(error).__name__
-            else:
-                if value is not given.get("omit"):
-                    self._values[name] = value
+        names = sorted(name for name in raw if name in forked.KNOWN.names or name.startswith(variables.FREE))
+        self._values, failed = self._read(raw, names)
+        unread = {name: _reason(error) for name, error in failed.items()}
         encrypted = {name: value for name, value in given.items() if isinstance(value, EncryptedString)}
         arguments = self._task.args
         arguments["settings"] = self._filled(arguments.get("settings") or {})
@@ -80,6 +71,11 @@ class ActionModule(forked.ActionModule):  # type: ignore[misc] # loaded by its p
             "published": sorted(name for name, value in encrypted.items() if _is_published(value)),
             "plain": sorted(_plain(given)),
             # Only what is wrong with them: what they hold is secret.
+            "change": readiness.foretell(
+                doctor.wanted(self._values.get("preflight_scheduled_jobs") or {}),
+                str(self._values.get("runbook_environment")),
+                self._values,
+            ),
             "contacts": [
                 check.msg
                 for check in contacts.judge_filled(
@@ -90,13 +86,6 @@ class ActionModule(forked.ActionModule):  # type: ignore[misc] # loaded by its p
         }
         # Not the parent's: it would refuse an unknown variable before anything else was looked at.
         return dict(NormalAction.run(self, tmp, given))
-
-    def _defaults(self) -> dict[str, Any]:
-        """What the roles say where an inventory says nothing, as it was written."""
-        found: dict[str, Any] = {}
-        for path in sorted(forked.PROJECT.glob("roles/*/defaults/main.yml")):
-            found |= self._loader.load_from_file(str(path), trusted_as_template=True) or {}
-        return found
 
     def _filled(self, named: Mapping[str, Any]) -> dict[str, Any]:
         """The settings with values instead of names; what is not set, or cannot be read, is left out."""
@@ -114,6 +103,8 @@ class ActionModule(forked.ActionModule):  # type: ignore[misc] # loaded by its p
 
 def _reason(error: Exception) -> str:
     """Why a variable cannot be read, in few words; the text of a template is Ansible's own, and holds no value."""
+    if not isinstance(error, AnsibleError):
+        return type(error).__name__
     text = " ".join(str(error).split()).removeprefix("Error rendering template: ").rstrip(".")
     return text if len(text) <= _REASON else f"{text[:_REASON]}…"
 

@@ -159,6 +159,7 @@ def test_one_fault_hides_no_other(inventory: Project, sound_database: Database):
         "db_ca_cert": "/nowhere/ca.pem",
     }
     inventory.all_vars["db_roles_admin_password"] = CANARY
+    inventory.all_vars["change_needs"] |= {"weekly_db.yml": ["work"]}
     hook = {"name": "[Contact]", "backend": "webhook", "webhook_url": f"https://pager.clinic.eu/{CANARY}"}
     inventory.all_vars["emergency_contacts"] = {"devops_sre": hook | {"webhook_tokn": CANARY}, "security_team": hook}
     del inventory.hosts["db"]["preflight_system_identifier"]
@@ -172,6 +173,7 @@ def test_one_fault_hides_no_other(inventory: Project, sound_database: Database):
         "examples": "db_restore_bindir",
         "files": "group_vars/databses.yml",
         "contacts": "security_team: name: '[Contact]' is a placeholder",
+        "change": "state_bucket, state_directory: neither is set",
         "vault": "do not open vault_of_mine",
         "database ca_cert": "/nowhere/ca.pem cannot be read",
         "replica": "no server answers there",

@@ -138,8 +138,9 @@ def test_each_module_has_its_link_and_nothing_else_has_one():
     modules = {path.name for path in (ROOT / "library").glob("*.py")}
     links = {path.name: path for path in PLUGINS.glob("*.py") if path.name != "forked_module.py"}
     assert set(links) == modules
-    # The doctor reads variables itself, and then goes the same way.
+    # These read variables themselves, and then go the same way.
     assert not links.pop("runbook_doctor.py").is_symlink()
+    assert not links.pop("runbook_preflight.py").is_symlink()
     assert {str(path.readlink()) for path in links.values()} == {"forked_module.py"}
 
 

@@ -30,8 +30,7 @@ USER_OF = {
     "db_roles.yml": "admin",
 }
 #: Playbooks that a person runs, so that no inventory schedules them.
-BY_HAND = ("performance.yml", "restore.yml", "restore_swap.yml", "rollback.yml", "db_roles.yml")
-
+BY_HAND = ("performance.yml", "restore.yml", "restore_swap.yml", "rollback.yml", "dr_drill.yml", "db_roles.yml")
 
 #: What a bucket of backups must be, where the inventory does not say otherwise: as M(s3_bucket_check) has it.
 DEMANDS = {
@@ -119,6 +118,15 @@ def judge_contacts(problems: Sequence[str]) -> Check:
     if problems:
         return Check.breach("contacts", f"{' '.join(problems)} docs/howto/emergency.md says how.")
     return Check.ok("contacts", "The emergency contacts are complete, or there need not be any.")
+
+
+def judge_changes(lacking: Sequence[str]) -> list[Check]:
+    """Every operation that is run as a change has what it needs; each thing that is missing is a check.
+
+    :param lacking: what is missing, each one sentence
+    """
+    wrong = [Check.breach("change", f"{each} docs/howto/change.md says how.") for each in lacking]
+    return wrong or [Check.ok("change", "Whatever is run as a change has what it needs, or nothing is.")]
 
 
 def judge_vault(*, locked: Sequence[str], examples: Sequence[str], plain: Sequence[str], encrypted: int) -> Check:

@@ -132,3 +132,30 @@ def test_a_change_from_announcement_to_closed_ticket(world):
     checked = ended.last("change_check")
     assert {each["name"] for each in checked["checks"]} >= {"work", "health:db", "function:db", "maintenance_mode_off"}
     assert {each["status"] for each in checked["checks"]} == {"ok"}
+
+
+def test_an_inventory_that_is_not_ready_is_told_before_anything_is_opened(world, database):
+    """What the first Sunday after an upgrade says: all of it at once, and nobody was told of a change."""
+    project, environment = world.project, "production"
+    database.mark(environment)
+    project.all_vars = {
+        name: value for name, value in project.all_vars.items()
+        if not name.startswith("change_") or name.startswith("change_ticket_")
+    } | {"runbook_environment": environment}  # fmt: skip
+    del project.all_vars["state_directory"]
+    ended = project.run("weekly_db.yml", confirm=environment, window_override="a test")
+    assert ended.code == 2
+    (said,) = [each["msg"] for each in ended.results["runbook_preflight"]]
+    for sentence in (
+        "weekly_db.yml is run as a change, and the inventory lacks what that needs.",
+        "state_bucket, state_directory: neither is set",
+        "backup_bucket: it is not set",
+        "change_health_pages, change_smoke_queries: both are empty",
+    ):
+        assert sentence in said
+    assert "pg_preflight" not in ended.results
+    assert world.tickets.issues == []
+    assert not database.one("SELECT to_regclass('runbook.lease') IS NOT NULL")
+    project.all_vars["change_needs"] = {"weekly_db.yml": []}
+    without = project.run("weekly_db.yml", confirm=environment, window_override="a test")
+    assert without.code == 0, without.output

@@ -168,8 +168,11 @@ def test_bad_input_is_one_clear_sentence(tmp_path, given, says):
 
 
 def test_an_inventory_that_silences_nothing_is_not_unknown(tmp_path, changes):
-    skipped = silence(tmp_path, "absent", "", backend="none", alertmanager_url=None)
-    assert (skipped.result["status"], item(changes)[0]) == ("ok", "ok")
+    for state in ("present", "absent"):
+        matchers: list[str] | None = [] if state == "present" else None
+        skipped = silence(tmp_path, state, "", backend="none", alertmanager_url=None, matchers=matchers)
+        assert (skipped.result["status"], item(changes)[0]) == ("ok", "ok")
+        assert skipped.result["proof"] == "skipped by the inventory"
 
 
 def test_a_silence_is_removed_only_where_it_was_made(tmp_path, changes, fake):

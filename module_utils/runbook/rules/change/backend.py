@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: The inventory decided to have no such service.
 NONE = "none"
+#: The proof of a line whose service the inventory decided not to have.
+SKIPPED = "skipped by the inventory"
 #: Addresses whose path or query says who may write there.
 _SECRET = frozenset({"slack_url", "teams_url", "webhook_url"})
 

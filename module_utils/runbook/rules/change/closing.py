@@ -19,17 +19,21 @@ class _Thing:
     end: str
     #: States after which there is nothing to end.
     ending: frozenset[str]
+    #: The line of the checklists that asks for its end.
+    line: str
 
 
-def _thing(opening: str, end: str, *also: str) -> _Thing:
-    return _Thing(frozenset(opening.split()), end, frozenset({end, *also}))
+def _thing(opening: str, end: str, *also: str, line: str = "") -> _Thing:
+    return _Thing(frozenset(opening.split()), end, frozenset({end, *also}), line)
 
 
 #: In the order in which they are ended. An incident is not among them: it lasts until a person resolves it.
 _THINGS = {
-    "maintenance_mode": _thing("on", "off"),
-    "change_silence": _thing("present", "absent"),
-    "change_status_page": _thing("maintenance_scheduled maintenance_started maintenance_updated", "maintenance_ended"),
+    "maintenance_mode": _thing("on", "off", line="maintenance_mode_off"),
+    "change_silence": _thing("present", "absent", line="silence_removed"),
+    "change_status_page": _thing(
+        "maintenance_scheduled maintenance_started maintenance_updated", "maintenance_ended", line="status_page_updated"
+    ),
     "change_ticket": _thing("opened commented", "left_open", "closed"),
 }
 #: Options that say what is opened, and mean nothing to its end.
@@ -37,6 +41,8 @@ _OF_OPENING = {
     "title", "text", "until", "starts_at", "matchers", "comment", "probe_text", "announced_as", "components", "level",
     "phase",
 }  # fmt: skip
+#: How an item is called that the end of a run answers, after the module.
+_END = "_end"
 #: What begins a change, and closes it.
 OPEN, CLOSE = "change_open", "change_close"
 #: The ticket, which is ended last: it gets the report.
@@ -54,7 +60,17 @@ def end_of(module: str, options: Mapping[str, Any]) -> dict[str, Any] | None:
     if thing is None or options.get("state") not in thing.opening:
         return None
     kept = {name: value for name, value in options.items() if name not in _OF_OPENING}
-    return kept | {"state": thing.end, "item": f"{module}_end", "blocks": True}
+    return kept | {"state": thing.end, "item": f"{module}{_END}", "blocks": True}
+
+
+def line_of(item: str) -> str:
+    """The line of the checklists that an item answers; the end of a run answers for tasks that were not reached.
+
+    >>> line_of("maintenance_mode_end"), line_of("health:db1")
+    ('maintenance_mode_off', 'health:db1')
+    """
+    thing = _THINGS.get(item.removesuffix(_END)) if item.endswith(_END) else None
+    return thing.line if thing is not None and thing.line else item
 
 
 def hint(module: str, host: str, options: Mapping[str, Any]) -> dict[str, Any] | None:

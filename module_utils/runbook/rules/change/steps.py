@@ -33,7 +33,7 @@ def chosen(
     if modules:
         found = [each for each in done if short_name(each[1]["module"]) in modules]
     else:
-        found = [each for each in done if each[1]["started_at"] > ready and _is_work(each[1])]
+        found = [each for each in done if each[1]["started_at"] > ready and is_work(each[1])]
     return [each for each in found if host in ("", each[0])]
 
 
@@ -43,7 +43,7 @@ def _stands_before(step: Mapping[str, Any]) -> bool:
     return phase_of(item) in ("before", "during") and item != "work"
 
 
-def _is_work(step: Mapping[str, Any]) -> bool:
+def is_work(step: Mapping[str, Any]) -> bool:
     """Whether a step is work. Only our own modules say how it went, and the others count where they failed.
 
     A person's step, for which the run waited, is work too; what it did is for the lines after it to find out.
