@@ -165,6 +165,8 @@ class Section:
     more: Callable[[Panel, Figures], Panel] | None = None
     #: In place of all this: the panels of a host's steps; of the record and the host's name too.
     panels: Callable[[Sequence[Step], Record, str], Sequence[Panel]] | None = None
+    #: What is of the run and of no host; it stands before them.
+    of_run: Callable[[Record], Sequence[Panel]] | None = None
 
     #: They only prepare a run or close it, and are its work in this one playbook, or in none.
     around: bool = False

@@ -162,6 +162,7 @@ def report(
         "word": {Status.OK: "OK", "failed": "Failed", Status.UNKNOWN: "Unknown"}[record["status"]],
         "facts": _facts(record),
         "headline": [fact for section in SECTIONS if section.headline for fact in section.headline(record)],
+        "panels": [panel for section in SECTIONS if section.of_run for panel in section.of_run(record)],
         "links": [(page.link, page.name) for page in pages if page.link],
         "hosts": [host(record, name, is_open=name in opened) for name in hosts],
         "columns": _columns(hosts),

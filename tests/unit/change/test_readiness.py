@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -90,6 +91,27 @@ def test_a_query_may_have_names_in_angle_brackets():
         "change_error_logs_loki_lines_query": 'sum(count_over_time({a="b"}[$__range]))',
     }  # fmt: skip
     assert lacks(**loki) == []
+
+
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_an_inventory_to_be_copied_is_ready_once_it_is_filled_in(environment):
+    folder = ROOT / "inventories" / environment / "group_vars"
+    texts = [(folder / name).read_text() for name in ("all.yml", "databases/backup.yml", "databases/change.yml")]
+
+    def said(text: str) -> dict[str, Any]:
+        return {**DEFAULTS, **yaml.safe_load(text)}
+
+    as_it_is = [readiness.lacks(BREAK, said("\n".join(texts).replace("---", "")))]
+    assert as_it_is == [
+        ["change_function_pages, change_health_pages: still as in the example; put your own value there."]
+    ]
+    filled = "\n".join(texts).replace("---", "").replace("example.com", "clinic.eu")
+    assert readiness.foretell({"restore_swap.yml"}, environment, said(filled)) == []
+    # What stands there as a comment is right, too.
+    text = re.sub(r"^# (?=change_)", "", filled, flags=re.MULTILINE)
+    everything = said(re.sub(r"\{\{ (\w+) \}\}", r"https://clinic.eu/\1", text))
+    assert everything["change_mode_backend"] == "nginx"
+    assert readiness.foretell({"restore_swap.yml"}, environment, everything) == []
 
 
 def test_the_doctor_names_the_operations_that_lack_something():

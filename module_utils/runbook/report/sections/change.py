@@ -1,17 +1,28 @@
-"""A change: what was opened, told and ended around the work, in the order of time, and what its checklists needed."""
+"""A change: its three checklists, and what was opened, told, done and ended, in the order of time.
+
+Both are of the run, not of a host. They are made of the answers that each step gave, so that they are right also where
+the run stopped in the middle: a line without an answer is unknown.
+"""
 
 from __future__ import annotations
 
+import textwrap
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ansible.module_utils.runbook.report.section import Panel, Section, Table, lists
+from ansible.module_utils.runbook.report import charts
+from ansible.module_utils.runbook.report.section import Panel, Section
+from ansible.module_utils.runbook.rules.change import closing
+from ansible.module_utils.runbook.rules.change.backend import SKIPPED
 from ansible.module_utils.runbook.rules.change.checklist import LINES, PHASES
+from ansible.module_utils.runbook.rules.change.steps import is_work
 from ansible.module_utils.runbook.rules.record import short_name
 from ansible.module_utils.runbook.rules.status import Status
-from ansible.module_utils.runbook.rules.words import to_second
+from ansible.module_utils.runbook.rules.words import count, some, to_second
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ansible.module_utils.runbook.report.section import Fact, Record, Step
 
@@ -20,61 +31,226 @@ _MODULES = (
     "maintenance_mode", "change_probe", "change_soak", "change_error_logs", "change_steps", "change_check",
     "change_left_info", "change_close",
 )  # fmt: skip
+_OPEN = "change_open"
+#: Words for what became of a line, with their colour.
+_DONE, _PLANNED, _NOT_DONE, _UNKNOWN = "done", "planned", "not done", "unknown"
+_WORDS = {Status.OK: _DONE, Status.BREACH: _NOT_DONE, Status.UNKNOWN: _UNKNOWN}
+_TONES = {_DONE: "ok", _NOT_DONE: "failed", _UNKNOWN: "unknown", _PLANNED: "handled", SKIPPED: "handled"}
 
 
-def _panels(steps: Sequence[Step], *_: object) -> list[Panel]:
-    rows = [
-        (to_second(step["started_at"])[11:], step["task"], str(step["status"]), step["msg"])
-        for step in sorted(steps, key=lambda step: str(step["started_at"]))
+@dataclass(frozen=True)
+class Line:
+    """A line of a checklist, with what became of it."""
+
+    name: str
+    text: str
+    #: Whose answer it is, where each database has its own.
+    host: str
+    word: str
+    #: What was done, or why not.
+    msg: str = ""
+    #: An address, an id, a command; empty where the sentence has it.
+    proof: str = ""
+
+    @property
+    def tone(self) -> str:
+        """How it is coloured."""
+        return _TONES[self.word]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a person has to look at it."""
+        return self.word in (_NOT_DONE, _UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Event:
+    """A row of the timeline."""
+
+    #: UTC.
+    at: str
+    #: Databases; empty where the step is of the run.
+    hosts: Sequence[str]
+    task: str
+    word: str
+    tone: str
+    msg: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the report shows of a change."""
+
+    summary: str
+    #: The ticket, and how it is undone.
+    facts: Sequence[Fact]
+    #: Of each phase that has any.
+    lists: Mapping[str, Sequence[Line]]
+    events: Sequence[Event]
+    #: Whether all is well, so that nobody has to look into the timeline.
+    is_well: bool
+
+
+def _steps(record: Record) -> list[tuple[str, Step]]:
+    """All steps that were carried out, each with its host, in the order of time."""
+    found = [
+        (name, step)
+        for name, of_host in record["hosts"].items()
+        for step in of_host["steps"]
+        if step["state"] != "skipped"
     ]
-    timeline = Table(
-        "Timeline", [("UTC", ""), ("Step", ""), ("Status", "state"), ("What became of it", "")], rows, is_open=True
-    )
-    return [Panel("The change", tables=[table for table in (*_checklists(steps), timeline) if table.rows])]
+    return sorted(found, key=lambda each: str(each[1]["started_at"]))
 
 
-def _checklists(steps: Sequence[Step]) -> list[Table]:
-    """What became of each line, by phase; a line that the run did not come to is unknown."""
-    answers: dict[str, tuple[str, str, str]] = {}
-    for step in steps:
-        figures = step["figures"]
-        if figures.get("answers"):
-            answers[figures["answers"]] = (str(step["status"]), step["msg"], str(figures.get("proof") or ""))
-        if short_name(step["module"]) == "change_open":
-            missed = (str(Status.UNKNOWN), "The run did not come to it.", "")
-            answers |= dict.fromkeys(figures.get("needs", ()), missed)
-            if "rollback_plan" in answers and figures.get("rollback_plan"):
-                answers["rollback_plan"] = (str(Status.OK), "The way back is named.", figures["rollback_plan"])
-        if short_name(step["module"]) == "change_check":
-            answers |= {each["name"]: (each["status"], each["msg"], each["proof"]) for each in lists(figures, "items")}
-    # Of a line that each database answers, only the answers count.
-    of_hosts = {item.partition(":")[0] for item in answers if ":" in item}
-    head = [("Line", ""), ("Status", "state"), ("What became of it", ""), ("Proof", "")]
-    tables = []
-    for phase, title in PHASES.items():
-        rows = [
-            (_line(item), *answers[item])
-            for name in LINES
-            for item in answers
-            if LINES[name].phase == phase and item.partition(":")[0] == name and (":" in item or name not in of_hosts)
-        ]
-        tables.append(Table(title, head, rows, is_open=True))
-    return tables
+def _opened(steps: Sequence[tuple[str, Step]]) -> tuple[str, Step] | None:
+    """The step that opened this run's change, with its host."""
+    for host, step in steps:
+        if short_name(step["module"]) == _OPEN and step["figures"].get("change_id"):
+            return host, step
+    return None
 
 
-def _line(item: str) -> str:
+def _lines(record: Record) -> list[Line]:
+    """The lines of all checklists; none where no change was opened."""
+    steps = _steps(record)
+    opened = _opened(steps)
+    if opened is None:
+        return []
+    # Before it, what dead runs left was ended: those answers are of other changes.
+    since = str(opened[1]["started_at"])
+    answers = {
+        closing.line_of(str(step["figures"]["answers"])): step
+        for _, step in steps
+        if step["figures"].get("answers") and str(step["started_at"]) >= since
+    }
+    items = [str(item) for item in opened[1]["figures"].get("items") or ()]
+    return [_line(item, answers.get(item), is_plan=record["check_mode"]) for item in items]
+
+
+def _line(item: str, step: Step | None, *, is_plan: bool) -> Line:
     name, _, host = item.partition(":")
-    return f"{LINES[name].text} ({host})" if host else LINES[name].text
+    text = LINES[name].text if name in LINES else name
+    if step is None:
+        return Line(name, text, host, _UNKNOWN, "No answer: the run ended before it.")
+    proof = str(step["figures"].get("proof") or "")
+    if proof == SKIPPED:
+        return Line(name, text, host, SKIPPED)
+    word = _WORDS[Status(step["status"])]
+    if name == "rollback_plan" and proof:
+        return Line(name, text, host, word, "", proof)
+    said = str(step["msg"])
+    return Line(name, text, host, _PLANNED if is_plan and word == _DONE else word, said, "" if proof in said else proof)
+
+
+def _events(record: Record) -> Iterator[Event]:
+    """What was opened, told, done and ended; the same of several databases is one row."""
+    rows: dict[tuple[str, str, int], list[tuple[str, Step]]] = {}
+    seen: Counter[tuple[str, str]] = Counter()
+    for host, step in _steps(record):
+        module = short_name(step["module"])
+        is_nothing = module == "change_left_info" and not step["figures"].get("left") and step["status"] == Status.OK
+        if (module in _MODULES or (is_work(module) and "status" in step["figures"])) and not is_nothing:
+            seen[host, step["task"]] += 1
+            key = step["task"], charts.word(step), seen[host, step["task"]]
+            rows.setdefault(key, []).append((host, step))
+    for (task, word, _), found in rows.items():
+        first = found[0][1]
+        is_of_run = len(found) == 1 and short_name(first["module"]) in _MODULES and ":" not in _answer(first)
+        said = list(dict.fromkeys(str(step["msg"]) for _, step in found))
+        more = f" {len(said) - 1} more said otherwise." if len(said) > 1 else ""
+        hosts = [] if is_of_run else list(dict.fromkeys(host for host, _ in found))
+        yield Event(to_second(str(first["started_at"]))[11:19], hosts, task, word, charts.tone(first), said[0] + more)
+
+
+def _answer(step: Step) -> str:
+    return str(step["figures"].get("answers") or "")
+
+
+def _summary(lines: Sequence[Line]) -> str:
+    """How many lines are done, and which are not.
+
+    >>> _summary([Line("ticket", "", "", "done"), Line("health", "", "db1", "unknown")])
+    '1 of 2 lines done; unknown: health (db1).'
+    """
+    if not lines:
+        return ""
+    words = [line.word for line in lines]
+    done = sum(word in (_DONE, _PLANNED) for word in words)
+    said = [f"{done} of {count(len(lines), 'line')} {_PLANNED if _PLANNED in words else _DONE}"]
+    if SKIPPED in words:
+        said.append(f"{words.count(SKIPPED)} {SKIPPED}")
+    for word in (_NOT_DONE, _UNKNOWN):
+        names = [f"{line.name} ({line.host})" if line.host else line.name for line in lines if line.word == word]
+        if names:
+            said.append(f"{word}: {some(names)}")
+    return "; ".join(said) + "."
+
+
+def _ticket(steps: Sequence[tuple[str, Step]]) -> str:
+    found = [str(step["figures"]["ticket_url"]) for _, step in steps if step["figures"].get("ticket_url")]
+    return found[-1] if found else ""
+
+
+def _way_back(opened: tuple[str, Step] | None) -> str:
+    return str(opened[1]["figures"].get("rollback_plan") or "") if opened else ""
+
+
+def of_run(record: Record) -> list[Panel]:
+    """The checklists and the timeline."""
+    steps, lines = _steps(record), _lines(record)
+    opened, events = _opened(steps), list(_events(record))
+    if not any(short_name(step["module"]) in _MODULES for _, step in steps) or not (lines or len(events) > 1):
+        return []
+    facts = [("Ticket", _ticket(steps)), ("Way back", _way_back(opened))]
+    lists = {
+        title: [line for line in lines if line.name in LINES and LINES[line.name].phase == phase]
+        for phase, title in PHASES.items()
+    }
+    shown = Shown(
+        _summary(lines), [fact for fact in facts if fact[1]],
+        {title: found for title, found in lists.items() if found}, events,
+        is_well=not any(line.is_open for line in lines) and record["status"] == Status.OK,
+    )  # fmt: skip
+    return [Panel("The change", template="change", content=shown)]
 
 
 def _headline(record: Record) -> list[Fact]:
-    found = [
-        step["figures"]["ticket_id"]
-        for of_host in record["hosts"].values()
-        for step in of_host["steps"]
-        if step["figures"].get("ticket_id") and short_name(step["module"]) == "change_ticket"
+    lines, steps = _lines(record), _steps(record)
+    done = sum(not line.is_open for line in lines)
+    found = [("Change", f"{done} of {count(len(lines), 'line')} done")] if lines else []
+    tickets = [str(step["figures"]["ticket_id"]) for _, step in steps if step["figures"].get("ticket_id")]
+    return [*found, *(("Ticket", each) for each in tickets[-1:])]
+
+
+def _for_terminal(record: Record, host: str, width: int) -> list[str]:
+    """How it stands with the change; where a person has to look, with the ticket and the way back."""
+    steps = _steps(record)
+    opened = _opened(steps)
+    if opened is None or opened[0] != host:
+        return []
+    lines = _lines(record)
+    told = [f"Change: {_summary(lines)}"]
+    if record["status"] != Status.OK or any(line.is_open for line in lines):
+        told += [f"{title}: {text}" for title, text in (("Ticket", _ticket(steps)), ("Way back", _way_back(opened)))
+                 if text]  # fmt: skip
+    return [
+        row
+        for text in told
+        for row in textwrap.wrap(
+            text, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False, break_long_words=False
+        )
     ]
-    return [("Ticket", found[-1])] if found else []
 
 
-SECTIONS = (Section(modules=_MODULES, panels=_panels, around=True, work_of="change_close", headline=_headline),)
+SECTIONS = (
+    Section(
+        modules=_MODULES,
+        # What there is to say of them stands once, in the panel of the run.
+        panels=lambda *_: (),
+        of_run=of_run,
+        around=True,
+        work_of="change_close",
+        headline=_headline,
+        lines=_for_terminal,
+    ),
+)
