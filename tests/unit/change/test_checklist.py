@@ -9,6 +9,8 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.change import calendar, checklist, opening, steps
 from ansible.module_utils.runbook.rules.status import Status
 
+from tools import render_checklists
+
 
 def test_what_is_begun_is_ended_too():
     needs = checklist.needed("weekly_db.yml", "staging", {"weekly_db.yml": ["maintenance_mode", "ticket"]})
@@ -58,6 +60,12 @@ def test_an_emergency_waits_for_no_service_and_skips_no_record():
     assert [each for each in checklist.per_host(needs, ["db"]) if each.startswith("contact:")] == [
         "contact:engineering_lead", "contact:database_admin", "contact:security_team", "contact:devops_sre",
     ]  # fmt: skip
+
+
+def test_the_page_that_people_read_has_these_checklists():
+    page = render_checklists.PAGE.read_text()
+    assert render_checklists.rendered(page) == page, "run .venv/bin/python tools/render_checklists.py"
+    assert all(f"`{name}`" in page for name in (*checklist.LINES, *checklist.OPERATIONS))
 
 
 def test_each_database_answers_for_itself():
