@@ -33,9 +33,9 @@ _MODULES = (
 )  # fmt: skip
 _OPEN = "change_open"
 #: Words for what became of a line, with their colour.
-_DONE, _PLANNED, _NOT_DONE, _UNKNOWN = "done", "planned", "not done", "unknown"
-_WORDS = {Status.OK: _DONE, Status.BREACH: _NOT_DONE, Status.UNKNOWN: _UNKNOWN}
-_TONES = {_DONE: "ok", _NOT_DONE: "failed", _UNKNOWN: "unknown", _PLANNED: "handled", SKIPPED: "handled"}
+_DONE, _PLANNED, _FAILED, _UNKNOWN, _SKIPPED = "done", "planned", "failed", "unknown", "skipped"
+_WORDS = {Status.OK: _DONE, Status.BREACH: _FAILED, Status.UNKNOWN: _UNKNOWN}
+_TONES = {_DONE: "ok", _FAILED: "failed", _UNKNOWN: "unknown", _PLANNED: "handled", _SKIPPED: "handled"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Line:
     @property
     def is_open(self) -> bool:
         """Whether a person has to look at it."""
-        return self.word in (_NOT_DONE, _UNKNOWN)
+        return self.word in (_FAILED, _UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,6 @@ class Shown:
     #: Of each phase that has any.
     lists: Mapping[str, Sequence[Line]]
     events: Sequence[Event]
-    #: Whether all is well, so that nobody has to look into the timeline.
-    is_well: bool
 
 
 def _steps(record: Record) -> list[tuple[str, Step]]:
@@ -131,10 +129,10 @@ def _line(item: str, step: Step | None, *, is_plan: bool) -> Line:
     name, _, host = item.partition(":")
     text = LINES[name].text if name in LINES else name
     if step is None:
-        return Line(name, text, host, _UNKNOWN, "No answer: the run ended before it.")
+        return Line(name, text, host, _UNKNOWN, "No answer: the run did not come to it.")
     proof = str(step["figures"].get("proof") or "")
     if proof == SKIPPED:
-        return Line(name, text, host, SKIPPED)
+        return Line(name, text, host, _SKIPPED, f"{SKIPPED.capitalize()}.")
     word = _WORDS[Status(step["status"])]
     if name == "rollback_plan" and proof:
         return Line(name, text, host, word, "", proof)
@@ -166,6 +164,12 @@ def _answer(step: Step) -> str:
     return str(step["figures"].get("answers") or "")
 
 
+def _done(lines: Sequence[Line]) -> str:
+    """How many lines are done, of those that somebody has to do."""
+    asked = [line for line in lines if line.word != _SKIPPED]
+    return f"{sum(not line.is_open for line in asked)} of {count(len(asked), 'line')}"
+
+
 def _summary(lines: Sequence[Line]) -> str:
     """How many lines are done, and which are not.
 
@@ -175,11 +179,10 @@ def _summary(lines: Sequence[Line]) -> str:
     if not lines:
         return ""
     words = [line.word for line in lines]
-    done = sum(word in (_DONE, _PLANNED) for word in words)
-    said = [f"{done} of {count(len(lines), 'line')} {_PLANNED if _PLANNED in words else _DONE}"]
-    if SKIPPED in words:
-        said.append(f"{words.count(SKIPPED)} {SKIPPED}")
-    for word in (_NOT_DONE, _UNKNOWN):
+    said = [f"{_done(lines)} {_PLANNED if _PLANNED in words else _DONE}"]
+    if _SKIPPED in words:
+        said.append(f"{words.count(_SKIPPED)} {SKIPPED}")
+    for word in (_FAILED, _UNKNOWN):
         names = [f"{line.name} ({line.host})" if line.host else line.name for line in lines if line.word == word]
         if names:
             said.append(f"{word}: {some(names)}")
@@ -209,15 +212,13 @@ def of_run(record: Record) -> list[Panel]:
     shown = Shown(
         _summary(lines), [fact for fact in facts if fact[1]],
         {title: found for title, found in lists.items() if found}, events,
-        is_well=not any(line.is_open for line in lines) and record["status"] == Status.OK,
     )  # fmt: skip
     return [Panel("The change", template="change", content=shown)]
 
 
 def _headline(record: Record) -> list[Fact]:
     lines, steps = _lines(record), _steps(record)
-    done = sum(not line.is_open for line in lines)
-    found = [("Change", f"{done} of {count(len(lines), 'line')} done")] if lines else []
+    found = [("Change", _done(lines))] if lines else []
     tickets = [str(step["figures"]["ticket_id"]) for _, step in steps if step["figures"].get("ticket_id")]
     return [*found, *(("Ticket", each) for each in tickets[-1:])]
 
