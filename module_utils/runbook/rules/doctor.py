@@ -30,7 +30,10 @@ USER_OF = {
     "db_roles.yml": "admin",
 }
 #: Playbooks that a person runs, so that no inventory schedules them.
-BY_HAND = ("performance.yml", "restore.yml", "restore_swap.yml", "rollback.yml", "dr_drill.yml", "db_roles.yml")
+BY_HAND = (
+    "performance.yml", "restore.yml", "restore_swap.yml", "rollback.yml", "dr_drill.yml", "emergency.yml",
+    "db_roles.yml",
+)  # fmt: skip
 
 #: What a bucket of backups must be, where the inventory does not say otherwise: as M(s3_bucket_check) has it.
 DEMANDS = {

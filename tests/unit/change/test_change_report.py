@@ -90,6 +90,21 @@ def test_what_warns_only_is_unknown_and_what_blocks_has_failed():
     assert (found["team"], found["soak"]) == ("unknown", "failed")
 
 
+def test_each_contact_has_its_line_and_the_last_look_counts_for_what_no_step_showed():
+    sample = samples.Sample()
+    items = ["contact:security_team", "contact:devops_sre", "review", "work"]
+    sample.step("Open the change", "change_open", "db1", figures=OPENED | {"items": items}, msg="Opened.")
+    checks = [{"name": "told", "status": status, "msg": f"{role}.", "subject": role}
+              for role, status in (("security_team", "ok"), ("devops_sre", "unknown"))]  # fmt: skip
+    sample.step("Contacts", "change_contacts", "db1", figures={"status": "unknown", "checks": checks}, msg="Told.")
+    looked = [{"name": name, "status": "ok", "msg": "Opened.", "at": "", "proof": "due"} for name in ("review", "work")]
+    said(sample, "Steps: the work", "change_steps", "work", msg="A step is not ok.", status="breach", state="failed")
+    sample.step("See that nothing was left out", "change_check", "db1", figures={"status": "ok", "items": looked})
+    assert words(folded(sample, db1=1)) == {
+        "contact:security_team": "done", "contact:devops_sre": "unknown", "review": "done", "work": "failed"
+    }  # fmt: skip
+
+
 def test_check_mode_shows_a_plan():
     record = folded(begun(check_mode=True), db1=0, db2=0)
     assert words(record)["ticket"] == "planned"

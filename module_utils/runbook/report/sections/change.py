@@ -9,10 +9,10 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ansible.module_utils.runbook.report import charts
-from ansible.module_utils.runbook.report.section import Panel, Section
+from ansible.module_utils.runbook.report.section import Panel, Section, lists
 from ansible.module_utils.runbook.rules.change import closing
 from ansible.module_utils.runbook.rules.change.backend import SKIPPED
 from ansible.module_utils.runbook.rules.change.checklist import LINES, PHASES
@@ -22,7 +22,7 @@ from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count, some, to_second
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
 
     from ansible.module_utils.runbook.report.section import Fact, Record, Step
 
@@ -116,28 +116,49 @@ def _lines(record: Record) -> list[Line]:
         return []
     # Before it, what dead runs left was ended: those answers are of other changes.
     since = str(opened[1]["started_at"])
-    answers = {
-        closing.line_of(str(step["figures"]["answers"])): step
-        for _, step in steps
-        if step["figures"].get("answers") and str(step["started_at"]) >= since
-    }
+    answers: dict[str, _Answer] = {}
+    for _, step in steps:
+        if str(step["started_at"]) >= since:
+            answers |= dict(_answers(step, known=answers))
     items = [str(item) for item in opened[1]["figures"].get("items") or ()]
     return [_line(item, answers.get(item), is_plan=record["check_mode"]) for item in items]
 
 
-def _line(item: str, step: Step | None, *, is_plan: bool) -> Line:
+class _Answer(NamedTuple):
+    """What was said of an item."""
+
+    status: Status
+    msg: str
+    proof: str
+
+
+def _answers(step: Step, known: Container[str]) -> Iterator[tuple[str, _Answer]]:
+    """The items that a step answers; the one that looks at all of them counts for what nobody else showed."""
+    figures, module = step["figures"], short_name(step["module"])
+    if figures.get("answers"):
+        answer = _Answer(Status(step["status"]), str(step["msg"]), str(figures.get("proof") or ""))
+        yield closing.line_of(str(figures["answers"])), answer
+    elif module == "change_contacts":
+        for each in lists(figures, "checks"):
+            yield f"contact:{each.get('subject')}", _Answer(Status(each["status"]), str(each["msg"]), "")
+    elif module == "change_check":
+        for each in lists(figures, "items"):
+            if each["name"] not in known:
+                yield str(each["name"]), _Answer(Status(each["status"]), str(each["msg"]), str(each["proof"]))
+
+
+def _line(item: str, answer: _Answer | None, *, is_plan: bool) -> Line:
     name, _, host = item.partition(":")
     text = LINES[name].text if name in LINES else name
-    if step is None:
+    if answer is None:
         return Line(name, text, host, _UNKNOWN, "No answer: the run did not come to it.")
-    proof = str(step["figures"].get("proof") or "")
-    if proof == SKIPPED:
+    if answer.proof == SKIPPED:
         return Line(name, text, host, _SKIPPED, f"{SKIPPED.capitalize()}.")
-    word = _WORDS[Status(step["status"])]
-    if name == "rollback_plan" and proof:
-        return Line(name, text, host, word, "", proof)
-    said = str(step["msg"])
-    return Line(name, text, host, _PLANNED if is_plan and word == _DONE else word, said, "" if proof in said else proof)
+    word = _WORDS[answer.status]
+    if name == "rollback_plan" and answer.proof:
+        return Line(name, text, host, word, "", answer.proof)
+    proof = "" if answer.proof in answer.msg else answer.proof
+    return Line(name, text, host, _PLANNED if is_plan and word == _DONE else word, answer.msg, proof)
 
 
 def _events(record: Record) -> Iterator[Event]:
@@ -147,13 +168,14 @@ def _events(record: Record) -> Iterator[Event]:
     for host, step in _steps(record):
         module = short_name(step["module"])
         is_nothing = module == "change_left_info" and not step["figures"].get("left") and step["status"] == Status.OK
-        if (module in _MODULES or (is_work(module) and "status" in step["figures"])) and not is_nothing:
+        is_done = is_work(module) and "status" in step["figures"]
+        if (module in _MODULES or is_done or _answer(step)) and not is_nothing:
             seen[host, step["task"]] += 1
             key = step["task"], charts.word(step), seen[host, step["task"]]
             rows.setdefault(key, []).append((host, step))
     for (task, word, _), found in rows.items():
         first = found[0][1]
-        is_of_run = len(found) == 1 and short_name(first["module"]) in _MODULES and ":" not in _answer(first)
+        is_of_run = len(found) == 1 and not is_work(short_name(first["module"])) and ":" not in _answer(first)
         said = list(dict.fromkeys(str(step["msg"]) for _, step in found))
         more = f" {len(said) - 1} more said otherwise." if len(said) > 1 else ""
         hosts = [] if is_of_run else list(dict.fromkeys(host for host, _ in found))

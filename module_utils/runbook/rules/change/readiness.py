@@ -79,6 +79,8 @@ _SERVICES = (
              given={"state": "opened", "title": "-", "text": "-"}),
     _Service("status_page", "change_status_page_", "change_status_page", status_page.BACKENDS, status_page.check,
              ("components",), {"state": "maintenance_scheduled", "until": "-", "text": ""}),
+    _Service("incident", "change_status_page_", "change_status_page", status_page.BACKENDS, status_page.check,
+             ("components",), {"state": "incident_opened", "level": "major_outage", "text": ""}),
     _Service("team", "change_notice_", "change_notice", notice.BACKENDS, _check_notice),
     _Service("silence", "change_silence_", "change_silence", silence.BACKENDS, _check_silence, ("matchers",)),
     _Service("maintenance_mode", "change_mode_", "maintenance_mode", maintenance_mode.BACKENDS, _check_mode),
@@ -87,9 +89,9 @@ _SERVICES = (
 )  # fmt: skip
 #: By its variable, the lines that look at it.
 _LOOKS = {
-    "change_health_pages": ("health", "function", "soak"),
+    "change_health_pages": ("health", "resolution", "function", "soak"),
     "change_function_pages": ("function", "soak"),
-    "change_smoke_queries": ("health", "function"),
+    "change_smoke_queries": ("health", "resolution", "function"),
     "change_soak_metrics": ("soak",),
     "change_soak_prometheus_url": ("soak",),
 }
@@ -157,7 +159,8 @@ def _looks(needs: Container[str], said: Mapping[str, Any]) -> Iterator[str]:
     looked = {name: said.get(name) or [] for name in _LOOKS}
     health, queries = looked["change_health_pages"], looked["change_smoke_queries"]
     pages, metrics = looked["change_function_pages"] or health, looked["change_soak_metrics"]
-    blind = [line for line, seen in (("health", health), ("function", pages)) if line in needs and not seen]
+    by_line = {"health": health, "resolution": health, "function": pages}
+    blind = [line for line, seen in by_line.items() if line in needs and not seen]
     if blind and not queries:
         yield (
             f"change_health_pages, change_smoke_queries: both are empty, and {' and '.join(blind)} would look at "
@@ -236,11 +239,12 @@ def foretell(playbooks: Container[str], environment: str, said: Mapping[str, Any
     :param said: as for :func:`lacks`; ``change_needs`` among them
     """
     try:
-        checklist.blocking(said.get("change_blocks") or {})
+        checklist.blocking("", said.get("change_blocks") or {})
         needs = {
             operation: checklist.needed(operation, environment, said.get("change_needs") or {})
             for operation in checklist.OPERATIONS
-            if operation.partition(" ")[0] in playbooks
+            # Nobody is paged for a sandbox.
+            if operation.partition(" ")[0] in playbooks and (operation, environment) != (checklist.EMERGENCY, "sandbox")
         }
     except RunbookError as error:
         return [error.message]
@@ -255,7 +259,8 @@ def foretell(playbooks: Container[str], environment: str, said: Mapping[str, Any
 
 def refusal(operation: str, lacking: Iterable[str]) -> str:
     """What is said of a run that cannot be a change yet."""
+    without = "" if operation == checklist.EMERGENCY else ", and how change_needs takes a line out, or all"
     return (
         f"{operation} is run as a change, and the inventory lacks what that needs. {' '.join(lacking)} "
-        "docs/howto/change.md shows it, and how change_needs takes a line out, or all."
+        f"docs/howto/change.md shows it{without}."
     )
