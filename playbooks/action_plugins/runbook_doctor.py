@@ -79,7 +79,7 @@ class ActionModule(forked.ActionModule):  # type: ignore[misc] # loaded by its p
             "contacts": [
                 check.msg
                 for check in contacts.judge_filled(
-                    self._values.get("emergency_contacts"), str(self._values.get("runbook_environment"))
+                    self._values.get("emergency_contacts") or {}, str(self._values.get("runbook_environment"))
                 )
                 if check.status != Status.OK
             ],

@@ -36,7 +36,7 @@ def test_all_that_last_weeks_inventory_lacks_is_said_at_once():
         "change_health_pages, change_smoke_queries",
         "change_function_pages, change_soak_metrics",
     ]
-    assert "health and function would look at nothing" in said[2]
+    assert "nobody would see whether the application works" in said[2]
     refusal = readiness.refusal("weekly_db.yml", said)
     assert refusal.startswith("weekly_db.yml is run as a change, and the inventory lacks what that needs. state_bucket")
 

@@ -160,16 +160,15 @@ def _looks(needs: Container[str], said: Mapping[str, Any]) -> Iterator[str]:
     health, queries = looked["change_health_pages"], looked["change_smoke_queries"]
     pages, metrics = looked["change_function_pages"] or health, looked["change_soak_metrics"]
     by_line = {"health": health, "resolution": health, "function": pages}
-    blind = [line for line, seen in by_line.items() if line in needs and not seen]
-    if blind and not queries:
+    if not queries and any(line in needs and not seen for line, seen in by_line.items()):
         yield (
-            f"change_health_pages, change_smoke_queries: both are empty, and {' and '.join(blind)} would look at "
-            "nothing; name a page or a query."
+            "change_health_pages, change_smoke_queries: both are empty, so nobody would see whether the application "
+            "works; name a page or a query."
         )
     if "soak" in needs and not (pages or metrics):
         yield (
-            "change_function_pages, change_soak_metrics: both are empty, and soak would watch nothing; name a page, or "
-            "a metric with its bounds."
+            "change_function_pages, change_soak_metrics: both are empty, so nothing would be watched after the work; "
+            "name a page, or a metric with its bounds."
         )
     wanted = [name for name, lines in _LOOKS.items() if any(line in needs for line in lines)]
     yield from _examples({name: looked[name] for name in wanted})
