@@ -107,10 +107,6 @@ items:
   type: list
   elements: str
   returned: success
-rollback_plan:
-  description: How what is changed is undone; empty where nobody says it.
-  type: str
-  returned: success
 answers:
   description: The line that this module answers itself, C(rollback_plan).
   type: str

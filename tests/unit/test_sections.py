@@ -179,31 +179,6 @@ def test_a_rollback_that_failed_ends_with_why():
     assert [need["tone"] for need in attention.needs(record)] == ["failed", "handled"]
 
 
-def test_the_checklists_of_a_change_show_what_the_run_did_not_come_to():
-    sample = samples.Sample()
-    needs = ["ticket", "backup", "rollback_plan", "silence", "work", "silence_removed"]
-    sample.step("Open", "change_open", "db1", "changed", msg="Opened.", figures={
-        "status": "ok", "needs": needs, "rollback_plan": "ansible-playbook rollback.yml",
-    })  # fmt: skip
-    for module, item, proof in (
-        ("change_ticket", "ticket", "https://tickets.example.com/7"), ("change_steps", "backup:db1", "b1"),
-        ("change_silence", "silence", "silence 7"),
-    ):  # fmt: skip
-        sample.step("Do", module, "db1", msg=f"{item}.", figures={"status": "ok", "answers": item, "proof": proof})
-    sample.step("Look", "pg_vacuum", "db1", "failed", msg="It broke.")
-    record = samples.fold(sample.end(db1={"failures": 1}).events)
-    (panel,) = (each for each in sections.panels(record, "db1") if each.title == "The change")
-    lists = {table.title: [(row[0], row[1], row[3]) for row in table.rows] for table in panel.tables}
-    assert lists["Before"] == [
-        ("Open a ticket", "ok", "https://tickets.example.com/7"),
-        ("See that the newest backup is whole and recent (db1)", "ok", "b1"),
-        ("Name the way back", "ok", "ansible-playbook rollback.yml"),
-    ]
-    assert [row[1] for row in lists["During"]] == ["ok", "unknown"]
-    assert lists["After"] == [("Remove the silence", "unknown", "")]
-    assert "https://tickets.example.com/7" in render.html(record, [], [])
-
-
 def test_red_stands_before_unknown_and_both_are_told():
     sample = samples.Sample()
     sample.step("Ask", "pg_backup_verify", "db1", msg="Asked.", figures={"status": "unknown"}, warnings=["Grant it."])
