@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.rules.change.checklist import OPERATIONS
+from ansible.module_utils.runbook.rules.change.checklist import EMERGENCY, OPERATIONS
 from conftest import ROOT, Database, give_lease_back
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Project:
             "ansible_connection": "local",
             "ansible_python_interpreter": "{{ ansible_playbook_python }}",
             # Production runs these as changes; most tests are about the work itself.
-            "change_needs": {operation: [] for operation in OPERATIONS},
+            "change_needs": {operation: [] for operation in OPERATIONS if operation != EMERGENCY},
         }
         return cls(folder, {"db": host}, common | variables)
 

@@ -149,7 +149,9 @@ def test_a_mistake_in_the_calendar_stops_no_backup(inventory):
 def test_an_override_is_recorded_with_its_reason(inventory):
     lifted = inventory(calendar=a_window(1, 2), window_override="the disk is full")
     assert not lifted.failed
-    assert lifted.result["window"] == {"names": [], "ends_at": None, "left_s": None, "override": "the disk is full"}
+    assert lifted.result["window"] == {
+        "names": [], "ends_at": None, "left_s": None, "override": "the disk is full", "announced_as": ""
+    }  # fmt: skip
     said = {one["name"]: one["msg"] for one in lifted.result["checks"]}
     assert "The calendar was overridden: the disk is full." in said["calendar"]
     assert "the disk is full" in str(lifted.result["warnings"])

@@ -91,6 +91,11 @@ def test_told_too_late_stays_a_breach(at, status):
     assert judged(told(at), BEGIN - timedelta(seconds=1))[0] == status
 
 
+def test_people_are_told_when_the_last_of_them_is():
+    found = told(datetime(2027, 1, 4, tzinfo=UTC), team=Item(Status.OK, "", DUE.isoformat(), "slack: accepted"))
+    assert judged(found, BEGIN - timedelta(days=1))[0] == "breach"
+
+
 @pytest.mark.parametrize("status", [Status.UNKNOWN, Status.BREACH])
 def test_what_was_not_said_is_not_announced(status):
     found = told(DUE, team=Item(status, "Slack refused.", DUE.isoformat()))

@@ -168,14 +168,13 @@ def _events(record: Record) -> Iterator[Event]:
     for host, step in _steps(record):
         module = short_name(step["module"])
         is_nothing = module == "change_left_info" and not step["figures"].get("left") and step["status"] == Status.OK
-        is_done = is_work(module) and "status" in step["figures"]
-        if (module in _MODULES or is_done or _answer(step)) and not is_nothing:
+        if (module in _MODULES or is_work(step) or _answer(step)) and not is_nothing:
             seen[host, step["task"]] += 1
             key = step["task"], charts.word(step), seen[host, step["task"]]
             rows.setdefault(key, []).append((host, step))
     for (task, word, _), found in rows.items():
         first = found[0][1]
-        is_of_run = len(found) == 1 and not is_work(short_name(first["module"])) and ":" not in _answer(first)
+        is_of_run = len(found) == 1 and not is_work(first) and ":" not in _answer(first)
         said = list(dict.fromkeys(str(step["msg"]) for _, step in found))
         more = f" {len(said) - 1} more said otherwise." if len(said) > 1 else ""
         hosts = [] if is_of_run else list(dict.fromkeys(host for host, _ in found))

@@ -85,7 +85,8 @@ class Planned:
         told = sorted((item for item in items if item.status is Status.OK and item.proof), key=lambda item: item.at)
         status = worst(item.status for item in items) if items else Status.OK
         if told and status is Status.OK:
-            at = datetime.fromisoformat(told[0].at).astimezone(UTC)
+            # Not before the last of them was told.
+            at = datetime.fromisoformat(told[-1].at).astimezone(UTC)
             where = ", ".join(item.proof for item in told)
             before = (self.window.day - at.astimezone(self.zone).date()).days
             if before < self.days:

@@ -690,7 +690,7 @@ def admit(
     standing = Standing(is_open=False, msg=refusal) if refusal else stand(calendar, operation, need or "", now)
     if override:
         msg = f"The calendar was overridden: {override.strip()}. {standing.msg}"
-        return Admission(msg, None, standing.windows, override, msg)
+        return Admission(msg, None, standing.windows, override, msg, standing.announced_as)
     if standing.is_open:
         return Admission(
             standing.msg, standing.ends_at, standing.windows, announced_as=standing.announced_as

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 #: What is done around the work; the rest of our own modules is the work.
-_AROUND = re.compile(r"(change|incident|emergency)_.+|maintenance_mode|\w+_preflight")
+_AROUND = re.compile(r"(change|incident|emergency)_.+|maintenance_mode|\w+_preflight|pg_lease")
 
 
 def chosen(
