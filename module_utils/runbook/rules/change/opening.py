@@ -19,6 +19,8 @@ def rollback_plan(operation: str, said: str, *, environment: str, opened_at: str
     'Nothing is changed, so there is nothing to undo.'
     """
     plan = said.strip() or (OPERATIONS[operation].rollback if operation in OPERATIONS else "")
+    if environment == "production" and not said and plan.startswith("ansible-playbook"):
+        plan += " -e confirm=production"
     return plan.replace("{environment}", environment).replace("{opened_at}", opened_at)
 
 
