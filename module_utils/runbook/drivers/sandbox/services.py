@@ -210,6 +210,11 @@ class Nginx(Service):
         """Folder in which it looks for the flag files of maintenance mode."""
         return self.folder / "flags"
 
+    @property
+    def access_log(self) -> Path:
+        """What was asked of it, a line each, with its time and its status."""
+        return self.folder / "access.log"
+
     def files(self) -> dict[str, str]:
         """As an ordinary user runs nginx; the shipped files with the sandbox's folders in them."""
         server = (self.shipped / "server.conf").read_text()
@@ -229,7 +234,8 @@ pid "{self.folder}/nginx.pid";
 error_log stderr;
 events {{ worker_connections 64; }}
 http {{
-    access_log off;
+    log_format timed "$time_iso8601 $status $request";
+    access_log "{self.access_log}" timed;
 {temporary}    include "{self.folder}/http.conf";
     server {{
         listen 127.0.0.1:{self.port};
@@ -428,7 +434,12 @@ class Services:
         if would or not (self.started or self._state != STARTED):
             return
         reached = {
-            "application": {"url": f"{nginx.url}/", "health_url": nginx.url + nginx.ready, "flag_dir": str(nginx.flags)}
+            "application": {
+                "url": f"{nginx.url}/",
+                "health_url": nginx.url + nginx.ready,
+                "flag_dir": str(nginx.flags),
+                "access_log": str(nginx.access_log),
+            }
             if nginx.process
             else None,
             "prometheus": {"url": prometheus.url} if prometheus.process else None,
