@@ -20,7 +20,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo change monthly backup verify restore drill doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix bench lock clean
+.PHONY: help setup setup-test demo change emergency monthly backup verify restore drill doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix bench lock clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -32,7 +32,7 @@ setup-test: ## The same, with what the tests need
 	@$(PYTHON3) tools/setup.py --test
 
 # With the services around a change, or without them, where a target says so; else as they are.
-change: AROUND = -e sandbox_services=true
+change emergency: AROUND = -e sandbox_services=true
 demo monthly: AROUND = -e sandbox_services=false
 sandbox: setup ## Start the sandbox: PostgreSQL, S3 API, a filled database
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/sandbox.yml $(AROUND)
@@ -53,6 +53,11 @@ change: sandbox ## The weekly maintenance as a change: ticket, status page, team
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/backup_verify.yml -e backup_verify_proof=true
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/weekly_db.yml
 	@echo "Where to look at what it left outside; make sandbox-stop ends these services:"
+	@cat $(SERVICES)/addresses.txt
+
+emergency: sandbox ## An emergency, rehearsed: people told, maintenance mode, snapshot, half a minute for a fix by hand, review
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/emergency.yml -e emergency_kind=instability \
+	  -e '{"emergency_reason": "a rehearsal"}' -e emergency_by_hand_s=30
 	@cat $(SERVICES)/addresses.txt
 
 monthly: sandbox ## Monthly optimisation of the sandbox: bloat before and after, tables and indexes

@@ -77,6 +77,7 @@ from ansible.module_utils.runbook.rules.change import checklist
 from ansible.module_utils.runbook.rules.change import steps as rules
 from ansible.module_utils.runbook.rules.record import parse_journal, steps
 from ansible.module_utils.runbook.rules.status import Status
+from ansible.module_utils.runbook.rules.words import count
 
 
 def core(context: Context) -> dict[str, Any]:
@@ -92,7 +93,7 @@ def core(context: Context) -> dict[str, Any]:
         status, said = rules.judge(found), rules.sentence(found)
         if status is Status.BREACH:
             raise RunbookError(said, text=rules.lines(found))
-        return Done(said, rules.proof(found), {"text": rules.lines(found)}, status)
+        return Done(said, rules.proof(found) or count(len(found), "step"), {"text": rules.lines(found)}, status)
 
     done = changes.conduct(params["item"], act, blocks=params["blocks"])
     return context.conclude(done.status, msg=done.msg, fail_on_unknown=False, **done.facts)

@@ -71,7 +71,10 @@ def sentence(found: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     wrong = [f"{host}: {step['task']}: {step['msg']}" for host, step in found if step["status"] != Status.OK]
     if wrong:
         return f"{count(len(wrong), 'step')} of {len(found)} not ok. {' '.join(wrong)}"
-    return found[0][1]["msg"] if len(found) == 1 else f"{count(len(found), 'step')} carried out, each ok."
+    if len(found) == 1:
+        # A person's step says nothing of itself.
+        return found[0][1]["msg"] or f"{found[0][1]['task']}: done."
+    return f"{count(len(found), 'step')} carried out, each ok."
 
 
 def proof(found: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
