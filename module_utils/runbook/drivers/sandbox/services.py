@@ -245,7 +245,7 @@ http {{
             return 200 "<!doctype html><title>Mental Scribe</title><h1>Welcome to Mental Scribe</h1>";
         }}
         location = /healthz {{ default_type text/plain; return 200 "ok"; }}
-        location = /metrics {{ default_type text/plain; return 200 "mental_scribe_answers 1\\n"; }}
+        location = /metrics {{ access_log off; default_type text/plain; return 200 "mental_scribe_answers 1\\n"; }}
     }}
 }}
 """,
