@@ -49,3 +49,24 @@ def test_a_snapshot_is_the_backup_that_is_read_back(project):
     proofs = {each["name"]: each["proof"] for each in ended.last("change_check")["items"]}
     assert proofs["snapshot:db"] == proofs["backup:db"] == ended.last("pg_backup")["backup_id"]
     assert "db_rollback_before=" in proofs["rollback_plan"]
+
+
+def test_a_rollback_is_a_change_where_it_replaces_the_live_database(project, database):
+    project.all_vars |= {
+        "change_needs": {"rollback.yml replace": ["rollback_plan", "health", "work", "function"]},
+        "change_smoke_queries": [{"name": "notes", "query": "SELECT count(*) + 1 FROM public.notes"}],
+    }
+    backup = project.run("backup.yml").last("pg_backup")["backup_id"]
+    copied = project.run("rollback.yml", "--tags", "db", db_rollback_backup=backup)
+    assert copied.code == 0, copied.output
+    assert "change_open" not in copied.results
+    refused = project.run("rollback.yml", "--tags", "db", db_rollback_backup=backup, db_rollback_replace="other")
+    assert refused.code == 2
+    assert "change_open" not in refused.results, "a refused plan opens no change"
+    done = project.run("rollback.yml", "--tags", "db", db_rollback_backup=backup, db_rollback_replace=database.name)
+    assert done.code == 0, done.output
+    answers = {each["name"]: each["status"] for each in done.last("change_check")["checks"]}
+    assert answers == {"rollback_plan": "ok", "health:db": "ok", "work": "ok", "function:db": "ok"}
+    # Before the work, before the swap, and after it.
+    looked = [each["answers"] for each in done.results["change_probe"] if each["state"] != "skipped"]
+    assert looked == ["health:db", "health:db", "function:db"]
