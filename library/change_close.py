@@ -8,7 +8,8 @@ module: change_close
 short_description: Close a change whose things are all over
 description:
   - Removes the change from the state store, so that another one can be opened. It refuses while something is open that
-    the change opened; the modules that opened it end it, each by its own O(change_id).
+    the change opened; the modules that opened it end it, each by its own O(change_id). What ends by itself, such as a
+    silence, is over once its time is, whatever its service says.
   - The history of a change is in its ticket and in the records of its runs.
   - C(ansible-playbook) calls it at the end of a run that opened a change, after the ticket has its report.
 extends_documentation_fragment: runbook_state
@@ -46,6 +47,7 @@ status:
   returned: always
 """
 
+from datetime import UTC, datetime
 from typing import Any
 
 from ansible.module_utils.runbook.drivers import state_store
@@ -61,8 +63,8 @@ def core(context: Context) -> dict[str, Any]:
     change = changes.current()
     if change is None:
         return context.conclude(Status.OK, msg=f"Change {changes.id} is not open.")
-    if change.opened and context.check_mode:
-        left = ", ".join(sorted(change.opened))
+    left = ", ".join(change.lasting(datetime.now(UTC)))
+    if left and context.check_mode:
         return context.conclude(
             Status.OK, msg=f"{change.describe()} would be closed, once this is ended: {left}.", changed=True
         )
@@ -71,10 +73,10 @@ def core(context: Context) -> dict[str, Any]:
             f"{change.describe()} stays open, and users are kept out until then. Run the fix again with "
             "playbooks/emergency.yml, or end it with playbooks/change_close.yml."
         )
-    if change.opened:
+    if left:
         raise RunbookError(
-            f"{change.describe()} is not closed, since this is open still: {', '.join(sorted(change.opened))}. "
-            "End it with playbooks/change_close.yml."
+            f"{change.describe()} is not closed, since this is open still: {left}. End it with "
+            "playbooks/change_close.yml."
         )
     if not context.check_mode:
         changes.close(change.id)

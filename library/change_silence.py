@@ -158,6 +158,7 @@ from ansible.module_utils.runbook.drivers.change import silences as driver
 from ansible.module_utils.runbook.drivers.change.changes import Changes, Done, argument_spec
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import moment
+from ansible.module_utils.runbook.rules.change import closing
 from ansible.module_utils.runbook.rules.change import silence as rules
 from ansible.module_utils.runbook.rules.change.backend import NONE, SKIPPED, check_options
 from ansible.module_utils.runbook.rules.change.change import check_until, key
@@ -175,7 +176,7 @@ def core(context: Context) -> dict[str, Any]:
     if is_present:
         matchers = rules.read_matchers(params["matchers"]) if params["backend"] != NONE else frozenset()
         until = check_until(moment.read("until", params["until"]), datetime.now(UTC))
-    changes = Changes.from_params(params, run)
+    changes = Changes.from_params(params, run, is_end=closing.is_end("change_silence", params))
     change = changes.require_current()
 
     def act() -> Done:

@@ -239,6 +239,7 @@ from ansible.module_utils.runbook.drivers.change import status_pages as driver
 from ansible.module_utils.runbook.drivers.change.changes import Changes, Done, argument_spec
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules.change import closing
 from ansible.module_utils.runbook.rules.change import status_page as rules
 from ansible.module_utils.runbook.rules.change.backend import NONE, SKIPPED
 from ansible.module_utils.runbook.rules.change.change import key
@@ -259,7 +260,10 @@ class Notices:
         self.act = rules.STATES[self.state]
         starts_at, until = rules.times(params, datetime.now(UTC))
         self.announces = self.state == rules.ANNOUNCED
-        self.changes = Changes.from_params(params, context.run, params["announced_as"] if self.announces else "")
+        self.changes = Changes.from_params(
+            params, context.run, params["announced_as"] if self.announces else "",
+            is_end=closing.is_end("change_status_page", params),
+        )  # fmt: skip
         self.change = self.changes.require_current()
         self.kind: rules.Kind = self.act.kind or "incident"
         named = key(params["announced_as"] or self.changes.id)

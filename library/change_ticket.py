@@ -186,6 +186,7 @@ from ansible.module_utils.runbook.drivers.change import tickets as driver
 from ansible.module_utils.runbook.drivers.change.changes import Changes, Done, argument_spec
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules.change import closing
 from ansible.module_utils.runbook.rules.change import note as notes
 from ansible.module_utils.runbook.rules.change import ticket as rules
 from ansible.module_utils.runbook.rules.change.backend import NONE, SKIPPED
@@ -209,7 +210,7 @@ def core(context: Context) -> dict[str, Any]:
     params, state = context.params, context.params["state"]
     context.require_bounds({"timeout_s": (1, 600)})
     rules.check(params)
-    changes = Changes.from_params(params, context.run)
+    changes = Changes.from_params(params, context.run, is_end=closing.is_end("change_ticket", params))
     note = notes.Note(notes.note_key(key(changes.id), params["item"]), params["text"].strip())
     change = changes.require_current()
 

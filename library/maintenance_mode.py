@@ -186,12 +186,13 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import moment
 from ansible.module_utils.runbook.rules.address import check_address
-from ansible.module_utils.runbook.rules.change import backend
+from ansible.module_utils.runbook.rules.change import backend, closing
 from ansible.module_utils.runbook.rules.change import maintenance_mode as rules
 from ansible.module_utils.runbook.rules.change.change import check_until, key
 from ansible.module_utils.runbook.rules.identifiers import parse_qualified
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.text import as_lines
+from ansible.module_utils.runbook.rules.words import to_second
 
 if TYPE_CHECKING:
     from ansible.module_utils.runbook.drivers.http.api_client import Answer
@@ -207,7 +208,7 @@ def core(context: Context) -> dict[str, Any]:
     until = None
     if params["state"] != "off":
         until = check_until(moment.read("until", params["until"]), datetime.now(UTC))
-    changes = Changes.from_params(params, context.run)
+    changes = Changes.from_params(params, context.run, is_end=closing.is_end("maintenance_mode", params))
     done = changes.conduct(params["item"], lambda: _switch(context, changes, until), blocks=params["blocks"])
     facts = {"backend": params["backend"], "until": None} | done.facts
     if context.diff:
@@ -246,7 +247,14 @@ def _switch(context: Context, changes: Changes, until: datetime | None) -> Done:
             # Before the flag: a run that is killed here leaves word of it.
             kept = {"kept": True} if params["state"] == "kept_on" else {}
             changes.opened("mode", noted | {"until": until.isoformat()} | kept)
-        done = driver.follow(mode, wanted)
+        try:
+            done = driver.follow(mode, wanted)
+        except RunbookError as error:
+            ends = current.opened.get("mode", {}).get("until") if current is not None and until is None else None
+            if not ends:
+                raise
+            said = f"{error.message} Users see the maintenance page until {to_second(ends)} unless it is turned off."
+            raise RunbookError(said, **error.context) from None
         if until is None:
             changes.opened("mode", None)
     return _seen(params, done)

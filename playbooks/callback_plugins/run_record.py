@@ -95,6 +95,8 @@ if TYPE_CHECKING:
 _NO_STEP = frozenset(settings._ACTION_ALL_INCLUDES)  # noqa: SLF001 - the list has no public name
 
 
+#: Seconds that Ansible may take to end its workers after a signal, before it is interrupted once more.
+_STUCK_S = 10.0
 #: Options of pg_preflight by which a database is reached.
 _LOGIN = ("dsn", "login_host", "login_port", "login_user", "login_password", "login_db", "ssl_mode", "ca_cert")
 
@@ -209,18 +211,29 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
 
             def on_ctrl_c(number: int, frame: FrameType | None) -> None:
                 self._stopped_by = self._stopped_by or "Ctrl-C"
+                hurry()
                 on_interrupt(number, frame)
 
             def on_terminate(_number: int, frame: FrameType | None) -> None:
                 self._stopped_by = "SIGTERM"
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                hurry()
                 on_interrupt(signal.SIGINT, frame)
+
+            def hurry() -> None:
+                # A worker that dies with the lock of Ansible's queue keeps Ansible waiting for that lock for good.
+                signal.signal(signal.SIGALRM, on_interrupted_again)
+                signal.setitimer(signal.ITIMER_REAL, _STUCK_S, _STUCK_S)
+
+            def on_interrupted_again(_number: int, _frame: FrameType | None) -> None:
+                raise KeyboardInterrupt
 
             signal.signal(signal.SIGINT, on_ctrl_c)
             signal.signal(signal.SIGTERM, on_terminate)
 
     def _over(self) -> Recorder | None:
         """Take the terminal back, and the recorder of the run that is over."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
         watch, self._watch = self._watch, None
         if watch is not None:
             with suppress(OSError, ValueError):

@@ -19,7 +19,8 @@ from fakes.http import Fault
 from playbooks import Project
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import subprocess
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 TASKS = """
@@ -154,15 +155,20 @@ def test_a_run_that_ends_leaves_nothing_open_but_a_red_ones_ticket(project, tick
     assert not list((made.folder / "runs").glob("*/permits.jsonl"))
 
 
+def wait_for(what: Callable[[], object], running: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 120
+    while not what():
+        assert running.poll() is None, running.communicate()[0]
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_is_ended_from_outside_leaves_nothing_open_but_its_ticket(project, tickets, alerts, number):
     made, playbook = project
     running = made.start(playbook, work_s=600)
+    wait_for(lambda: active(alerts), running)
     until = time.monotonic() + 120
-    while not active(alerts):
-        assert running.poll() is None, running.communicate()[0]
-        assert time.monotonic() < until
-        time.sleep(0.05)
     os.kill(running.pid, number)
     running.communicate(timeout=120)
     while not list((made.folder / "runs").glob("*/record.json")) or open_changes(made):
@@ -174,6 +180,35 @@ def test_a_run_that_is_ended_from_outside_leaves_nothing_open_but_its_ticket(pro
     (comment,) = tickets.comments[1]
     assert ("was killed" if number == signal.SIGKILL else "was stopped by SIGTERM") in comment["body"]
     assert not list((made.folder / "state").rglob("leases/*.json"))
+
+
+#: An action whose worker has the lock of Ansible's queue of results as it is killed.
+HOLDER = """
+import time
+from ansible.executor.process import worker
+from ansible.plugins.action import ActionBase
+
+class ActionModule(ActionBase):
+    def run(self, tmp=None, task_vars=None):
+        worker.current_worker._final_q._wlock.acquire()
+        open({path!r}, "w").close()
+        time.sleep(600)
+"""
+
+
+def test_a_worker_that_dies_with_a_lock_of_ansibles_does_not_hold_the_end_up(project, tickets, alerts, tmp_path):
+    made, playbook = project
+    held, plugins = tmp_path / "held", tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "hold.py").write_text(HOLDER.format(path=str(held)))
+    path = ROOT / "playbooks" / playbook
+    path.write_text(TASKS.replace("ansible.builtin.command: sleep {{ work_s }}", "hold: {}"))
+    running = made.start(playbook, environ={"ANSIBLE_ACTION_PLUGINS": str(plugins)})
+    wait_for(held.exists, running)
+    running.terminate()
+    running.communicate(timeout=120)
+    assert active(alerts) == []
+    assert "was stopped by SIGTERM" in tickets.comments[1][0]["body"]
 
 
 def test_a_ticket_whose_end_is_unknown_keeps_its_change_open_and_the_run_red(project, tickets):
@@ -190,11 +225,7 @@ def test_a_ticket_whose_end_is_unknown_keeps_its_change_open_and_the_run_red(pro
 def test_what_even_the_last_process_did_not_end_is_ended_by_a_playbook(project, tickets, alerts):
     made, playbook = project
     running = made.start(playbook, work_s=600)
-    until = time.monotonic() + 120
-    while not active(alerts):
-        assert running.poll() is None, running.communicate()[0]
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_for(lambda: active(alerts), running)
     everything = [*psutil.Process(running.pid).children(recursive=True), psutil.Process(running.pid)]
     for process in everything:
         with suppress(psutil.NoSuchProcess):  # a worker that was through

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from fakes import alertmanager, github, statuspage, webhook
-from fakes.application import MAINTENANCE, FakeApplication
-
-from playbooks import Ended, Project
+from world import World, a_world
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,91 +13,11 @@ if TYPE_CHECKING:
 
     from conftest import Database
 
-#: Every line but those that need a backup.
-LINES = [
-    "ticket", "rollback_plan", "health", "error_logs_before", "status_page", "team", "silence", "maintenance_mode",
-    "work", "function", "soak",
-]  # fmt: skip
-
-
-@dataclass
-class World:
-    """A project whose changes have every service."""
-
-    project: Project
-    tickets: github.FakeGitHub
-    page: statuspage.FakeStatuspage
-    team: webhook.FakeReceiver
-    alerts: alertmanager.FakeAlertmanager
-    application: FakeApplication
-
-    def run(self, *arguments: str) -> Ended:
-        return self.project.run("weekly_db.yml", *arguments)
-
-    def record(self, ended: Ended) -> dict[str, Any]:
-        assert ended.record is not None, ended.output
-        found: dict[str, Any] = json.loads((ended.record / "record.json").read_text())
-        return found
-
-    def open_changes(self) -> list[Path]:
-        return list((self.project.folder / "state").rglob("changes/*.json"))
-
-    @property
-    def notices(self) -> list[dict[str, Any]]:
-        """Maintenance on the status page."""
-        return self.page.incidents
-
-    def active(self) -> list[str]:
-        """Silences that hold."""
-        now = datetime.now(UTC)
-        return [name for name, each in self.alerts.silences.items() if datetime.fromisoformat(each["endsAt"]) > now]
-
-    def nothing_is_left(self) -> bool:
-        """Whether users and alerts are as they were before."""
-        return (
-            self.application.until is None
-            and not self.active()
-            and all(each["status"] == "completed" for each in self.notices)
-            and not self.open_changes()
-        )
-
 
 @pytest.fixture
 def world(database: Database, tmp_path: Path) -> Iterator[World]:
-    database.run(
-        "CREATE TABLE public.notes (id int)",
-        "CREATE TABLE public.audit_log (id bigint PRIMARY KEY, created_at timestamptz NOT NULL)",
-    )
-    state = tmp_path / "state"
-    state.mkdir(mode=0o700)
-    with ExitStack() as stack:
-        tickets = stack.enter_context(github.FakeGitHub())
-        page = stack.enter_context(statuspage.FakeStatuspage())
-        team = stack.enter_context(webhook.FakeReceiver())
-        alerts = stack.enter_context(alertmanager.FakeAlertmanager())
-        application = stack.enter_context(FakeApplication())
-        project = Project.for_database(
-            tmp_path, database, state_directory=str(state),
-            change_needs={"weekly_db.yml": LINES},
-            change_ticket_backend="github", change_ticket_github_repository=github.REPOSITORY,
-            change_ticket_github_token=github.TOKEN, change_ticket_github_api_url=tickets.url,
-            change_status_page_backend="statuspage", change_status_page_statuspage_page=statuspage.PAGE,
-            change_status_page_statuspage_token=statuspage.TOKEN,
-            change_status_page_statuspage_api_url=f"{page.url}/v1",
-            change_status_page_components=[statuspage.COMPONENTS[0]],
-            change_notice_backend="webhook", change_notice_webhook_url=team.hook,
-            change_notice_webhook_token=webhook.TOKEN,
-            change_silence_backend="alertmanager", change_silence_alertmanager_url=alerts.url,
-            change_silence_matchers=[{"name": "service", "value": "mental_scribe"}],
-            change_mode_backend="webhook", change_mode_webhook_url=application.switch,
-            change_mode_probe_url=f"{application.url}/", change_mode_probe_text=MAINTENANCE,
-            change_health_pages=[{"name": "health", "url": f"{application.url}/health"}],
-            change_function_pages=[{"name": "start", "url": f"{application.url}/", "text": "Welcome"}],
-            change_smoke_queries=[{"name": "notes", "query": "SELECT count(*) + 1 FROM public.notes"}],
-            change_soak_duration_s=2, change_soak_interval_s=1, change_soak_min_samples=1,
-            change_probe_deadline_s=2,
-        )  # fmt: skip
-        yield World(project, tickets, page, team, alerts, application)
+    with a_world(database, tmp_path) as made:
+        yield made
 
 
 def test_a_change_from_announcement_to_closed_ticket(world):

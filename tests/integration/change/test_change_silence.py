@@ -133,6 +133,8 @@ def test_a_service_that_refuses_stops_the_work_only_where_it_blocks(tmp_path, ch
     refused = silence(tmp_path, "present", fake.url, blocks=False)
     assert (refused.failed, refused.result["status"], item(changes)[0]) == (False, "unknown", "breach")
     assert silence(tmp_path, "present", fake.url).failed
+    # Nothing was asked for, so nothing has to be ended.
+    assert changes.current().opened == {}
 
 
 @pytest.mark.usefixtures("changes")

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansible.module_utils.runbook.drivers import process
-from ansible.module_utils.runbook.drivers.change.changes import Changes
+from ansible.module_utils.runbook.drivers.change.changes import Changes, Done
 from ansible.module_utils.runbook.drivers.state_store import ConflictError, Folder
-from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.change.change import Change
+from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
+from ansible.module_utils.runbook.rules.change.change import THINGS, Change
 from ansible.module_utils.runbook.rules.run import Run
 from ansible.module_utils.runbook.rules.status import Status
 
 if TYPE_CHECKING:
     from ansible.module_utils.runbook.drivers.change.changes import Open
+    from ansible.module_utils.runbook.drivers.state_store import Reading
 
 RUN = Run("run-1", None, "bastion/1", str(process.own()))
 
@@ -97,3 +98,45 @@ def test_a_change_that_cannot_be_read_is_not_passed_by(store: Folder, changes: C
     with pytest.raises(RunbookError, match="truncated") as error:
         changes.all()
     assert error.value.status is Status.UNKNOWN
+
+
+@pytest.mark.parametrize("at_s", [0, 1, 2])
+def test_what_this_run_opened_is_ended_without_the_store_and_is_unknown(store: Folder, monkeypatch, at_s: int):
+    """The store is down from the first look on, or from a later one."""
+    changes = Changes(store, RUN, is_end=True)
+    changes.open(change())
+    changes.opened("silence", {"id": "1"})
+    looks = iter([store.read] * at_s)
+
+    def read(name: str) -> Reading:
+        look = next(looks, None)
+        if look is None:
+            raise UnreachableError("The store is down.")
+        return look(name)
+
+    monkeypatch.setattr(store, "read", read)
+    ended = []
+
+    def act() -> Done:
+        changes.require_current()
+        ended.append("silence")
+        changes.opened("silence", None)
+        return Done("Removed.", facts={"changed": True})
+
+    with pytest.raises(RunbookError, match=r"Removed\. The change does not know of it: The store is down\.") as error:
+        changes.conduct("silence_removed", act, blocks=True)
+    assert (ended, error.value.status, error.value.context["changed"]) == (["silence"], "unknown", True)
+
+
+def test_nothing_is_opened_without_the_store(store: Folder, monkeypatch):
+    changes = Changes(store, RUN)
+    changes.open(change())
+    monkeypatch.setattr(store, "read", lambda _name: (_ for _ in ()).throw(UnreachableError("The store is down.")))
+    with pytest.raises(UnreachableError):
+        changes.require_current()
+
+
+def test_what_ends_by_itself_is_over_once_its_time_is():
+    made = replace(change(), opened={thing: {} for thing in THINGS})
+    assert made.lasting(made.until - timedelta(seconds=1)) == sorted(THINGS)
+    assert made.lasting(made.until) == ["incident", "ticket"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ansible.module_utils.runbook.drivers import permits, process, state_store
 from ansible.module_utils.runbook.drivers.change.documents import store_of
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.rules.lease import Life
     from ansible.module_utils.runbook.rules.run import Run
 
+_T = TypeVar("_T")
 #: How often a document is written again that somebody else wrote to meanwhile.
 _ATTEMPTS = 10
 
@@ -77,11 +78,13 @@ class Changes:
     :param change_id: the change that is worked on, where it is not this run's own
     :param announced_as: names the announcement that is worked on in place of a change
     :param ends_kept: the run is there to end what is kept, too
+    :param is_end: something is ended that this run opened, whose name is known without the store: a store that is down
+        then keeps nobody from doing it, and makes it unknown
     """
 
     def __init__(
         self, store: StateStore, run: Run, change_id: str | None = None, announced_as: str = "", *,
-        ends_kept: bool = False,
+        ends_kept: bool = False, is_end: bool = False,
     ) -> None:  # fmt: skip
         self._ends_kept = ends_kept
         self._store = store
@@ -89,18 +92,23 @@ class Changes:
         self._kind = "announcements" if announced_as else "changes"
         #: The change that is worked on.
         self.id = announced_as or change_id or str(run.id)
+        self._is_end = is_end and self.id == run.id
+        #: Why the store was not asked any more.
+        self._lost: RunbookError | None = None
 
     @classmethod
-    def from_params(cls, params: Mapping[str, Any], run: Run, announced_as: str = "") -> Changes:
+    def from_params(
+        cls, params: Mapping[str, Any], run: Run, announced_as: str = "", *, is_end: bool = False
+    ) -> Changes:  # fmt: skip
         """The store that a module's options name, for the environment that preflight approved.
 
-        :param announced_as: as for the class
+        :param announced_as: as for the class, as is ``is_end``
         :raises RunbookError: no preflight passed, the options name no store or two, or a change that is not abandoned
         """
         # What a change opened is ended after its window too; opening it is change_open's, which is refused then.
         approval = permits.require_approval(run, may_be_late=True)
         store, ends_kept = store_of(params, approval.environment), approval.playbook in ENDS_KEPT
-        made = cls(store, run, params.get("change_id"), announced_as, ends_kept=ends_kept)
+        made = cls(store, run, params.get("change_id"), announced_as, ends_kept=ends_kept, is_end=is_end)
         if made.id != run.id and not announced_as:
             made._require_abandoned()
         return made
@@ -126,6 +134,9 @@ class Changes:
 
         :raises RunbookError: the store cannot be asked
         """
+        return self._unless_lost(self._current, None)
+
+    def _current(self) -> Change | None:
         return self._of(self._store.read(Change.document_name(self.id, self._kind)).document)
 
     def _of(self, document: Document | None) -> Change | None:
@@ -136,11 +147,25 @@ class Changes:
         now, playbook = datetime.now(UTC), permits.require_approval(self._run, may_be_late=True).playbook
         return Change(self.id, playbook, "Announcement of maintenance", (), self._run.process or "", now, now)
 
+    def _unless_lost(self, act: Callable[[], _T], otherwise: _T) -> _T:
+        """What the store says; ``otherwise`` where it is down and something is ended."""
+        if self._lost is None:
+            try:
+                return act()
+            except RunbookError as error:
+                if not self._is_end:
+                    raise
+                self._lost = error
+        return otherwise
+
     def all(self) -> list[Open]:
         """Every open change of the environment, the oldest first.
 
         :raises RunbookError: the store cannot be asked, or one of them cannot be read
         """
+        return self._unless_lost(self._all, [])
+
+    def _all(self) -> list[Open]:
         found = []
         for name in self._store.names("changes/"):
             reading = self._store.read(name)
@@ -156,7 +181,7 @@ class Changes:
         :raises RunbookError: it is not open, or the store cannot be asked
         """
         found = self.current()
-        if found is None and not self._run.check_mode:
+        if found is None and self._lost is None and not self._run.check_mode:
             raise _not_open(self.id)
         return found
 
@@ -193,7 +218,7 @@ class Changes:
         """
         if what is not None and self.id != self._run.id:
             raise RunbookError("change_id: it names a change whose run is gone, and such a change is only ended.")
-        self.update(self.id, lambda change: change.with_opened(thing, what))
+        self._update(lambda change: change.with_opened(thing, what))
 
     def refused(self, thing: str, before: Change | None) -> None:
         """Take back what :meth:`opened` noted of a thing that was refused, unless an earlier attempt may have made it.
@@ -210,7 +235,10 @@ class Changes:
         :raises RunbookError: as :meth:`update`
         """
         item = Item(status, msg, datetime.now(UTC).isoformat(timespec="seconds"), proof)
-        self.update(self.id, lambda change: change.with_item(name, item))
+        self._update(lambda change: change.with_item(name, item))
+
+    def _update(self, act: Callable[[Change], Change]) -> None:
+        self._unless_lost(lambda: self.update(self.id, act), None)
 
     def conduct(
         self, item: str, act: Callable[[], Done], *, blocks: bool, once_in: Change | None = None
@@ -230,7 +258,7 @@ class Changes:
         if answered is not None and is_done and (answered.proof or self._kind == "changes"):
             return Done(f"Done already: {answered.msg}", answered.proof, _answered(item, answered.proof))
         try:
-            done = act()
+            done = self._with_word(item, act())
         except RunbookError as error:
             if not self._run.check_mode:
                 self.answer(item, error.status, error.message)
@@ -238,9 +266,20 @@ class Changes:
             if blocks:
                 raise self._with_way_back(item, RunbookError(error.message, **facts)) from None
             return Done(error.message, facts=facts, status=Status.UNKNOWN)
+        return replace(done, facts=done.facts | _answered(item, done.proof))
+
+    def _with_word(self, item: str, done: Done) -> Done:
+        """Write the answer down.
+
+        :raises RunbookError: the store is down, so that the next run ends once more what was ended
+        """
         if not self._run.check_mode:
             self.answer(item, done.status, done.msg, done.proof)
-        return replace(done, facts=done.facts | _answered(item, done.proof))
+        if self._lost is not None:
+            raise RunbookError(
+                f"{done.msg} The change does not know of it: {self._lost.message}", **done.facts, status=Status.UNKNOWN
+            )
+        return done
 
     def _with_way_back(self, item: str, error: RunbookError) -> RunbookError:
         """What is not right after the work, with the way back that the change named."""

@@ -73,9 +73,14 @@ class Silences:
         if ensured.made or found is None or (found.matchers, found.until) == (matchers, until):
             return found, ensured.made
         if not self.read_only:
-            # It may come back under another id.
-            self._post(body | {"id": found.id})
-            found = first()
+            try:
+                # It may come back under another id.
+                self._post(body | {"id": found.id})
+                found = first()
+            except ApiError as error:
+                # There is one, whatever became of its change.
+                error.uncertain = True
+                raise
         return found, True
 
     def remove(self, key: str) -> list[str]:
@@ -96,7 +101,13 @@ class Silences:
     def _post(self, body: Mapping[str, Any]) -> Silence | None:
         answer = self._api.post(f"{self._path}/silences", body)
         made = answer.get("silenceID") if isinstance(answer, dict) else None
-        return Silence.of(self._api.get(f"{self._path}/silence/{quote(str(made), safe='')}")) if made else None
+        if not made:
+            return None
+        try:
+            return Silence.of(self._api.get(f"{self._path}/silence/{quote(str(made), safe='')}"))
+        except ApiError:
+            # It was made; whoever asked looks for it.
+            return None
 
 
 def from_params(params: Mapping[str, Any], *, read_only: bool) -> Silences | None:
@@ -130,10 +141,16 @@ def open_silence(
     :param key: the item's
     :raises RunbookError: refused, or nobody knows whether it was made
     """
+    before = changes.current()
     if not silences.read_only:
         ends = [datetime.fromisoformat(noted["until"])] if noted.get("until") else []
         changes.opened(THING, {**noted, "until": max([until, *ends]).isoformat()})
-    found, changed = silences.set(key, matchers, until, comment)
+    try:
+        found, changed = silences.set(key, matchers, until, comment)
+    except ApiError as error:
+        if not (error.uncertain or silences.read_only):
+            changes.refused(THING, before)
+        raise
     covers = ", ".join(sorted(map(str, matchers)))
     facts = {"changed": changed, "silence_id": found.id if found else None, "until": until.isoformat()}
     if silences.read_only:

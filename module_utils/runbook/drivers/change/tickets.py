@@ -264,11 +264,13 @@ def close(tickets: Tickets, noted: Mapping[str, Any], note: Note) -> Done:
 
 
 def leave_open(tickets: Tickets, noted: Mapping[str, Any], note: Note) -> Done:
-    """Write on the ticket of a change why it stays open, for a person to close it.
+    """Write on the ticket of a change why it stays open, for a person to close it; no error where it is gone.
 
     :param noted: as in :func:`open_ticket`
-    :raises RunbookError: as :func:`comment`
+    :raises RunbookError: refused, or nobody knows whether it was written
     """
+    if _find(tickets, noted) is None and not tickets.read_only:
+        return Done("The change has no ticket, so nothing was written on one.")
     done = comment(tickets, noted, note)
     return Done(f"{done.msg} It stays open for a person.", done.proof, done.facts)
 

@@ -74,11 +74,13 @@ _FIXES = {
 class ApiError(RunbookError):
     """A service refused, or did not answer.
 
-    ``http_status`` is None where there was no answer. ``uncertain`` says that the request may have taken effect.
+    ``http_status`` is None where there was no answer. ``uncertain`` says that the request may have taken effect;
+    one that only reads has none.
     """
 
     def __init__(self, message: str, *, http_status: int | None, uncertain: bool, **context: object) -> None:
-        silent = uncertain or http_status is None or http_status >= 500
+        # A yes that says nothing else is no answer either.
+        silent = uncertain or http_status is None or not 300 <= http_status < 500
         super().__init__(message, **({"status": Status.of(breach=not silent, unknown=True)} | context))
         self.http_status = http_status
         self.uncertain = uncertain
@@ -393,8 +395,8 @@ class ApiClient:
             may = repeat is Repeat.ALWAYS or (repeat is Repeat.UNDONE and undone)
             if not (may and again) or time.monotonic() + pause_s > until:
                 took_s = time.monotonic() - begun
-                uncertain = lost and not (reads and answer is not None and answer.status < 500)
-                raise self._error(method, path, answer, failure, asked_s, took_s, uncertain=uncertain)
+                # A look makes nothing, whatever became of it.
+                raise self._error(method, path, answer, failure, asked_s, took_s, uncertain=lost and not reads)
             self._sleep(pause_s)
             wait_s = min(wait_s * 2, _MAX_WAIT_S)
 
@@ -517,7 +519,7 @@ class ApiClient:
         return ApiError(
             self._redacted(f"{self._service} answered {asked} with {answer.status} and {what}; check api_url."),
             http_status=answer.status,
-            uncertain=True,
+            uncertain=False,
         )
 
     def _error(

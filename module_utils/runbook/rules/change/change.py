@@ -30,6 +30,8 @@ LONGEST_H = 24
 ENDS_KEPT = ("change_close.yml", "emergency.yml")
 #: What a change can open; each is one thing of one service.
 THINGS = ("ticket", "maintenance", "incident", "silence", "mode")
+#: Those that end by themselves, with their change at the latest.
+_ENDING = frozenset({"maintenance", "silence", "mode"})
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,10 @@ class Change:
             raise ValueError(thing)
         rest = {name: value for name, value in self.opened.items() if name != thing}
         return replace(self, opened=rest if what is None else rest | {thing: dict(what)})
+
+    def lasting(self, now: datetime) -> list[str]:
+        """What it opened and is not over; what ends by itself is, once its time is."""
+        return sorted(thing for thing in self.opened if not (thing in _ENDING and now >= self.until))
 
     def with_item(self, name: str, item: Item) -> Change:
         """The same change with one more item answered; the last answer counts."""

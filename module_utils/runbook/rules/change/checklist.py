@@ -128,8 +128,9 @@ OPERATIONS = {
         # A fix does not wait for a service that is down.
         goes_on_without=("ticket", "maintenance_mode"),
     ),
-    "weekly_db.yml": Operation("Weekly maintenance of the database", _QUIET, _TO_BEFORE),
-    "monthly_db.yml": Operation("Monthly optimisation of the database", _QUIET, _TO_BEFORE),
+    # Where one database of several was left in part, the application is looked at all the more.
+    "weekly_db.yml": Operation("Weekly maintenance of the database", _QUIET, _TO_BEFORE, goes_on_without=("work",)),
+    "monthly_db.yml": Operation("Monthly optimisation of the database", _QUIET, _TO_BEFORE, goes_on_without=("work",)),
     # It changes nothing that a user sees, and runs each night.
     "backup.yml": Operation("Backup of the database", (), "Nothing is changed, so there is nothing to undo."),
     "restore_swap.yml": Operation("Swap of a restored database for the live one", _BREAK, _SWAP_BACK),
