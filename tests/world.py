@@ -66,7 +66,7 @@ class World:
                 self._come("soak")
             return reply
 
-        self.application.answer = watched  # type: ignore[method-assign]
+        self.application.answer = watched  # type: ignore[method-assign] # looks at what goes by
 
     def _come(self, moment: Moment) -> None:
         self.acts.pop(moment, lambda: None)()
