@@ -64,7 +64,11 @@ class ActionModule(forked.ActionModule):  # type: ignore[misc] # loaded by its p
             # A default of a role that the inventory does not use may well refer to nothing; and what a locked secret
             # leads to is told once, with the secret.
             "unread": {name: why for name, why in unread.items() if name in given and "decrypt" not in why.lower()},
-            "examples": [name for name, value in self._values.items() if name in given and preflight.is_example(value)],
+            "examples": [
+                name
+                for name, value in self._values.items()
+                if name in given and not name.endswith(readiness.QUERIES) and preflight.is_example(value)
+            ],
             "strays": sorted(_strays(given)),
             "encrypted": len(encrypted),
             "locked": sorted(encrypted.keys() & unread.keys()),

@@ -145,6 +145,7 @@ def test_one_fault_hides_no_other(inventory: Project, sound_database: Database):
         "supabase_access_token": "{{ vault_of_mine }}",
         "pitr_bindir": "{{ nobody_said_this }}",
         "db_restore_bindir": "<folder>",
+        "change_error_logs_loki_query": 'sum(count_over_time({app="a"} | pattern "<method> <_>" [$__range]))',
         "backup_replica_bucket": "nowhere",
         "backup_replica_access_key": "{{ backup_access_key }}",
         "backup_replica_secret_key": "{{ backup_secret_key }}",
@@ -184,6 +185,7 @@ def test_one_fault_hides_no_other(inventory: Project, sound_database: Database):
         status = "unknown" if says == "no server answers there" else "breach"
         assert found[name]["status"] == status, (name, found.get(name))
         assert says in found[name]["msg"]
+    assert "loki" not in found["examples"]["msg"]
     assert "db_roles_admin_password" in found["vault"]["msg"]
     assert "Everybody knows the password of vault_of_mine" in found["vault"]["msg"]
     assert "webhook_tokn is no option of a contact; did you mean webhook_token?" in found["contacts"]["msg"]

@@ -95,8 +95,8 @@ _LOOKS = {
     "change_soak_metrics": ("soak",),
     "change_soak_prometheus_url": ("soak",),
 }
-#: How names of variables end that hold queries and patterns.
-_QUERIES = ("_query", "_queries", "_metrics", "_pattern", "_sql")
+#: How names of variables end that hold queries and patterns, which may have <names> of their own.
+QUERIES = ("_query", "_queries", "_metrics", "_pattern", "_sql")
 _SOAK = ("abort_share", "min_samples", "duration_s", "interval_s")
 
 
@@ -212,8 +212,7 @@ def _refusals(check: Callable[[], object], names: dict[str, str], where: str, mo
 
 
 def _examples(values: Mapping[str, Any]) -> Iterator[str]:
-    # A query may have <names> of its own.
-    names = [name for name, value in values.items() if not name.endswith(_QUERIES) and is_example(value)]
+    names = [name for name, value in values.items() if not name.endswith(QUERIES) and is_example(value)]
     if names:
         yield f"{', '.join(sorted(names))}: still as in the example; put your own value there."
 
