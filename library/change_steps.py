@@ -49,7 +49,8 @@ msg:
   type: str
   returned: always
 status:
-  description: The worst of the steps; V(unknown) where there is none, or one was not ok and O(blocks=false).
+  description: The worst of the steps; V(unknown) where there is none, which fails the task too, or one was not ok and
+    O(blocks=false).
   type: str
   returned: always
 text:
@@ -90,9 +91,11 @@ def core(context: Context) -> dict[str, Any]:
 
     def act() -> Done:
         found = rules.chosen(steps(_events(run.directory or "")), params["modules"], host)
+        if not found and context.check_mode:
+            return Done("No step of it is carried out in check mode.")
         status, said = rules.judge(found), rules.sentence(found)
-        if status is Status.BREACH:
-            raise RunbookError(said, text=rules.lines(found))
+        if status is Status.BREACH or not found:
+            raise RunbookError(said, status=status, text=rules.lines(found))
         return Done(said, rules.proof(found) or count(len(found), "step"), {"text": rules.lines(found)}, status)
 
     done = changes.conduct(params["item"], act, blocks=params["blocks"])

@@ -241,6 +241,8 @@ def _switch(context: Context, changes: Changes, until: datetime | None) -> Done:
         if until is None and current is not None and "mode" not in current.opened:
             done = Done("This change has turned no maintenance mode on.")
             return done if context.check_mode else _seen(params, done)
+        if until is None and current is not None and changes.id == run.id:
+            current.require_resolved()
         if context.check_mode:
             return driver.follow(mode, wanted, check_mode=True)
         if until is not None:

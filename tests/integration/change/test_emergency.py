@@ -6,6 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from changes import item, open_change, options
+from conftest import run_module
 from world import World, a_world
 
 if TYPE_CHECKING:
@@ -43,6 +45,31 @@ def test_an_emergency_by_hand_from_its_reason_to_its_review(world):
     (review,) = world.state.rglob("reviews/*.json")
     assert json.loads(review.read_text())["body"]["kind"] == "security"
     assert ended.results["pg_backup"]
+
+
+def test_its_plan_is_green_and_tells_nobody(world):
+    planned = world.project.run("emergency.yml", "--check", "--diff", **WHY, **FIX)
+    assert planned.code == 0, planned.output
+    assert (world.tickets.issues, world.page.incidents, world.application.until) == ([], [], None)
+    assert not list(world.state.rglob("*.json"))
+
+
+@pytest.mark.parametrize("fix", ["emergency.yml", "/srv/rollback.yml"])
+def test_what_makes_no_fix_is_refused_before_anybody_is_told(world, fix):
+    refused = world.project.run("emergency.yml", **WHY, emergency_fix=fix)
+    assert refused.code != 0
+    assert f"emergency_fix: '{fix}' is no playbook that makes a fix" in " ".join(refused.output.split())
+    assert refused.results == {}
+
+
+def test_a_fix_that_does_nothing_lets_nobody_in(tmp_path):
+    changes = open_change(tmp_path)
+    work = options(tmp_path) | {"item": "work"}
+    nothing = run_module("change_steps", work)
+    assert (nothing.failed, nothing.result["status"], item(changes, "work")[0]) == (True, "unknown", "unknown")
+    assert "No step of it was carried out" in nothing.result["msg"]
+    # A plan comes to the lines after it.
+    assert run_module("change_steps", work, check=True).result["status"] == "ok"
 
 
 def test_where_the_fix_fails_users_stay_out_until_it_is_made(world):

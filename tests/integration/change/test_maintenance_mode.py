@@ -14,6 +14,7 @@ import pytest
 from ansible.module_utils.runbook.drivers.change.maintenance_mode import FlagFolder
 from ansible.module_utils.runbook.drivers.sandbox.services import Nginx
 from ansible.module_utils.runbook.rules.change.maintenance_mode import Flags
+from ansible.module_utils.runbook.rules.status import Status
 from changes import item, open_change, options
 from conftest import ROOT, Outcome, free_port, run_module, this_run
 from fakes.http import Asked, FakeService, Fault, Reply
@@ -339,6 +340,20 @@ def test_an_inventory_without_a_mode_is_not_unknown(tmp_path, changes):
     assert (skipped.failed, skipped.result["status"], skipped.result["changed"]) == (False, "ok", False)
     assert item(changes)[0] == "ok"
     assert changes.current().opened == {}
+
+
+def test_an_emergency_lets_users_in_when_the_fix_holds(tmp_path, changes, page):
+    where: dict[str, Any] = {"backend": "webhook", "webhook_url": f"{page.url}/{SECRET}"}
+    changes.update(changes.id, lambda change: replace(change, needs=("resolution:db",)))
+    assert not switch(tmp_path, "kept_on", until=in_minutes(60), **where).failed
+    for check in (True, False):
+        refused = switch(tmp_path, "off", check=check, **where)
+        assert refused.failed
+        assert "that the fix holds on db, so maintenance mode stays on" in refused.result["msg"]
+    assert len(page.told) == 1
+    changes.answer("resolution:db", Status.OK, "It holds.")
+    assert not switch(tmp_path, "off", **where).failed
+    assert page.told[-1]["on"] is False
 
 
 @pytest.mark.usefixtures("changes")

@@ -73,6 +73,17 @@ def test_a_secret_is_not_written():
         serialise(document(opened.body()))
 
 
+def test_users_stay_out_until_the_fix_holds_on_each_database():
+    ok = Item(Status.OK, "It holds.", NOW.isoformat())
+    kept = replace(CHANGE, needs=("work", "resolution:db1", "resolution:db2")).with_opened("mode", {"kept": True})
+    one = kept.with_item("resolution:db1", ok)
+    for wrong in (one, one.with_item("resolution:db2", replace(ok, status=Status.BREACH))):
+        with pytest.raises(RunbookError, match="that the fix holds on db2, so"):
+            wrong.require_resolved()
+    one.with_item("resolution:db2", ok).require_resolved()
+    one.with_opened("mode", {}).require_resolved()
+
+
 def test_an_item_without_an_answer_is_unknown():
     needing = replace(CHANGE, needs=("backup", "ticket"))
     answered = needing.with_item("backup", Item(Status.OK, "It is whole.", NOW.isoformat()))

@@ -116,6 +116,16 @@ def test_what_stands_before_the_work_is_none():
     assert steps.judge(steps.chosen({"db": [before, told, step("ok")]}, [], "")) is Status.OK
 
 
+def test_a_look_between_two_parts_of_the_work_hides_no_part_of_it():
+    looks = [
+        step("ok", "change_probe", started_at=f"2026-11-29T02:{minute}:00Z",
+             figures={"status": "ok", "answers": "health:db"})
+        for minute in ("01", "10")
+    ]  # fmt: skip
+    found = {"db": [looks[0], step("breach", "pg_archive", state="failed"), looks[1]]}
+    assert steps.judge(steps.chosen(found, [], "")) is Status.BREACH
+
+
 def test_only_the_steps_of_one_host_and_of_some_modules_count():
     found = {
         "db1": [step("ok", "pg_backup_verify", figures={"status": "ok", "backups": ["b1", "b0"]})],

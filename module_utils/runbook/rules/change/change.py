@@ -178,6 +178,20 @@ class Change:
         """Whether maintenance mode stays on until its end, whatever became of the run: an emergency is not over."""
         return bool(self.opened.get("mode", {}).get("kept"))
 
+    def require_resolved(self) -> None:
+        """Refuse to let users in before the fix holds on each database, also on one where the run ended before.
+
+        :raises RunbookError: it does not, or nobody saw it
+        """
+        needed = [name for name in self.needs if name.partition(":")[0] == checklist.RESOLUTION]
+        left = [name for name in needed if name not in self.items or self.items[name].status is not Status.OK]
+        if self.keeps_mode and left:
+            hosts = ", ".join(name.partition(":")[2] for name in left)
+            raise RunbookError(
+                f"Nobody saw that the fix holds on {hosts}, so maintenance mode stays on until {self.until:%H:%M} UTC. "
+                "Run the fix again with playbooks/emergency.yml, or end it with playbooks/change_close.yml."
+            )
+
     def is_abandoned(self, holder: Life, now: datetime, *, ends_kept: bool = False) -> bool:
         """Whether nobody works on it any more: its process is gone, or its time is over and nobody can tell.
 

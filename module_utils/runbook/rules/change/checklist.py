@@ -72,8 +72,10 @@ LINES: dict[str, Line] = {
                               ends="incident"),
     "silence_removed": Line("after", "Remove the silence", "the silence's id", blocks=False, ends="silence"),
 }  # fmt: skip
+#: Before it users are not let in.
+RESOLUTION = "resolution"
 #: Those of an emergency alone.
-OF_EMERGENCY = ("contact", "incident", "review", "resolution")
+OF_EMERGENCY = ("contact", "incident", "review", RESOLUTION)
 #: What an inventory may ask for; the rest comes with it.
 ASKED = tuple(name for name, line in LINES.items() if not line.ends and name not in OF_EMERGENCY)
 #: The phases, with what they are called.

@@ -23,13 +23,19 @@ def chosen(
     """The steps that count, each with its host.
 
     :param steps: of the run, by host
-    :param modules: which modules; none of them means the work: what came after the last line that stands before it
+    :param modules: which modules; none of them means the work: what came after the first answers of the lines before it
     :param host: the one that counts; empty means each
     """
     done = [
         (name, step) for name, of_host in sorted(steps.items()) for step in of_host if step["state"] != "skipped"
     ]  # fmt: skip
-    ready = max((step["started_at"] for _, step in done if _stands_before(step)), default="")
+    first: dict[str, str] = {}
+    for _, step in done:
+        if _stands_before(step):
+            # The application is looked at again between two parts of the work.
+            answered = str(step["figures"]["answers"])
+            first[answered] = min(step["started_at"], first.get(answered, step["started_at"]))
+    ready = max(first.values(), default="")
     if modules:
         found = [each for each in done if short_name(each[1]["module"]) in modules]
     else:
