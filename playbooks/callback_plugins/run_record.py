@@ -283,9 +283,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                 [forget] if forget else [],
             )
 
-    def _ask(self, what: str, facts: Mapping[str, Any]) -> Any:
+    def _ask(self, what: str, facts: Mapping[str, Any], services: int = 1) -> Any:
         """Have the process that outlives this one do something; None where whether it was done is unknown."""
-        return None if self._watchdog is None else self._watchdog.ask(what, facts)
+        return None if self._watchdog is None else self._watchdog.ask(what, facts, services)
 
     def _dismiss_watchdog(self) -> None:
         """The run ended in order."""
@@ -299,7 +299,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
 
     def _end_change(self, recorder: Recorder) -> None:
         """End what the run opened for its change and no task ended, but for the ticket, which gets the report."""
-        said = self._ask("end", self._facts(recorder, ends=self._ends, change=self._change))
+        said = self._ask("end", self._facts(recorder, ends=self._ends, change=self._change), len(self._ends) + 1)
         for step in _steps_of(self._ends, said, but=(closing.TICKET, closing.CLOSE)):
             recorder.step(step)
 
@@ -309,7 +309,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         self._ends, self._change = {}, None
 
         def finish(record: dict[str, Any]) -> list[LateStep]:
-            said = self._ask("finish", facts | {"status": record["status"], "verdict": record["verdict"]})
+            # The ticket gets a comment, and is closed; and then the change is.
+            said = self._ask("finish", facts | {"status": record["status"], "verdict": record["verdict"]}, 3)
             calls = facts["ends"] | ({closing.CLOSE: facts["change"]} if facts["change"] else {})
             return _steps_of(calls, said, only=(closing.TICKET, closing.CLOSE))
 

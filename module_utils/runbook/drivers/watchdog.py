@@ -79,10 +79,13 @@ class Watchdog:
         """
         self._send({"know": facts, "forget": list(forget)})
 
-    def ask(self, what: str, facts: Mapping[str, Any]) -> Any:
-        """Have it do something, and wait for the answer; None where it does not come within :data:`ANSWER_S`."""
+    def ask(self, what: str, facts: Mapping[str, Any], services: int = 1) -> Any:
+        """Have it do something, and wait for the answer; None where it does not come in time.
+
+        :param services: how many it has to talk to, each of which may take :data:`ANSWER_S`
+        """
         self._send({"ask": what, "facts": facts})
-        said, until = b"", time.monotonic() + ANSWER_S
+        said, until = b"", time.monotonic() + ANSWER_S * services
         while not said.endswith(b"\n") and not self._broken:
             left_s = until - time.monotonic()
             if left_s <= 0 or not select.select([self._answers], [], [], left_s)[0]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import identity
-from ansible.module_utils.runbook.rules.run import NEVER_ON_COMMAND_LINE, OVERRIDE, SPLIT
+from ansible.module_utils.runbook.rules.run import NEVER_ON_COMMAND_LINE, OVERRIDE, SAID_OF_CHANGE, SPLIT
 from ansible.module_utils.runbook.rules.status import Check
 from ansible.module_utils.runbook.rules.words import count
 
@@ -170,8 +170,10 @@ def check_approval(
             f"-e: Ansible splits name=value at blanks, and made {said[SPLIT]} of one -e; write a value with blanks as "
             f"{OVERRIDE}, and every other variable in a -e of its own."
         )
-    for name, home in NEVER_ON_COMMAND_LINE.items():
-        if name in said:
+    for name in said:
+        of_change = name.startswith("change_") and name not in SAID_OF_CHANGE
+        home = NEVER_ON_COMMAND_LINE.get(name) or ("the inventory" if of_change else "")
+        if home:
             raise RunbookError(
                 f"{name}: it was set with -e, where it would lead around a check; leave it out, it belongs into {home}."
             )

@@ -37,13 +37,17 @@ NEVER_ON_COMMAND_LINE = {
     "preflight_max_clock_skew_s": "the inventory",
     "maintenance_calendar": "the inventory",
     "maintenance_operations": "the inventory",
+    "preflight_approved": "the role preflight",
     "change_do": "the role change",
-    "change_needs": "the inventory",
-    "change_blocks": "the inventory",
+    "change_opened": "the role change",
+    "change_left": "the role change",
     "state_bucket": "the inventory",
     "state_directory": "the inventory",
     "state_prefix": "the inventory",
 }
+
+#: What ``-e`` may say of a change; the rest would lead around a line of its checklists.
+SAID_OF_CHANGE = ("change_reason", "change_rollback_plan")
 
 #: The one variable of ours that a play's ``environment`` may set, and only to its own inventory host.
 HOST = "RUNBOOK_HOST"

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Literal, get_args
 import psutil
 import pytest
 from conftest import _database
+from fakes import github, statuspage, webhook
 from fakes.application import SWITCH
 from fakes.http import Fault
-from world import PLAYBOOK, Moment, Service, World, a_world
+from world import CANARIES, PLAYBOOK, Moment, Service, World, a_world
 
 if TYPE_CHECKING:
     import subprocess
@@ -251,3 +252,52 @@ def test_an_application_that_breaks_in_the_soak(world):
     assert "It was ended early" in words
     assert way in words
     assert way in comments(world)[-1].replace("\\", "")
+
+
+def all_text(world: World) -> Iterator[tuple[str, str]]:
+    """Whatever a run leaves in files: records, journals, reports, the state store."""
+    for folder in (world.project.folder / "runs", world.state):
+        for path in folder.rglob("*"):
+            if path.is_file():
+                yield str(path), path.read_text(errors="replace")
+
+
+class ProcessLists:
+    """What everybody on this machine may read of the processes that a test begins, while it runs."""
+
+    def __init__(self) -> None:
+        self.found: set[str] = set()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> ProcessLists:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.02):
+            for each in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):
+                    shown = " ".join(each.cmdline()) + " ".join(each.environ().values())
+                    self.found.update(canary for canary in CANARIES if canary in shown)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_no_secret_is_seen_anywhere(world, is_refused):
+    if is_refused:
+        # Each service repeats what it was asked with, as some do.
+        for fake, secrets in ((world.page, [statuspage.TOKEN]), (world.team, [webhook.TOKEN, webhook.PATH])):
+            fake.faults.append(Fault(".", "status", 403, body={"message": " ".join(secrets)}, times=1_000_000))
+        refused = Fault(".", "status", 403, body={"message": github.TOKEN}, times=1_000_000)
+        world.acts["end"] = lambda: world.tickets.faults.append(refused)
+    with ProcessLists() as seen:
+        ended = world.run("-vvv", "--diff")
+    assert (ended.code == 0) is not is_refused, ended.output
+    texts = [("output", ended.output), *all_text(world), *(("ticket", each) for each in comments(world))]
+    assert [(name, canary) for name, text in texts for canary in CANARIES if canary in text] == []
+    assert seen.found == set()
