@@ -146,7 +146,8 @@ def opened(context: Context) -> dict[str, Any]:
     change = changes.require_current()
     if change is None:
         msg = f"A review ({params['kind']}) would be opened, due in {params['due_days']} days."
-        return context.conclude(Status.OK, msg=msg, changed=True)
+        planned = changes.conduct(rules.ITEM, lambda: Done(msg, facts={"changed": True}), blocks=params["blocks"])
+        return context.conclude(Status.OK, msg=msg, **planned.facts)
     wanted: list[Review] = []
 
     def write(found: Reading) -> dict[str, Any]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from conftest import Database
+    from conftest import S3, Database
 
 
 @pytest.fixture
@@ -72,3 +72,13 @@ def test_an_inventory_that_is_not_ready_is_told_before_anything_is_opened(world,
     project.all_vars["change_needs"] = {"weekly_db.yml": []}
     without = project.run("weekly_db.yml", confirm=environment, window_override="a test")
     assert without.code == 0, without.output
+
+
+def test_a_drill_that_is_refused_is_refused_before_there_is_a_ticket(world: World, s3: S3):
+    project = world.project
+    project.all_vars |= {f"backup_{name}": value for name, value in s3.options(s3.bucket()).items()}
+    project.all_vars["change_needs"] = {"dr_drill.yml": ["ticket", "team", "work"]}
+    ended = project.run("dr_drill.yml", dr_drill_announce_days=7, dr_drill_state_dir=str(project.folder / "drill"))
+    assert ended.code == 2
+    assert "the drill was not announced" in ended.last("dr_drill_begin")["msg"]
+    assert (world.tickets.issues, world.team.events, world.open_changes()) == ([], {}, [])

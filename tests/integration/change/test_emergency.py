@@ -62,6 +62,14 @@ def test_what_makes_no_fix_is_refused_before_anybody_is_told(world, fix):
     assert refused.results == {}
 
 
+def test_no_fix_leads_back_to_the_damage(world):
+    """It did: green, and with the damage still there."""
+    refused = world.project.run("emergency.yml", **WHY, emergency_fix="rollback.yml", db_rollback_backup="latest")
+    assert refused.code == 2
+    assert "db_rollback_backup=latest would be the snapshot that this emergency takes" in refused.output
+    assert "runbook_preflight" not in refused.results
+
+
 def test_a_fix_that_does_nothing_lets_nobody_in(tmp_path):
     changes = open_change(tmp_path)
     work = options(tmp_path) | {"item": "work"}

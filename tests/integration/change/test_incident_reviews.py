@@ -66,6 +66,8 @@ def test_a_review_is_opened_in_its_change_completed_at_its_end_and_closed_once(t
     options = {"kind": "corruption", "owner": "database_admin"}
     planned = review_module(store, "opened", **options, check=True)
     assert (planned.result["changed"], list(Path(store["state_directory"]).rglob("*.json"))) == (True, [])
+    # The plan of the checklists has this line.
+    assert planned.result["answers"] == "review"
     none = review_module(store, "opened", **options)
     assert (none.failed, "is not open" in none.result["msg"]) == (True, True)
     changes = open_change(tmp_path)
