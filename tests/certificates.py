@@ -8,22 +8,39 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-Signed = tuple[ec.EllipticCurvePrivateKey, x509.Certificate]
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+Signed = tuple[Key, x509.Certificate]
+PURPOSES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
 
 
-def certificate(by: Signed | None, *, days: tuple[int, int] = (-1, 30), host: str = "127.0.0.1") -> Signed:
+def certificate(
+    by: Signed | None,
+    *,
+    days: tuple[float, float] = (-1, 30),
+    host: str = "127.0.0.1",
+    names: Sequence[str] | None = None,
+    common_name: str = "",
+    authority: bool | None = None,
+    purpose: str = "",
+    key: Key | None = None,
+) -> Signed:
     """A certificate, or an authority's own where nobody signs it.
 
     :param days: from and until when it is valid, from now
+    :param names: of its subject alternative name, where they are not the host; empty for none
+    :param authority: whether it may sign others, where that is not said by nobody having signed it
+    :param purpose: one of :data:`PURPOSES`, as its extended key usage
     """
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server" if by else f"authority {id(key)}")])
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    called = common_name or ("server" if by else f"authority {id(key)}")
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, called)])
     now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder()
@@ -33,16 +50,25 @@ def certificate(by: Signed | None, *, days: tuple[int, int] = (-1, 30), host: st
         .serial_number(x509.random_serial_number())
         .not_valid_before(now + timedelta(days[0]))
         .not_valid_after(now + timedelta(days[1]))
-        .add_extension(x509.BasicConstraints(ca=by is None, path_length=None), critical=True)
+        .add_extension(
+            x509.BasicConstraints(ca=by is None if authority is None else authority, path_length=None), critical=True
+        )
     )
-    address = x509.IPAddress(ipaddress.ip_address(host)) if host[0].isdigit() else x509.DNSName(host)
-    signed = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
-    return key, signed.sign(by[0] if by else key, hashes.SHA256())
+    alternatives = [
+        x509.IPAddress(ipaddress.ip_address(each)) if each[0].isdigit() or ":" in each else x509.DNSName(each)
+        for each in ([host] if names is None else names)
+    ]
+    if alternatives:
+        builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+    if purpose:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([PURPOSES[purpose]]), critical=False)
+    return key, builder.sign(by[0] if by else key, hashes.SHA256())
 
 
-def save(folder: Path, name: str, made: Signed) -> str:
-    """Write a certificate and its key; the certificate's path."""
-    (folder / f"{name}.crt").write_bytes(made[1].public_bytes(serialization.Encoding.PEM))
+def save(folder: Path, name: str, made: Signed, *intermediates: Signed) -> str:
+    """Write a certificate with its chain, and its key; the certificate's path."""
+    chain = b"".join(each[1].public_bytes(serialization.Encoding.PEM) for each in (made, *intermediates))
+    (folder / f"{name}.crt").write_bytes(chain)
     key = folder / f"{name}.key"
     key.touch(mode=0o600)
     key.write_bytes(

@@ -28,6 +28,7 @@ _SUBJECTS = (
     "emergency",
     "findings",
     "doctor",
+    "tls",
     "calendar",
     "drill",
 )

@@ -1,0 +1,84 @@
+"""Certificates that servers show."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.runbook.report import wording
+from ansible.module_utils.runbook.report.section import Listing, Metric, Section, each_step, ended_s, lists, summed
+from ansible.module_utils.runbook.rules.record import epoch_s
+from ansible.module_utils.runbook.rules.status import Status, worst
+from ansible.module_utils.runbook.rules.words import count
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ansible.module_utils.runbook.report.section import Fact, Record, Step, Value
+
+#: A metric's value for a status; what could not be judged is no number.
+_VALUES = {Status.OK: 1.0, Status.BREACH: 0.0, Status.UNKNOWN: math.nan}
+_MOMENTS = {"not_after": "not_after", "due": "due_at", "critical": "critical_at"}
+
+
+def _lasting(step: Step) -> dict[str, Value]:
+    figures = step["figures"]
+    statuses: dict[str, list[Status]] = {}
+    for each in lists(figures, "checks"):
+        statuses.setdefault(str(each.get("subject")), []).append(Status(str(each.get("status"))))
+    if not statuses:
+        return {}
+    found: dict[str, Value] = {
+        "tls_ok": {endpoint: _VALUES[worst(each)] for endpoint, each in statuses.items()},
+        "tls_last_check_timestamp_seconds": ended_s(step),
+    }
+    for name, key in _MOMENTS.items():
+        first: dict[str, float] = {}
+        for each in lists(figures, "addresses"):
+            moment, endpoint = epoch_s(each.get(key)), str(each.get("endpoint"))
+            if moment is not None:
+                first[endpoint] = min(moment, first.get(endpoint, moment))
+        if first:
+            found[f"tls_{name}_timestamp_seconds"] = first
+    return found
+
+
+def _headline(record: Record) -> list[Fact]:
+    seen = record["totals"].get("looked_at")
+    return [] if seen is None else [("Certificates seen", wording.number(seen))]
+
+
+def _did(host: Mapping[str, Any], _planned: bool) -> list[str]:
+    seen = host["totals"].get("looked_at")
+    return [] if seen is None else [f"{count(seen, 'certificate')} seen"]
+
+
+SECTIONS = (
+    Section(
+        modules=("tls_certificate_info",),
+        title="Certificates",
+        figures=("endpoints", "looked_at"),
+        listings=(
+            Listing(
+                "addresses",
+                "What each address shows",
+                {
+                    "endpoint": "Endpoint", "address": "Address", "port": "Port", "renewal": "Renewal",
+                    "days_left": "Days left", "fraction_left": "Fraction left", "not_after": "Ends",
+                    "issuer": "Issuer", "serial": "Serial", "key": "Key", "version": "TLS",
+                },
+            ),
+        ),
+        totals=summed("looked_at"),
+        headline=_headline,
+        did=_did,
+        lasting=each_step(_lasting),
+        metrics={
+            "tls_ok": Metric("1 if every check of the endpoint's certificate is ok, 0 if one is not.", "endpoint"),
+            "tls_last_check_timestamp_seconds": Metric("When certificates were last looked at."),
+            "tls_not_after_timestamp_seconds": Metric("When the endpoint's certificate ends.", "endpoint"),
+            "tls_due_timestamp_seconds": Metric("From when on that certificate has to be renewed.", "endpoint"),
+            "tls_critical_timestamp_seconds": Metric("From when on that is critical.", "endpoint"),
+        },
+    ),
+)  # fmt: skip
