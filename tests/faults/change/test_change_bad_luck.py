@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import threading
 import time
 from contextlib import suppress
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import psutil
 import pytest
-from conftest import _database
+from conftest import _database, a_window
 from fakes import github, statuspage, webhook
 from fakes.application import SWITCH
 from fakes.http import Fault
@@ -301,3 +302,47 @@ def test_no_secret_is_seen_anywhere(world, is_refused):
     texts = [("output", ended.output), *all_text(world), *(("ticket", each) for each in comments(world))]
     assert [(name, canary) for name, text in texts for canary in CANARIES if canary in text] == []
     assert seen.found == set()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("what", ["window", "freeze"])
+def test_time_that_is_over_in_the_middle(world, what):
+    """A window ends, or a freeze begins, while the team is told: nothing more is begun, and all is ended."""
+    left_s = 20
+    over = datetime.now(UTC) + timedelta(seconds=left_s)
+    calendar = a_window(-1, left_s / 3600 if what == "window" else 2)
+    if what == "freeze":
+        begin, end = (f"{over + timedelta(hours=hours):%Y-%m-%d %H:%M:%S}" for hours in (0, 1))
+        calendar["freezes"] = [
+            {"id": "visit", "begin": begin, "end": end, "scope": "all", "reason": "a visit", "owner": "operations"}
+        ]  # fmt: skip
+    world.project.all_vars["maintenance_calendar"] = calendar
+    world.team.faults.append(Fault("POST", "slow", wait_s=left_s + 2))
+    ended = world.run()
+    is_red(world, ended)
+    assert [module for module in WORK if module in ended.results] == []
+    assert world.left() == set()
+    assert "is over, so nothing is opened any more" in ended.output
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("moment", ["work", "end", "soak"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_a_person_stops(world, moment, number):
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        go.wait(60)
+
+    world.acts[moment] = hold
+    known = world.project.records()
+    running = world.project.start(PLAYBOOK)
+    wait_until(held.is_set, running)
+    running.send_signal(number)
+    go.set()
+    ended = world.project.ended(running, known)
+    is_red(world, ended)
+    assert world.left() == set()
+    by = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+    assert f"was stopped by {by}" in comments(world)[-1]

@@ -218,7 +218,12 @@ def check_until(until: datetime, now: datetime) -> datetime:
 
     :raises RunbookError: it is over already, or too far away
     """
-    if not now < until <= now + timedelta(hours=LONGEST_H):
+    if until <= now:
+        raise RunbookError(
+            f"until: {until.isoformat()} is over, so nothing is opened any more; run the same command again in the "
+            "next maintenance window, or see that the clock of this machine is right."
+        )
+    if until > now + timedelta(hours=LONGEST_H):
         raise RunbookError(
             f"until: {until.isoformat()} is not within the next {LONGEST_H} hours; give the end of the work, and see "
             "that the clock of this machine is right."
