@@ -126,6 +126,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         self._ends: dict[str, dict[str, Any]] = {}
         #: The open change: the host and the options that close it; None where the run has none.
         self._change: dict[str, Any] | None = None
+        #: A task saw whether something of the change was left out, or it needs nothing.
+        self._is_checked = False
         #: Ends the run in order where this process cannot; None where no process could be begun.
         self._watchdog: watchdog.Watchdog | None = None
         atexit.register(self._abandon)
@@ -179,8 +181,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         if recorder is None:
             return
         counts = {host: dict(stats.summarize(host)) for host in sorted(stats.processed)}
+        failed = any(host["failures"] or host["unreachable"] for host in counts.values())
         try:
-            self._end_change(recorder)
+            self._end_change(recorder, unchecked=not (failed or self._is_checked))
             self._give_leases_back(recorder)
             record = recorder.end(
                 counts, partial(self._copy_record, recorder, sorted(stats.processed)), self._finish_change(recorder)
@@ -193,7 +196,6 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         if record is None or recorder.directory is None:
             _say(self._display.error, recorder.error or "The run has no record.")
             raise SystemExit(1)
-        failed = any(host["failures"] or host["unreachable"] for host in counts.values())
         try:
             self._show(record, recorder.directory)
         finally:
@@ -297,16 +299,22 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         """What the process that outlives this one needs to act for the run."""
         return {"run_id": os.environ.get("RUNBOOK_RUN_ID", ""), "directory": str(recorder.directory or ""), **more}
 
-    def _end_change(self, recorder: Recorder) -> None:
-        """End what the run opened for its change and no task ended, but for the ticket, which gets the report."""
-        said = self._ask("end", self._facts(recorder, ends=self._ends, change=self._change), len(self._ends) + 1)
-        for step in _steps_of(self._ends, said, but=(closing.TICKET, closing.CLOSE)):
+    def _end_change(self, recorder: Recorder, *, unchecked: bool = False) -> None:
+        """End what the run opened for its change and no task ended, but for the ticket, which gets the report.
+
+        :param unchecked: nothing failed, and no task came to see that nothing was left out
+        """
+        ends = dict(self._ends)
+        if unchecked and self._change is not None:
+            ends[closing.CHECK] = self._change
+        said = self._ask("end", self._facts(recorder, ends=ends, change=self._change), len(ends) + 1)
+        for step in _steps_of(ends, said, but=(closing.TICKET, closing.CLOSE)):
             recorder.step(step)
 
     def _finish_change(self, recorder: Recorder) -> Finish:
         """What puts the report on the ticket and closes the change, where the run opened one."""
         facts = self._facts(recorder, ends=dict(self._ends), change=self._change)
-        self._ends, self._change = {}, None
+        self._ends, self._change, self._is_checked = {}, None, False
 
         def finish(record: dict[str, Any]) -> list[LateStep]:
             # The ticket gets a comment, and is closed; and then the change is.
@@ -517,7 +525,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             return
         elif module == closing.OPEN and not failed:
             self._change = {"host": host, "options": closing.store_of(options)}
+            self._is_checked = not result.result.get("items")
         else:
+            self._is_checked = self._is_checked or module == closing.CHECK
             return
         self._tell_watchdog()
 
@@ -754,6 +764,7 @@ _END_NAMES = {
     "maintenance_mode": "End maintenance mode",
     "change_silence": "Remove the silence",
     "change_status_page": "End maintenance on the status page",
+    "change_check": "See that nothing was left out",
     "change_ticket": "Put the report on the ticket",
     "change_close": "Close the change",
 }

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report import charts, journal, metrics, places, render, terminal, view, wording
 from ansible.module_utils.runbook.report.recorder import Recorder
 from ansible.module_utils.runbook.rules import record as rules
+from ansible.module_utils.runbook.rules.run import PERMITS
 
 
 def folded(sample: samples.Sample) -> dict[str, Any]:
@@ -190,6 +192,23 @@ def test_a_hole_in_the_journal_is_told():
 def test_what_is_no_journal_is_refused(text):
     with pytest.raises(RunbookError, match="does not begin with the start of a run"):
         samples.fold(rules.parse_journal(text)[0])
+
+
+def test_a_playbook_of_elsewhere_is_none_of_ours_whatever_it_is_called(tmp_path, monkeypatch):
+    """An emergency is spared the window only where the playbook tells people and opens the review."""
+    for name in ("RUNBOOK_RUN_ID", "RUNBOOK_RUN_DIR", "RUNBOOK_CONTROLLER", "RUNBOOK_PROCESS"):
+        monkeypatch.setenv(name, "")
+    (tmp_path / "playbooks" / "own").mkdir(parents=True)
+    for name in ("emergency.yml", "weekly_db.yml", "own/emergency.yml"):
+        (tmp_path / "playbooks" / name).touch()
+    link = tmp_path / "emergency.yml"
+    link.symlink_to("playbooks/weekly_db.yml")
+    found = []
+    for path in (tmp_path / "playbooks/emergency.yml", tmp_path / "playbooks/own/emergency.yml", link):
+        recorder = Recorder(tmp_path / "runs", tmp_path)
+        recorder.begin(str(path), None, {})
+        found.append(json.loads((Path(str(recorder.directory)) / PERMITS).read_text())["playbook"])
+    assert found == ["emergency", "", "weekly_db"]
 
 
 def test_a_journal_that_cannot_be_written_is_given_up(tmp_path, monkeypatch):

@@ -12,16 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.runbook.report import journal as journals
 from ansible.module_utils.runbook.report.places import earlier_runs, git_commit, make_directory, slug
 from ansible.module_utils.runbook.report.render import render_run
 from ansible.module_utils.runbook.rules.record import figures, message, secret_values
 from ansible.module_utils.runbook.rules.run import HOST, LAST_WORDS, PERMITS, opening
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: Puts a copy of a record elsewhere; why that could not be done, in one sentence, or None.
 Copy = Callable[[dict[str, Any]], str | None]
@@ -205,7 +203,7 @@ class Recorder:
             # Permits are appended, and a lock on it tells which modules are at work.
             permits = self.directory / PERMITS
             permits.touch(0o600)
-            permits.write_text(opening(run_id, said or {}, self.playbook))
+            permits.write_text(opening(run_id, said or {}, self._own(playbook)))
         except OSError as error:
             self._lose_journal(error)
             return
@@ -216,6 +214,11 @@ class Recorder:
                 text=f"The earlier run {path.name} was cut off and has no report; tools/render_record.py makes one from"
                 " its journal.",
             )
+
+    def _own(self, playbook: str) -> str:
+        """The playbook without its suffix; empty where it is none of this project, whatever it is called."""
+        path = Path(playbook).resolve()
+        return slug(path.name) if path.parent == self._project / "playbooks" else ""
 
     def _cut_off_runs(self) -> list[Path]:
         return [

@@ -169,7 +169,8 @@ def opening(run_id: str, said: Mapping[str, str], playbook: str) -> str:
     """The first line of :data:`PERMITS`: what the command line of this run said.
 
     :param said: as :func:`command_line` gives it
-    :param playbook: the one that was started, without its suffix; what it imports belongs to the same run
+    :param playbook: the one that was started, without its suffix, and empty where it is none of this project; what it
+        imports belongs to the same run
     """
     return json.dumps({"run_id": run_id, "said": dict(said), "playbook": playbook}) + "\n"
 

@@ -155,6 +155,16 @@ def test_a_run_that_ends_leaves_nothing_open_but_a_red_ones_ticket(project, tick
     assert not list((made.folder / "runs").glob("*/permits.jsonl"))
 
 
+def test_a_run_that_does_not_see_what_was_left_out_is_red(project, tickets):
+    made, playbook = project
+    made.all_vars["change_needs"] = {"weekly_db.yml": ["ticket", "work"]}
+    ended = made.run(playbook)
+    assert ended.code == 1, ended.output
+    assert "work (unknown): Nobody did it" in ended.output
+    assert tickets.issues[0]["state"] == "open"
+    assert open_changes(made) == []
+
+
 def wait_for(what: Callable[[], object], running: subprocess.Popen[str]) -> None:
     until = time.monotonic() + 120
     while not what():

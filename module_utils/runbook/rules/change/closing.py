@@ -45,6 +45,8 @@ _OF_OPENING = {
 _END = "_end"
 #: What begins a change, and closes it.
 OPEN, CLOSE = "change_open", "change_close"
+#: What sees whether something was left out.
+CHECK = "change_check"
 #: The ticket, which is ended last: it gets the report.
 TICKET = "change_ticket"
 
@@ -96,4 +98,4 @@ def is_end(module: str, options: Mapping[str, Any]) -> bool:
 
 def in_order(modules: Mapping[str, Any]) -> list[str]:
     """Modules in the order in which what they opened is ended."""
-    return [module for module in _THINGS if module in modules]
+    return [module for module in (*_THINGS, CHECK) if module in modules]
