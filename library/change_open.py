@@ -185,9 +185,7 @@ def core(context: Context) -> dict[str, Any]:
         own = changes.current()
         left = [each.change for each in changes.all() if each.change.id != run.id]
         if left:
-            raise RunbookError(
-                f"{left[0].describe()} was left open by a run that is gone; end it with playbooks/change_close.yml."
-            )
+            raise RunbookError(f"{left[0].describe()} was left open by a run that is gone; {opening.way_out(left[0])}.")
         check["msg"] = "No other change is open."
     change = own or _new(context, approval, reason)
     plan = opening.rollback_plan(
@@ -234,9 +232,10 @@ def _new(context: Context, approval: Approval, reason: str) -> Change:
     params, run = context.params, context.run
     now = datetime.now(UTC)
     ends = [now + timedelta(seconds=params["most_s"]), permits.ends_at(run)]
+    targets = tuple(f"{each.host} ({each.target})" for each in permits.of(run))
     return Change(
-        str(run.id), approval.playbook, reason, tuple(str(each.target) for each in permits.of(run)), run.process or "",
-        now, min(end for end in ends if end), needs=checklist.per_host(approval.needs, params["hosts"]),
+        str(run.id), approval.playbook, reason, targets, run.process or "", now,
+        min(end for end in ends if end), needs=checklist.per_host(approval.needs, params["hosts"]),
     )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ def test_a_change_from_announcement_to_closed_ticket(world):
     (issue,) = world.tickets.issues
     assert issue["state"] == "closed"
     assert "db_rollback_before=" in issue["body"].replace("\\", "")
+    assert "Works on: db (database " in issue["body"].replace("\\", "")
     steps, report = world.tickets.comments[1]
     for text in (issue["body"], steps["body"]):
         # Paragraphs, not the letters that mean one.

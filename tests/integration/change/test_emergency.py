@@ -94,7 +94,7 @@ def test_where_the_fix_fails_users_stay_out_until_it_is_made(world):
     # Nobody changes anything meanwhile.
     routine = world.run()
     assert routine.code == 2, routine.output
-    assert "was left open by a run that is gone" in routine.output
+    assert "was left open by a run that is gone; users may be kept out until it is fixed" in routine.output
     assert world.application.until is not None
     assert world.open_changes() == [change]
     again = world.project.run("emergency.yml", **WHY, emergency_fix="weekly_db.yml")

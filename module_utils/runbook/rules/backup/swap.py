@@ -352,9 +352,8 @@ def sentence(chosen: Plan, *, ended: int, closed_s: float) -> str:
     """What was done, and how to undo it."""
     return (
         f"{chosen.replacement.name} is {chosen.live.name} now, and the one before is kept as {chosen.previous_name}; "
-        f"{count(ended, 'session was', 'sessions were')} ended and new ones waited {closed_s:.1f} s. Undo: the same "
-        f"with replacement "
-        f"{chosen.previous_name}."
+        f"{count(ended, 'session was', 'sessions were')} ended and new ones waited {closed_s:.1f} s. To undo it, "
+        f"swap {chosen.previous_name} in again."
     )
 
 

@@ -57,7 +57,7 @@ class Change:
     playbook: str
     #: Why it is made, for people: the playbook's name, or the reason of an emergency.
     reason: str
-    #: What it works on, in words: ``database mental_scribe on …``.
+    #: What it works on, in words, with the inventory's name: ``db1 (database mental_scribe of cluster …)``.
     targets: tuple[str, ...]
     #: ``ansible-playbook``, as ``drivers/process.py`` names it.
     machine: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ansible.module_utils.runbook.rules.change.checklist import LINES, OPERATIONS, PHASES
+from ansible.module_utils.runbook.rules.change.checklist import EMERGENCY, LINES, OPERATIONS, PHASES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +48,16 @@ def ticket_text(change: Change, plan: str, needs: Sequence[str], override: str) 
         ),
     ]
     return list(filter(None, paragraphs))
+
+
+def way_out(left: Change) -> str:
+    """What ends a change whose run is gone. Whoever ends an emergency without its fix has to know what that does."""
+    if left.playbook == EMERGENCY:
+        return (
+            "users may be kept out until it is fixed: run playbooks/emergency.yml with the fix. "
+            "playbooks/change_close.yml lets them in without one"
+        )
+    return "end it with playbooks/change_close.yml"
 
 
 def notice_text(change: Change) -> str:
