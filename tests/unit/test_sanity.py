@@ -24,8 +24,8 @@ COLLECTION = "ansible_collections.runbook.local.plugins.module_utils.runbook"
 GALAXY = "namespace: runbook\nname: local\nversion: 0.1.0\nreadme: README.md\nauthors: [Mental Scribe operations]\n"
 #: What our modules import, and what those import: ansible-test's own environment has none of it.
 LIBRARIES = (
-    "boto3", "botocore", "dateutil", "jinja2", "jmespath", "markupsafe", "psycopg2", "psycopg2_binary.libs",
-    "s3transfer", "six.py", "urllib3", "zstandard",
+    "_cffi_backend*.so", "boto3", "botocore", "cffi", "cryptography", "dateutil", "jinja2", "jmespath", "markupsafe",
+    "psycopg2", "psycopg2_binary.libs", "s3transfer", "six.py", "urllib3", "zstandard",
 )  # fmt: skip
 
 pytestmark = pytest.mark.timeout(900)
@@ -102,8 +102,9 @@ def validate_modules(collection: Path, home: Path) -> tuple[int, str]:
     libraries = home / "libraries"
     shutil.rmtree(libraries, ignore_errors=True)
     libraries.mkdir()
-    for name in LIBRARIES:
-        (libraries / name).symlink_to(Path(sysconfig.get_path("platlib")) / name)
+    for pattern in LIBRARIES:
+        for path in Path(sysconfig.get_path("platlib")).glob(pattern):
+            (libraries / path.name).symlink_to(path)
     folders = list((home / ".ansible/test/venv/sanity.validate-modules" / PYTHON).glob("*/lib/python*/site-packages"))
     assert folders, out
     for folder in folders:
