@@ -65,8 +65,16 @@ def _known_variables() -> Known:
     folders = ("roles/*/defaults", "roles/*/tasks", "playbooks", "playbooks/tasks")
     texts = [path for folder in folders for path in sorted(PROJECT.glob(f"{folder}/*.yml"))]
     return variables.known(
-        tuple((path.parents[1].name, path.read_text()) for path in specs), tuple(path.read_text() for path in texts)
+        tuple((path.parents[1].name, _text(path)) for path in specs), tuple(_text(path) for path in texts)
     )
+
+
+def _text(path: Path) -> str:
+    """What a file says; nothing where it went meanwhile, as an editor's own does."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
 
 
 # Ansible imports a plugin before it forks its workers.

@@ -346,3 +346,14 @@ def test_a_run_that_a_person_stops(world, moment, number):
     assert world.left() == set()
     by = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
     assert f"was stopped by {by}" in comments(world)[-1]
+
+
+@pytest.mark.long
+def test_a_dry_run_of_everything_writes_nothing_anywhere(world):
+    ended = world.run("--check", "--diff")
+    assert ended.code == 0, ended.output
+    assert [line for fake in world.fakes for line in fake.requests if not line.startswith("GET ")] == []
+    assert list(world.state.iterdir()) == []
+    for plan in ("Way back: ", "Would silence", "Would turn maintenance mode on", "vacuum_analyze public.notes"):
+        assert plan in ended.output
+    works_again(world, tickets=1)
