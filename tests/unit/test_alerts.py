@@ -41,8 +41,9 @@ def test_each_alert_is_tried_in_both_states(path):
     assert named - quiet <= {"RunbookBackupNeverProven"}
 
 
-def test_alerts_on_backups_use_metrics_that_there_are():
-    text = (ROOT / "monitoring/alerts/backups.yml").read_text()
-    used = set(re.findall(r"\brunbook_(?:backup|pitr|files)_\w+", text))
+@pytest.mark.parametrize(("name", "subjects"), [("backups", "backup|pitr|files"), ("certificates", "tls")])
+def test_alerts_use_metrics_that_there_are(name, subjects):
+    text = (ROOT / f"monitoring/alerts/{name}.yml").read_text()
+    used = set(re.findall(rf"\brunbook_(?:{subjects})_\w+", text))
     assert used
     assert used <= {f"runbook_{name}" for name in sections.METRICS}

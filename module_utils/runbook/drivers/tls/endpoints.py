@@ -19,6 +19,7 @@ import warnings
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from ansible.module_utils.runbook.errors import RunbookError
@@ -412,6 +413,7 @@ class _Contexts:
 # --- certificates -----------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=256)  # a few authorities sign most certificates
 def _parsed(der: bytes) -> Certificate:
     try:
         return _certificate(x509.load_der_x509_certificate(der))

@@ -21,11 +21,17 @@ _VALUES = {Status.OK: 1.0, Status.BREACH: 0.0, Status.UNKNOWN: math.nan}
 _MOMENTS = {"not_after": "not_after", "due": "due_at", "critical": "critical_at"}
 
 
+#: Of these the moments say more than a red check.
+_AGES = {"current", "due", "critical"}
+
+
 def _lasting(step: Step) -> dict[str, Value]:
     figures = step["figures"]
+    otherwise = {each.get("endpoint") for each in lists(figures, "addresses") if each.get("renewal") not in _AGES}
     statuses: dict[str, list[Status]] = {}
     for each in lists(figures, "checks"):
-        statuses.setdefault(str(each.get("subject")), []).append(Status(str(each.get("status"))))
+        if each.get("name") != "lifetime" or each.get("subject") in otherwise:
+            statuses.setdefault(str(each.get("subject")), []).append(Status(str(each.get("status"))))
     if not statuses:
         return {}
     found: dict[str, Value] = {
@@ -63,9 +69,8 @@ SECTIONS = (
                 "addresses",
                 "What each address shows",
                 {
-                    "endpoint": "Endpoint", "address": "Address", "port": "Port", "renewal": "Renewal",
-                    "days_left": "Days left", "fraction_left": "Fraction left", "not_after": "Ends",
-                    "issuer": "Issuer", "serial": "Serial", "key": "Key", "version": "TLS",
+                    "endpoint": "Endpoint", "address": "Address", "renewal": "Renewal", "days_left": "Days left",
+                    "not_after": "Ends", "issuer": "Issuer", "serial": "Serial", "key": "Key", "version": "TLS",
                 },
             ),
         ),
@@ -74,7 +79,10 @@ SECTIONS = (
         did=_did,
         lasting=each_step(_lasting),
         metrics={
-            "tls_ok": Metric("1 if every check of the endpoint's certificate is ok, 0 if one is not.", "endpoint"),
+            "tls_ok": Metric(
+                "1 if every check of the endpoint's certificate is ok, 0 if one is not; due and critical count as ok.",
+                "endpoint",
+            ),
             "tls_last_check_timestamp_seconds": Metric("When certificates were last looked at."),
             "tls_not_after_timestamp_seconds": Metric("When the endpoint's certificate ends.", "endpoint"),
             "tls_due_timestamp_seconds": Metric("From when on that certificate has to be renewed.", "endpoint"),
