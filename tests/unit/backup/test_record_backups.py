@@ -146,6 +146,15 @@ def test_every_lasting_fact_is_explained():
         ("s3_mirror", {"status": "ok"}),
         ("dr_drill_judge", {"drill": drill_samples.drill()}),
         ("pg_index_info", {"findings": []}),
+        (
+            "tls_certificate_info",
+            {
+                "checks": [{"name": "certificate", "status": "ok", "msg": "", "subject": "site"}],
+                "addresses": [
+                    {"endpoint": "site", **dict.fromkeys(("not_after", "due_at", "critical_at"), BACKUP["snapshot_at"])}
+                ],
+            },
+        ),
     )
     found: set[str] = set()
     for module, figures in steps:
