@@ -140,3 +140,25 @@ def test_what_ends_by_itself_is_over_once_its_time_is():
     made = replace(change(), opened={thing: {} for thing in THINGS})
     assert made.lasting(made.until - timedelta(seconds=1)) == sorted(THINGS)
     assert made.lasting(made.until) == ["incident", "ticket"]
+
+
+@pytest.mark.parametrize(("line", "blocks", "stops"), [
+    ("maintenance_mode", True, True),
+    ("backup", True, True),
+    ("maintenance_mode", False, False),
+    # What comes after the work is told to a person, and ends the rest all the same.
+    ("soak", True, False),
+    ("work", True, False),
+])  # fmt: skip
+def test_the_work_does_not_begin_on_what_is_unknown(changes, line, blocks, stops):
+    changes.open(change())
+
+    def unseen() -> Done:
+        return Done("Nobody could see it.", status=Status.UNKNOWN)
+
+    if not stops:
+        assert changes.conduct(line, unseen, blocks=blocks).status is Status.UNKNOWN
+        return
+    with pytest.raises(RunbookError, match=r"Nobody could see it\.") as error:
+        changes.conduct(line, unseen, blocks=blocks)
+    assert error.value.status is Status.UNKNOWN

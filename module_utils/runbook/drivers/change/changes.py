@@ -247,7 +247,8 @@ class Changes:
 
         :param item: a line of the checklists that each database answers is answered for this run's host
         :param act: does it; what it raises is the answer too
-        :param blocks: nothing goes on without it; otherwise it is unknown, and with it the run
+        :param blocks: nothing goes on without it; otherwise it is unknown, and with it the run. Before the work that
+            it is unknown is reason enough not to begin
         :param once_in: the change, where an item that it has as ok is not done again; None for what looks again
         :raises RunbookError: it was not done, and it blocks; or the store could not be written to
         """
@@ -266,7 +267,10 @@ class Changes:
             if blocks:
                 raise self._with_way_back(item, RunbookError(error.message, **facts)) from None
             return Done(error.message, facts=facts, status=Status.UNKNOWN)
-        return replace(done, facts=done.facts | _answered(item, done.proof))
+        facts = done.facts | _answered(item, done.proof)
+        if done.status is Status.UNKNOWN and blocks and Change.precedes_work(item) and not self._run.check_mode:
+            raise RunbookError(done.msg, **facts | {"status": Status.UNKNOWN})
+        return replace(done, facts=facts)
 
     def _with_word(self, item: str, done: Done) -> Done:
         """Write the answer down.

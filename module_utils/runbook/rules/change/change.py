@@ -85,6 +85,11 @@ class Change:
         """What a line of a checklist is answered as, by a module that works for ``host``."""
         return checklist.item(line, host)
 
+    @staticmethod
+    def precedes_work(item: str) -> bool:
+        """Whether an item has to be done before the work begins."""
+        return checklist.phase_of(item) in ("before", "during") and item != "work"
+
     def way_back(self, item: str) -> str:
         """How the work is undone, where an item says that it did no good; empty where it says nothing of that."""
         plan = self.items.get("rollback_plan")
