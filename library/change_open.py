@@ -35,10 +35,15 @@ options:
     type: list
     elements: str
     default: []
+  inventory:
+    description:
+      - The inventory of this run, as the way back names it.
+    type: path
+    default: inventories/<environment>
   rollback_plan:
     description:
-      - How what is changed is undone, a playbook with its arguments, in place of the operation's own. V({environment})
-        and V({opened_at}) are filled in.
+      - How what is changed is undone, a playbook with its arguments, in place of the operation's own. V({inventory}),
+        V({hosts}) and V({opened_at}) are filled in.
     type: str
     default: ''
   blocks:
@@ -147,6 +152,7 @@ lease:
 """
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import lease_wait, permits, state_lease, state_store
@@ -183,13 +189,19 @@ def core(context: Context) -> dict[str, Any]:
         check["msg"] = f"This run {'may open' if context.check_mode else 'holds'} the change of {target.name}."
     with checks.named("earlier") as check:
         own = changes.current()
-        left = [each.change for each in changes.all() if each.change.id != run.id]
+        # An emergency takes over from one whose fix failed: that one is ended once users are kept out by this one.
+        left = [
+            each.change
+            for each in changes.all()
+            if each.change.id != run.id and not (approval.playbook == checklist.EMERGENCY and each.is_abandoned)
+        ]
         if left:
             raise RunbookError(f"{left[0].describe()} was left open by a run that is gone; {opening.way_out(left[0])}.")
         check["msg"] = "No other change is open."
     change = own or _new(context, approval, reason)
     plan = opening.rollback_plan(
         approval.playbook, params["rollback_plan"], environment=approval.environment,
+        inventory=_shown(params["inventory"]), hosts=params["hosts"] or ["<database>"],
         opened_at=f"{change.opened_at:%Y-%m-%dT%H:%M:%SZ}",
     )  # fmt: skip
     needs = approval.needs
@@ -213,6 +225,12 @@ def core(context: Context) -> dict[str, Any]:
         notice_text=opening.notice_text(change), target=target.proven(approval.environment), lease=held,
         **answered,
     )  # fmt: skip
+
+
+def _shown(inventory: str) -> str:
+    """The path of an inventory as a person types it in the project."""
+    path, project = Path(inventory), Path.cwd()
+    return str(path.relative_to(project) if path.is_relative_to(project) else path)
 
 
 def _reason(said: str | None, operation: str) -> str:
@@ -249,6 +267,7 @@ def main() -> None:
             "reason": {"type": "str"},
             "most_s": {"type": "int", "default": 14_400},
             "hosts": {"type": "list", "elements": "str", "default": []},
+            "inventory": {"type": "path", "default": "inventories/<environment>"},
             "rollback_plan": {"type": "str", "default": ""},
             "blocks": {"type": "dict", "default": {}},
             "lease_wait_s": lease_wait.argument_spec()["lease_wait_s"],

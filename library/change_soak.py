@@ -8,7 +8,8 @@ module: change_soak
 short_description: Watch the application for a while after a change
 description:
   - Looks at metrics of a Prometheus and at pages, one sample of each every O(interval_s), for O(duration_s). It ends
-    early and red as soon as more than O(abort_share) of the samples of one of them failed, of at least O(min_samples).
+    early and red, after O(min_samples), as soon as all samples of one of them failed, or so many that it is more than
+    O(abort_share) whatever the rest will show.
   - A sample that could not be measured is neither good nor failed. An empty vector is no zero, NaN is no number, a
     result with a warning may lack something, and a Prometheus that does not answer says nothing. Fewer measured samples
     than O(min_samples), or fewer than could not be measured, make the item V(unknown). A page that does not answer has

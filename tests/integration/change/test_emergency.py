@@ -43,7 +43,8 @@ def test_an_emergency_by_hand_from_its_reason_to_its_review(world):
     assert world.application.until is None
     assert not world.open_changes()
     (review,) = world.state.rglob("reviews/*.json")
-    assert json.loads(review.read_text())["body"]["kind"] == "security"
+    said = json.loads(review.read_text())["body"]
+    assert (said["kind"], said["reason"]) == ("security", "a service key leaked")
     assert ended.results["pg_backup"]
 
 
@@ -97,11 +98,15 @@ def test_where_the_fix_fails_users_stay_out_until_it_is_made(world):
     assert "was left open by a run that is gone; users may be kept out until it is fixed" in routine.output
     assert world.application.until is not None
     assert world.open_changes() == [change]
+    looked = len(world.application.seen)
     again = world.project.run("emergency.yml", **WHY, emergency_fix="weekly_db.yml")
     assert again.code == 0, again.output
     assert world.application.until is None
     assert not world.open_changes()
     assert [each["state"] for each in world.tickets.issues] == ["open", "closed"]
+    # Nobody gets in between the two attempts.
+    seen = world.application.seen[looked:]
+    assert seen == sorted(seen, reverse=True), seen
 
 
 @pytest.mark.parametrize(("said", "sentence"), [

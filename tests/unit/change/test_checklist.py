@@ -78,7 +78,10 @@ def test_every_operation_that_is_run_as_a_change_is_known_to_the_calendar():
 
 @pytest.mark.parametrize("operation", checklist.OPERATIONS)
 def test_every_operation_names_its_way_back(operation):
-    plan = opening.rollback_plan(operation, "", environment="staging", opened_at="2026-11-29T02:00:00Z")
+    plan = opening.rollback_plan(
+        operation, "", environment="staging", inventory="inventories/staging", hosts=["db1", "db2"],
+        opened_at="2026-11-29T02:00:00Z",
+    )  # fmt: skip
     assert plan
     assert "{" not in plan
 

@@ -97,6 +97,18 @@ def test_one_failure_is_too_much_where_none_may_fail():
     assert not Tally("errors", 3, 1).aborts(Rule(0, 5))
 
 
+@pytest.mark.parametrize(("good", "failed", "aborts"), [
+    (4, 1, False),  # the only one of half an hour, for all that is known
+    (0, 4, False),
+    (0, 5, True),  # nothing but failures
+    (10, 12, False),
+    (10, 13, True),  # of 121 samples, whatever the rest will show
+])  # fmt: skip
+def test_a_soak_ends_early_only_where_it_is_lost(good, failed, aborts):
+    rule = Rule.of(abort_share=0.1, min_samples=5, duration_s=1800, interval_s=15)
+    assert Tally("errors", good, failed).aborts(rule) is aborts
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [({"min_samples": 12}, "in 10 s one every 1 s gives 11 samples"),

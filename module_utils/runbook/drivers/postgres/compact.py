@@ -548,7 +548,7 @@ class Compaction(Pass):
 
     def _work(self) -> None:
         todo = list(self._reports)
-        while (todo or self._again) and not self._stop.is_set():
+        while (todo or self._again) and not self._is_ending:
             # What stayed locked is tried once more, after all others.
             final = not todo
             report = todo.pop(0) if todo else self._again.pop(0)
@@ -594,7 +594,7 @@ class Compaction(Pass):
             self._running, self._clearing = None, False
         if report.state == "done" and report.estimate_s:
             self._pace = max(self._pace, spent / report.estimate_s)
-        if report.state == "locked" and not final and not self._stop.is_set():
+        if report.state == "locked" and not final and not self._is_ending:
             self._again.append(report)
 
     def _limit(self, report: Report) -> float:

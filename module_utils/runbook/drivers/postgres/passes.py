@@ -86,7 +86,10 @@ class Pass(ABC):
 
     @property
     def _is_ending(self) -> bool:
-        """Whether a statement that is cancelled now is cancelled by us."""
+        """Whether a statement that is cancelled now is cancelled by us, so that nothing more is begun.
+
+        The thread that works knows of a signal before the main thread, which :meth:`_cancel` is called in.
+        """
         return self._stop.is_set() or stopping.told.is_set()
 
     def _stopping(self) -> None:  # noqa: B027 - most have nobody to wake

@@ -309,7 +309,7 @@ class Rebuild(Pass):
     # --- a job ------------------------------------------------------------------------------------------------------
 
     def _work(self, slot: int) -> None:
-        while not self._stop.is_set():
+        while not self._is_ending:
             session = self._sessions.get(slot)
             if session is None or session.connection.closed:
                 try:
@@ -347,7 +347,7 @@ class Rebuild(Pass):
     def _take(self, slot: int) -> Report | None:
         """The next report whose table nobody else of us works on; None when there is none left."""
         with self._changed:
-            while self._todo and not self._stop.is_set():
+            while self._todo and not self._is_ending:
                 busy = {report.work.index.table_oid for report in self._running.values()}
                 for report in self._todo:
                     if report.work.index.table_oid not in busy:
@@ -374,7 +374,7 @@ class Rebuild(Pass):
         left = self._left.get(id(report), set())
         known = self._half_built(session, work) - left
         quiet = self._quiet(session, work, left_s)
-        if self._stop.is_set():
+        if self._is_ending:
             report.state, report.error = "not_reached", LEFT if left else None
             return None
         report.error = None
@@ -434,7 +434,7 @@ class Rebuild(Pass):
 
     def _later(self, report: Report) -> None:
         """Once more, after all others."""
-        if id(report) in self._again or self._stop.is_set():
+        if id(report) in self._again or self._is_ending:
             return
         self._again.add(id(report))
         with self._changed:

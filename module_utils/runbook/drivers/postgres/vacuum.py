@@ -334,7 +334,7 @@ class Vacuuming(Pass):
     def _work(self, slot: int, *, queue: collections.deque[Report], lock_timeout_ms: int, final: bool) -> None:
         session = self._sessions[slot]
         fresh = True
-        while not self._stop.is_set():
+        while not self._is_ending:
             if session is None or session.connection.closed:
                 session = self._open(slot)
                 if session is None:
@@ -358,7 +358,7 @@ class Vacuuming(Pass):
         lost = slot == 0 or self._sessions[slot] is not None
         trouble = None
         for pause in (*RECONNECT_AFTER_S, None) if lost else (None,):
-            if self._stop.is_set():
+            if self._is_ending:
                 return None
             try:
                 session = self._connect()

@@ -90,7 +90,7 @@ class Operation:
     title: str
     #: Names of :data:`LINES`, where the inventory says nothing else.
     needs: tuple[str, ...]
-    #: How it is undone: a playbook with its arguments; ``{environment}`` and ``{opened_at}`` are filled in.
+    #: How it is undone: a playbook with its arguments; ``{inventory}``, ``{hosts}`` and ``{opened_at}`` are filled in.
     rollback: str
     #: Lines that block elsewhere, and not here.
     goes_on_without: tuple[str, ...] = ()
@@ -100,11 +100,11 @@ _QUIET = ("ticket", "backup", "rollback_plan", "health", "error_logs_before", "s
           "function", "soak")  # fmt: skip
 _BREAK = (*_QUIET, "maintenance_mode")
 _TO_BEFORE = (
-    "ansible-playbook -i inventories/{environment} playbooks/rollback.yml --tags db -e db_rollback_before={opened_at}"
+    "ansible-playbook -i {inventory} playbooks/rollback.yml --limit {hosts} --tags db -e db_rollback_before={opened_at}"
 )
 _SWAP_BACK = (
-    "ansible-playbook -i inventories/{environment} playbooks/rollback.yml --tags db -e db_rollback_undo=<the name that "
-    "the database of before has now; the report says it>"
+    "ansible-playbook -i {inventory} playbooks/rollback.yml --limit {hosts} --tags db "
+    "-e db_rollback_undo=<the name that the database of before has now; the report says it>"
 )
 #: What it needs is not for an inventory to say: break-glass skips no snapshot and no record.
 EMERGENCY = "emergency.yml"
@@ -125,7 +125,7 @@ OPERATIONS = {
             "resolution",
             "function",
         ),
-        "ansible-playbook -i inventories/{environment} playbooks/rollback.yml --tags db "
+        "ansible-playbook -i {inventory} playbooks/rollback.yml --limit {hosts} --tags db "
         "-e db_rollback_backup=<the snapshot of this change>",
         # A fix does not wait for a service that is down.
         goes_on_without=("ticket", "maintenance_mode"),

@@ -12,16 +12,23 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.rules.change.change import Change
 
 
-def rollback_plan(operation: str, said: str, *, environment: str, opened_at: str) -> str:
+def rollback_plan(
+    operation: str, said: str, *, environment: str, inventory: str, hosts: Sequence[str], opened_at: str
+) -> str:  # fmt: skip
     """The way back: what the inventory says, or the operation's own; empty where nobody says any.
 
-    >>> rollback_plan("backup.yml", "", environment="staging", opened_at="")
+    :param inventory: as a command names it
+    :param hosts: the databases that the run works on; a way back without them would go back with all
+
+    >>> rollback_plan("backup.yml", "", environment="staging", inventory="i", hosts=["db1"], opened_at="")
     'Nothing is changed, so there is nothing to undo.'
     """
     plan = said.strip() or (OPERATIONS[operation].rollback if operation in OPERATIONS else "")
     if environment == "production" and not said and plan.startswith("ansible-playbook"):
         plan += " -e confirm=production"
-    return plan.replace("{environment}", environment).replace("{opened_at}", opened_at)
+    for name, value in {"inventory": inventory, "hosts": ",".join(hosts), "opened_at": opened_at}.items():
+        plan = plan.replace(f"{{{name}}}", value)
+    return plan
 
 
 def title(change: Change, environment: str) -> str:

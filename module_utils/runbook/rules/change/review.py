@@ -132,8 +132,10 @@ class Review:
         """
         check_name_filled("owner", owner)
         ticket = change.items.get("ticket")
+        # Its kind stands beside it.
+        reason = change.reason.removeprefix(f"Emergency ({kind}): ")
         return cls(
-            change.id, kind, change.reason, opened_at, owner.strip(), opened_at.date() + timedelta(days=due_days),
+            change.id, kind, reason, opened_at, owner.strip(), opened_at.date() + timedelta(days=due_days),
             ticket.proof if ticket else "", timeline(change),
         )  # fmt: skip
 

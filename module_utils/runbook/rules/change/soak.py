@@ -99,6 +99,8 @@ class Rule:
     abort_share: float
     #: Below this number of measured samples nothing is said.
     min_samples: int
+    #: How many there are if the soak lasts its whole time.
+    samples: int = 0
 
     @classmethod
     def of(cls, *, abort_share: float, min_samples: int, duration_s: float, interval_s: float) -> Rule:
@@ -116,7 +118,7 @@ class Rule:
                 f"min_samples: in {duration_s:g} s one every {interval_s:g} s gives {count(most, 'sample')}, fewer "
                 f"than {min_samples}; watch for longer, or look more often."
             )
-        return cls(abort_share, min_samples)
+        return cls(abort_share, min_samples, most)
 
 
 @dataclass
@@ -136,15 +138,19 @@ class Tally:
         self.said = sample.said or self.said
 
     def aborts(self, rule: Rule) -> bool:
-        """Whether so many failed that nothing is waited for any more."""
+        """Whether nothing is waited for any more: all failed, or too many whatever the rest will show.
+
+        One bad sample among the first five is no reason to go back; it may be the only one of half an hour.
+        """
         known = self.good + self.failed
-        return known >= rule.min_samples and self.failed > rule.abort_share * known
+        too_many = self.failed > rule.abort_share * max(known, rule.samples)
+        return known >= rule.min_samples and (too_many or self.failed == known)
 
     def check(self, rule: Rule) -> Check:
         """The verdict at the end."""
         known = self.good + self.failed
         why = f"; {self.said}" if self.said else ""
-        if self.aborts(rule):
+        if known >= rule.min_samples and self.failed > rule.abort_share * known:
             return Check(
                 "soak", Status.BREACH, f"{self.name}: {self.failed} of {count(known, 'sample')} failed{why}.", self.name
             )
