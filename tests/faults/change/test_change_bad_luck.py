@@ -248,7 +248,7 @@ def test_an_application_that_breaks_in_the_soak(world):
     is_red(world, ended)
     assert world.left() == set()
     assert set(WORK) <= set(ended.results)
-    way = "playbooks/rollback.yml --tags db -e db_rollback_before="
+    way = "playbooks/rollback.yml --limit db --tags db -e db_rollback_before="
     words = ended.output[ended.output.index("PLAY RECAP") :]
     assert "It was ended early" in words
     assert way in words
