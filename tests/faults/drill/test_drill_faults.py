@@ -114,6 +114,8 @@ def test_kill_9_a_gap_no_room_and_an_interrupted_restore(drill: DrillRun, s3: S3
     orphan = primary.pid()
     assert orphan is not None
     before = buckets(s3)
+    # A drill is named by the second at which it begins.
+    time.sleep(1)
     drill.step("begin")
     live = Database("127.0.0.1", drill.said["login_port"], "postgres", "postgres")
     # What fires at a login (PostgreSQL 17) is in the copy, too.
