@@ -31,14 +31,14 @@ options:
         type: str
         required: true
       port:
-        description: Port, 1 to 65535. The default is that of the protocol, 443, 5432 or 25.
+        description: Port, 1 to 65535. The default is that of the protocol, 443, 5432, 25 or 143.
         type: int
       protocol:
         description:
-          - How TLS begins. V(tls) at once, as with HTTPS; V(postgresql) after PostgreSQL's SSLRequest; V(smtp) after
-            STARTTLS.
+          - How TLS begins. V(tls) at once, as with HTTPS; V(postgresql) after PostgreSQL's SSLRequest; V(smtp) and
+            V(imap) after STARTTLS.
         type: str
-        choices: [tls, postgresql, smtp]
+        choices: [tls, postgresql, smtp, imap]
         default: tls
       server_name:
         description: For whom the certificate must be, and what is asked for by SNI. The default is O(endpoints[].host).
@@ -60,6 +60,38 @@ options:
         type: str
         choices: [any, ipv4, ipv6]
         default: any
+  database:
+    description: A database whose clients' settings say whether its certificate is looked at, and how.
+    type: dict
+    suboptions:
+      name:
+        description: As O(endpoints[].name).
+        type: str
+        required: true
+      host:
+        description: Host name or address; a socket's folder has no certificate.
+        type: str
+        required: true
+      port:
+        description: Port.
+        type: int
+        required: true
+      ssl_mode:
+        description:
+          - As libpq's clients have it. Nothing is looked at under V(require), and the name counts with V(verify-full)
+            alone.
+        type: str
+        required: true
+      ca_cert:
+        description: As O(endpoints[].ca_cert).
+        type: path
+  shared_with:
+    description:
+      - Inventory hosts that have the same O(endpoints). The first of them looks at those, the others at their
+        O(database) alone.
+    type: list
+    elements: str
+    default: []
   floor_days:
     description:
       - A certificate is due when fewer days are left, 0 to 365, even if that is more than a third of its lifetime. It
@@ -142,109 +174,87 @@ addresses:
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers.postgres import tls_probe
 from ansible.module_utils.runbook.drivers.tls import endpoints as driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules.status import Check, sentence
+from ansible.module_utils.runbook.rules.status import Check, Status, sentence
+from ansible.module_utils.runbook.rules.tls import endpoints
 from ansible.module_utils.runbook.rules.tls import judge as rules
-from ansible.module_utils.runbook.rules.tls import names
 from ansible.module_utils.runbook.rules.words import count
 
+if TYPE_CHECKING:
+    from ansible.module_utils.runbook.rules.tls.endpoints import Endpoint
+
 BOUNDS = {"floor_days": (0, 365), "timeout_s": (1, 60), "deadline_s": (1, 3600)}
-PORTS = {"tls": 443, "postgresql": 5432, "smtp": 25}
 
 
-def wanted(endpoint: dict[str, Any]) -> driver.Wanted:
-    """An endpoint as it is looked at.
-
-    :raises RunbookError: a value of it cannot be meant
-    """
-    port = endpoint["port"] if endpoint["port"] is not None else PORTS[endpoint["protocol"]]
-    if not 1 <= port <= 65_535:
-        raise RunbookError(f"endpoints[].port: {port} is out of bounds; give a number from 1 to 65535.")
-    host = names.ascii_name("endpoints[].host", endpoint["host"])
-    asked = endpoint["server_name"]
-    return driver.Wanted(
-        host=host,
-        port=port,
-        protocol=endpoint["protocol"],
-        server_name=host if asked is None else names.ascii_name("endpoints[].server_name", asked),
-        ca_cert=authorities(endpoint),
-        family=endpoint["family"],
-    )
-
-
-def authorities(endpoint: dict[str, Any]) -> Path | None:
-    """The file of the trusted authorities; None for those of this machine."""
-    if endpoint["ca_cert"] is not None or endpoint["protocol"] != "postgresql":
-        return None if endpoint["ca_cert"] in (None, "system") else Path(endpoint["ca_cert"])
-    of_libpq = tls_probe.root_file("verify-full", None)
-    return of_libpq if of_libpq is not None and of_libpq.exists() else None
-
-
-def demand(name: str, endpoint: dict[str, Any], meant: driver.Wanted, floor_days: int) -> rules.Demand:
+def demand(endpoint: Endpoint, floor_days: int) -> rules.Demand:
     """What an endpoint must be."""
-    path = endpoint["path"]
     return rules.Demand(
-        name=name,
-        server_name=meant.server_name if endpoint["check_name"] else "",
+        name=endpoint.name,
+        server_name=endpoint.server_name if endpoint.check_name else "",
         floor_days=floor_days,
-        trust=str(meant.ca_cert or "this machine's list of authorities"),
-        path=path or "",
-        on_disk=driver.file_fingerprint(Path(path)) if path else "",
+        trust=endpoint.ca_cert or "this machine's list of authorities",
+        path=endpoint.path,
+        on_disk=driver.file_fingerprint(Path(endpoint.path)) if endpoint.path else "",
     )
+
+
+def given(context: Context) -> list[dict[str, Any]]:
+    """The endpoints that this host looks at.
+
+    :raises RunbookError: there is none in the whole run
+    """
+    params = context.params
+    hosts = params["shared_with"]
+    is_first = not hosts or context.run.host == hosts[0]
+    shared = params["endpoints"] if is_first else []
+    database = params["database"]
+    own = endpoints.of_database(**database) if database else []
+    if not own and not shared and (is_first and len(hosts) <= 1):
+        raise RunbookError("endpoints: it is empty; name at least one host whose certificate is to be checked.")
+    return [*own, *shared]
 
 
 def core(context: Context) -> dict[str, Any]:
     """Look at all, then judge each."""
     context.require_bounds(BOUNDS)
-    given = context.params["endpoints"]
-    if not given:
-        raise RunbookError("endpoints: it is empty; name at least one host whose certificate is to be checked.")
-    meant = [wanted(each) for each in given]
-    called = [each["name"] or f"{place.host}:{place.port}" for each, place in zip(given, meant, strict=True)]
-    twice = next((name for name in called if called.count(name) > 1), None)
-    if twice is not None:
-        raise RunbookError(f"endpoints[].name: {twice} is there twice; give each endpoint a name of its own.")
+    meant = endpoints.read(given(context), tls_probe.libpq_root())
     floor_days = context.params["floor_days"]
-    demands = [demand(name, each, place, floor_days) for name, each, place in zip(called, given, meant, strict=True)]
+    demands = [demand(each, floor_days) for each in meant]
     found = driver.look(meant, timeout_s=context.params["timeout_s"], deadline_s=context.params["deadline_s"])
     now = datetime.now(UTC)
     checks: list[Check] = []
     addresses: list[dict[str, Any]] = []
+    if not meant:
+        msg = "Its clients ask for no TLS, so there is no certificate to look at."
+        return context.conclude(Status.OK, msg=msg, checks=[], endpoints=0, looked_at=0, addresses=[])
     for made, place, seen in zip(demands, meant, found, strict=True):
         checks += rules.judge(made, seen, now)
         addresses += [{"port": place.port} | rules.figures(made, each, now) for each in seen]
     looked_at = sum(1 for each in addresses if "serial" in each)
-    about = f"{count(len(given), 'endpoint')}, {count(looked_at, 'certificate')} seen"
+    about = f"{count(len(meant), 'endpoint')}, {count(looked_at, 'certificate')} seen"
     named = [Check(f"{each.subject}: {each.name}", each.status, each.msg) for each in checks]
     return context.conclude(
-        checks, msg=sentence(about, named), endpoints=len(given), looked_at=looked_at, addresses=addresses
+        checks, msg=sentence(about, named), endpoints=len(meant), looked_at=looked_at, addresses=addresses
     )
 
 
 def argument_spec() -> dict[str, dict[str, Any]]:
     """Options as documented above."""
-    return {
-        "endpoints": {
-            "type": "list",
-            "elements": "dict",
-            "required": True,
-            "options": {
-                "name": {"type": "str"},
-                "host": {"type": "str", "required": True},
-                "port": {"type": "int"},
-                "protocol": {"type": "str", "choices": list(driver.PROTOCOLS), "default": "tls"},
-                "server_name": {"type": "str"},
-                "check_name": {"type": "bool", "default": True},
-                "ca_cert": {"type": "path"},
-                "path": {"type": "path"},
-                "family": {"type": "str", "choices": list(driver.FAMILIES), "default": "any"},
-            },
-        },
+    database = {
+        "name": {"type": "str", "required": True},
+        "host": {"type": "str", "required": True},
+        "port": {"type": "int", "required": True},
+        "ssl_mode": {"type": "str", "required": True},
+        "ca_cert": {"type": "path"},
+    }
+    return endpoints.argument_spec() | {
+        "database": {"type": "dict", "options": database},
+        "shared_with": {"type": "list", "elements": "str", "default": []},
         "floor_days": {"type": "int", "default": 30},
         "timeout_s": {"type": "int", "default": 10},
         "deadline_s": {"type": "int", "default": 120},

@@ -49,6 +49,14 @@ def _start(client: socket.socket, habit: str) -> None:
         )
         assert _line(client) == b"STARTTLS\r\n"
         client.sendall(b"220 go on\r\n")
+    elif habit in ("imap", "no imap"):
+        client.sendall(b"* OK ready\r\n")
+        tag, command = _line(client).split()
+        if command == b"CAPABILITY":  # OpenSSL's client asks first
+            client.sendall(b"* CAPABILITY IMAP4rev2 STARTTLS\r\n" + tag + b" OK done\r\n")
+            tag, command = _line(client).split()
+        assert command == b"STARTTLS"
+        client.sendall(b"* another word\r\n" + tag + (b" OK go on\r\n" if habit == "imap" else b" BAD no\r\n"))
 
 
 @contextmanager
@@ -58,7 +66,7 @@ def serving(
     """A server until the end of the block; its port.
 
     :param settings: None: it answers in plain text
-    :param habit: ``postgresql``, ``smtp``; ``silent`` accepts and says nothing; ``hangs up`` at once
+    :param habit: ``postgresql``, ``smtp``, ``imap``; ``silent`` accepts and says nothing; ``hangs up`` at once
     :param pause_s: how long it thinks before each handshake
     """
     listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)

@@ -8,13 +8,13 @@ import subprocess
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible.module_utils.runbook.drivers.postgres.pgtools import bindirs
 from ansible.module_utils.runbook.drivers.tls import endpoints as driver
 from ansible.module_utils.runbook.rules.tls import judge
+from ansible.module_utils.runbook.rules.tls.endpoints import Endpoint
 from certificates import certificate, save
 from conftest import disposable, free_port, run_module
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -22,6 +22,7 @@ from tls_servers import context, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 MODULE = "tls_certificate_info"
 HOST = "app.example.test"
@@ -143,6 +144,11 @@ def cases(folder: Path) -> dict[str, Case]:
             good, server={"habit": "no smtp"}, asked={"protocol": "smtp"},
             says={"reach": ("breach", "STARTTLS")}, openssl=None,
         ),
+        "imap": Case(good, server={"habit": "imap"}, asked={"protocol": "imap"}),
+        "imap without": Case(
+            good, server={"habit": "no imap"}, asked={"protocol": "imap"},
+            says={"reach": ("breach", "refuses STARTTLS")}, openssl=None,
+        ),
         "plain text": Case(says={"reach": ("breach", "is no TLS")}, openssl=None),
         "hangs up": Case(good, server={"habit": "hangs up"}, says={"reach": ("unknown", "hung up")}, openssl=None),
         "closed": Case(says={"reach": ("unknown", "Nothing listens")}, openssl=None, port=free_port()),
@@ -189,6 +195,7 @@ NAMES = [
     "wildcard", "wildcard too deep", "international", "address", "address as a name", "common name only", "self-signed",
     "wrong root", "missing intermediate", "expired intermediate", "for a client", "weak key", "SHA-1", "nothing new",
     "still old", "another on disk", "nothing on disk", "postgresql", "postgresql without", "smtp", "smtp without",
+    "imap", "imap without",
     "plain text", "hangs up", "closed", "no address",
 ]  # fmt: skip
 
@@ -286,7 +293,7 @@ def test_one_stale_address_of_two_is_named(tmp_path, monkeypatch):
                 "getaddrinfo",
                 lambda host, *rest, real=socket.getaddrinfo: found if host == HOST else real(host, *rest),
             )
-            wanted = driver.Wanted(HOST, port, "tls", HOST, Path(ca_cert))
+            wanted = Endpoint(HOST, port, "tls", HOST, ca_cert=ca_cert)
             (seen,) = driver.look([wanted], timeout_s=60, deadline_s=60)
     demand = judge.Demand(HOST, HOST, 30, ca_cert)
     told = {each.name: each for each in judge.judge(demand, seen, datetime.now(UTC)) if each.status != "ok"}

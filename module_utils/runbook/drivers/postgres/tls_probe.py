@@ -49,6 +49,12 @@ def root_file(ssl_mode: str, ca_cert: str | None) -> Path | None:
     return Path("~/.postgresql/root.crt").expanduser() if ssl_mode in ("verify-ca", "verify-full") else None
 
 
+def libpq_root() -> str | None:
+    """The file of authorities that libpq takes where nobody names one; None where this user has none."""
+    path = root_file("verify-full", None)
+    return str(path) if path is not None and path.exists() else None
+
+
 def authority_ends(path: Path) -> list[datetime]:
     """When each authority's certificate in a file ends.
 

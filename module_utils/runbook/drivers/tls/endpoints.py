@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-PROTOCOLS = ("tls", "postgresql", "smtp")
-FAMILIES = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
+    from ansible.module_utils.runbook.rules.tls.endpoints import Endpoint
+
+_FAMILIES = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 
 #: Connections that are open at the same time; a process may have 256 files on some systems.
 _MOST_OPEN = 128
@@ -54,22 +55,6 @@ _NOT_HERE = {"NO_PROTOCOLS_AVAILABLE", "NO_CIPHERS_AVAILABLE", "INTERNAL_ERROR",
 _NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """An endpoint to look at."""
-
-    host: str
-    port: int
-    #: One of :data:`PROTOCOLS`: TLS at once, or after a request in that protocol.
-    protocol: str
-    #: Sent as SNI; as ``rules.tls.names.ascii_name`` gives it.
-    server_name: str
-    #: File with the trusted authorities; None for those of this machine.
-    ca_cert: Path | None = None
-    #: One of :data:`FAMILIES`.
-    family: str = "any"
-
-
 class _TroubleError(Exception):
     """An address showed no TLS."""
 
@@ -78,7 +63,7 @@ class _TroubleError(Exception):
         self.trouble = Trouble(status, msg)
 
 
-def look(wanted: Sequence[Wanted], *, timeout_s: float, deadline_s: float) -> list[list[Seen]]:
+def look(wanted: Sequence[Endpoint], *, timeout_s: float, deadline_s: float) -> list[list[Seen]]:
     """What each address of each endpoint shows; a name without addresses has one entry that says so.
 
     :param timeout_s: how long a name may take to be resolved, and each handshake with all before it
@@ -105,12 +90,14 @@ def file_fingerprint(path: Path) -> str | Trouble:
 # --- all at the same time ---------------------------------------------------------------------------------------------
 
 
-async def _look(wanted: Sequence[Wanted], contexts: _Contexts, timeout_s: float, deadline_s: float) -> list[list[Seen]]:
+async def _look(
+    wanted: Sequence[Endpoint], contexts: _Contexts, timeout_s: float, deadline_s: float
+) -> list[list[Seen]]:
     late = Trouble(Status.UNKNOWN, "It was not looked at within deadline_s; look again, or raise it.")
     places = asyncio.Semaphore(_MOST_OPEN)
     found: list[dict[str, Seen]] = [{} for _ in wanted]
 
-    async def of_endpoint(each: Wanted, seen: dict[str, Seen]) -> None:
+    async def of_endpoint(each: Endpoint, seen: dict[str, Seen]) -> None:
         try:
             addresses = await _resolved(each, timeout_s)
         except _TroubleError as error:
@@ -135,7 +122,7 @@ async def _look(wanted: Sequence[Wanted], contexts: _Contexts, timeout_s: float,
     return [list(seen.values()) or [Seen("", late)] for seen in found]
 
 
-async def _resolved(wanted: Wanted, timeout_s: float) -> list[str]:
+async def _resolved(wanted: Endpoint, timeout_s: float) -> list[str]:
     """All addresses of a name, in the order of the resolver."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Any] = loop.create_future()
@@ -147,7 +134,7 @@ async def _resolved(wanted: Wanted, timeout_s: float) -> list[str]:
     def ask() -> None:
         result, error = None, None
         try:
-            result = socket.getaddrinfo(wanted.host, wanted.port, FAMILIES[wanted.family], socket.SOCK_STREAM)
+            result = socket.getaddrinfo(wanted.host, wanted.port, _FAMILIES[wanted.family], socket.SOCK_STREAM)
         except (OSError, UnicodeError) as caught:
             error = caught
         with suppress(RuntimeError):  # the deadline is over, and the loop is closed
@@ -170,7 +157,7 @@ async def _resolved(wanted: Wanted, timeout_s: float) -> list[str]:
 
 
 async def _of_address(
-    wanted: Wanted, address: str, contexts: _Contexts, timeout_s: float, places: asyncio.Semaphore
+    wanted: Endpoint, address: str, contexts: _Contexts, timeout_s: float, places: asyncio.Semaphore
 ) -> Seen:
     async def shake(*, verify: bool = True, old: bool = False) -> _Shaken:
         context = contexts.get(wanted.ca_cert, verify=verify, old=old)
@@ -222,7 +209,7 @@ class _RefusedError(_TroubleError):
         self.is_ours = is_ours
 
 
-async def _shake(wanted: Wanted, address: str, context: ssl.SSLContext, timeout_s: float) -> _Shaken:
+async def _shake(wanted: Endpoint, address: str, context: ssl.SSLContext, timeout_s: float) -> _Shaken:
     """Connect, ask for TLS, shake hands, and hang up."""
     writer: asyncio.StreamWriter | None = None
     try:
@@ -259,7 +246,7 @@ async def _shake(wanted: Wanted, address: str, context: ssl.SSLContext, timeout_
             writer.transport.abort()
 
 
-def _refused(wanted: Wanted, error: ssl.SSLError) -> _TroubleError:
+def _refused(wanted: Endpoint, error: ssl.SSLError) -> _TroubleError:
     reason = error.reason or ""
     if reason in _NO_TLS:
         msg = f"What port {wanted.port} answers is no TLS; turn it on there, or correct port or protocol."
@@ -335,9 +322,7 @@ async def _start_smtp(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     async def answer() -> tuple[str, list[str]]:
         lines: list[str] = []
         while len(lines) < 100:
-            line = (await reader.readline()).decode("ascii").rstrip("\r\n")
-            if not line:
-                raise asyncio.IncompleteReadError(b"", None)
+            line = await _line(reader)
             lines.append(line[4:].strip().upper())
             if not line[:3].isdigit():
                 raise ValueError
@@ -359,20 +344,45 @@ async def _start_smtp(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     expect((await answer())[0], "220")
 
 
+async def _start_imap(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """RFC 9051, 6.2.1; a server may say other things before it answers."""
+    if not (await _line(reader)).startswith("* OK"):
+        raise ValueError
+    writer.write(b"a STARTTLS\r\n")
+    for _ in range(100):
+        line = await _line(reader)
+        if line.startswith("a OK"):
+            return
+        if line.startswith("a "):
+            raise _TroubleError(Status.BREACH, "The server refuses STARTTLS; turn TLS on there.")
+    raise ValueError
+
+
+async def _line(reader: asyncio.StreamReader) -> str:
+    """A line of a protocol of lines, without its end.
+
+    :raises ValueError: it is no text, or has no end
+    """
+    line = (await reader.readline()).decode("ascii").rstrip("\r\n")
+    if not line:
+        raise asyncio.IncompleteReadError(b"", None)
+    return line
+
+
 async def _start_tls(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
     return
 
 
-_START = {"tls": _start_tls, "postgresql": _start_postgresql, "smtp": _start_smtp}
+_START = {"tls": _start_tls, "postgresql": _start_postgresql, "smtp": _start_smtp, "imap": _start_imap}
 
 
 class _Contexts:
     """OpenSSL's settings, made once for each file of authorities: to read it takes longer than ten handshakes."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple[Path | None, bool, bool], ssl.SSLContext] = {}
+        self._made: dict[tuple[str | None, bool, bool], ssl.SSLContext] = {}
 
-    def get(self, ca_cert: Path | None, *, verify: bool = True, old: bool = False) -> ssl.SSLContext:
+    def get(self, ca_cert: str | None, *, verify: bool = True, old: bool = False) -> ssl.SSLContext:
         """One that verifies, or one that looks; ``old`` offers nothing newer than TLS 1.1."""
         key = (ca_cert if verify else None, verify, old)
         if key not in self._made:
@@ -380,7 +390,7 @@ class _Contexts:
         return self._made[key]
 
     @staticmethod
-    def _make(ca_cert: Path | None, verify: bool, old: bool) -> ssl.SSLContext:
+    def _make(ca_cert: str | None, verify: bool, old: bool) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         # The name is judged by rules/tls/names.py, so that it hides nothing else.
         context.check_hostname = False
@@ -399,7 +409,7 @@ class _Contexts:
             context.load_default_certs()
             return context
         try:
-            context.load_verify_locations(cafile=str(ca_cert))
+            context.load_verify_locations(cafile=ca_cert)
         except ssl.SSLError:
             raise RunbookError(f"ca_cert: {ca_cert} holds no certificate in PEM format; download it again.") from None
         except OSError as error:
