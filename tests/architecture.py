@@ -101,7 +101,7 @@ def _where(root: Path, path: Path, line: int | None = None) -> str:
 
 #: Subjects. What belongs to one lies in a folder of that name, in each layer and in each kind of test; what all
 #: subjects share lies above the folders.
-ROOMS = {"backup", "change", "drill", "http", "postgres", "s3", "sandbox", "supabase", "tls"}
+ROOMS = {"backup", "change", "deploy", "drill", "http", "postgres", "s3", "sandbox", "supabase", "tls", "updates"}
 #: Where rooms are.
 HOUSES = (
     "module_utils/runbook/rules", "module_utils/runbook/drivers", "tests/unit", "tests/integration", "tests/faults",
@@ -538,6 +538,10 @@ def check_plays(root: Path) -> Iterator[str]:
 
 #: Variables of the inventory that several roles read; each role's argument specs name those it reads.
 SHARED_PREFIXES = (
+    "app_branch",
+    "app_committer_",
+    "app_repository",
+    "app_staging_branch",
     "backup_",
     "change_needs",
     "db_",

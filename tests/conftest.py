@@ -36,6 +36,7 @@ from ansible.module_utils.runbook.drivers.sandbox.s3_server import S3Server  # n
 from ansible.module_utils.runbook.drivers.supabase.supabase import API_URL  # noqa: E402
 from ansible.module_utils.runbook.errors import RunbookError  # noqa: E402
 from ansible.module_utils.runbook.report.sections.preflight import PREFLIGHT  # noqa: E402
+from ansible.module_utils.runbook.rules.deploy.git import Place  # noqa: E402
 from ansible.module_utils.runbook.rules.run import PERMITS, Run, opening  # noqa: E402
 from ansible.module_utils.runbook.rules.target import Target  # noqa: E402
 from botocore.config import Config  # noqa: E402
@@ -313,6 +314,10 @@ def permit(run: Run, options: dict[str, Any], *, take_lease: bool) -> None:
             targets.append(Store.from_params({key: options.get(key) for key in s3_options()}).target)
     if options.get("project_ref"):
         targets.append(Target("supabase_project", options.get("api_url", API_URL), options["project_ref"]))
+    if options.get("repository"):
+        with contextlib.suppress(RunbookError):  # what is wrong with the repository is the module's to say
+            place = Place.named(options["repository"], options.get("repository_root") or "")
+            targets.append(Target("repository", place.url, place.root))
     known = [each.target for each in permits.of(run)]
     for wanted in targets:
         if wanted not in known:

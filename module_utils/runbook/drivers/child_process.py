@@ -7,11 +7,18 @@ module.
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import subprocess
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 #: Told that the module is gone, this ends the whole group, itself too; else it ends as the program does.
 _GROUP = 'trap "kill -KILL 0" TERM; "$@" & wait $!'
@@ -29,3 +36,42 @@ def group_ends_with_module(words: Sequence[str]) -> list[str]:
     if not (setpriv and shell):
         return list(words)
     return [setpriv, "--pdeathsig", "TERM", "--", shell, "-c", _GROUP, "runbook", *words]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a program ended."""
+
+    #: None where it was still running when its time was over.
+    code: int | None
+    stdout: bytes
+    stderr: bytes
+
+
+def run(words: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout_s: float) -> Finished:
+    """Run a program and all that it starts, in a process group that ends with it, and with this process.
+
+    :param env: its whole environment: it inherits nothing
+    :param timeout_s: then the group is killed
+    :raises OSError: it cannot be started
+    """
+    # What a program prints goes to files: a child of its that lives on would hold a pipe open.
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(
+            group_ends_with_module(words), env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+            start_new_session=True,
+        )  # fmt: skip
+        code: int | None = None
+        try:
+            code = process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        said = []
+        for file in (out, err):
+            file.seek(0)
+            said.append(file.read())
+    return Finished(code, *said)

@@ -23,6 +23,7 @@ KINDS = {
     "database": Kind("pg_preflight", "database {name} of cluster {place}"),
     "bucket": Kind("s3_preflight", "bucket {name} of {place}"),
     "change": Kind("change_open", "the change of {name}"),
+    "repository": Kind("repository_preflight", "repository {place} with the first commit {name}"),
     "supabase_project": Kind("supabase_preflight", "Supabase project {name} of {place}"),
 }
 
