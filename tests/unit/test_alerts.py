@@ -41,7 +41,10 @@ def test_each_alert_is_tried_in_both_states(path):
     assert named - quiet <= {"RunbookBackupNeverProven"}
 
 
-@pytest.mark.parametrize(("name", "subjects"), [("backups", "backup|pitr|files"), ("certificates", "tls")])
+@pytest.mark.parametrize(
+    ("name", "subjects"),
+    [("backups", "backup|pitr|files"), ("certificates", "tls"), ("advisories", "advisories")],
+)
 def test_alerts_use_metrics_that_there_are(name, subjects):
     text = (ROOT / f"monitoring/alerts/{name}.yml").read_text()
     used = set(re.findall(rf"\brunbook_(?:{subjects})_\w+", text))

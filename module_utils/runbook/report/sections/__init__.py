@@ -29,6 +29,7 @@ _SUBJECTS = (
     "findings",
     "doctor",
     "tls",
+    "advisories",
     "calendar",
     "drill",
 )

@@ -1,0 +1,270 @@
+#!/usr/bin/python
+"""Module security_advisories_info: which advisories affect the packages of a project, and until when they wait."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: security_advisories_info
+short_description: Find advisories that affect the packages of a project
+description:
+  - Reads which packages lock files name, in which versions, and asks OSV what is known of them. Only names and versions
+    leave this machine. Nothing is written.
+  - Each advisory has a deadline, counted from its publication. By default 7 days if it is critical, 14 if it is high,
+    90 if it is moderate, 180 if it is low. One that nobody has scored has the shortest.
+  - An advisory is V(breach) when it is overdue. A waiver puts it off until it expires. A waiver that has expired, or
+    that is for nothing that affects the project, is V(breach) too.
+  - What a source did not answer is V(unknown), and so is a package whose version the lock file does not say. What the
+    other sources found is told all the same.
+  - The module fails where a check is not V(ok).
+options:
+  name:
+    description: What the project is called in reports and metrics.
+    type: str
+    required: true
+  directory:
+    description: Folder of the project on this machine.
+    type: path
+    required: true
+  files:
+    description:
+      - Its lock files, as paths below O(directory). C(pnpm-lock.yaml), with C(lockfileVersion) 6 or newer, or files of
+        pip with pinned versions.
+    type: list
+    elements: str
+    required: true
+  deadline_days:
+    description:
+      - Days within which an advisory must be dealt with, by its severity. They may be less than the defaults, not more.
+    type: dict
+    suboptions:
+      critical: {description: 1 to 7 days., type: int}
+      high: {description: 1 to 14 days., type: int}
+      moderate: {description: 1 to 90 days., type: int}
+      low: {description: 1 to 180 days., type: int}
+  waivers:
+    description: Advisories that somebody decided to live with for a while.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      id: {description: "Any name of the advisory, such as C(CVE-2021-23337).", type: str, required: true}
+      package: {description: Only in this package., type: str}
+      owner: {description: Who decided it., type: str, required: true}
+      reason: {description: "Why it does no harm, or what is done meanwhile.", type: str, required: true}
+      expires_on:
+        description: The last day on which it counts, C(YYYY-MM-DD). At most 180 days ahead.
+        type: raw
+        required: true
+  osv_url:
+    description: Address of OSV, or of a mirror of it.
+    type: str
+    default: https://api.osv.dev
+  timeout_s:
+    description: How long one answer may take, 1 to 300 seconds.
+    type: int
+    default: 30
+attributes:
+  check_mode: {support: full, description: "Reads only, so it does the same."}
+  diff_mode: {support: none, description: Changes nothing.}
+author: Mental Scribe operations
+"""
+
+EXAMPLES = r"""
+- name: Find what affects the application
+  security_advisories_info:
+    name: mental-scribe-web
+    directory: /srv/mental-scribe-web
+    files: [pnpm-lock.yaml]
+    waivers:
+      - id: CVE-2021-23337
+        package: lodash
+        owner: A. Meyer
+        reason: The function is never called; lodash goes away with release 4.2.
+        expires_on: 2027-01-31
+"""
+
+RETURN = r"""
+msg: {description: "What is not ok and the fix, or how many advisories there are.", returned: always, type: str}
+status: {description: "V(ok), V(breach) or V(unknown).", returned: always, type: str}
+checks:
+  description: One for each source, each advisory (its C(subject) is the package) and each waiver that is not in order.
+  returned: always
+  type: list
+project: {description: The name., returned: always, type: str}
+packages: {description: Number of versions of packages that were looked up., returned: always, type: int}
+open: {description: Number of advisories that are not overdue and not waived., returned: always, type: int}
+overdue: {description: Number of advisories that are overdue., returned: always, type: int}
+waived: {description: Number of advisories that are waived., returned: always, type: int}
+next_due_at: {description: When the next open advisory is due; null if none is., returned: always, type: str}
+advisories:
+  description: Each vulnerability of each version of a package once, the worst first.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    id: {description: "Its name, that of GitHub if it has one.", type: str}
+    aliases: {description: Its other names., type: list}
+    package: {description: Name of the package., type: str}
+    ecosystem: {description: "V(npm) or V(PyPI).", type: str}
+    version: {description: The version that the lock file names., type: str}
+    severity: {description: "V(critical), V(high), V(moderate), V(low) or V(unscored).", type: str}
+    state: {description: "V(open), V(overdue), V(waived), or V(undated) if no source says since when it is known.",
+            type: str}
+    summary: {description: What it is about., type: str}
+    published_at: {description: Since when it is known., type: str}
+    due_at: {description: Its deadline., type: str}
+    fixed: {description: The least newer version with the fix; empty if there is none., type: str}
+    waived_by: {description: Who waives it., type: str}
+    waived_until: {description: The last day of the waiver., type: str}
+    sources: {description: Who knows of it., type: list}
+wanted:
+  description: What to update, each version of a package once, what is due first.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    package: {description: Name of the package., type: str}
+    ecosystem: {description: "V(npm) or V(PyPI).", type: str}
+    from: {description: The version that the lock file names., type: str}
+    to: {description: The least version that has all fixes., type: str}
+    step: {description: "V(patch), V(minor) or V(major).", type: str}
+    is_direct: {description: Whether the project itself asks for the package., type: bool}
+    advisories: {description: Names of the advisories., type: list}
+    due_at: {description: The first deadline of them., type: str}
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.runbook.drivers.updates import lock_files
+from ansible.module_utils.runbook.drivers.updates.osv import OSV_URL, Osv
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules.status import Check, Status, sentence, worst
+from ansible.module_utils.runbook.rules.updates import advisories as rules
+from ansible.module_utils.runbook.rules.updates import packages
+from ansible.module_utils.runbook.rules.words import count, some
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BOUNDS = {"timeout_s": (1, 300)}
+OSV = "OSV"
+
+
+def locked(directory: Path, files: list[str]) -> packages.Locked:
+    """What all lock files say together.
+
+    :raises RunbookError: none is named, or one cannot be read or leads out of the folder
+    """
+    if not files:
+        raise RunbookError("files: it is empty; name at least one lock file.")
+    return packages.together(_locked(directory, name) for name in files)
+
+
+def _locked(directory: Path, name: str) -> packages.Locked:
+    path = directory / name
+    if not path.resolve().is_relative_to(directory.resolve()):
+        raise RunbookError(f"files: {name} leads out of {directory}; name files of the project.")
+    if path.name == packages.PNPM_LOCK:
+        return packages.of_pnpm_lock(lock_files.documents(path), str(path))
+    return packages.of_requirements(lock_files.text(path))
+
+
+def of_osv(api: Osv, wanted: packages.Locked) -> tuple[Check, list[rules.Advisory]]:
+    """What OSV knows of the packages. That something affects one is told, though what it is was not answered."""
+    found: list[rules.Advisory] = []
+    records: dict[str, Mapping[str, Any]] = {}
+    failed: RunbookError | None = None
+    try:
+        for package, names in api.affecting(wanted.packages).items():
+            for name in names:
+                try:
+                    if name not in records and failed is None:
+                        records[name] = api.record(name)
+                except RunbookError as error:
+                    failed = error
+                record = records.get(name, {"id": name})
+                advisory = rules.of_osv(record, package, OSV)
+                found += [advisory] if advisory else []
+    except RunbookError as error:
+        failed = error
+    return (Check.unknown(OSV, failed.message) if failed else Check.ok(OSV)), found
+
+
+def core(context: Context) -> dict[str, Any]:
+    """Read, ask, then judge."""
+    params = context.params
+    context.require_bounds(BOUNDS)
+    now = datetime.now(UTC)
+    said = {name: value for name, value in (params["deadline_days"] or {}).items() if value is not None}
+    days = rules.deadlines(said)
+    given = rules.waivers(params["waivers"], now.date())
+    wanted = locked(Path(params["directory"]), params["files"])
+    asked, found = of_osv(Osv(params["osv_url"], timeout_s=params["timeout_s"]), wanted)
+    sources = [asked]
+    if wanted.unpinned:
+        entries = count(len(wanted.unpinned), "entry", "entries")
+        sources.append(
+            Check.unknown("pinned", f"{entries} without a version to look up: {some(wanted.unpinned)}; pin them.")
+        )
+    complete = worst(each.status for each in sources) is Status.OK
+    judged = rules.judge(rules.together(found), given, days, now)
+    return conclude(context, wanted, judged, sources + rules.checks(judged, given, now, complete=complete))
+
+
+def conclude(
+    context: Context, wanted: packages.Locked, judged: list[rules.Judged], checks: list[Check]
+) -> dict[str, Any]:
+    """The result."""
+    name, states = context.params["name"], [each.state for each in judged]
+    due = min((each.due_at for each in judged if each.state == "open" and each.due_at), default=None)
+    about = f"{name}: {count(len(wanted.packages), 'package')}, {count(len(judged), 'advisory', 'advisories')}"
+    named = [Check(": ".join(filter(None, (each.subject, each.name))), each.status, each.msg) for each in checks]
+    return context.conclude(
+        checks,
+        msg=sentence(about, named) + (f" The next one is due on {due:%Y-%m-%d}." if due else ""),
+        project=name,
+        packages=len(wanted.packages),
+        open=states.count("open"),
+        overdue=states.count("overdue"),
+        waived=states.count("waived"),
+        next_due_at=due.isoformat() if due else None,
+        advisories=[rules.figures(each) for each in judged],
+        wanted=rules.wanted(judged, wanted.direct),
+    )
+
+
+def argument_spec() -> dict[str, dict[str, Any]]:
+    """Options as documented above."""
+    text = {"type": "str", "required": True}
+    return {
+        "name": text,
+        "directory": {"type": "path", "required": True},
+        "files": {"type": "list", "elements": "str", "required": True},
+        "deadline_days": {"type": "dict", "options": {each: {"type": "int"} for each in rules.DEADLINE_DAYS}},
+        "waivers": {
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                "id": text,
+                "package": {"type": "str"},
+                "owner": text,
+                "reason": text,
+                "expires_on": {"type": "raw", "required": True},
+            },
+        },
+        "osv_url": {"type": "str", "default": OSV_URL},
+        "timeout_s": {"type": "int", "default": 30},
+    }
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    run_module(core, name="security_advisories_info", argument_spec=argument_spec())
+
+
+if __name__ == "__main__":
+    main()
