@@ -490,9 +490,10 @@ class Doctor:
     def supabase(self, found: list[Check]) -> None:
         """The project at Supabase."""
         part = self.part("supabase")
+        place = supabase_rules.Place.named(part.get("api_url") or supabase_driver.API_URL, part["project_ref"])
         api = supabase_driver.Supabase(
-            api_url=supabase_rules.check_api_url(part.get("api_url") or supabase_driver.API_URL),
-            project_ref=supabase_rules.check_ref(part["project_ref"]),
+            api_url=place.api_url,
+            project_ref=place.project_ref,
             access_token=part.get("access_token") or "",
             ca_cert=None,
             timeout_s=10,

@@ -551,7 +551,9 @@ SHARED_PREFIXES = (
     "runbook_",
     "s3_",
     "state_",
+    "app_",
     "supabase_",
+    "vercel_",
 )
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "str": str, "path": str, "raw": object, "bool": bool, "int": int, "float": (int, float), "list": list, "dict": dict,

@@ -28,6 +28,7 @@ os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PAT
 import boto3  # noqa: E402 - the path above comes first
 import psycopg2  # noqa: E402
 from ansible.module_utils.runbook.drivers import permits, process  # noqa: E402
+from ansible.module_utils.runbook.drivers.deploy.vercel import API_URL as VERCEL_URL  # noqa: E402
 from ansible.module_utils.runbook.drivers.postgres import environment_mark, lease, postgres  # noqa: E402
 from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster, find_bindir  # noqa: E402
 from ansible.module_utils.runbook.drivers.s3.s3 import Store  # noqa: E402
@@ -318,6 +319,8 @@ def permit(run: Run, options: dict[str, Any], *, take_lease: bool) -> None:
         with contextlib.suppress(RunbookError):  # what is wrong with the repository is the module's to say
             place = Place.named(options["repository"], options.get("repository_root") or "")
             targets.append(Target("repository", place.url, place.root))
+    if options.get("project_id"):
+        targets.append(Target("vercel_project", options.get("api_url", VERCEL_URL), options["project_id"]))
     known = [each.target for each in permits.of(run)]
     for wanted in targets:
         if wanted not in known:

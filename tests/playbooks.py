@@ -51,11 +51,12 @@ class Ended:
 
 @dataclass
 class Project:
-    """An inventory of one or more databases, and a folder for the records of its runs."""
+    """An inventory of databases and applications, and a folder for the records of its runs."""
 
     folder: Path
     hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
     all_vars: dict[str, Any] = field(default_factory=dict)
+    applications: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: Seconds after which a playbook that does not end is killed.
     patience_s: float = 120
 
@@ -79,6 +80,16 @@ class Project:
             "change_needs": {operation: [] for operation in OPERATIONS if operation != EMERGENCY},
         }
         return cls(folder, {"db": host}, common | variables)
+
+    @classmethod
+    def for_application(cls, folder: Path, **host: object) -> Project:
+        """An inventory of a sandbox without databases, with the one application ``app``."""
+        common = {
+            "runbook_environment": "sandbox",
+            "ansible_connection": "local",
+            "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        }
+        return cls(folder, {}, common, {"app": dict(host)})
 
     @contextmanager
     def least_privilege(self, database: Database) -> Iterator[Ended]:
@@ -108,7 +119,8 @@ class Project:
     def inventory(self) -> Path:
         """The inventory's file, rewritten from the attributes."""
         path = self.folder / "hosts.yml"  # JSON is YAML
-        path.write_text(json.dumps({"all": {"vars": self.all_vars, "children": {"databases": {"hosts": self.hosts}}}}))
+        groups = {"databases": {"hosts": self.hosts}, "applications": {"hosts": self.applications}}
+        path.write_text(json.dumps({"all": {"vars": self.all_vars, "children": groups}}))
         return path
 
     def command(self, playbook: str, *arguments: str, **variables: object) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.address import check_address
+from ansible.module_utils.runbook.rules.address import check_address, check_api_url
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,16 @@ def test_an_address_that_is_printed_and_kept_holds_nothing_that_may_be_a_secret(
 
 def test_a_secret_address_may_have_a_query():
     assert check_address("webhook_url", "https://h.example.com/?key=c4n4ry", secret=True)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "api.supabase.com", "http://api.supabase.com", "ftp://x", "https://u:p@x", "http://127.0.0.1.evil"]
+)
+def test_a_token_does_not_travel_unencrypted(url):
+    with pytest.raises(RunbookError, match="api_url"):
+        check_api_url(url, "https://api.vercel.com")
+
+
+def test_addresses_that_are_good():
+    assert check_api_url("https://api.supabase.com/", "") == "https://api.supabase.com"
+    assert check_api_url("http://127.0.0.1:80", "") == "http://127.0.0.1:80"

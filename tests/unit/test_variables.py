@@ -64,8 +64,10 @@ def test_every_variable_of_the_shipped_inventories_exists():
         found: dict[str, Any] = {}
         for path in (ROOT / "inventories" / inventory).rglob("*.yml"):
             content = architecture.read_yaml(path) or {}
-            hosts = (content.pop("databases", None) or {}).get("hosts", {})
-            found |= content | {name: value for host in hosts.values() for name, value in (host or {}).items()}
+            for group in ("databases", "applications"):
+                hosts = (content.pop(group, None) or {}).get("hosts", {})
+                found |= {name: value for host in hosts.values() for name, value in (host or {}).items()}
+            found |= content
         assert rules.unknown(found, KNOWN) == {}
     # What they show in comments too.
     for path in (ROOT / "inventories").rglob("*.yml"):

@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.runbook.errors import RunbookError
 
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
 
 def check_address(option: str, url: str, *, secret: bool = False) -> str:
     """An address over HTTP; one that may be shown holds no user, query or fragment, where a secret would be.
@@ -30,3 +32,17 @@ def check_address(option: str, url: str, *, secret: bool = False) -> str:
             "is printed and kept; give an address without them, and replace what was a secret."
         )
     return url
+
+
+def check_api_url(url: str, example: str) -> str:
+    """The address of an API, without a slash at its end; a token is sent over TLS or to this machine only.
+
+    :param example: what a sentence gives as one
+    :raises RunbookError: it is no address, or the token would travel unencrypted
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+        raise RunbookError(f"api_url: {url!r} is not an address of an API; give one like {example}.")
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise RunbookError(f"api_url: {url!r} would send the access token unencrypted; use https.")
+    return url.rstrip("/")

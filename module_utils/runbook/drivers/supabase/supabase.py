@@ -39,7 +39,7 @@ def argument_spec() -> dict[str, Any]:
 class Supabase:
     """One project, through the Management API.
 
-    :param api_url: as ``rules.supabase.check_api_url`` gives it
+    :param api_url: as ``rules.address.check_api_url`` gives it
     :param project_ref: as ``rules.supabase.check_ref`` gives it
     :param read_only: nothing is written, as in check mode
     """

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.address import check_api_url
 from ansible.module_utils.runbook.rules.backup.backup_check import age_s, span
 from ansible.module_utils.runbook.rules.status import Check, Status
 from ansible.module_utils.runbook.rules.words import count
@@ -38,7 +38,6 @@ BACKUP_STATES = frozenset({COMPLETED, "FAILED", "PENDING", "REMOVED", "ARCHIVED"
 SERVICES = ("auth", "db", "pooler", "rest", "storage")
 
 _REF = re.compile(r"[a-z]{20}")
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Place:
 
         :raises RunbookError: the address or the reference is none
         """
-        return cls(check_api_url(api_url), check_ref(project_ref))
+        return cls(check_api_url(api_url, "https://api.supabase.com"), check_ref(project_ref))
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -103,19 +102,6 @@ def check_ref(ref: str) -> str:
             "the project's address in the dashboard."
         )
     return ref
-
-
-def check_api_url(url: str) -> str:
-    """The address of the API, without a slash at its end; a token is sent over TLS or to this machine only.
-
-    :raises RunbookError: it is no address, or the token would travel unencrypted
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
-        raise RunbookError(f"api_url: {url!r} is not an address of an API; give one like https://api.supabase.com.")
-    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-        raise RunbookError(f"api_url: {url!r} would send the access token unencrypted; use https.")
-    return url.rstrip("/")
 
 
 def _field(body: Any, name: str, kind: type, what: str) -> Any:
