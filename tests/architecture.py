@@ -542,6 +542,9 @@ SHARED_PREFIXES = (
     "app_committer_",
     "app_repository",
     "app_staging_branch",
+    "app_keys_url",
+    "app_url",
+    "app_version_url",
     "backup_",
     "change_needs",
     "db_",
@@ -551,7 +554,6 @@ SHARED_PREFIXES = (
     "runbook_",
     "s3_",
     "state_",
-    "app_",
     "supabase_",
     "vercel_",
 )
