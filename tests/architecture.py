@@ -101,7 +101,10 @@ def _where(root: Path, path: Path, line: int | None = None) -> str:
 
 #: Subjects. What belongs to one lies in a folder of that name, in each layer and in each kind of test; what all
 #: subjects share lies above the folders.
-ROOMS = {"backup", "change", "deploy", "drill", "http", "postgres", "s3", "sandbox", "supabase", "tls", "updates"}
+ROOMS = {
+    "backup", "capacity", "change", "deploy", "drill", "http", "postgres", "s3", "sandbox", "supabase", "tls",
+    "updates",
+}  # fmt: skip
 #: Where rooms are.
 HOUSES = (
     "module_utils/runbook/rules", "module_utils/runbook/drivers", "tests/unit", "tests/integration", "tests/faults",
