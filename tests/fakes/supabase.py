@@ -7,8 +7,12 @@ It answers as the live API was seen to: bodies, status codes, ``x-ratelimit-*`` 
 from __future__ import annotations
 
 import re
+import secrets
 import time
+import uuid
+from datetime import UTC, datetime
 from typing import Any, ClassVar
+from urllib.parse import unquote_plus
 
 from fakes.http import Asked, FakeService, Reply
 
@@ -65,6 +69,11 @@ class FakeSupabase(FakeService):
         #: What a query on the logs finds, and the error that comes in its place, with a status that says yes.
         self.log_rows: list[dict[str, Any]] = [{"errors": "3", "lines": "900"}]
         self.log_error: str | None = None
+        #: API keys with their values, as the API shows them revealed; and how often a key is in the logs, by its value.
+        self.api_keys: list[dict[str, Any]] = [
+            {"name": "anon", "api_key": "eyJ0", "id": "anon", "type": "legacy", "hash": "h0", "prefix": "tbn2D"},
+        ]
+        self.key_uses: dict[str, int] = {}
         #: What was asked for, and the bodies.
         self.posted: list[tuple[str, Any]] = []
         self._coming: list[str] = []
@@ -89,8 +98,8 @@ class FakeSupabase(FakeService):
         if not path.startswith(base):
             return Reply(404, {"message": "Project not found"})
         what = path.removeprefix(base)
-        if method == "POST":
-            return self._restore(what, body)
+        if method == "POST" or what.startswith("/api-keys"):
+            return self._api_keys(method, what, asked) if what.startswith("/api-keys") else self._restore(what, body)
         if what == "":
             with self._lock:
                 if self._coming:
@@ -99,7 +108,7 @@ class FakeSupabase(FakeService):
         found = {
             "/database/backups": self.backups,
             "/analytics/endpoints/logs": {
-                "result": None if self.log_error else self.log_rows, "error": self.log_error
+                "result": None if self.log_error else self._logged(asked), "error": self.log_error
             },
         }  # fmt: skip
         if what in found:
@@ -116,6 +125,55 @@ class FakeSupabase(FakeService):
                 [{"name": name, "healthy": True, "status": self.health.get(name, "ACTIVE_HEALTHY")} for name in names],
             )
         return Reply(404, {"message": "Cannot GET " + path})
+
+    def add_key(self, name: str, kind: str = "secret", days_ago: int = 0) -> dict[str, Any]:
+        """Make a key, as its owner would in the dashboard."""
+        value = f"sb_{kind}_{secrets.token_hex(15)}"
+        at = datetime.fromtimestamp(time.time() - days_ago * 86_400, UTC).isoformat().replace("+00:00", "Z")
+        made = {
+            "name": name, "api_key": value, "id": str(uuid.uuid4()), "type": kind, "hash": "h", "description": None,
+            "prefix": value.split("_")[2][:5], "inserted_at": at, "updated_at": at,
+        }  # fmt: skip
+        self.api_keys.append(made)
+        return made
+
+    def accepts(self, value: str) -> bool:
+        """Whether a request with this key would be let in."""
+        return any(each["api_key"] == value for each in self.api_keys)
+
+    def _api_keys(self, method: str, what: str, asked: Asked) -> Reply:
+        key_id, is_revealed = what.removeprefix("/api-keys").strip("/"), "reveal=true" in asked.query
+
+        def shown(each: dict[str, Any]) -> dict[str, Any]:
+            hidden = each["type"] != "legacy" and not is_revealed
+            return each | ({"api_key": each["api_key"][:15] + "·" * 10} if hidden else {})
+
+        if method == "GET" and not key_id:
+            return Reply(200, [shown(each) for each in self.api_keys])
+        if method == "POST":
+            name = asked.body.get("name", "")
+            if not re.fullmatch(r"[a-z_][a-z0-9_]{3,63}", name) or any(each["name"] == name for each in self.api_keys):
+                return Reply(400, {"message": "name: invalid, or taken"})
+            made = self.add_key(name, asked.body["type"])
+            made |= {
+                name: asked.body.get(name) for name in ("description", "secret_jwt_template") if asked.body.get(name)
+            }
+            return Reply(201, shown(made))
+        found = next((each for each in self.api_keys if each["id"] == key_id and each["type"] != "legacy"), None)
+        if found is None:
+            return Reply(404, {"message": "API key not found"})
+        if method == "DELETE":
+            self.api_keys.remove(found)
+        return Reply(200, shown(found))
+
+    def _logged(self, asked: Asked) -> list[dict[str, Any]]:
+        """What a query finds: how often each of two keys was used, by how they begin, or any other thing."""
+        if "apikey.prefix" not in asked.query:
+            return self.log_rows
+        prefixes = re.findall(r"'(\w+)'\)", unquote_plus(asked.query))
+        uses = {each["prefix"]: self.key_uses.get(each["api_key"], 0) for each in self.api_keys}
+        old, new = (uses.get(each, 0) for each in prefixes)
+        return [{"old": str(old), "new": str(new)}]
 
     def _run_advisors(self, body: Any) -> Reply:
         """Version 2 runs what it is asked for by name, and answers in the form of JSON:API."""

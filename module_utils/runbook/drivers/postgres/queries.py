@@ -34,6 +34,10 @@ SELECT queryid::text AS query_id, min(query) AS query FROM {statements}(true)
 WHERE queryid = ANY (%(ids)s::bigint[]) AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
 GROUP BY queryid
 """
+_CALLS_OF = """
+SELECT coalesce(sum(calls), 0)::bigint AS calls FROM {statements}(false)
+WHERE userid = (SELECT oid FROM pg_roles WHERE rolname = %s)
+"""
 _FOUND = """
 SELECT n.nspname, e.extversion, pg_has_role('pg_read_all_stats', 'USAGE') AS may_read,
   has_schema_privilege(n.oid, 'USAGE') AS may_use
@@ -95,6 +99,17 @@ def read(session: Session) -> Reading:
     hidden = 0 if rows[0]["may_read"] else sum(row["calls"] for row in found if row["query_id"] is None)
     look = Look(identity["identity"], identity["now"], info["stats_reset"], statements)
     return Reading(look, None, schema, hidden, info["dealloc"])
+
+
+def calls_of(session: Session, role: str) -> tuple[int | None, str]:
+    """How many statements a role has run in all databases since the counters began; or None, and why.
+
+    Of somebody else's statements each user may see that they ran, and how often.
+    """
+    reading = read(session)
+    if reading.look is None:
+        return None, reading.reason or ""
+    return int(session.query(_named(reading.schema, _CALLS_OF), (role,))[0]["calls"]), ""
 
 
 def _named(schema: str, statement: str) -> sql.Composed:

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
+    from ansible.module_utils.runbook.drivers.http.api_client import Ensured
     from ansible.module_utils.runbook.rules.supabase.supabase import Project
 
 API_URL = "https://api.supabase.com"
 #: What the API answers where an endpoint is no more.
 _GONE = (404, 410)
+_ABSENT = 404
 #: What it answers where it is useless to ask again.
 _REFUSED = (401, 403, 404)
 
@@ -150,6 +152,35 @@ class Supabase:
         begin, end = (f"{each:%Y-%m-%dT%H:%M:%SZ}" for each in (since, until))
         query = (("sql", sql), ("iso_timestamp_start", begin), ("iso_timestamp_end", end))
         return self._api.get(f"{self._path}/analytics/endpoints/logs", query)
+
+    def api_keys(self) -> Any:
+        """The API keys, without their values."""
+        return self._api.get(f"{self._path}/api-keys")
+
+    def api_key(self, key_id: str) -> Any:
+        """One API key with its value, by its id; legacy keys have none."""
+        return self._api.get(f"{self._path}/api-keys/{key_id}", (("reveal", "true"),))
+
+    def ensure_api_key(self, find: Callable[[], str | None], body: Mapping[str, Any]) -> Ensured[str]:
+        """The id of an API key that was found, or made; never a second one of the same name.
+
+        :param find: by its name
+        """
+
+        def create() -> str | None:
+            made = self._api.post(f"{self._path}/api-keys", body, (("reveal", "false"),))
+            return str(made["id"]) if isinstance(made, dict) and made.get("id") else None
+
+        return self._api.ensure(find, create)
+
+    def delete_api_key(self, key_id: str, reason: str) -> None:
+        """Delete an API key for good; one that is gone is no error."""
+        query = (("reason", reason), ("was_compromised", "false"), ("reveal", "false"))
+        try:
+            self._api.delete(f"{self._path}/api-keys/{key_id}", None, query)
+        except ApiError as error:
+            if error.http_status != _ABSENT:
+                raise
 
     def backups(self) -> Any:
         """Backups, and the window of point-in-time recovery."""
