@@ -222,6 +222,14 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
         "change_steps": {"item": "work", "state_directory": str(folder)},
         "change_error_logs": store | {"state": "before"},
         "change_silence": store | {"state": "absent"},
+        "app_update": {
+            "repository": str(folder),
+            "repository_root": "0" * 40,
+            "base_branch": "main",
+            "branch": "runbook/updates",
+            "committer_email": "ops@example.test",
+            "scripts": ["test"],
+        },
         "emergency_contact_confirm": {"codes": ["x"], "state_directory": str(folder)},
         "emergency_contact_test": {"state_directory": str(folder)},
         "incident_review": {
@@ -314,7 +322,7 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
         "supabase_advisors_info", "supabase_backup_info", "supabase_project_check",
         "supabase_restore_info", "supabase_restore_wait", "runbook_doctor", "maintenance_calendar_info",
         "change_check", "change_left_info", "emergency_contact_check", "incident_review_info",
-        "tls_certificate_info",
+        "tls_certificate_info", "app_updates_info",
     }  # fmt: skip
     other = {
         *PREFLIGHT,  # what gives permits

@@ -27,7 +27,7 @@ from ansible.module_utils.runbook.rules.target import Target
 from ansible.module_utils.runbook.rules.words import some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 BOUNDS = {"repository_timeout_s": (1, 3600)}
 #: Of the bastion's environment, what git needs to reach a server.
@@ -161,9 +161,10 @@ class Repository:
             raise RunbookError(f"{self._place.url}: commit {commit} is on no branch that was fetched; check its id.")
         return done.stdout.decode().split()[1:]
 
-    def differs(self, one: str, other: str) -> bool:
-        """Whether the files of two commits differ."""
-        return self._local("rev-parse", f"{one}^{{tree}}") != self._local("rev-parse", f"{other}^{{tree}}")
+    def same_files(self, one: str, other: str, *, besides: Iterable[str] = ()) -> bool:
+        """Whether two commits have the same files, but for some."""
+        left_out = [f":(exclude,top,literal){path}" for path in besides]
+        return self._run("diff", "--quiet", one, other, "--", ".", *left_out, may_fail=True).code == 0
 
     # --- commits of ours, which only the clone has until they are pushed ----------------------------------------------
 
