@@ -322,7 +322,7 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
         "supabase_advisors_info", "supabase_backup_info", "supabase_project_check",
         "supabase_restore_info", "supabase_restore_wait", "runbook_doctor", "maintenance_calendar_info",
         "change_check", "change_left_info", "emergency_contact_check", "incident_review_info",
-        "tls_certificate_info", "app_updates_info",
+        "tls_certificate_info", "app_updates_info", "security_advisories_info",
     }  # fmt: skip
     other = {
         *PREFLIGHT,  # what gives permits
