@@ -231,7 +231,7 @@ from ansible.module_utils.runbook.drivers.clock import Clock
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.change import error_logs as rules
-from ansible.module_utils.runbook.rules.change.backend import NONE, SKIPPED
+from ansible.module_utils.runbook.rules.change.backend import SKIPPED
 from ansible.module_utils.runbook.rules.change.note import note_key
 from ansible.module_utils.runbook.rules.status import Status
 
@@ -308,28 +308,13 @@ def main() -> None:
     """Run as an Ansible module."""
     spec = {
         "state": {"type": "str", "required": True, "choices": ["before", "after"]},
-        "backend": {"type": "str", "required": True, "choices": [*rules.BACKENDS, NONE]},
         "span_s": {"type": "int", "default": 1800},
         "min_span_s": {"type": "int", "default": 300},
         "deadline_s": {"type": "int", "default": 600},
         "max_ratio": {"type": "float", "default": 2.0},
         "min_errors": {"type": "int", "default": 5},
-        "prometheus_url": {"type": "str"},
-        "prometheus_token": {"type": "str", "no_log": True},
-        "prometheus_query": {"type": "str"},
-        "loki_url": {"type": "str"},
-        "loki_token": {"type": "str", "no_log": True},
-        "loki_tenant": {"type": "str"},
-        "loki_query": {"type": "str"},
-        "loki_lines_query": {"type": "str"},
-        "project_ref": {"type": "str"},
-        "access_token": {"type": "str", "no_log": True},
-        "api_url": {"type": "str"},
-        "supabase_sql": {"type": "str"},
-        "file_path": {"type": "path"},
-        "file_pattern": {"type": "str"},
     }
-    run_module(core, name="change_error_logs", argument_spec=argument_spec() | spec)
+    run_module(core, name="change_error_logs", argument_spec=argument_spec() | driver.argument_spec() | spec)
 
 
 if __name__ == "__main__":

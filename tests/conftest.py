@@ -321,6 +321,10 @@ def permit(run: Run, options: dict[str, Any], *, take_lease: bool) -> None:
             targets.append(Target("repository", place.url, place.root))
     if options.get("project_id"):
         targets.append(Target("vercel_project", options.get("api_url", VERCEL_URL), options["project_id"]))
+    if options.get("account_id"):
+        targets.append(Target("aws_account", options.get("endpoint_url") or "AWS", options["account_id"]))
+    for part in (each for each in options.values() if isinstance(each, dict)):
+        permit(run, part, take_lease=False)
     known = [each.target for each in permits.of(run)]
     for wanted in targets:
         if wanted not in known:

@@ -74,6 +74,7 @@ class Work:
     source: Source | None = None
     hidden: set[str] = field(default_factory=set)
     now: datetime | None = None
+    environment: str = "sandbox"
     _runs: Iterator[int] = field(default_factory=itertools.count)
 
     def application(self) -> Application:
@@ -127,7 +128,7 @@ class Work:
     def _store(self) -> Store:
         run_id = f"20261129T020000Z-test-{next(self._runs):06}"
         run = Run(id=run_id, directory=None, host="app", controller="test/1")
-        return Store(Documents(Folder(self.folder, "sandbox"), run, "sandbox"), self.keys)
+        return Store(Documents(Folder(self.folder, self.environment), run, self.environment), self.keys)
 
     def deploy(self, **variables: str) -> None:
         """Let the application have variables in it, as its owner would."""

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROWS = 300
+#: An application with one key.
+KEYS: dict[str, Any] = {
+    "keys": [{"name": "server", "kind": "supabase_secret", "env": [{"name": "SERVICE_KEY"}]}],
+    "vercel": {"project_id": "prj_1a2b", "access_token": "x", "api_url": "http://127.0.0.1:1"},
+    "supabase": {"project_ref": REF, "access_token": "x", "api_url": "http://127.0.0.1:1"},
+}
 GO_ON = "start the playbook from its beginning"
 
 
@@ -241,6 +247,13 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
             "state_directory": str(folder),
         },
         "incident_review_remind": {"backend": "none", "state_directory": str(folder)},
+        "key_retire": KEYS | {"state_directory": str(folder)},
+        "key_rotate": KEYS
+        | {
+            "state_directory": str(folder),
+            "error_logs": {"backend": "none"},
+            "fingerprint_url": "http://127.0.0.1:1/keys",
+        },
         "maintenance_mode": store | {"state": "off"},
         "pg_archive": archive_options(database),
         "pg_backup": server | bucket | where,
@@ -321,7 +334,7 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
         "pg_rollback_compare", "s3_bucket_check",
         "supabase_advisors_info", "supabase_backup_info", "supabase_project_check",
         "supabase_restore_info", "supabase_restore_wait", "runbook_doctor", "maintenance_calendar_info",
-        "change_check", "change_left_info", "emergency_contact_check", "incident_review_info",
+        "change_check", "change_left_info", "key_info", "emergency_contact_check", "incident_review_info",
         "tls_certificate_info", "app_updates_info", "security_advisories_info",
     }  # fmt: skip
     other = {

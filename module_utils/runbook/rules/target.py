@@ -20,6 +20,7 @@ class Kind:
 
 
 KINDS = {
+    "aws_account": Kind("aws_preflight", "account {name} of {place}"),
     "database": Kind("pg_preflight", "database {name} of cluster {place}"),
     "bucket": Kind("s3_preflight", "bucket {name} of {place}"),
     "change": Kind("change_open", "the change of {name}"),

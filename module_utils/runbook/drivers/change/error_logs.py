@@ -17,7 +17,7 @@ from ansible.module_utils.runbook.drivers.http.api_client import ApiClient, ApiE
 from ansible.module_utils.runbook.drivers.supabase.supabase import API_URL, Supabase
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.change.backend import NONE
-from ansible.module_utils.runbook.rules.change.error_logs import RANGE, Count, Lines, Span
+from ansible.module_utils.runbook.rules.change.error_logs import BACKENDS, RANGE, Count, Lines, Span
 from ansible.module_utils.runbook.rules.change.vector import Vector
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.supabase.supabase import Place
@@ -34,6 +34,27 @@ _FIRST_BYTES = 1024 * 1024
 #: Lines without a time, of a stack trace for instance, that are skipped when a file's beginning is looked for.
 _UNTIMED_LINES = 1_000
 _COMPRESSED: Mapping[str, Callable[[Any], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+
+
+def argument_spec() -> dict[str, dict[str, Any]]:
+    """Where errors are counted; documented in ``library/change_error_logs.py``."""
+    return {
+        "backend": {"type": "str", "required": True, "choices": [*BACKENDS, NONE]},
+        "prometheus_url": {"type": "str"},
+        "prometheus_token": {"type": "str", "no_log": True},
+        "prometheus_query": {"type": "str"},
+        "loki_url": {"type": "str"},
+        "loki_token": {"type": "str", "no_log": True},
+        "loki_tenant": {"type": "str"},
+        "loki_query": {"type": "str"},
+        "loki_lines_query": {"type": "str"},
+        "project_ref": {"type": "str"},
+        "access_token": {"type": "str", "no_log": True},
+        "api_url": {"type": "str"},
+        "supabase_sql": {"type": "str"},
+        "file_path": {"type": "path"},
+        "file_pattern": {"type": "str"},
+    }
 
 
 class Source(Protocol):

@@ -106,6 +106,8 @@ class Watch:
     rule: Rule
     #: How far the count of before looks back.
     span_s: int
+    #: How long the page may take to show the new deployment.
+    page_s: float = 300.0
 
 
 class Application:
@@ -285,10 +287,16 @@ class Application:
         except ApiError as error:
             if not error.uncertain:
                 raise
-        self._vercel.wait_moved(
+        moved = self._vercel.wait_moved(
             deployment_id, before, timeout_s=_BACK_S, poll_s=self._poll_s,
             tell=lambda state, waited: self._tell(f"domains {state}", waited),
         )  # fmt: skip
+        if moved.live_id != deployment_id:
+            raise RunbookError(
+                f"Vercel says that the domains were moved to {deployment_id}, and shows them on {moved.live_id}; look "
+                "at the project's dashboard, and run this again.",
+                status=Status.UNKNOWN,
+            )
 
     # Proving ----------------------------------------------------------------------------------------------------------
 
@@ -325,7 +333,7 @@ class Application:
             if not wrong:
                 names = some(sorted(wanted))
                 return Check.ok("fingerprints", f"The live deployment has the new {names}.")
-            if self._clock.is_over() or began - self._clock.left_s() > _BACK_S:
+            if self._clock.is_over() or began - self._clock.left_s() > watch.page_s:
                 return Check.breach("fingerprints", f"The live deployment does not show the new {some(wrong)}: {said}.")
             self._tell("fingerprints", began - self._clock.left_s())
             self._clock.sleep(self._poll_s)

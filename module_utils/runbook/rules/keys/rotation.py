@@ -297,3 +297,8 @@ def wanted(states: Sequence[State], named: Collection[str]) -> tuple[Key, ...]:
         if state.phase in UNFINISHED or (is_asked and state.phase != PROVEN):
             found.append(state.key)
     return tuple(found)
+
+
+def told(states: Sequence[State]) -> str:
+    """How it stands with the keys, in a sentence."""
+    return " ".join(state.check().msg for state in states) or "No key is listed."
