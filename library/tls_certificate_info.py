@@ -197,7 +197,7 @@ def demand(endpoint: Endpoint, floor_days: int) -> rules.Demand:
         name=endpoint.name,
         server_name=endpoint.server_name if endpoint.check_name else "",
         floor_days=floor_days,
-        trust=endpoint.ca_cert or "this machine's list of authorities",
+        trust=endpoint.ca_cert or rules.THIS_MACHINE,
         path=endpoint.path,
         on_disk=driver.file_fingerprint(Path(endpoint.path)) if endpoint.path else "",
     )

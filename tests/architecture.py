@@ -246,6 +246,7 @@ ABOVE_ON_DRIVERS = {
     ("run_record.py", f"{RUNBOOK}.drivers.state_lease"),
     ("run_record.py", f"{RUNBOOK}.drivers.watchdog"),
     ("forked_module.py", f"{RUNBOOK}.drivers.watchdog"),
+    ("server_module.py", f"{RUNBOOK}.drivers.permits"),
     ("run_record.py", f"{RUNBOOK}.drivers.state_store"),
 }
 
@@ -264,7 +265,7 @@ def check_upper_layers(root: Path) -> Iterator[str]:
         "module_utils/runbook/module.py": {"errors", "rules"},
         "module_utils/runbook/report": {"errors", "rules", "report"},
         "playbooks/callback_plugins": {"errors", "rules", "report"},
-        "playbooks/action_plugins": {"rules"},
+        "playbooks/action_plugins": {"errors", "rules"},
         "filter_plugins": {"errors", "rules"},
     }
     for place, allowed in above.items():

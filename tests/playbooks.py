@@ -57,6 +57,7 @@ class Project:
     hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
     all_vars: dict[str, Any] = field(default_factory=dict)
     applications: dict[str, dict[str, Any]] = field(default_factory=dict)
+    servers: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: Seconds after which a playbook that does not end is killed.
     patience_s: float = 120
 
@@ -119,8 +120,9 @@ class Project:
     def inventory(self) -> Path:
         """The inventory's file, rewritten from the attributes."""
         path = self.folder / "hosts.yml"  # JSON is YAML
-        groups = {"databases": {"hosts": self.hosts}, "applications": {"hosts": self.applications}}
-        path.write_text(json.dumps({"all": {"vars": self.all_vars, "children": groups}}))
+        groups = {"databases": self.hosts, "applications": self.applications, "servers": self.servers}
+        children = {name: {"hosts": hosts} for name, hosts in groups.items()}
+        path.write_text(json.dumps({"all": {"vars": self.all_vars, "children": children}}))
         return path
 
     def command(self, playbook: str, *arguments: str, **variables: object) -> list[str]:

@@ -56,8 +56,11 @@ NEEDS = (
     Need("age", "age", "tests of backups that are encrypted with age"),
     Need("gpg", "gnupg", "tests of backups that are encrypted with GPG"),
     Need("promtool", "prometheus", "tests of the alert rules, and of watching metrics after a change"),
-    Need("nginx", "nginx-light", "tests of maintenance mode on a real nginx", serves=True),
+    Need(
+        "nginx", "nginx-light", "tests of maintenance mode, and of renewed certificates, on a real nginx", serves=True
+    ),
     Need("prometheus-alertmanager", "prometheus-alertmanager", "tests of silences on a real Alertmanager", serves=True),
+    Need("pebble", "pebble", "tests of the renewal of certificates by a real ACME server", serves=True),
     # Of Debian 12; elsewhere its name bears another version, and the line at the end says what is missing.
     Need("pg_repack", "postgresql-15-repack", "tests of pg_repack, the way to compact tables while everybody works"),
     Extension("hypopg", "postgresql-15-hypopg", "tests of indexes that the planner is asked about (HypoPG)"),

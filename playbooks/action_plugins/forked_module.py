@@ -97,10 +97,10 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
         known = task_vars or {}
         msg = forged(self._environ(), str(known.get("inventory_hostname", "")))
         if msg is not None:
-            return _refused("environment", msg)
+            return refused("environment", msg)
         unknown = variables.unknown(known, KNOWN)
         if unknown:
-            return _refused("variables", variables.refusal(unknown))
+            return refused("variables", variables.refusal(unknown))
         return dict(super().run(tmp, task_vars))
 
     def _parse_returned_data(self, res: dict[str, Any], *args: Any) -> Any:
@@ -196,7 +196,8 @@ def _in_variables(line: str, names: Mapping[str, str]) -> str:
     return json.dumps(result)
 
 
-def _refused(check: str, msg: str) -> dict[str, Any]:
+def refused(check: str, msg: str) -> dict[str, Any]:
+    """The result of a module that was not run."""
     refused = Check.breach(check, msg).result()
     return {"failed": True, "changed": False, "status": refused["status"], "msg": msg, "checks": [refused]}
 

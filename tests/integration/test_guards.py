@@ -290,6 +290,8 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
         "dr_drill_skip": where | {"state_dir": str(folder), "reason": "x"},
         "dr_drill_tear_down": bucket | where | {"state_dir": str(folder)},
         "dr_drill_judge": where | {"state_dir": str(folder)},
+        "tls_certificate_install": {"directory": str(folder), "state": "loaded", "reload_command": ["true"]},
+        "tls_certificate_request": {"directory": str(folder), "names": ["x.example"]},
         "supabase_restore": where | {"project_ref": REF, "overwrite": REF, "access_token": "x", "backup_id": 1},
     }
 
@@ -335,7 +337,9 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
         "supabase_advisors_info", "supabase_backup_info", "supabase_project_check",
         "supabase_restore_info", "supabase_restore_wait", "runbook_doctor", "maintenance_calendar_info",
         "change_check", "change_left_info", "key_info", "emergency_contact_check", "incident_review_info",
-        "tls_certificate_info", "app_updates_info", "security_advisories_info",
+        "app_updates_info", "security_advisories_info",
+        "tls_certificate_info", "tls_certificate_renewal_plan", "tls_certificate_served",
+        "tls_certificate_stored_info",
     }  # fmt: skip
     other = {
         *PREFLIGHT,  # what gives permits

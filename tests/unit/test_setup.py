@@ -130,7 +130,7 @@ def test_a_damaged_stamp_is_none(content):
 
 
 def test_collections_are_those_of_requirements_yml():
-    assert setup.wanted_collections() == ["community.postgresql", "amazon.aws", "containers.podman"]
+    assert setup.wanted_collections() == ["community.postgresql", "amazon.aws", "community.crypto", "containers.podman"]
 
 
 def test_every_pinned_ansible_core_has_its_wheel():

@@ -26,7 +26,6 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.run import OVERRIDE, PERMITS, Approval, Begun, Permit
 from ansible.module_utils.runbook.rules.target import Target
 from ansible.module_utils.runbook.rules.words import to_second
-from psycopg2 import sql
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -211,6 +210,14 @@ def require_environment(run: Run, environment: str) -> None:
     _require_change(run, found)
 
 
+def require_server(run: Run) -> None:
+    """Refuse unless preflight passed in this run for this host, a server of ours, and its change is open.
+
+    :raises RunbookError: it did not, its maintenance window is over, or its change is not open
+    """
+    require_environment(run, require_approval(run).environment)
+
+
 def require(run: Run, target: Target, environment: str) -> None:
     """Refuse unless ``target`` proved itself in this run, for an inventory of ``environment``.
 
@@ -237,16 +244,10 @@ def require_unfrozen(session: Session) -> None:
     """
     if not session.frozen_by:
         return
-    database, role = sql.Identifier(session.target.database), sql.Identifier(session.target.user)
-    way = {
-        "database": sql.SQL("ALTER DATABASE {} RESET").format(database),
-        "user": sql.SQL("ALTER ROLE {} RESET").format(role),
-        "database user": sql.SQL("ALTER ROLE {} IN DATABASE {} RESET").format(role, database),
-    }.get(session.frozen_by, sql.SQL("ALTER SYSTEM RESET"))
     raise RunbookError(
         f"{session.target}: default_transaction_read_only is on (source: {session.frozen_by}), so somebody froze it, "
         "and nothing was changed; reading and backups go on. When it may be written to again, run "
-        f"{session.render(way)} default_transaction_read_only."
+        f"{session.unfreezing()}."
     )
 
 

@@ -30,6 +30,10 @@ _PASSWORD = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s/?#]*:[^\s/?#]*@", re.IGNOREC
 _KEYWORDS = re.compile(r"\bpassword\s*=", re.IGNORECASE)
 
 
+#: Results that are texts of lines: a diff, and what other modules read in PEM format.
+_OF_LINES = ("diff", "csr", "stored")
+
+
 def visible(text: str, *, keep: str = "") -> str:
     """``text`` with every character that cannot be seen, or that commands a terminal, as an escape.
 
@@ -60,8 +64,8 @@ def all_visible(value: Any, *, keep: str = "") -> Any:
 
 
 def outgoing(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A module's result as it may leave it; only a diff has line feeds."""
-    return {key: all_visible(item, keep="\n" if key == "diff" else "") for key, item in result.items()}
+    """A module's result as it may leave it; only what is a text of lines has line feeds."""
+    return {key: all_visible(item, keep="\n" if key in _OF_LINES else "") for key, item in result.items()}
 
 
 def as_lines(items: Iterable[str]) -> str:

@@ -394,6 +394,16 @@ class Session:
         text = statement if isinstance(statement, str) else statement.as_string(self.connection)
         return " ".join(text.split())
 
+    def unfreezing(self) -> str:
+        """The statement that takes back what :attr:`frozen_by` says."""
+        database, role = sql.Identifier(self.target.database), sql.Identifier(self.target.user)
+        way = {
+            "database": sql.SQL("ALTER DATABASE {} RESET").format(database),
+            "user": sql.SQL("ALTER ROLE {} RESET").format(role),
+            "database user": sql.SQL("ALTER ROLE {} IN DATABASE {} RESET").format(role, database),
+        }.get(self.frozen_by, sql.SQL("ALTER SYSTEM RESET"))
+        return f"{self.render(way)} default_transaction_read_only"
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit what the block did, or roll all of it back when it raises."""

@@ -87,6 +87,14 @@ def file_fingerprint(path: Path) -> str | Trouble:
         return Trouble(Status.UNKNOWN, f"{path} holds no certificate in PEM format; correct path.")
 
 
+def first(chain: str) -> Certificate | None:
+    """The first certificate of a text in PEM format; None where it holds none that can be read."""
+    try:
+        return _certificate(x509.load_pem_x509_certificate(chain.encode()))
+    except ValueError:
+        return None
+
+
 # --- all at the same time ---------------------------------------------------------------------------------------------
 
 

@@ -59,6 +59,15 @@ def _did(host: Mapping[str, Any], _planned: bool) -> list[str]:
     return [] if seen is None else [f"{count(seen, 'certificate')} seen"]
 
 
+def _renewed(host: Mapping[str, Any], planned: bool) -> list[str]:
+    totals = host["totals"]
+    if planned:
+        due = totals.get("certificates_due")
+        return [f"{count(due, 'certificate')} due"] if due else []
+    loaded = totals.get("certificates_loaded")
+    return [f"{count(loaded, 'certificate')} put into use"] if loaded else []
+
+
 SECTIONS = (
     Section(
         modules=("tls_certificate_info",),
@@ -89,4 +98,23 @@ SECTIONS = (
             "tls_critical_timestamp_seconds": Metric("From when on that is critical.", "endpoint"),
         },
     ),
+    Section(
+        modules=("tls_certificate_renewal_plan",),
+        title="Renewal of certificates",
+        listings=(
+            Listing("due", "What is done", {"name": "Certificate", "act": "Act", "why": "Why", "directory": "Folder"}),
+        ),
+        totals=lambda steps: {"certificates_due": sum(len(lists(step["figures"], "due")) for step in steps)},
+    ),
+    Section(
+        modules=("tls_certificate_install",),
+        title="Put into use",
+        figures=("generation", "previous", "fingerprint", "deleted"),
+        totals=lambda steps: {"certificates_loaded": sum(step["state"] == "changed" for step in steps)},
+        did=_renewed,
+    ),
+    Section(modules=("tls_certificate_served",), title="Seen from outside", figures=("waited_s",)),
+    # What they return are requests, chains and addresses that nobody reads.
+    Section(modules=("tls_certificate_stored_info",), title="Certificates on the server"),
+    Section(modules=("tls_certificate_request",), title="Key and request"),
 )  # fmt: skip

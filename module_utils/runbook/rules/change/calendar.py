@@ -59,6 +59,7 @@ OPERATIONS = {
     "rollback.yml": "weekly",
     "rollback.yml replace": "weekly",
     "supabase_restore.yml restore": "weekly",
+    "certificates_renew.yml": "weekly",
     "announce.yml": "none",
     "backup.yml": "none",
     "backup_bucket.yml": "none",

@@ -137,6 +137,13 @@ OPERATIONS = {
     "backup.yml": Operation("Backup of the database", (), "Nothing is changed, so there is nothing to undo."),
     "restore_swap.yml": Operation("Swap of a restored database for the live one", _BREAK, _SWAP_BACK),
     "rollback.yml replace": Operation("Rollback of the database", _BREAK, _SWAP_BACK),
+    # A server that reads its files again interrupts nobody, so users are not told, and no alert is set off.
+    "certificates_renew.yml": Operation(
+        "Renewal of certificates",
+        ("ticket", "rollback_plan", "health", "error_logs_before", "team", "work", "function"),
+        "It goes back by itself where a new certificate is not served. By hand, on the server: "
+        "ln -sfn <the generation before> <directory>/current, then reload it.",
+    ),
     "dr_drill.yml": Operation(
         "Disaster-recovery drill",
         ("ticket", "team", "work"),

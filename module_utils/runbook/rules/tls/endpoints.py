@@ -62,6 +62,19 @@ def argument_spec() -> dict[str, dict[str, Any]]:
     }
 
 
+def with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    """An endpoint that no option of a module has read, with what it leaves out.
+
+    :raises RunbookError: it has a key that does not exist, or no host
+    """
+    options = argument_spec()["endpoints"]["options"]
+    odd = next((key for key in given if key not in options), None)
+    if odd is not None or not given.get("host"):
+        what = f"{odd} is no key of an endpoint" if odd else "one has no host"
+        raise RunbookError(f"endpoints: {what}; an endpoint has {', '.join(options)}.")
+    return {key: given.get(key, option.get("default")) for key, option in options.items()}
+
+
 def read(given: Sequence[Mapping[str, Any]], libpq_root: str | None) -> list[Endpoint]:
     """The endpoints of an option, in their order.
 

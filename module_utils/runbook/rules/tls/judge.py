@@ -32,6 +32,9 @@ _STRONG_KINDS = {"Ed25519", "Ed448"}
 _WEAK_HASHES = {"md5", "sha1"}
 _VERSIONS = {"TLSv1.2", "TLSv1.3"}
 
+#: What the authorities are called that no file names.
+THIS_MACHINE = "this machine's list of authorities"
+
 #: OpenSSL's numbers (X509_V_ERR_*, x509_vfy.h).
 _SELF_SIGNED, _ROOT_UNKNOWN, _NO_ISSUER = {18}, {19}, {2, 20, 21}
 _PURPOSE = 26
