@@ -125,8 +125,12 @@ class FakeVercel(FakeService):
         state = str(states.pop(0) if len(states) > 1 else states[0])
         was, deployment["state"] = deployment.get("state"), state
         if state == "READY" != was and deployment["target"] == "production" and self.auto_assigns:
-            self.live = deployment["id"]
+            self._leads_to(deployment["id"])
         return state
+
+    def _leads_to(self, deployment_id: str) -> None:
+        self.live = deployment_id
+        self.deployments[deployment_id]["was_live"] = True
 
     # The API ----------------------------------------------------------------------------------------------------------
 
@@ -229,7 +233,7 @@ class FakeVercel(FakeService):
         if asked and asked["coming"]:
             asked["jobStatus"] = asked["coming"].pop(0)
             if asked["jobStatus"] == "succeeded":
-                self.live = asked["toDeploymentId"]
+                self._leads_to(asked["toDeploymentId"])
                 self.auto_assigns = self.auto_assigns or asked["type"] == "promote"
 
     def _deployments(self, asked: Asked, query: Mapping[str, str]) -> Reply:
@@ -279,8 +283,14 @@ class FakeVercel(FakeService):
             "created": deployment["created"], "type": "LAMBDAS", "creator": CREATOR, "inspectorUrl": None,
             "state": deployment["state"], "readyState": deployment["state"], "meta": deployment["meta"],
             "isRollbackCandidate": deployment["candidate"],
+            **self._substate(deployment),
             **({"target": deployment["target"]} if deployment["target"] else {}),
         }  # fmt: skip
+
+    def _substate(self, deployment: Mapping[str, Any]) -> dict[str, str]:
+        if deployment["state"] != "READY":
+            return {}
+        return {"readySubstate": "PROMOTED" if deployment.get("was_live") else "STAGED"}
 
     def _public(self, deployment: Mapping[str, Any]) -> dict[str, Any]:
         made = deployment["created"]
@@ -291,7 +301,7 @@ class FakeVercel(FakeService):
             "buildingAt": made, "buildSkipped": False, "creator": CREATOR, "public": False, "type": "LAMBDAS",
             "regions": ["fra1"], "version": 2, "aliasAssigned": deployment["id"] == self.live,
             **({"target": deployment["target"]} if deployment["target"] else {}),
-            **(failed if deployment["state"] == "ERROR" else {}),
+            **self._substate(deployment), **(failed if deployment["state"] == "ERROR" else {}),
         }  # fmt: skip
 
     def _whole(self, deployment: Mapping[str, Any]) -> dict[str, Any]:

@@ -166,6 +166,15 @@ class Repository:
         left_out = [f":(exclude,top,literal){path}" for path in besides]
         return self._run("diff", "--quiet", one, other, "--", ".", *left_out, may_fail=True).code == 0
 
+    def since(self, old: str, new: str) -> list[str]:
+        """What came onto a branch after ``old``, up to ``new``, the newest first: merges, and not what is in them.
+
+        :raises RunbookError: one of them is on no branch that was fetched
+        """
+        self.parents(old)
+        self.parents(new)
+        return self._local("rev-list", "--first-parent", new, f"^{old}").split()
+
     # --- commits of ours, which only the clone has until they are pushed ----------------------------------------------
 
     def commit(self, onto: str, files: Mapping[str, bytes], message: str) -> str:

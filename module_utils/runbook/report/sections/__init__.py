@@ -27,6 +27,7 @@ _SUBJECTS = (
     "change",
     "emergency",
     "findings",
+    "deploy",
     "doctor",
     "tls",
     "advisories",

@@ -49,7 +49,8 @@ _PAD = timedelta(days=2)
 #: What each operation of the project needs, by the name that its playbook gives to preflight. The runbook puts the
 #: weekly and the monthly work into their windows. What replaces the live database, restarts the server or changes an
 #: index is a planned change: in an emergency the override says why. Backups, checks, copies, restores beside the live
-#: database and drills change nothing that users see, and a backup must not wait for a window.
+#: database and drills change nothing that users see, and a backup must not wait for a window. An application that was
+#: taken back within seconds is taken forward as fast, and what is broken must not wait for Sunday.
 OPERATIONS = {
     "weekly_db.yml": "weekly",
     "monthly_db.yml": "monthly",
@@ -67,6 +68,7 @@ OPERATIONS = {
     "backup_verify.yml": "none",
     "change_close.yml": "none",
     "contacts.yml": "none",
+    "deployments.yml": "none",
     "db_roles.yml": "none",
     "dr_drill.yml": "none",
     "emergency.yml": "none",
@@ -80,6 +82,7 @@ OPERATIONS = {
     "pitr.yml retention": "none",
     "restore.yml": "none",
     "reviews.yml": "none",
+    "rollback.yml app": "none",
 }
 
 

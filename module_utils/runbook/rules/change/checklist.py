@@ -94,6 +94,8 @@ class Operation:
     rollback: str
     #: Lines that block elsewhere, and not here.
     goes_on_without: tuple[str, ...] = ()
+    #: The group of the inventory that it works on.
+    group: str = "databases"
 
 
 _QUIET = ("ticket", "backup", "rollback_plan", "health", "error_logs_before", "status_page", "team", "silence", "work",
@@ -106,6 +108,9 @@ _SWAP_BACK = (
     "ansible-playbook -i {inventory} playbooks/rollback.yml --limit {hosts} --tags db "
     "-e db_rollback_undo=<the name that the database of before has now; the report says it>"
 )
+#: What is broken is not seen to work before.
+_APPLICATION = ("ticket", "rollback_plan", "error_logs_before", "status_page", "team", "silence", "work", "function",
+                "soak")  # fmt: skip
 #: What it needs is not for an inventory to say: break-glass skips no snapshot and no record.
 EMERGENCY = "emergency.yml"
 #: By ``preflight_playbook``.
@@ -137,6 +142,13 @@ OPERATIONS = {
     "backup.yml": Operation("Backup of the database", (), "Nothing is changed, so there is nothing to undo."),
     "restore_swap.yml": Operation("Swap of a restored database for the live one", _BREAK, _SWAP_BACK),
     "rollback.yml replace": Operation("Rollback of the database", _BREAK, _SWAP_BACK),
+    "rollback.yml app": Operation(
+        "Rollback of the application",
+        _APPLICATION,
+        "ansible-playbook -i {inventory} playbooks/rollback.yml --limit {hosts} --tags app -e app_rollback_act=promote "
+        "-e app_rollback_deployment=<the deployment that was live before; the report says it>",
+        group="applications",
+    ),
     # A server that reads its files again interrupts nobody, so users are not told, and no alert is set off.
     "certificates_renew.yml": Operation(
         "Renewal of certificates",

@@ -232,7 +232,7 @@ def before(
 
 
 def foretell(playbooks: Container[str], environment: str, said: Mapping[str, Any]) -> list[str]:
-    """What changes of these playbooks will be refused for, or end red; each one sentence, with the operations.
+    """What changes of databases by these playbooks will be refused for, or end red; a sentence each, with operations.
 
     :param said: as for :func:`lacks`; ``change_needs`` among them
     """
@@ -240,9 +240,11 @@ def foretell(playbooks: Container[str], environment: str, said: Mapping[str, Any
         checklist.blocking("", said.get("change_blocks") or {})
         needs = {
             operation: checklist.needed(operation, environment, said.get("change_needs") or {})
-            for operation in checklist.OPERATIONS
+            for operation, known in checklist.OPERATIONS.items()
             # Nobody is paged for a sandbox.
-            if operation.partition(" ")[0] in playbooks and (operation, environment) != (checklist.EMERGENCY, "sandbox")
+            if operation.partition(" ")[0] in playbooks
+            and known.group == "databases"
+            and (operation, environment) != (checklist.EMERGENCY, "sandbox")
         }
     except RunbookError as error:
         return [error.message]

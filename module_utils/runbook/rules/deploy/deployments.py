@@ -142,6 +142,8 @@ class Deployment:
     branch: str
     #: Whether Vercel would roll back to it; None where the API does not say.
     is_rollback_candidate: bool | None
+    #: Whether the production domains ever led to it; None where the API does not say.
+    was_live: bool | None
     #: The natural key of a redeployment that this project asked for; empty for every other.
     key: str
     #: What the build failed of, in Vercel's words.
@@ -158,6 +160,7 @@ class Deployment:
         said = meta if isinstance(meta, Mapping) else {}
         is_listed = isinstance(body, Mapping) and "uid" in body
         candidate = body.get("isRollbackCandidate") if isinstance(body, Mapping) else None
+        substate = body.get("readySubstate") if isinstance(body, Mapping) else None
         return cls(
             id=_text(body, "uid" if is_listed else "id", what),
             url=_text(body, "url", what),
@@ -168,6 +171,7 @@ class Deployment:
             commit=next((str(said[name]) for name in _COMMIT if said.get(name)), ""),
             branch=next((str(said[name]) for name in _BRANCH if said.get(name)), ""),
             is_rollback_candidate=candidate if isinstance(candidate, bool) else None,
+            was_live=None if not isinstance(substate, str) else substate != "STAGED",
             key=str(said.get(KEY) or ""),
             error=str(body.get("errorMessage") or body.get("errorCode") or ""),
         )
