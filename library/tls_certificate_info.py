@@ -10,9 +10,10 @@ description:
   - Shakes hands with every address behind every name, IPv4 and IPv6, all at the same time, and judges what is shown.
     A server that does not answer holds up no other. Nothing is sent after the handshake, nothing is written.
   - The questions are C(reach) (it answers, with TLS), C(name), C(lifetime), C(chain) (as it was sent, under the stated
-    authorities), C(purpose), C(key), C(signature), C(version) (TLS 1.2 or newer, and nothing older), C(same) (all
-    addresses serve one certificate) and C(disk) (it is the one in the file). What an address did not show is not
-    judged, and its C(reach) is V(unknown).
+    authorities), C(purpose), C(key), C(signature), C(transparency) (a public authority's certificate holds two
+    timestamps of logs), C(revocation) (it is not on the list that it names), C(caa) (the zone permits its authority),
+    C(version) (TLS 1.2 or newer, and nothing older), C(same) (all addresses serve one certificate) and C(disk) (it is
+    the one in the file). What an address did not show is not judged, and its C(reach) is V(unknown).
   - A certificate is due when less than a third of its lifetime is left, and critical under a sixth. A lifetime of more
     than 200 days counts as 200. Both are V(breach).
   - The module fails where a check is not V(ok).
@@ -92,6 +93,12 @@ options:
     type: list
     elements: str
     default: []
+  revocation:
+    description:
+      - Whether revocation lists are fetched, over HTTP from where certificates name them. V(false) where this machine
+        may not reach them; then nobody looks.
+    type: bool
+    default: true
   floor_days:
     description:
       - A certificate is due when fewer days are left, 0 to 365, even if that is more than a third of its lifetime. It
@@ -177,15 +184,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers.postgres import tls_probe
+from ansible.module_utils.runbook.drivers.tls import authorities
 from ansible.module_utils.runbook.drivers.tls import endpoints as driver
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.status import Check, Status, sentence
-from ansible.module_utils.runbook.rules.tls import endpoints
+from ansible.module_utils.runbook.rules.tls import endpoints, names
 from ansible.module_utils.runbook.rules.tls import judge as rules
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
+    from ansible.module_utils.runbook.rules.tls.certificates import Seen
     from ansible.module_utils.runbook.rules.tls.endpoints import Endpoint
 
 BOUNDS = {"floor_days": (0, 365), "timeout_s": (1, 60), "deadline_s": (1, 3600)}
@@ -219,6 +228,22 @@ def given(context: Context) -> list[dict[str, Any]]:
     return [*own, *shared]
 
 
+def _asked(params: dict[str, Any], meant: list[Endpoint], found: list[list[Seen]]) -> rules.Beyond:
+    """What others say of the certificates that were seen."""
+    times = {"timeout_s": params["timeout_s"], "deadline_s": params["deadline_s"]}
+    paths = [each.path for seen in found for each in seen if each.path]
+    public = {
+        place.server_name: None
+        for place, seen in zip(meant, found, strict=True)
+        if place.check_name and not names.is_address(place.server_name)
+        if any(each.own is not None and each.own.is_public for each in seen)
+    }
+    return rules.Beyond(
+        revocation=authorities.revoked(paths, **times) if params["revocation"] else {},
+        caa=authorities.caa(list(public), **times) if public else {},
+    )
+
+
 def core(context: Context) -> dict[str, Any]:
     """Look at all, then judge each."""
     context.require_bounds(BOUNDS)
@@ -226,6 +251,7 @@ def core(context: Context) -> dict[str, Any]:
     floor_days = context.params["floor_days"]
     demands = [demand(each, floor_days) for each in meant]
     found = driver.look(meant, timeout_s=context.params["timeout_s"], deadline_s=context.params["deadline_s"])
+    beyond = _asked(context.params, meant, found)
     now = datetime.now(UTC)
     checks: list[Check] = []
     addresses: list[dict[str, Any]] = []
@@ -233,7 +259,7 @@ def core(context: Context) -> dict[str, Any]:
         msg = "Its clients ask for no TLS, so there is no certificate to look at."
         return context.conclude(Status.OK, msg=msg, checks=[], endpoints=0, looked_at=0, addresses=[])
     for made, place, seen in zip(demands, meant, found, strict=True):
-        checks += rules.judge(made, seen, now)
+        checks += rules.judge(made, seen, now, beyond)
         addresses += [{"port": place.port} | rules.figures(made, each, now) for each in seen]
     looked_at = sum(1 for each in addresses if "serial" in each)
     about = f"{count(len(meant), 'endpoint')}, {count(looked_at, 'certificate')} seen"
@@ -255,6 +281,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
     return endpoints.argument_spec() | {
         "database": {"type": "dict", "options": database},
         "shared_with": {"type": "list", "elements": "str", "default": []},
+        "revocation": {"type": "bool", "default": True},
         "floor_days": {"type": "int", "default": 30},
         "timeout_s": {"type": "int", "default": 10},
         "deadline_s": {"type": "int", "default": 120},

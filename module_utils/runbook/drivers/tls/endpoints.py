@@ -14,7 +14,6 @@ import ipaddress
 import socket
 import ssl
 import struct
-import threading
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from datetime import UTC
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
+from ansible.module_utils.runbook.drivers.tls.waiting import in_thread
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.tls.certificates import Certificate, Seen, Trouble
@@ -29,6 +29,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ _NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RE
 _TOO_OLD = "UNSUPPORTED_PROTOCOL"
 #: What it says where it can itself not speak a version that old.
 _NOT_HERE = {"NO_PROTOCOLS_AVAILABLE", "NO_CIPHERS_AVAILABLE", "INTERNAL_ERROR", "NO_SUITABLE_DIGEST_ALGORITHM"}
+#: The CA/Browser Forum's policies for servers: domain, organisation and individual validated.
+_FORUM = "2.23.140.1.2."
 _NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
@@ -132,27 +135,13 @@ async def _look(
 
 async def _resolved(wanted: Endpoint, timeout_s: float) -> list[str]:
     """All addresses of a name, in the order of the resolver."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[Any] = loop.create_future()
 
-    def tell(result: object, error: OSError | UnicodeError | None) -> None:
-        if not answer.done():
-            answer.set_exception(error) if error else answer.set_result(result)
+    def ask() -> list[Any]:
+        return socket.getaddrinfo(wanted.host, wanted.port, _FAMILIES[wanted.family], socket.SOCK_STREAM)
 
-    def ask() -> None:
-        result, error = None, None
-        try:
-            result = socket.getaddrinfo(wanted.host, wanted.port, _FAMILIES[wanted.family], socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as caught:
-            error = caught
-        with suppress(RuntimeError):  # the deadline is over, and the loop is closed
-            loop.call_soon_threadsafe(tell, result, error)
-
-    # A pool of threads would be full of those that wait for a silent resolver, and would be waited for at the end.
-    threading.Thread(target=ask, daemon=True).start()
     try:
         async with asyncio.timeout(timeout_s):
-            found = await answer
+            found = await in_thread(ask)
     except TimeoutError:
         msg = f"{wanted.host} was not resolved within {timeout_s:g} s; see that the resolver of this machine answers."
         raise _TroubleError(Status.UNKNOWN, msg) from None
@@ -474,7 +463,36 @@ def _certificate(made: x509.Certificate) -> Certificate:
         key_bits=bits,
         signature_hash=signature_hash,
         server_auth=server_auth,
+        is_public=_is_public(made),
+        timestamps=_timestamps(made),
+        crl_urls=_crl_urls(made),
+        issuer_organization=next(
+            (str(each.value) for each in made.issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)), ""
+        ),
+        der=made.public_bytes(Encoding.DER),
     )
+
+
+def _is_public(made: x509.Certificate) -> bool:
+    with suppress(x509.ExtensionNotFound):
+        policies = made.extensions.get_extension_for_class(x509.CertificatePolicies).value
+        return any(each.policy_identifier.dotted_string.startswith(_FORUM) for each in policies)
+    return False
+
+
+def _timestamps(made: x509.Certificate) -> int:
+    with suppress(x509.ExtensionNotFound):
+        kind = x509.PrecertificateSignedCertificateTimestamps
+        return len(list(made.extensions.get_extension_for_class(kind).value))
+    return 0
+
+
+def _crl_urls(made: x509.Certificate) -> tuple[str, ...]:
+    with suppress(x509.ExtensionNotFound):
+        points = made.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+        names = [str(name.value) for point in points for name in point.full_name or ()]
+        return tuple(name for name in names if name.startswith("http://"))
+    return ()
 
 
 def _named(name: x509.Name) -> str:

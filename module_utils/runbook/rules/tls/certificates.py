@@ -34,6 +34,17 @@ class Certificate:
     #: It may be a server's: there is no extended key usage, or it names serverAuth.
     server_auth: bool = True
 
+    #: Of a public authority: it names a policy of the CA/Browser Forum, which it must (Baseline Requirements 7.1.6.1).
+    is_public: bool = False
+    #: Signed certificate timestamps of transparency logs that are in it (RFC 6962).
+    timestamps: int = 0
+    #: Where its revocation list is, over HTTP.
+    crl_urls: tuple[str, ...] = ()
+    #: The organisation of its issuer; empty where it names none.
+    issuer_organization: str = ""
+    #: As it was sent.
+    der: bytes = b""
+
     @property
     def is_self_issued(self) -> bool:
         """It names itself as its issuer, as a root does."""
@@ -47,6 +58,15 @@ class Trouble:
     status: Status
     #: A clause with the fix, which follows the address.
     msg: str
+
+
+@dataclass(frozen=True)
+class Revoked:
+    """Its authority took a certificate back."""
+
+    at: datetime
+    #: As RFC 5280 names it, such as ``keyCompromise``; empty where the list gives none.
+    reason: str
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """What a server shows of itself is judged: by each of its addresses, one answer to each question.
 
 The questions, in the order of the answers: ``reach`` (does it answer, and with TLS), ``name``, ``lifetime``, ``chain``,
-``purpose``, ``key``, ``signature``, ``version``, ``same`` (do all addresses serve one certificate) and ``disk`` (is it
-the one in the file). What an address did not show is not judged there; ``reach`` says why.
+``purpose``, ``key``, ``signature``, ``transparency`` (of a public authority's: does it hold what browsers want),
+``revocation`` (where it names a list), ``caa`` (may its authority issue for the name), ``version``, ``same`` (do all
+addresses serve one certificate) and ``disk`` (is it the one in the file). What an address did not show is not judged
+there; ``reach`` says why.
 
 Strength follows NIST SP 800-57 (RSA of 2048 bits, curves of 256) and the Baseline Requirements 7.1.3.2 (no SHA-1);
 versions RFC 8996, which ended TLS 1.0 and 1.1.
@@ -11,21 +13,39 @@ versions RFC 8996, which ended TLS 1.0 and 1.1.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.rules.status import Check, Status, worst
+from ansible.module_utils.runbook.rules.tls.certificates import Revoked, Trouble
 from ansible.module_utils.runbook.rules.tls.lifetime import Lifetime, Renewal
 from ansible.module_utils.runbook.rules.tls.names import covers
 from ansible.module_utils.runbook.rules.words import agree, count, some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from ansible.module_utils.runbook.rules.tls.certificates import Certificate, Seen, Trouble
+    from ansible.module_utils.runbook.rules.tls.certificates import Certificate, Seen
 
-QUESTIONS = ("reach", "name", "lifetime", "chain", "purpose", "key", "signature", "version", "same", "disk")
+QUESTIONS = (
+    "reach", "name", "lifetime", "chain", "purpose", "key", "signature", "transparency", "revocation", "caa", "version",
+    "same", "disk",
+)  # fmt: skip
+
+#: Browsers want so many timestamps of transparency logs, of a certificate that lasts up to 180 days.
+_LEAST_TIMESTAMPS = 2
+#: How a zone writes the authority of an organisation, in CAA records (CCADB; each authority's practice statement).
+_CAA_OF = {
+    "Let's Encrypt": ("letsencrypt.org",),
+    "Google Trust Services": ("pki.goog",),
+    "Amazon": ("amazon.com", "amazontrust.com", "awstrust.com", "amazonaws.com"),
+    "DigiCert Inc": ("digicert.com", "www.digicert.com"),
+    "Sectigo Limited": ("sectigo.com", "comodo.com", "comodoca.com", "usertrust.com", "trust-provider.com"),
+    "ZeroSSL": ("sectigo.com",),
+    "GlobalSign nv-sa": ("globalsign.com",),
+    "SSL Corporation": ("ssl.com",),
+}
 
 _LEAST_BITS = {"RSA": 2048, "EC": 256}
 _STRONG_KINDS = {"Ed25519", "Ed448"}
@@ -57,6 +77,16 @@ class Demand:
 
 
 @dataclass(frozen=True)
+class Beyond:
+    """What others than the servers say of their certificates."""
+
+    #: By fingerprint; a certificate without a list is not among them.
+    revocation: Mapping[str, Revoked | Trouble | None] = field(default_factory=dict)
+    #: By server name: who may issue, and nobody where any may.
+    caa: Mapping[str, tuple[str, ...] | Trouble] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class _Answer:
     question: str
     status: Status
@@ -64,15 +94,16 @@ class _Answer:
     address: str
 
 
-def judge(demand: Demand, seen: Sequence[Seen], now: datetime) -> list[Check]:
+def judge(demand: Demand, seen: Sequence[Seen], now: datetime, beyond: Beyond | None = None) -> list[Check]:
     """One check for each question; an answer that is not that of all addresses names its own.
 
     :param seen: one for each address; a name without addresses has one that says so
     :param now: the clock of who looks
+    :param beyond: what was asked of others; what was not asked is not judged
     """
     by_question: dict[str, list[_Answer]] = defaultdict(list)
     for each in seen:
-        for answer in _of_address(demand, each, now):
+        for answer in [*_of_address(demand, each, now), *_of_others(demand, each, beyond or Beyond())]:
             by_question[answer.question].append(answer)
     for answer in _of_all(seen):
         by_question[answer.question].append(answer)
@@ -169,10 +200,58 @@ def _of_address(demand: Demand, seen: Seen, now: datetime) -> Iterator[_Answer]:
         f"The signature of {some(signed)} can be forged; have it issued again with SHA-256." if signed else "",
         f"Signed with {own.signature_hash or own.key_kind}.",
     )
+    if own.is_public:
+        few = own.timestamps < _LEAST_TIMESTAMPS
+        held = count(own.timestamps, "timestamp")
+        yield answer(
+            "transparency",
+            f"It holds {held} of transparency logs, and browsers want {_LEAST_TIMESTAMPS}; have it issued again."
+            if few
+            else "",
+            f"It holds {held} of transparency logs.",
+        )
     if seen.version:
         yield from _version(seen)
     if demand.path:
         yield _disk(demand, own, seen.address)
+
+
+def _of_others(demand: Demand, seen: Seen, beyond: Beyond) -> Iterator[_Answer]:
+    own = seen.own
+    if own is None:
+        return
+    if own.fingerprint in beyond.revocation:
+        said = beyond.revocation[own.fingerprint]
+        if said is None:
+            yield _Answer("revocation", Status.OK, "It is on no revocation list of its issuer.", seen.address)
+        elif isinstance(said, Trouble):
+            yield _Answer("revocation", said.status, said.msg, seen.address)
+        else:
+            why = f" ({said.reason})" if said.reason else ""
+            msg = f"It was revoked on {said.at:%Y-%m-%d %H:%M} UTC{why}; renew it now."
+            yield _Answer("revocation", Status.BREACH, msg, seen.address)
+    if own.is_public and demand.server_name in beyond.caa:
+        yield _caa(demand, own, beyond.caa[demand.server_name], seen.address)
+
+
+def _caa(demand: Demand, own: Certificate, permitted: tuple[str, ...] | Trouble, address: str) -> _Answer:
+    if isinstance(permitted, Trouble):
+        return _Answer("caa", permitted.status, permitted.msg, address)
+    if not permitted:
+        return _Answer("caa", Status.OK, "No CAA record says who may issue, so any authority may.", address)
+    issuer = own.issuer_organization or own.issuer
+    named = some(each or "nobody" for each in permitted)
+    called = _CAA_OF.get(issuer)
+    if called is None:
+        msg = f"The CAA records of {demand.server_name} permit {named}, and how {issuer} is called there is not known."
+        return _Answer("caa", Status.UNKNOWN, msg, address)
+    if set(called) & set(permitted):
+        return _Answer("caa", Status.OK, f"The CAA records of {demand.server_name} permit {issuer}.", address)
+    msg = (
+        f"The CAA records of {demand.server_name} permit {named}, and not {issuer}, so that it cannot be renewed; "
+        "correct the records, or the authority."
+    )
+    return _Answer("caa", Status.BREACH, msg, address)
 
 
 def _name(own: Certificate, wanted: str) -> str:

@@ -52,6 +52,11 @@ def covers(certificate: Certificate, name: str) -> bool:
     return any(_matches(pattern.lower().removesuffix("."), name) for pattern in certificate.dns_names)
 
 
+def is_address(name: str) -> bool:
+    """Whether a name is an address."""
+    return _address(name) is not None
+
+
 def _matches(pattern: str, name: str) -> bool:
     if not pattern.startswith("*."):
         return pattern == name
