@@ -20,7 +20,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo change emergency monthly backup verify restore drill doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix bench lock clean
+.PHONY: help setup setup-test demo change emergency monthly capacity backup verify restore drill doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix bench lock clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -32,7 +32,7 @@ setup-test: ## The same, with what the tests need
 	@$(PYTHON3) tools/setup.py --test
 
 # With the services around a change, or without them, where a target says so; else as they are.
-change emergency: AROUND = -e sandbox_services=true
+change emergency capacity: AROUND = -e sandbox_services=true
 demo monthly: AROUND = -e sandbox_services=false
 sandbox: setup ## Start the sandbox: PostgreSQL, S3 API, a filled database
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/sandbox.yml $(AROUND)
@@ -77,6 +77,9 @@ drill: sandbox ## Kill a server of the drill's own while clients write to it, re
 
 review: sandbox ## What slows the sandbox's database down, each finding with its fix
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/performance.yml
+
+capacity: sandbox ## Where the sandbox goes in the next quarter, over half a year of invented metrics
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/capacity.yml
 
 doctor: sandbox ## Check the sandbox's inventory: what is misspelt, not filled in, missing or not permitted
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/doctor.yml

@@ -86,6 +86,7 @@ executed_queries:
 
 import signal
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ from ansible.module_utils.runbook.drivers.sandbox.sandbox import STATE_FILE, Hom
 from ansible.module_utils.runbook.drivers.sandbox.services import ADDRESSES, FOLDERS, Services
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules.sandbox.demo_history import openmetrics
 from ansible.module_utils.runbook.rules.text import as_lines
 
 
@@ -113,7 +115,7 @@ def core(context: Context) -> dict[str, Any]:
 def _started(context: Context, home: Home) -> dict[str, Any]:
     services = Services(home)
     paths = (Path(context.params[name]).resolve() for name in ("nginx_path", "fakes_path"))
-    services.start(*paths, would=context.check_mode)
+    services.start(*paths, history=openmetrics(datetime.now(UTC)), would=context.check_mode)
     for each in services.missing:
         context.warn(each)
     addresses = home.path / ADDRESSES

@@ -1,4 +1,4 @@
-"""The part of Supabase's Management API that backups, advisors and logs need, over real HTTP on loopback.
+"""The part of Supabase's Management API that backups, advisors, logs and capacity need, over real HTTP on loopback.
 
 It answers as the live API was seen to: bodies, status codes, ``x-ratelimit-*`` headers, and
 ``{"message": …}`` for errors.
@@ -12,7 +12,7 @@ import time
 import uuid
 from datetime import UTC, datetime
 from typing import Any, ClassVar
-from urllib.parse import unquote_plus
+from urllib.parse import parse_qs, unquote_plus
 
 from fakes.http import Asked, FakeService, Reply
 
@@ -74,6 +74,11 @@ class FakeSupabase(FakeService):
             {"name": "anon", "api_key": "eyJ0", "id": "anon", "type": "legacy", "hash": "h0", "prefix": "tbn2D"},
         ]
         self.key_uses: dict[str, int] = {}
+        #: Requests by hour and service; edge functions with how often each ran in the last day; use of the disk.
+        self.hours: list[dict[str, Any]] = []
+        self.runs: dict[str, list[int]] = {}
+        self.disk = {"fs_size_bytes": 8_000_000_000, "fs_avail_bytes": 3_000_000_000, "fs_used_bytes": 5_000_000_000}
+        self.usage_error: str | None = None
         #: What was asked for, and the bodies.
         self.posted: list[tuple[str, Any]] = []
         self._coming: list[str] = []
@@ -124,7 +129,29 @@ class FakeSupabase(FakeService):
                 200,
                 [{"name": name, "healthy": True, "status": self.health.get(name, "ACTIVE_HEALTHY")} for name in names],
             )
-        return Reply(404, {"message": "Cannot GET " + path})
+        return self._usage(what, asked.query)
+
+    def _usage(self, what: str, query: str) -> Reply:
+        """What capacity is judged by."""
+        given = parse_qs(query)
+        if what == "/functions":
+            stamps = {"version": 1, "created_at": 1_700_000_000_000, "updated_at": 1_700_000_000_000}
+            return Reply(
+                200,
+                [{"id": each, "slug": each, "name": each, "status": "ACTIVE", **stamps} for each in self.runs],
+            )
+        if what == "/config/disk/util":
+            return Reply(200, {"timestamp": "2026-11-29T00:00:00Z", "metrics": self.disk})
+        rows: list[dict[str, Any]] = []
+        if what == "/analytics/endpoints/usage.api-counts":
+            rows = self.hours
+        elif what == "/analytics/endpoints/functions.combined-stats":
+            if given.get("interval") != ["1day"] or "function_id" not in given:
+                return Reply(400, {"message": "interval, function_id: Required"})
+            rows = [{"timestamp": 1, "requests_count": count} for count in self.runs[given["function_id"][0]]]
+        else:
+            return Reply(404, {"message": "Cannot GET " + what})
+        return Reply(200, {"result": rows} | ({"error": self.usage_error} if self.usage_error else {}))
 
     def add_key(self, name: str, kind: str = "secret", days_ago: int = 0) -> dict[str, Any]:
         """Make a key, as its owner would in the dashboard."""

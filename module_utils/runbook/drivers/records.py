@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 LOOK_BACK = 200
 
 
-def earlier(directory: str | None, module: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def earlier(directory: str | None, module: str, *, host: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Figures of a module's results in earlier runs, newest first, with the names of those runs.
 
     What cannot be read is left out: a record that is torn, or of another form.
 
     :param directory: folder of this run's record; None: no record is being written, and nothing is found
+    :param host: only of this one; empty for all
     """
     if directory is None:
         return
@@ -28,18 +29,19 @@ def earlier(directory: str | None, module: str) -> Iterator[tuple[str, dict[str,
     with contextlib.suppress(OSError):
         runs = sorted((path for path in own.parent.glob("2*") if path.name != own.name), reverse=True)
     for path in runs[:LOOK_BACK]:
-        for figures in _figures(path / "record.json", module):
+        for figures in _figures(path / "record.json", module, host):
             yield path.name, figures
 
 
-def _figures(path: Path, module: str) -> list[dict[str, Any]]:
+def _figures(path: Path, module: str, host: str) -> list[dict[str, Any]]:
     with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, KeyError):
         text = path.read_text()
         if f'"{module}"' in text:
             return [
                 step["figures"]
-                for host in json.loads(text)["hosts"].values()
-                for step in reversed(host["steps"])
+                for name, of_host in json.loads(text)["hosts"].items()
+                if host in ("", name)
+                for step in reversed(of_host["steps"])
                 if step["module"] == module
             ]
     return []

@@ -7,6 +7,7 @@ phone to a sheet of paper.
 from __future__ import annotations
 
 import math
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.report import wording
@@ -74,7 +75,7 @@ def is_overhead(step: Mapping[str, Any]) -> bool:
 #: Statuses, and the states of one thing among many, that are not coloured as unknown.
 _TONES: dict[str, str] = {
     Status.OK: "ok", "done": "ok", "equal": "ok", "planned": "handled", "gone": "handled", Status.BREACH: "failed",
-    "corrupt": "failed", "differs": "failed", "failed": "failed",
+    "corrupt": "failed", "differs": "failed", "failed": "failed", "critical": "failed", "info": "handled",
 }  # fmt: skip
 
 
@@ -142,6 +143,49 @@ def line(
         "marks": [{"y": 0, "text": text(top)}, {"y": 50, "text": text(top / 2)}, {"y": 100, "text": text(0)}],
         "first": wording.duration(first),
         "last": wording.duration(last),
+    }
+
+
+def fan(
+    measured: Sequence[tuple[float, float]],
+    ahead: Sequence[tuple[float, float, float]],
+    text: Callable[[float], str],
+    *,
+    limit: float | None,
+    binary: bool = False,
+) -> dict[str, Any]:
+    """What was measured and what is forecast, in a field of 1000 × 100, with the limit where it is not far above.
+
+    :param measured: day (a proleptic ordinal) and value
+    :param ahead: day, p50 and p90
+    :param binary: values count bytes
+    """
+    largest = max(*(value for _, value in measured), *(p90 for *_, p90 in ahead), 0.0)
+    is_shown = limit is not None and limit <= 2 * largest
+    top = ceiling(max(largest, limit or 0.0) if is_shown else largest, binary=binary)
+    first, last = measured[0][0], (ahead[-1][0] if ahead else measured[-1][0])
+    span = (last - first) or 1.0
+
+    def place(day: float, value: float) -> str:
+        return f"{1000 * (day - first) / span:.1f} {100 - 100 * max(value, 0.0) / top:.2f}"
+
+    def path(points: Sequence[tuple[float, float]]) -> str:
+        return " ".join(f"{'L' if index else 'M'}{place(*point)}" for index, point in enumerate(points))
+
+    begin = measured[-1]
+    middle = [begin, *((day, p50) for day, p50, _ in ahead)]
+    above = [(day, p90) for day, _, p90 in ahead]
+    return {
+        "path": path(measured),
+        "ahead": path(middle) if ahead else "",
+        "fan": f"{path(middle)} {path([*reversed(above)]).replace('M', 'L', 1)} Z" if ahead else "",
+        "limit": round(100 - 100 * (limit or 0.0) / top, 2) if is_shown else None,
+        "limit_text": "" if limit is None else text(limit),
+        "marks": [{"y": 0, "text": text(top)}, {"y": 50, "text": text(top / 2)}, {"y": 100, "text": text(0)}],
+        "today": round(100 * (begin[0] - first) / span, 2) if ahead else None,
+        "first": date.fromordinal(int(first)).isoformat(),
+        "middle": date.fromordinal(int(begin[0])).isoformat(),
+        "last": date.fromordinal(int(last)).isoformat(),
     }
 
 

@@ -59,6 +59,12 @@ def test_a_gap_is_filled_by_a_straight_line():
     assert on_grid(_days([1.0, 2.0, None, None, 5.0, 6.0])) == Series(FIRST, DAY, (1, 2, 3, 4, 5, 6), filled=2)
 
 
+def test_a_gap_over_a_weekend_keeps_the_rhythm_of_the_week():
+    week = [10.0, 10, 10, 10, 10, 2, 2]
+    known = _days([None if 7 <= at < 13 else value for at, value in enumerate(week * 4)])
+    assert on_grid(known) == Series(FIRST, DAY, tuple(week * 4), filled=6)
+
+
 def test_what_lies_before_a_long_gap_is_forgotten():
     gap = [None] * 15
     assert on_grid(_days([1.0, 2.0, *gap, 7.0, 8.0])).first == FIRST + timedelta(days=17)

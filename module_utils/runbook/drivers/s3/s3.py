@@ -293,6 +293,7 @@ class Entry:
     version_id: str | None = None
     is_latest: bool = True
     is_delete_marker: bool = False
+    storage_class: str = "STANDARD"
 
 
 @dataclass(frozen=True)
@@ -524,7 +525,10 @@ class Store:
         with explained(f"Listing {self.url(prefix)}"):
             for page in self._pages("list_objects_v2", Prefix=prefix):
                 for each in page.get("Contents", ()):
-                    yield Entry(each["Key"], each["Size"], each.get("ETag", ""), each["LastModified"])
+                    yield Entry(
+                        each["Key"], each["Size"], each.get("ETag", ""), each["LastModified"],
+                        storage_class=each.get("StorageClass") or "STANDARD",
+                    )  # fmt: skip
 
     def folders(self, prefix: str) -> list[str]:
         """Names of what lies one level below ``prefix`` (which ends with a slash), without slashes, in order."""

@@ -1,4 +1,4 @@
-"""Supabase's Management API, as far as backups, the advisors and the count of errors need it."""
+"""Supabase's Management API, as far as backups, the advisors, errors and capacity need it."""
 
 from __future__ import annotations
 
@@ -181,6 +181,18 @@ class Supabase:
         except ApiError as error:
             if error.http_status != _ABSENT:
                 raise
+
+    def usage(self, endpoint: str, **query: str) -> Any:
+        """What an endpoint of its analytics counts, such as ``usage.api-counts``."""
+        return self._api.get(f"{self._path}/analytics/endpoints/{endpoint}", tuple(query.items()))
+
+    def functions(self) -> Any:
+        """Its edge functions."""
+        return self._api.get(f"{self._path}/functions")
+
+    def disk(self) -> Any:
+        """How full the disk of its database is."""
+        return self._api.get(f"{self._path}/config/disk/util")
 
     def backups(self) -> Any:
         """Backups, and the window of point-in-time recovery."""

@@ -32,6 +32,7 @@ _SUBJECTS = (
     "tls",
     "advisories",
     "calendar",
+    "capacity",
     "drill",
 )
 SECTIONS: tuple[Section, ...] = tuple(

@@ -5,8 +5,8 @@ met by peaks; or an *amount* of something that is done (requests, runs), of whic
 count for an amount. Of a counter, which only grows until its process starts again, the amounts are the differences, as
 Prometheus' ``increase`` has it.
 
-A gap between two days is filled by a straight line. A series with more filled values than measured ones says nothing,
-and before a long gap it is another one.
+A gap is filled by a straight line; between days, from weekday to weekday, so that a week's rhythm makes no dent. A
+series with more filled values than measured ones says nothing, and before a long gap it is another one.
 """
 
 from __future__ import annotations
@@ -103,6 +103,19 @@ def increases(samples: Iterable[Sample]) -> dict[date, float]:
     return {day: value for day, value in found.items() if covered[day] >= 86_400 - 1}
 
 
+def added(parts: Iterable[Mapping[date, float]]) -> dict[date, float]:
+    """The days of several series together; a process that began later adds to the days that it knows.
+
+    >>> added([{date(2026, 11, 1): 1.0}, {date(2026, 11, 1): 2.0, date(2026, 11, 2): 5.0}])[date(2026, 11, 1)]
+    3.0
+    """
+    found: dict[date, float] = {}
+    for part in parts:
+        for day, value in part.items():
+            found[day] = found.get(day, 0.0) + value
+    return found
+
+
 def on_grid(days: Mapping[date, float], *, is_amount: bool = False) -> Series | None:
     """Values of days at equal steps: of days where most are known, else of weeks; None where there are too few.
 
@@ -117,7 +130,7 @@ def on_grid(days: Mapping[date, float], *, is_amount: bool = False) -> Series | 
         points = {at: fmean(each) if is_amount else max(each) for at, each in grouped.items()}
         kept = _since_gap(sorted(points), _MOST_GAP[step])
         if len(kept) >= 2 and len(kept) >= _LEAST_MEASURED * (kept[-1] - kept[0] + 1):
-            values = _filled([(at, points[at]) for at in kept])
+            values = _filled({at: points[at] for at in kept}, WEEK if step == DAY else 1)
             first = known[-1][0] + timedelta(days=kept[0] * step)
             return Series(first, step, tuple(values), len(values) - len(kept))
     return None
@@ -149,9 +162,27 @@ def _since_gap(steps: Sequence[int], most: int) -> list[int]:
     return list(steps[begin:])
 
 
-def _filled(points: Sequence[tuple[int, float]]) -> list[float]:
-    """A value at each step, between two known ones on a straight line."""
-    values = [points[0][1]]
-    for (a, before), (b, after) in pairwise(points):
-        values += [before + (after - before) * step / (b - a) for step in range(1, b - a + 1)]
+def _filled(points: Mapping[int, float], rhythm: int) -> list[float]:
+    """A value at each step.
+
+    :param rhythm: steps between two that are alike; where there are no such ones on both sides, the next ones count
+
+    >>> _filled({0: 1.0, 1: 9.0, 4: 3.0, 5: 11.0}, 2)
+    [1.0, 9.0, 2.0, 10.0, 3.0, 11.0]
+    """
+    first, last = min(points), max(points)
+
+    def between(at: int, stride: int) -> float | None:
+        before = next((each for each in range(at, first - 1, -stride) if each in points), None)
+        after = next((each for each in range(at, last + 1, stride) if each in points), None)
+        if before is None or after is None:
+            return None
+        share = (at - before) / ((after - before) or 1)
+        return points[before] + (points[after] - points[before]) * share
+
+    values = []
+    for at in range(first, last + 1):
+        alike = between(at, rhythm)
+        # The first and the last are known, so there is always a next one.
+        values.append(between(at, 1) or 0.0 if alike is None else alike)
     return values
