@@ -22,12 +22,20 @@ options:
     type: str
     required: true
   directory:
-    description: Folder of the project on this machine.
+    description: Folder of the project on this machine. Give this or O(repository).
     type: path
-    required: true
+  repository:
+    description:
+      - Address of the project's git repository, C(https://host/path), C(git@host:path), or the path of a folder. It
+        holds no password.
+    type: str
+    required: false
+  branch:
+    description: Branch of O(repository) that is looked at.
+    type: str
   files:
     description:
-      - Its lock files, as paths below O(directory). C(pnpm-lock.yaml), with C(lockfileVersion) 6 or newer, or files of
+      - The project's lock files, as paths within it. C(pnpm-lock.yaml), with C(lockfileVersion) 6 or newer, or files of
         pip with pinned versions.
     type: list
     elements: str
@@ -63,6 +71,7 @@ options:
     description: How long one answer may take, 1 to 300 seconds.
     type: int
     default: 30
+extends_documentation_fragment: runbook_repository
 attributes:
   check_mode: {support: full, description: "Reads only, so it does the same."}
   diff_mode: {support: none, description: Changes nothing.}
@@ -73,7 +82,9 @@ EXAMPLES = r"""
 - name: Find what affects the application
   security_advisories_info:
     name: mental-scribe-web
-    directory: /srv/mental-scribe-web
+    repository: https://github.com/mental-scribe/web
+    repository_root: 5f0d8f1c6d3f2b7c9a1e4d5b6c7a8f9e0d1c2b3a
+    branch: main
     files: [pnpm-lock.yaml]
     waivers:
       - id: CVE-2021-23337
@@ -91,6 +102,7 @@ checks:
   returned: always
   type: list
 project: {description: The name., returned: always, type: str}
+commit: {description: "The commit that was looked at; empty with O(directory).", returned: always, type: str}
 packages: {description: Number of versions of packages that were looked up., returned: always, type: int}
 open: {description: Number of advisories that are not overdue and not waived., returned: always, type: int}
 overdue: {description: Number of advisories that are overdue., returned: always, type: int}
@@ -133,24 +145,46 @@ wanted:
     due_at: {description: The first deadline of them., type: str}
 """
 
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.runbook.drivers.deploy import git
 from ansible.module_utils.runbook.drivers.updates import lock_files
 from ansible.module_utils.runbook.drivers.updates.osv import OSV_URL, Osv
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules.deploy.git import check_branch
 from ansible.module_utils.runbook.rules.status import Check, Status, sentence, worst
 from ansible.module_utils.runbook.rules.updates import advisories as rules
 from ansible.module_utils.runbook.rules.updates import packages
 from ansible.module_utils.runbook.rules.words import count, some
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-BOUNDS = {"timeout_s": (1, 300)}
+BOUNDS = {"timeout_s": (1, 300)} | git.BOUNDS
 OSV = "OSV"
+
+
+@contextmanager
+def project(params: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    """The project's folder, and the commit that is in it; of a repository a copy, which is gone afterwards.
+
+    :raises RunbookError: neither a folder nor a repository is named, or both are, or it is not there
+    """
+    if bool(params["directory"]) == bool(params["repository"]):
+        raise RunbookError("directory, repository: give one of them, so that it is known which project is meant.")
+    if params["directory"]:
+        yield Path(params["directory"]), ""
+        return
+    branch = check_branch("branch", params["branch"] or "")
+    with git.Repository.from_params(params, read_only=True) as repository, TemporaryDirectory() as made:
+        commit = repository.fetch(branch)
+        repository.export(commit, Path(made) / "project")
+        yield Path(made) / "project", commit
 
 
 def locked(directory: Path, files: list[str]) -> packages.Locked:
@@ -201,7 +235,8 @@ def core(context: Context) -> dict[str, Any]:
     said = {name: value for name, value in (params["deadline_days"] or {}).items() if value is not None}
     days = rules.deadlines(said)
     given = rules.waivers(params["waivers"], now.date())
-    wanted = locked(Path(params["directory"]), params["files"])
+    with project(params) as (folder, commit):
+        wanted = locked(folder, params["files"])
     asked, found = of_osv(Osv(params["osv_url"], timeout_s=params["timeout_s"]), wanted)
     sources = [asked]
     if wanted.unpinned:
@@ -211,11 +246,11 @@ def core(context: Context) -> dict[str, Any]:
         )
     complete = worst(each.status for each in sources) is Status.OK
     judged = rules.judge(rules.together(found), given, days, now)
-    return conclude(context, wanted, judged, sources + rules.checks(judged, given, now, complete=complete))
+    return conclude(context, commit, wanted, judged, sources + rules.checks(judged, given, now, complete=complete))
 
 
 def conclude(
-    context: Context, wanted: packages.Locked, judged: list[rules.Judged], checks: list[Check]
+    context: Context, commit: str, wanted: packages.Locked, judged: list[rules.Judged], checks: list[Check]
 ) -> dict[str, Any]:
     """The result."""
     name, states = context.params["name"], [each.state for each in judged]
@@ -226,6 +261,7 @@ def conclude(
         checks,
         msg=sentence(about, named) + (f" The next one is due on {due:%Y-%m-%d}." if due else ""),
         project=name,
+        commit=commit,
         packages=len(wanted.packages),
         open=states.count("open"),
         overdue=states.count("overdue"),
@@ -239,9 +275,11 @@ def conclude(
 def argument_spec() -> dict[str, dict[str, Any]]:
     """Options as documented above."""
     text = {"type": "str", "required": True}
-    return {
+    return git.argument_spec() | {
         "name": text,
-        "directory": {"type": "path", "required": True},
+        "directory": {"type": "path"},
+        "repository": {"type": "str"},
+        "branch": {"type": "str"},
         "files": {"type": "list", "elements": "str", "required": True},
         "deadline_days": {"type": "dict", "options": {each: {"type": "int"} for each in rules.DEADLINE_DAYS}},
         "waivers": {

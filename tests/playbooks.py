@@ -51,7 +51,7 @@ class Ended:
 
 @dataclass
 class Project:
-    """An inventory of databases and applications, and a folder for the records of its runs."""
+    """An inventory of databases, applications and servers, and a folder for the records of its runs."""
 
     folder: Path
     hosts: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import ansible.module_utils
+from ansible.errors import AnsibleConnectionFailure
 from ansible.module_utils import _internal, basic
 from ansible.module_utils.common.json import Direction, get_module_encoder
 from ansible.plugins.action.normal import ActionModule as NormalAction
@@ -37,7 +38,7 @@ if str(PROJECT / "module_utils") not in ansible.module_utils.__path__:
     # As in callback_plugins/run_record.py: under this name alone.
     ansible.module_utils.__path__.append(str(PROJECT / "module_utils"))
 
-from ansible.module_utils.runbook.drivers import watchdog
+from ansible.module_utils.runbook.drivers import remote, watchdog
 from ansible.module_utils.runbook.rules import variables
 from ansible.module_utils.runbook.rules.change import closing
 from ansible.module_utils.runbook.rules.run import forged
@@ -45,6 +46,8 @@ from ansible.module_utils.runbook.rules.status import Check
 
 #: How options and results are written down: as plain JSON.
 PROFILE = "legacy"
+#: A module that says so works from here on the host of its task, by plain commands (``drivers/remote.py``).
+BY_COMMANDS = "BY_COMMANDS"
 
 
 def load(name: str) -> ModuleType | None:
@@ -157,6 +160,7 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
             self.module,
             json.dumps({"ANSIBLE_MODULE_ARGS": parameters}, cls=encoder).encode(),
             self._environ(),
+            self._send if hasattr(self.module, BY_COMMANDS) else None,
         )
         result = self._parse_returned_data(done, PROFILE)
         # Since core 2.21 it is an object that knows how to travel to Ansible's main process.
@@ -171,6 +175,8 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
 
     def _is_here(self, task_vars: dict[str, Any]) -> bool:
         """Whether the module is to run on this machine, as this user, with this Python."""
+        if hasattr(self.module, BY_COMMANDS):
+            return not self._task.async_val
         python = self._templar.template(task_vars.get("ansible_python_interpreter"))
         return (
             self._connection.transport == "local"
@@ -178,6 +184,14 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
             and not self._task.async_val
             and python == sys.executable
         )
+
+    def _send(self, line: str) -> tuple[int | None, str, str]:
+        """Run a command line on the host of the task, by Ansible's connection and with its become."""
+        try:
+            done = self._low_level_execute_command(line, sudoable=True)
+        except AnsibleConnectionFailure as error:
+            return None, "", str(error)
+        return int(done["rc"]), str(done["stdout"]), str(done["stderr"])
 
 
 def _in_variables(line: str, names: Mapping[str, str]) -> str:
@@ -202,13 +216,20 @@ def refused(check: str, msg: str) -> dict[str, Any]:
     return {"failed": True, "changed": False, "status": refused["status"], "msg": msg, "checks": [refused]}
 
 
-def in_fork(module: ModuleType, parameters: bytes, environ: dict[str, str]) -> dict[str, Any]:
-    """Run a module in a child of this process; its output and exit code as a connection of Ansible's gives them."""
+def in_fork(
+    module: ModuleType, parameters: bytes, environ: dict[str, str], send: remote.Send | None = None
+) -> dict[str, Any]:
+    """Run a module in a child of this process; its output and exit code as a connection of Ansible's gives them.
+
+    :param send: how it reaches the server that it works on
+    """
     reader, writer = os.pipe()
     with tempfile.TemporaryFile() as stderr:
         child = os.fork()
         if child == 0:
             os.close(reader)
+            if send is not None:
+                remote.connect(send)
             _be_module(module, parameters, environ, stdout=writer, stderr=stderr.fileno())
         try:
             os.close(writer)

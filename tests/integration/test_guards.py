@@ -236,6 +236,9 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
             "committer_email": "ops@example.test",
             "scripts": ["test"],
         },
+        "apt_proof": {"hostname": "x", "machine_id": "x", "state_directory": str(folder)},
+        "apt_updates_check": {"state_directory": str(folder)},
+        "apt_upgrade": {"hostname": "x", "machine_id": "x"},
         "emergency_contact_confirm": {"codes": ["x"], "state_directory": str(folder)},
         "emergency_contact_test": {"state_directory": str(folder)},
         "incident_review": {

@@ -43,7 +43,13 @@ def test_each_alert_is_tried_in_both_states(path):
 
 @pytest.mark.parametrize(
     ("name", "subjects"),
-    [("backups", "backup|pitr|files"), ("certificates", "tls"), ("capacity", "capacity"), ("advisories", "advisories")],
+    [
+        ("backups", "backup|pitr|files"),
+        ("certificates", "tls"),
+        ("capacity", "capacity"),
+        ("advisories", "advisories"),
+        ("servers", "server_updates"),
+    ],
 )
 def test_alerts_use_metrics_that_there_are(name, subjects):
     text = (ROOT / f"monitoring/alerts/{name}.yml").read_text()

@@ -25,6 +25,7 @@ KINDS = {
     "bucket": Kind("s3_preflight", "bucket {name} of {place}"),
     "change": Kind("change_open", "the change of {name}"),
     "repository": Kind("repository_preflight", "repository {place} with the first commit {name}"),
+    "server": Kind("server_preflight", "server {name} with the machine id {place}"),
     "supabase_project": Kind("supabase_preflight", "Supabase project {name} of {place}"),
     "vercel_project": Kind("vercel_preflight", "Vercel project {name} of {place}"),
 }

@@ -31,6 +31,7 @@ _SUBJECTS = (
     "doctor",
     "tls",
     "advisories",
+    "servers",
     "calendar",
     "capacity",
     "drill",

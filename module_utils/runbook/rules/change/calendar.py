@@ -61,6 +61,7 @@ OPERATIONS = {
     "rollback.yml replace": "weekly",
     "supabase_restore.yml restore": "weekly",
     "certificates_renew.yml": "weekly",
+    "updates.yml servers": "weekly",
     "announce.yml": "none",
     "backup.yml": "none",
     "backup_bucket.yml": "none",
@@ -83,6 +84,7 @@ OPERATIONS = {
     "restore.yml": "none",
     "reviews.yml": "none",
     "rollback.yml app": "none",
+    "updates.yml": "none",
 }
 
 

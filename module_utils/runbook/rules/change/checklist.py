@@ -156,6 +156,14 @@ OPERATIONS = {
         "It goes back by itself where a new certificate is not served. By hand, on the server: "
         "ln -sfn <the generation before> <directory>/current, then reload it.",
     ),
+    "updates.yml servers": Operation(
+        "Security updates of servers",
+        (*_APPLICATION, "health"),
+        "apt-get install --allow-downgrades <package>=<version of before; the report lists them> on {hosts}, or the "
+        "snapshot of the machine",
+        goes_on_without=("work",),
+        group="servers",
+    ),
     "dr_drill.yml": Operation(
         "Disaster-recovery drill",
         ("ticket", "team", "work"),

@@ -1,0 +1,254 @@
+"""What apt, dpkg and needrestart say of a server, and what follows: security updates that wait, and since when.
+
+apt gives no severity and no day. So the clock of an update runs from the first run that saw it, which the state store
+remembers, and the deadline is one for all: UK Cyber Essentials wants updates within 14 days, and windows are weekly.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.runbook.rules.status import Check, Status
+from ansible.module_utils.runbook.rules.words import count, some
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+#: Days within which a security update must be installed, and be in effect; at most.
+DEADLINE_DAYS, MOST_DAYS = 7, 14
+
+#: ``Inst libssl3 [3.0.11-1] (3.0.15-1 Debian:12.9/stable, Debian-Security:12/stable-security [amd64]) [other:amd64 ]``
+_INST = re.compile(
+    r"Inst (?P<package>\S+)(?: \[(?P<old>[^\]]+)\])? \((?P<new>\S+) (?P<origins>.*?)\s*\[(?P<arch>[^\]]+)\]\)"
+)
+_REMV = re.compile(r"Remv (\S+)")
+#: Debian's label, or a suite as Debian and Ubuntu call it; Ubuntu Pro's too.
+_SECURITY = re.compile(r"^Debian-Security:|[/:][a-z0-9.-]*-security$", re.IGNORECASE)
+#: What needrestart's status of the kernel means: https://github.com/liske/needrestart/blob/master/README.batch.md
+_KERNEL = {"1": "", "2": "a newer build of the kernel", "3": "a newer kernel"}
+_CONFFILE = re.compile(r"^Configuration file '([^']+)'.*\n(?: ==>.*\n)*? ==> Keeping old", re.MULTILINE)
+
+
+@dataclass(frozen=True, order=True)
+class Update:
+    """A package that would be installed."""
+
+    package: str
+    #: Empty where it is new here.
+    old: str
+    new: str
+    is_security: bool = False
+
+    @property
+    def wanted(self) -> str:
+        """As apt-get takes it, so that no newer one comes instead."""
+        return f"{self.package}={self.new}"
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What apt-get would do."""
+
+    updates: tuple[Update, ...]
+    removed: tuple[str, ...]
+
+    @property
+    def security(self) -> tuple[Update, ...]:
+        """Updates of installed packages that come from a security archive."""
+        return tuple(each for each in self.updates if each.is_security and each.old)
+
+
+@dataclass(frozen=True)
+class Restarts:
+    """What still runs the code of before an update."""
+
+    #: systemd's names.
+    services: tuple[str, ...]
+    #: Why the server has to be started again; empty where it has not.
+    reboot: str
+    #: Why that is not known; empty where it is.
+    unknown: str = ""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Something that has to be done on a server."""
+
+    #: ``update``, ``restart`` or ``reboot``.
+    kind: str
+    name: str
+    msg: str
+
+    @property
+    def key(self) -> str:
+        """By which the state store remembers when it was first seen."""
+        return f"{self.kind}:{self.name}"
+
+
+def simulated(stdout: str) -> Simulated:
+    """What ``apt-get -s`` printed.
+
+    >>> simulated("Inst a [1] (2 Debian:12/stable, Debian-Security:12/stable-security [all])").security
+    (Update(package='a', old='1', new='2', is_security=True),)
+    """
+    updates, removed = [], []
+    for line in stdout.splitlines():
+        found = _INST.match(line)
+        if found:
+            origins = [each.strip() for each in found["origins"].split(",")]
+            is_security = any(_SECURITY.search(each) for each in origins)
+            updates.append(Update(found["package"], found["old"] or "", found["new"], is_security))
+        gone = _REMV.match(line)
+        if gone:
+            removed.append(gone[1])
+    return Simulated(tuple(sorted(updates)), tuple(sorted(removed)))
+
+
+def restarts(stdout: str, *, reboot_asked: bool) -> Restarts:
+    """What ``needrestart -b`` printed.
+
+    :param reboot_asked: a package left ``/run/reboot-required``
+    """
+    said: dict[str, list[str]] = {}
+    for line in stdout.splitlines():
+        key, colon, value = line.partition(":")
+        if colon and key.startswith("NEEDRESTART-"):
+            said.setdefault(key.removeprefix("NEEDRESTART-"), []).append(value.strip())
+    services = tuple(sorted(set(said.get("SVC", []))))
+    status = said.get("KSTA", [""])[0]
+    kernel = _KERNEL.get(status)
+    if "VER" not in said:
+        return Restarts(services, "a package asked for it" if reboot_asked else "", "needrestart printed no result")
+    if kernel:
+        expected = said.get("KEXP", [""])[0]
+        return Restarts(services, f"{kernel}{f', {expected},' if expected else ''} is installed")
+    if reboot_asked:
+        return Restarts(services, "a package asked for it")
+    # In a container the kernel is somebody else's, and needrestart says that it does not know.
+    return Restarts(services, "", "" if kernel == "" else "needrestart does not know the kernel that is installed")
+
+
+def kept_files(log: str) -> tuple[str, ...]:
+    """Configuration files that somebody had changed, and of which a package brings a newer one: they stayed."""
+    return tuple(sorted(set(_CONFFILE.findall(log))))
+
+
+def waiting(
+    every: Simulated, now_possible: Simulated, on_hold: Sequence[str], found: Restarts
+) -> list[Waiting]:  # fmt: skip
+    """All that has to be done.
+
+    :param every: what would be done if nothing were held back
+    :param now_possible: what can be done without removing a package
+    :param on_hold: packages that a person holds back
+    """
+    possible = {each.package for each in now_possible.updates}
+    listed = []
+    for each in every.security:
+        why = ""
+        if each.package in on_hold:
+            why = "; it is on hold: apt-mark unhold"
+        elif each.package not in possible:
+            why = "; it would remove a package: install it by hand"
+        listed.append(Waiting("update", each.wanted, f"{each.package} {each.old} to {each.new}{why}"))
+    listed += [
+        Waiting("restart", name, f"{name} runs code of before an update: systemctl restart {name}")
+        for name in found.services
+    ]
+    if found.reboot:
+        listed.append(Waiting("reboot", "server", f"the server has to be started again: {found.reboot}"))
+    return listed
+
+
+def seen(listed: Iterable[Waiting], before: Mapping[str, Any], now: datetime) -> dict[str, str]:
+    """When each was first seen; what is done is forgotten.
+
+    :param before: the same of the run before
+    """
+    return {each.key: str(before.get(each.key) or now.isoformat()) for each in listed}
+
+
+def judge(
+    listed: Sequence[Waiting], first_seen: Mapping[str, str] | None, days: int, now: datetime
+) -> tuple[list[Check], list[dict[str, Any]]]:
+    """A check for each thing that waits, and its figures.
+
+    :param first_seen: None where no state store remembers
+    """
+    checks, figures = [], []
+    for each in listed:
+        since = _moment((first_seen or {}).get(each.key))
+        due = since + timedelta(days=days) if since else None
+        state = "undated" if due is None else "overdue" if now >= due else "open"
+        status = {"undated": Status.UNKNOWN, "overdue": Status.BREACH}.get(state, Status.OK)
+        when = {
+            "undated": "since when is not known: name a state store",
+            "overdue": f"overdue since {due:%Y-%m-%d}" if due else "",
+            "open": f"due on {due:%Y-%m-%d}" if due else "",
+        }[state]
+        checks.append(Check(each.kind, status, f"{each.msg}; {when}.", each.name))
+        figures.append(
+            {
+                "kind": each.kind, "name": each.name, "state": state, "msg": each.msg,
+                "first_seen_at": since.isoformat() if since else None, "due_at": due.isoformat() if due else None,
+            }
+        )  # fmt: skip
+    return checks, figures
+
+
+# --- proof on staging -------------------------------------------------------------------------------------------------
+
+
+def proven(documents: Iterable[Mapping[str, Any]], now: datetime, days: int) -> dict[str, set[str]]:
+    """Versions of each package with which a server of staging worked within so many days."""
+    found: dict[str, set[str]] = {}
+    for body in documents:
+        at, packages = _moment(body.get("proven_at")), body.get("packages")
+        if at is None or not isinstance(packages, dict) or not timedelta(0) <= now - at <= timedelta(days=days):
+            continue
+        for package, version in packages.items():
+            found.setdefault(str(package), set()).add(str(version))
+    return found
+
+
+def unproven(updates: Iterable[Update], known: Mapping[str, set[str]]) -> list[Update]:
+    """Those whose new version no server of staging worked with.
+
+    >>> unproven([Update("a:amd64", "1", "2"), Update("b", "1", "2")], {"a": {"2"}, "b": {"1"}})
+    [Update(package='b', old='1', new='2', is_security=False)]
+    """
+    return [each for each in updates if each.new not in known.get(each.package.partition(":")[0], set())]
+
+
+def unproven_sentence(left: Sequence[Update], environment: str, days: int) -> str:
+    """Why updates wait."""
+    return (
+        f"{count(len(left), 'update')} that no server of {environment} worked with in the last {count(days, 'day')}: "
+        f"{some(each.wanted for each in left)}; run updates.yml --tags servers on {environment} first."
+    )
+
+
+# --- what became of it ------------------------------------------------------------------------------------------------
+
+
+def left(planned: Iterable[Update], installed: Mapping[str, str]) -> list[Update]:
+    """Of what was to be installed, what is not."""
+    return [each for each in planned if installed.get(each.package.partition(":")[0]) != each.new]
+
+
+def figures(updates: Iterable[Update]) -> list[dict[str, Any]]:
+    """Updates as a result has them."""
+    return [
+        {"package": each.package, "from": each.old, "to": each.new, "is_security": each.is_security} for each in updates
+    ]
+
+
+def _moment(said: object) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(str(said))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

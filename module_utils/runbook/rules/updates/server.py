@@ -1,0 +1,29 @@
+"""Which server it is that answers."""
+
+from __future__ import annotations
+
+from ansible.module_utils.runbook.errors import RunbookError
+
+
+def check_identity(machine_id: str, hostname: str, *, wanted_id: str, wanted_name: str) -> None:
+    """Refuse a server that the inventory does not mean.
+
+    A copy of a virtual machine may have the machine id of the first one, so the name counts too:
+    https://www.freedesktop.org/software/systemd/man/latest/machine-id.html
+
+    :raises RunbookError: it is another one, or the inventory does not say which
+    """
+    if not wanted_id:
+        raise RunbookError(
+            f"machine_id: it is empty, and {hostname} says {machine_id}; if that is the server you mean, set it."
+        )
+    if machine_id.lower() != wanted_id.lower():
+        raise RunbookError(
+            f"machine_id: {hostname} says {machine_id}, and the inventory means {wanted_id}; this is another server, "
+            "or it was installed again."
+        )
+    if hostname != wanted_name:
+        raise RunbookError(
+            f"hostname: the server calls itself {hostname}, and the inventory means {wanted_name}; correct the one "
+            "that is wrong."
+        )

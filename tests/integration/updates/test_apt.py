@@ -1,0 +1,101 @@
+"""Security updates of servers: playbooks over Ansible's connection, with the real apt-get and dpkg."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from debian import Debian
+
+from playbooks import Ended, Project
+
+MACHINE = Path("/etc/machine-id")
+
+
+@pytest.fixture
+def debian(tmp_path) -> Debian:
+    """A server with two packages, for one of which there is a security update."""
+    made = Debian(tmp_path / "debian")
+    made.install(made.package("main", "libfoo", "1.0-1"), made.package("main", "bar", "2.0-1"))
+    made.package("main", "bar", "2.1-1")
+    made.package("security", "libfoo", "1.0-1+deb12u1", depends="libnew")
+    made.package("main", "libnew", "0.1")
+    return made
+
+
+def project(folder: Path, environment: str = "sandbox", **variables: Any) -> Project:
+    """An inventory with this machine as its one server."""
+    if not MACHINE.exists():
+        pytest.skip("/etc/machine-id is not there, so no server was verified")
+    (folder / "state").mkdir(exist_ok=True, mode=0o700)
+    name = os.uname().nodename
+    return Project(
+        folder,
+        {},
+        {
+            "runbook_environment": environment,
+            "ansible_connection": "local",
+            "state_directory": str(folder / "state"),
+            "change_needs": {"updates.yml servers": []},
+            "maintenance_operations": {"updates.yml servers": "none"},
+        }
+        | variables,
+        servers={"web1": {"server_hostname": name, "server_machine_id": MACHINE.read_text().strip()}},
+    )
+
+
+def run(project: Project, debian: Debian, tag: str, *arguments: str, **variables: object) -> Ended:
+    """Run updates.yml with a tag."""
+    return project.run("updates.yml", "--tags", tag, *arguments, environ=debian.environ, **variables)
+
+
+def test_security_updates_are_looked_for_installed_and_proven(tmp_path, debian):
+    here = project(tmp_path)
+    debian.needrestart("NEEDRESTART-VER: 3.6", "NEEDRESTART-KSTA: 1", "NEEDRESTART-SVC: nginx.service")
+    looked = run(here, debian, "security")
+    found = looked.last("apt_updates_check")
+    assert [(each["kind"], each["name"], each["state"]) for each in found["waiting"]] == [
+        ("update", "libfoo=1.0-1+deb12u1", "open"),
+        ("restart", "nginx.service", "open"),
+    ], looked.output
+    assert (looked.code, found["packages"]) == (0, 2)
+    planned = run(here, debian, "servers", "--check", "--diff")
+    assert [(each["package"], each["to"]) for each in planned.last("apt_upgrade")["upgraded"]] == [
+        ("libfoo", "1.0-1+deb12u1"),
+        ("libnew", "0.1"),
+    ], planned.output
+    assert debian.installed() == {"libfoo": "1.0-1", "bar": "2.0-1"}
+    done = run(here, debian, "servers")
+    assert done.code == 0, done.output
+    # What is no security update stays.
+    assert debian.installed() == {"libfoo": "1.0-1+deb12u1", "libnew": "0.1", "bar": "2.0-1"}
+    assert done.last("apt_upgrade")["services"] == []
+    proof = json.loads(next((tmp_path / "state/sandbox/updates").glob("proof-*.json")).read_text())["body"]
+    assert proof["packages"] == debian.installed()
+    again = run(here, debian, "servers")
+    assert (again.code, again.last("apt_upgrade")["changed"]) == (0, False), again.output
+    assert not list(Path("/tmp").glob("runbook-apt.*")), "a folder was left"
+
+
+def test_production_installs_what_staging_worked_with_and_nothing_else(tmp_path, debian):
+    production = project(tmp_path, "production", server_updates_proof_environment="staging")
+    refused = run(production, debian, "servers", confirm="production")
+    result = refused.last("apt_upgrade")
+    assert debian.installed()["libfoo"] == "1.0-1", refused.output
+    assert [each["package"] for each in result["unproven"]] == ["libfoo"]
+    assert "run updates.yml --tags servers on staging first" in result["msg"]
+    # What the inventory says is no reason.
+    standing = project(
+        tmp_path, "production", server_updates_proof_environment="staging", server_updates_unproven_reason="CVE-1"
+    )
+    assert "counts only where the command line" in run(standing, debian, "servers", confirm="production").output
+    staging = project(tmp_path, "staging")
+    other = Debian(tmp_path / "other")
+    other.install(other.package("main", "libfoo", "1.0-1+deb12u1"), other.package("main", "libnew", "0.1"))
+    assert run(staging, other, "servers").code == 0
+    production = project(tmp_path, "production", server_updates_proof_environment="staging")
+    done = run(production, debian, "servers", confirm="production")
+    assert (done.code, debian.installed()["libfoo"]) == (0, "1.0-1+deb12u1"), done.output
