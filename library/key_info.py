@@ -73,13 +73,14 @@ checks:
   returned: with O(judge)
 rotations:
   description:
-    - Each key with C(name), C(kind), C(env_names), C(age_days), C(max_age_days), C(phase) of its last rotation,
-      C(deployment) that was built with the newest key, and C(retire_after), until when the old one is valid.
+    - Each key with C(name), C(kind), C(env_names), C(created_at), C(due_at) and C(age_days) of the one in use,
+      C(max_age_days), C(phase) of its last rotation, C(deployment) that was built with the newest one, and
+      C(retire_after), until when the old one is valid.
   type: list
   elements: dict
   returned: success
 to_create:
-  description: Names of the keys that a run with C(--tags create) would rotate, or go on with.
+  description: Names of the keys that a run with C(key_rotation_action=create) would rotate, or go on with.
   type: list
   elements: str
   returned: success

@@ -13,6 +13,12 @@ description:
     A role of a database gets NOLOGIN and no password, and keeps its place for the next turn.
   - Of use, AWS and the logs of Supabase's gateway tell. PostgreSQL counts statements by role (C(pg_stat_statements)),
     and does not date them, so each run notes what it sees. Run it daily.
+options:
+  retire:
+    description:
+      - Whether old keys are ended. V(false) notes what is seen of their use, and ends none.
+    type: bool
+    default: true
 extends_documentation_fragment:
   - runbook_keys
   - runbook_state
@@ -95,7 +101,7 @@ def core(context: Context) -> dict[str, Any]:
     application, project, services = options.application(
         params, documents, keys, context.hide, lambda _what, _s: None, read_only=context.check_mode
     )
-    due = application.unretired(keys)
+    due = application.unretired(keys) if params["retire"] else ()
     application.look([key for key in keys if key not in due])
     checks = [application.may_be_retired(key) for key in due]
     ready = [key for key, check in zip(due, checks, strict=True) if check.status is Status.OK]
@@ -122,7 +128,8 @@ def core(context: Context) -> dict[str, Any]:
 
 def main() -> None:
     """Run as an Ansible module."""
-    run_module(core, name="key_retire", argument_spec=options.argument_spec())
+    spec = {"retire": {"type": "bool", "default": True}}
+    run_module(core, name="key_retire", argument_spec=options.argument_spec() | spec)
 
 
 if __name__ == "__main__":

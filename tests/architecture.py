@@ -550,6 +550,7 @@ SHARED_PREFIXES = (
     "app_keys_url",
     "app_url",
     "app_version_url",
+    "aws_",
     "backup_",
     "change_needs",
     "db_",

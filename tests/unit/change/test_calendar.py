@@ -126,11 +126,11 @@ def test_every_playbook_has_its_decision():
                 each["vars"]["preflight_playbook"] for each in found if "preflight_playbook" in each.get("vars", {})
             }
     of_actions = {name for name in named if "{{" in name}
-    assert len(of_actions) == 2, "pitr.yml and rollback.yml name their action"
+    assert len(of_actions) == 3, "pitr.yml, rollback.yml and rotate_keys.yml name their action"
     assert named - of_actions <= set(rules.OPERATIONS)
     assert {name.partition(" ")[0] for name in rules.OPERATIONS} == {
         name.partition(" ")[0] for name in named - of_actions
-    } | {"pitr.yml", "rollback.yml"}
+    } | {"pitr.yml", "rollback.yml", "rotate_keys.yml"}
     assert set(rules.OPERATIONS.values()) <= set(rules.NEEDS)
 
 

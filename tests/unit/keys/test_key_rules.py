@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.deploy.deployments import Variable
+from ansible.module_utils.runbook.rules.deploy.deployments import Deployment, Variable
 from ansible.module_utils.runbook.rules.keys import definition, rotation
 from ansible.module_utils.runbook.rules.keys.rotation import Rotation, State, Use, wanted
 from ansible.module_utils.runbook.rules.state import Document, serialise
@@ -103,7 +104,29 @@ def a_rotation(phase: str = rotation.PROVEN) -> Rotation:
     made = Rotation.begun(key, "old-id", NOW - timedelta(days=100), "dpl_1", NOW)
     made = made.to(rotation.CREATED, NOW, new="new-id").to(rotation.WRITTEN, NOW).to(rotation.DEPLOYED, NOW)
     made = made.proven(NOW, 7)
+    if phase == rotation.RETIRED:
+        return made.retired(NOW + timedelta(days=7))
     return made if phase == rotation.PROVEN else made.to(phase, NOW + timedelta(days=7))
+
+
+def a_deployment(name: str, at: datetime) -> Deployment:
+    return Deployment(name, "", "", "production", "READY", at, "", "", is_rollback_candidate=True, key="", error="")
+
+
+def test_deployments_with_a_dead_key_stay_known_through_later_rotations():
+    (key,) = definition.parse([SERVER])
+    retired = a_rotation(rotation.RETIRED)
+    following = retired.next(key, "dpl_2", NOW + timedelta(days=100))
+    for made in (retired, following):
+        assert made.is_dead(a_deployment("a", NOW - timedelta(seconds=1)))
+        assert not made.is_dead(a_deployment("b", NOW))
+        assert made.body()["dead_before"] == NOW.isoformat()
+    assert not a_rotation().is_dead(a_deployment("a", NOW - timedelta(days=1)))
+    failed = replace(a_rotation(rotation.GONE_BACK), deployment="dpl_bad")
+    again = failed.next(key, "dpl_1", NOW)
+    assert again.is_dead(a_deployment("dpl_bad", NOW))
+    assert not failed.is_dead(a_deployment("dpl_bad", NOW))
+    assert again.body()["dead_deployments"] == ["dpl_bad"]
 
 
 def test_a_document_holds_a_rotation_and_no_secret():
@@ -112,8 +135,6 @@ def test_a_document_holds_a_rotation_and_no_secret():
     assert serialise(document)
     assert Rotation.of(document) == made
     assert document.body["retired_at"] == (NOW + timedelta(days=7)).isoformat()
-    assert made.dead_before == NOW
-    assert a_rotation().dead_before is None
     for damage in ({"phase": "lost"}, {"at": None}, {"retire_after": "soon"}):
         damaged = Document(document.name, document.body | damage, "run", "host/1", "", "t")
         with pytest.raises(RunbookError, match="no rotation of this project"):
@@ -168,9 +189,9 @@ def test_which_keys_a_run_rotates():
         (90, None, 0, "breach", "rotate it"),
         (None, None, 0, "unknown", "nobody knows how old"),
         (0, rotation.PROVEN, 7, "ok", "its old key is valid until"),
-        (0, rotation.PROVEN, 9, "breach", "--tags retire"),
+        (0, rotation.PROVEN, 9, "breach", "action=retire"),
         (0, rotation.GONE_BACK, 7, "breach", "went back"),
-        (0, rotation.GOING_BACK, 7, "breach", "--tags create again"),
+        (0, rotation.GOING_BACK, 7, "breach", "action=create again"),
         (0, rotation.RETIRED, 7, "ok", "7 days old"),
     ],
 )

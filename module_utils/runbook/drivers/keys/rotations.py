@@ -312,7 +312,7 @@ class Application:
             self._go_back(keys, why)
         if all(check.status is Status.OK for check in checks):
             for key in keys:
-                self._store.note(self._at(key).proven(self._store.now, grace_days))
+                self._store.note(self._at(key).proven(datetime.now(UTC), grace_days))
         return checks
 
     def _fingerprints(self, keys: Sequence[Key], watch: Watch) -> Check:
@@ -388,9 +388,7 @@ class Application:
         before = {self._at(key).deployment_before for key in keys}
         # The oldest has the old keys of all.
         target = min((self._vercel.deployment(each) for each in before), key=lambda each: each.created_at)
-        dead = [
-            each.name for each in self._store.all.values() if each.dead_before and target.created_at < each.dead_before
-        ]
+        dead = [each.name for each in self._store.all.values() if each.is_dead(target)]
         if dead:
             raise RunbookError(
                 f"{why} The deployment of before, {target.id}, has the retired key of {some(dead)} in it, so nothing "
@@ -470,4 +468,4 @@ class Application:
         rotation = self._at(key)
         if rotation.old:
             self.provider(key).retire(key, rotation)
-        self._note(rotation, RETIRED, sample={})
+        self._store.note(rotation.retired(datetime.now(UTC)))

@@ -20,6 +20,7 @@ _SUBJECTS = (
     "rollback",
     "pitr",
     "integrity",
+    "keys",
     "supabase",
     "mirror",
     "bloat",

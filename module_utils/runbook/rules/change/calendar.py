@@ -59,6 +59,8 @@ OPERATIONS = {
     "restore_swap.yml": "weekly",
     "rollback.yml": "weekly",
     "rollback.yml replace": "weekly",
+    "rotate_keys.yml create": "weekly",
+    "rotate_keys.yml retire": "weekly",
     "supabase_restore.yml restore": "weekly",
     "certificates_renew.yml": "weekly",
     "updates.yml servers": "weekly",
@@ -85,6 +87,7 @@ OPERATIONS = {
     "reviews.yml": "none",
     "rollback.yml app": "none",
     "updates.yml": "none",
+    "rotate_keys.yml": "none",
 }
 
 

@@ -164,6 +164,20 @@ OPERATIONS = {
         goes_on_without=("work",),
         group="servers",
     ),
+    "rotate_keys.yml create": Operation(
+        "Rotation of the application's keys",
+        ("health", *_APPLICATION),
+        "ansible-playbook -i {inventory} playbooks/rollback.yml --limit {hosts} --tags app. The old keys are valid for "
+        "the days of grace.",
+        group="applications",
+    ),
+    "rotate_keys.yml retire": Operation(
+        "End of the application's old keys",
+        ("ticket", "rollback_plan", "health", "error_logs_before", "team", "work", "function"),
+        "An access key of AWS is made active again, a role gets LOGIN and its password again; one of Supabase is gone, "
+        "and whoever needs it gets the new one.",
+        group="applications",
+    ),
     "dr_drill.yml": Operation(
         "Disaster-recovery drill",
         ("ticket", "team", "work"),

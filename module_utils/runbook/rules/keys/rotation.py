@@ -36,6 +36,7 @@ from ansible.module_utils.runbook.rules.words import count, to_second
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from ansible.module_utils.runbook.rules.deploy.deployments import Deployment
     from ansible.module_utils.runbook.rules.keys.definition import Key
     from ansible.module_utils.runbook.rules.state import Document
 
@@ -48,6 +49,8 @@ BEGUN, CREATED, WRITTEN, DEPLOYED, PROVEN, RETIRED, GOING_BACK, GONE_BACK = PHAS
 UNFINISHED = frozenset({BEGUN, CREATED, WRITTEN, DEPLOYED, GOING_BACK})
 #: An old key that was used within this time is not retired.
 UNUSED_H = 24
+#: So many deployments that were gone back from are remembered; Vercel offers none that is so old.
+_MOST_DEAD = 20
 #: What is left for longer than this is a finding.
 _LATE = timedelta(days=1)
 #: So long before it is due, a key's report says so.
@@ -77,6 +80,10 @@ class Rotation:
     deployment: str = ""
     #: When the old key may be retired.
     retire_after: str = ""
+    #: What was built before this moment has a retired key in it, of this rotation or of one before; empty for none.
+    dead: str = ""
+    #: Deployments whose new key was discarded after the domains had gone back from them.
+    dead_deployments: tuple[str, ...] = ()
     #: What was seen of the old key's use, where its service counts and does not date it.
     sample: Mapping[str, Any] = field(default_factory=dict)
 
@@ -115,13 +122,15 @@ class Rotation:
                 **{name: str(found[name]) for name in ("name", "kind", "phase", "label", "old")},
                 **{
                     name: str(found.get(name, ""))
-                    for name in ("old_created_at", "new", "deployment_before", "deployment", "retire_after")
+                    for name in ("old_created_at", "new", "deployment_before", "deployment", "retire_after", "dead")
                 },
+                dead_deployments=tuple(map(str, found.get("dead_deployments", ()))),
                 env_names=tuple(map(str, found["env_names"])),
                 at={str(phase): str(moment) for phase, moment in found["at"].items()},
                 sample=dict(found.get("sample") or {}),
             )
-            for moment in (*made.at.values(), made.retire_after or None, made.old_created_at or None):
+            for moment in (*made.at.values(), made.retire_after or None, made.old_created_at or None,
+                           made.dead or None):  # fmt: skip
                 if moment is not None:
                     datetime.fromisoformat(moment)
             if made.phase not in PHASES:
@@ -136,19 +145,18 @@ class Rotation:
         return made
 
     def body(self) -> dict[str, Any]:
-        """What its document holds; two fields say to others which deployments are dead."""
+        """What its document holds; ``dead_before`` and ``dead_deployments`` tell which deployments are dead."""
         return asdict(self) | {
             "env_names": list(self.env_names),
+            "dead_deployments": list(self.dead_deployments),
             "retired_at": self.at.get(RETIRED) if self.old else None,
-            "dead_before": self.dead_before.isoformat() if self.dead_before else None,
+            "dead_before": self.dead or None,
         }
 
-    @property
-    def dead_before(self) -> datetime | None:
-        """What was built before this moment has a key in it that is dead; None where none is."""
-        if self.phase != RETIRED or not self.old:
-            return None
-        return datetime.fromisoformat(self.at[WRITTEN])
+    def is_dead(self, deployment: Deployment) -> bool:
+        """Whether a deployment has a key in it that lets nobody in any more."""
+        is_old = bool(self.dead) and deployment.created_at < datetime.fromisoformat(self.dead)
+        return is_old or deployment.id in self.dead_deployments
 
     @property
     def in_use(self) -> str:
@@ -167,7 +175,14 @@ class Rotation:
 
     def next(self, key: Key, live_id: str, now: datetime) -> Rotation:
         """The rotation that follows on this one, which is over."""
-        return self.begun(key, self.in_use, self.in_use_since, live_id, now)
+        following = self.begun(key, self.in_use, self.in_use_since, live_id, now)
+        failed = (self.deployment,) if self.phase == GONE_BACK and self.deployment else ()
+        dead = (*self.dead_deployments, *failed)[-_MOST_DEAD:]
+        return replace(following, dead=self.dead, dead_deployments=dead)
+
+    def retired(self, now: datetime) -> Rotation:
+        """The same rotation, when the old key is dead, if there was one."""
+        return self.to(RETIRED, now, sample={}, **({"dead": self.at[WRITTEN]} if self.old else {}))
 
     def proven(self, now: datetime, grace_days: int) -> Rotation:
         """The same rotation, when the deployment was seen to use the new key."""
@@ -238,6 +253,8 @@ class State:
             "name": self.key.name,
             "kind": self.key.kind,
             "env_names": list(self.key.env_names),
+            "created_at": self.since.isoformat() if self.since else "",
+            "due_at": (self.since + timedelta(days=self.key.max_age_days)).isoformat() if self.since else "",
             "age_days": self.age_days,
             "max_age_days": self.key.max_age_days,
             "phase": self.phase,
@@ -251,7 +268,7 @@ class State:
         return Check("age", status, f"{self.key.name}: {said}", self.key.name)
 
     def _judge(self) -> tuple[Status, str]:
-        again = "run rotate_keys.yml with --tags create again."
+        again = "run rotate_keys.yml with -e key_rotation_action=create again."
         if self.rotation is not None and self.phase in UNFINISHED:
             said = f"its rotation is {self.phase} since {to_second(self.rotation.at[self.phase])}"
             is_late = self.now - datetime.fromisoformat(self.rotation.at[BEGUN]) > _LATE
@@ -264,13 +281,13 @@ class State:
             if self.rotation.old and self.now - datetime.fromisoformat(self.rotation.retire_after) > _LATE:
                 return (
                     Status.BREACH,
-                    f"its old key was to be {until}, and is so still; run rotate_keys.yml --tags retire.",
+                    f"its old key was to be {until}; retire it: rotate_keys.yml -e key_rotation_action=retire.",
                 )
             return Status.OK, f"rotated; its old key is {until}."
         return self._judge_age()
 
     def _judge_age(self) -> tuple[Status, str]:
-        rotate, most = "rotate it with rotate_keys.yml --tags create.", self.key.max_age_days
+        rotate, most = "rotate it: rotate_keys.yml -e key_rotation_action=create.", self.key.max_age_days
         if self.age_days is None:
             return Status.UNKNOWN, f"nobody knows how old it is; {rotate}"
         if self.is_due:
