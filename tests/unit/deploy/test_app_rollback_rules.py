@@ -40,6 +40,20 @@ def test_doctests():
     assert doctest.testmod(rollback).failed == 0
 
 
+def test_what_a_rotation_went_back_from_is_passed_over_and_refused_by_name():
+    found = [made(number) for number in (1, 2, 3, 4)]
+    body: dict[str, object] = {
+        "env_names": ["SERVICE_KEY"],
+        "dead_before": None,
+        "at": {},
+        "dead_deployments": ["dpl_3"],
+    }
+    rotated = [rollback.Rotated.read("keys/server", body)]
+    assert rollback.choose(made(4), found, named="", rotated=rotated, bad=set()).id == "dpl_2"
+    with pytest.raises(RunbookError, match="their rotation went back from it"):
+        rollback.choose(made(4), found, named="dpl_3", rotated=rotated, bad=set())
+
+
 def test_the_newest_that_was_live_before_is_taken():
     found = [made(number) for number in (1, 2, 3, 4, 5)]
     assert chosen(found) == "dpl_3"

@@ -110,7 +110,9 @@ def a_rotation(phase: str = rotation.PROVEN) -> Rotation:
 
 
 def a_deployment(name: str, at: datetime) -> Deployment:
-    return Deployment(name, "", "", "production", "READY", at, "", "", is_rollback_candidate=True, key="", error="")
+    return Deployment(
+        name, "", "", "production", "READY", at, "", "", is_rollback_candidate=True, was_live=True, key="", error=""
+    )
 
 
 def test_deployments_with_a_dead_key_stay_known_through_later_rotations():

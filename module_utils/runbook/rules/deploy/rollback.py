@@ -42,6 +42,8 @@ class Rotated:
     dead_before: datetime | None
     #: When a phase of its rotation began last; None where none has.
     changed_at: datetime | None
+    #: Deployments that were gone back from, and whose key was discarded since.
+    dead_deployments: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, name: str, body: Mapping[str, Any]) -> Rotated:
@@ -57,6 +59,7 @@ class Rotated:
                 tuple(map(str, body["env_names"])),
                 datetime.fromisoformat(dead).astimezone(UTC) if dead else None,
                 max(moments, default=None),
+                tuple(map(str, body.get("dead_deployments") or ())),
             )
         except (KeyError, TypeError, ValueError):
             raise RunbookError(
@@ -67,7 +70,8 @@ class Rotated:
 
     def kills(self, deployment: Deployment) -> bool:
         """Whether a deployment has a key in it that is retired."""
-        return self.dead_before is not None and deployment.created_at < self.dead_before
+        is_old = self.dead_before is not None and deployment.created_at < self.dead_before
+        return is_old or deployment.id in self.dead_deployments
 
 
 def check_alive(deployment: Deployment, rotated: Sequence[Rotated]) -> None:
@@ -78,11 +82,15 @@ def check_alive(deployment: Deployment, rotated: Sequence[Rotated]) -> None:
     dead = [each for each in rotated if each.kills(deployment)]
     if dead:
         names = some(dict.fromkeys(name for each in dead for name in each.env_names))
-        when = max(each.dead_before for each in dead if each.dead_before)
+        when = max((each.dead_before for each in dead if each.dead_before), default=None)
+        said = (
+            f"what was built before {to_second(when.isoformat())} is dead, and so is every older deployment"
+            if when
+            else "their rotation went back from it"
+        )
         raise RunbookError(
-            f"Deployment {deployment} was built with keys that are retired since ({names}): what was built before "
-            f"{to_second(when.isoformat())} is dead, and so is every older deployment. Go forward: revert the commit "
-            "and deploy that.",
+            f"Deployment {deployment} was built with keys that are retired since ({names}): {said}. Go forward: revert "
+            "the commit and deploy that.",
             code="retired_key",
         )
 
@@ -118,6 +126,7 @@ def choose(
                 raise RunbookError(f"deployment: Vercel does not go back to {wanted} any more; promote it instead.")
             check_alive(wanted, rotated)
         return wanted
+    bad = {*bad, *(dead for each in rotated for dead in each.dead_deployments)}
     older = sorted(
         (each for each in found if each.created_at < live.created_at and each.state == READY),
         key=lambda each: (each.created_at, each.id),
