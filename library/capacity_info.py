@@ -206,6 +206,9 @@ quantities:
     kind:
       description: V(level), V(amount) or V(counter). The last two are told as a month's.
       type: str
+    options:
+      description: C(table), C(query), C(bucket) and C(prefix), as far as it has them.
+      type: dict
     now:
       description: The newest value; null where there is none.
       type: float
@@ -457,7 +460,7 @@ def core(context: Context) -> dict[str, Any]:
     offer, choice = _choice(params)
     in_use = _in_use(params["alerts_file"])
     today = now.date()
-    compared_with, earlier = next(records.earlier(context.run.directory, NAME, host=context.run.host), (None, {}))
+    compared_with, earlier = _earlier(context, NAME, "capacity") or (None, {})
     with ExitStack() as stack:
         reader = Reader(context, stack, now)
         looked = []
@@ -523,7 +526,8 @@ def _kept(earlier: Mapping[str, Any], quantity: Quantity) -> dict[date, float]:
     """What the earlier run knew of a quantity, if it is the same one."""
     found: dict[date, float] = {}
     for each in earlier.get("quantities") or ():
-        if (each.get("name"), each.get("source")) == (quantity.name, quantity.source):
+        same = (quantity.name, quantity.source, dict(quantity.options))
+        if (each.get("name"), each.get("source"), each.get("options")) == same:
             for day, value in each.get("history") or ():
                 with suppress(TypeError, ValueError):
                     found[date.fromisoformat(day)] = float(value)
@@ -570,11 +574,19 @@ def _tables(reader: Reader, watched: list[Quantity], earlier: Mapping[str, Any])
 def _saved(context: Context, looked: list[outlook.Outlook]) -> list[findings.Finding]:
     """What other operations found, by the newest record of each."""
     found = list(savings.of_files(looked, cold_days=context.params["cold_days"]))
-    for module, read in (("pg_index_info", savings.of_indexes), ("pg_bloat_info", savings.of_bloat)):
-        for run, figures in records.earlier(context.run.directory, module, host=context.run.host):
-            found += read(run, figures)
-            break
+    for module, playbooks, read in (
+        ("pg_index_info", ("performance",), savings.of_indexes),
+        ("pg_bloat_info", ("performance", "monthly_db"), savings.of_bloat),
+    ):
+        known = [look for each in playbooks if (look := _earlier(context, module, each))]
+        newest = max(known, key=lambda look: look[0], default=None)
+        found += read(*newest) if newest else []
     return found
+
+
+def _earlier(context: Context, module: str, playbook: str) -> tuple[str, dict[str, Any]] | None:
+    """What a module gave in the newest run of a playbook for this host, with the run's name."""
+    return next(records.earlier(context.run.directory, module, host=context.run.host, playbook=playbook), None)
 
 
 def _in_use(path: str | None) -> str:

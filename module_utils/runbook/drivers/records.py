@@ -10,24 +10,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: How many earlier runs, of whatever playbook, are looked through.
+#: How many earlier runs are looked through.
 LOOK_BACK = 200
 
 
-def earlier(directory: str | None, module: str, *, host: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+def earlier(
+    directory: str | None, module: str, *, host: str = "", playbook: str = ""
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Figures of a module's results in earlier runs, newest first, with the names of those runs.
 
     What cannot be read is left out: a record that is torn, or of another form.
 
     :param directory: folder of this run's record; None: no record is being written, and nothing is found
     :param host: only of this one; empty for all
+    :param playbook: only runs of this one, which may lie far back; empty for all
     """
     if directory is None:
         return
     own = Path(directory)
     runs: list[Path] = []
     with contextlib.suppress(OSError):
-        runs = sorted((path for path in own.parent.glob("2*") if path.name != own.name), reverse=True)
+        folders = own.parent.glob(f"2*Z-{playbook}*" if playbook else "2*")
+        runs = sorted((path for path in folders if path.name != own.name), reverse=True)
     for path in runs[:LOOK_BACK]:
         for figures in _figures(path / "record.json", module, host):
             yield path.name, figures

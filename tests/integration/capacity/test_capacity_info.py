@@ -119,6 +119,23 @@ def test_what_the_database_refuses_is_unknown_and_hides_nothing(database: Databa
     assert database.one("SELECT to_regclass('public.written')") is None
 
 
+def test_a_database_that_does_not_answer_hides_no_bucket(s3: S3) -> None:
+    bucket = s3.bucket()
+    given = {key: value for key, value in s3.options(bucket).items() if key != "bucket"}
+    nobody: dict[str, Any] = {"login_host": "127.0.0.1", "login_port": 1, "login_user": "u", "login_db": "d"}
+    outcome = look(SIZE, {"name": "files", "source": "s3", "bucket": bucket}, **given, **nobody)
+    assert (outcome.failed, outcome.result["status"]) == (False, "unknown")
+    found = by_name(outcome)
+    assert "database_size: " in found["database_size"]["why_not"]
+    assert [value for _, value in found["files"]["history"]] == [0.0]
+
+
+def test_another_cluster_than_the_pinned_one_is_an_error(database: Database) -> None:
+    outcome = look(SIZE, **database.login, system_identifier="7")
+    assert outcome.failed
+    assert outcome.result["status"] == "breach"
+
+
 def test_a_real_prometheus_gives_a_history(prometheus: str) -> None:
     outcome = look(REQUESTS | {"kind": "counter"}, DISK, prometheus_url=prometheus)
     assert not outcome.failed, outcome.result["msg"]

@@ -82,6 +82,17 @@ def test_a_short_history_is_unknown_and_only_time_can_tell():
     assert found.result()["p50"] is None
 
 
+def test_the_fifteen_days_that_prometheus_keeps_are_no_month():
+    (unknown,) = outlook.unknown(of(range(15), 100))
+    assert "14 days of history" in unknown.msg
+
+
+def test_a_history_with_holes_says_so():
+    holes = {TODAY - timedelta(days=30 * at): 1.0 for at in range(12)}
+    found = outlook.outlook(SIZE, holes, None, today=TODAY)
+    assert "larger gaps than days" in outlook.unknown(found)[0].msg
+
+
 def test_a_limit_is_passed_whatever_the_history():
     assert findings(of([1.0, 20.0], 10)) == [("capacity_passed:database_size", "critical")]
 

@@ -213,12 +213,16 @@ def _did(host: Mapping[str, Any], _planned: bool) -> list[str]:
 def _pages(record: Record, _history: Sequence[Mapping[str, Any]]) -> list[Page]:
     """The files of each host; with its name before them where there are several."""
     looked = list(_of_run(record))
-    return [
-        Page(f"{host}-{name}" if len(looked) > 1 else name, "\n".join(lines) + "\n", link=link)
-        for host, figures in looked
-        for key, (name, link) in _FILES.items()
-        if (lines := figures.get(key)) and figures.get("alerts")
-    ]
+    rules = _FILES["alerts_file_text"][0]
+    found = []
+    for host, figures in looked:
+        before = f"{host}-" if len(looked) > 1 else ""
+        for key, (name, link) in _FILES.items():
+            if figures.get("alerts") and (lines := figures.get(key)):
+                # The tests name the file of rules.
+                text = "\n".join(lines).replace(rules, before + rules) + "\n"
+                found.append(Page(before + name, text, link=f"{host}: {link}" if before and link else link))
+    return found
 
 
 def _lasting(step: Step) -> dict[str, Value]:

@@ -6,13 +6,13 @@ moments of the past decides its weight:
 * simple exponential smoothing, and Gardner's damped trend (Gardner, McKenzie 1985, *Management Science* 31);
 * three lines by Theil's incomplete method (Theil 1950), through all points, the last half, and the last quarter.
 
-Combining beats choosing (Bates, Granger 1969, *Operational Research Quarterly* 20, whose weights are the inverse of the
-mean squared error; here it is its square, which did better on the series of ``bench/forecast.py``). The moments of the
-past are rolling origins (Tashman 2000, *International Journal of Forecasting* 16). A season is taken out by classical
-decomposition where the test of the M4 competition finds one (Makridakis, Spiliotis, Assimakopoulos 2020, same journal,
-36). A step is no trend: its jump is taken out beforehand. Where the logarithm of the series errs less, it is used. The
-spread comes from the errors that the same method would have made in the past, at each distance, and from no assumed
-distribution (Hyndman, Athanasopoulos, *Forecasting: Principles and Practice*, sections 5.5 and 5.10).
+Combining beats choosing; the weights are the inverse of the mean squared error (Bates, Granger 1969, *Operational
+Research Quarterly* 20). The moments of the past are rolling origins (Tashman 2000, *International Journal of
+Forecasting* 16). A season is taken out by classical decomposition where the test of the M4 competition finds one
+(Makridakis, Spiliotis, Assimakopoulos 2020, same journal, 36). A step is no trend: its jump is taken out beforehand.
+Where the logarithm of the series errs less, it is used. The spread comes from the errors that the same method would
+have made in the past, at each distance, and from no assumed distribution (Hyndman, Athanasopoulos, *Forecasting:
+Principles and Practice*, sections 5.5 and 5.10).
 """
 
 from __future__ import annotations
@@ -45,8 +45,6 @@ _DAMPING = 0.95
 _SHARES = (1.0, 0.5, 0.25)
 #: Moments of the past that are tried, at most.
 _ORIGINS = 40
-#: Power of the mean squared error in a weight.
-_SHARPNESS = 2
 #: Share of past errors, whatever their sign, that the spread covers. Measured over ``bench/forecast.py``, nine of ten
 #: values then stay below it: errors of the future are larger than those that the weights were fitted to.
 _COVERED = 0.9
@@ -275,8 +273,8 @@ def _model(values: Sequence[float], horizon: int, season: int) -> _Model:
     ways: list[_Way] = [_smoothing(plain, 0.0, (0.0,)), _smoothing(plain, _DAMPING, _TRENDS), *map(_Line, _SHARES)]
     squares = [fmean(each * each for each in _all(past_errors(plain, way, horizon))) for way in ways]
     # One that never erred would take everything, and all that err alike share.
-    floor = max(max(squares) * 1e-6, 1e-12)
-    weights = [max(each, floor) ** -_SHARPNESS for each in squares]
+    floor = max(max(squares) * 1e-12, 1e-12)
+    weights = [1 / max(each, floor) for each in squares]
     total = math.fsum(weights)
     return _Model(
         _Mean(tuple((weight / total, way) for weight, way in zip(weights, ways, strict=True))), tuple(indices)

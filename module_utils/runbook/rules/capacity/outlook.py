@@ -82,17 +82,20 @@ class Outlook:
         return (self.forecast.p50[index], self.forecast.p90[index]) if index < len(self.forecast.p50) else None
 
     def reached(self, share: str) -> date | None:
-        """When p50 or p90 meets the limit first; None within the forecast never, or without a limit."""
-        if self.limit is None or self.now is None:
+        """When p50 or p90 meets the limit first; None where it does not within the forecast, or without a limit."""
+        return self.meets(self.limit.value, share) if self.limit else None
+
+    def meets(self, most: float, share: str) -> date | None:
+        """When p50 or p90 meets a value first; None where it does not within the forecast."""
+        if self.now is None:
             return None
-        if self.now >= self.limit.value:
+        if self.now >= most:
             return self.at
         if self.series is None or self.forecast is None:
             return None
         values: tuple[float, ...] = getattr(self.forecast, share)
         # A line that meets it on a day may be a last digit below it.
-        limit = self.limit.value * (1 - 1e-9)
-        index = next((index for index, value in enumerate(values) if value >= limit), None)
+        index = next((index for index, value in enumerate(values) if value >= most * (1 - 1e-9)), None)
         return None if index is None else self.series.day(len(self.series.values) + index)
 
     def result(self) -> dict[str, Any]:
@@ -105,6 +108,7 @@ class Outlook:
             "source": self.quantity.source,
             "unit": self.quantity.unit,
             "kind": self.quantity.kind,
+            "options": dict(self.quantity.options),
             "now": self.now,
             "at": _iso(self.at),
             "p50": quarter[0] if quarter else None,

@@ -190,7 +190,7 @@ def _step(track: str, step: Step, fits: Step | None, outlooks: Sequence[Outlook]
     by = [
         (met, each.quantity.name)
         for each in outlooks
-        if each.quantity.name in step.limits and (met := each.reached("p90"))
+        if each.quantity.name in step.limits and (met := each.meets(step.limits[each.quantity.name], "p90"))
     ]
     when, why = min(by, default=(None, ""))
     return {
