@@ -319,6 +319,11 @@ class FakeVercel(FakeService):
         if variable_id not in self.variables:
             return _refused(404, "not_found", "Environment Variable not found")
         found = self.variables[variable_id]
+        if method == "PATCH":
+            if body.get("key") in self.refused:
+                return _refused(400, "bad_request", f"Invalid value {body['value']}")
+            found |= {name: value for name, value in body.items() if value is not None} | {"updatedAt": self.now()}
+            return Reply(200, self._hidden(found))
         if method == "DELETE":
             del self.variables[variable_id]
             return Reply(200, self._hidden(found))

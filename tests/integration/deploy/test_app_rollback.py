@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
-from conftest import ROOT
 from fakes.vercel import OPTIONS, TOKEN, FakeVercel, Site
 from git_remotes import Remote
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LINES = ["rollback_plan", "work", "function"]
+KEY = base64.b64encode(b"k" * 32).decode()
 
 
 @pytest.fixture
@@ -78,6 +78,32 @@ def test_a_bad_deployment_is_gone_back_from_and_taken_back(project, api, remote)
     assert (promoted.code, api.live) == (0, fixed), promoted.output
 
 
-def test_only_the_database_is_rolled_back_without_a_tag():
-    plays = yaml.safe_load((ROOT / "playbooks/rollback.yml").read_text())
-    assert [play["tags"] for play in plays if "never" not in play["tags"]] == [["db"]]
+def test_variables_are_restored_as_a_set_and_built_in(project, api, remote):
+    made, site = project
+    api.pushed("main", remote.head("main"), build=["READY"])
+    made.applications["app"] |= {"app_config_snapshot_key": KEY, "change_needs": {"rollback.yml config": LINES}}
+    kept = made.run("deployments.yml")
+    assert kept.code == 0, kept.output
+    snapshot = kept.last("vercel_env_snapshot")["snapshot"]
+    api.put_env("PUBLIC_NAME", "wrong", type="plain")
+    done = made.run("rollback.yml", "--tags", "config", app_config_snapshot=snapshot)
+    assert done.code == 0, done.output
+    assert site.served()["env"]["PUBLIC_NAME"] == "Mental Scribe"
+    # What was there before is kept, so that this can be undone.
+    assert done.last("vercel_env_snapshot")["snapshot"] != snapshot
+    assert done.last("change_open")["items"] == ["rollback_plan", "work", "function:app"]
+    assert done.record is not None
+    for name in ("record.json", "report.html", "report.md", "journal.jsonl"):
+        text = (done.record / name).read_text()
+        assert KEY not in text
+        assert "sb_secret_c4n4ry" not in text
+
+
+def test_only_what_is_named_is_rolled_back(tmp_path):
+    """Without a tag that is the database; the checks of a role's variables, which have every tag, run for it alone."""
+    made = Project(tmp_path, {"db": {}}, {"ansible_connection": "local"}, {"app": {}})
+    wanted = {"config": "app", "": "db"}
+    for tag, host in wanted.items():
+        ended = made.run("rollback.yml", *(("--tags", tag) if tag else ()))
+        said = [line.split()[0] for line in ended.output.splitlines() if "failed=1" in line]
+        assert said == [host], ended.output

@@ -98,3 +98,12 @@ class Documents:
             else:
                 return True
         raise AssertionError
+
+    def remove(self, name: str) -> None:
+        """Remove a document; in check mode, and where there is none, nothing.
+
+        :raises RunbookError: whether it was removed is unknown
+        """
+        found = self._store.read(name)
+        if found.document is not None and not self._run.check_mode:
+            self._store.delete(name, found.version)

@@ -310,6 +310,19 @@ class Vercel:
             raise _without_words(error, "write the environment variables") from None
         return Written.read(said)
 
+    def edit_env(self, variable_id: str, setting: Setting) -> None:
+        """Let a variable that is there be as ``setting`` says.
+
+        :raises RunbookError: refused; what Vercel says of it is left out, as it may repeat a value
+        """
+        body = setting.body() | {"gitBranch": setting.git_branch or None, "comment": setting.comment}
+        try:
+            self._api.patch(
+                f"/v9/projects/{self._id}/env/{variable_id}", body, self._team, repeat=Repeat.ALWAYS
+            )  # fmt: skip
+        except ApiError as error:
+            raise _without_words(error, f"change {setting.name}") from None
+
     def delete_env(self, variable_id: str) -> None:
         """Remove a variable; one that is gone is no error.
 
@@ -319,13 +332,11 @@ class Vercel:
             self._api.delete(f"/v9/projects/{self._id}/env/{variable_id}", None, self._team)
         except ApiError as error:
             if error.http_status != 404:
-                raise
+                raise _without_words(error, "remove an environment variable") from None
 
-    def follow_pushes(self) -> None:
-        """Let the domains follow pushes to the production branch again, as they did before a rollback."""
-        self._api.patch(
-            f"/v9/projects/{self._id}", {"autoAssignCustomDomains": True}, self._team, repeat=Repeat.ALWAYS
-        )  # fmt: skip
+    def follow_pushes(self, *, on: bool) -> None:
+        """Whether the domains follow pushes to the production branch."""
+        self._api.patch(f"/v9/projects/{self._id}", {"autoAssignCustomDomains": on}, self._team, repeat=Repeat.ALWAYS)
 
 
 def _by_until(page: Page) -> Query | None:

@@ -57,6 +57,18 @@ SECTIONS = (
         attention=_left,
     ),
     Section(modules=("repository_revert",), title="Taken back in git", figures=("pushed_to",), attention=_left),
+    Section(modules=("vercel_redeploy",), title="Built again", figures=("duration_s",),
+            more=_named(was_live="Was live", deployment="Is live")),
+    Section(
+        modules=("vercel_env_snapshot", "vercel_env_restore"),
+        title="Environment variables",
+        figures=("snapshot", "variables", "without_value", "lacking", "refused"),
+        listings=(
+            Listing("rows", "What is done with each that is not as in the snapshot", {
+                "name": "Variable", "targets": "For", "act": "Done", "why": "Why",
+            }),
+        ),
+    ),
     Section(
         modules=("vercel_deployment_info",),
         title="Deployments",

@@ -86,6 +86,7 @@ OPERATIONS = {
     "restore.yml": "none",
     "reviews.yml": "none",
     "rollback.yml app": "none",
+    "rollback.yml config": "none",
     "updates.yml": "none",
     "rotate_keys.yml": "none",
 }

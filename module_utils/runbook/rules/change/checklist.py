@@ -149,6 +149,13 @@ OPERATIONS = {
         "-e app_rollback_deployment=<the deployment that was live before; the report says it>",
         group="applications",
     ),
+    "rollback.yml config": Operation(
+        "Rollback of the application's environment variables",
+        _APPLICATION,
+        "ansible-playbook -i {inventory} playbooks/rollback.yml --limit {hosts} --tags config "
+        "-e app_config_snapshot=<the snapshot that this run took; the report says it>",
+        group="applications",
+    ),
     # A server that reads its files again interrupts nobody, so users are not told, and no alert is set off.
     "certificates_renew.yml": Operation(
         "Renewal of certificates",

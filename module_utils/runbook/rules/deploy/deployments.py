@@ -277,7 +277,7 @@ class Written:
 
         What Vercel says of each is left out but for its code, as it may repeat the value.
 
-        :raises RunbookError: some were refused (code ``env_partly_written``, and which in ``failed``), or the answer
+        :raises RunbookError: some were refused (code ``env_partly_written``, and which in ``refused``), or the answer
             does not say
         """
         failed = body.get("failed") if isinstance(body, Mapping) else None
@@ -294,7 +294,7 @@ class Written:
                 f"Vercel did not write {some(told, 10) or 'some variables'}; the others of the same request are "
                 "written.",
                 code="env_partly_written",
-                failed=told,
+                refused=told,
             )
         created = body.get("created")
         made = created if isinstance(created, list) else [created]
