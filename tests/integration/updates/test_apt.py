@@ -92,10 +92,13 @@ def test_production_installs_what_staging_worked_with_and_nothing_else(tmp_path,
         tmp_path, "production", server_updates_proof_environment="staging", server_updates_unproven_reason="CVE-1"
     )
     assert "counts only where the command line" in run(standing, debian, "servers", confirm="production").output
-    staging = project(tmp_path, "staging")
+    # As a change, whose lines are answered on the bastion.
+    staging = project(tmp_path, "staging", change_needs={"updates.yml servers": ["rollback_plan", "work"]})
     other = Debian(tmp_path / "other")
     other.install(other.package("main", "libfoo", "1.0-1+deb12u1"), other.package("main", "libnew", "0.1"))
-    assert run(staging, other, "servers").code == 0
+    changed = run(staging, other, "servers")
+    assert changed.code == 0, changed.output
+    assert changed.last("change_check")["status"] == "ok"
     production = project(tmp_path, "production", server_updates_proof_environment="staging")
     done = run(production, debian, "servers", confirm="production")
     assert (done.code, debian.installed()["libfoo"]) == (0, "1.0-1+deb12u1"), done.output
