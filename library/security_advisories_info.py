@@ -7,8 +7,9 @@ DOCUMENTATION = r"""
 module: security_advisories_info
 short_description: Find advisories that affect the packages of a project
 description:
-  - Reads which packages lock files name, in which versions, and asks OSV what is known of them. Only names and versions
-    leave this machine. Nothing is written.
+  - Reads which packages lock files name, in which versions, and asks OSV what is known of them, and with
+    C(pnpm-lock.yaml) also the npm registry, by C(pnpm audit). Only names and versions leave this machine. Nothing is
+    written.
   - Each advisory has a deadline, counted from its publication. By default 7 days if it is critical, 14 if it is high,
     90 if it is moderate, 180 if it is low. One that nobody has scored has the shortest.
   - An advisory is V(breach) when it is overdue. A waiver puts it off until it expires. A waiver that has expired, or
@@ -63,14 +64,18 @@ options:
         description: The last day on which it counts, C(YYYY-MM-DD). At most 180 days ahead.
         type: raw
         required: true
+  pnpm:
+    description: pnpm 11 or newer, by its name or its path. Needed for C(pnpm-lock.yaml).
+    type: str
+    default: pnpm
   osv_url:
     description: Address of OSV, or of a mirror of it.
     type: str
     default: https://api.osv.dev
   timeout_s:
-    description: How long one answer may take, 1 to 300 seconds.
+    description: How long one answer of OSV, or all of C(pnpm audit), may take, 1 to 300 seconds.
     type: int
-    default: 30
+    default: 60
 extends_documentation_fragment: runbook_repository
 attributes:
   check_mode: {support: full, description: "Reads only, so it does the same."}
@@ -151,15 +156,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.runbook.drivers.clock import Clock
 from ansible.module_utils.runbook.drivers.deploy import git
 from ansible.module_utils.runbook.drivers.updates import lock_files
 from ansible.module_utils.runbook.drivers.updates.osv import OSV_URL, Osv
+from ansible.module_utils.runbook.drivers.updates.pnpm import Pnpm
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.deploy.git import check_branch
 from ansible.module_utils.runbook.rules.status import Check, Status, sentence, worst
 from ansible.module_utils.runbook.rules.updates import advisories as rules
-from ansible.module_utils.runbook.rules.updates import packages
+from ansible.module_utils.runbook.rules.updates import audit, packages
 from ansible.module_utils.runbook.rules.words import count, some
 
 if TYPE_CHECKING:
@@ -206,25 +213,45 @@ def _locked(directory: Path, name: str) -> packages.Locked:
     return packages.of_requirements(lock_files.text(path))
 
 
-def of_osv(api: Osv, wanted: packages.Locked) -> tuple[Check, list[rules.Advisory]]:
-    """What OSV knows of the packages. That something affects one is told, though what it is was not answered."""
+def of_osv(
+    api: Osv, wanted: packages.Locked, audited: list[rules.Advisory]
+) -> tuple[Check, list[rules.Advisory]]:  # fmt: skip
+    """What OSV knows of the packages. That something affects one is told, though what it is was not answered.
+
+    :param audited: what the npm registry found, which does not say since when it is known
+    """
     found: list[rules.Advisory] = []
     records: dict[str, Mapping[str, Any]] = {}
     failed: RunbookError | None = None
     try:
-        for package, names in api.affecting(wanted.packages).items():
-            for name in names:
+        affecting = api.affecting(wanted.packages)
+        for advisory in audited:
+            if advisory.id.startswith("GHSA-"):
+                affecting.setdefault(advisory.package, []).append(advisory.id)
+        for package, names in affecting.items():
+            for name in dict.fromkeys(names):
                 try:
                     if name not in records and failed is None:
                         records[name] = api.record(name)
                 except RunbookError as error:
                     failed = error
                 record = records.get(name, {"id": name})
-                advisory = rules.of_osv(record, package, OSV)
-                found += [advisory] if advisory else []
+                known = rules.of_osv(record, package, OSV)
+                found += [known] if known else []
     except RunbookError as error:
         failed = error
     return (Check.unknown(OSV, failed.message) if failed else Check.ok(OSV)), found
+
+
+def of_pnpm(params: dict[str, Any], lock: Path) -> tuple[Check, list[rules.Advisory]]:
+    """What the npm registry knows of the packages of one lock file."""
+    try:
+        with TemporaryDirectory() as home:
+            pnpm = Pnpm(params["pnpm"], lock.parent, Path(home) / "home", Clock(params["timeout_s"]))
+            found = audit.parse(*pnpm.audit())
+    except RunbookError as error:
+        return Check.unknown(audit.SOURCE, error.message), []
+    return Check.ok(audit.SOURCE), found
 
 
 def core(context: Context) -> dict[str, Any]:
@@ -237,15 +264,17 @@ def core(context: Context) -> dict[str, Any]:
     given = rules.waivers(params["waivers"], now.date())
     with project(params) as (folder, commit):
         wanted = locked(folder, params["files"])
-    asked, found = of_osv(Osv(params["osv_url"], timeout_s=params["timeout_s"]), wanted)
-    sources = [asked]
+        audited = [of_pnpm(params, folder / name) for name in params["files"] if Path(name).name == packages.PNPM_LOCK]
+    by_npm = [each for _, some_found in audited for each in some_found]
+    asked, by_osv = of_osv(Osv(params["osv_url"], timeout_s=params["timeout_s"]), wanted, by_npm)
+    sources = [asked, *(check for check, _ in audited)]
     if wanted.unpinned:
         entries = count(len(wanted.unpinned), "entry", "entries")
         sources.append(
             Check.unknown("pinned", f"{entries} without a version to look up: {some(wanted.unpinned)}; pin them.")
         )
     complete = worst(each.status for each in sources) is Status.OK
-    judged = rules.judge(rules.together(found), given, days, now)
+    judged = rules.judge(rules.together(by_osv + by_npm), given, days, now)
     return conclude(context, commit, wanted, judged, sources + rules.checks(judged, given, now, complete=complete))
 
 
@@ -294,8 +323,9 @@ def argument_spec() -> dict[str, dict[str, Any]]:
                 "expires_on": {"type": "raw", "required": True},
             },
         },
+        "pnpm": {"type": "str", "default": "pnpm"},
         "osv_url": {"type": "str", "default": OSV_URL},
-        "timeout_s": {"type": "int", "default": 30},
+        "timeout_s": {"type": "int", "default": 60},
     }
 
 

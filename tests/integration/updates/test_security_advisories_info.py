@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Outcome, run_module
+from ansible.module_utils.runbook.drivers.sandbox.npm_registry import PNPM, fetched
+from ansible.module_utils.runbook.errors import RunbookError
+from conftest import ROOT, Outcome, run_module
 from fakes.http import Fault
+from fakes.npm_audit import FakeNpmAudit
 from fakes.osv import FakeOsv
+from git_remotes import Remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +21,9 @@ if TYPE_CHECKING:
 
 LOCK = """\
 lockfileVersion: '9.0'
+settings:
+  autoInstallPeers: true
+  excludeLinksFromLockfile: false
 importers:
   .:
     dependencies:
@@ -41,6 +49,16 @@ def ago(days: float) -> str:
     return f"{TODAY - timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}"
 
 
+def pnpm(folder: Path, said: str = '{"advisories": {}}', code: int = 0, version: str = "11.2.0") -> str:
+    """A pnpm that audits as it is told; what its own output may be is in tests/unit/updates/test_advisories.py."""
+    path = folder / "pnpm"
+    path.write_text(
+        f"""#!/bin/sh\ncase "$1" in --version) echo {version};; *) cat <<'X'\n{said}\nX\nexit {code};; esac\n"""
+    )
+    path.chmod(0o755)
+    return str(path)
+
+
 @pytest.fixture
 def osv() -> Iterator[FakeOsv]:
     """An OSV that knows nothing yet."""
@@ -54,10 +72,9 @@ def look(osv: FakeOsv, folder: Path, *, files: tuple[str, ...] = ("pnpm-lock.yam
     (folder / "requirements.txt").write_text(
         "# locked\nJinja2==3.1.2 ; python_version < '4' \\\n    --hash=sha256:ab\n"
     )
-    return run_module(
-        "security_advisories_info",
-        {"name": "web", "directory": str(folder), "files": list(files), "osv_url": osv.url, "timeout_s": 5} | options,
-    )
+    options = {"pnpm": options.get("pnpm") or pnpm(folder)} | options
+    given = {"name": "web", "directory": str(folder), "files": list(files), "osv_url": osv.url} | options
+    return run_module("security_advisories_info", given)
 
 
 def test_an_advisory_in_time_is_told_with_its_deadline_and_what_to_update(osv, tmp_path):
@@ -106,6 +123,58 @@ def test_waivers_put_off_until_they_expire_and_must_be_for_something(osv, tmp_pa
     assert "CVE-2020-1: waiver (breach): It is for CVE-2020-1 in lodash, which affects nothing here" in useless["msg"]
 
 
+def test_the_npm_registry_is_asked_too_and_one_source_of_two_is_not_clean(osv, tmp_path):
+    found = {
+        "module_name": "lodash", "severity": "critical", "title": "Injection", "patched_versions": ">=4.17.21",
+        "github_advisory_id": "GHSA-aaaa-0001", "findings": [{"version": "4.17.20", "paths": []}],
+    }  # fmt: skip
+    told = pnpm(tmp_path, json.dumps({"advisories": {"1": found}}), 1)
+    osv.advisory("GHSA-aaaa-0001", "lodash", "4.17.20", published=ago(1), severity="LOW")
+    result = look(osv, tmp_path, pnpm=told).result
+    (known,) = result["advisories"]
+    assert (known["severity"], known["sources"], known["fixed"]) == ("critical", ["OSV", "pnpm audit"], "4.17.21")
+    assert result["status"] == "ok", result["msg"]
+    gone = pnpm(tmp_path, '{"error": {"code": "ERR_PNPM_AUDIT_BAD_RESPONSE", "message": "410: Gone"}}', 1)
+    result = look(osv, tmp_path, pnpm=gone).result
+    # What the other one knows is told all the same.
+    assert (result["status"], result["open"]) == ("unknown", 1)
+    assert "410: Gone" in result["msg"]
+    old = look(osv, tmp_path, pnpm=pnpm(tmp_path, version="10.9.0")).result
+    assert (old["status"], "install pnpm 11 or newer" in old["msg"]) == ("unknown", True)
+
+
+def test_the_real_pnpm_is_understood_and_osv_says_since_when_it_is_known(osv, tmp_path):
+    try:
+        real = fetched(ROOT / ".cache" / "npm", *PNPM)
+    except RunbookError as error:
+        pytest.skip(error.message)
+    # OSV does not know that it affects this version.
+    osv.advisory("GHSA-35jh-r3h4-6jhm", "lodash", published=ago(1), severity="HIGH", fixed="4.17.21")
+    (tmp_path / "package.json").write_text('{"name": "web", "dependencies": {"lodash": "^4.17.0"}}')
+    with FakeNpmAudit() as npm:
+        npm.advisory("GHSA-35jh-r3h4-6jhm", "lodash", "<4.17.21")
+        (tmp_path / ".npmrc").write_text(f"registry={npm.url}/\n")
+        result = look(osv, tmp_path, pnpm=str(real)).result
+        (known,) = result["advisories"]
+        assert (known["state"], known["fixed"], known["sources"]) == ("open", "4.17.21", ["OSV", "pnpm audit"])
+        assert result["status"] == "ok", result["msg"]
+        npm.faults.append(Fault("advisories/bulk", "status", 410, body={"error": "Gone"}, times=9))
+        result = look(osv, tmp_path, pnpm=str(real)).result
+    assert (result["status"], "pnpm audit: no result" in result["msg"]) == ("unknown", True), result["msg"]
+
+
+def test_a_repository_is_looked_at_as_it_is_on_its_branch(osv, tmp_path):
+    osv.advisory("GHSA-aaaa-0001", "lodash", "4.17.20", published=ago(20))
+    remote = Remote.new(tmp_path / "git", {"pnpm-lock.yaml": LOCK, "package.json": "{}"})
+    (tmp_path / "bin").mkdir()
+    looked = run_module(
+        "security_advisories_info",
+        remote.options() | {"name": "web", "branch": "main", "files": ["pnpm-lock.yaml"], "osv_url": osv.url,
+                            "pnpm": pnpm(tmp_path / "bin")},
+    )  # fmt: skip
+    assert (looked.result["commit"], looked.result["overdue"]) == (remote.head("main"), 1), looked.result["msg"]
+
+
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
@@ -135,6 +204,7 @@ def test_what_affects_us_is_told_though_nobody_says_what_it_is(osv, tmp_path):
         ({"files": ["gone.txt"]}, "files: "),
         ({"files": ["../secret"]}, "leads out of"),
         ({"files": []}, "files: it is empty"),
+        ({"directory": None}, "directory, repository: give one of them"),
         ({"deadline_days": {"critical": 8}}, "critical: 8 is out of bounds; give a number of days from 1 to 7"),
         ({"waivers": [{"id": "lodash", "owner": "a", "reason": "b", "expires_on": "2026-01-01"}]}, "no name of an adv"),
         (

@@ -86,9 +86,12 @@ class Pnpm:
         return done.stdout.decode(errors="replace"), done.code or 0, _code(done)
 
     def audit(self) -> tuple[str, int]:
-        """What ``pnpm audit`` prints, and its exit code; ``rules/updates/audit.py`` says what they mean."""
+        """What ``pnpm audit`` prints, and its exit code; ``rules/updates/audit.py`` says what they mean.
+
+        Where it prints nothing, its errors stand in the place of it.
+        """
         done = self._pnpm("audit", "--json")
-        return done.stdout.decode(errors="replace"), done.code or 0
+        return (done.stdout or done.stderr).decode(errors="replace"), done.code or 0
 
     def published(self, package: str) -> str:
         """What ``pnpm view`` prints of when each version was published; empty where it says nothing."""
