@@ -89,8 +89,9 @@ def core(context: Context) -> dict[str, Any]:
                 f"{hostname or 'The server'} has no /etc/machine-id; run systemd-machine-id-setup there."
             )
         server.check_identity(
-            machine_id, hostname, wanted_id=params["machine_id"] or "", wanted_name=params["hostname"]
-        )
+            machine_id, hostname, wanted_id=params["machine_id"] or "", wanted_name=params["hostname"],
+            own_id="" if approval.environment == "sandbox" else apt.own_machine_id(),
+        )  # fmt: skip
         check["msg"] = f"{hostname} ({system}) is the server that the inventory means."
     target = Target("server", machine_id, hostname)
     admitted = state_lease.admit(params, context.run, target, approval, checks, context.progress.update)

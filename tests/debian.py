@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 #: The archives: their label and suite.
 ARCHIVES = {"main": ("Debian", "stable"), "security": ("Debian-Security", "stable-security")}
+MACHINE_ID = "0123456789abcdef0123456789abcdef"
 _NEEDED = ("apt-get", "dpkg-deb", "dpkg", "apt-mark", "dpkg-query")
 
 
@@ -54,6 +55,12 @@ class Debian:
             self.publish(name)
         (self.root / "etc/apt/sources.list").write_text("".join(sources))
         self.needrestart("NEEDRESTART-VER: 3.6", "NEEDRESTART-KSTA: 1")
+        # Another machine than this one.
+        cat = self.bin / "cat"
+        cat.write_text(
+            f'#!/bin/sh\n[ "$1" = /etc/machine-id ] && exec echo {MACHINE_ID}\nexec {shutil.which("cat")} "$@"\n'
+        )
+        cat.chmod(0o755)
         # These know no configuration that names another root.
         self._wrapper("dpkg", *self._dpkg_options())
         self._wrapper("dpkg-query", f"--admindir={self.root}/var/lib/dpkg")

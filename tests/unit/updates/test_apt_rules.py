@@ -84,4 +84,9 @@ def test_a_proof_counts_for_its_days_and_for_its_very_version():
 )
 def test_another_server_is_refused(machine, name, wanted_id, said):
     with pytest.raises(RunbookError, match=said):
-        server.check_identity(machine, name, wanted_id=wanted_id, wanted_name="web1")
+        server.check_identity(machine, name, wanted_id=wanted_id, wanted_name="web1", own_id="ef")
+
+
+def test_a_bastion_that_answers_in_place_of_its_server_is_refused():
+    with pytest.raises(RunbookError, match="is this bastion itself"):
+        server.check_identity("ab", "web1", wanted_id="", wanted_name="web1", own_id="ab")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.drivers import remote
@@ -43,6 +44,14 @@ def identity() -> tuple[str, str, str]:
     said = remote.shell(_IDENTITY, timeout_s=_READ_S)
     lines = [line.strip() for line in said.stdout.splitlines()]
     return (lines[0] if lines else "", lines[-2] if len(lines) > 2 else "", lines[-1] if len(lines) > 2 else "")
+
+
+def own_machine_id() -> str:
+    """That of this machine; empty where it has none."""
+    try:
+        return Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        return ""
 
 
 class Apt:

@@ -5,14 +5,20 @@ from __future__ import annotations
 from ansible.module_utils.runbook.errors import RunbookError
 
 
-def check_identity(machine_id: str, hostname: str, *, wanted_id: str, wanted_name: str) -> None:
+def check_identity(machine_id: str, hostname: str, *, wanted_id: str, wanted_name: str, own_id: str = "") -> None:
     """Refuse a server that the inventory does not mean.
 
     A copy of a virtual machine may have the machine id of the first one, so the name counts too:
     https://www.freedesktop.org/software/systemd/man/latest/machine-id.html
 
+    :param own_id: the machine id of the bastion, where the answer may not come from
     :raises RunbookError: it is another one, or the inventory does not say which
     """
+    if own_id and machine_id == own_id:
+        raise RunbookError(
+            f"{wanted_name}: the machine that answers is this bastion itself; set ansible_connection: ssh for the "
+            "group servers."
+        )
     if not wanted_id:
         raise RunbookError(
             f"machine_id: it is empty, and {hostname} says {machine_id}; if that is the server you mean, set it."
