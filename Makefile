@@ -20,7 +20,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo change emergency monthly capacity backup verify restore drill doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix bench lock clean
+.PHONY: help setup setup-test demo change emergency monthly capacity backup verify restore drill logs doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix bench lock clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -74,6 +74,14 @@ restore: sandbox ## Restore the sandbox's newest backup into a new database besi
 
 drill: sandbox ## Kill a server of the drill's own while clients write to it, recover, measure, judge
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/dr_drill.yml
+
+logs: sandbox ## Rotate a sample log of the sandbox, archive it and old audit rows, verify the archive, and find lines in it
+	@$(BIN)/python -m tools.sample_log .sandbox/logs
+	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/logs.yml -e logs_force_rotation=true
+	@rm -f .sandbox/logs/sandbox.log
+	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/logs_find.yml -e logs_find_to=$(CURDIR)/.sandbox/logs \
+	  -e logs_find_since=2020-01-01T00:00:00Z -e logs_find_until=2100-01-01T00:00:00Z \
+	  -e '{"logs_find_pattern": "ERROR request", "logs_find_max_lines": 1000000}'
 
 review: sandbox ## What slows the sandbox's database down, each finding with its fix
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/performance.yml

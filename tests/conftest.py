@@ -252,7 +252,16 @@ def moto() -> Iterator[S3]:
 
 #: Modules that write under the lease; a run holds it from preflight on.
 UNDER_LEASE = frozenset(
-    {"pg_archive", "pg_backup", "pg_compact", "pg_finding_apply", "pg_reindex", "pg_swap", "pg_vacuum"}
+    {
+        "log_table_archive",
+        "pg_archive",
+        "pg_backup",
+        "pg_compact",
+        "pg_finding_apply",
+        "pg_reindex",
+        "pg_swap",
+        "pg_vacuum",
+    }
 )
 ENVIRONMENTS = ("sandbox", "staging", "production")
 _run: list[Run] = []

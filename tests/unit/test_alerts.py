@@ -47,6 +47,7 @@ def test_each_alert_is_tried_in_both_states(path):
         ("backups", "backup|pitr|files"),
         ("certificates", "tls"),
         ("keys", "key"),
+        ("logs", "logs"),
         ("capacity", "capacity"),
         ("advisories", "advisories"),
         ("servers", "server_updates"),

@@ -31,7 +31,9 @@ SCHEMA_VERSION = 1
 #: A document is small. The record of a long run has some hundred kilobytes.
 MAX_BYTES = 4 << 20
 #: The kinds of documents; each is a folder in the store.
-KINDS = ("announcements", "changes", "contacts", "env", "keys", "leases", "records", "reviews", "rollbacks", "updates")
+KINDS = (
+    "announcements", "changes", "contacts", "env", "keys", "leases", "logs", "records", "reviews", "rollbacks", "updates",
+)
 SUFFIX = ".json"
 #: The lease of a run that renews it no more ends by itself after this time.
 LEASE_TTL_S = 900

@@ -31,6 +31,7 @@ _SUBJECTS = (
     "deploy",
     "doctor",
     "tls",
+    "logs",
     "advisories",
     "servers",
     "calendar",

@@ -78,6 +78,7 @@ OPERATIONS = {
     "files_mirror.yml": "none",
     "heartbeat.yml": "none",
     "lease.yml": "none",
+    "logs.yml": "none",
     "pitr.yml": "none",
     "pitr.yml backup": "none",
     "pitr.yml discard": "none",

@@ -36,6 +36,16 @@ def refuse(
         raise RunbookError(found)
 
 
+def refuse_taking(source: Table, schema: Schema, column: str) -> None:
+    """Refuse a table whose old rows are taken out to somewhere that is no table.
+
+    :raises RunbookError: one sentence that names what was found, and the fix
+    """
+    found = _refuse_managed(source, schema, source.name) or _refuse_source(source, column)
+    if found is not None:
+        raise RunbookError(found)
+
+
 def refuse_triggers(source: Table, archive: Table | None, allowed: Sequence[str] = ()) -> None:
     """Refuse triggers whose work is not seen by comparing rows: they may do anything to anything.
 
