@@ -281,10 +281,7 @@ class Work:
         msg = summary.sentence(figures, self.archive.url, planned=planned)
         if self.deleted:
             would = "would be " if planned else ""
-            msg += (
-                f" {count(len(self.deleted), 'file')} ({size(facts['deleted_bytes'])}) {would}deleted from "
-                "the host."
-            )
+            msg += f" {count(len(self.deleted), 'file')} ({size(facts['deleted_bytes'])}) {would}deleted from the host."
         if failure is not None:
             checks = [check.result() for check in self.checks]
             raise RunbookError(

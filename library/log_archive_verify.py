@@ -74,7 +74,7 @@ read_archives: {description: "Archives that were read and compared.", returned: 
 read_bytes: {description: "Their bytes in the bucket.", returned: when the bucket answered, type: int}
 unlinked_objects:
   description:
-    - Objects that no link knows: what a killed run left.
+    - Objects that no link knows, which a killed run left.
   returned: when the bucket answered
   type: int
 last_archive_at: {description: "When the newest archive was made.", returned: when there is one, type: str}

@@ -211,6 +211,10 @@ def archive_options(database: Database) -> dict[str, Any]:
     return database.login | tables
 
 
+LOGS: dict[str, Any] = {"archive_host": "x", "seal_keys": ["k" * 32]}
+LOG = {"name": "x", "class": "x", "paths": ["/var/log/x.log"]}
+
+
 def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any]]:
     """Each module that writes, with options that would let it."""
     bucket, server = s3.options(s3.bucket()), database.login
@@ -257,6 +261,20 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
             "error_logs": {"backend": "none"},
             "fingerprint_url": "http://127.0.0.1:1/keys",
         },
+        "log_archive": LOGS | bucket | where | {"files": [LOG], "classes": {}, "state_directory": str(folder)},
+        "log_archive_expire": LOGS | bucket | where | {"classes": {}, "state_directory": str(folder)},
+        "log_rotate": where | {"files": [LOG]},
+        "log_table_archive": LOGS
+        | bucket
+        | where
+        | server
+        | {
+            "stream": "x",
+            "retention_class": "x",
+            "source": "public.audit_log",
+            "older_than_days": 90,
+            "state_directory": str(folder),
+        },
         "maintenance_mode": store | {"state": "off"},
         "pg_archive": archive_options(database),
         "pg_backup": server | bucket | where,
@@ -295,6 +313,16 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
         "dr_drill_judge": where | {"state_dir": str(folder)},
         "tls_certificate_install": {"directory": str(folder), "state": "loaded", "reload_command": ["true"]},
         "tls_certificate_request": {"directory": str(folder), "names": ["x.example"]},
+        "supabase_log_archive": LOGS
+        | bucket
+        | where
+        | {
+            "project_ref": REF,
+            "access_token": "x",
+            "log": "postgres_logs",
+            "retention_class": "x",
+            "state_directory": str(folder),
+        },
         "supabase_restore": where | {"project_ref": REF, "overwrite": REF, "access_token": "x", "backup_id": 1},
     }
 
@@ -340,7 +368,7 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
         "supabase_advisors_info", "supabase_backup_info", "supabase_project_check",
         "supabase_restore_info", "supabase_restore_wait", "runbook_doctor", "maintenance_calendar_info",
         "change_check", "change_left_info", "key_info", "emergency_contact_check", "incident_review_info",
-        "app_updates_info", "capacity_info", "security_advisories_info",
+        "app_updates_info", "capacity_info", "log_archive_verify", "log_find", "security_advisories_info",
         "tls_certificate_info", "tls_certificate_renewal_plan", "tls_certificate_served",
         "tls_certificate_stored_info",
     }  # fmt: skip

@@ -32,7 +32,17 @@ SCHEMA_VERSION = 1
 MAX_BYTES = 4 << 20
 #: The kinds of documents; each is a folder in the store.
 KINDS = (
-    "announcements", "changes", "contacts", "env", "keys", "leases", "logs", "records", "reviews", "rollbacks", "updates",
+    "announcements",
+    "changes",
+    "contacts",
+    "env",
+    "keys",
+    "leases",
+    "logs",
+    "records",
+    "reviews",
+    "rollbacks",
+    "updates",
 )
 SUFFIX = ".json"
 #: The lease of a run that renews it no more ends by itself after this time.
