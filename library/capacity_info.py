@@ -131,6 +131,11 @@ options:
     description: Longest wait for one answer of a service, in seconds, 1 to 600.
     type: int
     default: 30
+  deadline_s:
+    description: What was not read so many seconds after the beginning is unknown, 1 to 86400. A bucket takes a request
+      for each thousand objects.
+    type: int
+    default: 900
 extends_documentation_fragment: runbook_postgresql
 attributes:
   check_mode:
@@ -255,10 +260,10 @@ quantities:
       description: Day and value, as read and as earlier runs wrote them down; the next run reads them.
       type: list
     shown:
-      description: Day and value at equal steps.
+      description: Day and value at equal steps, as many as a chart has room for.
       type: list
     forecast:
-      description: Day, p50 and p90.
+      description: Day, p50 and p90, in the same way.
       type: list
 tables:
   description: The largest tables with C(name), C(size_bytes), and C(grown_bytes) since the run RV(compared_with).
@@ -328,6 +333,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import records
 from ansible.module_utils.runbook.drivers.capacity import sources
+from ansible.module_utils.runbook.drivers.clock import Clock
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.drivers.supabase.supabase import API_URL, Supabase
@@ -349,7 +355,12 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.rules.capacity.quantity import Quantity
 
 NAME = "capacity_info"
-BOUNDS = {"lead_days": (1, outlook.QUARTER_DAYS), "cold_days": (1, 3650), "timeout_s": (1, 600)}
+BOUNDS = {
+    "lead_days": (1, outlook.QUARTER_DAYS),
+    "cold_days": (1, 3650),
+    "timeout_s": (1, 600),
+    "deadline_s": (1, 86_400),
+}
 STATEMENT_TIMEOUT_MS = 60_000
 LOCK_TIMEOUT_MS = 200
 #: How far back Prometheus is asked; what it has not kept is not there.
@@ -359,22 +370,43 @@ RULES_FILE = "capacity_alerts.yml"
 
 
 class Reader:
-    """Reads quantities; a service is reached once, when the first of them asks for it."""
+    """Reads quantities. A database is reached once, and a service that gave no answer is not asked again."""
 
     def __init__(self, context: Context, stack: ExitStack, now: datetime) -> None:
         self._params, self._progress, self._stack, self._now = context.params, context.progress, stack, now
+        self._clock = Clock(context.params["deadline_s"])
         self._session: postgres.Session | RunbookError | None = None
+        self._silent: dict[str, RunbookError] = {}
 
     def read(self, quantity: Quantity) -> Reading:
         """What a quantity's source gives.
 
         :raises RunbookError: ``unknown``, it gives nothing
         """
+        self._require_time()
         if quantity.source in OF_DATABASE:
             return self._of_database(quantity)
-        if quantity.source in OF_SUPABASE:
-            return self._of_supabase(quantity)
-        return self._of_bucket(quantity) if quantity.source == "s3" else self._of_prometheus(quantity)
+        if quantity.source == "s3":
+            return self._of_bucket(quantity)
+        service, ask = (
+            ("supabase", self._of_supabase) if quantity.source in OF_SUPABASE else ("prometheus", self._of_prometheus)
+        )
+        if service in self._silent:
+            raise self._silent[service]
+        try:
+            return ask(quantity)
+        except RunbookError as error:
+            if error.code == sources.SILENT:
+                self._silent[service] = error
+            raise
+
+    def _require_time(self) -> None:
+        if self._clock.is_over():
+            raise RunbookError(
+                f"it was not read within the {self._params['deadline_s']} s of deadline_s; give more, or let "
+                "Prometheus tell it",
+                status=Status.UNKNOWN,
+            )
 
     def session(self) -> postgres.Session:
         """The database.
@@ -445,6 +477,7 @@ class Reader:
         prefix, before = options.get("prefix", ""), self._now - timedelta(days=self._params["cold_days"])
 
         def tick(done: int) -> None:
+            self._require_time()
             self._progress.update(f"list {options['bucket']}", done, None, "objects")
 
         total, cold = sources.stored(store, prefix, cold_before=before, tick=tick)
@@ -638,6 +671,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
             "access_token": {"type": "str", "no_log": True},
             "api_url": {"type": "str", "default": API_URL},
             "timeout_s": {"type": "int", "default": 30},
+            "deadline_s": {"type": "int", "default": 900},
         }
     )
 

@@ -141,8 +141,8 @@ def test_a_real_prometheus_gives_a_history(prometheus: str) -> None:
     assert not outcome.failed, outcome.result["msg"]
     found = by_name(outcome)
     # Its process began again on the way, and a week has its rhythm; a month of it has neither.
-    assert found["requests"]["now"] == pytest.approx(42_000 * 30.44 * 1.5, rel=0.1)
-    assert found["requests"]["p50"] == pytest.approx(42_000 * 30.44 * 1.8, rel=0.1)
+    assert found["requests"]["now"] == pytest.approx(42_000 * 30.44 * 1.55, rel=0.15)
+    assert found["requests"]["p50"] == pytest.approx(42_000 * 30.44 * 1.8, rel=0.15)
     # The jump of a migration is no growth.
     assert found["disk"]["steps"]
     assert found["disk"]["p50"] == pytest.approx(4.4e9 + 13e6 * (179 + 92) + 6e8, rel=0.03)

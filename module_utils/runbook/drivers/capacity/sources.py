@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two samples of Prometheus: a day has eight, and a history of 400 days is within its 11,000.
 STEP_S = 3 * 3600
+#: Code of the error where a service gives no answer, however often it is asked.
+SILENT = "silent"
 
 _CONNECTIONS = """
 SELECT (SELECT sum(numbackends) FROM pg_stat_database WHERE datname IS NOT NULL)::float AS used,
@@ -205,7 +207,7 @@ def text_of(path: str) -> str:
 def stored(store: Store, prefix: str, *, cold_before: datetime, tick: Callable[[int], None]) -> tuple[float, int]:
     """Bytes of the objects below a prefix; and of those in the class STANDARD that are older than a moment.
 
-    :param tick: is told how many objects were counted
+    :param tick: is told how many objects were counted, and may raise
     """
     total = cold = 0
     try:
@@ -223,8 +225,9 @@ def _asked(ask: Callable[[], Any]) -> Any:
     try:
         return ask()
     except ApiError as error:
-        raise _unknown(error.message.rstrip(".")) from None
+        silent = error.http_status is None or error.http_status >= 500
+        raise _unknown(error.message.rstrip("."), **({"code": SILENT} if silent else {})) from None
 
 
-def _unknown(message: str) -> RunbookError:
-    return RunbookError(message, status=Status.UNKNOWN)
+def _unknown(message: str, **context: str) -> RunbookError:
+    return RunbookError(message, status=Status.UNKNOWN, **context)

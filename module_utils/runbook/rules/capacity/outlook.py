@@ -29,6 +29,8 @@ AHEAD_DAYS = 2 * QUARTER_DAYS
 _TIMES = 3
 #: Of a history more is not kept.
 KEPT_DAYS = 800
+#: Points of a chart.
+_POINTS = 180
 #: A year has no season that fewer than two and a half of them could show; a week has.
 _SEASONS = {DAY: 7, WEEK: 52}
 #: A last value that is older is not of now.
@@ -124,7 +126,7 @@ class Outlook:
             "steps": [series.day(index).isoformat() for index in made.steps] if series and made else [],
             "why_not": self.why_not,
             "history": [[day.isoformat(), value] for day, value in sorted(self.days.items())[-KEPT_DAYS:]],
-            "shown": [[series.day(at).isoformat(), value] for at, value in enumerate(series.values)] if series else [],
+            "shown": _shown(series) if series else [],
             "forecast": _drawn(series, made) if series and made else [],
         }
 
@@ -216,12 +218,26 @@ def unknown(found: Outlook) -> list[Unknown]:
     return [Unknown(found.quantity.name, found.why_not, fixable=found.fixable)] if found.why_not else []
 
 
+def _shown(series: Series) -> list[list[Any]]:
+    return [[series.day(at).isoformat(), round(series.values[at], 3)] for at in _some(len(series.values))]
+
+
 def _drawn(series: Series, made: Forecast) -> list[list[Any]]:
     begin = len(series.values)
     return [
-        [series.day(begin + at).isoformat(), p50, p90]
-        for at, (p50, p90) in enumerate(zip(made.p50, made.p90, strict=True))
+        [series.day(begin + at).isoformat(), round(made.p50[at], 3), round(made.p90[at], 3)]
+        for at in _some(len(made.p50))
     ]
+
+
+def _some(length: int) -> list[int]:
+    """Indices of as many points as a chart has room for, the last one among them.
+
+    >>> _some(3), len(_some(1000)), _some(1000)[-1]
+    ([0, 1, 2], 167, 999)
+    """
+    stride = max(1, math.ceil(length / _POINTS))
+    return [*range((length - 1) % stride, length, stride)]
 
 
 def _iso(day: date | None) -> str | None:
