@@ -254,6 +254,12 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
             "state_directory": str(folder),
         },
         "incident_review_remind": {"backend": "none", "state_directory": str(folder)},
+        "env_example_update": {
+            "vercel": KEYS["vercel"],
+            "branch": "main",
+            "repository": str(folder),
+            "repository_root": "a" * 40,
+        },
         "key_retire": KEYS | {"state_directory": str(folder)},
         "key_rotate": KEYS
         | {

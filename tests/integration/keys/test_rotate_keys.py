@@ -10,6 +10,7 @@ import pytest
 from fakes.supabase import REF
 from fakes.supabase import TOKEN as SUPABASE_TOKEN
 from fakes.vercel import OPTIONS
+from git_remotes import Remote
 from keys import DATABASE, ROLES, SERVER, Work, a_world, knows_password, login_roles
 
 from playbooks import Project
@@ -29,8 +30,11 @@ def world(tmp_path: Path, sound_database: Database) -> Iterator[tuple[Work, Proj
         sound_database.run("CREATE EXTENSION pg_stat_statements")
         work.vercel.build, work.vercel.moves = ["READY"], ["pending", "succeeded"]
         work.deploy(DATABASE_URL=f"postgresql://{ROLES[0]}:{password}@db.example.com/app")
+        remote = Remote.new(tmp_path / "git", {".env.example": "PUBLIC_NAME=\n"})
         project = Project.for_application(
-            tmp_path, state_directory=str(work.folder), key_rotation_keys=[SERVER, DATABASE],
+            tmp_path, app_repository=str(remote.path), app_repository_root=remote.root, app_branch="main",
+            app_committer_email="ops@example.test", state_directory=str(work.folder),
+            key_rotation_keys=[SERVER, DATABASE],
             change_needs={f"rotate_keys.yml {action}": LINES for action in ("create", "retire")},
             **{f"vercel_{name}": value for name, value in OPTIONS.items()}, vercel_api_url=work.vercel.url,
             supabase_project_ref=REF, supabase_project_name="mental-scribe", supabase_access_token=SUPABASE_TOKEN,
@@ -64,6 +68,8 @@ def test_from_a_finding_to_retired_keys(world: tuple[Work, Project], sound_datab
     assert rotated.code == 0, rotated.output
     assert [work.phase("server"), work.phase("database")] == ["proven", "proven"]
     assert {each["status"] for each in rotated.last("change_check")["checks"]} == {"ok"}
+    named = rotated.last("env_example_update")
+    assert (named["pushed_to"], "DATABASE_URL" in named["added"]) == ("runbook/env-example", True)
     new, new_url = work.live(), work.live("DATABASE_URL")
     assert new_url.startswith(f"postgresql://{ROLES[1]}:")
     assert all(map(work.supabase.accepts, (old, new)))

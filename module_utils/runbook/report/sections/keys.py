@@ -69,4 +69,7 @@ SECTIONS = (
     ),
     Section(modules=("key_rotate",), title="New keys", listings=(_LISTING,)),
     Section(modules=("key_retire",), title="Old keys", listings=(_LISTING,)),
+    Section(
+        modules=("env_example_update",), title="Names of variables", figures=("added", "unknown_names", "pushed_to")
+    ),
 )
