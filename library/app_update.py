@@ -13,7 +13,8 @@ description:
   - Without O(packages) all packages are updated within the ranges that C(package.json) asks for.
   - A version younger than the application's own release age (C(minimumReleaseAge)) is not taken.
   - The scripts get none of the variables of this run. They run as the same user.
-  - A branch that has the same update of the same commit is left as it is.
+  - A branch that has the same update of the same commit is left as it is. One to which somebody else committed is not
+    replaced until it was merged or deleted.
 options:
   base_branch:
     description:
@@ -200,7 +201,7 @@ def core(context: Context) -> dict[str, Any]:
             files = copy.changed()
             if not files:
                 return _nothing(context, facts)
-            is_there = old and _is_there(repository, branch, base, files)
+            is_there = bool(old) and _is_there(repository, branch, base, files, params["committer_email"])
             if not is_there and not context.check_mode:
                 facts |= _test(context, repository, base, copy, facts, clock)
                 facts["changelogs"] = _changelogs(copy, changes)
@@ -220,17 +221,18 @@ def _update(context: Context, copy: Application) -> tuple[dict[str, Any], list[C
     unknown = [each for each in params["scripts"] if each not in copy.scripts()]
     if unknown:
         raise RunbookError(f"scripts: package.json has no script {some(unknown)}; name those that it has.")
-    before, own = packages.of_pnpm_lock(copy.lock(), packages.PNPM_LOCK), outdated.direct(copy.lock())
+    first = copy.lock()
+    before, own = packages.of_pnpm_lock(first, packages.PNPM_LOCK), outdated.direct(first)
     newest = outdated.parse(*copy.pnpm.outdated(of_any_age=True))
     absent = [each["package"] for each in wanted if all(each["package"] != known.name for known in before.packages)]
     if absent:
         raise RunbookError(f"packages: the lock file has no {some(absent)}; take it out of packages.")
     copy.pnpm.update([outdated.spec(each["package"], each["to"], own.get(each["package"])) for each in wanted])
-    after = packages.of_pnpm_lock(copy.lock(), packages.PNPM_LOCK)
-    left = outdated.direct(copy.lock())
+    now = copy.lock()
+    after, left = packages.of_pnpm_lock(now, packages.PNPM_LOCK), outdated.direct(now)
     ages = {name: copy.pnpm.published(name) for name in outdated.needs_age(newest, left)}
     held = outdated.held_back(newest, left, ages, copy.pnpm.release_age_min(), datetime.now(UTC))
-    changes = outdated.changes(before.packages, after.packages, after.direct)
+    changes = outdated.between(first, now)
     facts = {
         "updates": [each.result() for each in changes],
         "updated_packages": sum(each.is_direct and bool(each.to_version) for each in changes),
@@ -260,10 +262,22 @@ def _nothing(context: Context, facts: Mapping[str, Any]) -> dict[str, Any]:
     return {"changed": False, **facts, "commit": "", "msg": f"{what}{told}."}
 
 
-def _is_there(repository: Repository, branch: str, base: str, files: Mapping[str, bytes]) -> bool:
-    """Whether the branch is this very update of this very commit; what is pushed was tested before."""
+def _is_there(repository: Repository, branch: str, base: str, files: Mapping[str, bytes], email: str) -> bool:
+    """Whether the branch is this very update of this very commit; what is pushed was tested before.
+
+    :raises RunbookError: it is another one, and somebody else has worked on it
+    """
     commit = repository.fetch(branch)
-    if repository.parents(commit) != [base]:
+    parents = repository.parents(commit)
+    is_merged = repository.is_ancestor(commit, base)
+    is_ours = len(parents) == 1 and repository.is_ancestor(parents[0], base) and repository.committer(commit) == email
+    if not (is_merged or is_ours):
+        raise RunbookError(
+            f"branch: somebody else has committed to {branch} ({commit[:12]}), and it would be replaced; bring it to "
+            "production or delete it, then run this again. Nothing was pushed.",
+            code="branch_of_others",
+        )
+    if parents != [base]:
         return False
     return repository.same_files(base, commit, besides=files) and all(
         repository.read(commit, path) == data for path, data in files.items()

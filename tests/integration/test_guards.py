@@ -221,6 +221,13 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
     where = {"environment": "sandbox"}
     page = {"name": "x", "url": "http://127.0.0.1:1"}
     store = {"item": "x", "backend": "none", "state_directory": str(folder)}
+    update = {
+        "repository": str(folder), "repository_root": "0" * 40, "branch": "runbook/updates",
+        "committer_email": "a@b.test",
+    }  # fmt: skip
+    live = {
+        "project_id": "prj_1", "access_token": "x", "version_url": "http://127.0.0.1:1", "state_directory": str(folder),
+    }  # fmt: skip
     return {
         "change_status_page": store | {"state": "incident_resolved"},
         "change_ticket": store | {"state": "closed"},
@@ -243,6 +250,10 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
         "apt_proof": {"hostname": "x", "machine_id": "x", "state_directory": str(folder)},
         "apt_updates_check": {"state_directory": str(folder)},
         "apt_upgrade": {"hostname": "x", "machine_id": "x"},
+        "app_update": update | {"base_branch": "main", "scripts": ["test"]},
+        "app_update_deploy": update | live | {"base_branch": "main"},
+        "app_update_review": update | {"base_branch": "main", "by": "Ada", "state_directory": str(folder)},
+        "app_update_stage": update | live | {"staging_branch": "staging"},
         "emergency_contact_confirm": {"codes": ["x"], "state_directory": str(folder)},
         "emergency_contact_test": {"state_directory": str(folder)},
         "incident_review": {

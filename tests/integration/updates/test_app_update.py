@@ -151,6 +151,17 @@ def test_packages_are_updated_within_their_ranges_on_a_branch(remote: Remote, pn
     assert remote("rev-parse", "runbook/updates^") == moved
 
 
+def test_a_branch_on_which_somebody_else_works_is_not_replaced(remote: Remote, pnpm: Path):
+    assert update(remote, pnpm).result["changed"]
+    theirs = remote.push("runbook/updates", {"index.js": "// adapted\n"})
+    remote.push("main", {"index.js": "//\n"})
+    refused = update(remote, pnpm)
+    assert "somebody else has committed to runbook/updates" in refused.result["msg"]
+    assert remote.head("runbook/updates") == theirs
+    remote("update-ref", "-d", "refs/heads/runbook/updates")
+    assert update(remote, pnpm).result["changed"]
+
+
 def test_a_major_version_with_what_breaks_in_it(remote: Remote, pnpm: Path):
     done = update(
         remote, pnpm, branch="runbook/major-leaps", packages=[{"package": "leaps", "to": "2.0.0"}]

@@ -161,6 +161,14 @@ class Repository:
             raise RunbookError(f"{self._place.url}: commit {commit} is on no branch that was fetched; check its id.")
         return done.stdout.decode().split()[1:]
 
+    def common(self, one: str, other: str) -> str:
+        """The newest commit that both contain; both are of one repository, so there is one."""
+        return self._local("merge-base", one, other).strip()
+
+    def committer(self, commit: str) -> str:
+        """The mail address of who made a commit."""
+        return self._local("log", "-1", "--format=%ce", commit, "--").strip()
+
     def same_files(self, one: str, other: str, *, besides: Iterable[str] = ()) -> bool:
         """Whether two commits have the same files, but for some."""
         left_out = [f":(exclude,top,literal){path}" for path in besides]

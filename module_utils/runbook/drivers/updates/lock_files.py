@@ -34,10 +34,19 @@ def text(path: Path) -> str:
 def documents(path: Path) -> list[Any]:
     """The documents of a YAML file.
 
-    :raises RunbookError: as :func:`text`; or it is no YAML, as after a merge with conflicts
+    :raises RunbookError: as :func:`text` and :func:`parse`
+    """
+    return parse(text(path), str(path))
+
+
+def parse(said: str | bytes, path: str) -> list[Any]:
+    """The documents of YAML that was read.
+
+    :param path: of its file, for a sentence
+    :raises RunbookError: it is none, as after a merge with conflicts
     """
     try:
-        return list(yaml.load_all(text(path), Loader=_LOADER))
+        return list(yaml.load_all(said, Loader=_LOADER))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" from line {mark.line + 1} on" if mark else ""

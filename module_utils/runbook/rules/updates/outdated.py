@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.status import Status
-from ansible.module_utils.runbook.rules.updates import versions
+from ansible.module_utils.runbook.rules.updates import packages, versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -158,6 +158,15 @@ def spec(package: str, to: str, asked: Direct | None) -> str:
         return package
     found = _OPERATOR.match(asked.specifier)
     return f"{package}@{(found[1] or '') if found else '^'}{to}"
+
+
+def between(before: Sequence[Any], after: Sequence[Any]) -> list[Change]:
+    """What differs between two lock files, given as their documents.
+
+    :raises RunbookError: one of them is none
+    """
+    old, new = (packages.of_pnpm_lock(each, packages.PNPM_LOCK) for each in (before, after))
+    return changes(old.packages, new.packages, old.direct | new.direct)
 
 
 def changes(before: Iterable[Package], after: Iterable[Package], own: Iterable[str]) -> list[Change]:
