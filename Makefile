@@ -21,6 +21,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-test demo change emergency monthly capacity backup verify restore drill logs doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix bench lock clean
+.PHONY: help setup setup-test demo change emergency updates monthly capacity backup verify restore drill doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix bench lock clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -33,6 +34,7 @@ setup-test: ## The same, with what the tests need
 
 # With the services around a change, or without them, where a target says so; else as they are.
 change emergency capacity: AROUND = -e sandbox_services=true
+updates: AROUND = -e sandbox_application=true
 demo monthly: AROUND = -e sandbox_services=false
 sandbox: setup ## Start the sandbox: PostgreSQL, S3 API, a filled database
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/sandbox.yml $(AROUND)
@@ -59,6 +61,21 @@ emergency: sandbox ## An emergency, rehearsed: people told, maintenance mode, sn
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/emergency.yml -e emergency_kind=instability \
 	  -e '{"emergency_reason": "a rehearsal"}' -e emergency_by_hand_s=30
 	@cat $(SERVICES)/addresses.txt
+
+# A command that is red is part of the tour: the advisory is open, and nothing goes live that nobody read of.
+UPDATES = $(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/updates.yml
+MAJOR = -e app_updates_branch=runbook/major-page-router
+
+updates: sandbox ## Packages of an application: an advisory, the update that repairs it, a major version; to the merged branch
+	@$(UPDATES) --tags security
+	@$(UPDATES) --tags weekly
+	@$(UPDATES) --tags stage -e app_updates_branch=runbook/updates
+	@$(UPDATES) --tags deploy -e app_updates_branch=runbook/updates
+	@$(UPDATES) --tags monthly
+	@$(UPDATES) --tags stage $(MAJOR)
+	@$(UPDATES) --tags review $(MAJOR) -e '{"app_updates_reviewed_by": "Ada Byron"}'
+	@$(UPDATES) --tags deploy $(MAJOR)
+	@git -C .sandbox/application/repository.git log --graph --oneline main
 
 monthly: sandbox ## Monthly optimisation of the sandbox: bloat before and after, tables and indexes
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/monthly_db.yml

@@ -257,3 +257,34 @@ def test_a_metric_with_a_label_has_a_value_for_each():
     record = a_run("pg_index_info", {"findings": [], "unknown": [], "status": "ok"})
     text = metrics.metrics(record, sections.lasting(record))
     assert 'runbook_findings{playbook="p",host="db1",severity="critical"} 0' in text
+
+
+# --- updates of an application ----------------------------------------------------------------------------------------
+
+
+def test_what_breaks_in_a_major_version_stands_first():
+    record = a_run(
+        "app_update",
+        {
+            "status": "ok", "branch": "runbook/major-next", "updated_packages": 1,
+            "updates": [{"package": "next", "from": "14.2.3", "to": "15.0.1", "step": "major", "is_direct": True}],
+            "changelogs": [
+                {"package": "next", "from": "14.2.3", "to": "15.0.1", "lines": ["## 15.0.0", "- <b>gone</b>"],
+                 "source": "https://example.com/next"},
+                {"package": "pg", "from": "1.0.0", "to": "2.0.0", "lines": [], "source": "https://example.com/pg"},
+            ],
+        },
+    )  # fmt: skip
+    page = render.html(record, [], [])
+    text = words(page)
+    assert text.index("next 14.2.3 -&gt; 15.0.1: what breaks") < text.index("What changes")
+    assert "- &lt;b&gt;gone&lt;/b&gt;" in page
+    assert "It ships no changelog that tells it; read https://example.com/pg" in text
+
+
+def test_outdated_packages_are_metrics_by_how_far_they_are():
+    figures = {"status": "ok", "outdated_packages": 3, "outdated": [{"step": "major"}, {"step": "patch"}, {"step": ""}]}
+    known = sections.lasting(a_run("app_updates_info", figures))["db1"]
+    assert known["packages_outdated"] == {"major": 1, "minor": 0, "patch": 1}
+    unknown = a_run("app_updates_info", {"status": "unknown"}, state="failed", status="unknown")
+    assert "packages_outdated" not in sections.lasting(unknown).get("db1", {})

@@ -34,6 +34,7 @@ _SUBJECTS = (
     "logs",
     "advisories",
     "servers",
+    "updates",
     "calendar",
     "capacity",
     "drill",

@@ -64,6 +64,7 @@ OPERATIONS = {
     "supabase_restore.yml restore": "weekly",
     "certificates_renew.yml": "weekly",
     "updates.yml servers": "weekly",
+    "updates.yml deploy": "weekly",
     "announce.yml": "none",
     "backup.yml": "none",
     "backup_bucket.yml": "none",
@@ -90,6 +91,10 @@ OPERATIONS = {
     "rollback.yml config": "none",
     "updates.yml": "none",
     "rotate_keys.yml": "none",
+    "updates.yml monthly": "none",
+    "updates.yml review": "none",
+    "updates.yml stage": "none",
+    "updates.yml weekly": "none",
 }
 
 

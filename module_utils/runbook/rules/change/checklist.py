@@ -185,6 +185,12 @@ OPERATIONS = {
         "and whoever needs it gets the new one.",
         group="applications",
     ),
+    "updates.yml deploy": Operation(
+        "Updates of the application",
+        (*_APPLICATION, "health"),
+        "ansible-playbook -i {inventory} playbooks/rollback.yml --limit {hosts} --tags app",
+        group="applications",
+    ),
     "dr_drill.yml": Operation(
         "Disaster-recovery drill",
         ("ticket", "team", "work"),
