@@ -61,6 +61,7 @@ def test_every_playbook_of_the_readme(sound_database: Database, s3: S3, tmp_path
             for playbook, variables in (
                 ("weekly_db.yml", {}), ("monthly_db.yml", {}), ("backup.yml", {}),
                 ("backup_verify.yml", {"backup_verify_proof": True}), ("heartbeat.yml", {}), ("performance.yml", {}),
+                ("capacity.yml", {}),
                 ("restore.yml", {"db_restore_target_database": copy}),
                 ("restore_swap.yml", {"db_restore_replacement": copy}),
                 ("rollback.yml", {"db_rollback_backup": "latest", "db_rollback_replace": database.name}),
