@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import resource
 import socket
 import ssl
 import struct
@@ -40,8 +41,9 @@ if TYPE_CHECKING:
 
 _FAMILIES = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 
-#: Connections that are open at the same time; a process may have 256 files on some systems.
-_MOST_OPEN = 128
+#: Connections that are open at the same time, each with some 50 kB: a silent server keeps its place for all of
+#: timeout_s. No more than half of the files that this process may open, which are 256 on some systems.
+_MOST_OPEN = 256
 #: PostgreSQL's protocol, SSLRequest: its length, and the code in the place of a version.
 _SSL_REQUEST = struct.pack("!II", 8, 80877103)
 #: OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python does not name.
@@ -105,7 +107,7 @@ async def _look(
     wanted: Sequence[Endpoint], contexts: _Contexts, timeout_s: float, deadline_s: float
 ) -> list[list[Seen]]:
     late = Trouble(Status.UNKNOWN, "It was not looked at within deadline_s; look again, or raise it.")
-    places = asyncio.Semaphore(_MOST_OPEN)
+    places = asyncio.Semaphore(min(_MOST_OPEN, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
     found: list[dict[str, Seen]] = [{} for _ in wanted]
 
     async def of_endpoint(each: Endpoint, seen: dict[str, Seen]) -> None:
