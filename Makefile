@@ -20,8 +20,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo change emergency monthly capacity backup verify restore drill logs doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix bench lock clean
-.PHONY: help setup setup-test demo change emergency updates monthly capacity backup verify restore drill doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix bench lock clean
+.PHONY: help setup setup-test demo change emergency certificates updates monthly capacity backup verify restore drill logs doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix bench lock clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -33,7 +32,7 @@ setup-test: ## The same, with what the tests need
 	@$(PYTHON3) tools/setup.py --test
 
 # With the services around a change, or without them, where a target says so; else as they are.
-change emergency capacity: AROUND = -e sandbox_services=true
+change emergency certificates capacity: AROUND = -e sandbox_services=true
 updates: AROUND = -e sandbox_application=true
 demo monthly: AROUND = -e sandbox_services=false
 sandbox: setup ## Start the sandbox: PostgreSQL, S3 API, a filled database
@@ -76,6 +75,9 @@ updates: sandbox ## Packages of an application: an advisory, the update that rep
 	@$(UPDATES) --tags review $(MAJOR) -e '{"app_updates_reviewed_by": "Ada Byron"}'
 	@$(UPDATES) --tags deploy $(MAJOR)
 	@git -C .sandbox/application/repository.git log --graph --oneline main
+
+certificates: sandbox ## Check the certificate of a server of the sandbox; starts these services
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/certificates.yml
 
 monthly: sandbox ## Monthly optimisation of the sandbox: bloat before and after, tables and indexes
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/monthly_db.yml

@@ -16,18 +16,22 @@ import re
 import signal
 import socket
 import sys
-from contextlib import ExitStack
+import threading
+from contextlib import ExitStack, contextmanager
 from email import message_from_bytes
 from email.policy import default
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from certificates import certificate, save
 from fakes import github, statuspage
 from fakes.chat import PATHS, FakeChat
 from fakes.github import FakeGitHub
 from fakes.http import Asked, FakeService, Reply
 from fakes.statuspage import COMPONENTS, FakeStatuspage
 from markdown_it import MarkdownIt
+from tls_servers import context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -233,6 +237,37 @@ class Mail(Shown):
         return super().answer(asked) if asked.path in self.pages() else Reply(404, {})
 
 
+@contextmanager
+def website(folder: Path, port: int) -> Iterator[dict[str, Any]]:
+    """A page over TLS, whose certificate an authority of its own has just issued; how it is reached and checked."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(f"{_HEAD}<title>Mental Scribe</title><h1>Mental Scribe</h1>".encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    root = certificate(None, days=(-1, 400), common_name="Sandbox authority")
+    path = save(folder, "website", certificate(root, days=(-1, 80)))
+    server = ThreadingHTTPServer(("127.0.0.1", port), Page)
+    server.socket = context(path).wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield {
+            "page": f"https://127.0.0.1:{port}/",
+            "endpoint": {
+                "name": "website", "host": "127.0.0.1", "port": port, "path": path,
+                "ca_cert": save(folder, "website-authority", root),
+            },
+        }  # fmt: skip
+    finally:
+        server.shutdown()
+
+
 def free(port: int) -> int:
     """The port of the last time where it is free, else another one."""
     for wanted in (port, 0):
@@ -277,7 +312,8 @@ def main() -> None:
     with ExitStack() as serving:
         services = {kind.name: serving.enter_context(kind(folder, free(before.get(kind.name, 0)))) for kind in kinds}
         told = {name: {"page": f"{each.url}/", **each.settings()} for name, each in services.items()}
-        ports = {name: each.port for name, each in services.items()}
+        ports = {name: each.port for name, each in services.items()} | {"website": free(before.get("website", 0))}
+        told["website"] = serving.enter_context(website(folder, ports["website"]))
         write(folder / "services.json", {"pid": os.getpid(), "ports": ports, "services": told})
         while True:
             signal.pause()

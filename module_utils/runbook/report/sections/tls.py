@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.report import wording
-from ansible.module_utils.runbook.report.section import Listing, Metric, Section, each_step, ended_s, lists, summed
+from ansible.module_utils.runbook.report.section import (
+    MAX_ROWS,
+    Listing,
+    Metric,
+    Section,
+    Table,
+    each_step,
+    ended_s,
+    lists,
+    summed,
+)
 from ansible.module_utils.runbook.rules.record import epoch_s
 from ansible.module_utils.runbook.rules.status import Status, worst
 from ansible.module_utils.runbook.rules.words import count
@@ -14,7 +25,7 @@ from ansible.module_utils.runbook.rules.words import count
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ansible.module_utils.runbook.report.section import Fact, Record, Step, Value
+    from ansible.module_utils.runbook.report.section import Fact, Panel, Record, Step, Value
 
 #: A metric's value for a status; what could not be judged is no number.
 _VALUES = {Status.OK: 1.0, Status.BREACH: 0.0, Status.UNKNOWN: math.nan}
@@ -59,6 +70,16 @@ def _did(host: Mapping[str, Any], _planned: bool) -> list[str]:
     return [] if seen is None else [f"{count(seen, 'certificate')} seen"]
 
 
+def _folded(panel: Panel, figures: Mapping[str, Any]) -> Panel:
+    """What is well is folded: some ten questions are asked of each endpoint."""
+    well = [each for each in lists(figures, "checks") if each.get("status") == Status.OK]
+    rows = [[str(each.get(key) or "") for key in ("subject", "name", "msg")] for each in well]
+    head = (("Endpoint", ""), ("Check", ""), ("Found", ""))
+    table = Table("Checks that are ok", head, rows[:MAX_ROWS], max(len(rows) - MAX_ROWS, 0))
+    bad = [each for each in panel.checks if each["status"] != Status.OK]
+    return replace(panel, checks=bad, tables=[*panel.tables, *([table] if rows else [])])
+
+
 def _renewed(host: Mapping[str, Any], planned: bool) -> list[str]:
     totals = host["totals"]
     if planned:
@@ -79,10 +100,11 @@ SECTIONS = (
                 "What each address shows",
                 {
                     "endpoint": "Endpoint", "address": "Address", "renewal": "Renewal", "days_left": "Days left",
-                    "not_after": "Ends", "issuer": "Issuer", "serial": "Serial", "key": "Key", "version": "TLS",
+                    "not_after": "Ends", "issuer": "Issuer", "key": "Key",
                 },
             ),
         ),
+        more=_folded,
         totals=summed("looked_at"),
         headline=_headline,
         did=_did,
