@@ -26,7 +26,7 @@ options:
     required: true
   bad:
     description:
-      - Full ID of the commit that was gone back from.
+      - Full ID of the commit that was rolled back from.
     type: str
     required: true
   direct:
@@ -149,8 +149,7 @@ def core(context: Context) -> dict[str, Any]:
             )
             facts["follow_ups"] = [said]
         verb = "Would take" if context.check_mode else "Took" if is_new else "An earlier run took"
-        did = f"{verb} back {what} on {place}."
-        return facts | {"changed": is_new, "pushed_to": place, "msg": " ".join((did, *facts["follow_ups"]))}
+        return facts | {"changed": is_new, "pushed_to": place, "msg": f"{verb} back {what} on {place}."}
 
 
 def _range(repository: git.Repository, good: str, bad: str, head: str, branch: str) -> list[str]:

@@ -76,7 +76,7 @@ deployments:
   type: list
   elements: dict
   returned: success
-gone_back:
+rolled_back:
   description: Whether the project is rolled back, so that pushes do not go live.
   type: bool
   returned: success
@@ -127,7 +127,7 @@ def core(context: Context) -> dict[str, Any]:
     body = found.body if found else None
     keys = [documents.read(name).document for name in documents.names(rollback.KEYS)]
     rotated = [rollback.Rotated.read(each.name, each.body) for each in keys if each is not None]
-    bad = rollback.gone_back_from(body, project)
+    bad = rollback.rolled_back_from(body, project)
     newest = api.deployments(state=deployments.READY)[: params["most"]]
     served = look(params["version_url"], params["ca_cert"], lambda status, text: rollback.lacks(status, text, live))
     left = rollback.follow_ups(project, live, body)
@@ -142,7 +142,7 @@ def core(context: Context) -> dict[str, Any]:
         fail_on_breach=False,
         fail_on_unknown=False,
         live=live.result(),
-        gone_back=rollback.is_gone_back(project),
+        rolled_back=rollback.is_rolled_back(project),
         deployments=[
             each.result() | {"objection": rollback.objection(each, live, rotated, bad)} for each in newest
         ],

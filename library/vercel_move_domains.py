@@ -15,7 +15,7 @@ description:
   - A rollback refuses a deployment that was built with a key that was retired since, as the state store remembers it.
   - A rollback turns automatic domains off, so that a push does not go live any more; V(promote) turns them on again.
     RV(follow_ups) says so until then.
-  - Which deployments were gone back from is kept in the state store, so that nobody goes back to them later.
+  - Which deployments were rolled back from is kept in the state store, so that nobody rolls back to them later.
 options:
   act:
     description:
@@ -26,7 +26,7 @@ options:
   deployment:
     description:
       - ID or host name of the deployment. Required to promote. Left out, a rollback goes to the newest that was live
-        before, is of another commit, and was not gone back from. While the project is rolled back, that does nothing.
+        before, is of another commit, and was not rolled back from. While the project is rolled back, that does nothing.
     type: str
     default: ''
   reason:
@@ -117,8 +117,8 @@ deployment:
   returned: success
 bad_commit:
   description:
-    - The commit of the deployment that was gone back from, while the project is rolled back; empty where it is the same
-      one, or where nobody knows it.
+    - The commit of the deployment that was rolled back from, while the project is rolled back. Empty where it is the
+      same one, or where nobody knows it.
   type: str
   returned: success
 follow_ups:
@@ -206,10 +206,10 @@ class Move:
             rollback.check_ready(wanted)
             rollback.check_alive(wanted, rotated)
             return wanted
-        if not named and rollback.is_gone_back(self.project):
+        if not named and rollback.is_rolled_back(self.project):
             return self.live
         found = self.api.deployments(state=deployments.READY)
-        bad = rollback.gone_back_from(self.body, self.project)
+        bad = rollback.rolled_back_from(self.body, self.project)
         return rollback.choose(self.live, found, named=named, rotated=rotated, bad=bad)
 
     def act(self) -> dict[str, Any]:
@@ -246,8 +246,7 @@ class Move:
         did = f"Led the domains {verb}from {self.live} to {wanted}." if facts["changed"] else (
             f"The domains lead to {wanted} already."
         )  # fmt: skip
-        said = " ".join((did, *(check.msg for check in checks[1:]), *facts["follow_ups"]))
-        return self.context.conclude(checks, msg=said, **facts)
+        return self.context.conclude(checks, msg=f"{did} {checks[1].msg}", **facts)
 
     def fits(self, asked: deployments.AliasRequest) -> bool:
         """Whether a request that is on its way is the one that this module was asked for."""
@@ -297,7 +296,7 @@ class Move:
             self.context.warn(f"{error.message} It is not sent again; the project says what became of it.")
 
     def remember(self, wanted: deployments.Deployment) -> None:
-        """Keep which deployment was gone back from."""
+        """Keep which deployment was rolled back from."""
         at = datetime.now(UTC)
 
         def body(found: Any) -> dict[str, Any]:
@@ -310,11 +309,11 @@ class Move:
         self.documents.update(self.name, body)
 
     def bad_commit(self, wanted: deployments.Deployment) -> str:
-        """The commit that was gone back from, also by an earlier run; empty where there is none, or nobody knows it."""
+        """The commit that was rolled back from, also by an earlier run; empty where nobody knows it."""
         asked = self.project.alias_request
         if self.context.check_mode and wanted.id != self.live.id and self.params["act"] == "rollback":
             left = self.live.id
-        elif asked and rollback.is_gone_back(self.project):
+        elif asked and rollback.is_rolled_back(self.project):
             left = asked.from_id
         else:
             return ""

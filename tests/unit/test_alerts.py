@@ -46,6 +46,7 @@ def test_each_alert_is_tried_in_both_states(path):
     [
         ("backups", "backup|pitr|files"),
         ("certificates", "tls"),
+        ("deployments", "deployment"),
         ("keys", "key"),
         ("logs", "logs"),
         ("capacity", "capacity"),

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from changes import item, open_change, options
-from conftest import module_process, run_module
+from conftest import run_module
 from fakes.alertmanager import FakeAlertmanager
 from fakes.vercel import CONFIG, TEAM, TOKEN, FakeVercel
 from fakes.webhook import FakeReceiver
+from killing import kill
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from ansible.module_utils.runbook.drivers.change.changes import Changes
-    from fakes.http import Asked, FakeService, Reply
+    from fakes.http import FakeService
 
     Killed = Callable[[str, dict[str, Any], FakeService, str], None]
 
@@ -30,30 +31,7 @@ def changes(tmp_path: Path) -> Changes:
 
 @pytest.fixture
 def killed(monkeypatch: pytest.MonkeyPatch) -> Killed:
-    """Start a module, and kill it once the service has got a request; only then does the service what it asks."""
-
-    def kill(name: str, given: dict[str, Any], fake: FakeService, method: str) -> None:
-        came, go, done = threading.Event(), threading.Event(), threading.Event()
-        answer = fake.answer
-
-        def held(asked: Asked) -> Reply:
-            if asked.method != method or done.is_set():
-                return answer(asked)
-            came.set()
-            assert go.wait(60)
-            reply = answer(asked)
-            done.set()
-            return reply
-
-        monkeypatch.setattr(fake, "answer", held)
-        running = module_process(name, given)
-        assert came.wait(60)
-        running.kill()
-        running.communicate()
-        go.set()
-        assert done.wait(60)
-
-    return kill
+    return partial(kill, monkeypatch)
 
 
 def in_an_hour() -> str:

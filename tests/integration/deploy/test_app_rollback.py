@@ -48,7 +48,7 @@ def project(tmp_path: Path, api: FakeVercel, remote: Remote) -> Iterator[tuple[P
         yield made, site
 
 
-def test_a_bad_deployment_is_gone_back_from_and_taken_back(project, api, remote):
+def test_a_bad_deployment_is_rolled_back_from_and_taken_back(project, api, remote):
     made, site = project
     good = api.pushed("main", remote.head("main"), build=["READY"])
     bad_commit = remote.push("main", {"page.txt": "bad\n"})

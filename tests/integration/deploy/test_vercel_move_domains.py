@@ -92,7 +92,7 @@ def test_no_candidate(api, move):
     for each in api.deployments.values():
         each["candidate"] = False
     refused = move()
-    assert "There is no deployment to go back to" in refused.result["msg"]
+    assert "There is no deployment to roll back to" in refused.result["msg"]
     assert asked(api) == 0
 
 

@@ -39,7 +39,7 @@ def world(tmp_path: Path, sound_database: Database) -> Iterator[tuple[Work, Proj
             **{f"vercel_{name}": value for name, value in OPTIONS.items()}, vercel_api_url=work.vercel.url,
             supabase_project_ref=REF, supabase_project_name="mental-scribe", supabase_access_token=SUPABASE_TOKEN,
             supabase_api_url=work.supabase.url, app_keys_url=f"{work.site.url}/keys", key_rotation_poll_s=1,
-            key_rotation_database="db", change_probe_deadline_s=2,
+            key_rotation_database="db", change_probe_deadline_s=2, app_config_snapshot_key=f"{'k' * 43}=",
             change_function_pages=[{"name": "start", "url": f"{work.site.url}/", "text": "Welcome"}],
         )  # fmt: skip
         project.hosts = Project.for_database(tmp_path, sound_database).hosts
@@ -70,6 +70,7 @@ def test_from_a_finding_to_retired_keys(world: tuple[Work, Project], sound_datab
     assert {each["status"] for each in rotated.last("change_check")["checks"]} == {"ok"}
     named = rotated.last("env_example_update")
     assert (named["pushed_to"], "DATABASE_URL" in named["added"]) == ("runbook/env-example", True)
+    assert rotated.last("vercel_env_snapshot")["changed"]
     new, new_url = work.live(), work.live("DATABASE_URL")
     assert new_url.startswith(f"postgresql://{ROLES[1]}:")
     assert all(map(work.supabase.accepts, (old, new)))

@@ -71,9 +71,9 @@ def test_the_newest_that_was_live_before_is_taken():
 @pytest.mark.parametrize(
     ("found", "says"),
     [
-        ([made(4)], "There is no deployment to go back to"),
-        ([made(4), made(5)], "There is no deployment to go back to"),
-        ([made(3, state="ERROR")], "There is no deployment to go back to"),
+        ([made(4)], "There is no deployment to roll back to"),
+        ([made(4), made(5)], "There is no deployment to roll back to"),
+        ([made(3, state="ERROR")], "There is no deployment to roll back to"),
         (
             [made(3, was_live=False), made(2, commit=made(4).commit)],
             "whatever is older is of the commit that is live or was never live",
@@ -90,8 +90,8 @@ def test_each_deployment_is_shown_with_what_speaks_against_it():
     rotated = [rollback.Rotated("keys/server", ("SERVICE_KEY",), NOW + timedelta(hours=2), None)]
     found = {
         "": made(3), "is live": made(4), "is newer": made(5), "has a retired key in it": made(1),
-        "was gone back from": made(2), "was never live": made(3, was_live=False),
-        "is none that Vercel goes back to": made(3, is_rollback_candidate=False),
+        "was rolled back from": made(2), "was never live": made(3, was_live=False),
+        "is none that Vercel rolls back to": made(3, is_rollback_candidate=False),
         "is of the commit that is live": made(3, commit=made(4).commit),
     }  # fmt: skip
     assert {rollback.objection(each, made(4), rotated, {"dpl_2"}): each for each in found.values()} == found
@@ -113,7 +113,7 @@ def test_a_deployment_with_a_retired_key_is_refused_and_no_older_one_is_taken():
         ("dpl_9", "none of the project's deployments"),
         ("dpl_5", "is newer than .* promote it"),
         ("2.vercel.app", "dpl_2 .* is ERROR"),
-        ("dpl_1", "Vercel does not go back to"),
+        ("dpl_1", "Vercel does not roll back to"),
         ("dpl_6", "was built for previews"),
     ],
 )
@@ -140,14 +140,14 @@ def test_one_that_is_on_its_way_is_not_asked_for_again():
         rollback.under_way(project(status="in-progress"), made(2))
 
 
-def test_what_was_gone_back_from_is_remembered_once():
+def test_what_was_rolled_back_from_is_remembered_once():
     body = rollback.remember(None, left=made(4), to=made(3), at=NOW, reason="a bug")
-    assert rollback.gone_back_from(body, project()) == {"dpl_4"}
+    assert rollback.rolled_back_from(body, project()) == {"dpl_4"}
     again = rollback.remember(body, left=made(4), to=made(3), at=NOW + timedelta(hours=1), reason="a bug")
     assert len(again["rollbacks"]) == 1
     # Vercel itself knows of the last one, also where our run was killed before it wrote that down.
-    assert rollback.gone_back_from(None, project()) == {"dpl_4"}
-    assert rollback.gone_back_from(None, project(type="promote")) == frozenset()
+    assert rollback.rolled_back_from(None, project()) == {"dpl_4"}
+    assert rollback.rolled_back_from(None, project(type="promote")) == frozenset()
     bodies: list[dict[str, Any]] = [{}, {"rollbacks": [{}]}, {"rollbacks": "none"}]
     for damaged in bodies:
         with pytest.raises(RunbookError) as error:

@@ -43,7 +43,7 @@ def _lasting(step: Step) -> Mapping[str, Value]:
     served = next((each["status"] for each in lists(figures, "checks") if each["name"] == "served"), Status.UNKNOWN)
     return {
         "deployment_served": {Status.OK: 1.0, Status.BREACH: 0.0}.get(Status(served), math.nan),
-        "deployment_gone_back": float(bool(figures.get("gone_back"))),
+        "deployment_rolled_back": float(bool(figures.get("rolled_back"))),
         "deployment_last_check_timestamp_seconds": ended_s(step),
     }
 
@@ -72,7 +72,7 @@ SECTIONS = (
     Section(
         modules=("vercel_deployment_info",),
         title="Deployments",
-        figures=("gone_back",),
+        figures=("rolled_back",),
         more=_named(live="Live"),
         listings=(
             Listing("deployments", "The newest deployments for production", {
@@ -82,7 +82,7 @@ SECTIONS = (
         lasting=each_step(_lasting),
         metrics={
             "deployment_served": Metric("1 if users get the deployment that is live, 0 if they get another one."),
-            "deployment_gone_back": Metric("1 while an application is rolled back, so that pushes do not go live."),
+            "deployment_rolled_back": Metric("1 while an application is rolled back, so that pushes do not go live."),
             "deployment_last_check_timestamp_seconds": Metric("When that was last looked at."),
         },
     ),

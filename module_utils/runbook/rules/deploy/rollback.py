@@ -42,7 +42,7 @@ class Rotated:
     dead_before: datetime | None
     #: When a phase of its rotation began last; None where none has.
     changed_at: datetime | None
-    #: Deployments that were gone back from, and whose key was discarded since.
+    #: Deployments that were rolled back from, and whose key was discarded since.
     dead_deployments: tuple[str, ...] = ()
 
     @classmethod
@@ -100,13 +100,13 @@ def choose(
 ) -> Deployment:
     """The deployment to go back to: the one that was named, or the newest that was live before the present one.
 
-    What never saw a visitor, what was gone back from before, and what is of the same commit and would bring the same
+    What never saw a visitor, what was rolled back from before, and what is of the same commit and would bring the same
     code is skipped.
 
     :param live: what the production domains lead to
     :param found: deployments for production, in any order
     :param named: id or host name; empty for the newest
-    :param bad: ids of deployments that were gone back from
+    :param bad: ids of deployments that were rolled back from
     :raises RunbookError: there is none, or the one that was named is none to go back to
     """
     if named:
@@ -123,7 +123,7 @@ def choose(
                     f"deployment: {wanted} is newer than {live}, which is live, so it is not gone back to; promote it."
                 )
             if wanted.is_rollback_candidate is False:
-                raise RunbookError(f"deployment: Vercel does not go back to {wanted} any more; promote it instead.")
+                raise RunbookError(f"deployment: Vercel does not roll back to {wanted} any more; promote it instead.")
             check_alive(wanted, rotated)
         return wanted
     bad = {*bad, *(dead for each in rotated for dead in each.dead_deployments)}
@@ -138,7 +138,7 @@ def choose(
         passed = " or ".join(sorted({objection(each, live, (), bad) for each in older}))
         why = f"whatever is older {passed}" if older else "none is older"
         raise RunbookError(
-            f"There is no deployment to go back to from {live}: {why}. Revert the commit and deploy that, or name an "
+            f"There is no deployment to roll back to from {live}: {why}. Revert the commit and deploy that, or name an "
             "older one with its id.",
             code="no_candidate",
         )
@@ -153,9 +153,9 @@ def objection(deployment: Deployment, live: Deployment, rotated: Sequence[Rotate
     if any(each.kills(deployment) for each in rotated):
         return "has a retired key in it"
     if deployment.id in bad:
-        return "was gone back from"
+        return "was rolled back from"
     if deployment.is_rollback_candidate is False:
-        return "is none that Vercel goes back to"
+        return "is none that Vercel rolls back to"
     if deployment.was_live is False:
         return "was never live"
     if deployment.created_at > live.created_at:
@@ -237,14 +237,14 @@ def remember(
     return {"rollbacks": [*known, entry][-_REMEMBERED:]}
 
 
-def gone_back_from(body: Mapping[str, Any] | None, project: Project) -> frozenset[str]:
+def rolled_back_from(body: Mapping[str, Any] | None, project: Project) -> frozenset[str]:
     """Deployments that were bad: those that are remembered, and the one that Vercel itself remembers."""
     asked = project.alias_request
     last = {asked.from_id} if asked and asked.type == "rollback" and asked.status == SUCCEEDED else set()
     return frozenset({each["from"] for each in remembered(body)} | last)
 
 
-def is_gone_back(project: Project) -> bool:
+def is_rolled_back(project: Project) -> bool:
     """Whether the last that happened to the domains is a rollback, to what is live now."""
     asked = project.alias_request
     return (
@@ -295,7 +295,7 @@ def follow_ups(project: Project, live: Deployment, body: Mapping[str, Any] | Non
     since = f" since the rollback of {to_second(last['at'])}" if last and last.get("at") else ""
     said = (
         f"What is pushed to {project.production_branch or 'the production branch'} does not go live{since}: automatic "
-        f"domains are off. Take back what {bad} brought, let that be deployed, and promote it: "
-        "-e app_rollback_act=promote -e app_rollback_deployment=<its id>."
+        f"domains are off. Take back what {bad} brought, let that be deployed, and promote it: playbooks/rollback.yml "
+        "--tags app -e app_rollback_act=promote -e app_rollback_deployment=<its id>."
     )
     return [said]
