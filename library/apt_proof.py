@@ -70,7 +70,7 @@ def core(context: Context) -> dict[str, Any]:
     if half:
         raise RunbookError(f"{hostname}: no proof is written: {half} Run dpkg --configure -a there first.")
     now = datetime.now(UTC).isoformat()
-    body = {"host": hostname, "environment": environment, "proven_at": now, "packages": packages}
+    body = {"host": hostname, "environment": environment, "proven_at": now, "packages": rules.pairs(packages)}
     documents.update(f"updates/proof-{hostname}", lambda _found: body)
     rest = f" Without a restart of {some(found.services)}." if found.services else ""
     rest += f" It still runs its old kernel: {found.reboot}." if found.reboot else ""

@@ -90,8 +90,9 @@ def remember(
 
     def act(found: Reading) -> Mapping[str, Any] | None:
         before = found.document.body.get("seen") if found.document else None
-        known.update(rules.seen(listed, before if isinstance(before, dict) else {}, now))
-        return None if before == known else {"host": hostname, "seen": known}
+        known.clear()
+        known.update(rules.seen(listed, before, now))
+        return None if before == rules.pairs(known) else {"host": hostname, "seen": rules.pairs(known)}
 
     Documents.from_params(context.params, context.run).update(f"updates/seen-{hostname}", act)
     return known

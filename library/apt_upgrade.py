@@ -156,7 +156,7 @@ def planned(
     more = [] if known is None else rules.unproven(plan.updates, known)
     if more:
         raise RunbookError(
-            f"What the updates need is not proven: {some(each.wanted for each in more)}; run updates.yml --tags "
+            f"What the updates need is not proven: {some(each.named for each in more)}; run updates.yml --tags "
             f"servers on {params['proof_environment']} first.",
             unproven=rules.figures(left + more),
         )

@@ -188,7 +188,8 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
     def _send(self, line: str) -> tuple[int | None, str, str]:
         """Run a command line on the host of the task, by Ansible's connection and with its become."""
         try:
-            done = self._low_level_execute_command(line, sudoable=True)
+            # With something to read it gets no terminal, which would mix errors into the output.
+            done = self._low_level_execute_command(line, sudoable=True, in_data=b"\n")
         except AnsibleConnectionFailure as error:
             return None, "", str(error)
         return int(done["rc"]), str(done["stdout"]), str(done["stderr"])

@@ -19,6 +19,9 @@ def debian(tmp_path) -> Debian:
     made = Debian(tmp_path / "debian")
     made.install(made.package("main", "libfoo", "1.0-1"), made.package("main", "bar", "2.0-1"))
     made.package("main", "bar", "2.1-1")
+    # Nothing may take it for a secret.
+    made.install(made.package("main", "base-passwd", "3.6.1"))
+    made.package("security", "base-passwd", "3.6.1+deb12u1")
     made.package("security", "libfoo", "1.0-1+deb12u1", depends="libnew")
     made.package("main", "libnew", "0.1")
     return made
@@ -54,23 +57,26 @@ def test_security_updates_are_looked_for_installed_and_proven(tmp_path, debian):
     looked = run(here, debian, "security")
     found = looked.last("apt_updates_check")
     assert [(each["kind"], each["name"], each["state"]) for each in found["waiting"]] == [
-        ("update", "libfoo=1.0-1+deb12u1", "open"),
+        ("update", "base-passwd 3.6.1+deb12u1", "open"),
+        ("update", "libfoo 1.0-1+deb12u1", "open"),
         ("restart", "nginx.service", "open"),
     ], looked.output
-    assert (looked.code, found["packages"]) == (0, 2)
+    assert (looked.code, found["packages"]) == (0, 3)
     planned = run(here, debian, "servers", "--check", "--diff")
     assert [(each["package"], each["to"]) for each in planned.last("apt_upgrade")["upgraded"]] == [
+        ("base-passwd", "3.6.1+deb12u1"),
         ("libfoo", "1.0-1+deb12u1"),
         ("libnew", "0.1"),
     ], planned.output
-    assert debian.installed() == {"libfoo": "1.0-1", "bar": "2.0-1"}
+    assert debian.installed() == {"base-passwd": "3.6.1", "libfoo": "1.0-1", "bar": "2.0-1"}
     done = run(here, debian, "servers")
     assert done.code == 0, done.output
     # What is no security update stays.
-    assert debian.installed() == {"libfoo": "1.0-1+deb12u1", "libnew": "0.1", "bar": "2.0-1"}
+    after = {"base-passwd": "3.6.1+deb12u1", "libfoo": "1.0-1+deb12u1", "libnew": "0.1", "bar": "2.0-1"}
+    assert debian.installed() == after
     assert done.last("apt_upgrade")["services"] == []
     proof = json.loads(next((tmp_path / "state/sandbox/updates").glob("proof-*.json")).read_text())["body"]
-    assert proof["packages"] == debian.installed()
+    assert dict(proof["packages"]) == after
     again = run(here, debian, "servers")
     assert (again.code, again.last("apt_upgrade")["changed"]) == (0, False), again.output
     assert not list(Path("/tmp").glob("runbook-apt.*")), "a folder was left"
@@ -81,7 +87,7 @@ def test_production_installs_what_staging_worked_with_and_nothing_else(tmp_path,
     refused = run(production, debian, "servers", confirm="production")
     result = refused.last("apt_upgrade")
     assert debian.installed()["libfoo"] == "1.0-1", refused.output
-    assert [each["package"] for each in result["unproven"]] == ["libfoo"]
+    assert [each["package"] for each in result["unproven"]] == ["base-passwd", "libfoo"]
     assert "run updates.yml --tags servers on staging first" in result["msg"]
     # What the inventory says is no reason.
     standing = project(
@@ -98,3 +104,5 @@ def test_production_installs_what_staging_worked_with_and_nothing_else(tmp_path,
     production = project(tmp_path, "production", server_updates_proof_environment="staging")
     done = run(production, debian, "servers", confirm="production")
     assert (done.code, debian.installed()["libfoo"]) == (0, "1.0-1+deb12u1"), done.output
+    # What staging does not have waits.
+    assert debian.installed()["base-passwd"] == "3.6.1"

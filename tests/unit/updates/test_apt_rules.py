@@ -55,7 +55,7 @@ def test_the_deadline_runs_from_the_first_run_that_saw_it(days_ago, state):
 
 def test_what_is_done_is_forgotten_and_what_is_new_begins_now():
     listed = [apt.Waiting("update", "a=2", ""), apt.Waiting("reboot", "server", "")]
-    before = {"update:a=2": "2026-06-01T00:00:00+00:00", "update:b=2": "2026-06-01T00:00:00+00:00"}
+    before = apt.pairs({"update:a=2": "2026-06-01T00:00:00+00:00", "update:b=2": "2026-06-01T00:00:00+00:00"})
     assert apt.seen(listed, before, NOW) == {
         "update:a=2": "2026-06-01T00:00:00+00:00",
         "reboot:server": "2026-06-30T00:00:00+00:00",
@@ -64,7 +64,7 @@ def test_what_is_done_is_forgotten_and_what_is_new_begins_now():
 
 def test_a_proof_counts_for_its_days_and_for_its_very_version():
     def proof(days_ago: float, version: str) -> dict[str, object]:
-        return {"proven_at": (NOW - timedelta(days=days_ago)).isoformat(), "packages": {"libssl3": version}}
+        return {"proven_at": (NOW - timedelta(days=days_ago)).isoformat(), "packages": apt.pairs({"libssl3": version})}
 
     update = apt.Update("libssl3:amd64", "1", "3")
     for documents, waits in (

@@ -47,6 +47,11 @@ class Update:
         """As apt-get takes it, so that no newer one comes instead."""
         return f"{self.package}={self.new}"
 
+    @property
+    def named(self) -> str:
+        """For people and records, in which ``passwd=1:4.13`` would be blotted out."""
+        return f"{self.package} {self.new}"
+
 
 @dataclass(frozen=True)
 class Simulated:
@@ -153,7 +158,7 @@ def waiting(
             why = "; it is on hold: apt-mark unhold"
         elif each.package not in possible:
             why = "; it would remove a package: install it by hand"
-        listed.append(Waiting("update", each.wanted, f"{each.package} {each.old} to {each.new}{why}"))
+        listed.append(Waiting("update", each.named, f"{each.package} {each.old} to {each.new}{why}"))
     listed += [
         Waiting("restart", name, f"{name} runs code of before an update: systemctl restart {name}")
         for name in found.services
@@ -163,12 +168,28 @@ def waiting(
     return listed
 
 
-def seen(listed: Iterable[Waiting], before: Mapping[str, Any], now: datetime) -> dict[str, str]:
+def seen(listed: Iterable[Waiting], before: object, now: datetime) -> dict[str, str]:
     """When each was first seen; what is done is forgotten.
 
-    :param before: the same of the run before
+    :param before: the same of the run before, as :func:`pairs`
     """
-    return {each.key: str(before.get(each.key) or now.isoformat()) for each in listed}
+    known = unpaired(before)
+    return {each.key: known.get(each.key) or now.isoformat() for each in listed}
+
+
+def pairs(found: Mapping[str, str]) -> list[list[str]]:
+    """As the state store keeps it: a package called passwd may be no name of a field there."""
+    return [[name, value] for name, value in sorted(found.items())]
+
+
+def unpaired(said: object) -> dict[str, str]:
+    """What :func:`pairs` made; of anything else nothing.
+
+    >>> unpaired(pairs({"passwd": "1:4.13"})), unpaired(None)
+    ({'passwd': '1:4.13'}, {})
+    """
+    found = said if isinstance(said, list) else []
+    return {str(each[0]): str(each[1]) for each in found if isinstance(each, list) and len(each) == 2}
 
 
 def judge(
@@ -206,11 +227,11 @@ def proven(documents: Iterable[Mapping[str, Any]], now: datetime, days: int) -> 
     """Versions of each package with which a server of staging worked within so many days."""
     found: dict[str, set[str]] = {}
     for body in documents:
-        at, packages = _moment(body.get("proven_at")), body.get("packages")
-        if at is None or not isinstance(packages, dict) or not timedelta(0) <= now - at <= timedelta(days=days):
+        at = _moment(body.get("proven_at"))
+        if at is None or not timedelta(0) <= now - at <= timedelta(days=days):
             continue
-        for package, version in packages.items():
-            found.setdefault(str(package), set()).add(str(version))
+        for package, version in unpaired(body.get("packages")).items():
+            found.setdefault(package, set()).add(version)
     return found
 
 
@@ -227,7 +248,7 @@ def unproven_sentence(left: Sequence[Update], environment: str, days: int) -> st
     """Why updates wait."""
     return (
         f"{count(len(left), 'update')} that no server of {environment} worked with in the last {count(days, 'day')}: "
-        f"{some(each.wanted for each in left)}; run updates.yml --tags servers on {environment} first."
+        f"{some(each.named for each in left)}; run updates.yml --tags servers on {environment} first."
     )
 
 
