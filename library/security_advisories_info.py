@@ -130,6 +130,7 @@ advisories:
     summary: {description: What it is about., type: str}
     published_at: {description: Since when it is known., type: str}
     due_at: {description: Its deadline., type: str}
+    due_on: {description: The day of it., type: str}
     fixed: {description: The least newer version with the fix; empty if there is none., type: str}
     waived_by: {description: Who waives it., type: str}
     waived_until: {description: The last day of the waiver., type: str}
@@ -148,6 +149,7 @@ wanted:
     is_direct: {description: Whether the project itself asks for the package., type: bool}
     advisories: {description: Names of the advisories., type: list}
     due_at: {description: The first deadline of them., type: str}
+    due_on: {description: The day of it., type: str}
 """
 
 from contextlib import contextmanager

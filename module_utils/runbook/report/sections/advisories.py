@@ -79,14 +79,13 @@ SECTIONS = (
                 "Advisories",
                 {
                     "severity": "Severity", "package": "Package", "version": "Version", "id": "Advisory",
-                    "summary": "About", "state": "State", "due_at": "Due", "fixed": "Fixed in",
-                    "waived_by": "Waived by", "waived_until": "Waived until",
+                    "state": "State", "due_on": "Due", "fixed": "Fixed in",
                 },
             ),
             Listing(
                 "wanted",
                 "What to update",
-                {"package": "Package", "from": "From", "to": "To", "step": "Step", "due_at": "Due"},
+                {"package": "Package", "from": "From", "to": "To", "step": "Step", "due_on": "Due"},
             ),
         ),
         totals=summed("packages", overdue_advisories="overdue", open_advisories="open"),

@@ -367,6 +367,7 @@ def wanted(judged: Iterable[Judged], direct: frozenset[str]) -> list[dict[str, A
                 "is_direct": package.name in direct,
                 "advisories": [each.advisory.id for each in some],
                 "due_at": due.isoformat() if due else None,
+                "due_on": f"{due:%Y-%m-%d}" if due else "",
             }
         )
     return sorted(listed, key=lambda each: (each["due_at"] or "", each["package"], each["from"]))
@@ -386,6 +387,7 @@ def figures(judged: Judged) -> dict[str, Any]:
         "summary": advisory.summary,
         "published_at": advisory.published.isoformat() if advisory.published else None,
         "due_at": judged.due_at.isoformat() if judged.due_at else None,
+        "due_on": f"{judged.due_at:%Y-%m-%d}" if judged.due_at else "",
         "fixed": advisory.fixed,
         "waived_by": judged.waiver.owner if judged.waiver else "",
         "waived_until": str(judged.waiver.expires_on) if judged.waiver else "",
