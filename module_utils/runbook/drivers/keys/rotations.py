@@ -187,16 +187,13 @@ class Application:
         """Let the variables of a key hold a new one."""
         if self._begin(key).phase not in (BEGUN, CREATED):
             return
-        provider, rotation, made = self.provider(key), self._at(key), None
-        if rotation.phase == CREATED:
-            if key.held(rotation.label, self._vercel.env()) is not None:
-                self._note_written(key)
-                return
-            made = provider.reveal(key, rotation.new)
-        if made is None:
-            made = provider.make(key, rotation)
+        rotation = self._at(key)
+        is_written = rotation.phase == CREATED and key.held(rotation.label, self._vercel.env()) is not None
+        if not is_written:
+            # What a killed run made is found, or makes way.
+            made = self.provider(key).make(key, rotation)
             self._note(rotation, CREATED, new=made.id)
-        self._set(key, made, rotation.label)
+            self._set(key, made, rotation.label)
         self._note_written(key)
 
     def _begin(self, key: Key) -> Rotation:
