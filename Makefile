@@ -61,7 +61,6 @@ emergency: sandbox ## An emergency, rehearsed: people told, maintenance mode, sn
 	  -e '{"emergency_reason": "a rehearsal"}' -e emergency_by_hand_s=30
 	@cat $(SERVICES)/addresses.txt
 
-# A command that is red is part of the tour: the advisory is open, and nothing goes live that nobody read of.
 UPDATES = $(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/updates.yml
 MAJOR = -e app_updates_branch=runbook/major-page-router
 

@@ -50,6 +50,12 @@ options:
     type: list
     elements: str
     required: true
+  blocks:
+    description:
+      - Whether the task fails if a script fails, the package cannot be installed or does not move, or somebody else
+        works on the branch. If not, the status is V(breach) and the playbook goes on, as with the next major version.
+    type: bool
+    default: true
   pnpm:
     description:
       - pnpm, by its name or its path.
@@ -148,6 +154,10 @@ changelogs:
   type: list
   elements: dict
   returned: when scripts ran
+code:
+  description: One word for what is wrong.
+  type: str
+  returned: when something is
 output:
   description: The last lines of the script that failed.
   type: list
@@ -177,7 +187,24 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.rules.updates.outdated import Change
 
 
+#: Codes of what is wrong with one update, and says nothing of the next.
+OF_THIS_ONE = frozenset({"branch_of_others", "install_failed", "pnpm_update", "tests_red", "update_stuck"})
+
+
 def core(context: Context) -> dict[str, Any]:
+    """Update, and say what is wrong with it in the way that the playbook wants."""
+    try:
+        return update(context)
+    except RunbookError as error:
+        if context.params["blocks"] or error.code not in OF_THIS_ONE:
+            raise
+        facts = {key: value for key, value in error.context.items() if key not in ("status", "code")}
+        return context.conclude(
+            error.status, msg=error.message, fail_on_breach=False, fail_on_unknown=False, code=error.code, **facts
+        )
+
+
+def update(context: Context) -> dict[str, Any]:
     """Update a copy, test it, push it."""
     params = context.params
     context.require_bounds(git.BOUNDS | {"deadline_s": (1, 14_400)})
@@ -196,8 +223,7 @@ def core(context: Context) -> dict[str, Any]:
         base = repository.fetch(base_branch)
         old = repository.heads(branch).get(branch, "")
         with application.copy_of(repository, base, params["pnpm"], clock) as copy:
-            facts, changes = _update(context, copy)
-            facts |= {"base_commit": base, "branch": branch}
+            facts, changes = _update(context, copy, {"base_commit": base, "branch": branch})
             files = copy.changed()
             if not files:
                 return _nothing(context, facts)
@@ -215,7 +241,9 @@ def core(context: Context) -> dict[str, Any]:
     return facts | {"changed": True, "commit": commit, "msg": msg}
 
 
-def _update(context: Context, copy: Application) -> tuple[dict[str, Any], list[Change]]:
+def _update(
+    context: Context, copy: Application, facts: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Change]]:  # fmt: skip
     """Let the lock file of the copy name newer versions."""
     params, wanted = context.params, context.params["packages"]
     unknown = [each for each in params["scripts"] if each not in copy.scripts()]
@@ -223,7 +251,10 @@ def _update(context: Context, copy: Application) -> tuple[dict[str, Any], list[C
         raise RunbookError(f"scripts: package.json has no script {some(unknown)}; name those that it has.")
     first = copy.lock()
     before, own = packages.of_pnpm_lock(first, packages.PNPM_LOCK), outdated.direct(first)
-    newest = outdated.parse(*copy.pnpm.outdated(of_any_age=True))
+    names = {each["package"] for each in wanted}
+    newest = [
+        each for each in outdated.parse(*copy.pnpm.outdated(of_any_age=True)) if not wanted or each.package in names
+    ]
     absent = [each["package"] for each in wanted if all(each["package"] != known.name for known in before.packages)]
     if absent:
         raise RunbookError(f"packages: the lock file has no {some(absent)}; take it out of packages.")
@@ -233,7 +264,7 @@ def _update(context: Context, copy: Application) -> tuple[dict[str, Any], list[C
     ages = {name: copy.pnpm.published(name) for name in outdated.needs_age(newest, left)}
     held = outdated.held_back(newest, left, ages, copy.pnpm.release_age_min(), datetime.now(UTC))
     changes = outdated.between(first, now)
-    facts = {
+    facts = dict(facts) | {
         "updates": [each.result() for each in changes],
         "updated_packages": sum(each.is_direct and bool(each.to_version) for each in changes),
         "held_back": held,
@@ -362,6 +393,7 @@ def main() -> None:
         "branch": text,
         "packages": {"type": "list", "elements": "dict", "default": [], "options": {"package": text, "to": text}},
         "scripts": {"type": "list", "elements": "str", "required": True},
+        "blocks": {"type": "bool", "default": True},
         "pnpm": {"type": "str", "default": "pnpm"},
         "deadline_s": {"type": "int", "default": 3600},
     }

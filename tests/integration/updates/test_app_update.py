@@ -174,6 +174,7 @@ def test_a_major_version_with_what_breaks_in_it(remote: Remote, pnpm: Path):
             "lines": ["## 2.0.0", "### Breaking changes", "", "- The first argument is gone."],
         }
     ]  # fmt: skip
+    assert done["held_back"] == []
     assert '"leaps": "^2.0.0"' in remote.show("runbook/major-leaps", "package.json")
 
 
@@ -200,6 +201,11 @@ def test_red_tests_keep_the_update_back(remote: Remote, pnpm: Path, script: str,
     assert red.result["scripts"] == ["test"]
     assert said in red.result["output"]
     assert not remote.head("runbook/updates")
+    # With other updates to come the task goes on, and is not ok.
+    told = update(remote, pnpm, scripts=["test", script], blocks=False)
+    assert (told.failed, told.result["status"], told.result["code"]) == (False, "breach", "tests_red")
+    assert told.result["branch"] == "runbook/updates"
+    assert not update(remote, pnpm, blocks=False, scripts=["red"], committer_email="").result.get("code")
 
 
 def test_scripts_of_the_application_get_nothing_of_ours(remote: Remote, pnpm: Path, tmp_path: Path):

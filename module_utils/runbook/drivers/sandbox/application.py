@@ -160,6 +160,7 @@ def make(repository: Path, registry: Registry, pnpm: Path) -> None:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     registry.publish("note-markup", "1.2.1", _NEW, repaired)
+    registry.advise("note-markup", "<1.2.1", "GHSA-sand-box0-0001", "Text of a note becomes part of the page")
     registry.publish(
         "page-router", "2.0.0", _NEW, router | {"CHANGELOG.md": _ROUTER_LOG},
         repository={"url": "https://example.com/page-router"},

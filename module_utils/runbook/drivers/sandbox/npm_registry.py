@@ -76,6 +76,20 @@ def _run(words: list[str], folder: Path) -> None:
         raise RunbookError(f"{Path(words[0]).name} fetched nothing (exit code {done.returncode}): {said[0]}")
 
 
+#: verdaccio itself asks npm which advisories there are. Ours are in a file.
+_AUDIT = "plugins/verdaccio-advisories"
+_AUDIT_PLUGIN = """\
+const { readFile } = require('fs');
+module.exports = { default: class {
+  register_middlewares(app) {
+    app.post('/-/npm/v1/security/advisories/bulk', (request, response) => {
+      readFile(`${__dirname}/../../advisories.json`, (error, text) => response.json(error ? {} : JSON.parse(text)));
+    });
+  }
+} };
+"""
+
+
 @dataclass(frozen=True)
 class Registry(Service):
     """verdaccio, open to everybody on this machine, without a registry above it."""
@@ -102,8 +116,14 @@ class Registry(Service):
             "log": {"type": "stdout", "format": "pretty", "level": "warn"},
             "web": {"enable": False},
             "uplinks": {},
+            "plugins": str(self.folder / "plugins"),
+            "middlewares": {"advisories": {"enabled": True}},
         }
-        return {"config.yml": json.dumps(config, indent=1) + "\n"}
+        return {
+            "config.yml": json.dumps(config, indent=1) + "\n",
+            f"{_AUDIT}/index.js": _AUDIT_PLUGIN,
+            f"{_AUDIT}/package.json": json.dumps({"name": "verdaccio-advisories", "version": "1.0.0"}),
+        }
 
     def words(self, program: str) -> list[str]:
         """In the foreground."""
@@ -143,9 +163,17 @@ class Registry(Service):
         known["_attachments"][file] = {"shasum": known["versions"][version]["dist"]["shasum"]}
         path.write_text(json.dumps(known))
 
-    def withdraw(self, name: str) -> None:
-        """Let a package be there no more."""
-        shutil.rmtree(self.storage / name)
+    def advise(self, package: str, vulnerable: str, name: str, title: str) -> None:
+        """Let ``pnpm audit`` find an advisory.
+
+        :param vulnerable: a range of versions
+        :param name: of the advisory, at GitHub
+        """
+        said = {
+            "id": 1, "url": f"https://github.com/advisories/{name}", "title": title, "severity": "high",
+            "vulnerable_versions": vulnerable, "cwe": [], "cvss": {"score": 7.5, "vectorString": None},
+        }  # fmt: skip
+        (self.folder / "advisories.json").write_text(json.dumps({package: [said]}))
 
 
 def _tarball(files: Mapping[str, str]) -> bytes:

@@ -43,7 +43,7 @@ def _read_first(panel: Panel, figures: Figures) -> Panel:
             is_open=True,
         )
         for each in lists(figures, "changelogs")
-        for lines in [each.get("lines") or []]
+        for lines in [[line for line in each.get("lines") or () if str(line).strip()]]
     ]
     output = figures.get("output")
     if isinstance(output, (list, tuple)) and output:
@@ -116,7 +116,7 @@ SECTIONS = (
             ),
         ),
         more=_read_first,
-        totals=summed("updated_packages"),
+        totals=summed("updated_packages", only_good=True),
         did=_did,
     ),
     Section(
