@@ -211,11 +211,13 @@ def require_environment(run: Run, environment: str) -> None:
 
 
 def require_server(run: Run) -> None:
-    """Refuse unless preflight passed in this run for this host, a server of ours, and its change is open.
+    """Refuse unless the server of this host proved itself in this run, and its change is open.
 
     :raises RunbookError: it did not, its maintenance window is over, or its change is not open
     """
     require_environment(run, require_approval(run).environment)
+    if all((each.host, each.target.kind) != (run.host, "server") for each in of(run)):
+        raise RunbookError(f"This run has not passed preflight for the server {run.host}; {AGAIN}.")
 
 
 def require(run: Run, target: Target, environment: str) -> None:

@@ -6,17 +6,26 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.rules.target import Target
 from certificates import certificate
-from conftest import ROOT, run_module
+from conftest import ROOT, approve, run_module, this_run
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 NAMES = ["app.example.test", "www.example.test"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _permitted() -> None:
+    approve(this_run(), "sandbox")
+    permits.grant(this_run(), Target("server", "0123", "web1"))
 
 
 def request(folder: Path, **options: Any) -> dict[str, Any]:
@@ -194,14 +203,20 @@ def other_python() -> str:
 
 def test_on_a_server_with_nothing_but_python_and_only_with_a_permit(tmp_path, other_python):
     """The permit lies on the bastion: the module is told of it, and nobody else may say so."""
-    host = {"ansible_connection": "local", "ansible_python_interpreter": other_python}
+    machine_id = Path("/etc/machine-id")
+    if not machine_id.exists():
+        pytest.skip("this machine has no /etc/machine-id, so that it is no server to anybody")
+    host = {
+        "ansible_connection": "local", "ansible_python_interpreter": other_python,
+        "server_machine_id": machine_id.read_text().strip(), "server_hostname": socket.gethostname(),
+    }  # fmt: skip
     inventory = tmp_path / "hosts.yml"
     every = {"vars": {"runbook_environment": "sandbox"}, "children": {"servers": {"hosts": {"web1": host}}}}
     inventory.write_text(json.dumps({"all": every}))
     options = {"directory": str(tmp_path / "tls"), "names": NAMES}
     preflight = {
-        "delegate_to": "localhost", "vars": {"preflight_playbook": "certificates_renew.yml"},
-        "ansible.builtin.import_role": {"name": "preflight", "tasks_from": "approval.yml"},
+        "vars": {"preflight_playbook": "certificates_renew.yml"},
+        "ansible.builtin.import_role": {"name": "preflight", "tasks_from": "server.yml"},
     }  # fmt: skip
     play = {"hosts": "servers", "gather_facts": False, "environment": {"RUNBOOK_HOST": "{{ inventory_hostname }}"}}
 
@@ -224,7 +239,12 @@ def test_on_a_server_with_nothing_but_python_and_only_with_a_permit(tmp_path, ot
         {"tls_certificate_request": options | {"permitted": True}}
     )
     assert not (tmp_path / "tls").exists()
-    done = run({"block": [preflight]}, write)
+    approved = {
+        "delegate_to": "localhost", "vars": preflight["vars"],
+        "ansible.builtin.import_role": {"name": "preflight", "tasks_from": "approval.yml"},
+    }  # fmt: skip
+    assert "has not passed preflight for the server web1" in run({"block": [approved]}, write)
+    done = run(preflight, write)
     assert "failed=0" in done, done
     assert (tmp_path / "tls/next/request.pem").exists()
     # A module that is called by itself has no action plugin of ours.
