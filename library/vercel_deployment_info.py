@@ -128,7 +128,7 @@ def core(context: Context) -> dict[str, Any]:
     keys = [documents.read(name).document for name in documents.names(rollback.KEYS)]
     rotated = [rollback.Rotated.read(each.name, each.body) for each in keys if each is not None]
     bad = rollback.rolled_back_from(body, project)
-    newest = api.deployments(state=deployments.READY)[: params["most"]]
+    newest = api.deployments(state=deployments.READY, most=params["most"])[: params["most"]]
     served = look(params["version_url"], params["ca_cert"], lambda status, text: rollback.lacks(status, text, live))
     left = rollback.follow_ups(project, live, body)
     checks = [

@@ -149,6 +149,8 @@ from ansible.module_utils.runbook.rules.deploy import deployments, rollback
 from ansible.module_utils.runbook.rules.deploy.deployments import OVER
 from ansible.module_utils.runbook.rules.status import Check
 
+#: Deployments that are looked at, the newest; what is older is named.
+MOST = 500
 BOUNDS = {"wait_timeout_s": (1, 3600), "served_timeout_s": (1, 3600), "timeout_s": (1, 600)}
 
 
@@ -208,7 +210,7 @@ class Move:
             return wanted
         if not named and rollback.is_rolled_back(self.project):
             return self.live
-        found = self.api.deployments(state=deployments.READY)
+        found = self.api.deployments(state=deployments.READY, most=MOST)
         bad = rollback.rolled_back_from(self.body, self.project)
         return rollback.choose(self.live, found, named=named, rotated=rotated, bad=bad)
 

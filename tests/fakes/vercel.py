@@ -7,7 +7,7 @@ users see of that.
 What Vercel's own description does not allow, although Vercel does it:
 
 * ``PATCH /v1/global-config/…/items`` has no key but of ``w``, dash and backslash: its pattern has a backslash too many.
-* ``GET`` and ``DELETE …/env/{id}`` and ``GET …/promote/aliases`` answer in one of several forms, and
+* ``GET``, ``PATCH`` and ``DELETE …/env/{id}`` and ``GET …/promote/aliases`` answer in one of several forms, and
   whatever they answer fits more than one.
 """
 
@@ -34,6 +34,7 @@ PROJECT = "prj_1a2b3c4d5e"
 NAME = "mental-scribe"
 #: Of the project, by the names of a module's options.
 OPTIONS = {"project_id": PROJECT, "project_name": NAME, "team_id": TEAM, "access_token": TOKEN}
+REGIONS = {"functionDefaultRegions": ["fra1"]}
 CREATOR = {"uid": "u1", "username": "jo-doe"}
 
 
@@ -194,7 +195,7 @@ class FakeVercel(FakeService):
             "accountId": TEAM, "id": PROJECT, "name": NAME, "autoAssignCustomDomains": self.auto_assigns,
             "framework": "nextjs", "nodeVersion": "22.x", "colourOf2027": "?",
             "targets": {"production": self._target(live) if live else None},
-            "directoryListing": False, "resourceConfig": {}, "defaultResourceConfig": {},
+            "directoryListing": False, "resourceConfig": REGIONS, "defaultResourceConfig": REGIONS,
             "lastAliasRequest": asked and {name: value for name, value in asked.items() if name != "coming"},
             "link": {
                 "type": "github", "org": "clinic", "repo": NAME, "productionBranch": self.branch,
@@ -264,7 +265,6 @@ class FakeVercel(FakeService):
             and query.get("sha") in (None, each["meta"].get("githubCommitSha"))
             and each["created"] > int(query.get("since", 0))
             and each["created"] < int(query.get("until", 1 << 60))
-            and (query.get("rollbackCandidate") != "true" or (each["candidate"] and each["id"] != self.live))
         ]
         limit = int(query.get("limit", 20))
         page = found[:limit]

@@ -45,7 +45,7 @@ def test_deployments_come_whole_and_the_newest_first(api, monkeypatch):
     found = vercel.deployments()
     assert [each.commit for each in found] == [commit(3), commit(2), commit(1)]
     assert len([line for line in api.requests if line == "GET /v7/deployments"]) == 2
-    assert [each.commit for each in vercel.deployments(candidates=True)] == [commit(2), commit(1)]
+    assert len(vercel.deployments(most=2)) == 2
     assert [each.commit for each in vercel.deployments(since=found[1].created_at)] == [commit(3)]
     assert [each.branch for each in vercel.deployments("", commit=commit(9))] == ["feature"]
     assert vercel.project().live_id == found[0].id

@@ -115,7 +115,7 @@ class Vercel:
         state: str = "",
         commit: str = "",
         since: datetime | None = None,
-        candidates: bool = False,
+        most: int = 0,
     ) -> list[Deployment]:
         """Deployments of the project, the newest first.
 
@@ -123,7 +123,7 @@ class Vercel:
         :param state: states, separated by commas; all where it is empty
         :param commit: of this commit alone, by its whole hash
         :param since: made after this moment
-        :param candidates: those alone to which Vercel would roll back
+        :param most: no further page is asked for once there are so many, as a project may have thousands; 0 for all
         """
         query = (
             ("projectId", self._id),
@@ -131,11 +131,16 @@ class Vercel:
             *((("state", state),) if state else ()),
             *((("sha", commit),) if commit else ()),
             *((("since", str(int(since.timestamp() * 1000))),) if since else ()),
-            *((("rollbackCandidate", "true"),) if candidates else ()),
             ("limit", str(_PAGE)),
             *self._team,
         )
-        follow = by_cursor("pagination", "next", parameter="until")
+        further, seen = by_cursor("pagination", "next", parameter="until"), 0
+
+        def follow(page: Page) -> Query | None:
+            nonlocal seen
+            seen += len(page.items)
+            return None if most and seen >= most else further(page)
+
         found = [Deployment.read(each) for each in self._api.pages("/v7/deployments", follow, items="deployments",
                                                                    query=query)]  # fmt: skip
         # A page begins with the moment at which the last one ended.
