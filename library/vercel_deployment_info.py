@@ -125,7 +125,7 @@ def core(context: Context) -> dict[str, Any]:
     live = api.deployment(project.live_id)
     found = documents.read(rollback.document_name(params["project_id"])).document
     body = found.body if found else None
-    keys = [documents.read(name).document for name in documents.names(rollback.KEYS)]
+    keys = [documents.read(name).document for name in documents.names(rollback.rotations(params["project_id"]))]
     rotated = [rollback.Rotated.read(each.name, each.body) for each in keys if each is not None]
     bad = rollback.rolled_back_from(body, project)
     newest = api.deployments(state=deployments.READY, most=params["most"])[: params["most"]]

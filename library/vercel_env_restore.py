@@ -144,7 +144,7 @@ def core(context: Context) -> dict[str, Any]:
     name = env.choose(documents.names(env.prefix(project_id)), params["snapshot"], project_id)
     found = documents.read(name).document
     snapshot = env.Snapshot.read(name, found.body if found else {}, project_id)
-    keys = [documents.read(each).document for each in documents.names(rollback.KEYS)]
+    keys = [documents.read(each).document for each in documents.names(rollback.rotations(project_id))]
     rotated = [rollback.Rotated.read(each.name, each.body) for each in keys if each is not None]
     now = env_set.read(api, lambda done, of: context.progress.update("values", done, of, "variables"))
     given = {str(each): str(value) for each, value in params["values"].items()}

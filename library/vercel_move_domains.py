@@ -201,7 +201,8 @@ class Move:
         :raises RunbookError: there is none, or it may not be
         """
         named = self.params["deployment"]
-        keys = [self.documents.read(name).document for name in self.documents.names(rollback.KEYS)]
+        names = self.documents.names(rollback.rotations(self.params["project_id"]))
+        keys = [self.documents.read(name).document for name in names]
         rotated = [rollback.Rotated.read(each.name, each.body) for each in keys if each is not None]
         if self.params["act"] == "promote":
             wanted = self.api.deployment(named)

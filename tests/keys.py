@@ -29,7 +29,7 @@ from ansible.module_utils.runbook.rules.keys.rotation import wanted
 from ansible.module_utils.runbook.rules.run import Run
 from fakes.supabase import REF, FakeSupabase
 from fakes.supabase import TOKEN as SUPABASE_TOKEN
-from fakes.vercel import OPTIONS, FakeVercel, Site
+from fakes.vercel import OPTIONS, PROJECT, FakeVercel, Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -75,6 +75,7 @@ class Work:
     hidden: set[str] = field(default_factory=set)
     now: datetime | None = None
     environment: str = "sandbox"
+    project_id: str = PROJECT
     _runs: Iterator[int] = field(default_factory=itertools.count)
 
     def application(self) -> Application:
@@ -128,7 +129,9 @@ class Work:
     def _store(self) -> Store:
         run_id = f"20261129T020000Z-test-{next(self._runs):06}"
         run = Run(id=run_id, directory=None, host="app", controller="test/1")
-        return Store(Documents(Folder(self.folder, self.environment), run, self.environment), self.keys)
+        return Store(
+            Documents(Folder(self.folder, self.environment), run, self.environment), self.project_id, self.keys
+        )
 
     def deploy(self, **variables: str) -> None:
         """Let the application have variables in it, as its owner would."""

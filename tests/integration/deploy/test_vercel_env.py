@@ -176,11 +176,13 @@ def test_a_key_that_was_rotated_since_is_left_as_it_is(api, act, state):
     approve(run, "staging")
     at = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
     rotation = {"env_names": ["SERVICE_KEY"], "at": {"written": at}, "dead_before": None}
-    Documents.from_params({"state_directory": str(state)}, run).update("keys/server", lambda _found: rotation)
+    Documents.from_params({"state_directory": str(state)}, run).update(
+        f"keys/{PROJECT}-server", lambda _found: rotation
+    )
     api.put_env("SERVICE_KEY", "n" * 40)
     done = act("env_restore", snapshot=name)
     assert (done.result["changed"], value(api, "SERVICE_KEY")) == (False, "n" * 40)
-    assert done.result["rows"][0]["why"] == "keys/server was rotated since"
+    assert done.result["rows"][0]["why"] == f"keys/{PROJECT}-server was rotated since"
 
 
 def test_a_build_that_fails_changes_nothing_and_is_made_again(api, act):

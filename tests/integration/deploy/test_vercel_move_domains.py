@@ -9,7 +9,7 @@ import pytest
 from ansible.module_utils.runbook.drivers.change.documents import Documents
 from conftest import Outcome, a_run, approve, as_environ, run_module, this_run
 from fakes.http import Fault
-from fakes.vercel import OPTIONS, TEAM, TOKEN, FakeVercel, Site, commit
+from fakes.vercel import OPTIONS, PROJECT, TEAM, TOKEN, FakeVercel, Site, commit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -173,11 +173,14 @@ def test_a_deployment_with_a_retired_key_is_refused(api, move, state):
     rotation = {
         "env_names": ["SERVICE_KEY"], "at": {}, "dead_before": (datetime.now(UTC) - timedelta(days=2)).isoformat(),
     }  # fmt: skip
-    documents.update("keys/server", lambda _found: rotation)
+    # Another application's key of the same name, and then this one's own.
+    documents.update("keys/prj_other-server", lambda _found: rotation)
+    assert not move(check=True).failed
+    documents.update(f"keys/{PROJECT}-server", lambda _found: rotation)
     for options in ({}, {"deployment": ids(api)[0]}):
         refused = move(**options)
         assert "was built with keys that are retired since (SERVICE_KEY)" in refused.result["msg"]
-    documents.update("keys/server", lambda _found: {"damaged": True})
+    documents.update(f"keys/{PROJECT}-server", lambda _found: {"damaged": True})
     assert move().result["status"] == "unknown"
     assert asked(api) == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from conftest import ENVIRONMENTS, a_run, approve, as_environ, run_module
 from fakes.http import Fault
 from fakes.supabase import REF
 from fakes.supabase import TOKEN as SUPABASE_TOKEN
-from fakes.vercel import OPTIONS
+from fakes.vercel import OPTIONS, PROJECT
 from keys import SERVER, Work, a_world
 
 if TYPE_CHECKING:
@@ -50,13 +51,13 @@ def rotate(work: Work, *keys: dict[str, Any], check: bool = False, permitted: bo
 
 
 def document(work: Work, name: str = "server") -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((work.folder / work.environment / "keys" / f"{name}.json").read_text())
+    found: dict[str, Any] = json.loads((work.folder / work.environment / "keys" / f"{PROJECT}-{name}.json").read_text())
     return found
 
 
 def later(work: Work, days: int = 8) -> None:
     """Let the days of grace be over: they began earlier."""
-    path = work.folder / work.environment / "keys" / "server.json"
+    path = work.folder / work.environment / "keys" / f"{PROJECT}-server.json"
     found = document(work)
     found["body"]["retire_after"] = (datetime.now(UTC) - timedelta(days=days - 7)).isoformat()
     path.write_text(json.dumps(found))
@@ -108,6 +109,12 @@ def test_from_a_key_that_is_too_old_to_one_that_is_retired(work: Work):
     assert body["retired_at"]
     assert body["dead_before"] == body["at"]["written"]
     assert run_module("key_info", options(work)).result["status"] == "ok"
+
+
+def test_applications_that_call_their_keys_the_same_have_a_rotation_each(work: Work):
+    assert not rotate(work).failed
+    assert replace(work, project_id="prj_other").phase() == ""
+    assert work.phase() == "proven"
 
 
 def test_an_application_that_does_not_get_the_new_key_goes_back_by_itself(work: Work):

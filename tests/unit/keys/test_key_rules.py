@@ -133,7 +133,9 @@ def test_deployments_with_a_dead_key_stay_known_through_later_rotations():
 
 def test_a_document_holds_a_rotation_and_no_secret():
     made = a_rotation(rotation.RETIRED)
-    document = Document(Rotation.document_name("server"), made.body(), "run", "host/1", NOW.isoformat(), "t" * 32)
+    document = Document(
+        Rotation.document_name("prj_1", "server"), made.body(), "run", "host/1", NOW.isoformat(), "t" * 32
+    )
     assert serialise(document)
     assert Rotation.of(document) == made
     assert document.body["retired_at"] == (NOW + timedelta(days=7)).isoformat()
@@ -178,7 +180,13 @@ def test_which_keys_a_run_rotates():
     on_its_way = Rotation.begun(role, "app_a", None, "dpl_1", NOW)
     assert wanted(states(database=on_its_way, server=a_rotation()), ("uploads",)) == (role, s3)
     assert wanted(states(server=a_rotation()), ()) == (role,)
+    # Who names a key that somebody saw must not believe that it was rotated now; who runs the same again may.
     assert wanted(states(server=a_rotation()), ("server",)) == ()
+    before = a_rotation()
+    before = replace(before, at={**before.at, rotation.PROVEN: (NOW - timedelta(hours=2)).isoformat()})
+    with pytest.raises(RunbookError, match="no third one is made"):
+        wanted(states(server=before), ("server",))
+    assert wanted(states(database=on_its_way, server=before), ("server",)) == (role,)
     with pytest.raises(RunbookError, match="no key of this inventory"):
         wanted(states(), ("sever",))
 

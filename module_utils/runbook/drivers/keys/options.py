@@ -103,5 +103,6 @@ def application(
     """
     project = vercel.Vercel.from_params(params["vercel"], read_only=read_only)
     services = providers(params, keys, hide, read_only=read_only)
-    made = Application(project, Store(documents, keys), services, Clock(deadline_s), tell, poll_s)
+    store = Store(documents, params["vercel"]["project_id"], keys)
+    made = Application(project, store, services, Clock(deadline_s), tell, poll_s)
     return made, project, services

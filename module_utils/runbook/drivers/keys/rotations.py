@@ -49,17 +49,18 @@ _BACK_S = 300.0
 class Store:
     """The rotations, as the state store has them."""
 
-    def __init__(self, documents: Documents, keys: Sequence[Key]) -> None:
+    def __init__(self, documents: Documents, project_id: str, keys: Sequence[Key]) -> None:
         """Read those of all keys.
 
+        :param project_id: the application's project at Vercel
         :raises RunbookError: one cannot be read, so that nobody knows how far it is
         """
-        self._documents = documents
+        self._documents, self._project_id = documents, project_id
         self._found: dict[str, Rotation] = {}
         #: By the store's clock, which all runs share.
         self.now = datetime.now(UTC)
         for key in keys:
-            reading = documents.read(Rotation.document_name(key.name))
+            reading = documents.read(Rotation.document_name(project_id, key.name))
             self.now = reading.now
             if reading.document is not None:
                 self._found[key.name] = Rotation.of(reading.document)
@@ -90,7 +91,7 @@ class Store:
                 )
             return rotation.body()
 
-        self._documents.update(Rotation.document_name(rotation.name), act)
+        self._documents.update(Rotation.document_name(self._project_id, rotation.name), act)
         self._found[rotation.name] = rotation
         return rotation
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.rules.deploy.deployments import Deployment, Project
 
 Act = Literal["rollback", "promote"]
-#: The folder of the state store with the keys that were rotated, see ``rules/keys``.
-KEYS = "keys/"
 #: Rollbacks that are remembered of one project.
 _REMEMBERED = 50
 
@@ -47,7 +45,7 @@ class Rotated:
 
     @classmethod
     def read(cls, name: str, body: Mapping[str, Any]) -> Rotated:
-        """Read the body of a document ``keys/<name>``.
+        """Read the body of a document ``keys/<project>-<name>``.
 
         :raises RunbookError: it lacks something; whether a key is dead is unknown then
         """
@@ -199,6 +197,11 @@ def under_way(project: Project, wanted: Deployment | None) -> bool:
 
 
 # What is remembered ---------------------------------------------------------------------------------------------------
+
+
+def rotations(project_id: str) -> str:
+    """How the names of the documents begin that tell of a project's rotated keys, see ``rules/keys``."""
+    return f"keys/{project_id}-"
 
 
 def document_name(project_id: str) -> str:

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
@@ -51,6 +52,8 @@ UNFINISHED = frozenset({BEGUN, CREATED, WRITTEN, DEPLOYED, GOING_BACK})
 UNUSED_H = 24
 #: So many deployments that were gone back from are remembered; Vercel offers none that is so old.
 _MOST_DEAD = 20
+#: A rotation that ended within this time may be the one that is asked for again.
+_JUST_NOW = timedelta(hours=1)
 #: What is left for longer than this is a finding.
 _LATE = timedelta(days=1)
 #: So long before it is due, a key's report says so.
@@ -88,24 +91,26 @@ class Rotation:
     sample: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
-    def document_name(name: str) -> str:
-        """Under which name the document of a key lies.
+    def document_name(project_id: str, name: str) -> str:
+        """Under which name the document of a key lies. Applications of one inventory may call their keys the same.
 
-        >>> Rotation.document_name("server")
-        'keys/server'
+        >>> Rotation.document_name("prj_1a2b", "server")
+        'keys/prj_1a2b-server'
         """
-        return check_name(f"{FOLDER}{name}")
+        return check_name(f"{FOLDER}{project_id}-{name}")
 
     @classmethod
     def begun(cls, key: Key, old: str, old_created_at: datetime | None, live_id: str, now: datetime) -> Rotation:
-        """A rotation at its beginning. The new key's name is one that no earlier one can have had.
+        """A rotation at its beginning.
+
+        The new key's name is one that no earlier one can have had, and no other application's of this moment.
 
         :param old: what its service knows the key in use by
         :param live_id: the live deployment
         """
         return cls(
             name=key.name, kind=key.kind, env_names=key.env_names, phase=BEGUN,
-            label=f"{key.name}_{now.astimezone(UTC):%Y%m%dt%H%M%S}", old=old,
+            label=f"{key.name}_{now.astimezone(UTC):%Y%m%dt%H%M%S}_{sha256(live_id.encode()).hexdigest()[:6]}", old=old,
             old_created_at=old_created_at.isoformat() if old_created_at else "", at={BEGUN: now.isoformat()},
             deployment_before=live_id,
         )  # fmt: skip
@@ -301,7 +306,8 @@ def wanted(states: Sequence[State], named: Collection[str]) -> tuple[Key, ...]:
     """The keys that a run rotates: those whose rotation is on its way, and those that are due, or named.
 
     :param named: what the run was told; empty is all that is due
-    :raises RunbookError: it names one that is not listed
+    :raises RunbookError: it names one that is not listed, or only such as are in their days of grace since before this
+        was asked: who rotates a key that somebody saw must not take that for done
     """
     known = {each.key.name for each in states}
     for name in named:
@@ -313,6 +319,15 @@ def wanted(states: Sequence[State], named: Collection[str]) -> tuple[Key, ...]:
         # In its days of grace a third one would be made beside the two.
         if state.phase in UNFINISHED or (is_asked and state.phase != PROVEN):
             found.append(state.key)
+    for state in states:
+        if state.key.name not in named or state.phase != PROVEN or state.rotation is None or found:
+            continue
+        if state.now - datetime.fromisoformat(state.rotation.at[PROVEN]) > _JUST_NOW:
+            raise RunbookError(
+                f"names: {state.key.name} was rotated at {to_second(state.rotation.at[PROVEN])}, and its old key is "
+                f"valid until {to_second(state.rotation.retire_after)}, so no third one is made. Where somebody saw "
+                "the new key, replace it by hand, in its service and at Vercel."
+            )
     return tuple(found)
 
 
