@@ -38,7 +38,7 @@ RETURN = r"""
 msg: {description: "What is not ok and the fix, or how much waits.", returned: always, type: str}
 status: {description: "V(ok), V(breach) or V(unknown).", returned: always, type: str}
 checks: {description: "One for each thing that waits, and what is not known.", returned: always, type: list}
-os: {description: Name and version of the operating system., returned: when the server answered, type: str}
+system: {description: Name and version of the operating system., returned: when the server answered, type: str}
 packages: {description: Number of installed packages., returned: when the server answered, type: int}
 security_updates: {description: Number of security updates that wait., returned: when the archives answered, type: int}
 overdue: {description: Number of things that are overdue., returned: when the archives answered, type: int}
@@ -112,7 +112,7 @@ def core(context: Context) -> dict[str, Any]:
     if found.unknown:
         said = f"{found.unknown}; see needrestart -v there, or install it: what has to be restarted is not known."
         checks.append(Check.unknown("needrestart", said, hostname))
-    facts: dict[str, Any] = {"os": system, "packages": len(apt.installed()), "reboot": found.reboot}
+    facts: dict[str, Any] = {"system": system, "packages": len(apt.installed()), "reboot": found.reboot}
     try:
         with apt.refreshed() as lists:
             every = rules.simulated(lists.simulate("dist-upgrade", "--ignore-hold"))

@@ -12,7 +12,8 @@ description:
   - One bad thing hides no other. What could not be looked at is V(unknown). The module fails where a check is not
     V(ok).
   - On this machine it looks at C(record), C(inventory), C(environment), C(calendar), C(jobs), C(variables),
-    C(settings), C(examples), C(files), C(change), C(contacts) and C(vault). Of each server it looks at certificates,
+    C(settings), C(examples), C(files), C(servers), C(change), C(contacts) and C(vault). Of each server it looks at
+    certificates,
     connection, identity, mark of the environment, clock, versions, extensions, and at the rights of each user through a
     connection of that user. Of each bucket it looks at what M(s3_bucket_check) looks at. Of Supabase it asks for the
     project.
@@ -107,6 +108,7 @@ options:
       unread: {description: [Variables that cannot be read, each with the reason.], type: dict, default: {}}
       examples: {description: [Variables with a value of the examples.], type: list, elements: str, default: []}
       strays: {description: [Files of variables of nobody.], type: list, elements: str, default: []}
+      servers: {description: [The hosts of the group servers.], type: list, elements: dict, default: []}
       encrypted: {description: [How many values are encrypted.], type: int, default: 0}
       locked: {description: [Those that no password opens.], type: list, elements: str, default: []}
       published: {description: [Those that the examples' password opens.], type: list, elements: str, default: []}
@@ -306,6 +308,7 @@ class Doctor:
             rules.judge_unread(self.seen["unread"]),
             rules.judge_examples(self.seen["examples"]),
             rules.judge_strays(self.seen["strays"]),
+            rules.judge_servers(self.seen["servers"], str(self.settings.get("environment"))),
             *rules.judge_changes(self.seen["change"]),
             rules.judge_contacts(self.seen["contacts"]),
             rules.judge_vault(
@@ -592,6 +595,7 @@ def main() -> None:
     )
     found = {
         **dict.fromkeys(seen, names),
+        "servers": {"type": "list", "elements": "dict", "default": []},
         "unknown": {"type": "dict", "default": {}},
         "unread": {"type": "dict", "default": {}},
         "encrypted": {"type": "int", "default": 0},

@@ -59,7 +59,7 @@ lease:
   description: As M(supabase_preflight) returns it.
   type: dict
   returned: success
-os: {description: Name and version of the operating system., type: str, returned: success}
+system: {description: Name and version of the operating system., type: str, returned: success}
 """
 
 from typing import Any
@@ -95,7 +95,7 @@ def core(context: Context) -> dict[str, Any]:
         check["msg"] = f"{hostname} ({system}) is the server that the inventory means."
     target = Target("server", machine_id, hostname)
     admitted = state_lease.admit(params, context.run, target, approval, checks, context.progress.update)
-    return context.conclude(checks.done, msg=checks.done[0].msg, os=system, **admitted)
+    return context.conclude(checks.done, msg=checks.done[0].msg, system=system, **admitted)
 
 
 def argument_spec() -> dict[str, dict[str, Any]]:

@@ -70,6 +70,7 @@ class ActionModule(forked.ActionModule):  # type: ignore[misc] # loaded by its p
                 if name in given and not name.endswith(readiness.QUERIES) and preflight.is_example(value)
             ],
             "strays": sorted(_strays(given)),
+            "servers": list(_servers(given)),
             "encrypted": len(encrypted),
             "locked": sorted(encrypted.keys() & unread.keys()),
             "published": sorted(name for name, value in encrypted.items() if _is_published(value)),
@@ -128,6 +129,18 @@ def _plain(given: Mapping[str, Any]) -> Iterator[str]:
         ours = name in forked.KNOWN.names or name.startswith(variables.FREE)
         if ours and isinstance(raw, str) and "{{" not in raw and record.secret_values({name: raw}):
             yield name
+
+
+def _servers(given: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """The hosts whose packages are updated: how they are reached, and as which machine they are pinned."""
+    known = given.get("hostvars") or {}
+    for name in (given.get("groups") or {}).get("servers") or ():
+        said = known[name]
+        yield {
+            "name": str(name),
+            "connection": str(said.get("ansible_connection") or "ssh"),
+            "machine_id": str(said.get("server_machine_id") or ""),
+        }
 
 
 def _strays(given: Mapping[str, Any]) -> Iterator[str]:

@@ -150,3 +150,12 @@ def test_the_owners_of_what_is_proven_are_looked_for():
     assert found.status == Status.BREACH
     assert "has no role gone" in found.msg
     assert "prover cannot give objects to app: GRANT app TO prover there." in found.msg
+
+
+def test_a_server_is_another_machine_and_pinned():
+    pinned = {"name": "web1", "connection": "ssh", "machine_id": "ab"}
+    assert [rules.judge_servers(servers, "production").status for servers in ([], [pinned])] == ["ok", "ok"]
+    here = rules.judge_servers([pinned | {"connection": "local"}], "production")
+    assert (here.status, "web1 would be this machine" in here.msg) == ("breach", True)
+    open_ = rules.judge_servers([pinned, pinned | {"name": "web2", "machine_id": ""}], "sandbox")
+    assert (open_.status, "empty for web2;" in open_.msg) == ("breach", True)

@@ -123,6 +123,25 @@ def judge_contacts(problems: Sequence[str]) -> Check:
     return Check.ok("contacts", "The emergency contacts are complete, or there need not be any.")
 
 
+def judge_servers(servers: Sequence[Mapping[str, str]], environment: str) -> Check:
+    """Every host of the group servers is another machine, and pinned.
+
+    :param servers: of each its ``name``, ``connection`` and ``machine_id``
+    """
+    here = [each["name"] for each in servers if each["connection"] == "local" and environment != "sandbox"]
+    open_ = [each["name"] for each in servers if not each["machine_id"]]
+    problems = []
+    if here:
+        problems.append(f"{some(here)} would be this machine: set ansible_connection: ssh in group_vars/servers.")
+    if open_:
+        problems.append(
+            f"server_machine_id is empty for {some(open_)}; updates.yml --tags servers refuses them, and names it."
+        )
+    if problems:
+        return Check.breach("servers", " ".join(problems))
+    return Check.ok("servers", f"{count(len(servers), 'server')}, each pinned." if servers else "There is none.")
+
+
 def judge_changes(lacking: Sequence[str]) -> list[Check]:
     """Every operation that is run as a change has what it needs; each thing that is missing is a check.
 

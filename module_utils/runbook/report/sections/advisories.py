@@ -62,6 +62,12 @@ def _headline(record: Record) -> list[Fact]:
     ]
 
 
+def _remark(record: Record) -> str:
+    totals = record["totals"]
+    number = (totals.get("open_advisories") or 0) + (totals.get("overdue_advisories") or 0)
+    return f"{count(number, 'advisory', 'advisories')} to deal with." if number else ""
+
+
 def _did(host: Mapping[str, Any], _planned: bool) -> list[str]:
     packages = host["totals"].get("packages")
     return [] if packages is None else [f"{count(packages, 'package')} looked up"]
@@ -90,6 +96,7 @@ SECTIONS = (
         ),
         totals=summed("packages", overdue_advisories="overdue", open_advisories="open"),
         headline=_headline,
+        remark=_remark,
         did=_did,
         lasting=_lasting,
         metrics={

@@ -45,6 +45,11 @@ def _headline(record: Record) -> list[Fact]:
     return facts
 
 
+def _remark(record: Record) -> str:
+    number = record["totals"].get("security_updates")
+    return f"{count(number, 'security update')} waiting." if number else ""
+
+
 def _upgraded(steps: Sequence[Step]) -> dict[str, float]:
     found = [step for step in steps if "upgraded" in step["figures"]]
     return {"packages_upgraded": float(sum(len(lists(step["figures"], "upgraded")) for step in found))} if found else {}
@@ -68,7 +73,7 @@ SECTIONS = (
     Section(
         modules=("apt_updates_check",),
         title="Security updates of the server",
-        figures=("os", "packages", "security_updates", "overdue", "reboot"),
+        figures=("system", "packages", "security_updates", "overdue", "reboot"),
         listings=(
             Listing(
                 "waiting",
@@ -78,6 +83,7 @@ SECTIONS = (
         ),
         totals=summed("security_updates"),
         headline=_headline,
+        remark=_remark,
         lasting=_lasting,
         metrics={
             "server_updates_waiting": Metric("Updates and restarts that wait; no number where that is not known."),
