@@ -22,7 +22,7 @@ _LISTING = Listing(
     "Keys",
     {
         "name": "Key", "kind": "Kind", "env_names": "Variables", "age_days": "Age in days", "max_age_days": "At most",
-        "phase": "Rotation", "deployment": "Deployment with the new key", "retire_after": "Old key valid until",
+        "phase": "Rotation", "retire_after": "Old key until",
     },
 )  # fmt: skip
 
