@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROWS = 300
+#: As a snapshot of variables is encrypted with.
+KEY = "k" * 43 + "="
 #: An application with one key.
 KEYS: dict[str, Any] = {
     "keys": [{"name": "server", "kind": "supabase_secret", "env": [{"name": "SERVICE_KEY"}]}],
@@ -221,6 +223,7 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
     where = {"environment": "sandbox"}
     page = {"name": "x", "url": "http://127.0.0.1:1"}
     store = {"item": "x", "backend": "none", "state_directory": str(folder)}
+    vercel = KEYS["vercel"] | {"state_directory": str(folder)}
     update = {
         "repository": str(folder), "repository_root": "0" * 40, "branch": "runbook/updates",
         "committer_email": "a@b.test",
@@ -257,6 +260,12 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
             "state_directory": str(folder),
         },
         "incident_review_remind": {"backend": "none", "state_directory": str(folder)},
+        "repository_revert": where
+        | {"branch": "main", "good": "a" * 40, "bad": "b" * 40, "repository": str(folder), "repository_root": "a" * 40},
+        "vercel_env_restore": where | vercel | {"snapshot": "prj_1a2b-20261128T020000Z", "snapshot_key": KEY},
+        "vercel_env_snapshot": where | vercel | {"snapshot_key": KEY},
+        "vercel_move_domains": where | vercel | {"act": "rollback"},
+        "vercel_redeploy": where | KEYS["vercel"],
         "env_example_update": {
             "vercel": KEYS["vercel"],
             "branch": "main",
@@ -377,7 +386,8 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
         "supabase_advisors_info", "supabase_backup_info", "supabase_project_check",
         "supabase_restore_info", "supabase_restore_wait", "runbook_doctor", "maintenance_calendar_info",
         "change_check", "change_left_info", "key_info", "emergency_contact_check", "incident_review_info",
-        "app_updates_info", "capacity_info", "log_archive_verify", "log_find", "security_advisories_info",
+        "app_updates_info", "capacity_info", "vercel_deployment_info",
+        "log_archive_verify", "log_find", "security_advisories_info",
         "tls_certificate_info", "tls_certificate_renewal_plan", "tls_certificate_served",
         "tls_certificate_stored_info",
     }  # fmt: skip
@@ -387,7 +397,7 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
         "pg_pitr_check",  # it asks before it ends a segment; the next test
         "pg_rollback_take_lease",  # it asks once it knows that the server is the restored one; test_rollback_pitr.py
         "sandbox_database", "sandbox_postgres", "sandbox_s3",  # what they make bears a mark of theirs
-        "sandbox_services",  # it starts programs of its own
+        "sandbox_application", "sandbox_services",  # it starts programs of its own
     }  # fmt: skip
     known = {path.stem for path in (ROOT / "library").glob("*.py")}
     assert known - reads - other == set(writers(application, s3, tmp_path))
