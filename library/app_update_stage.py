@@ -175,7 +175,10 @@ def _push(context: Context, repository: Repository, commit: str, staging: str) -
             return False, old
     wanted = commit
     if old and not repository.is_ancestor(old, commit):
-        wanted = repository.merge(commit, old, f"Merge {context.params['branch']} into {staging}")
+        try:
+            wanted = repository.merge(commit, old, f"Merge {context.params['branch']} into {staging}")
+        except RunbookError as error:
+            raise (_lock_differs(staging) if error.code == "git_conflict" else error) from None
         _require_lock(repository, commit, wanted, staging)
     if context.check_mode:
         return True, wanted if wanted == commit else ""
@@ -186,11 +189,15 @@ def _push(context: Context, repository: Repository, commit: str, staging: str) -
 def _require_lock(repository: Repository, commit: str, other: str, staging: str) -> None:
     """See that staging has the very lock file of the branch."""
     if repository.read(commit, PNPM_LOCK) != repository.read(other, PNPM_LOCK):
-        raise RunbookError(
-            f"staging_branch: {staging} has other versions in {PNPM_LOCK} than the branch, so staging would prove "
-            f"something else; bring {staging} to what production has, or prove one update after the other.",
-            code="lock_differs",
-        )
+        raise _lock_differs(staging)
+
+
+def _lock_differs(staging: str) -> RunbookError:
+    return RunbookError(
+        f"staging_branch: {staging} has other versions in {PNPM_LOCK} than the branch, so staging would prove "
+        f"something else; bring {staging} to what production has, or prove one update after the other.",
+        code="lock_differs",
+    )
 
 
 def _sha256(data: bytes) -> str:

@@ -154,6 +154,9 @@ def test_staging_that_has_other_packages_proves_nothing(world: World):
     world.remote.push("staging", {"pnpm-lock.yaml": OLD.replace("importers", "# a comment\n\nimporters")})
     refused = world.stage()
     assert "staging has other versions in pnpm-lock.yaml than the branch" in refused.result["msg"]
+    world.remote.push("staging", {"pnpm-lock.yaml": MAJOR})
+    conflict = world.stage()
+    assert "staging has other versions in pnpm-lock.yaml than the branch" in conflict.result["msg"]
     assert not list(world.state.rglob("staged-*"))
 
 
