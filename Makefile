@@ -135,6 +135,7 @@ bench: setup-test ## The tables of bench/README.md; three hours, 40 GB, and noth
 	@$(BIN)/python -m bench.drill
 	@$(BIN)/python -m bench.mirror
 	@$(BIN)/python -m bench.certificates
+	@$(BIN)/python -m bench.logs
 	@$(BIN)/python -m bench.forecast
 
 lock: ## Pin the newest releases that pyproject.toml admits; needs uv

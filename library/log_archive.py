@@ -42,7 +42,7 @@ options:
       - A file of more bytes becomes several archives, cut between lines. What a kill throws away is no more than this,
         and what a search reads for one line. 4,096 to 16 GiB.
     type: int
-    default: 268435456
+    default: 134217728
   deadline_s:
     description:
       - Time limit in seconds. After it no further file is begun. 1 to 604,800.
@@ -313,7 +313,7 @@ def main() -> None:
             "classes": {"type": "dict", "required": True},
             "ssh": {"type": "str", "default": ""},
             "become": {"type": "bool", "default": False},
-            "max_archive_bytes": {"type": "int", "default": 256 << 20},
+            "max_archive_bytes": {"type": "int", "default": 128 << 20},
             "deadline_s": {"type": "int", "default": 14400},
         },
     )

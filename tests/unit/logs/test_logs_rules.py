@@ -34,7 +34,8 @@ def bounds(*pieces: bytes) -> tuple[datetime | None, datetime | None]:
     "text",
     [
         b"2026-05-01T02:03:04Z a\n2026-05-01T04:05:06Z b\n",
-        b"2026-05-01 02:03:04.5 a\n2026-05-01T06:05:06+02:00 b\n",
+        b"2026-05-01 02:03:04.5 a\n2026-05-01 04:05:06.5 b\n",
+        b"2026-05-01T04:03:04+02:00 a\n2026-05-01T06:05:06.123+02:00 b\n",
         b'{"timestamp":"2026-05-01T02:03:04Z"}\n{"timestamp":"2026-05-01T04:05:06Z"}\n',
         b"2026/05/01 02:03:04 [error] a\n2026/05/01 04:05:06 [error] b\n",
         b'10.0.0.1 - - [01/May/2026:02:03:04 +0000] "GET /"\n10.0.0.1 - - [01/May/2026:04:05:06 +0000] "GET /"\n',
@@ -46,11 +47,9 @@ def test_each_form_of_a_time_has_its_bounds(text):
     first, last = bounds(text)
     assert first is not None
     assert last is not None
-    assert (first.replace(second=0), last.replace(second=0) - timedelta(minutes=1)) in [
-        (datetime(2026, 5, 1, 2, 3, tzinfo=UTC), datetime(2026, 5, 1, 4, 5, tzinfo=UTC)),
-        # Seconds since 1970 are read to the second.
-        (datetime(2026, 5, 1, 2, 3, tzinfo=UTC), datetime(2026, 5, 1, 4, 5, tzinfo=UTC)),
-    ]
+    assert first.replace(second=0) == datetime(2026, 5, 1, 2, 3, tzinfo=UTC)
+    # Seconds since 1970 are read to the second.
+    assert last.replace(second=0) == datetime(2026, 5, 1, 4, 6, tzinfo=UTC)
     read = [times.of_line(line, NOW) for line in text.splitlines()]
     assert all(at is not None and first <= at < last for at in read)
 
@@ -71,6 +70,13 @@ def test_a_log_without_times_has_no_bounds():
     assert bounds(b"hello\nworld\n") == (None, None)
     assert bounds() == (None, None)
     assert times.of_line(b"2026-13-45T99:99:99Z", NOW) is None
+
+
+def test_a_zone_that_the_bounds_did_not_see_hides_no_line():
+    content = chain.Content("k", None, 1, "a", 1, "b", 1, NOW, NOW + timedelta(minutes=1), {})
+    for hours, found in ((-12, True), (0, True), (12, True), (-20, False), (20, False)):
+        since = NOW + timedelta(hours=hours)
+        assert search.Wanted(since, since + timedelta(minutes=1), None).may_be_in(content) is found
 
 
 # Classes and holds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.errors import RunbookError
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ansible.module_utils.runbook.rules.logs.chain import Content
+
+#: No zone is further from UTC; the bounds of an archive may not have seen the zone of each line.
+ZONES = timedelta(hours=14)
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Wanted:
         """Whether an archive may hold such a line; one whose lines say no times may."""
         if content.first_at is None or content.last_at is None:
             return True
-        return content.first_at < self.until and content.last_at >= self.since
+        return content.first_at - ZONES < self.until and content.last_at + ZONES >= self.since
 
 
 class Reader:

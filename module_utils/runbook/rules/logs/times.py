@@ -23,6 +23,8 @@ _MONTHS = {name: number for number, name in enumerate(
 )}  # fmt: skip
 #: More than the longest time has bytes.
 _OVERLAP = 64
+#: So much of a piece's beginning and end is looked at for zones.
+_ENDS = 8192
 _ZONE = rb"\s?(Z|UTC|GMT|[+-]\d\d:?\d\d)?"
 
 
@@ -64,16 +66,27 @@ def _syslog(minute: bytes, written: datetime) -> datetime:
 
 
 def _epoch(seconds: bytes, _written: datetime) -> datetime:
-    return datetime.fromtimestamp(int(seconds), UTC)
+    return datetime.fromtimestamp(int(seconds[-10:]), UTC)
 
 
 @dataclass(frozen=True)
 class Form:
     """One way in which a log says its times."""
 
-    #: Its first group is the time to the minute, its second one the zone.
-    pattern: re.Pattern[bytes]
+    #: The time to the minute, without groups.
+    minute: re.Pattern[bytes]
+    #: What may stand behind it, with the zone as its group.
+    rest: re.Pattern[bytes]
     read: Callable[[bytes, datetime], datetime]
+
+    def zone(self, text: bytes, end: int) -> bytes:
+        """The zone of a time whose minute ends there; empty where it says none."""
+        found = self.rest.match(text, end)
+        return (found[1] or b"") if found else b""
+
+    def zones(self, text: bytes) -> set[bytes]:
+        """Zones of the times in a few lines."""
+        return {self.zone(text, found.end()) for found in self.minute.finditer(text)}
 
     def at(self, minute: bytes, zone: bytes, written: datetime) -> datetime | None:
         """The minute in UTC; None where there is no such time."""
@@ -86,10 +99,14 @@ class Form:
 #: ISO 8601 (in JSON too), with slashes as nginx's error log has it, the common log format, syslog's of RFC 3164, and
 #: seconds since 1970, of which loggers that write JSON are fond.
 FORMS = (
-    Form(re.compile(rb"(20\d\d[-/]\d\d[-/]\d\d[T ]\d\d:\d\d)(?::\d\d(?:[.,]\d+)?)?" + _ZONE), _iso),
-    Form(re.compile(rb"(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d):\d\d" + _ZONE), _common),
-    Form(re.compile(rb"(?<![A-Za-z])([A-Z][a-z]{2} [ ]?\d{1,2} \d\d:\d\d):\d\d()"), _syslog),
-    Form(re.compile(rb'(?:"(?:time|ts|timestamp)":\s?|^)(\d{9}\d)(?:[.,]?\d{1,9})?\b()', re.MULTILINE), _epoch),
+    Form(re.compile(rb"20\d\d[-/]\d\d[-/]\d\d[T ]\d\d:\d\d"), re.compile(rb"(?::\d\d(?:[.,]\d+)?)?" + _ZONE), _iso),
+    Form(re.compile(rb"\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d"), re.compile(rb":\d\d" + _ZONE), _common),
+    Form(re.compile(rb"(?<![A-Za-z])[A-Z][a-z]{2} [ ]?\d{1,2} \d\d:\d\d(?=:\d\d)"), re.compile(b"()"), _syslog),
+    Form(
+        re.compile(rb'(?:"(?:time|ts|timestamp)":\s?|^)\d{10}(?=[.,]?\d{0,9}\b)', re.MULTILINE),
+        re.compile(b"()"),
+        _epoch,
+    ),
 )
 #: Seconds of a time, and their fraction, right behind its minute.
 _SECONDS = re.compile(rb":(\d\d)(?:[.,](\d{1,6}))?")
@@ -110,11 +127,11 @@ def of_line(line: bytes, written: datetime) -> datetime | None:
     """
     start = line[:TIME_BYTES]
     for form in FORMS:
-        found = form.pattern.search(start)
-        minute = form.at(found[1], found[2] or b"", written) if found else None
+        found = form.minute.search(start)
+        minute = form.at(found[0], form.zone(start, found.end()), written) if found else None
         if found is None or minute is None:
             continue
-        said = _SECONDS.match(start, found.end(1))
+        said = _SECONDS.match(start, found.end())
         if said is None:
             return minute
         return minute + timedelta(seconds=min(int(said[1]), 59), microseconds=int((said[2] or b"").ljust(6, b"0")))
@@ -138,12 +155,15 @@ class Bounds:
         """Take the next piece of the log in; it need not end with a line."""
         if self._form is None:
             starts = b"\n".join(line[:TIME_BYTES] for line in piece.split(b"\n", _LOOKED_AT)[:_LOOKED_AT])
-            self._form = next((each for each in FORMS if each.pattern.search(starts)), None)
+            self._form = next((each for each in FORMS if each.minute.search(starts)), None)
         if self._form is None:
             return
-        # A time that the end of a piece cuts is whole here.
-        for part in (self._rest + piece[:_OVERLAP], piece):
-            self._seen.update(self._form.pattern.findall(part))
+        # Zones change twice a year, so those of a piece are those of its beginning and its end; of both, where it did.
+        ends = (self._rest + piece[:_ENDS], piece[-_ENDS:])
+        zones = set().union(*(self._form.zones(each) for each in ends)) or {b""}
+        # A time that the end of a piece cuts is whole in the first of these two.
+        minutes = {*self._form.minute.findall(ends[0]), *self._form.minute.findall(piece)}
+        self._seen.update((minute, zone) for minute in minutes for zone in zones)
         self._rest = piece[-_OVERLAP:]
 
     def result(self) -> tuple[datetime | None, datetime | None]:
