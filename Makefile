@@ -94,10 +94,10 @@ drill: sandbox ## Kill a server of the drill's own while clients write to it, re
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/dr_drill.yml
 
 logs: sandbox ## Rotate a sample log of the sandbox, archive it and old audit rows, verify the archive, and find lines in it
-	@$(BIN)/python -m tools.sample_log .sandbox/logs
-	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/logs.yml -e logs_force_rotation=true
-	@rm -f .sandbox/logs/sandbox.log
-	@$(BIN)/ansible-playbook -i inventories/sandbox playbooks/logs_find.yml -e logs_find_to=$(CURDIR)/.sandbox/logs \
+	@$(BIN)/python -m tools.sample_log $(dir $(SERVICES))logs
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/logs.yml -e logs_force_rotation=true
+	@rm -f $(dir $(SERVICES))logs/sandbox*.log
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/logs_find.yml -e logs_find_to=$(CURDIR)/$(dir $(SERVICES))logs \
 	  -e logs_find_since=2020-01-01T00:00:00Z -e logs_find_until=2100-01-01T00:00:00Z \
 	  -e '{"logs_find_pattern": "ERROR request", "logs_find_max_lines": 1000000}'
 

@@ -164,6 +164,7 @@ def main() -> None:
         "",
         *table(samples),
         "",
+        "",
     ]
     if arguments.print:
         print("\n".join(report))

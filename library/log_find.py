@@ -155,8 +155,9 @@ class Finder:
                 "msg": f"Would read {count(len(chosen), 'archive')} "
                 f"({size(sum(link.content.size_bytes for link in chosen if link.content))}) of {self.archive.url}."
             }
-        handle, name = tempfile.mkstemp(prefix=f".{self.dest.name}.", dir=self.dest.parent)
+        name = ""
         try:
+            handle, name = tempfile.mkstemp(prefix=f".{self.dest.name}.", dir=self.dest.parent)
             with os.fdopen(handle, "wb") as file:
                 for link in chosen:
                     self._search(link, file, named=len({each.stream for each in chosen}) > 1)
@@ -174,8 +175,9 @@ class Finder:
                 error.message, **(error.context | self._facts(chosen) | {"status": error.status})
             ) from None
         finally:
-            with suppress(FileNotFoundError):
-                Path(name).unlink()
+            if name:
+                with suppress(FileNotFoundError):
+                    Path(name).unlink()
         where = f"in {self.dest}" if self.found else "so no file was written"
         return self._facts(chosen) | {
             "changed": bool(self.found),

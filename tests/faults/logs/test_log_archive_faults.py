@@ -78,3 +78,12 @@ def test_killed_at_random_moments_nothing_is_lost_or_doubled(place, kills):
         process.communicate()
     assert not place.archive().failed
     whole(place)
+
+
+def test_two_at_once_archive_each_line_once(place):
+    options = place.options() | place.files()
+    both = [module_process("log_archive", options | {"max_archive_bytes": 4096}) for _ in range(2)]
+    for process in both:
+        process.communicate()
+    assert not place.archive().failed
+    whole(place)

@@ -70,6 +70,12 @@ def test_bad_input_is_named(place, wrong, word):
     assert word in done.result["msg"]
 
 
+def test_a_folder_that_takes_no_file_is_named(place, tmp_path):
+    done = place.find(dest=f"/proc/{tmp_path.name}")
+    assert done.failed
+    assert "cannot be written" in done.result["msg"]
+
+
 def test_an_archive_that_was_changed_gives_no_line(tmp_path, s3):
     place = Place.make(tmp_path, s3, versioned=False)
     place.rotated(lines(10))
