@@ -264,8 +264,13 @@ def core(context: Context) -> dict[str, Any]:
     looked_at = sum(1 for each in addresses if "serial" in each)
     about = f"{count(len(meant), 'endpoint')}, {count(looked_at, 'certificate')} seen"
     named = [Check(f"{each.subject}: {each.name}", each.status, each.msg) for each in checks]
+    hint = rules.clock_hint((each for seen in found for each in seen), now)
     return context.conclude(
-        checks, msg=sentence(about, named), endpoints=len(meant), looked_at=looked_at, addresses=addresses
+        checks,
+        msg=" ".join(filter(None, (hint, sentence(about, named)))),
+        endpoints=len(meant),
+        looked_at=looked_at,
+        addresses=addresses,
     )
 
 

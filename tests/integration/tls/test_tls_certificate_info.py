@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import subprocess
+import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +18,7 @@ from ansible.module_utils.runbook.drivers.tls import endpoints as driver
 from ansible.module_utils.runbook.rules.tls import judge
 from ansible.module_utils.runbook.rules.tls.endpoints import Endpoint
 from certificates import certificate, save
-from conftest import disposable, free_port, run_module
+from conftest import ROOT, disposable, free_port, run_module
 from cryptography.hazmat.primitives.asymmetric import rsa
 from tls_servers import context, serving
 
@@ -300,6 +302,38 @@ def test_one_stale_address_of_two_is_named(tmp_path, monkeypatch):
     assert set(told) == {"lifetime", "same"}
     assert told["lifetime"].msg.startswith("At 127.0.0.2: Critical: ")
     assert told["same"].msg.startswith("127.0.0.2 (until ")
+
+
+@pytest.mark.parametrize(("shift", "says"), [("+200d", "It expired on"), ("-200d", "It is not valid before")])
+def test_a_clock_that_is_wrong_is_named_and_hides_nothing(tmp_path, shift, says):
+    """The chain is verified without the clock."""
+    faketime = shutil.which("faketime")
+    if faketime is None:
+        pytest.skip("faketime is not installed, so the clock was NOT tested; apt-get install faketime")
+    root = certificate(None, days=(-400, 4000))
+    ca_cert = save(tmp_path, "root", root)
+    with ExitStack() as stack:
+        endpoints = [
+            {
+                "name": name, "host": "127.0.0.1", "ca_cert": ca_cert,
+                "port": stack.enter_context(serving(context(save(tmp_path, name, certificate(root, days=(-1, 80)))))),
+            }
+            for name in ("a", "b")
+        ]  # fmt: skip
+        code = (
+            "import sys, json; sys.path.insert(0, sys.argv[1] + '/tests'); from conftest import run_module;"
+            "print(json.dumps(run_module('tls_certificate_info', json.loads(sys.argv[2])).result))"
+        )
+        options = json.dumps({"endpoints": endpoints, "timeout_s": 60})
+        done = subprocess.run(
+            [faketime, "-f", shift, sys.executable, "-c", code, str(ROOT), options],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["msg"].startswith("None of 2 certificates is valid by this machine's clock, ")
+    bad = {(each["name"], each["subject"]): each["msg"] for each in result["checks"] if each["status"] != "ok"}
+    assert set(bad) == {("lifetime", "a"), ("lifetime", "b")}
+    assert says in bad["lifetime", "a"]
 
 
 def test_an_address_of_ipv6(tmp_path):

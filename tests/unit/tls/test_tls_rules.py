@@ -9,7 +9,7 @@ import pytest
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.tls.certificates import Certificate, Seen, Trouble
-from ansible.module_utils.runbook.rules.tls.judge import Demand, judge
+from ansible.module_utils.runbook.rules.tls.judge import Demand, clock_hint, judge
 from ansible.module_utils.runbook.rules.tls.lifetime import Lifetime, Renewal
 from ansible.module_utils.runbook.rules.tls.names import ascii_name, covers
 
@@ -187,3 +187,10 @@ def test_a_stale_address_is_named_beside_the_newest():
     same = bad(stale, SEEN)["same"][1]
     assert same.startswith("192.0.2.2 (until 2026-08-10) serves another certificate than the newest (until 2026-08-29)")
     assert not bad(SEEN, replace(SEEN, address="192.0.2.2"))
+
+
+def test_the_clock_is_suspected_where_no_certificate_is_valid():
+    other = replace(SEEN, sent=(replace(OWN, fingerprint="bb"),))
+    late = OWN.not_after + timedelta(days=1)
+    assert clock_hint([SEEN, other], late).startswith("None of 2 certificates is valid by this machine's clock, ")
+    assert clock_hint([SEEN, other], OWN.not_after) == clock_hint([SEEN, SEEN], late) == clock_hint([], late) == ""

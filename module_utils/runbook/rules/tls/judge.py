@@ -23,7 +23,7 @@ from ansible.module_utils.runbook.rules.tls.names import covers
 from ansible.module_utils.runbook.rules.words import agree, count, some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from ansible.module_utils.runbook.rules.tls.certificates import Certificate, Seen
@@ -108,6 +108,17 @@ def judge(demand: Demand, seen: Sequence[Seen], now: datetime, beyond: Beyond | 
     for answer in _of_all(seen):
         by_question[answer.question].append(answer)
     return [_folded(demand.name, by_question[question]) for question in QUESTIONS if by_question[question]]
+
+
+def clock_hint(seen: Iterable[Seen], now: datetime) -> str:
+    """A sentence on the clock of who looks, where all of two or more certificates are outside of their dates."""
+    own = {each.own.fingerprint: each.own for each in seen if each.own is not None}.values()
+    if len(own) < 2 or any(each.not_before <= now <= each.not_after for each in own):
+        return ""
+    return (
+        f"None of {count(len(own), 'certificate')} is valid by this machine's clock, {now:%Y-%m-%d %H:%M} UTC; see "
+        "first whether that is right (timedatectl)."
+    )
 
 
 def lifetime(certificate: Certificate, floor_days: int) -> Lifetime:
