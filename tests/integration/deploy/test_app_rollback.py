@@ -107,3 +107,9 @@ def test_only_what_is_named_is_rolled_back(tmp_path):
         ended = made.run("rollback.yml", *(("--tags", tag) if tag else ()))
         said = [line.split()[0] for line in ended.output.splitlines() if "failed=1" in line]
         assert said == [host], ended.output
+    # Of two, one would be left out, or be done on what the other changed.
+    for tags, hosts in (("db,app", ["db"]), ("app,config", ["app"])):
+        ended = made.run("rollback.yml", "--tags", tags)
+        said = [line.split()[0] for line in ended.output.splitlines() if "failed=1" in line]
+        assert said == hosts, ended.output
+        assert "asks for more than one rollback" in ended.output

@@ -114,15 +114,18 @@ class RoleKeys:
         del key
         with self._session() as session:
             sessions = session.query(_SESSIONS, (rotation.old,))[0]["sessions"]
-            calls, reason = queries.calls_of(session, rotation.old)
+            counted, reason = queries.calls_of(session, rotation.old)
         if sessions:
             return Use(f"{rotation.old} has {count(sessions, 'session')} at {self._target}.", is_used=True)
-        if calls is None:
+        if counted is None:
             return Use(f"Nobody can say whether {rotation.old} was used at {self._target}. {reason}")
-        sample = {"calls": calls, "since": now.isoformat()}
-        if rotation.sample.get("calls") != calls:
-            said = f"{rotation.old} has no session, and its statements are counted from now on ({calls} so far)."
-            return Use(said, unused_since=now, sample=sample)
+        sample = {**counted, "since": now.isoformat()}
+        if {**rotation.sample, "since": ""} != {**sample, "since": ""}:
+            said = f"{rotation.old} has no session, and its statements are counted from now on"
+            more = f"{counted['calls']} so far"
+            if rotation.sample.get("evicted", counted["evicted"]) != counted["evicted"]:
+                more += "; some statements were thrown out since the last look: raise pg_stat_statements.max"
+            return Use(f"{said} ({more}).", unused_since=now, sample=sample)
         since = datetime.fromisoformat(str(rotation.sample["since"]))
         said = f"{rotation.old} has no session, and ran no statement since {to_second(since.isoformat())}."
         return Use(said, unused_since=since, sample=rotation.sample)

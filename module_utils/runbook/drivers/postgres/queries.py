@@ -38,6 +38,15 @@ _CALLS_OF = """
 SELECT coalesce(sum(calls), 0)::bigint AS calls FROM {statements}(false)
 WHERE userid = (SELECT oid FROM pg_roles WHERE rolname = %s)
 """
+#: Whether the server counts no statements, at all or of a role.
+_UNCOUNTED = """
+SELECT current_setting('pg_stat_statements.track', true) = 'none' OR current_setting('compute_query_id', true) = 'off'
+  OR EXISTS (
+    SELECT FROM pg_db_role_setting AS s, unnest(s.setconfig) AS one
+    WHERE s.setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = %s))
+      AND lower(one) IN ('pg_stat_statements.track=none', 'compute_query_id=off')
+  ) AS uncounted
+"""
 _FOUND = """
 SELECT n.nspname, e.extversion, pg_has_role('pg_read_all_stats', 'USAGE') AS may_read,
   has_schema_privilege(n.oid, 'USAGE') AS may_use
@@ -101,15 +110,24 @@ def read(session: Session) -> Reading:
     return Reading(look, None, schema, hidden, info["dealloc"])
 
 
-def calls_of(session: Session, role: str) -> tuple[int | None, str]:
+def calls_of(session: Session, role: str) -> tuple[dict[str, Any] | None, str]:
     """How many statements a role has run in all databases since the counters began; or None, and why.
 
-    Of somebody else's statements each user may see that they ran, and how often.
+    Of somebody else's statements each user may see that they ran, and how often. Two counts say that it ran none in
+    between only if they are the same in each figure: what is thrown out for lack of room (``evicted``) or reset is
+    counted from the beginning, and may come to the same ``calls``.
     """
     reading = read(session)
     if reading.look is None:
         return None, reading.reason or ""
-    return int(session.query(_named(reading.schema, _CALLS_OF), (role,))[0]["calls"]), ""
+    if session.query(_UNCOUNTED, (role,))[0]["uncounted"]:
+        return None, (
+            "The server does not count its statements: let no pg_stat_statements.track be none, and no "
+            "compute_query_id be off."
+        )
+    calls = int(session.query(_named(reading.schema, _CALLS_OF), (role,))[0]["calls"])
+    reset_at = reading.look.reset_at
+    return {"calls": calls, "evicted": reading.evicted, "reset_at": reset_at.isoformat() if reset_at else None}, ""
 
 
 def _named(schema: str, statement: str) -> sql.Composed:
