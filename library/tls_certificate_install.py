@@ -186,7 +186,7 @@ def main() -> None:
             "directory": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["installed", "loaded", "previous"], "default": "installed"},
             "full_chain": {"type": "str"},
-            "key_group": {"type": "str", "default": ""},
+            "key_group": {"type": "str", "default": "", "no_log": False},
             "test_command": {"type": "list", "elements": "str", "default": []},
             "reload_command": {"type": "list", "elements": "str", "required": True},
             "timeout_s": {"type": "int", "default": 60},

@@ -200,7 +200,7 @@ def main() -> None:
         "reload_command": texts | {"required": True},
         "test_command": texts | {"default": []},
         "key_type": {"type": "str", "choices": ["EC", "RSA"], "default": "EC"},
-        "key_group": text,
+        "key_group": text | {"no_log": False},
         "endpoints": {"type": "list", "elements": "dict", "default": []},
     }
     anything = {"type": "list", "elements": "dict", "required": True}

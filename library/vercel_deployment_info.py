@@ -19,7 +19,7 @@ options:
   version_url:
     description:
       - Page of the application, as users reach it, that says which deployment is served, as
-        M(vercel_move_domains#module) has it.
+        M(vercel_move_domains) has it.
     type: str
     default: ''
   most:

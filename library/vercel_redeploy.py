@@ -24,7 +24,7 @@ options:
   version_url:
     description:
       - Page of the application, as users reach it, that says which deployment is served, as
-        M(vercel_move_domains#module) has it. It needs the field C(deployment), as the commit is the same.
+        M(vercel_move_domains) has it. It needs the field C(deployment), as the commit is the same.
     type: str
     default: ''
   build_timeout_s:

@@ -112,7 +112,7 @@ def test_tags_that_lead_to_no_work_are_red(application, project):
     assert not re.search(r"^db +ok ", misspelt.output, re.MULTILINE), misspelt.output
     ended = project.run("rollback.yml", "--skip-tags", "db")
     assert ended.code != 0
-    assert "the tags that exist are db" in " ".join(ended.output.split()), ended.output
+    assert "the tags that exist are app, config, db" in " ".join(ended.output.split()), ended.output
     (metrics,) = (project.folder / "runs").glob("*rollback*/metrics.prom")
     assert re.search(r"^runbook_run_success\S* 0", metrics.read_text(), re.MULTILINE), metrics.read_text()
 

@@ -24,8 +24,8 @@ COLLECTION = "ansible_collections.runbook.local.plugins.module_utils.runbook"
 GALAXY = "namespace: runbook\nname: local\nversion: 0.1.0\nreadme: README.md\nauthors: [Mental Scribe operations]\n"
 #: What our modules import, and what those import: ansible-test's own environment has none of it.
 LIBRARIES = (
-    "_cffi_backend*.so", "boto3", "botocore", "cffi", "cryptography", "dateutil", "jinja2", "jmespath", "markupsafe",
-    "psycopg2", "psycopg2_binary.libs", "s3transfer", "six.py", "urllib3", "zstandard",
+    "_cffi_backend*.so", "boto3", "botocore", "cffi", "cryptography", "dateutil", "dns", "jinja2", "jmespath",
+    "markupsafe", "psycopg2", "psycopg2_binary.libs", "s3transfer", "six.py", "urllib3", "zstandard",
 )  # fmt: skip
 
 pytestmark = pytest.mark.timeout(900)

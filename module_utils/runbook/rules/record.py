@@ -337,7 +337,7 @@ def fold(events: Sequence[Mapping[str, Any]], meaning: Meaning, *, torn_lines: i
     }  # fmt: skip
     record["status"], record["verdict"] = _verdict(record, stopped["text"] if stopped else None)
     reached_nobody = (
-        not hosts and all(play["matched"] for play in plays) and (start.get("tags") or start.get("skip_tags"))
+        not hosts and any(play["matched"] for play in plays) and (start.get("tags") or start.get("skip_tags"))
     )
     if reached_nobody or (record["status"] == Status.OK and not _did_work(events, meaning, str(start.get("playbook")))):
         record["status"], record["verdict"] = "failed", _nothing_done(record, events)
@@ -376,7 +376,14 @@ def _nothing_done(record: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
     if said:
         known = f"the tags that exist are {', '.join(tags)}"
         fix = f"; {known if tags else 'this playbook has no tags, so leave that out'}"
-    return f"Nothing was done: no step of the operation ran{chosen}{fix}."
+    empty = _unmatched(record)
+    nobody = f"; no host matched {_listed(empty)}" if empty else ""
+    return f"Nothing was done: no step of the operation ran{chosen}{nobody}{fix}."
+
+
+def _unmatched(record: Mapping[str, Any]) -> list[str]:
+    """The host patterns of plays for which the inventory has nobody."""
+    return list(dict.fromkeys(play["hosts"] for play in record["plays"] if not play["matched"]))
 
 
 def _steps(
@@ -551,7 +558,7 @@ def _verdict(record: Mapping[str, Any], stopped: str | None) -> tuple[str, str]:
             sentence = f"{stopped}, at {last} UTC; nothing was begun after that."
         return ("failed" if bad else "unknown"), " ".join(filter(None, (sentence, failed)))
     if not hosts:
-        empty = [play["hosts"] for play in record["plays"] if not play["matched"]]
+        empty = _unmatched(record)
         cause = (
             f"no host matched {_listed(empty)}" if empty else "no task was left to run on any host (see tags and limit)"
         )

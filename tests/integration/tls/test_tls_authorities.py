@@ -112,7 +112,7 @@ def test_a_revoked_certificate_is_named_and_a_list_that_does_not_count_is_unknow
     assert "(keyCompromise); renew it now" in told["revoked"]["msg"]
     for name, words in {
         "stale": "ended on", "foreign": "is not signed by", "nonsense": "is no revocation list",
-        "missing": "Not Found", "gone": "Connection refused",
+        "missing": "the answer was 404", "gone": "Connection refused",
     }.items():  # fmt: skip
         assert words in told[name]["msg"]
     assert nobody["status"] == "ok"

@@ -10,16 +10,16 @@ CAA records (RFC 8659) are those of the name, else of the nearest name above it 
 from __future__ import annotations
 
 import asyncio
-import urllib.request
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.error import URLError
 
 import dns.asyncresolver
 import dns.exception
 import dns.resolver
+from ansible.module_utils.runbook.drivers.http.api_client import ApiClient
 from ansible.module_utils.runbook.drivers.tls.waiting import in_thread
+from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.tls.certificates import Revoked, Trouble
 from cryptography import x509
@@ -28,10 +28,10 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ansible.module_utils.runbook.drivers.http.api_client import Answer
     from ansible.module_utils.runbook.rules.tls.certificates import Certificate
 
-#: A longer list is not read: the largest of a public authority that shards them has some megabytes.
-_MOST_BYTES = 32 << 20
+_FOUND = 200
 
 
 def revoked(
@@ -69,20 +69,22 @@ async def _revoked(
 
 
 async def _fetch(url: str, timeout_s: float) -> bytes | Trouble:
-    def read() -> bytes:
-        # Only http: is taken out of certificates, and redirects lead to nothing else than http(s).
-        with urllib.request.urlopen(url, timeout=timeout_s) as answer:  # noqa: S310 - see above
-            return bytes(answer.read(_MOST_BYTES + 1))
+    def read() -> Answer:
+        return ApiClient(
+            service=f"The revocation list {url}", base_url=url, headers={}, secrets={}, read_only=True,
+            timeout_s=timeout_s,
+        ).look()  # fmt: skip
 
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(timeout_s + 1):
             found = await in_thread(read)
-    except (URLError, OSError, ValueError) as error:
-        reason = "it gave no answer in time" if isinstance(error, TimeoutError) else getattr(error, "reason", error)
-        return Trouble(Status.UNKNOWN, f"Its revocation list, {url}, was not fetched ({reason}).")
-    if len(found) > _MOST_BYTES:
-        return Trouble(Status.UNKNOWN, f"Its revocation list, {url}, is longer than {_MOST_BYTES >> 20} MiB.")
-    return found
+    except TimeoutError:
+        return Trouble(Status.UNKNOWN, f"The revocation list {url} was not fetched within {timeout_s:.0f} s.")
+    except RunbookError as error:
+        return Trouble(Status.UNKNOWN, error.message)
+    if found.status != _FOUND:
+        return Trouble(Status.UNKNOWN, f"The revocation list {url} was not fetched: the answer was {found.status}.")
+    return found.body
 
 
 def _look_up(own: Certificate, issuer: Certificate, found: bytes | Trouble) -> Revoked | Trouble | None:

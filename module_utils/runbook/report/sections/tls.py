@@ -126,13 +126,17 @@ SECTIONS = (
         listings=(
             Listing("due", "What is done", {"name": "Certificate", "act": "Act", "why": "Why", "directory": "Folder"}),
         ),
-        totals=lambda steps: {"certificates_due": sum(len(lists(step["figures"], "due")) for step in steps)},
+        totals=lambda steps: (
+            {"certificates_due": sum(len(lists(step["figures"], "due")) for step in steps)} if steps else {}
+        ),
     ),
     Section(
         modules=("tls_certificate_install",),
         title="Put into use",
         figures=("generation", "previous", "fingerprint", "deleted"),
-        totals=lambda steps: {"certificates_loaded": sum(step["state"] == "changed" for step in steps)},
+        totals=lambda steps: (
+            {"certificates_loaded": sum(step["state"] == "changed" for step in steps)} if steps else {}
+        ),
         did=_renewed,
     ),
     Section(modules=("tls_certificate_served",), title="Seen from outside", figures=("waited_s",)),
