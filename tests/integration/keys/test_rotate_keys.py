@@ -97,3 +97,12 @@ def test_from_a_finding_to_retired_keys(world: tuple[Work, Project], sound_datab
     assert retired.last("key_retire")["retired"] == ["server", "database"]
     assert (work.supabase.accepts(old), knows_password(sound_database, old_url)) == (False, False)
     assert (work.supabase.accepts(new), knows_password(sound_database, new_url)) == (True, True)
+
+
+def test_what_leads_nowhere_is_refused_before_anything_is_asked(tmp_path: Path):
+    project = Project.for_application(tmp_path, key_rotation_keys=[DATABASE], key_rotation_database="elsewhere")
+    refused = project.run("rotate_keys.yml")
+    assert refused.code != 0
+    assert "key_rotation_database: 'elsewhere' is no host of the group databases" in refused.output
+    refused = project.run("rotate_keys.yml", key_rotation_action="rotate")
+    assert "key_rotation_action: rotate is no action; take look, create or retire." in refused.output

@@ -77,6 +77,16 @@ def test_every_operation_that_is_run_as_a_change_is_known_to_the_calendar():
 
 
 @pytest.mark.parametrize("operation", checklist.OPERATIONS)
+def test_a_way_back_that_is_a_command_has_no_sentence_behind_it(operation):
+    """Production's confirmation is added to it."""
+    rollback = checklist.OPERATIONS[operation].rollback
+    assert not rollback.startswith("ansible-playbook") or not rollback.endswith(".")
+    if operation == "rotate_keys.yml create":
+        # What a rollback takes by itself is of another commit than the live one.
+        assert "-e app_rollback_deployment=" in rollback
+
+
+@pytest.mark.parametrize("operation", checklist.OPERATIONS)
 def test_every_operation_names_its_way_back(operation):
     plan = opening.rollback_plan(
         operation, "", environment="staging", inventory="inventories/staging", hosts=["db1", "db2"],

@@ -332,7 +332,7 @@ class Application:
                 names = some(sorted(wanted))
                 return Check.ok("fingerprints", f"The live deployment has the new {names}.")
             if self._clock.is_over() or began - self._clock.left_s() > watch.page_s:
-                return Check.breach("fingerprints", f"The live deployment does not show the new {some(wrong)}: {said}.")
+                return Check.breach("fingerprints", f"The live deployment does not show the new {some(wrong)}; {said}.")
             self._tell("fingerprints", began - self._clock.left_s())
             self._clock.sleep(self._poll_s)
 

@@ -174,8 +174,9 @@ OPERATIONS = {
     "rotate_keys.yml create": Operation(
         "Rotation of the application's keys",
         ("health", *_APPLICATION),
-        "ansible-playbook -i {inventory} playbooks/rollback.yml --limit {hosts} --tags app. The old keys are valid for "
-        "the days of grace.",
+        # The newest that a rollback takes by itself is of another commit.
+        "ansible-playbook -i {inventory} playbooks/rollback.yml --limit {hosts} --tags app "
+        "-e app_rollback_deployment=<the one that was live before; deployments.yml lists it>",
         group="applications",
     ),
     "rotate_keys.yml retire": Operation(
