@@ -184,7 +184,7 @@ def test_which_keys_a_run_rotates():
     assert wanted(states(server=a_rotation()), ("server",)) == ()
     before = a_rotation()
     before = replace(before, at={**before.at, rotation.PROVEN: (NOW - timedelta(hours=2)).isoformat()})
-    with pytest.raises(RunbookError, match="no third one is made"):
+    with pytest.raises(RunbookError, match="no third one is made before it is retired"):
         wanted(states(server=before), ("server",))
     assert wanted(states(database=on_its_way, server=before), ("server",)) == (role,)
     with pytest.raises(RunbookError, match="no key of this inventory"):

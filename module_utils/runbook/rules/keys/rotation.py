@@ -325,8 +325,8 @@ def wanted(states: Sequence[State], named: Collection[str]) -> tuple[Key, ...]:
         if state.now - datetime.fromisoformat(state.rotation.at[PROVEN]) > _JUST_NOW:
             raise RunbookError(
                 f"names: {state.key.name} was rotated at {to_second(state.rotation.at[PROVEN])}, and its old key is "
-                f"valid until {to_second(state.rotation.retire_after)}, so no third one is made. Where somebody saw "
-                "the new key, replace it by hand, in its service and at Vercel."
+                f"valid until {to_second(state.rotation.retire_after)}, so no third one is made before it is retired. "
+                "Where somebody saw the new key, replace it by hand, in its service and at Vercel."
             )
     return tuple(found)
 
