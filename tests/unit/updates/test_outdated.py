@@ -10,6 +10,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.updates import outdated
 from ansible.module_utils.runbook.rules.updates.outdated import Change, Direct, Outdated
 from ansible.module_utils.runbook.rules.updates.packages import NPM, Package
+from ansible.module_utils.runbook.rules.updates.proof import majors_of
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 FOUND = {"next": {"current": "14.2.3", "wanted": "14.2.3", "latest": "15.0.1", "isDeprecated": True}}
@@ -73,6 +74,37 @@ def test_changes_of_a_lock_file():
         Change("gone", "1.0.0", "", is_direct=False),
         Change("new", "", "1.0.0", is_direct=False),
     ]
+
+
+def lock(*present: str, **direct: str) -> list[object]:
+    """The documents of a lock file with these packages, some of which the project itself asks for."""
+    asked = {name: {"specifier": "*", "version": version} for name, version in direct.items()}
+    return [
+        {
+            "lockfileVersion": "9.0",
+            "importers": {".": {"dependencies": asked}},
+            "packages": dict.fromkeys((*present, *(f"{name}@{version}" for name, version in direct.items()))),
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(lock("x@2.0.0", x="1.0.0"), lock(x="2.0.0"), id="the new version was there already"),
+        pytest.param(lock(x="1.0.0"), lock("x@1.0.0", x="2.0.0(y@1.0.0)"), id="the old version stays"),
+        pytest.param(lock("x@2.0.0", x="1.0.0"), lock("x@1.0.0", x="2.0.0"), id="they change places"),
+        pytest.param(lock("x@0.9.0", x="1.0.0"), lock("x@1.9.0", x="2.0.0"), id="another one's changes too"),
+    ],
+)
+def test_a_major_version_that_the_project_is_given_is_seen_whoever_else_has_it(before, after):
+    assert Change("x", "1.0.0", "2.0.0", is_direct=True) in majors_of(outdated.between(before, after))
+
+
+def test_what_is_no_version_is_no_small_update():
+    fork = "https://codeload.github.com/someone/x/tar.gz/0123abc"
+    assert majors_of(outdated.between(lock(x="1.0.0"), lock(x=fork))) == [Change("x", "1.0.0", fork, is_direct=True)]
+    assert majors_of(outdated.between(lock(x="1.0.0"), lock(x="1.1.0"))) == []
 
 
 def why(specifier: str, current: str, latest: str, age: str = "", release_age: str = "undefined") -> str:

@@ -131,15 +131,20 @@ def direct(documents: Sequence[Any]) -> dict[str, Direct]:
 
     :param documents: of ``pnpm-lock.yaml``, as they were read
     """
-    found: dict[str, Direct] = {}
+    return {name: asked for (_, name), asked in _asked(documents).items()}
+
+
+def _asked(documents: Sequence[Any]) -> dict[tuple[str, str], Direct]:
+    """What each part of the project asks for, by the part and the package's name."""
+    found: dict[tuple[str, str], Direct] = {}
     for document in documents:
         importers = document.get("importers") if isinstance(document, Mapping) else None
-        for importer in importers.values() if isinstance(importers, Mapping) else ():
+        for part, importer in importers.items() if isinstance(importers, Mapping) else ():
             for kind in _KINDS:
                 for name, said in (importer.get(kind) or {}).items() if isinstance(importer, Mapping) else ():
                     if isinstance(said, Mapping):
                         version = str(said.get("version") or "").partition("(")[0]
-                        found[str(name)] = Direct(str(said.get("specifier") or ""), version)
+                        found[str(part), str(name)] = Direct(str(said.get("specifier") or ""), version)
     return found
 
 
@@ -163,10 +168,21 @@ def spec(package: str, to: str, asked: Direct | None) -> str:
 def between(before: Sequence[Any], after: Sequence[Any]) -> list[Change]:
     """What differs between two lock files, given as their documents.
 
+    Of what the project itself asks for, the versions that it is given count: another package may have had the new
+    version already, or keep the old one, and then the lists of all packages do not show the change.
+
     :raises RunbookError: one of them is none
     """
     old, new = (packages.of_pnpm_lock(each, packages.PNPM_LOCK) for each in (before, after))
-    return changes(old.packages, new.packages, old.direct | new.direct)
+    was, now = _asked(before), _asked(after)
+    own = {
+        Change(key[1], was[key].version, now[key].version, is_direct=True)
+        for key in was.keys() & now.keys()
+        if was[key].version != now[key].version
+    }
+    told = {(each.package, version) for each in own for version in (each.from_version, each.to_version)}
+    rest = ([each for each in of.packages if (each.name, each.version) not in told] for of in (old, new))
+    return _sorted({*own, *changes(*rest, old.direct | new.direct)})
 
 
 def changes(before: Iterable[Package], after: Iterable[Package], own: Iterable[str]) -> list[Change]:
@@ -183,6 +199,10 @@ def changes(before: Iterable[Package], after: Iterable[Package], own: Iterable[s
             was = gone[number] if number < len(gone) else ""
             now = come[number] if number < len(come) else ""
             found.append(Change(name, was, now, name in mine))
+    return _sorted(found)
+
+
+def _sorted(found: Iterable[Change]) -> list[Change]:
     return sorted(found, key=lambda each: (not each.is_direct, each))
 
 

@@ -151,8 +151,15 @@ def check_reviewed(found: Reviewed | None, majors: Sequence[Change], *, commit: 
 
 
 def majors_of(changes: Sequence[Change]) -> list[Change]:
-    """The major versions that the project itself asks for: those have a changelog that somebody can weigh."""
-    return [each for each in changes if each.is_direct and each.step == "major"]
+    """The major versions that the project itself asks for: those have a changelog that somebody can weigh.
+
+    An address or another package in the place of a version may bring anything, so it counts too.
+    """
+    return [
+        each
+        for each in changes
+        if each.is_direct and (each.step == "major" or (each.from_version and each.to_version and not each.step))
+    ]
 
 
 def _text(document: Document, body: Mapping[str, Any], name: str) -> str:
