@@ -25,7 +25,9 @@ options:
     type: str
     required: true
   proof_environment:
-    description: Environment whose servers must have worked with the same versions. Empty means that none must.
+    description:
+      - Environment whose servers must have worked with the same versions. Empty means that none must. On production it
+        is refused if it is empty or production itself, unless O(unproven_reason) says why.
     type: str
     default: ""
   proof_days:
@@ -179,6 +181,7 @@ def core(context: Context) -> dict[str, Any]:
     environment = permits.require_approval(context.run).environment
     permits.require(context.run, Target("server", params["machine_id"], params["hostname"]), environment)
     require_reason(context)
+    rules.check_proof_environment(params["proof_environment"], environment, params["unproven_reason"])
     machine_id, hostname, _system = apt.identity()
     server.check_identity(machine_id, hostname, wanted_id=params["machine_id"], wanted_name=params["hostname"])
     half = apt.unfinished()

@@ -94,6 +94,9 @@ def test_production_installs_what_staging_worked_with_and_nothing_else(tmp_path,
         tmp_path, "production", server_updates_proof_environment="staging", server_updates_unproven_reason="CVE-1"
     )
     assert "counts only where the command line" in run(standing, debian, "servers", confirm="production").output
+    open_ = run(production, debian, "servers", confirm="production", server_updates_proof_environment="")
+    assert "nothing would have to be proven before production" in open_.output
+    assert debian.installed()["libfoo"] == "1.0-1"
     # As a change, whose lines are answered on the bastion.
     staging = project(tmp_path, "staging", change_needs={"updates.yml servers": ["rollback_plan", "work"]})
     other = Debian(tmp_path / "other")

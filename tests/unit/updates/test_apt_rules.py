@@ -90,3 +90,12 @@ def test_another_server_is_refused(machine, name, wanted_id, said):
 def test_a_bastion_that_answers_in_place_of_its_server_is_refused():
     with pytest.raises(RunbookError, match="is this bastion itself"):
         server.check_identity("ab", "web1", wanted_id="", wanted_name="web1", own_id="ab")
+
+
+@pytest.mark.parametrize("named", ["", "production"])
+def test_production_does_not_prove_itself(named):
+    with pytest.raises(RunbookError, match=f"proof_environment: it is '{named}'.*_proof_environment: staging"):
+        apt.check_proof_environment(named, "production", None)
+    apt.check_proof_environment(named, "production", "CVE-2026-1 is exploited")
+    apt.check_proof_environment(named, "staging", None)
+    apt.check_proof_environment("staging", "production", None)

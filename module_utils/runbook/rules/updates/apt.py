@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.status import Check, Status
 from ansible.module_utils.runbook.rules.words import count, some
 
@@ -242,6 +243,23 @@ def unproven(updates: Iterable[Update], known: Mapping[str, set[str]]) -> list[U
     [Update(package='b', old='1', new='2', is_security=False)]
     """
     return [each for each in updates if each.new not in known.get(each.package.partition(":")[0], set())]
+
+
+def check_proof_environment(named: str, own: str, reason: str | None) -> None:
+    """On production only that is installed with which another environment's servers worked.
+
+    :param named: the environment whose servers prove it; empty for none
+    :param own: that of the server
+    :param reason: why what is not proven is installed, from the command line of the run
+    :raises RunbookError: nothing would have to be proven, and nobody says why
+    """
+    if own != "production" or named not in ("", own) or reason:
+        return
+    raise RunbookError(
+        f"proof_environment: it is {named!r}, so nothing would have to be proven before production; set "
+        "server_updates_proof_environment: staging, or say for this run why not, with "
+        """-e '{"server_updates_unproven_reason": "<reason>"}'."""
+    )
 
 
 def unproven_sentence(left: Sequence[Update], environment: str, days: int) -> str:
