@@ -151,6 +151,8 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.drivers.deploy.vercel import Vercel
     from ansible.module_utils.runbook.rules.updates.outdated import Change
 
+#: As preflight approves it, with its window and its change.
+OPERATION = "updates.yml deploy"
 #: What to do where the merge is on its branch and users do not get it.
 BACK = "Take it back with playbooks/rollback.yml --tags app, or repair it and run this again"
 
@@ -164,6 +166,7 @@ def core(context: Context) -> dict[str, Any]:
     api = vercel.Vercel.from_params(params, read_only=True)
     with git.Repository.from_params(params, read_only=context.check_mode) as repository:
         permits.require(context.run, repository.target, documents.environment)
+        permits.require_operation(context.run, OPERATION)
         base, commit = repository.fetch(base_branch), repository.fetch(branch)
         changes = _changes(repository, commit, base)
         facts = _proofs(params, documents, commit, changes, repository.read(commit, PNPM_LOCK) or b"")

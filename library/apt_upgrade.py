@@ -112,6 +112,8 @@ if TYPE_CHECKING:
 BOUNDS = {"proof_days": (1, 30), "deadline_s": (60, 14_400)}
 #: It runs on the bastion, and reaches its host by commands over Ansible's connection.
 BY_COMMANDS = True
+#: As preflight approves it, with its window and its change.
+OPERATION = "updates.yml servers"
 REASON = "server_updates_unproven_reason"
 
 
@@ -180,6 +182,7 @@ def core(context: Context) -> dict[str, Any]:
     context.require_bounds(BOUNDS)
     environment = permits.require_approval(context.run).environment
     permits.require(context.run, Target("server", params["machine_id"], params["hostname"]), environment)
+    permits.require_operation(context.run, OPERATION)
     require_reason(context)
     rules.check_proof_environment(params["proof_environment"], environment, params["unproven_reason"])
     machine_id, hostname, _system = apt.identity()

@@ -264,6 +264,8 @@ UNDER_LEASE = frozenset(
     }
 )
 ENVIRONMENTS = ("sandbox", "staging", "production")
+#: Modules that ask for the approval of one operation.
+OPERATIONS = {"app_update_deploy": "updates.yml deploy"}
 _run: list[Run] = []
 
 
@@ -394,6 +396,8 @@ def _environ(name: str, options: dict[str, Any], *, permitted: bool, **environ: 
         if is_there and name not in PREFLIGHT:
             # Who only looks needs no permit, and counts the statements of others.
             permit(run, {} if name.endswith("_info") else options, take_lease=wants_lease)
+            for environment in ENVIRONMENTS if name in OPERATIONS else ():
+                permits.approve(run, environment, OPERATIONS[name])
         environ = as_environ(run) | environ
     return os.environ | environ
 

@@ -196,6 +196,18 @@ def require_approval(run: Run, *, may_be_late: bool = False) -> Approval:
     return found[-1]
 
 
+def require_operation(run: Run, playbook: str) -> None:
+    """Refuse unless preflight passed in this run for the very operation that writes.
+
+    A target that proved itself for another one, which needs no window and no change, is no permit for it.
+
+    :param playbook: the operation, as preflight names it
+    :raises RunbookError: it passed for others only
+    """
+    if all(each.playbook != playbook for each in approvals(run)):
+        raise RunbookError(f"This run has not passed preflight for {playbook}; {AGAIN}.")
+
+
 def require_environment(run: Run, environment: str) -> None:
     """Refuse unless preflight passed in this run for an inventory of ``environment``.
 

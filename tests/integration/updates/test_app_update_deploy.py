@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.rules.target import Target
 from ansible.module_utils.runbook.rules.updates.proof import Staged
-from conftest import Outcome, run_module
+from conftest import Outcome, a_run, as_environ, run_module
 from fakes.git_integration import ConnectedVercel
 from fakes.http import Fault
 from fakes.vercel import OPTIONS, Site
@@ -46,12 +48,14 @@ class World:
         """A branch of updates as app_update leaves it."""
         return self.remote.push(name, {"pnpm-lock.yaml": text}, onto="origin/main")
 
-    def run(self, module: str, *, check: bool = False, **options: Any) -> Outcome:
+    def run(
+        self, module: str, *, check: bool = False, environ: dict[str, str] | None = None, **options: Any
+    ) -> Outcome:
         common = self.remote.options() | OPTIONS | {
             "api_url": self.vercel.url, "branch": "runbook/updates", "state_directory": str(self.state), "poll_s": 0.1,
             "deadline_s": 60,
         }  # fmt: skip
-        return run_module(module, common | options, check=check, diff=True)
+        return run_module(module, common | options, check=check, diff=True, **environ or {})
 
     def stage(self, **options: Any) -> Outcome:
         where = {"version_url": f"{self.staging.url}/version", "health_url": f"{self.staging.url}/health"}
@@ -102,6 +106,18 @@ def test_an_update_goes_by_staging_to_production(world: World):
     assert done["deployment"] == world.vercel.live != done["previous_deployment"]
     second = world.deploy().result
     assert (second["changed"], second["merge_commit"]) == (False, done["merge_commit"]), second
+
+
+def test_what_was_approved_for_another_step_merges_nothing(world: World):
+    world.branch(MINOR)
+    assert not world.stage().failed
+    main, run = world.remote.head("main"), a_run()
+    options = world.remote.options()
+    permits.approve(run, "sandbox", "updates.yml stage")
+    permits.grant(run, Target("repository", options["repository"], options["repository_root"]))
+    refused = world.deploy(environ=as_environ(run))
+    assert "has not passed preflight for updates.yml deploy" in refused.result["msg"], refused.result
+    assert world.remote.head("main") == main
 
 
 def test_a_major_version_goes_nowhere_before_somebody_read_of_it(world: World):

@@ -53,6 +53,7 @@ def test_the_application_and_this_project_are_looked_at_and_none_hides_the_other
         )
         run = project.run("updates.yml", "--tags", "security")
         untagged = project.run("updates.yml")
+        mistyped = project.run("updates.yml", "--tags", "securty")
     web, own = run.results["security_advisories_info"]
     assert (web["project"], web["overdue"], web["open"], web["waived"]) == ("app", 1, 1, 1), run.output
     assert (own["project"], own["open"]) == ("runbook", 1)
@@ -66,3 +67,5 @@ def test_the_application_and_this_project_are_looked_at_and_none_hides_the_other
     assert "What to update" in report
     assert "| lodash | 4.17.20 | 4.17.21 | patch |" in report
     assert "updates.yml does several things; say which" in untagged.output
+    assert mistyped.code != 0, mistyped.output
+    assert "This run says securty, and nothing was done" in " ".join(mistyped.output.split())
