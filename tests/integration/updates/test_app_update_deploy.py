@@ -49,13 +49,13 @@ class World:
         return self.remote.push(name, {"pnpm-lock.yaml": text}, onto="origin/main")
 
     def run(
-        self, module: str, *, check: bool = False, environ: dict[str, str] | None = None, **options: Any
+        self, module: str, *, check: bool = False, environ: dict[str, Any] | None = None, **options: Any
     ) -> Outcome:
         common = self.remote.options() | OPTIONS | {
             "api_url": self.vercel.url, "branch": "runbook/updates", "state_directory": str(self.state), "poll_s": 0.1,
             "deadline_s": 60,
         }  # fmt: skip
-        return run_module(module, common | options, check=check, diff=True, **environ or {})
+        return run_module(module, common | options, check=check, diff=True, **(environ or {}))
 
     def stage(self, **options: Any) -> Outcome:
         where = {"version_url": f"{self.staging.url}/version", "health_url": f"{self.staging.url}/health"}

@@ -181,8 +181,8 @@ def between(before: Sequence[Any], after: Sequence[Any]) -> list[Change]:
         if was[key].version != now[key].version
     }
     told = {(each.package, version) for each in own for version in (each.from_version, each.to_version)}
-    rest = ([each for each in of.packages if (each.name, each.version) not in told] for of in (old, new))
-    return _sorted({*own, *changes(*rest, old.direct | new.direct)})
+    rest_old, rest_new = ([each for each in of.packages if (each.name, each.version) not in told] for of in (old, new))
+    return _sorted({*own, *changes(rest_old, rest_new, old.direct | new.direct)})
 
 
 def changes(before: Iterable[Package], after: Iterable[Package], own: Iterable[str]) -> list[Change]:
