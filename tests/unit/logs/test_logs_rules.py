@@ -72,6 +72,24 @@ def test_a_log_without_times_has_no_bounds():
     assert times.of_line(b"2026-13-45T99:99:99Z", NOW) is None
 
 
+@pytest.mark.parametrize(
+    "quoted", [b"2020-01-01T00:00:00Z", b"[31/Dec/9999:23:59:59 +0000]", b"[01/Jan/0001:00:00:00 +0000]"]
+)
+def test_a_time_that_a_request_quotes_is_none_of_the_line(quoted):
+    line = b'10.0.0.1 - - [01/May/2026:02:03:04 +0000] "GET /?since=' + quoted + b' HTTP/1.1" 200\n'
+    first, last = bounds(line * 3)
+    at = datetime(2026, 5, 1, 2, 3, 4, tzinfo=UTC)
+    assert times.of_line(line, NOW) == at
+    assert (first, last) == (at.replace(second=0), at.replace(second=0) + timedelta(minutes=1))
+    # Whoever is logged keeps nothing from being archived, found or deleted.
+    assert bounds(quoted.strip(b"[]") + b" a\n")[1] in (None, datetime(2020, 1, 1, 0, 1, tzinfo=UTC))
+
+
+def test_a_log_that_changes_its_form_has_bounds_of_both():
+    first, last = bounds(b"2026-05-01T02:03:04Z a\n", b"02/May/2026:02:03:04 +0000 b\n")
+    assert (first, last) == (datetime(2026, 5, 1, 2, 3, tzinfo=UTC), datetime(2026, 5, 2, 2, 4, tzinfo=UTC))
+
+
 def test_a_zone_that_the_bounds_did_not_see_hides_no_line():
     content = chain.Content("k", None, 1, "a", 1, "b", 1, NOW, NOW + timedelta(minutes=1), {})
     for hours, found in ((-12, True), (0, True), (12, True), (-20, False), (20, False)):

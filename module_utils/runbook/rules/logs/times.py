@@ -1,7 +1,9 @@
 """When the lines of a log were written, by what they say themselves.
 
-A line without a time, of a stack trace for instance, belongs to the line before it. A time without a zone is taken for
-UTC, and one without a year for the newest that is not after the log was last written to.
+A line says its time before anything else that looks like one: what a request or a message quotes is no time of the
+line. A line without a time, of a stack trace for instance, belongs to the line before it. A time without a zone is taken
+for UTC, and one without a year for the newest that is not after the log was last written to. What is later than that by
+more than a day, or before 1971, is no time: whoever is logged can write any.
 """
 
 from __future__ import annotations
@@ -16,11 +18,14 @@ if TYPE_CHECKING:
 
 #: Where a line says its time, it does so in its first characters.
 TIME_BYTES = 400
-#: Lines of the first piece that are looked at to find out in which form a log says its times.
+#: Lines of each piece that are looked at to find out in which forms a log says its times.
 _LOOKED_AT = 200
 _MONTHS = {name: number for number, name in enumerate(
     b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1
 )}  # fmt: skip
+#: Clocks and zones differ by less.
+_DAY = timedelta(days=1)
+_EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)
 #: More than the longest time has bytes.
 _OVERLAP = 64
 #: So much of a piece's beginning and end is looked at for zones.
@@ -60,7 +65,7 @@ def _syslog(minute: bytes, written: datetime) -> datetime:
             at = datetime(year, _MONTHS[month], int(day), int(clock[:2]), int(clock[3:]), tzinfo=UTC)
         except ValueError:  # 29 February
             continue
-        if at <= written + timedelta(days=1):
+        if at <= written + _DAY:
             return at
     raise ValueError
 
@@ -91,9 +96,10 @@ class Form:
     def at(self, minute: bytes, zone: bytes, written: datetime) -> datetime | None:
         """The minute in UTC; None where there is no such time."""
         try:
-            return (self.read(minute, written) - (_offset(zone).utcoffset(None) or timedelta())).astimezone(UTC)
+            at = (self.read(minute, written) - (_offset(zone).utcoffset(None) or timedelta())).astimezone(UTC)
         except (KeyError, ValueError, OverflowError):
             return None
+        return at if _EARLIEST <= at <= written + _DAY else None
 
 
 #: ISO 8601 (in JSON too), with slashes as nginx's error log has it, the common log format, syslog's of RFC 3164, and
@@ -112,6 +118,17 @@ FORMS = (
 _SECONDS = re.compile(rb":(\d\d)(?:[.,](\d{1,6}))?")
 
 
+def _forms(start: bytes) -> list[tuple[Form, re.Match[bytes]]]:
+    """What looks like a time at the beginning of a line, the leftmost first."""
+    found: list[tuple[Form, re.Match[bytes]]] = []
+    for form in FORMS:
+        if match := form.minute.search(start):
+            found.append((form, match))
+            if match.start() == 0:
+                break
+    return sorted(found, key=lambda each: each[1].start())
+
+
 def of_line(line: bytes, written: datetime) -> datetime | None:
     """When a line was written; None where it does not say.
 
@@ -126,10 +143,9 @@ def of_line(line: bytes, written: datetime) -> datetime | None:
     >>> of_line(b"    at handler (app.js:3)", datetime(2026, 1, 1, tzinfo=UTC))
     """
     start = line[:TIME_BYTES]
-    for form in FORMS:
-        found = form.minute.search(start)
-        minute = form.at(found[0], form.zone(start, found.end()), written) if found else None
-        if found is None or minute is None:
+    for form, found in _forms(start):
+        minute = form.at(found[0], form.zone(start, found.end()), written)
+        if minute is None:
             continue
         said = _SECONDS.match(start, found.end())
         if said is None:
@@ -141,33 +157,36 @@ def of_line(line: bytes, written: datetime) -> datetime | None:
 class Bounds:
     """The earliest and the latest minute that a log's lines say: every line is looked at.
 
-    The form of the times is that of the first lines. What other times a line holds widens the bounds, which costs a
-    search some reading, and no line.
+    The forms of the times are those of the first lines of each piece. What other times a line holds widens the bounds,
+    which costs a search some reading, and no line.
     """
 
     def __init__(self, written: datetime) -> None:
         self._written = written
-        self._form: Form | None = None
-        self._seen: set[tuple[bytes, bytes]] = set()
+        #: Minutes and zones, by the form that says them.
+        self._seen: dict[Form, set[tuple[bytes, bytes]]] = {}
         self._rest = b""
 
     def add(self, piece: bytes) -> None:
         """Take the next piece of the log in; it need not end with a line."""
-        if self._form is None:
-            starts = b"\n".join(line[:TIME_BYTES] for line in piece.split(b"\n", _LOOKED_AT)[:_LOOKED_AT])
-            self._form = next((each for each in FORMS if each.minute.search(starts)), None)
-        if self._form is None:
-            return
+        for line in (self._rest + piece).split(b"\n", _LOOKED_AT)[:_LOOKED_AT]:
+            for form, _found in _forms(line[:TIME_BYTES])[:1]:
+                self._seen.setdefault(form, set())
         # Zones change twice a year, so those of a piece are those of its beginning and its end; of both, where it did.
         ends = (self._rest + piece[:_ENDS], piece[-_ENDS:])
-        zones = set().union(*(self._form.zones(each) for each in ends)) or {b""}
-        # A time that the end of a piece cuts is whole in the first of these two.
-        minutes = {*self._form.minute.findall(ends[0]), *self._form.minute.findall(piece)}
-        self._seen.update((minute, zone) for minute in minutes for zone in zones)
+        for form, seen in self._seen.items():
+            zones = set().union(*(form.zones(each) for each in ends)) or {b""}
+            # A time that the end of a piece cuts is whole in the first of these two.
+            minutes = {*form.minute.findall(ends[0]), *form.minute.findall(piece)}
+            seen.update((minute, zone) for minute in minutes for zone in zones)
         self._rest = piece[-_OVERLAP:]
 
     def result(self) -> tuple[datetime | None, datetime | None]:
         """The minute of the earliest, and the end of the minute of the latest; None where no line says its time."""
-        form = self._form
-        found = [at for minute, zone in self._seen if form and (at := form.at(minute, zone, self._written))]
+        found = [
+            at
+            for form, seen in self._seen.items()
+            for minute, zone in seen
+            if (at := form.at(minute, zone, self._written))
+        ]
         return (min(found), max(found) + timedelta(minutes=1)) if found else (None, None)
