@@ -29,7 +29,8 @@ options:
   legal_holds:
     description:
       - What must not be deleted, each with C(name) and C(reason), and C(streams), C(since) and C(until) where it does
-        not cover all lines of all streams.
+        not cover all lines of all streams. A stream that neither the archive nor O(streams) has is refused: a hold that is
+        misspelt holds nothing.
     type: list
     elements: dict
     default: []
@@ -107,9 +108,12 @@ def core(context: Context) -> dict[str, Any]:
     """Decide, write the decision down, then delete."""
     params = context.params
     context.require_bounds({"max_expire_percent": (1, 100)})
-    known, held = streams.classes(params["classes"]), streams.holds(params["legal_holds"])
+    known = streams.classes(params["classes"])
     archive = driver.Archive.from_params(context.params, context.run, writes=True, hide=context.hide)
     links = archive.links()
+    held = streams.holds(
+        params["legal_holds"], {*params["streams"], *(link.stream for link in links if link.kind == "archive")}
+    )
     standing = chain.standing(links)
     fates = {
         link.seq: streams.fate(

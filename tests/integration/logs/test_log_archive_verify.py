@@ -88,6 +88,8 @@ def test_what_is_over_goes_and_the_chain_says_so(place):
     classes = {"operational": {"hot_days": 0, "archive_days": 1}}
     _age(place, days=3)
     held = [{"name": "case-17", "reason": "a letter", "since": "2024-02-01T00:00:00Z", "until": "2024-02-02T00:00:00Z"}]
+    misspelt = _expire(place, classes=classes, legal_holds=[held[0] | {"streams": ["ap"]}])
+    assert (misspelt.failed, len(place.keys("data"))) == (True, 3), misspelt.result
     planned = _expire(place, check=True, classes=classes, legal_holds=held)
     assert [each["seq"] for each in planned.result["expired"]] == [1, 3]
     assert (len(place.keys("data")), len(place.keys("chain"))) == (3, 3)

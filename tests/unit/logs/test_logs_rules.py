@@ -8,8 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import yaml
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.logs import chain, files, pulled, search, streams, times
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+from conftest import ROOT
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 KEYS = chain.Keys(["k" * 32])
@@ -140,17 +144,36 @@ def test_of_two_classes_the_longer_counts_and_an_unknown_one_keeps():
         ({"streams": ["app"]}, True),
         ({"streams": ["other"]}, False),
         ({"since": (NOW - timedelta(days=399)).isoformat()}, False),
+        # The lines may be of a zone that they do not say.
+        ({"since": (NOW - timedelta(days=400, hours=-13)).isoformat()}, True),
         ({"since": (NOW - timedelta(days=400)).isoformat()}, True),
         ({"until": (NOW - timedelta(days=402)).isoformat()}, False),
     ],
 )
 def test_what_a_legal_hold_covers(said, held):
-    hold = streams.holds([{"name": "case", "reason": "a letter"} | said])
+    hold = streams.holds([{"name": "case", "reason": "a letter"} | said], ["app", "other"])
     assert streams.fate(link(), CLASSES, hold, NOW).is_due is not held
     known = link().content
     assert known is not None
     content = replace(known, first_at=None, last_at=None)
     assert hold[0].covers(link(content=content)) is ("other" not in said.get("streams", []))
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        ({"reason": ""}, "is no hold"),
+        ({"streams": "app"}, "give a list"),
+        (
+            {"streams": ["app", "ap"]},
+            r"'ap', which is neither in the archive nor in the inventory of this host \(app\); correct it",
+        ),
+        ({"since": "2026-05-02T00:00:00Z", "until": "2026-05-01T00:00:00Z"}, "before its since"),
+    ],
+)
+def test_a_hold_that_would_hold_nothing_is_refused(said, word):
+    with pytest.raises(RunbookError, match=word):
+        streams.holds([{"name": "case", "reason": "a letter"} | said], ["app"])
 
 
 @pytest.mark.parametrize(
@@ -168,7 +191,7 @@ def test_a_class_that_is_not_whole_is_named(given, word):
     with pytest.raises(RunbookError, match=word):
         streams.classes(given)
     with pytest.raises(RunbookError, match="is no hold"):
-        streams.holds([{"name": "case"}])
+        streams.holds([{"name": "case"}], [])
 
 
 def test_documentation_may_be_kept_shorter_with_a_reason():
@@ -275,3 +298,15 @@ def test_spans_are_of_a_day_at_most_and_a_gap_is_told():
 def test_a_log_that_supabase_does_not_have_never_gets_into_sql():
     with pytest.raises(RunbookError, match="is none"):
         pulled.count_sql("x' or 1=1 --", pulled.Window(NOW, NOW))
+
+
+def test_the_role_tells_the_class_of_each_stream_of_the_inventory():
+    tasks = yaml.safe_load((ROOT / "roles/logs/tasks/expire.yml").read_text())
+    variables = {
+        "logs_files": [{"name": "app", "class": "operational"}], "logs_tables": [{"stream": "rows", "class": "audit"}],
+        "logs_supabase": [{"log": "postgres_logs", "class": "audit"}],
+    }  # fmt: skip
+    said = Templar(DataLoader(), variables=variables).template(
+        trust_as_template(tasks[0]["log_archive_expire"]["streams"])
+    )
+    assert said == {"app": "operational", "rows": "audit", "supabase-postgres-logs": "audit"}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.logs.streams import ZONES
 from ansible.module_utils.runbook.rules.logs.times import of_line
 
 if TYPE_CHECKING:
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ansible.module_utils.runbook.rules.logs.chain import Content
-
-#: No zone is further from UTC; the bounds of an archive may not have seen the zone of each line.
-ZONES = timedelta(hours=14)
 
 
 @dataclass(frozen=True)

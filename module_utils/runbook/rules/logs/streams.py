@@ -11,12 +11,14 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from ansible.module_utils.runbook.rules.logs.chain import Link
 
 #: Documentation that HIPAA asks for is kept for six years: 45 CFR 164.316(b)(2)(i). With two leap days.
 HIPAA_DAYS = 6 * 365 + 2
+#: No zone is further from UTC; bounds of an archive may be those of lines that say no zone, or of another one.
+ZONES = timedelta(hours=14)
 #: Classes that are commonly counted as such documentation; an inventory gives them less only with a reason.
 PROTECTED = frozenset({"audit", "access", "evidence"})
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -51,8 +53,8 @@ class Hold:
         if content is None or content.first_at is None or content.last_at is None:
             return True
         return not (
-            (self.since is not None and content.last_at < self.since)
-            or (self.until is not None and content.first_at > self.until)
+            (self.since is not None and content.last_at + ZONES < self.since)
+            or (self.until is not None and content.first_at - ZONES > self.until)
         )
 
 
@@ -128,24 +130,36 @@ def _days(name: str, key: str, value: object) -> int:
     return value
 
 
-def holds(given: Sequence[Mapping[str, Any]]) -> list[Hold]:
+def holds(given: Sequence[Mapping[str, Any]], known: Collection[str]) -> list[Hold]:
     """The inventory's legal holds.
 
+    :param known: the streams that there are: a hold on any other one holds nothing
     :raises RunbookError: one is not whole
     """
     found = []
     for said in given:
-        name, reason = said.get("name"), said.get("reason")
+        name, reason, named = said.get("name"), said.get("reason"), said.get("streams") or []
         if not name or not reason or set(said) - {"name", "reason", "streams", "since", "until"}:
             raise RunbookError(
                 f"legal_holds: {dict(said)!r} is no hold; give it a name and a reason, and where it does not cover "
                 "all, streams, since and until."
             )
+        if not isinstance(named, list):
+            raise RunbookError(f"legal_holds: streams of {name} is {named!r}; give a list.")
+        strange = [stream for stream in named if stream not in known]
+        if strange:
+            raise RunbookError(
+                f"legal_holds: {name} names the stream {strange[0]!r}, which is neither in the archive nor in the "
+                f"inventory of this host ({', '.join(sorted(known)) or 'there is none'}); correct it, or give the hold to "
+                "the host that has the stream."
+            )
         since, until = (
             moment.read(f"legal_holds: {key} of {name}", str(said[key])) if said.get(key) else None
             for key in ("since", "until")
         )
-        found.append(Hold(str(name), str(reason), tuple(said.get("streams") or ()), since, until))
+        if since and until and until < since:
+            raise RunbookError(f"legal_holds: until of {name} is before its since; exchange them.")
+        found.append(Hold(str(name), str(reason), tuple(named), since, until))
     return found
 
 
