@@ -1,9 +1,9 @@
 """When the lines of a log were written, by what they say themselves.
 
 A line says its time before anything else that looks like one: what a request or a message quotes is no time of the
-line. A line without a time, of a stack trace for instance, belongs to the line before it. A time without a zone is taken
-for UTC, and one without a year for the newest that is not after the log was last written to. What is later than that by
-more than a day, or before 1971, is no time: whoever is logged can write any.
+line. A line without a time, of a stack trace for instance, belongs to the line before it. A time without a zone is
+taken for UTC, and one without a year for the newest that is not after the log was last written to. What is later than
+that by more than a day, or before 1971, is no time: whoever is logged can write any.
 """
 
 from __future__ import annotations
