@@ -150,8 +150,8 @@ def holds(given: Sequence[Mapping[str, Any]], known: Collection[str]) -> list[Ho
         if strange:
             raise RunbookError(
                 f"legal_holds: {name} names the stream {strange[0]!r}, which is neither in the archive nor in the "
-                f"inventory of this host ({', '.join(sorted(known)) or 'there is none'}); correct it, or give the hold to "
-                "the host that has the stream."
+                f"inventory of this host ({', '.join(sorted(known)) or 'there is none'}); correct it, or give the hold "
+                "to the host that has the stream."
             )
         since, until = (
             moment.read(f"legal_holds: {key} of {name}", str(said[key])) if said.get(key) else None
