@@ -29,8 +29,8 @@ options:
   legal_holds:
     description:
       - What must not be deleted, each with C(name) and C(reason), and C(streams), C(since) and C(until) where it does
-        not cover all lines of all streams. A stream that neither the archive nor O(streams) has is refused: a hold
-        that is misspelt holds nothing.
+        not cover all lines of all streams. A stream that neither the archive nor O(streams) has is refused, as a hold
+        that is misspelt would hold nothing.
     type: list
     elements: dict
     default: []
