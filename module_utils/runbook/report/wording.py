@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 _STAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d")
 #: What is no word of its own.
-_NAMES = {"api": "API", "wal": "WAL", "xid": "XID", "id": "ID", "sql": "SQL", "s3": "S3"}
+_NAMES = {
+    "api": "API", "aws": "AWS", "ca": "CA", "id": "ID", "s3": "S3", "sql": "SQL", "tls": "TLS", "url": "URL",
+    "wal": "WAL", "xid": "XID",
+}  # fmt: skip
 NONE = "–"
 
 
