@@ -161,7 +161,8 @@ def core(context: Context) -> dict[str, Any]:
         return None if known and new.only_confirms(known) else new.body()
 
     noted = documents.update(Staged.document_name(commit), note)
-    msg = f"{branch} ({commit[:12]}) is proven on staging: {built.id} is built, serves it, and works."
+    works = ", and works" if params["health_url"] else "; health_url is empty, so whether it works was not asked"
+    msg = f"{branch} ({commit[:12]}) is proven on staging: {built.id} is built and served{works}."
     return facts | {"changed": pushed or noted, "deployment": built.id, "msg": msg}
 
 

@@ -75,6 +75,10 @@ if TYPE_CHECKING:
 
     from ansible.module_utils.runbook.drivers.state_store import Reading
 
+NONE = (
+    "apt knows no archive of security updates there, so none is ever found; add it to /etc/apt/sources.list.d, as "
+    "security.debian.org for Debian."
+)
 BOUNDS = {"deadline_days": (1, rules.MOST_DAYS)}
 #: It runs on the bastion, and reaches its host by commands over Ansible's connection.
 BY_COMMANDS = True
@@ -117,7 +121,8 @@ def core(context: Context) -> dict[str, Any]:
         with apt.refreshed() as lists:
             every = rules.simulated(lists.simulate("dist-upgrade", "--ignore-hold"))
             possible = rules.simulated(lists.simulate("upgrade", "--with-new-pkgs"))
-        checks.append(Check.ok("archives", "", hostname))
+            has_security = lists.has_security()
+        checks.append(Check.ok("archives", "", hostname) if has_security else Check.unknown("archives", NONE, hostname))
     except RunbookError as error:
         checks.append(Check.unknown("archives", error.message, hostname))
         return context.conclude(checks, msg=sentence(hostname, checks), **facts)

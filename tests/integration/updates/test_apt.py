@@ -82,6 +82,14 @@ def test_security_updates_are_looked_for_installed_and_proven(tmp_path, debian):
     assert not list(Path("/tmp").glob("runbook-apt.*")), "a folder was left"
 
 
+def test_a_server_that_knows_no_security_archive_is_not_clean(tmp_path, debian):
+    sources = debian.root / "etc/apt/sources.list"
+    sources.write_text("".join(sources.read_text().splitlines(keepends=True)[:1]))
+    looked = run(project(tmp_path), debian, "security")
+    assert looked.last("apt_updates_check")["status"] == "unknown", looked.output
+    assert "knows no archive of security updates" in looked.last("apt_updates_check")["msg"]
+
+
 def test_production_installs_what_staging_worked_with_and_nothing_else(tmp_path, debian):
     production = project(tmp_path, "production", server_updates_proof_environment="staging")
     refused = run(production, debian, "servers", confirm="production")

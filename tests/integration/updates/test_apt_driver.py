@@ -49,6 +49,15 @@ def test_an_archive_that_is_gone_is_unknown_though_apt_ends_with_0(debian):
         pass
 
 
+def test_a_server_without_a_security_archive_is_known_from_one_without_updates(debian):
+    with driver.refreshed() as lists:
+        assert lists.has_security()
+    sources = debian.root / "etc/apt/sources.list"
+    sources.write_text("".join(sources.read_text().splitlines(keepends=True)[:1]))
+    with driver.refreshed() as lists:
+        assert not lists.has_security()
+
+
 def test_a_package_on_hold_and_one_that_would_remove_another_wait_with_their_reason(debian):
     debian.install(debian.package("main", "other", "1"), debian.package("main", "held", "1"))
     debian.package("security", "held", "2")
@@ -82,7 +91,8 @@ def test_a_configuration_file_that_somebody_changed_stays_and_is_named(debian):
 
 
 def test_a_package_that_cannot_be_configured_is_half_installed_and_told(debian):
-    debian.package("security", "libfoo", "1.0-1+deb12u1", postinst="echo no >&2; exit 3")
+    # What it prints last has no end.
+    debian.package("security", "libfoo", "1.0-1+deb12u1", postinst="printf no >&2; exit 3")
     code, log = upgrade()
     assert code == 100, log
     assert apt.left([apt.Update("libfoo", "1.0-1", "1.0-1+deb12u1")], driver.installed())

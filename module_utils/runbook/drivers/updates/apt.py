@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.drivers import remote
 from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
+from ansible.module_utils.runbook.rules.updates.apt import SECURITY_ARCHIVE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -71,6 +72,14 @@ class Apt:
         if said.code:
             raise UnreachableError(f"apt-get update failed, so nobody knows what is to be installed: {said.why}.")
 
+    def has_security(self) -> bool:
+        """Whether an archive of security updates is among the lists: without one no update is ever one.
+
+        :raises UnreachableError: no answer
+        """
+        wanted = f"grep -qsE '{SECURITY_ARCHIVE}' {self._folder}/lists/*Release"
+        return remote.shell(wanted, timeout_s=_READ_S).code == 0
+
     def simulate(self, *words: str) -> str:
         """What apt-get would do.
 
@@ -105,7 +114,8 @@ class Apt:
             raise RunbookError(f"apt-get could not be started: {started.why}.")
         end = time.monotonic() + deadline_s
         while time.monotonic() < end:
-            said = remote.shell(f"tail -n 1 {log} 2>/dev/null; cat {code} 2>/dev/null", timeout_s=_READ_S)
+            # The last line may have no end yet.
+            said = remote.shell(f"tail -n 1 {log} 2>/dev/null; echo; cat {code} 2>/dev/null", timeout_s=_READ_S)
             lines = said.stdout.splitlines()
             if said.code == 0:
                 return int(lines[-1]), remote.shell(f"cat {log}", timeout_s=_READ_S).stdout

@@ -28,6 +28,8 @@ _INST = re.compile(
 _REMV = re.compile(r"Remv (\S+)")
 #: Debian's label, or a suite as Debian and Ubuntu call it; Ubuntu Pro's too.
 _SECURITY = re.compile(r"^Debian-Security:|[/:][a-z0-9.-]*-security$", re.IGNORECASE)
+#: The same in the Release file of an archive, for grep -E.
+SECURITY_ARCHIVE = "^(Label: Debian-Security|Suite: .*-security)$"
 #: What needrestart's status of the kernel means: https://github.com/liske/needrestart/blob/master/README.batch.md
 _KERNEL = {"1": "", "2": "a newer build of the kernel", "3": "a newer kernel"}
 _CONFFILE = re.compile(r"^Configuration file '([^']+)'.*\n(?: ==>.*\n)*? ==> Keeping old", re.MULTILINE)
