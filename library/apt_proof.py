@@ -30,7 +30,7 @@ EXAMPLES = r"""
 - name: Keep the proof
   apt_proof:
     hostname: web1
-    machine_id: 3d1219c7c4c5404aaa1f6d2a48adfda4
+    machine_id: 9f86d081884c4d659a2feaa0c55ad015
     state_bucket: mental-scribe-state-staging
 """
 

@@ -68,6 +68,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.status import Check, sentence
 from ansible.module_utils.runbook.rules.updates import apt as rules
+from ansible.module_utils.runbook.rules.updates import server
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ def core(context: Context) -> dict[str, Any]:
     context.require_bounds(BOUNDS)
     environment = permits.require_approval(context.run, may_be_late=True).environment
     now = datetime.now(UTC)
-    _machine_id, hostname, system = apt.identity()
+    machine_id, hostname, system = apt.identity()
+    server.check_not_bastion(machine_id, hostname, "" if environment == "sandbox" else apt.own_machine_id())
     checks = []
     half = apt.unfinished()
     if half:

@@ -37,7 +37,7 @@ author: Mental Scribe operations
 EXAMPLES = r"""
 - name: Verify the server
   server_preflight:
-    machine_id: 3d1219c7c4c5404aaa1f6d2a48adfda4
+    machine_id: 9f86d081884c4d659a2feaa0c55ad015
     hostname: web1
 """
 

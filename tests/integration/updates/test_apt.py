@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.runbook.drivers.updates import apt as driver
 from debian import MACHINE_ID, Debian
 
 from playbooks import Ended, Project
@@ -88,6 +89,14 @@ def test_a_server_that_knows_no_security_archive_is_not_clean(tmp_path, debian):
     looked = run(project(tmp_path), debian, "security")
     assert looked.last("apt_updates_check")["status"] == "unknown", looked.output
     assert "knows no archive of security updates" in looked.last("apt_updates_check")["msg"]
+
+
+@pytest.mark.skipif(not driver.own_machine_id(), reason="this machine has no id in /etc/machine-id")
+def test_the_bastion_is_not_looked_at_in_the_place_of_a_server(tmp_path, debian):
+    (debian.bin / "cat").unlink()
+    looked = run(project(tmp_path, "staging"), debian, "security")
+    assert looked.code != 0, looked.output
+    assert "the machine that answers is this bastion itself" in looked.last("apt_updates_check")["msg"]
 
 
 def test_production_installs_what_staging_worked_with_and_nothing_else(tmp_path, debian):

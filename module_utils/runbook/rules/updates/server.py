@@ -14,11 +14,7 @@ def check_identity(machine_id: str, hostname: str, *, wanted_id: str, wanted_nam
     :param own_id: the machine id of the bastion, where the answer may not come from
     :raises RunbookError: it is another one, or the inventory does not say which
     """
-    if own_id and machine_id == own_id:
-        raise RunbookError(
-            f"{wanted_name}: the machine that answers is this bastion itself; set ansible_connection: ssh for the "
-            "group servers."
-        )
+    check_not_bastion(machine_id, wanted_name, own_id)
     if not wanted_id:
         raise RunbookError(
             f"machine_id: it is empty, and {hostname} says {machine_id}; if that is the server you mean, set it."
@@ -32,4 +28,17 @@ def check_identity(machine_id: str, hostname: str, *, wanted_id: str, wanted_nam
         raise RunbookError(
             f"hostname: the server calls itself {hostname}, and the inventory means {wanted_name}; correct the one "
             "that is wrong."
+        )
+
+
+def check_not_bastion(machine_id: str, name: str, own_id: str) -> None:
+    """Refuse an answer of the bastion in the place of a server.
+
+    :param own_id: the machine id of the bastion; empty where it has none
+    :raises RunbookError: it is
+    """
+    if own_id and machine_id == own_id:
+        raise RunbookError(
+            f"{name}: the machine that answers is this bastion itself; set ansible_connection: ssh for the group "
+            "servers."
         )
