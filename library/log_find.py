@@ -147,7 +147,9 @@ class Finder:
     def run(self) -> dict[str, Any]:
         """Choose the archives, read them, write the lines."""
         params = self.context.params
-        links = chain.standing(self.archive.links(self.wanted.since - SLACK))
+        recent = self.archive.links(self.wanted.since - SLACK)
+        self._require_streams(params["streams"], recent)
+        links = chain.standing(recent)
         chosen = [link for link in links if link.content and self._may_hold(link, params["streams"])]
         chosen.sort(key=lambda link: (link.stream, link.seq))
         if self.context.check_mode:
@@ -185,6 +187,16 @@ class Finder:
             "msg": f"{count(self.found, 'line')} of {self.read_lines:,} in {count(len(chosen), 'archive')} match, "
             f"{where}.",
         }
+
+    def _require_streams(self, streams: Sequence[str], recent: Sequence[chain.Link]) -> None:
+        if set(streams) <= {link.stream for link in recent}:
+            return
+        known = {link.stream for link in self.archive.links() if link.kind == "archive"}
+        strange = sorted(set(streams) - known)
+        if strange:
+            raise RunbookError(
+                f"streams: {self.archive.url} has no {strange[0]!r}; it has {', '.join(sorted(known)) or 'no archive'}."
+            )
 
     def _may_hold(self, link: chain.Link, streams: Sequence[str]) -> bool:
         return (

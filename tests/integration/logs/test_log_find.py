@@ -57,6 +57,7 @@ def test_more_lines_than_asked_for_are_refused_and_nothing_is_found_is_no_file(p
     ("wrong", "word"),
     [
         ({"since": "2026-06-01T12:00:00"}, "time zone"),
+        ({"streams": ["app", "ap"]}, "has no 'ap'; it has app."),
         ({"until": "2020-01-01T00:00:00Z"}, "is not after since"),
         ({"pattern": "("}, "no regular expression"),
         ({"dest": "/etc/passwd"}, "is there already"),
@@ -86,3 +87,10 @@ def test_an_archive_that_was_changed_gives_no_line(tmp_path, s3):
     done = place.find()
     assert (done.failed, (tmp_path / "found").exists()) == (True, False)
     assert "not as it was written" in done.result["msg"]
+
+
+def test_who_only_reads_writes_nothing_into_the_state_store(tmp_path, s3):
+    made = Place.make(tmp_path, s3)
+    done = made.find()
+    assert (done.failed, done.result["found_lines"]) == (False, 0), done.result
+    assert list((tmp_path / "state").rglob("*.json")) == []

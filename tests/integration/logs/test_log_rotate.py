@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -63,6 +64,21 @@ def test_a_log_is_rotated_under_a_name_of_its_own_and_archived(place):
     assert place.archived() == lines(10) + lines(5, word="PUT /")
     again = rotate(place)
     assert (again.failed, again.result["changed"]) == (False, False)
+
+
+def test_what_the_host_says_for_all_logs_takes_no_line_away(place):
+    log = place.folder / "log/app.log"
+    old = place.rotated(lines(3), days=60)
+    log.write_bytes(lines(10))
+    shown = rotate(place, check=True).result["diff"]["after"]
+    config = place.folder / "logrotate.conf"
+    config.write_text(f"maxage 30\ncopytruncate\nmail root\n{shown}")
+    config.chmod(0o644)
+    state = str(place.folder / "state-of-logrotate")
+    subprocess.run([str(LOGROTATE), "--force", "--state", state, str(config)], check=True, timeout=60)
+    assert old.read_bytes() == lines(3)
+    # Renamed, not copied.
+    assert not log.exists()
 
 
 def test_postrotate_lets_the_writer_open_its_log_again(place):

@@ -210,7 +210,7 @@ def test_logrotate_is_told_to_rename_and_to_delete_nothing():
     text = files.configuration([stream])
     for line in ("rotate -1", "create 0640 www-data adm", "su www-data adm", "invoke-rc.d nginx rotate"):
         assert f"    {line}\n" in text
-    assert "copytruncate" not in text
+    assert "    nocopytruncate\n" in text
     assert stream.rotated == ["/var/log/nginx/*.log-*"]
 
 

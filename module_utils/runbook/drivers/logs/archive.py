@@ -165,7 +165,9 @@ class Archive:
         self.store, self.keys = store, keys
         self._documents, self._root, self._run_id = documents, place.folder, run_id
         self.document = f"logs/{place.host}"
+        #: The newest link, and the one that the state store knows.
         self._head: Head | None = None
+        self._stored: Head | None = None
         #: The S3 server's clock.
         self.now: datetime = bucket.clock(store)
 
@@ -206,7 +208,7 @@ class Archive:
 
     def _remember(self, head: Head) -> None:
         self._documents.update(self.document, lambda _found: {"seq": head.seq, "seal": head.seal})
-        self._head = head
+        self._head = self._stored = head
 
     def head(self) -> Head:
         """The newest link: that of the state store, or the one behind it where a run died before it told.
@@ -215,7 +217,7 @@ class Archive:
         """
         if self._head is not None:
             return self._head
-        head = self.known_head()
+        head = self._stored = self.known_head()
         if head is None:
             if next(self.store.entries(f"{self._root}chain/"), None) is not None:
                 raise RunbookError(
@@ -224,18 +226,14 @@ class Archive:
                     status=Status.UNKNOWN,
                 )
             head = Head()
-            self._remember(head)
         elif head.seq and self.link(head.seq).seal != head.seal:
             raise RunbookError(f"Link {head.seq} is not the one that the state store knows; run logs.yml -t verify.")
-        known = head
         while self.store.head(self._key(head.seq + 1)) is not None:
             link = self.link(head.seq + 1)
             why = link.stands_off(head)
             if why:
                 raise RunbookError(f"{why} Run logs.yml -t verify.", code="log_chain_broken")
             head = Head(link.seq, link.seal)
-        if head != known:
-            self._remember(head)
         self._head = head
         return head
 
@@ -290,6 +288,9 @@ class Archive:
         :raises RunbookError: somebody else wrote one, or whether it was written is unknown
         """
         head = self.head()
+        # Before the first link: a chain that the state store has no word of is one whose document is gone.
+        if head != self._stored:
+            self._remember(head)
         link = self.keys.sealed(Link(seq=head.seq + 1, at=self.now, run_id=self._run_id, previous=head.seal, **said))
         try:
             self.store.put(self._key(link.seq), link.serialised(), if_absent=True)

@@ -49,7 +49,7 @@ class Host:
         package = resources.files("ansible.module_utils.runbook.drivers.logs")
         text = package.joinpath("agent.py").read_text()
         python = "python3" if self._ssh or self._become else sys.executable
-        words = [*(("sudo", "-n") if self._become else ()), python, "-c", text, json.dumps(asked)]
+        words = [*(("sudo", "-n") if self._become else ()), python, "-I", "-c", text, json.dumps(asked)]
         return [*_SSH, "--", self._ssh, shlex.join(words)] if self._ssh else words
 
     def _explain(self, _program: str, code: int | None, said: str) -> str:

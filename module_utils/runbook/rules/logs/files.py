@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 #: What logrotate adds to a name: the day, and the second since 1970.
 DATEFORMAT = "-%Y%m%d-%s"
+#: What logrotate.conf of the host may say for all logs, and what would lose lines or hide files: its own timer reads
+#: our entry behind it.
+_NOT_FROM_THE_HOST = ("maxage 0", "nocopytruncate", "nocopy", "noolddir", "nomail", "noshred")
 _ROTATED = re.compile(r"-\d{8}-\d{9,}")
 _KEYS = {"name", "paths", "class", "postrotate", "create", "su"}
 _PATH = re.compile(r"/[^\s\0\"'{}\\#]+")
@@ -86,6 +89,7 @@ def configuration(streams: Sequence[Files]) -> str:
     parts = ["# Written by playbooks/logs.yml; what is changed here is overwritten.\n"]
     for each in streams:
         lines = ["daily", "rotate -1", "dateext", f"dateformat {DATEFORMAT}", "nocompress", "missingok", "notifempty"]
+        lines += _NOT_FROM_THE_HOST
         lines += [f"create {each.create}" if each.create else "nocreate"]
         lines += [f"su {each.su}"] if each.su else []
         if each.postrotate:
