@@ -110,7 +110,7 @@ def test_to_a_moment_after_a_kill(primary: Primary, app: Database, project: Proj
     assert done.code == 0, done.output
     # First everything that may refuse, then the snapshot, then the rest; what the killed run left goes before the way.
     assert acted(done) == [
-        "assert", "pg_rollback_plan", "pg_pitr_restore", "pg_backup",
+        "assert", "assert", "pg_rollback_plan", "pg_pitr_restore", "pg_backup",
         "pg_pitr_discard", "pg_pitr_restore", "pg_rollback_take_lease", "pg_backup", "pg_restore",
         "pg_rollback_compare", "pg_integrity", "pg_pitr_discard", "pg_rollback_remove_copies", "pg_lease",
     ]  # fmt: skip
