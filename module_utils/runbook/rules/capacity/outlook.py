@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.rules.capacity.forecast import LEAST, Forecast, forecast
@@ -19,6 +18,7 @@ from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import date
 
     from ansible.module_utils.runbook.rules.capacity.quantity import Quantity
 
@@ -242,8 +242,3 @@ def _some(length: int) -> list[int]:
 
 def _iso(day: date | None) -> str | None:
     return day.isoformat() if day else None
-
-
-def next_quarter(today: date) -> date:
-    """The day on which the quarter that is forecast ends."""
-    return today + timedelta(days=QUARTER_DAYS)
