@@ -196,7 +196,16 @@ def test_the_inventories_use_what_runs_and_nothing_else(sandbox):
     )
 
     def seen(inventory: str) -> Any:
-        words = ["ansible", "-i", str(ROOT / "inventories" / inventory), "databases", "-m", "debug", "-a", f"msg={shown}"]
+        words = [
+            "ansible",
+            "-i",
+            str(ROOT / "inventories" / inventory),
+            "databases",
+            "-m",
+            "debug",
+            "-a",
+            f"msg={shown}",
+        ]
         extra = json.dumps({"sandbox_directory": str(sandbox.path.parent)})
         asked = subprocess.run([*words, "-e", extra], cwd=ROOT, capture_output=True, text=True, check=True)
         return json.loads(asked.stdout.partition("=> ")[2])["msg"]
