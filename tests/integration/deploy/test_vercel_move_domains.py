@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible.module_utils.runbook.drivers.change.documents import Documents
-from conftest import Outcome, a_run, approve, as_environ, run_module, this_run
+from conftest import ENVIRONMENTS, Outcome, a_run, approve, as_environ, run_module, this_run
 from fakes.http import Fault
 from fakes.vercel import OPTIONS, PROJECT, TEAM, TOKEN, FakeVercel, Site, commit
 
@@ -168,7 +168,7 @@ def test_what_nobody_looked_at_is_unknown(move):
 
 def test_a_deployment_with_a_retired_key_is_refused(api, move, state):
     run = this_run()
-    approve(run, "staging")
+    approve(run, *ENVIRONMENTS)
     documents = Documents.from_params({"state_directory": str(state)}, run)
     rotation = {
         "env_names": ["SERVICE_KEY"], "at": {}, "dead_before": (datetime.now(UTC) - timedelta(days=2)).isoformat(),
