@@ -122,7 +122,7 @@ unit: setup-test ## The tests of the rules alone
 molecule: setup-test ## The playbooks against a database in a container
 	@$(BIN)/python -m tools.run_tests --only molecule
 
-faults: setup-test ## The long fault runs, which make test leaves out: many random kills, ten thousand tables; minutes
+faults: setup-test ## The long fault runs, which make test leaves out: random kills, outages, ten thousand tables; half an hour
 	@$(BIN)/python -m pytest tests -m long
 
 matrix: setup-test ## The integration tests on PostgreSQL 14 to 18, one after the other; an hour or more

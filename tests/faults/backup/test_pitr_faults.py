@@ -77,6 +77,7 @@ def left_running(primary: Primary, part: str) -> list[str]:
     return found
 
 
+@pytest.mark.long
 def test_s3_away_loses_nothing(primary):
     """The archiver tries again until S3 is back; meanwhile the check is red."""
     before = set(segments(primary))
@@ -158,6 +159,7 @@ def test_damaged_wal_never_passes_for_the_end(primary, damage):
     assert primary.pitr("discard", restore_path=str(primary.folder / "damaged")).result["changed"]
 
 
+@pytest.mark.long
 def test_an_interrupted_base_backup_is_none(primary):
     before = {key.split("/")[3] for key in primary.keys("base/") if key.endswith("backup.info")}
     with FaultyS3(primary.s3.endpoint_url) as proxy:
@@ -209,6 +211,7 @@ def test_another_clusters_archive_is_refused(primary):
     assert not (primary.folder / "wrong").exists()
 
 
+@pytest.mark.long
 def test_killed_restore_then_again_then_a_new_timeline(primary):
     """Kills at random moments leave nothing that the next restore cannot remove; its server then takes over."""
     folder = primary.folder / "killed"

@@ -413,6 +413,7 @@ def other_server():
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.long
 def test_the_server_restarts_in_the_middle(backup: Backup, proxy, other_server: Cluster):
     there = Database("127.0.0.1", other_server.port, "postgres", other_server.superuser)
     proxy.add(s3_faults.slow(path="/data-", method="GET", bytes_per_s=100_000, times=0))
@@ -460,6 +461,7 @@ def small_disk():
     folder.rmdir()
 
 
+@pytest.mark.long
 def test_the_servers_disk_is_full(backup: Backup, proxy, small_disk: Path):
     cluster = Cluster(find_bindir(os.environ.get("PG_BINDIR")), small_disk / "pg" / "data", free_port())
     cluster.init()

@@ -25,6 +25,7 @@ def proxy(s3: S3) -> Iterator[FaultyS3]:
         yield made
 
 
+@pytest.mark.long
 def test_no_snapshot_no_rollback(s3: S3, proxy: FaultyS3, database: Database, tmp_path: Path):
     database.run("CREATE TABLE note (id int PRIMARY KEY)", "INSERT INTO note VALUES (1)")
     options = s3.options(s3.bucket())

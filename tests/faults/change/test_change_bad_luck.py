@@ -143,6 +143,7 @@ def wait_until(what: Callable[[], object], running: subprocess.Popen[str]) -> No
         time.sleep(0.02)
 
 
+@pytest.mark.long
 def test_a_second_change_is_refused_and_everything_is_killed(world):
     """Two changes at once; and then not even the process that outlives the run is left of the first."""
     held, go = threading.Event(), threading.Event()

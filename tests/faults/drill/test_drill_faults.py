@@ -67,6 +67,7 @@ def left_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.long
 def test_a_flipped_byte_of_a_base_backup_makes_the_drill_red_and_is_named(drill: DrillRun):
     fault = "flipped_byte"
     drill.options |= {"way": "pitr", "inject": fault, "self_test": True}
@@ -96,6 +97,7 @@ def too_full(monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
     assert not Path(options["restore_path"]).exists()
 
 
+@pytest.mark.long
 def test_kill_9_a_gap_no_room_and_an_interrupted_restore(drill: DrillRun, s3: S3, monkeypatch: pytest.MonkeyPatch):
     folder = drill.folder / "drill"
     drill.options |= {"way": "pitr"}

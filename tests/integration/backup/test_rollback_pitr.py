@@ -74,6 +74,7 @@ def wait_for(what: Callable[[], object], process: subprocess.Popen[str]) -> None
         time.sleep(0.02)
 
 
+@pytest.mark.long
 def test_to_a_moment_after_a_kill(primary: Primary, app: Database, project: Project):
     """Planned, killed while the restored server runs, and then run again to its end."""
     # Another machine's run was at work at that moment, and its lease is not over yet.

@@ -221,6 +221,7 @@ def test_a_worker_that_dies_with_a_lock_of_ansibles_does_not_hold_the_end_up(pro
     assert "was stopped by SIGTERM" in tickets.comments[1][0]["body"]
 
 
+@pytest.mark.long
 def test_a_ticket_whose_end_is_unknown_keeps_its_change_open_and_the_run_red(project, tickets):
     made, playbook = project
     tickets.faults.append(Fault(on="PATCH", kind="reset", times=9))

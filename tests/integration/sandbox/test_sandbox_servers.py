@@ -376,6 +376,7 @@ def test_s3_started_stopped_started_absent(storage):
     assert not storage.run("absent")["changed"]
 
 
+@pytest.mark.long
 def test_s3_that_was_killed_and_whose_number_and_ports_others_have(storage):
     """It starts on other ports, and what was stored is there."""
     first = storage.run()

@@ -161,6 +161,7 @@ def test_what_is_due_is_renewed_served_and_not_due_again(due, monkeypatch):
     assert "tls_certificate_install" not in again.results
 
 
+@pytest.mark.long
 def test_what_is_not_served_is_taken_back(due, monkeypatch):
     monkeypatch.setitem(due.entry, "reload_command", ["true"])
     monkeypatch.setitem(due.host, "certificate_renewal_served_within_s", 2)

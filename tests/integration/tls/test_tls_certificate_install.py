@@ -201,6 +201,7 @@ def other_python() -> str:
     return python
 
 
+@pytest.mark.long
 def test_on_a_server_with_nothing_but_python_and_only_with_a_permit(tmp_path, other_python):
     """The permit lies on the bastion: the module is told of it, and nobody else may say so."""
     machine_id = Path("/etc/machine-id")

@@ -99,6 +99,7 @@ def test_the_bastion_is_not_looked_at_in_the_place_of_a_server(tmp_path, debian)
     assert "the machine that answers is this bastion itself" in looked.last("apt_updates_check")["msg"]
 
 
+@pytest.mark.long
 def test_production_installs_what_staging_worked_with_and_nothing_else(tmp_path, debian):
     production = project(tmp_path, "production", server_updates_proof_environment="staging")
     refused = run(production, debian, "servers", confirm="production")
