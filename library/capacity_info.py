@@ -87,15 +87,6 @@ options:
     description: Files that were last written to before so many days are called cold, 1 to 3650.
     type: int
     default: 180
-  prometheus_url:
-    description: Address of Prometheus.
-    type: str
-  prometheus_token:
-    description: Bearer token of the proxy before it. Keep it in Ansible Vault.
-    type: str
-  prometheus_ca_cert:
-    description: File with the certificate authorities that are trusted for it instead of the system's.
-    type: path
   project_ref:
     description: Reference of the project at Supabase, twenty lower-case letters.
     type: str
@@ -136,7 +127,9 @@ options:
       for each thousand objects.
     type: int
     default: 900
-extends_documentation_fragment: runbook_postgresql
+extends_documentation_fragment:
+  - runbook_postgresql
+  - runbook_prometheus
 attributes:
   check_mode:
     description: The same in check mode, since it only reads.
@@ -334,6 +327,8 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.runbook.drivers import records
 from ansible.module_utils.runbook.drivers.capacity import sources
 from ansible.module_utils.runbook.drivers.clock import Clock
+from ansible.module_utils.runbook.drivers.observe import prometheus
+from ansible.module_utils.runbook.drivers.observe.prometheus import Prometheus
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.drivers.supabase.supabase import API_URL, Supabase
@@ -396,7 +391,7 @@ class Reader:
         try:
             return ask(quantity)
         except RunbookError as error:
-            if error.code == sources.SILENT:
+            if error.code == prometheus.SILENT:
                 self._silent[service] = error
             raise
 
@@ -456,12 +451,8 @@ class Reader:
         return Reading({(now - timedelta(hours=12)).date(): sources.function_runs(project)})
 
     def _of_prometheus(self, quantity: Quantity) -> Reading:
-        params = self._params
-        api = sources.prometheus(
-            params["prometheus_url"], params["prometheus_token"] or "", ca_cert=params["prometheus_ca_cert"],
-            timeout_s=params["timeout_s"],
-        )  # fmt: skip
-        found = sources.over_time(api, quantity.options["query"], days=ASKED_DAYS, now=self._now)
+        service = Prometheus.from_params(self._params, timeout_s=self._params["timeout_s"])
+        found = sources.over_time(service, quantity.options["query"], days=ASKED_DAYS, now=self._now)
         if quantity.kind == "counter":
             return Reading(series.added(series.increases(each) for each in found))
         if len(found) > 1:
@@ -657,6 +648,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
     return (
         postgres.argument_spec()
         | s3_options
+        | prometheus.argument_spec()
         | {
             "quantities": {"type": "list", "elements": "dict", "required": True, "options": quantity},
             "lead_days": {"type": "int", "default": 30},
@@ -664,9 +656,6 @@ def argument_spec() -> dict[str, dict[str, Any]]:
             "chosen": {"type": "dict"},
             "alerts_file": {"type": "path"},
             "cold_days": {"type": "int", "default": 180},
-            "prometheus_url": {"type": "str"},
-            "prometheus_token": {"type": "str", "no_log": True},
-            "prometheus_ca_cert": {"type": "path"},
             "project_ref": {"type": "str"},
             "access_token": {"type": "str", "no_log": True},
             "api_url": {"type": "str", "default": API_URL},

@@ -151,6 +151,7 @@ from typing import Any
 from ansible.module_utils.runbook.drivers.change import http_probe
 from ansible.module_utils.runbook.drivers.change import soak as driver
 from ansible.module_utils.runbook.drivers.change.changes import Changes, Done, argument_spec
+from ansible.module_utils.runbook.drivers.observe import prometheus
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.address import check_address
@@ -184,9 +185,9 @@ def core(context: Context) -> dict[str, Any]:
         driver.at_page(http_probe.client(page.url, page.ca_cert or None, answer_s=answer_s), page) for page in pages
     ]  # fmt: skip
     if metrics:
-        api = driver.prometheus(
-            check_address("prometheus_url", params["prometheus_url"]), params["prometheus_token"] or "",
-            ca_cert=params["ca_cert"], answer_s=answer_s,
+        api = prometheus.client(
+            check_address("prometheus_url", params["prometheus_url"]), params["prometheus_token"],
+            ca_cert=params["ca_cert"], timeout_s=answer_s,
         )  # fmt: skip
         looks += [driver.at_metric(api, metric) for metric in metrics]
     changes = Changes.from_params(params, context.run)

@@ -39,7 +39,7 @@ def test_a_service_that_gave_no_answer_is_asked_once(module, monkeypatch):
 
     def nobody(*_given: Any, **_options: Any) -> None:
         asked.append(1)
-        raise RunbookError("it did not answer", status=Status.UNKNOWN, code=module.sources.SILENT)
+        raise RunbookError("it did not answer", status=Status.UNKNOWN, code=module.prometheus.SILENT)
 
     monkeypatch.setattr(module.sources, "over_time", nobody)
     made = reader(module)

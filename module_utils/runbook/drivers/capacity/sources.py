@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
-from ansible.module_utils.runbook.drivers.http.api_client import ApiClient, ApiError
+from ansible.module_utils.runbook.drivers.http.api_client import ApiError
+from ansible.module_utils.runbook.drivers.observe.prometheus import SILENT
 from ansible.module_utils.runbook.drivers.postgres.postgres import cause, table
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.identifiers import parse_qualified
@@ -21,14 +22,13 @@ from psycopg2 import sql
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ansible.module_utils.runbook.drivers.observe.prometheus import Prometheus
     from ansible.module_utils.runbook.drivers.postgres.postgres import Session
     from ansible.module_utils.runbook.drivers.s3.s3 import Store
     from ansible.module_utils.runbook.drivers.supabase.supabase import Supabase
 
 #: Seconds between two samples of Prometheus: a day has eight, and a history of 400 days is within its 11,000.
 STEP_S = 3 * 3600
-#: Code of the error where a service gives no answer, however often it is asked.
-SILENT = "silent"
 
 _CONNECTIONS = """
 SELECT (SELECT sum(numbackends) FROM pg_stat_database WHERE datname IS NOT NULL)::float AS used,
@@ -100,39 +100,16 @@ def _rows(session: Session, query: Any, values: list[Any] | None = None) -> list
 # Prometheus ---------------------------------------------------------------------------------------------------------
 
 
-def prometheus(url: str, token: str, *, ca_cert: str | None, timeout_s: float) -> ApiClient:
-    """The API of a Prometheus.
-
-    :raises RunbookError: the token would travel unencrypted
-    """
-    return ApiClient(
-        service="Prometheus",
-        base_url=url.rstrip("/"),
-        headers={"Authorization": f"Bearer {token}"} if token else {},
-        secrets={"prometheus_token": token} if token else {},
-        read_only=True,
-        timeout_s=timeout_s,
-        ca_cert=ca_cert,
-    )
-
-
-def over_time(api: ApiClient, query: str, *, days: int, now: datetime) -> list[list[tuple[datetime, float]]]:
+def over_time(service: Prometheus, query: str, *, days: int, now: datetime) -> list[list[tuple[datetime, float]]]:
     """Samples of each series of a query, as far back as Prometheus has them."""
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    span = (("start", f"{(midnight - timedelta(days=days)).timestamp():.0f}"), ("end", f"{now.timestamp():.0f}"))
-    said = _asked(lambda: api.get("/api/v1/query_range", (("query", query), *span, ("step", str(STEP_S)))))
     try:
-        found = [
-            [(datetime.fromtimestamp(float(at), UTC), float(value)) for at, value in each["values"]]
-            for each in said["data"]["result"]
-        ]
-    except (AttributeError, LookupError, TypeError, ValueError, OverflowError):
-        raise _unknown("Prometheus answered with something that is no result of a query") from None
-    if said.get("warnings"):
-        raise _unknown("Prometheus answered with a warning, so samples may be missing; try the query in its own page")
-    if not any(found):
+        found = service.over_time(query, begin=midnight - timedelta(days=days), end=now, step_s=STEP_S)
+    except RunbookError as error:
+        raise _unknown(error.message.rstrip("."), **({"code": error.code} if error.code else {})) from None
+    if not found:
         raise _unknown("the query gave no sample; the metric may be renamed, or its exporter gone")
-    return found
+    return [[(datetime.fromtimestamp(at, UTC), value) for at, value in each.points] for each in found]
 
 
 # Supabase -----------------------------------------------------------------------------------------------------------

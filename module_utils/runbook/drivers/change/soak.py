@@ -7,34 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from ansible.module_utils.runbook.drivers.http.api_client import ApiClient
 from ansible.module_utils.runbook.errors import UnreachableError
 from ansible.module_utils.runbook.rules.change.soak import Sample, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from ansible.module_utils.runbook.drivers.http.api_client import ApiClient
     from ansible.module_utils.runbook.rules.change.probe import Page
     from ansible.module_utils.runbook.rules.change.soak import Metric, Rule
 
 #: Something that is looked at: its name, and one look.
 Look = tuple[str, "Callable[[], Sample]"]
-
-
-def prometheus(url: str, token: str, *, ca_cert: str | None, answer_s: float) -> ApiClient:
-    """The API of a Prometheus.
-
-    :raises RunbookError: the token would travel unencrypted
-    """
-    return ApiClient(
-        service="Prometheus",
-        base_url=url.rstrip("/"),
-        headers={"Authorization": f"Bearer {token}"} if token else {},
-        secrets={"prometheus_token": token} if token else {},
-        read_only=True,
-        timeout_s=answer_s,
-        ca_cert=ca_cert,
-    )
 
 
 def at_metric(api: ApiClient, metric: Metric) -> Look:

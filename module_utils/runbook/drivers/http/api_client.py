@@ -135,6 +135,13 @@ class Answer:
         return "html" in self.headers.get("content-type", "").lower()
 
 
+@dataclass(frozen=True)
+class Form:
+    """A body as a form sends it."""
+
+    fields: Query
+
+
 class ApiClient:
     """A service at ``base_url`` that speaks JSON.
 
@@ -266,6 +273,13 @@ class ApiClient:
         """
         return self._json("POST", path, self._call("POST", path, query, body, reads=True))
 
+    def ask_form(self, path: str, fields: Query) -> Any:
+        """:meth:`ask`, with the question as a form sends it.
+
+        :raises ApiError: as :meth:`get`
+        """
+        return self._json("POST", path, self._call("POST", path, (), Form(fields), reads=True))
+
     # Writing ----------------------------------------------------------------------------------------------------------
 
     def post(self, path: str, body: Any = None, query: Query = (), *, repeat: Repeat = Repeat.UNDONE) -> Any:
@@ -361,7 +375,10 @@ class ApiClient:
         reads = reads or method == "GET"
         headers = {"Accept": accept} if accept else {}
         data = None
-        if body is not None:
+        if isinstance(body, Form):
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            data = urlencode(body.fields).encode()
+        elif body is not None:
             headers["Content-Type"] = "application/json"
             data = json.dumps(body).encode()
         target = f"{path}?{urlencode(query)}" if query else path

@@ -1,0 +1,20 @@
+"""Options that name a Prometheus."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Extended as C(runbook_prometheus)."""
+
+    DOCUMENTATION = r"""
+options:
+  prometheus_url:
+    description: Address of Prometheus.
+    type: str
+  prometheus_token:
+    description: Bearer token of the proxy before it. Keep it in Ansible Vault.
+    type: str
+  prometheus_ca_cert:
+    description: File with the certificate authorities that are trusted for it instead of the system's.
+    type: path
+"""
