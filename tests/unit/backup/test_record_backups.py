@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-import drill_samples
 import pytest
 import record_samples as samples
-from ansible.module_utils.runbook.report import metrics, render, section, sections, view
+from ansible.module_utils.runbook.report import render, section, sections, view
 from ansible.module_utils.runbook.rules import record as rules
 
 DAY_S = 86_400
@@ -131,50 +129,6 @@ def test_a_failed_run_leaves_the_last_good_backup_where_it_was(tmp_path):
     moment = rules.epoch_s(BACKUP["snapshot_at"])
     assert f'runbook_backup_last_good_timestamp_seconds{{playbook="backup",host="db1"}} {moment!r}' in text
     assert 'runbook_run_success{playbook="backup"} 0' in text
-
-
-def test_every_lasting_fact_is_explained():
-    recovery = {
-        "checks": [], "oldest_restorable": BACKUP["snapshot_at"], "newest_restorable": BACKUP["snapshot_at"],
-        "backup_age_s": 1.0, "oldest_ready_s": 1.0, "gaps": [],
-    }  # fmt: skip
-    steps: tuple[tuple[str, dict[str, Any]], ...] = (
-        ("pg_backup", BACKUP),
-        ("pg_backup_verify", VERIFIED),
-        ("pg_restore", RESTORED),
-        ("pg_pitr_check", recovery),
-        ("s3_mirror", {"status": "ok"}),
-        ("dr_drill_judge", {"drill": drill_samples.drill()}),
-        ("pg_index_info", {"findings": []}),
-        (
-            "tls_certificate_info",
-            {
-                "checks": [{"name": "certificate", "status": "ok", "msg": "", "subject": "site"}],
-                "addresses": [
-                    {"endpoint": "site", **dict.fromkeys(("not_after", "due_at", "critical_at"), BACKUP["snapshot_at"])}
-                ],
-            },
-        ),
-        (
-            "key_info",
-            {
-                "checks": [{"name": "age", "status": "unknown", "msg": "", "subject": "server"}],
-                "rotations": [
-                    {"name": "server", "phase": "", **dict.fromkeys(("created_at", "due_at"), BACKUP["snapshot_at"])}
-                ],
-            },
-        ),
-    )
-    found: set[str] = set()
-    for module, figures in steps:
-        record = folded(module, figures)
-        facts = sections.lasting(record)
-        found |= set(facts["db1"])
-        text = metrics.metrics(record, facts)
-        assert all(re.search(rf"^runbook_{name}{{", text, re.MULTILINE) for name in facts["db1"])
-    # What other subjects' sections promise is tried beside them.
-    promised = {name for module, _ in steps for section in sections.of_module(module) for name in section.metrics}
-    assert found == promised <= set(sections.METRICS)
 
 
 def test_the_report_shows_a_backup_with_its_trends():

@@ -1,0 +1,82 @@
+"""What modules found out, so that every metric which outlasts a run has a value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import drill_samples
+import record_samples as samples
+
+MOMENT = "2026-03-01T02:00:02+00:00"
+#: Modules with figures that their sections make metrics of. Together they make all that there are.
+STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
+    (
+        "pg_backup",
+        {
+            "manifest": "mental_scribe/2026-03-01T02-00-01Z/manifest.json", "snapshot_at": MOMENT, "status": "ok",
+            "size_bytes": 450_000_000, "dump_bytes": 1_900_000_000, "duration_s": 19.0,
+        },
+    ),
+    (
+        "pg_backup_verify",
+        {"checks": [], "last_good_backup": MOMENT, "last_proof": {"proven_at": MOMENT, "status": "ok"}, "status": "ok"},
+    ),
+    (
+        "pg_pitr_check",
+        {
+            "checks": [], "oldest_restorable": MOMENT, "newest_restorable": MOMENT, "backup_age_s": 1.0,
+            "oldest_ready_s": 1.0, "gaps": [], "status": "ok",
+        },
+    ),
+    ("s3_mirror", {"status": "ok"}),
+    ("dr_drill_judge", {"drill": drill_samples.drill(), "status": "ok"}),
+    ("pg_index_info", {"findings": [], "unknown": [], "status": "ok"}),
+    (
+        "tls_certificate_info",
+        {
+            "checks": [{"name": "certificate", "status": "ok", "msg": "", "subject": "site"}], "status": "ok",
+            "addresses": [{"endpoint": "site", **dict.fromkeys(("not_after", "due_at", "critical_at"), MOMENT)}],
+        },
+    ),
+    (
+        "key_info",
+        {
+            "checks": [{"name": "age", "status": "ok", "msg": "", "subject": "server"}], "status": "ok",
+            "rotations": [{"name": "server", "phase": "", **dict.fromkeys(("created_at", "due_at"), MOMENT)}],
+        },
+    ),
+    ("vercel_deployment_info", {"checks": [{"name": "served", "status": "ok", "msg": ""}], "status": "ok"}),
+    ("log_archive", {"streams": [], "status": "ok"}),
+    (
+        "log_archive_verify",
+        {
+            "archives": 3, "last_archive_at": MOMENT, "streams": [{"stream": "app", "size_bytes": 9_000}],
+            "checks": [], "status": "ok",
+        },
+    ),
+    (
+        "security_advisories_info",
+        {"project": "web", "advisories": [{"state": "open", "due_at": MOMENT}], "status": "ok"},
+    ),
+    ("apt_updates_check", {"waiting": [{"due_at": MOMENT}], "status": "ok"}),
+    ("app_updates_info", {"outdated": [{"step": "major"}], "outdated_packages": 1, "status": "ok"}),
+    (
+        "capacity_info",
+        {
+            "quantities": [
+                {
+                    "name": "disk", "now": 5e9, "limit": 8e9, "limit_p50_on": "2026-12-24", "limit_p90_on": None,
+                }
+            ],
+            "findings": [], "unknown": [], "status": "ok",
+        },
+    ),
+)  # fmt: skip
+
+
+def record(start_s: float = samples.START_S) -> dict[str, Any]:
+    """A run with all of them."""
+    sample = samples.Sample(start_s)
+    for module, figures in STEPS:
+        sample.step("Act", module, "db1", figures=figures)
+    return samples.fold(sample.end(db1={}).events)
