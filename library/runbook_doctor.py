@@ -154,7 +154,7 @@ EXAMPLES = r"""
   runbook_doctor:
     settings:
       environment: runbook_environment
-      scheduled_jobs: preflight_scheduled_jobs
+      scheduled_jobs: schedule_jobs
       database:
         login_host: db_login_host
         login_db: db_login_db
@@ -270,7 +270,7 @@ class Doctor:
         self.params = context.params
         self.settings: dict[str, Any] = context.params["settings"]
         self.seen: dict[str, Any] = context.params["found"]
-        self.jobs: dict[str, str] = self.settings.get("scheduled_jobs") or {}
+        self.jobs: dict[str, Any] = self.settings.get("scheduled_jobs") or {}
         self.users = rules.users(rules.wanted(self.jobs))
         self.now = datetime.now(UTC)
         #: PostgreSQL's ``server_version_num`` of each server that let us in.

@@ -46,12 +46,14 @@ options:
   job:
     description:
       - Name of the scheduled job that this run is. It stands in for O(confirm) if O(scheduled_jobs) lists it for this
-        playbook. It counts only where C(-e preflight_job=) said it in this run.
+        playbook, with the tags and variables of this run and no others. It counts only where C(-e preflight_job=) said
+        it in this run.
     type: str
     default: ''
   scheduled_jobs:
     description:
-      - The jobs that may run unattended, each with its O(playbook).
+      - The jobs that may run unattended, as C(schedule_jobs) of the inventory has them; the role C(schedule) describes
+        the keys.
     type: dict
     default: {}
   calendar:
@@ -179,7 +181,9 @@ def core(context: Context) -> dict[str, Any]:
         asked = {key: params[key] for key in ("environment", "confirm", "job", "scheduled_jobs", "playbook")}
         said = permits.said(context.run)
         urgent = emergency.read(permits.started(context.run), said)
-        check["msg"] = rules.check_approval(**asked, said=said, emergency=str(urgent or ""))
+        check["msg"] = rules.check_approval(
+            **asked, said=said, tags=permits.tags(context.run), emergency=str(urgent or "")
+        )
     with checks.named("calendar") as check:
         now = datetime.now(UTC)
         calendar.check_override(params["window_override"], said)

@@ -103,7 +103,7 @@ def _where(root: Path, path: Path, line: int | None = None) -> str:
 #: subjects share lies above the folders.
 ROOMS = {
     "backup", "capacity", "change", "deploy", "drill", "http", "keys", "logs", "observe", "postgres", "s3", "sandbox",
-    "supabase", "tls", "updates",
+    "schedule", "supabase", "tls", "updates",
 }  # fmt: skip
 #: Where rooms are.
 HOUSES = (
@@ -557,6 +557,7 @@ SHARED_PREFIXES = (
     "emergency_contacts",
     "maintenance_",
     "preflight_system_identifier",
+    "schedule_jobs",
     "runbook_",
     "s3_",
     "server_hostname",

@@ -350,6 +350,12 @@ def approve(run: Run, *environments: str, playbook: str = "test.yml") -> None:
             permits.approve(run, environment, playbook)
 
 
+def job(playbook: str, **more: Any) -> dict[str, Any]:
+    """A daily job of an inventory's ``schedule_jobs``."""
+    daily = {"hosts": ["databases"], "rhythm": "daily", "time": "03:00", "max_duration_min": 60}
+    return {"playbook": playbook, **daily, **more}
+
+
 def a_window(begin_h: float, end_h: float) -> dict[str, Any]:
     """A maintenance window from so many hours after now until so many, as an inventory says it."""
     now = datetime.now(UTC)

@@ -77,7 +77,7 @@ class ActionModule(forked.ActionModule):  # type: ignore[misc] # loaded by its p
             "plain": sorted(_plain(given)),
             # Only what is wrong with them: what they hold is secret.
             "change": readiness.foretell(
-                doctor.wanted(self._values.get("preflight_scheduled_jobs") or {}),
+                doctor.wanted(self._values.get("schedule_jobs") or {}),
                 str(self._values.get("runbook_environment")),
                 self._values,
             ),

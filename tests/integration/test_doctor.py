@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible.module_utils.runbook.rules.postgres.roles import HAS_PARAMETERS
-from conftest import S3, Database, free_port, run_module
+from conftest import S3, Database, free_port, job, run_module
 
 from playbooks import Ended, Project
 
@@ -62,7 +62,7 @@ def inventory(tmp_path: Path, sound_database: Database, s3: S3) -> Iterator[Proj
         db_restore_login_password=CANARY,
         db_roles_admin_user=database.user,
         db_roles_admin_password=CANARY,
-        preflight_scheduled_jobs={"night": "backup.yml", "week": "weekly_db.yml", "beat": "heartbeat.yml"},
+        schedule_jobs={"night": job("backup.yml"), "week": job("weekly_db.yml"), "beat": job("heartbeat.yml")},
         **{f"backup_{key}": value for key, value in bucket.items()},
         backup_bucket_tls_only=False,
         backup_bucket_block_public_access=False,
@@ -155,7 +155,7 @@ def test_one_fault_hides_no_other(inventory: Project, sound_database: Database):
         "backup_proof_login_user": "nobody",
         "backup_bucket_object_lock": "COMPLIANCE",
         "preflight_system_identifier": "",
-        "preflight_scheduled_jobs": inventory.all_vars["preflight_scheduled_jobs"] | {"typo": "weekly.yml"},
+        "schedule_jobs": inventory.all_vars["schedule_jobs"] | {"typo": job("weekly.yml")},
         "db_ssl_mode": "verify-full",
         "db_ca_cert": "/nowhere/ca.pem",
     }

@@ -28,6 +28,7 @@ from conftest import (
     as_environ,
     free_port,
     hold_lease,
+    job,
     run_module,
 )
 
@@ -112,11 +113,11 @@ def test_production_wants_a_confirmation_or_a_scheduled_job(inventory):
     production: dict[str, Any] = {
         "environment": "production",
         "inventory_sources": ["/srv/production"],
-        "scheduled_jobs": {"weekly-maintenance": "weekly_db.yml", "daily-cleanup": "daily_cleanup.yml"},
+        "scheduled_jobs": {"weekly-maintenance": job("weekly_db.yml"), "daily-cleanup": job("daily_cleanup.yml")},
     }
     assert "add -e confirm=production" in told(inventory(**production), "approval")
     other = inventory(**production, job="daily-cleanup")
-    assert "schedules daily-cleanup for the playbook daily_cleanup.yml" in told(other, "approval")
+    assert "schedules daily-cleanup as daily_cleanup.yml, not for weekly_db.yml" in told(other, "approval")
     for approved in ({"confirm": "production"}, {"job": "weekly-maintenance"}):
         assert not inventory(**production, **approved, calendar=a_window(-1, 1)).failed
         assert "this inventory has no calendar" in told(inventory(**production, **approved), "calendar")

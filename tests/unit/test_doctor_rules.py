@@ -10,7 +10,7 @@ from ansible.module_utils.runbook.report.sections import doctor as report
 from ansible.module_utils.runbook.rules import doctor as rules
 from ansible.module_utils.runbook.rules import identity
 from ansible.module_utils.runbook.rules.status import Check, Status
-from conftest import ROOT
+from conftest import ROOT, job
 
 NOW = datetime(2026, 1, 4, 2, tzinfo=UTC)
 
@@ -20,11 +20,16 @@ def test_every_playbook_that_needs_a_user_is_there():
 
 
 def test_only_what_is_scheduled_or_done_by_hand_is_looked_at():
-    assert "backup" in rules.users(rules.wanted({"night": "backup.yml"}))
-    assert rules.users(rules.wanted({"night": "backup.yml x"})) == rules.users(rules.wanted({"night": "backup.yml"}))
-    assert rules.judge_jobs({"night": "pitr.yml backup"}, ["pitr.yml"]).status == "ok"
-    assert "maintain" not in rules.users(rules.wanted({"night": "backup.yml"}))
-    assert rules.users(rules.wanted({"night": "backup.yml"}))["review"] == ["performance.yml"]
+    assert "backup" in rules.users(rules.wanted({"night": job("backup.yml")}))
+    assert rules.users(rules.wanted({"night": job("backup.yml", tags=["x"])})) == rules.users(
+        rules.wanted({"night": job("backup.yml")})
+    )
+    assert rules.judge_jobs({"night": job("pitr.yml")}, ["pitr.yml"]).status == "ok"
+    assert "there is no bakup.yml" in rules.judge_jobs({"night": job("bakup.yml")}, ["pitr.yml"]).msg
+    later = {"a": job("backup.yml", disabled="not yet"), "b": job("capacity.yml")}
+    assert "backup" not in rules.users(rules.wanted(later))
+    assert "maintain" not in rules.users(rules.wanted({"night": job("backup.yml")}))
+    assert rules.users(rules.wanted({"night": job("backup.yml")}))["review"] == ["performance.yml"]
     # Where nothing is scheduled, anything may be run.
     assert set(rules.users(rules.wanted({}))) == {"maintain", "backup", "restore", "review", "admin"}
 

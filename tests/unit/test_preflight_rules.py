@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from ansible.module_utils.runbook.rules import environment_mark as mark
 from ansible.module_utils.runbook.rules import lease, preflight
 from ansible.module_utils.runbook.rules.lease import Lease
 from ansible.module_utils.runbook.rules.preflight import Journal, Server
-from conftest import ROOT
+from conftest import ROOT, job
 from jinja2 import Environment
 
 NOW = datetime(2026, 1, 4, 2, 0, tzinfo=UTC)
@@ -68,15 +69,25 @@ def test_environment_without_contradiction(source):
     assert preflight.check_environment("staging", source)
 
 
-JOBS = {"weekly-maintenance": "weekly_db.yml"}
+JOBS = {
+    "weekly-maintenance": job("weekly_db.yml"),
+    "pitr-backup": job("pitr.yml", variables={"pitr_action": "backup"}),
+    "log-rotation": job("logs.yml", tags=["rotate"]),
+}
 
 
-def approve(environment, *, confirm="", job="", playbook="weekly_db.yml", said=None):
-    """As it is where the command line said it."""
-    said = {"confirm": confirm, "preflight_job": job} if said is None else said
+def approve(
+    environment, *, confirm="", job="", playbook="weekly_db.yml", said=None, tags=(), skip_tags=(), **more: Any
+):
+    """As it is where the command line said it.
+
+    :param more: other variables of the command line
+    """
+    said = {"confirm": confirm, "preflight_job": job, **more} if said is None else said
     return preflight.check_approval(
-        environment=environment, confirm=confirm, job=job, scheduled_jobs=JOBS, playbook=playbook, said=said
-    )
+        environment=environment, confirm=confirm, job=job, scheduled_jobs=JOBS, playbook=playbook, said=said,
+        tags=(tags, skip_tags),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -86,10 +97,17 @@ def approve(environment, *, confirm="", job="", playbook="weekly_db.yml", said=N
         ("production", {"confirm": "staging"}, "'staging' was confirmed, but this inventory is production"),
         ("production", {"confirm": "yes"}, "'yes' was confirmed"),
         ("sandbox", {"confirm": "production"}, "'production' was confirmed, but this inventory is sandbox"),
-        ("production", {"job": "monthly-optimization"}, r"not among the scheduled jobs .*\(weekly-maintenance\)"),
+        ("production", {"job": "monthly-optimization"}, r"not among the scheduled jobs .*\(log-rotation, "),
         ("staging", {"job": "monthly-optimization"}, "not among the scheduled jobs"),
         ("production", {"job": "weekly-maintenance", "playbook": "lease.yml"}, "weekly_db.yml, not for lease.yml"),
-        ("production", {"job": "weekly-maintenance", "playbook": "weekly_db.yml x"}, "not for weekly_db.yml x; run"),
+        ("production", {"job": "weekly-maintenance", "tags": ["x"]}, "as weekly_db.yml, and this run has -t x; run it"),
+        ("production", {"job": "weekly-maintenance", "skip_tags": ["x"]}, "this run has --skip-tags x; run it with"),
+        ("production", {"job": "log-rotation", "playbook": "logs.yml"}, "logs.yml -t rotate, and this run has no tag"),
+        ("staging", {"job": "log-rotation", "playbook": "logs.yml", "tags": ["archive"]}, "this run has -t archive"),
+        ("production", {"job": "pitr-backup", "playbook": "pitr.yml"}, "lacks it; add -e pitr_action=backup"),
+        ("production", {"job": "pitr-backup", "playbook": "pitr.yml", "pitr_action": "setup"}, "says pitr_action"),
+        ("production", {"job": "weekly-maintenance", "playbook": "weekly_db.yml apply"}, "not for weekly_db.yml apply"),
+        ("production", {"job": "weekly-maintenance", "backup_bucket": ""}, "also says backup_bucket with -e"),
         ("production", {"job": "weekly-maintenance", "confirm": "staging"}, "'staging' was confirmed"),
     ],
 )
@@ -107,7 +125,7 @@ def test_not_approved(environment, said, says):
         ({"confirm": "production"}, {"preflight_confirm": ""}, "confirm: 'production' comes from an inventory"),
         ({}, {"runbook_environment": ""}, "runbook_environment: it was set with -e"),
         ({}, {"preflight_system_identifier": ""}, "preflight_system_identifier: it was set with -e"),
-        ({}, {"preflight_scheduled_jobs": ""}, "preflight_scheduled_jobs: it was set with -e"),
+        ({}, {"schedule_jobs": ""}, "schedule_jobs: it was set with -e"),
         ({}, {"preflight_approved": ""}, "preflight_approved: it was set with -e"),
         ({}, {"change_opened": ""}, "change_opened: it was set with -e"),
         ({}, {"change_reason": "", "change_ticket_backend": "none"}, "change_ticket_backend: it was set with -e"),

@@ -120,6 +120,12 @@ def started(run: Run) -> str:
     return str(next((line.get("playbook", "") for line in _lines(run)[:1] if "said" in line), ""))
 
 
+def tags(run: Run) -> tuple[list[str], list[str]]:
+    """The tags that the command line of this run named, and those that it left out."""
+    first = next((line for line in _lines(run)[:1] if "said" in line), {})
+    return list(first.get("tags", ())), list(first.get("skip_tags", ()))
+
+
 def approvals(run: Run) -> list[Approval]:
     """What passed for the host of ``run`` without a target, the newest last."""
     return [each for each in _approved(run) if each.host == run.host]

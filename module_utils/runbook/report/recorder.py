@@ -203,7 +203,9 @@ class Recorder:
             # Permits are appended, and a lock on it tells which modules are at work.
             permits = self.directory / PERMITS
             permits.touch(0o600)
-            permits.write_text(opening(run_id, said or {}, self._own(playbook)))
+            permits.write_text(
+                opening(run_id, said or {}, self._own(playbook), facts.get("tags") or (), facts.get("skip_tags") or ())
+            )
         except OSError as error:
             self._lose_journal(error)
             return

@@ -5,11 +5,13 @@ Nothing here reads a file, a server or a clock. What could not be looked at is `
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import variables
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
 from ansible.module_utils.runbook.rules.postgres.compact import SUPERUSERS_ONLY, needs_superuser
+from ansible.module_utils.runbook.rules.schedule import schedule
 from ansible.module_utils.runbook.rules.status import Check, Status
 from ansible.module_utils.runbook.rules.words import agree, all_ok, count, some
 
@@ -44,17 +46,15 @@ DEMANDS = {
 COPY = DEMANDS | {"encryption": "none", "block_public_access": False, "abort_multipart_days": 0, "tls_only": False}
 
 
-def wanted(scheduled_jobs: Mapping[str, str]) -> frozenset[str]:
+def wanted(scheduled_jobs: Mapping[str, Any]) -> frozenset[str]:
     """Playbooks whose needs are looked at: those that are scheduled, and those that a person may run any day.
 
-    Where nothing is scheduled, as in the sandbox, all are.
+    Where nothing is scheduled, all are. What is wrong with a schedule, :func:`judge_jobs` says.
+
+    :param scheduled_jobs: the inventory's ``schedule_jobs``
     """
-    return frozenset({*BY_HAND, *map(_playbook, scheduled_jobs.values())} if scheduled_jobs else USER_OF)
-
-
-def _playbook(scheduled: str) -> str:
-    """The playbook of a scheduled job, without the action that may stand behind it."""
-    return scheduled.partition(" ")[0]
+    runs = [each for each in scheduled_jobs.values() if isinstance(each, dict) and not each.get("disabled")]
+    return frozenset({*BY_HAND, *(str(each.get("playbook")) for each in runs)} if runs else USER_OF)
 
 
 def users(playbooks: Iterable[str]) -> dict[str, list[str]]:
@@ -73,15 +73,12 @@ def judge_variables(unknown: Mapping[str, str | None]) -> Check:
     return Check.ok("variables", "Every variable exists.")
 
 
-def judge_jobs(scheduled_jobs: Mapping[str, str], playbooks: Sequence[str]) -> Check:
-    """Every scheduled job names a playbook that there is."""
-    gone = [f"{job} ({playbook})" for job, playbook in scheduled_jobs.items() if _playbook(playbook) not in playbooks]
-    if gone:
-        return Check.breach(
-            "jobs",
-            f"preflight_scheduled_jobs names playbooks that do not exist: {some(gone)}; correct them, or these jobs "
-            "are refused at night.",
-        )
+def judge_jobs(scheduled_jobs: Mapping[str, Any], playbooks: Sequence[str]) -> Check:
+    """Every scheduled job can be read, and names a playbook that there is."""
+    try:
+        schedule.read(scheduled_jobs, playbooks)
+    except RunbookError as error:
+        return Check.breach("jobs", f"{error.message} Until then scheduled jobs are refused at night.")
     if not scheduled_jobs:
         return Check.ok("jobs", "Nothing is scheduled.")
     return Check.ok("jobs", f"{count(len(scheduled_jobs), 'scheduled job')}, and each playbook is there.")

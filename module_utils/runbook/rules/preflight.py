@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import identity
 from ansible.module_utils.runbook.rules.run import NEVER_ON_COMMAND_LINE, OVERRIDE, SAID_OF_CHANGE, SPLIT
+from ansible.module_utils.runbook.rules.schedule import schedule
 from ansible.module_utils.runbook.rules.status import Check
 from ansible.module_utils.runbook.rules.words import count
 
@@ -128,8 +129,8 @@ def check_environment(environment: str | None, source: str) -> str:
     """
     if not environment:
         raise RunbookError(
-            "environment: the inventory does not say what it is; set runbook_environment in its group_vars/all.yml to "
-            f"one of {', '.join(ENVIRONMENTS)}."
+            "environment: the inventory does not say what it is; set runbook_environment in its "
+            f"group_vars/all/main.yml to one of {', '.join(ENVIRONMENTS)}."
         )
     if environment not in ENVIRONMENTS:
         raise RunbookError(
@@ -149,9 +150,10 @@ def check_approval(
     environment: str,
     confirm: str,
     job: str,
-    scheduled_jobs: Mapping[str, str],
+    scheduled_jobs: Mapping[str, Any],
     playbook: str,
     said: Mapping[str, str],
+    tags: tuple[Sequence[str], Sequence[str]] = ((), ()),
     emergency: str = "",
 ) -> str:
     """Production is touched by a job that its inventory lists, by a person who says the word, or in an emergency.
@@ -159,9 +161,9 @@ def check_approval(
     :param confirm: the variable ``confirm``; empty if it is not set
     :param job: the variable ``preflight_job``; empty if it is not set
     :param said: the variables that the command line set, as ``rules.run.command_line`` gives them
-    :param scheduled_jobs: the jobs that may run unattended, each with the file name of its playbook, and behind a blank
-        the action, where the playbook has several
-    :param playbook: the playbook that runs, likewise
+    :param scheduled_jobs: the jobs that may run unattended, as ``schedule_jobs`` of the inventory has them
+    :param playbook: the playbook that runs, and behind a blank the action, where it has several
+    :param tags: those that the command line named, and those that it left out
     :param emergency: why it is one; empty where it is none
     :raises RunbookError: nobody approved, or what was said names something else
     """
@@ -190,18 +192,14 @@ def check_approval(
             "environment that is meant."
         )
     if job:
-        listed = scheduled_jobs.get(job)
+        listed = schedule.read(scheduled_jobs).get(job)
         if listed is None:
             known = ", ".join(sorted(scheduled_jobs)) or "none"
             raise RunbookError(
-                f"job: {job!r} is not among the scheduled jobs of this inventory ({known}); add it to "
-                "preflight_scheduled_jobs, or leave preflight_job out."
+                f"job: {job!r} is not among the scheduled jobs of this inventory ({known}); add it to schedule_jobs, "
+                "or leave preflight_job out."
             )
-        if listed != playbook:
-            raise RunbookError(
-                f"job: the inventory schedules {job} for the playbook {listed}, not for {playbook}; run that one, or "
-                f"correct preflight_scheduled_jobs ({job}: {playbook})."
-            )
+        schedule.check_run(listed, playbook=playbook, tags=tags[0], skip_tags=tags[1], said_there=said)
         return f"Approved as the scheduled job {job}."
     if emergency:
         return emergency
@@ -210,7 +208,7 @@ def check_approval(
     if environment == "production":
         raise RunbookError(
             f"confirm: {playbook} would run on production and nobody confirmed it; add -e confirm=production, or "
-            "-e preflight_job=<job> for a job that preflight_scheduled_jobs lists."
+            "-e preflight_job=<job> for a job that schedule_jobs lists."
         )
     return f"{environment.capitalize()} needs no confirmation."
 

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ansible.module_utils.runbook.rules.target import Target
 
@@ -20,8 +20,12 @@ LAST_WORDS = "last_words.jsonl"
 
 #: What counts only where a person or a scheduler says it with ``-e``: in an inventory it would approve every run.
 COMMAND_LINE_ONLY = ("confirm", "preflight_job", "window_override", "emergency_kind", "emergency_reason")
-#: Of these the ones that are sentences.
+#: What a scheduled job may say besides its name: which action it is for. No secret is among them.
+SAID_BY_JOBS = ("backup_verify_proof", "dr_drill_heartbeat_duration_s", "key_rotation_action", "pitr_action")
+#: Of :data:`COMMAND_LINE_ONLY` the ones that are sentences.
 _REASONS = ("window_override", "emergency_reason")
+#: The variables whose values modules are told.
+TOLD = frozenset((*COMMAND_LINE_ONLY, *SAID_BY_JOBS))
 #: How a reason is given that has blanks: Ansible splits name=value at them, whatever quotes the shell took away.
 OVERRIDE = """-e '{"window_override": "<reason>"}'"""
 #: In what :func:`command_line` says: what Ansible made of a ``-e`` that was not meant so; its own name for the words
@@ -29,9 +33,9 @@ OVERRIDE = """-e '{"window_override": "<reason>"}'"""
 SPLIT = "_raw_params"
 #: What the inventory or the playbook says of itself, and what ``-e`` may not change.
 NEVER_ON_COMMAND_LINE = {
-    "runbook_environment": "the inventory's group_vars/all.yml",
+    "runbook_environment": "the inventory's group_vars/all/main.yml",
     "preflight_system_identifier": "the inventory",
-    "preflight_scheduled_jobs": "the inventory",
+    "schedule_jobs": "the inventory",
     "preflight_playbook": "the playbook",
     "preflight_take_lease": "the playbook",
     "preflight_max_clock_skew_s": "the inventory",
@@ -159,20 +163,24 @@ def command_line(given: Iterable[tuple[Iterable[str], Mapping[str, object]]], fo
     for places, variables in given:
         counts = not any(folder in PurePath(place).parents for place in places for folder in standing)
         said |= {
-            str(name): str(value) if name == SPLIT or (counts and name in COMMAND_LINE_ONLY) else ""
+            str(name): str(value) if name == SPLIT or (counts and name in TOLD) else ""
             for name, value in variables.items()
         }
     return dict(sorted(said.items()))
 
 
-def opening(run_id: str, said: Mapping[str, str], playbook: str) -> str:
+def opening(
+    run_id: str, said: Mapping[str, str], playbook: str, tags: Sequence[str] = (), skip_tags: Sequence[str] = ()
+) -> str:
     """The first line of :data:`PERMITS`: what the command line of this run said.
 
     :param said: as :func:`command_line` gives it
     :param playbook: the one that was started, without its suffix, and empty where it is none of this project; what it
         imports belongs to the same run
+    :param tags: those of the command line, and likewise ``skip_tags``; none where it names none
     """
-    return json.dumps({"run_id": run_id, "said": dict(said), "playbook": playbook}) + "\n"
+    line = {"said": dict(said), "playbook": playbook, "tags": list(tags), "skip_tags": list(skip_tags)}
+    return json.dumps({"run_id": run_id, **line}) + "\n"
 
 
 def forged(environ: Mapping[str, str], host: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 from ansible.module_utils.runbook.drivers.postgres.pgtools import Cluster
-from conftest import ROOT, Database, a_window, free_port
+from conftest import ROOT, Database, a_window, free_port, job
 
 from playbooks import Ended, Project
 
@@ -227,7 +227,7 @@ def test_a_journal_that_cannot_be_written_stops_the_run(application, project, tm
 def test_production_by_hand_and_by_schedule(application, project):
     project.all_vars["runbook_environment"] = "production"
     application.mark("production")
-    project.all_vars["preflight_scheduled_jobs"] = {"weekly-maintenance": "weekly_db.yml"}
+    project.all_vars["schedule_jobs"] = {"weekly-maintenance": job("weekly_db.yml")}
     red(project.run("weekly_db.yml"), "add -e confirm=production")
     assert application.one("SELECT count(*) FROM audit_log") == ROWS
     project.all_vars["maintenance_calendar"] = a_window(1, 2)

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.change import calendar as rules
+from ansible.module_utils.runbook.rules.entries import WEEKDAYS
 from conftest import ROOT
 
 WEEKLY = {"id": "weekly", "kind": "weekly", "weekday": "sunday", "begin": "02:00", "end": "04:00"}
@@ -244,7 +245,7 @@ def random_calendar(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any
     for kind in ("weekly", "monthly"):
         begin, end = chance.choice([(0, 5), (4, 9), (20, 23), (22, 5), (23, 0), (5, 4)])
         windows.append({
-            "id": kind, "kind": kind, "weekday": chance.choice(rules.WEEKDAYS), "begin": f"{begin:02}:00",
+            "id": kind, "kind": kind, "weekday": chance.choice(WEEKDAYS), "begin": f"{begin:02}:00",
             "end": f"{end:02}:00", "ends_next_day": end < begin, "timezone": chance.choice(ZONES),
         })  # fmt: skip
     windows[0]["weekday"] = chance.choice([windows[0]["weekday"], windows[1]["weekday"]])
@@ -284,7 +285,7 @@ class Oracle:
     def begins_on(self, window: dict[str, Any], day: date) -> bool:
         if window["kind"] in ("quarterly", "once"):
             return bool(window["begin"][:10] == day.isoformat())
-        if rules.WEEKDAYS[day.weekday()] != window["weekday"]:
+        if WEEKDAYS[day.weekday()] != window["weekday"]:
             return False
         if window["kind"] == "weekly":
             return True

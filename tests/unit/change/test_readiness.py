@@ -96,7 +96,7 @@ def test_a_query_may_have_names_in_angle_brackets():
 @pytest.mark.parametrize("environment", ["staging", "production"])
 def test_an_inventory_to_be_copied_is_ready_once_it_is_filled_in(environment):
     folder = ROOT / "inventories" / environment / "group_vars"
-    texts = [(folder / name).read_text() for name in ("all.yml", "databases/backup.yml", "databases/change.yml")]
+    texts = [(folder / name).read_text() for name in ("all/main.yml", "databases/backup.yml", "databases/change.yml")]
 
     def said(text: str) -> dict[str, Any]:
         return {**DEFAULTS, **yaml.safe_load(text)}
@@ -119,7 +119,7 @@ def test_the_doctor_names_the_operations_that_lack_something():
     assert readiness.foretell(playbooks, "production", DEFAULTS | LEAST) == []
     assert readiness.foretell(playbooks, "sandbox", DEFAULTS) == []
     (said,) = readiness.foretell(playbooks, "production", DEFAULTS | LEAST | {"state_bucket": ""})
-    assert said.endswith("in group_vars/all.yml. Needed by weekly_db.yml, rollback.yml replace.")
+    assert said.endswith("in group_vars/all/main.yml. Needed by weekly_db.yml, rollback.yml replace.")
     mode = {"change_mode_backend": "nginx", "change_mode_nginx_flag_dir": "/var/lib/runbook/maintenance"}
     (said,) = readiness.foretell(playbooks, "production", DEFAULTS | LEAST | mode)
     assert said.endswith("Needed by rollback.yml replace.")

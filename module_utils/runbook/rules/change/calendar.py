@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import entries
 from ansible.module_utils.runbook.rules.run import OVERRIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from datetime import tzinfo
 
-WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 #: The smaller first.
 KINDS = ("weekly", "monthly", "quarterly", "once")
 RECURRING = ("weekly", "monthly")
@@ -185,7 +185,6 @@ class Standing:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 _KEYS = {
     "weekly": {"weekday", "begin", "end", "ends_next_day"},
     "monthly": {"weekday", "week", "begin", "end", "ends_next_day"},
@@ -205,9 +204,9 @@ def read(said: Mapping[str, Any], operations: Mapping[str, Any]) -> Calendar:
     """
     for operation, need in operations.items():
         if need not in NEEDS:
-            raise RunbookError(f"operations: {operation}: {need!r} is unknown; {_choose(need, NEEDS)}")
+            raise RunbookError(f"operations: {operation}: {need!r} is unknown; {entries.choose(need, NEEDS)}")
     needs = OPERATIONS | dict(operations)
-    _refuse_unknown("calendar", said, {"windows", "freezes"})
+    entries.refuse_unknown("calendar", said, {"windows", "freezes"})
     windows = tuple(_window(where, entry) for where, entry in _entries(said, "windows"))
     freezes = tuple(_freeze(where, entry, needs) for where, entry in _entries(said, "freezes"))
     seen: set[str] = set()
@@ -248,40 +247,24 @@ def _entries(said: Mapping[str, Any], key: str) -> Iterator[tuple[str, dict[str,
         yield f"calendar: {key}: {name}", entry
 
 
-def _refuse_unknown(where: str, entry: Mapping[str, Any], known: Iterable[str]) -> None:
-    for key in entry:
-        if key not in known:
-            raise RunbookError(f"{where}: {key!r} is unknown here; {_choose(key, sorted(known))}")
-
-
-def _choose(value: object, known: Sequence[str]) -> str:
-    """The fix for a word that is none of those known, with the end of its sentence."""
-    close = get_close_matches(str(value).lower(), known, 1)
-    return f"did you mean {close[0]}?" if close else f"take one of {', '.join(known)}."
-
-
-def _require(where: str, entry: Mapping[str, Any], keys: Iterable[str], why: str = "") -> None:
-    for key in sorted(keys):
-        if key not in entry or entry[key] is None:
-            raise RunbookError(f"{where}: {key} is missing{why}; add it.")
-
-
 def _window(where: str, entry: Mapping[str, Any]) -> Window:
     kind = entry.get("kind")
     if kind not in KINDS:
-        raise RunbookError(f"{where}: kind: {kind!r} is unknown; {_choose(kind, KINDS)}")
+        raise RunbookError(f"{where}: kind: {kind!r} is unknown; {entries.choose(kind, KINDS)}")
     keys = _KEYS[kind]
-    _refuse_unknown(where, entry, keys | {"id", "kind", "timezone"})
+    entries.refuse_unknown(where, entry, keys | {"id", "kind", "timezone"})
     if kind == "quarterly":
-        _require(where, entry, ["announced_at"], f", and a quarterly window is announced {ANNOUNCE_DAYS} days before")
-    _require(where, entry, keys - _OPTIONAL)
+        entries.require(
+            where, entry, ["announced_at"], f", and a quarterly window is announced {ANNOUNCE_DAYS} days before"
+        )
+    entries.require(where, entry, keys - _OPTIONAL)
     zone = _zone(where, entry)
     if kind not in RECURRING:
         begin, end = (_moment(where, key, entry[key]) for key in ("begin", "end"))
         _check_order(where, begin, end, zone)
         announced = _announced(where, entry["announced_at"], begin) if kind == "quarterly" else None
         return Window(entry["id"], kind, zone, dates=(begin, end), announced_on=announced)
-    begins, ends = (_time(where, key, entry[key]) for key in ("begin", "end"))
+    begins, ends = (entries.time_of_day(where, key, entry[key]) for key in ("begin", "end"))
     next_day = entry.get("ends_next_day", False)
     if not isinstance(next_day, bool):
         raise RunbookError(f"{where}: ends_next_day: {next_day!r} is neither true nor false; say one of them.")
@@ -298,8 +281,8 @@ def _window(where: str, entry: Mapping[str, Any]) -> Window:
         entry["id"],
         kind,
         zone,
-        weekday=_weekday(where, entry["weekday"]),
-        week=_week(where, entry["week"]) if kind == "monthly" else 0,
+        weekday=entries.weekday(where, entry["weekday"]),
+        week=entries.week(where, entry["week"]) if kind == "monthly" else 0,
         begin=begins,
         end=ends,
         ends_next_day=next_day,
@@ -307,8 +290,8 @@ def _window(where: str, entry: Mapping[str, Any]) -> Window:
 
 
 def _freeze(where: str, entry: Mapping[str, Any], operations: Mapping[str, str]) -> Freeze:
-    _refuse_unknown(where, entry, _FREEZE_KEYS | {"timezone"})
-    _require(where, entry, _FREEZE_KEYS)
+    entries.refuse_unknown(where, entry, _FREEZE_KEYS | {"timezone"})
+    entries.require(where, entry, _FREEZE_KEYS)
     for key in ("reason", "owner"):
         if not isinstance(entry[key], str) or not entry[key].strip():
             raise RunbookError(f"{where}: {key}: {entry[key]!r} says nothing; {_ASKED[key]}.")
@@ -322,7 +305,7 @@ def _freeze(where: str, entry: Mapping[str, Any], operations: Mapping[str, str])
         bound = sorted(name for name, need in operations.items() if need != "none")
         for name in scope:
             if not isinstance(name, str) or name not in operations:
-                raise RunbookError(f"{where}: scope: {name!r} is no operation; {_choose(name, bound)}")
+                raise RunbookError(f"{where}: scope: {name!r} is no operation; {entries.choose(name, bound)}")
             if name not in bound:
                 raise RunbookError(
                     f"{where}: scope: {name} needs no window, so no freeze holds it; take it out, or say in "
@@ -353,33 +336,6 @@ def _zone(where: str, entry: Mapping[str, Any]) -> tzinfo:
         raise RunbookError(
             f"{where}: timezone: {name!r} is no time zone of this machine; give a name such as Europe/Berlin, or UTC."
         ) from None
-
-
-def _weekday(where: str, value: object) -> int:
-    if not isinstance(value, str) or value.lower() not in WEEKDAYS:
-        raise RunbookError(f"{where}: weekday: {value!r} is no day of the week; {_choose(value, WEEKDAYS)}")
-    return WEEKDAYS.index(value.lower())
-
-
-def _week(where: str, value: object) -> int:
-    if value == "last":
-        return -1
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 4:
-        raise RunbookError(f"{where}: week: {value!r} is not 1 to 4 or last; 1 is the first such day of the month.")
-    return value
-
-
-def _time(where: str, key: str, value: object) -> time:
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 24 * 60:
-        # YAML 1.1 takes 22:00 for a number of base 60.
-        raise RunbookError(
-            f"{where}: {key}: YAML read {value}, a number; put the time in quotes: "
-            f'{key}: "{value // 60:02}:{value % 60:02}".'
-        )
-    found = _TIME.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        raise RunbookError(f'{where}: {key}: {value!r} is no time of day; write it as "02:00", from 00:00 to 23:59.')
-    return time(int(found[1]), int(found[2]))
 
 
 def _moment(where: str, key: str, value: object) -> datetime:
@@ -468,19 +424,12 @@ def _of(window: Window, first: date, last: date) -> Iterator[Occurrence]:
                 datetime.combine(day + timedelta(days=window.ends_next_day), window.end),
             )
             for day in days
-            if window.kind == "weekly" or _is_week(day, window.week)
+            if window.kind == "weekly" or entries.is_week(day, window.week)
         ]
     for begin, end in spans:
         begin_utc, end_utc = in_utc(begin, window.zone), in_utc(end, window.zone)
         if begin_utc < end_utc:
             yield Occurrence(begin_utc, end_utc, window.id, window.kind, begin.date())
-
-
-def _is_week(day: date, week: int) -> bool:
-    """Whether a day is the first, second … or last of its weekday in the month."""
-    if week == -1:
-        return (day + timedelta(days=7)).month != day.month
-    return (day.day - 1) // 7 + 1 == week
 
 
 def spans(
@@ -583,7 +532,7 @@ def said_at(moment: datetime) -> str:
     'Sun 2026-12-06 02:00 UTC'
     """
     moment = moment.astimezone(UTC)
-    return f"{WEEKDAYS[moment.weekday()][:3].capitalize()} {moment:%Y-%m-%d %H:%M} UTC"
+    return f"{entries.WEEKDAYS[moment.weekday()][:3].capitalize()} {moment:%Y-%m-%d %H:%M} UTC"
 
 
 def said_left(span: timedelta) -> str:

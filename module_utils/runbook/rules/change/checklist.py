@@ -6,10 +6,10 @@ Tasks, tickets, reports and the pages that people read take them from here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import entries
 from ansible.module_utils.runbook.rules.change.contacts import ROLES
 
 if TYPE_CHECKING:
@@ -210,12 +210,14 @@ def needed(operation: str, environment: str, said: Mapping[str, Sequence[str]]) 
         if name == EMERGENCY:
             raise RunbookError(f"change_needs: {name}: what it needs is fixed; take it out.")
         if name not in OPERATIONS:
-            raise RunbookError(f"change_needs: {name}: it is not run as a change; {_choose(name, OPERATIONS)}")
+            raise RunbookError(
+                f"change_needs: {name}: it is not run as a change; {entries.choose(name, [*OPERATIONS])}"
+            )
         if not isinstance(lines, (list, tuple)):
             raise RunbookError(f"change_needs: {name}: {lines!r} is no list; name lines, or give [] for no change.")
         for line in lines:
             if line not in ASKED:
-                raise RunbookError(f"change_needs: {name}: {line!r} is no line; {_choose(str(line), ASKED)}")
+                raise RunbookError(f"change_needs: {name}: {line!r} is no line; {entries.choose(line, [*ASKED])}")
     is_change = operation in OPERATIONS and (environment != "sandbox" or operation == EMERGENCY)
     default = OPERATIONS[operation].needs if is_change else ()
     asked = said.get(operation, default)
@@ -230,7 +232,7 @@ def blocking(operation: str, said: Mapping[str, object]) -> dict[str, bool]:
     """
     for name, value in said.items():
         if name not in LINES:
-            raise RunbookError(f"change_blocks: {name!r} is no line; {_choose(name, LINES)}")
+            raise RunbookError(f"change_blocks: {name!r} is no line; {entries.choose(name, [*LINES])}")
         if not isinstance(value, bool):
             raise RunbookError(f"change_blocks: {name}: {value!r} is neither true nor false; write one of them.")
     without = OPERATIONS[operation].goes_on_without if operation in OPERATIONS else ()
@@ -270,9 +272,3 @@ def phase_of(item: str) -> Phase | None:
     """
     line = LINES.get(item.partition(":")[0])
     return line.phase if line else None
-
-
-def _choose(value: str, known: Iterable[str]) -> str:
-    names = list(known)
-    close = get_close_matches(value.lower(), names, 1)
-    return f"did you mean {close[0]}?" if close else f"take one of {', '.join(names)}."

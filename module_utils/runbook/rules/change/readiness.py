@@ -135,7 +135,7 @@ def _state(said: Mapping[str, Any]) -> Iterator[str]:
     if not there:
         yield (
             "state_bucket, state_directory: neither is set, and an open change has no place; name a bucket, or a "
-            "folder where there is one bastion only, in group_vars/all.yml."
+            "folder where there is one bastion only, in group_vars/all/main.yml."
         )
     yield from _examples({name: said[name] for name in there})
 
