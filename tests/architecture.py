@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -25,16 +26,31 @@ RUNBOOK = "ansible.module_utils.runbook"
 # Reading ------------------------------------------------------------------------------------------------------------
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the quick one where it was built
     """YAML as Ansible writes it: an unknown tag (``!vault``) is its plain text."""
 
 
 _Loader.add_multi_constructor("!", lambda loader, _suffix, node: loader.construct_scalar(node))
 
 
+@cache
+def _parsed(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+
+
 def read_yaml(path: Path) -> Any:
-    """Parse a YAML file."""
-    return yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+    """Parse a YAML file. Many checks ask for the same one: nobody changes what is returned."""
+    return _parsed(path.read_text())
+
+
+@cache
+def _tree(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
+@cache
+def _nodes(text: str) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(_tree(text)))
 
 
 @dataclass(frozen=True)
@@ -54,7 +70,7 @@ class Import:
 
 def imports(path: Path) -> Iterator[Import]:
     """Every import of a file, those for type checkers and those inside functions too."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in _nodes(path.read_text()):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield Import(path, node.lineno, alias.name, None)
@@ -173,7 +189,7 @@ def check_rules_are_pure(root: Path) -> Iterator[str]:
                 yield f"{where}: a rule imports {found.full}; rules import only the standard library."
             elif top in IMPURE and found.full not in PURE_NAMES and found.module not in PURE_NAMES:
                 yield f"{where}: a rule imports {found.full}; let the caller hand over what it gives."
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in _nodes(path.read_text()):
             if not isinstance(node, ast.Call):
                 continue
             if isinstance(node.func, ast.Name) and node.func.id in {"open", "print", "input"}:
@@ -378,7 +394,7 @@ def check_statuses(root: Path) -> Iterator[str]:
             continue
         found = {
             (word.lineno, str(word.value))
-            for node in ast.walk(ast.parse(path.read_text()))
+            for node in _nodes(path.read_text())
             for value in _meets_a_status(node)
             for word in _written_out(value)
         }
@@ -409,7 +425,7 @@ def _own_statuses(node: ast.AST) -> Iterator[int]:
 def check_modules_conclude(root: Path) -> Iterator[str]:
     """A module that judges has one way to end."""
     for path in python_files(root, "library"):
-        tree = ast.parse(path.read_text())
+        tree = _tree(path.read_text())
         nodes = list(ast.walk(tree))
         for node in nodes:
             if isinstance(node, ast.Return) and node.value:
@@ -429,7 +445,7 @@ def check_sql_is_ascii(root: Path) -> Iterator[str]:
     for path in [*python_files(root, "module_utils"), *python_files(root, "library")]:
         yield from (
             f"{_where(root, path, node.lineno)}: this SQL holds what is not ASCII; say it in Python."
-            for node in ast.walk(ast.parse(path.read_text()))
+            for node in _nodes(path.read_text())
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and not node.value.isascii()
             if re.search(r"\bSELECT\b.*\b(AS|FROM)\b", node.value, re.DOTALL)
         )
@@ -728,7 +744,7 @@ def _is_number(value: ast.FormattedValue) -> bool:
 def check_counts(root: Path) -> Iterator[str]:
     """A message agrees with its number: ``1 row``, and no ``row(s)``."""
     for path in [each for folder in ("library", "module_utils", "playbooks") for each in python_files(root, folder)]:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in _nodes(path.read_text()):
             where = f"{_where(root, path)}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.Constant) and re.search(r"[a-z]\(e?s\)(?!\w)", str(node.value)):
                 yield f"{where}: one or many, in brackets; words.count() writes a number of things."
