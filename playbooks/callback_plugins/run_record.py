@@ -15,7 +15,10 @@ description:
   - It stands beside the playbooks and needs not be enabled.
 options:
   runs_dir:
-    description: Folder under which each run gets its own. The folder C(runs) of the project, if it is not given.
+    description:
+      - Folder under which each run gets its own.
+      - If it is not given, the folder C(runs) of the project; under ansible-runner, as in AWX, C(runs) in the folder of
+        its artifacts, because the files there come back from where the run was.
     type: path
     env:
       - name: RUNBOOK_RUNS_DIR
@@ -57,15 +60,30 @@ import ansible.constants as settings
 import ansible.context as cli
 import ansible.module_utils
 from ansible.errors import AnsibleError
+from ansible.executor.task_queue_manager import TaskQueueManager
 from ansible.parsing.splitter import parse_kv
 from ansible.plugins.callback import CallbackBase
 from ansible.release import __version__ as ansible_version
 from ansible.template import Templar
+from ansible.utils.display import Display
+from ansible.utils.vars import load_extra_vars
 
 PROJECT = Path(__file__).resolve().parents[2]
 if str(PROJECT / "module_utils") not in ansible.module_utils.__path__:
     # Under this name alone: a second one would load the exception classes twice.
     ansible.module_utils.__path__.append(str(PROJECT / "module_utils"))
+
+from ansible.module_utils.runbook.rules import requirements
+
+# Ansible loads callbacks before the first play; what it raises here itself would be no more than a warning.
+_REFUSAL = requirements.refusal(
+    ansible_version,
+    [name for name in requirements.PACKAGES if importlib.util.find_spec(name) is None],
+    sys.executable,
+)
+if _REFUSAL is not None:
+    Display().error(_REFUSAL, wrap_text=False)
+    raise SystemExit(1)
 
 from ansible.module_utils.runbook.drivers import links, process, watchdog
 from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
@@ -73,6 +91,7 @@ from ansible.module_utils.runbook.report.progress import Watch
 from ansible.module_utils.runbook.report.recorder import Finish, LateStep, Recorder, end_in_absence
 from ansible.module_utils.runbook.report.terminal import last_warnings, last_words, summary_lines
 from ansible.module_utils.runbook.rules import failure, state, variables
+from ansible.module_utils.runbook.rules import job as jobs
 from ansible.module_utils.runbook.rules import record as rules
 from ansible.module_utils.runbook.rules.change import closing
 from ansible.module_utils.runbook.rules.run import HOST, Run, command_line, split
@@ -128,6 +147,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         self._change: dict[str, Any] | None = None
         #: A task saw whether something of the change was left out, or it needs nothing.
         self._is_checked = False
+        #: Where the state store has a copy of the record; empty where it has none.
+        self._copy = ""
+        #: What AWX shows as the artifacts of its job; None elsewhere.
+        self._artifacts: dict[str, Any] | None = None
         #: Ends the run in order where this process cannot; None where no process could be begun.
         self._watchdog: watchdog.Watchdog | None = None
         atexit.register(self._abandon)
@@ -142,18 +165,23 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             # The default callback asks for it at each task.
             settings.DISPLAY_ARGS_TO_STDOUT = False
             _say(self._display.warning, "display_args_to_stdout shows passwords, so this run goes on without it.")
-        self._recorder = Recorder(Path(self.get_option("runs_dir") or PROJECT / "runs").absolute(), PROJECT)
+        loader = playbook._loader  # noqa: SLF001 - it has no public accessor
+        job = jobs.of(os.environ, load_extra_vars(loader))
+        artifacts = os.environ.get(jobs.ARTIFACTS)
+        self._recorder = Recorder(
+            Path(self.get_option("runs_dir") or Path(artifacts or PROJECT) / "runs").absolute(), PROJECT
+        )
         # Before anything of the run is open here: it would stay open there.
         with suppress(OSError):
             self._watchdog = watchdog.Watchdog(_answer, _bury)
         handle, progress_file = tempfile.mkstemp(prefix="runbook-progress-", dir=settings.DEFAULT_LOCAL_TMP)
         os.close(handle)
         self._recorder.begin(
-            playbook._file_name,  # noqa: SLF001 - the name has no public accessor
+            playbook._file_name,  # noqa: SLF001 - as above
             Path(progress_file),
             {
                 "inventory": [_shortened(source) for source in options.get("inventory") or ()],
-                "user": os.environ.get("SUDO_USER") or _user(),
+                "user": (job and job.user) or os.environ.get("SUDO_USER") or _user(),
                 "check_mode": bool(options.get("check")),
                 "diff_mode": bool(options.get("diff")),
                 "ansible_version": ansible_version,
@@ -162,8 +190,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                 "skip_tags": list(options.get("skip_tags") or ()),
             },
             process=str(process.own() or ""),
-            said=_said(playbook._loader),  # noqa: SLF001 - as above
+            said=_said(loader),
+            job=job,
         )
+        self._artifacts = _artifacts_of_runner(self._recorder) if artifacts else None
         self._tell_watchdog()
         self._take_signals()
         self._watch = Watch(
@@ -351,13 +381,13 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         try:
             environment, settings = self._state_settings(hosts)
             recorder.hide(settings)
-            said = ""
             if settings:
                 said = self._ask("copy", {"record": record, "settings": settings, "environment": environment})
-            if said is None:
-                raise UnreachableError("Whether it was written is unknown.")
-            if said:
-                raise RunbookError(said)
+                if said is None:
+                    raise UnreachableError("Whether it was written is unknown.")
+                if said["why_not"]:
+                    raise RunbookError(said["why_not"])
+                self._copy = said["place"]
         except Exception as error:
             said = error.message if isinstance(error, RunbookError) else failure.sentence("run_record", error)
             return f"The state store has no copy of this run's record. {said}"
@@ -388,6 +418,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             _say(self._display.display, line)
         for path in sorted(directory.glob("*.html"), key=lambda path: (path.name != "report.html", path.name)):
             _say(self._display.display, f"{path.stem.title()}: {_shortened(path)}")
+        if self._copy and record.get("job"):
+            # The folder of the run ends with the container of the job.
+            _say(self._display.display, f"Record: {self._copy}")
         for line in last_warnings(record, _width()):
             _say(self._display.display, f"[WARNING]: {line}", color=settings.COLOR_WARN, stderr=True)
         for line in last_words(record, _width()):
@@ -469,6 +502,11 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         misspelt = self._misspelt(result.host) if failed else None
         if misspelt and misspelt not in msg:
             msg = f"{misspelt} Ansible said: {msg}"
+        if self._artifacts is not None and self._recorder is not None:
+            status = said.get("status") if own else None
+            if (failed and not ignored) or status in (Status.BREACH, Status.UNKNOWN):
+                words = f"{result.host.get_name()}, {result.task.get_name().strip()}: {msg}"
+                self._artifacts["needs"].append(self._recorder.shown(words))
         self._append(
             "result",
             own=own,
@@ -624,6 +662,28 @@ def _places(path: str) -> list[str]:
     return [place for way in ways if way[-1:] == ways[0][-1:] for place in way]
 
 
+def _artifacts_of_runner(recorder: Recorder) -> dict[str, Any] | None:
+    """What ansible-runner hands on as the artifacts of its job, filled in as the run goes on.
+
+    It takes them from Ansible's statistics, where only results that did not fail may add to them, and writes them down
+    before any other callback is told of the end. Ansible tells no callback of these statistics earlier, so they are
+    taken from its own object, which is among our callers; None where it is not.
+    """
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - the public way, inspect, reads source files for it
+    while frame is not None:
+        manager = frame.f_locals.get("self")
+        if isinstance(manager, TaskQueueManager):
+            found: dict[str, Any] = {
+                "run_id": os.environ.get("RUNBOOK_RUN_ID"),
+                "playbook": recorder.playbook,
+                "needs": [],
+            }
+            manager._stats.set_custom_stats("runbook", found)  # noqa: SLF001 - as above
+            return found
+        frame = frame.f_back
+    return None
+
+
 def _width() -> int | None:
     """Columns of the terminal; None where the output goes into a file or a pipe."""
     return shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else None
@@ -652,10 +712,10 @@ def _answer(what: str, facts: Mapping[str, Any], told: Mapping[str, Any]) -> Any
     if what == "finish":
         return _finish(_with(facts, told), facts)
     try:
-        _put_record(facts["record"], facts["settings"], facts["environment"])
+        return {"place": _put_record(facts["record"], facts["settings"], facts["environment"]), "why_not": ""}
     except Exception as error:
-        return error.message if isinstance(error, RunbookError) else failure.sentence("run_record", error)
-    return ""
+        why_not = error.message if isinstance(error, RunbookError) else failure.sentence("run_record", error)
+        return {"place": "", "why_not": why_not}
 
 
 def _bury(facts: Mapping[str, Any], told: Mapping[str, Any]) -> None:
@@ -809,8 +869,8 @@ def _filled_in(templar: Templar, name: str, known: Mapping[str, Any]) -> Any:
         raise RunbookError(f"{name}: what it refers to cannot be read; correct it in the inventory.") from None
 
 
-def _put_record(record: dict[str, Any], settings: Mapping[str, Any], environment: str) -> None:
-    """Put a copy of the record into the state store, if the settings name one.
+def _put_record(record: dict[str, Any], settings: Mapping[str, Any], environment: str) -> str:
+    """Put a copy of the record into the state store, if the settings name one; where it is now.
 
     :raises RunbookError: it could not be put
     """
@@ -818,17 +878,20 @@ def _put_record(record: dict[str, Any], settings: Mapping[str, Any], environment
     from ansible.module_utils.runbook.drivers import state_store  # noqa: PLC0415 - the reason stands above
 
     store = state_store.from_settings(settings, environment)
-    if store is not None:
-        store.create(
-            state.Document(
-                name=state.record_name(record["run_id"]),
-                body=record,
-                run_id=record["run_id"],
-                controller=str(record["controller"]),
-                written_at=record["last_event_at"],
-                token=secrets.token_hex(16),
-            )
+    if store is None:
+        return ""
+    name = state.record_name(record["run_id"])
+    store.create(
+        state.Document(
+            name=name,
+            body=record,
+            run_id=record["run_id"],
+            controller=str(record["controller"]),
+            written_at=record["last_event_at"],
+            token=secrets.token_hex(16),
         )
+    )
+    return f"{str(store).rstrip('/')}/{name}{state.SUFFIX}"
 
 
 def _tags(play: Play) -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 
 import architecture
 import pytest
+from ansible.module_utils.runbook.rules import requirements
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNBOOK = "from ansible.module_utils.runbook"
@@ -23,6 +26,23 @@ def test_checks_see_the_project():
     assert list(architecture.role_tasks(ROOT))
     assert list(architecture.plays(ROOT))
     assert ROOT / "ansible.cfg" in architecture.tracked_files(ROOT)
+
+
+@pytest.mark.parametrize("folder", ["roles", "library", "module_utils"])
+def test_playbooks_find_beside_them_what_they_use(folder):
+    """From a folder without our ansible.cfg, Ansible looks there; and there is one link a folder, not one a file."""
+    link = ROOT / "playbooks" / folder
+    assert link.is_symlink()
+    assert link.readlink() == Path("..") / folder
+
+
+def test_what_runs_need_is_said_once():
+    said = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.split(r"[\[<>=]", each)[0]: each for each in said}
+    # Barman is a program, which only some playbooks start.
+    assert set(names) - {"ansible-core", "barman"} == set(requirements.PACKAGES.values())
+    oldest, (major, minor) = requirements.CORES
+    assert names["ansible-core"] == f"ansible-core>={oldest[0]}.{oldest[1]},<{major}.{minor + 1}"
 
 
 PLAY = """

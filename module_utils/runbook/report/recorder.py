@@ -13,13 +13,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.report import journal as journals
 from ansible.module_utils.runbook.report.places import earlier_runs, git_commit, make_directory, slug
 from ansible.module_utils.runbook.report.render import render_run
-from ansible.module_utils.runbook.rules.record import figures, message, secret_values
+from ansible.module_utils.runbook.rules.record import figures, message, redact, secret_values
 from ansible.module_utils.runbook.rules.run import HOST, LAST_WORDS, PERMITS, opening
+
+if TYPE_CHECKING:
+    from ansible.module_utils.runbook.rules.job import Job
 
 #: Puts a copy of a record elsewhere; why that could not be done, in one sentence, or None.
 Copy = Callable[[dict[str, Any]], str | None]
@@ -168,17 +171,20 @@ class Recorder:
         *,
         process: str = "",
         said: Mapping[str, str] | None = None,
+        job: Job | None = None,
     ) -> None:
         """Open the journal and announce the run in the environment that modules inherit.
 
         :param process: this process, as ``drivers/process.py`` names it
         :param said: the variables that the command line set, as ``rules.run.command_line`` gives them
+        :param job: the job of AWX or of CI that the run is
         """
         started = time.time()
         self.playbook = slug(playbook)
         stamp = datetime.fromtimestamp(started, UTC).strftime("%Y%m%dT%H%M%SZ")
         run_id = f"{stamp}-{self.playbook}-{secrets.token_hex(3)}"
-        controller = f"{socket.gethostname()}/{self._pid}"
+        place = socket.gethostname() if job is None else f"{job.name} of {job.user}" if job.user else job.name
+        controller = f"{place}/{self._pid}"
         for name in _EXPORTED:
             os.environ.pop(name, None)
         os.environ["RUNBOOK_RUN_ID"] = run_id
@@ -197,7 +203,8 @@ class Recorder:
                 run_id=run_id,
                 playbook=self.playbook,
                 controller=controller,
-                commit=git_commit(self._project),
+                job=job.name if job else None,
+                commit=git_commit(self._project) or (job.commit if job else None),
                 **facts,
             )
             # Permits are appended, and a lock on it tells which modules are at work.
@@ -247,6 +254,10 @@ class Recorder:
         """Blot out, from now on, the values of ``options`` that are named like secrets."""
         if self._journal is not None:
             self._journal.secrets |= secret_values(options)
+
+    def shown(self, text: str) -> str:
+        """A text without the secrets that are known by now."""
+        return str(redact(text, self._journal.secrets if self._journal is not None else frozenset()))
 
     def append(self, event: str, **fields: Any) -> None:
         """Write an event; a journal that fails is given up, and :attr:`error` says so."""

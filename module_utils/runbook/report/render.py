@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
+from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report import charts, sections, wording
 from ansible.module_utils.runbook.report import journal as journals
 from ansible.module_utils.runbook.report.metrics import metrics
@@ -141,6 +142,24 @@ def history_of(
         points.append(point(record, None))
     missing = f"Not read, and missing in the trends: {count(broken, 'earlier record')}."
     return points, facts, [missing] if broken else []
+
+
+def render_copy(path: Path) -> tuple[dict[str, Any], Path]:
+    """Make the report of a record that was copied elsewhere, beside it: the record, and the report.
+
+    :param path: a ``record.json``, or a copy of the state store's; without the runs around it there are no trends
+    :raises OSError: it could not be read, or the report could not be written
+    :raises RunbookError: it is no record of this project
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = found.get("body", found)
+        page = html(record, [point(record, None)], [])
+    except (ValueError, KeyError, TypeError, AttributeError, jinja2.UndefinedError):
+        raise RunbookError(f"{path} is no record of a run, or one of another version of this project.") from None
+    report = path.with_suffix(".html")
+    write_whole(report, page)
+    return record, report
 
 
 def render_run(directory: Path, *, publish: bool = False) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         if record["ended_at"]
         else ("Last known", wording.moment(record["last_event_at"])),
         ("Took", wording.duration(record["duration_s"])),
-        ("Started by", f"{record['user']} on {str(record['controller']).rpartition('/')[0]}"),
+        ("Started by", f"{record['user']} on {record.get('job') or str(record['controller']).rpartition('/')[0]}"),
         ("Inventory", ", ".join(record["inventory"] or ()) or wording.NONE),
     ]
     for title, key in (("Limit", "limit"), ("Tags", "tags"), ("Skipped tags", "skip_tags")):

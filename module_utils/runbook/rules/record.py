@@ -306,8 +306,8 @@ def fold(events: Sequence[Mapping[str, Any]], meaning: Meaning, *, torn_lines: i
     record: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         **{key: start.get(key) for key in (
-            "run_id", "playbook", "check_mode", "diff_mode", "user", "controller", "inventory", "limit", "tags",
-            "skip_tags", "ansible_version", "commit",
+            "run_id", "playbook", "check_mode", "diff_mode", "user", "controller", "job", "inventory", "limit",
+            "tags", "skip_tags", "ansible_version", "commit",
         )},
         "started_at": start["ts"],
         "ended_at": end["ts"] if end else None,

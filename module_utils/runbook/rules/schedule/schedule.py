@@ -288,7 +288,8 @@ def check_run(
         )
 
 
-#: What names the run; a confirmation is compared with the environment.
-_NAMED = ("preflight_job", "confirm")
+#: What names the run; a confirmation is compared with the environment. The artifacts of a job come as ``runbook`` into
+#: the next one of a workflow of AWX, and no playbook reads them.
+_NAMED = ("preflight_job", "confirm", "runbook")
 #: What a scheduler adds of its own, and secrets, which the inventory names.
 _FREE = ("awx_", "tower_", "vault_")
