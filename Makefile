@@ -20,7 +20,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo change emergency certificates updates monthly capacity backup verify restore drill logs doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix bench lock clean
+.PHONY: help setup setup-test demo change emergency certificates updates monthly monitoring capacity backup verify restore drill logs doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix bench lock clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -32,7 +32,7 @@ setup-test: ## The same, with what the tests need
 	@$(PYTHON3) tools/setup.py --test
 
 # With the services around a change, or without them, where a target says so; else as they are.
-change emergency certificates capacity: AROUND = -e sandbox_services=true
+change emergency certificates capacity monitoring: AROUND = -e sandbox_services=true
 updates: AROUND = -e sandbox_application=true
 demo monthly: AROUND = -e sandbox_services=false
 sandbox: setup ## Start the sandbox: PostgreSQL, S3 API, a filled database
@@ -106,6 +106,9 @@ review: sandbox ## What slows the sandbox's database down, each finding with its
 
 capacity: sandbox ## Where the sandbox goes in the next quarter, over half a year of invented metrics
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/capacity.yml
+
+monitoring: sandbox ## What watches the sandbox, over thirty days of invented alerts; starts these services
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/monitoring.yml
 
 doctor: sandbox ## Check the sandbox's inventory: what is misspelt, not filled in, missing or not permitted
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/doctor.yml

@@ -51,13 +51,14 @@ class Ended:
 
 @dataclass
 class Project:
-    """An inventory of databases, applications and servers, and a folder for the records of its runs."""
+    """An inventory of databases, applications, servers and Prometheus, and a folder for the records of its runs."""
 
     folder: Path
     hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
     all_vars: dict[str, Any] = field(default_factory=dict)
     applications: dict[str, dict[str, Any]] = field(default_factory=dict)
     servers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    monitoring: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: Seconds after which a playbook that does not end is killed.
     patience_s: float = 120
 
@@ -120,7 +121,10 @@ class Project:
     def inventory(self) -> Path:
         """The inventory's file, rewritten from the attributes."""
         path = self.folder / "hosts.yml"  # JSON is YAML
-        groups = {"databases": self.hosts, "applications": self.applications, "servers": self.servers}
+        groups = {
+            "databases": self.hosts, "applications": self.applications, "servers": self.servers,
+            "monitoring": self.monitoring,
+        }  # fmt: skip
         children = {name: {"hosts": hosts} for name, hosts in groups.items()}
         path.write_text(json.dumps({"all": {"vars": self.all_vars, "children": children}}))
         return path

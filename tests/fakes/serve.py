@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from certificates import certificate, save
-from fakes import github, statuspage
+from fakes import github, pagerduty, statuspage
 from fakes.chat import PATHS, FakeChat
 from fakes.github import FakeGitHub
 from fakes.http import Asked, FakeService, Reply
+from fakes.pagerduty import FakePagerDuty
 from fakes.statuspage import COMPONENTS, FakeStatuspage
 from markdown_it import MarkdownIt
 from tls_servers import context
@@ -186,6 +187,62 @@ class Chat(Shown, FakeChat):
             yield f"Message {number}", [html.unescape(str(message["text"]))]
 
 
+class Pager(Shown, FakePagerDuty):
+    """An account at PagerDuty, with a past."""
+
+    name, title, keeps = "pagerduty", "PagerDuty", ("history", "shifts", "incidents")
+
+    def settings(self) -> dict[str, Any]:
+        """As the modules' options."""
+        return {
+            "pagerduty_api_url": self.url, "pagerduty_api_token": pagerduty.TOKEN,
+            "pagerduty_routing_key": pagerduty.ROUTING_KEY, "schedule": pagerduty.SCHEDULE,
+            "service": pagerduty.SERVICE,
+        }  # fmt: skip
+
+    def entries(self) -> Iterator[Entry]:
+        """The newest first."""
+        for each in reversed(self.incidents):
+            yield f"{each['title']} ({'resolved' if each['end'] else 'triggered'})", [pagerduty.stamp(each["begin"])]
+        yield (
+            "On call",
+            [f"{self.people[each['person']]['name']} from {pagerduty.stamp(each['begin'])}" for each in self.shifts],
+        )
+
+
+class Webhook(Shown):
+    """Takes what Alertmanager sends, and shows it."""
+
+    service: ClassVar[str] = "webhook"
+    name, title, keeps = "webhook", "Alerts to a webhook", ("got",)
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.got: list[Any] = []
+        super().__init__(folder, port)
+
+    def settings(self) -> dict[str, Any]:
+        """Where it takes them."""
+        return {"webhook_url": f"{self.url}/alerts"}
+
+    def entries(self) -> Iterator[Entry]:
+        """The newest first."""
+        for message in reversed(self.got):
+            yield (
+                f"{message['status']}: {message['commonLabels'].get('alertname', '')}",
+                [each["annotations"].get("summary", "") for each in message["alerts"]],
+            )
+
+    def answer(self, asked: Asked) -> Reply:
+        """Keep what comes."""
+        if (asked.method, asked.path) != ("POST", "/alerts"):
+            return super().answer(asked) if asked.path in self.pages() else Reply(404, {})
+        with self._lock:
+            # An alert that fires for ever is told again and again.
+            self.got = [*self.got[-99:], asked.body]
+        self.save()
+        return Reply(200)
+
+
 class Mail(Shown):
     """A mail server that keeps what it gets, and its page."""
 
@@ -304,7 +361,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     folder: Path = parser.parse_args().folder
-    kinds: list[type[Shown]] = [Tickets, StatusPage, Chat]
+    kinds: list[type[Shown]] = [Tickets, StatusPage, Chat, Pager, Webhook]
     if importlib.util.find_spec("aiosmtpd"):
         kinds.append(Mail)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -386,7 +386,7 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
         "supabase_advisors_info", "supabase_backup_info", "supabase_project_check",
         "supabase_restore_info", "supabase_restore_wait", "runbook_doctor", "maintenance_calendar_info",
         "change_check", "change_left_info", "key_info", "emergency_contact_check", "incident_review_info",
-        "app_updates_info", "capacity_info", "vercel_deployment_info",
+        "alert_review_info", "app_updates_info", "capacity_info", "vercel_deployment_info",
         "log_archive_verify", "log_find", "security_advisories_info",
         "tls_certificate_info", "tls_certificate_renewal_plan", "tls_certificate_served",
         "tls_certificate_stored_info",

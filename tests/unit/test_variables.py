@@ -64,7 +64,7 @@ def test_every_variable_of_the_shipped_inventories_exists():
         found: dict[str, Any] = {}
         for path in (ROOT / "inventories" / inventory).rglob("*.yml"):
             content = architecture.read_yaml(path) or {}
-            for group in ("databases", "applications"):
+            for group in ("databases", "applications", "monitoring"):
                 hosts = (content.pop(group, None) or {}).get("hosts", {})
                 found |= {name: value for host in hosts.values() for name, value in (host or {}).items()}
             found |= content

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from ansible.module_utils.runbook.drivers.http import api_client
 from ansible.module_utils.runbook.drivers.observe import prometheus as driver
 from ansible.module_utils.runbook.drivers.observe.prometheus import Prometheus
 from ansible.module_utils.runbook.drivers.sandbox import services
@@ -83,6 +84,13 @@ def test_what_is_no_query_is_refused_with_its_own_words(service: Prometheus, que
     with pytest.raises(RunbookError, match="parse error") as error:
         service.now(query, at=BEGIN)
     assert (error.value.code, error.value.status) == (driver.REFUSED, Status.UNKNOWN)
+
+
+def test_one_that_gives_no_answer_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_client, "_SILENCE_S", 0)
+    with pytest.raises(RunbookError, match="Prometheus did not answer GET /api/v1/rules") as error:
+        Prometheus(driver.client("http://127.0.0.1:9", None, ca_cert=None, timeout_s=5)).rules()
+    assert (error.value.code, error.value.status) == (driver.SILENT, Status.UNKNOWN)
 
 
 @dataclass

@@ -154,7 +154,7 @@ def test_what_is_not_installed_is_left_out_with_a_sentence(tmp_path, monkeypatch
     home = Home(str(tmp_path / "services"))
     made = driver.Services(home)
     try:
-        made.start(*map(Path, PATHS.values()), history="", would=False)
+        made.start(*map(Path, PATHS.values()), history="", pagerduty={}, would=False)
         assert made.started == ["fakes of outside services"]
         said = "\n".join(made.missing)
         assert "Prometheus is not installed, so there is no metric to watch; on Debian: apt-get install prom" in said

@@ -25,6 +25,7 @@ from ansible.module_utils.runbook.drivers import process, workspace
 from ansible.module_utils.runbook.drivers.folders import closed
 from ansible.module_utils.runbook.drivers.sandbox.sandbox import choose_port, end_process
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.sandbox.demo_alerts import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -269,17 +270,31 @@ class Alertmanager(Service):
 
     #: Port of a mail server on loopback, 0 for none.
     mail_port: int = 0
+    #: Address of a webhook, and of PagerDuty's Events API with its key; empty for none.
+    webhook_url: str = ""
+    pagerduty: tuple[str, str] = ("", "")
 
     def files(self) -> dict[str, str]:
-        """One receiver for all."""
+        """Who is mailed all but what is urgent, which goes to PagerDuty, and what only informs, to a webhook."""
         mail = {
             "to": "on-call@example.com", "from": "alerts@example.com", "smarthost": f"127.0.0.1:{self.mail_port}",
             "require_tls": False, "html": "", "text": "{{ range .Alerts }}{{ .Annotations.summary }}\n{{ end }}",
             "headers": {"Subject": "[{{ .Status }}] {{ .CommonLabels.alertname }}"},
         }  # fmt: skip
-        receiver = {"name": "on-call"} | ({"email_configs": [mail]} if self.mail_port else {})
-        route = {"receiver": "on-call", "group_wait": "0s", "group_interval": "5s"}
-        return {"alertmanager.yml": _as_yaml({"route": route, "receivers": [receiver]})}
+        receivers: list[dict[str, Any]] = [
+            {"name": "on-call"} | ({"email_configs": [mail]} if self.mail_port else {}),
+        ]
+        routes = []
+        url, key = self.pagerduty
+        if url:
+            pager = {"url": f"{url}/v2/enqueue", "routing_key": key}
+            receivers.append({"name": "pager", "pagerduty_configs": [pager]})
+            routes.append({"receiver": "pager", "matchers": ['severity="page"']})
+        if self.webhook_url:
+            receivers.append({"name": "team", "webhook_configs": [{"url": self.webhook_url}]})
+            routes.append({"receiver": "team", "matchers": ['severity="info"']})
+        route = {"receiver": "on-call", "group_wait": "0s", "group_interval": "5s", "group_by": ["alertname"]}
+        return {"alertmanager.yml": _as_yaml({"route": route | {"routes": routes}, "receivers": receivers})}
 
     def words(self, program: str) -> list[str]:
         """Alone, without a cluster."""
@@ -306,6 +321,8 @@ class Prometheus(Service):
     alertmanager_port: int = 0
     #: Samples of the past that it begins with, in the form of OpenMetrics.
     history: str = ""
+    #: Its rules beside the one on the application.
+    rules: tuple[Mapping[str, Any], ...] = ()
 
     def launch(self, program: str) -> Self:
         """Start it; the first time with its history, where this machine has Prometheus' own tool for that."""
@@ -343,7 +360,7 @@ class Prometheus(Service):
                     "alerting": {"alertmanagers": managers},
                 }
             ),
-            "rules.yml": _as_yaml({"groups": [{"name": "mental_scribe", "rules": [down]}]}),
+            "rules.yml": _as_yaml({"groups": [{"name": "mental_scribe", "rules": [down, *self.rules]}]}),
         }
 
     def words(self, program: str) -> list[str]:
@@ -426,28 +443,42 @@ class Services:
         """Whether a run has started them, and none has stopped them since."""
         return self._state != STOPPED
 
-    def start(self, nginx_path: Path, fakes_path: Path, *, history: str, would: bool) -> None:
+    def start(
+        self, nginx_path: Path, fakes_path: Path, *, history: str, pagerduty: Mapping[str, Any], would: bool
+    ) -> None:
         """Start those that do not run.
 
         :param nginx_path: see :attr:`Nginx.shipped`
         :param fakes_path: see :attr:`Outside.tests`
         :param history: see :attr:`Prometheus.history`
+        :param pagerduty: what the fake of PagerDuty begins with
         :param would: nothing is started
         :raises RunbookError: one of them cannot be started, or a path holds not what it should
         """
         _require("nginx_path", nginx_path, "server.conf")
         _require("fakes_path", fakes_path, "fakes/serve.py")
         folder = self._home.path
+        begins_with = folder / "outside" / "pagerduty.json"
+        if not (would or begins_with.exists()):
+            self._note(self._state)
+            workspace.write_text(begins_with, json.dumps(pagerduty))
         outside = self._up(Outside(folder / "outside", tests=fakes_path), would=would)
-        mail_port = outside.services().get("mail", {}).get("email_port", 0)
+        known = outside.services()
+        mail_port = known.get("mail", {}).get("email_port", 0)
+        pager = known.get("pagerduty", {})
         if not importlib.util.find_spec("aiosmtpd"):
             self.missing.append(
                 "The Python package aiosmtpd is not installed, so there is no mail server; run make setup-test."
             )
-        alertmanager = self._up(Alertmanager(folder / "alertmanager", mail_port=mail_port), would=would)
+        tells = Alertmanager(
+            folder / "alertmanager", mail_port=mail_port, webhook_url=known.get("webhook", {}).get("webhook_url", ""),
+            pagerduty=(pager.get("pagerduty_api_url", ""), pager.get("pagerduty_routing_key", "")),
+        )  # fmt: skip
+        alertmanager = self._up(tells, would=would)
         nginx = self._up(Nginx(folder / "nginx", shipped=nginx_path), would=would)
         watches = Prometheus(
-            folder / "prometheus", application_port=nginx.port, alertmanager_port=alertmanager.port, history=history
+            folder / "prometheus", application_port=nginx.port, alertmanager_port=alertmanager.port, history=history,
+            rules=RULES,
         )  # fmt: skip
         prometheus = self._up(watches, would=would)
         if would or not (self.started or self._state != STARTED):

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 DAYS = 180
 #: As ``capacity_info`` asks, from midnight on.
@@ -38,8 +38,11 @@ def _disk(day: float) -> float:
     return 4.4e9 + 13e6 * day + (6e8 if day >= 100 else 0) + 6e7 * _noise(day)
 
 
-def openmetrics(now: datetime) -> str:
-    """The series in the form that ``promtool tsdb create-blocks-from openmetrics`` reads, until this midnight."""
+def openmetrics(now: datetime, more: Sequence[str] = ()) -> str:
+    """The series in the form that ``promtool tsdb create-blocks-from openmetrics`` reads, until this midnight.
+
+    :param more: lines of other series
+    """
     end = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     levels: dict[str, Callable[[float], float]] = {"demo_users": _users, "demo_disk_bytes": _disk}
     counters = {"demo_api_requests": 42_000.0, "demo_function_runs": 30_000.0}
@@ -56,7 +59,7 @@ def openmetrics(now: datetime) -> str:
             busy = _WEEK[at.weekday()] * (1 + 0.1 * _noise(day)) * (1 + 0.003 * day)
             lines.append(f"{name}_total{LABELS} {total:.0f} {at.timestamp():.0f}")
             total += a_day * busy * STEP_H / 24
-    return "\n".join([*lines, "# EOF", ""])
+    return "\n".join([*lines, *more, "# EOF", ""])
 
 
 def _moments(end: datetime) -> Iterator[tuple[float, datetime]]:

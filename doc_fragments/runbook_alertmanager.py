@@ -1,0 +1,22 @@
+"""Options that name the Alertmanagers."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Extended as C(runbook_alertmanager)."""
+
+    DOCUMENTATION = r"""
+options:
+  alertmanager_urls:
+    description: Address of Alertmanager; of a cluster that of each.
+    type: list
+    elements: str
+    default: []
+  alertmanager_token:
+    description: Bearer token of the proxy before it; Alertmanager itself has none. Keep it in Ansible Vault.
+    type: str
+  alertmanager_ca_cert:
+    description: File with the certificate authorities that are trusted for it instead of the system's.
+    type: path
+"""
