@@ -169,7 +169,7 @@ def test_one_fault_hides_no_other(inventory: Project, sound_database: Database):
     assert ended.code != 0
     expected = {
         "variables": "'backup_prefx' (did you mean backup_prefix?)",
-        "jobs": "typo (weekly.yml)",
+        "jobs": "typo: playbook: there is no weekly.yml",
         "settings": "pitr_bindir",
         "examples": "db_restore_bindir",
         "files": "group_vars/databses.yml",

@@ -341,6 +341,14 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
             "retention_class": "x",
             "state_directory": str(folder),
         },
+        "schedule_files": {
+            "engine": "systemd",
+            "path": str(folder),
+            "schedules": {},
+            "groups": {},
+            "project": "/srv",
+            "inventory": "x",
+        },
         "supabase_restore": where | {"project_ref": REF, "overwrite": REF, "access_token": "x", "backup_id": 1},
     }
 
@@ -389,7 +397,7 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
         "alert_review_info", "app_updates_info", "capacity_info", "vercel_deployment_info",
         "log_archive_verify", "log_find", "security_advisories_info",
         "tls_certificate_info", "tls_certificate_renewal_plan", "tls_certificate_served",
-        "tls_certificate_stored_info",
+        "tls_certificate_stored_info", "schedule_info",
     }  # fmt: skip
     other = {
         *PREFLIGHT,  # what gives permits

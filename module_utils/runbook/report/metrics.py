@@ -38,6 +38,23 @@ def metric_name(figure: str) -> str:
     return f"{_PREFIX}_step_{re.sub(r'[^a-zA-Z0-9_]', '_', name)}"
 
 
+def successes(record: Mapping[str, Any], before: str) -> str:
+    """When a scheduled job last succeeded, by host; what this run did not reach, or did not do well, stays as it was.
+
+    :param before: what an earlier run of the job wrote; empty where there was none
+    """
+    # The label job is Prometheus' own.
+    name = "runbook_job_last_success_timestamp_seconds"
+    said = {line.rpartition(" ")[0]: line for line in before.splitlines() if line and not line.startswith("#")}
+    if not record["check_mode"] and record["ended_at"] is not None:
+        for host, of_host in record["hosts"].items():
+            if of_host["status"] == Status.OK:
+                sample = f'{name}{{schedule="{escaped(record["schedule"])}",host="{escaped(host)}"}}'
+                said[sample] = f"{sample} {epoch_s(record['ended_at'])!r}"
+    head = [f"# HELP {name} When the scheduled job last succeeded on the host.", f"# TYPE {name} gauge"]
+    return "\n".join([*head, *sorted(said.values()), ""]) if said else ""
+
+
 def metrics(record: Mapping[str, Any], lasting: Mapping[str, Mapping[str, Value]] | None = None) -> str:
     """Metrics of one run. Step figures are those of the last step of that name on that host.
 

@@ -204,6 +204,7 @@ class Recorder:
                 playbook=self.playbook,
                 controller=controller,
                 job=job.name if job else None,
+                schedule=(said or {}).get("preflight_job") or None,
                 commit=git_commit(self._project) or (job.commit if job else None),
                 **facts,
             )

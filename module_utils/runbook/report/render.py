@@ -13,7 +13,7 @@ import jinja2
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report import charts, sections, wording
 from ansible.module_utils.runbook.report import journal as journals
-from ansible.module_utils.runbook.report.metrics import metrics
+from ansible.module_utils.runbook.report.metrics import metrics, successes
 from ansible.module_utils.runbook.report.places import earlier_runs
 from ansible.module_utils.runbook.report.sections import MEANING, SECTIONS
 from ansible.module_utils.runbook.report.view import point, report
@@ -182,6 +182,11 @@ def render_run(directory: Path, *, publish: bool = False) -> dict[str, Any]:
         # node_exporter is another user.
         latest.mkdir(mode=0o755, exist_ok=True)
         write_whole(latest / f"{record['playbook']}.prom", samples, mode=0o644)
+        if record["schedule"]:
+            path = latest / f"job-{record['schedule']}.prom"
+            done = successes(record, path.read_text(encoding="utf-8") if path.exists() else "")
+            if done:
+                write_whole(path, done, mode=0o644)
     notes += [note for section in SECTIONS if section.notes for note in section.notes(record)]
     for name, text in pages(record, history).items():
         write_whole(directory / name, text)

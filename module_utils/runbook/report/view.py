@@ -121,7 +121,8 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Started by", f"{record['user']} on {record.get('job') or str(record['controller']).rpartition('/')[0]}"),
         ("Inventory", ", ".join(record["inventory"] or ()) or wording.NONE),
     ]
-    for title, key in (("Limit", "limit"), ("Tags", "tags"), ("Skipped tags", "skip_tags")):
+    asked = (("Scheduled as", "schedule"), ("Limit", "limit"), ("Tags", "tags"), ("Skipped tags", "skip_tags"))
+    for title, key in asked:
         value = record[key]
         if value:
             facts.append((title, value if isinstance(value, str) else ", ".join(value)))

@@ -309,6 +309,7 @@ def fold(events: Sequence[Mapping[str, Any]], meaning: Meaning, *, torn_lines: i
             "run_id", "playbook", "check_mode", "diff_mode", "user", "controller", "job", "inventory", "limit",
             "tags", "skip_tags", "ansible_version", "commit",
         )},
+        "schedule": start.get("schedule"),
         "started_at": start["ts"],
         "ended_at": end["ts"] if end else None,
         "last_event_at": last_seen,

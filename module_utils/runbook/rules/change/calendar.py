@@ -89,6 +89,7 @@ OPERATIONS = {
     "reviews.yml": "none",
     "rollback.yml app": "none",
     "rollback.yml config": "none",
+    "schedules.yml": "none",
     "updates.yml": "none",
     "rotate_keys.yml": "none",
     "updates.yml monthly": "none",

@@ -63,7 +63,7 @@ class Schedule:
     at: time = time()
     #: Days of the week on which it runs; 0 is Monday.
     weekdays: tuple[int, ...] = EVERY_DAY
-    #: Only on this such day of the month, 1 to 4, or -1 for the last; 0 is on each.
+    #: Only on this such day of the month, 1 to 4; 0 is on each.
     week: int = 0
     #: Not on this such day of the month; 0 leaves none out.
     except_week: int = 0
@@ -150,8 +150,8 @@ def _read(job: str, entry: Any, playbooks: Sequence[str]) -> Schedule:
         variables=_variables(where, entry.get("variables", {})),
         at=_at(where, entry),
         weekdays=weekdays,
-        week=entries.week(where, entry["week"]) if "week" in entry else 0,
-        except_week=entries.week(where, entry["except_week"]) if "except_week" in entry else 0,
+        week=_number(where, "week", entry.get("week", 0), int("week" in entry), 4),
+        except_week=_number(where, "except_week", entry.get("except_week", 0), int("except_week" in entry), 4),
         disabled=_disabled(where, entry.get("disabled", "")),
     )
 
@@ -293,3 +293,11 @@ def check_run(
 _NAMED = ("preflight_job", "confirm", "runbook")
 #: What a scheduler adds of its own, and secrets, which the inventory names.
 _FREE = ("awx_", "tower_", "vault_")
+
+
+def with_hosts(
+    schedules: Mapping[str, Schedule], groups: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, Schedule], list[str]]:
+    """The jobs whose groups have a host, and the names of the others, which would be an error each time."""
+    kept = {job: each for job, each in schedules.items() if any(groups.get(name) for name in each.hosts)}
+    return kept, [job for job in schedules if job not in kept]

@@ -1,0 +1,81 @@
+"""Alert rules of Prometheus for jobs that did not run, or did not succeed, from the same schedules.
+
+Where the times of a job follow each other evenly, the newest one whose run must be over is computed in the rule itself,
+so that one missed run is seen as soon as it is late. Where they do not, the longest time between two is admitted.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from ansible.module_utils.runbook.rules.schedule.schedule import occurrences
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ansible.module_utils.runbook.rules.schedule.schedule import Schedule
+
+METRIC = "runbook_job_last_success_timestamp_seconds"
+#: Two years have every distance between two occurrences that there is; an hourly job needs two days.
+_SINCE = datetime(2027, 1, 1, tzinfo=UTC)
+
+
+def distances_s(schedule: Schedule) -> list[int]:
+    """Seconds between one occurrence and the next, each once, the shortest first."""
+    until = _SINCE + timedelta(days=2 if schedule.rhythm == "hourly" else 731)
+    due = occurrences(schedule, _SINCE, until)
+    return sorted({int((later - earlier).total_seconds()) for earlier, later in pairwise(due)})
+
+
+def expression(schedule: Schedule) -> list[str]:
+    """True where the last success is older than it may be; the lines of a query."""
+    late = int((schedule.max_duration + schedule.grace).total_seconds())
+    last = f'max by (host) ({METRIC}{{schedule="{schedule.job}"}})'
+    distances = distances_s(schedule)
+    if len(distances) == 1:
+        every = distances[0]
+        first = int(occurrences(schedule, _SINCE, _SINCE + timedelta(days=8))[0].timestamp()) % every
+        # The run that was due then must be over by now.
+        return [last, f"< scalar(floor((vector(time()) - {first + late}) / {every})) * {every} + {first}"]
+    return ["time()", f"- {last}", f"> {distances[-1] + late}"]
+
+
+def rules(schedules: Mapping[str, Schedule]) -> str:
+    """The file of rules, as YAML."""
+    lines = [
+        "---",
+        "# Alerts on scheduled jobs that did not run or did not succeed, for Prometheus (docs/howto/schedules.md).",
+        "groups:",
+        "  - name: runbook-schedules",
+        "    rules:",
+    ]
+    for schedule in schedules.values():
+        if not schedule.enabled:
+            continue
+        wait = distances_s(schedule)[-1] + int((schedule.max_duration + schedule.grace).total_seconds())
+        lines += [
+            "      - alert: RunbookJobMissed",
+            "        expr: |-",
+            *(f"          {line}" for line in expression(schedule)),
+            "        for: 5m",
+            "        labels:",
+            "          severity: warning",
+            f"          schedule: {schedule.job}",
+            "        annotations:",
+            f'          summary: "{schedule.job} is overdue for {{{{ $labels.host }}}}."',
+            "          description: >-",
+            "            It did not run, or it was not well. Look at its last report, then run",
+            f"            {schedule.shown} -e preflight_job={schedule.job}.",
+            "      - alert: RunbookJobNeverSucceeded",
+            f'        expr: absent({METRIC}{{schedule="{schedule.job}"}})',
+            f"        for: {wait}s",
+            "        labels:",
+            "          severity: warning",
+            f"          schedule: {schedule.job}",
+            "        annotations:",
+            f"          summary: {schedule.job} has never succeeded, and was due at least once.",
+            "          description: See that it is installed (schedules.yml), and that its metrics are collected.",
+        ]
+    return "\n".join([*lines, ""])

@@ -1,0 +1,93 @@
+"""The modules of schedules: what is due, and the files of an engine in a folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import job, run_module
+
+from playbooks import Project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+JOBS = {"daily-backup": job("backup.yml"), "servers": job("updates.yml", hosts=["servers"])}
+WHERE: dict[str, Any] = {
+    "engine": "systemd",
+    "groups": {"databases": ["db"], "servers": []},
+    "project": "/srv/runbook",
+    "inventory": "inventories/staging",
+}
+
+
+def test_what_is_due_and_how_each_engine_says_it():
+    found = run_module("schedule_info", {"schedules": JOBS, "groups": WHERE["groups"]}).result
+    assert found["msg"].startswith("1 job, 1 of them enabled; daily-backup is due next, ")
+    assert found["left_out"] == ["servers"]
+    (each,) = found["jobs"]
+    assert each["rrule"] == "DTSTART;TZID=Etc/UTC:20260101T030000 RRULE:FREQ=DAILY;INTERVAL=1"
+    assert each["extra_vars"] == {"preflight_job": "daily-backup"}
+    assert each["last_due"] < each["next_due"]
+
+
+def test_files_come_change_and_go(tmp_path):
+    def made(jobs: dict[str, Any], **more: Any) -> Any:
+        return run_module("schedule_files", WHERE | {"path": str(tmp_path), "schedules": jobs}, **more).result
+
+    dry = made(JOBS, check=True, diff=True)
+    assert dry["changed"]
+    assert list(tmp_path.iterdir()) == []
+    first = made(JOBS, diff=True)
+    assert (first["written"], first["diff"]) == (dry["written"], dry["diff"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == first["written"]
+    assert len(first["written"]) == 3
+    assert "servers" in first["msg"]
+    assert made(JOBS)["changed"] is False
+    # Somebody edited one.
+    timer = tmp_path / "runbook-daily-backup.timer"
+    timer.write_text(timer.read_text().replace("03:00", "05:00"))
+    again = made(JOBS, diff=True)
+    assert again["written"] == [timer.name]
+    assert "05:00" in again["diff"][0]["before"]
+    assert "05:00" not in timer.read_text()
+    # A job that is gone, and files of others.
+    (tmp_path / "sshd.service").write_text("[Unit]\n")
+    gone = made({"capacity": job("capacity.yml")})
+    assert gone["removed"] == ["runbook-daily-backup.service", "runbook-daily-backup.timer"]
+    assert (tmp_path / "sshd.service").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"user": "root"}, "user: scheduled jobs do not run as root"),
+        ({"project": "/srv/run book"}, "project: '/srv/run book' cannot stand in a unit"),
+        ({"inventory": "x; rm -rf /"}, "inventory: 'x; rm -rf /' cannot stand in a unit"),
+        ({"path": "/nowhere"}, "path: /nowhere cannot be read (No such file or directory)"),
+        ({"schedules": {"x": {"rhythm": "dayly"}}}, "rhythm: 'dayly' is unknown; did you mean daily?"),
+    ],
+)
+def test_bad_input_is_one_sentence(tmp_path, changed, says):
+    refused = run_module("schedule_files", WHERE | {"path": str(tmp_path), "schedules": JOBS} | changed)
+    assert says in refused.result["msg"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_somebody_else_is_not_written_over(tmp_path):
+    (tmp_path / "runbook-schedules.yml").write_text("name: mine\n")
+    refused = run_module(
+        "schedule_files", WHERE | {"engine": "github", "path": str(tmp_path), "schedules": JOBS}
+    ).result
+    assert "was not made by this project" in refused["msg"]
+    assert (tmp_path / "runbook-schedules.yml").read_text() == "name: mine\n"
+
+
+def test_the_playbook_makes_units_of_the_inventory(tmp_path: Path, database):
+    units = tmp_path / "units"
+    units.mkdir()
+    project = Project.for_database(tmp_path, database, schedule_jobs=JOBS, schedule_start=False)
+    ended = project.run("schedules.yml", schedule_path=str(units))
+    assert ended.code == 0, ended.output
+    assert ended.last("schedule_files")["left_out"] == ["servers"]
+    assert (units / "runbook-daily-backup.timer").exists()
