@@ -140,6 +140,14 @@ environment:
   description: What the inventory is.
   type: str
   returned: success
+operation:
+  description: What ran, as O(playbook) says it.
+  type: str
+  returned: success
+job:
+  description: The scheduled job that this run is; empty where a person started it.
+  type: str
+  returned: success
 change_needs:
   description:
     - Lines of the checklists that this operation has to do; empty where it is not run as a change, or where this run's
@@ -211,6 +219,8 @@ def core(context: Context) -> dict[str, Any]:
         checks.done,
         msg=f"{count(len(checks.done), 'check')} passed for {params['environment']}.",
         environment=params["environment"],
+        operation=params["playbook"],
+        job=params["job"],
         change_needs=list(needs),
         window={
             "names": list(admitted.windows),

@@ -118,8 +118,8 @@ def _where(root: Path, path: Path, line: int | None = None) -> str:
 #: Subjects. What belongs to one lies in a folder of that name, in each layer and in each kind of test; what all
 #: subjects share lies above the folders.
 ROOMS = {
-    "backup", "capacity", "change", "deploy", "drill", "http", "keys", "logs", "observe", "postgres", "s3", "sandbox",
-    "schedule", "supabase", "tls", "updates",
+    "backup", "board", "capacity", "change", "deploy", "drill", "http", "keys", "logs", "observe", "postgres", "s3",
+    "sandbox", "schedule", "supabase", "tls", "updates",
 }  # fmt: skip
 #: Where rooms are.
 HOUSES = (

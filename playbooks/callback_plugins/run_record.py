@@ -52,6 +52,7 @@ import signal
 import sys
 import tempfile
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,12 +88,14 @@ if _REFUSAL is not None:
 
 from ansible.module_utils.runbook.drivers import links, process, watchdog
 from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
+from ansible.module_utils.runbook.report import board
 from ansible.module_utils.runbook.report.progress import Watch
 from ansible.module_utils.runbook.report.recorder import Finish, LateStep, Recorder, end_in_absence
 from ansible.module_utils.runbook.report.terminal import last_warnings, last_words, summary_lines
 from ansible.module_utils.runbook.rules import failure, state, variables
 from ansible.module_utils.runbook.rules import job as jobs
 from ansible.module_utils.runbook.rules import record as rules
+from ansible.module_utils.runbook.rules.board import index as indexes
 from ansible.module_utils.runbook.rules.change import closing
 from ansible.module_utils.runbook.rules.run import HOST, Run, command_line, split
 from ansible.module_utils.runbook.rules.status import Status
@@ -116,6 +119,10 @@ _NO_STEP = frozenset(settings._ACTION_ALL_INCLUDES)  # noqa: SLF001 - the list h
 
 #: Seconds that Ansible may take to end its workers after a signal, before it is interrupted once more.
 _STUCK_S = 10.0
+#: How often what the board knows is written again that another run wrote to meanwhile.
+_ATTEMPTS = 10
+#: What the board has to know of an inventory: variables, and how it calls them.
+_PLAN = {"maintenance_calendar": "calendar", "maintenance_operations": "operations", "schedule_jobs": "schedules"}
 #: Options of pg_preflight by which a database is reached.
 _LOGIN = ("dsn", "login_host", "login_port", "login_user", "login_password", "login_db", "ssl_mode", "ca_cert")
 
@@ -151,6 +158,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         self._copy = ""
         #: What AWX shows as the artifacts of its job; None elsewhere.
         self._artifacts: dict[str, Any] | None = None
+        #: How the state store is reached that has a copy of this run's record; None where none has.
+        self._store: dict[str, Any] | None = None
         #: Ends the run in order where this process cannot; None where no process could be begun.
         self._watchdog: watchdog.Watchdog | None = None
         atexit.register(self._abandon)
@@ -218,6 +227,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             record = recorder.end(
                 counts, partial(self._copy_record, recorder, sorted(stats.processed)), self._finish_change(recorder)
             )
+            page = self._renew_board(recorder, record)
         except Exception as error:  # Ansible would only warn of it, and end a run without its report green
             _say(self._display.error, f"The run's report could not be written in {recorder.directory}: {error}")
             raise SystemExit(1) from None
@@ -227,7 +237,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             _say(self._display.error, recorder.error or "The run has no record.")
             raise SystemExit(1)
         try:
-            self._show(record, recorder.directory)
+            self._show(record, recorder.directory, page)
         finally:
             # However the words went: Ansible makes a warning of a callback's exception.
             if record["status"] != Status.OK and not failed:
@@ -287,13 +297,14 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                     partial(self._copy_record, recorder, []),
                     self._finish_change(recorder),
                 )
+                page = self._renew_board(recorder, record)
             except (OSError, RunbookError) as error:
                 _say(self._display.error, f"The run's report could not be written in {recorder.directory}: {error}")
                 return
             finally:
                 self._dismiss_watchdog()
             if record is not None and recorder.directory is not None:
-                self._show(record, recorder.directory)
+                self._show(record, recorder.directory, page)
                 for note in record["notes"]:
                     _say(self._display.display, note)
 
@@ -388,6 +399,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                 if said["why_not"]:
                     raise RunbookError(said["why_not"])
                 self._copy = said["place"]
+                self._store = {"settings": settings, "environment": environment}
         except Exception as error:
             said = error.message if isinstance(error, RunbookError) else failure.sentence("run_record", error)
             return f"The state store has no copy of this run's record. {said}"
@@ -412,7 +424,58 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                 return str(_filled_in(templar, "runbook_environment", known)), found
         return "", {}
 
-    def _show(self, record: dict[str, Any], directory: Path) -> None:
+    def _renew_board(self, recorder: Recorder, record: dict[str, Any] | None) -> Path | None:
+        """Make the board anew; None where it was not. What the run itself is said to be never depends on it."""
+        if record is None or recorder.directory is None or record["check_mode"]:
+            return None
+        runs, now, notes, others = recorder.directory.parent, datetime.now(UTC), [], None
+        try:
+            plan = self._plan(record, now)
+            if self._store is not None and plan is not None:
+                mine = {"index": board.known(runs, now, plan), "place": plan[0], "record": _writer(record)}
+                said = self._ask("board", mine | self._store)
+                others = said if said and "places" in said else None
+                if others is None:
+                    why = said["why_not"] if said else "The state store gave no answer."
+                    notes.append(f"Runs of other places may be missing. {why}")
+            elif any("has no copy" in each["text"] for each in record["warnings"]):
+                notes.append("Runs of other places may be missing: the state store could not be asked.")
+            return board.renew(runs, now, plan=plan, others=others, notes=notes)
+        except Exception as error:
+            why = error.message if isinstance(error, RunbookError) else failure.sentence("run_record", error)
+            _say(self._display.warning, f"The board is older than this run. {why}")
+        return None
+
+    def _plan(self, record: Mapping[str, Any], now: datetime) -> board.Plan | None:
+        """What the board has to know of the inventory; None where there is none.
+
+        :raises RunbookError: a variable of it cannot be read
+        """
+        if self._play is None:
+            return None
+        manager = self._play.get_variable_manager()
+        inventory = manager._inventory  # noqa: SLF001 - as above
+        every = inventory.get_hosts(ignore_limits=True)
+        if not every:
+            return None
+        known = manager.get_vars(play=self._play, host=every[0])
+        templar = Templar(loader=manager._loader, variables=known)  # noqa: SLF001 - as above
+        said = {name: _filled_in(templar, name, known) or {} for name in _PLAN if name in known}
+        environment = str(_filled_in(templar, "runbook_environment", known))
+        groups = {
+            name: sorted(map(str, hosts))
+            for name, hosts in inventory.get_groups_dict().items()
+            if name not in ("all", "ungrouped") and hosts
+        }
+        plan = {key: said.get(name, {}) for name, key in _PLAN.items()} | {
+            "at": rules.timestamp(now.timestamp()),
+            "environment": environment,
+            "inventory": next(iter(record["inventory"]), ""),
+            "groups": groups,
+        }
+        return board.place_of(record["inventory"], environment), json.loads(json.dumps(plan, default=str))
+
+    def _show(self, record: dict[str, Any], directory: Path, page: Path | None = None) -> None:
         """What the run did, where its reports are, and last what needs a person."""
         for line in summary_lines(record, _width()):
             _say(self._display.display, line)
@@ -421,6 +484,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         if self._copy and record.get("job"):
             # The folder of the run ends with the container of the job.
             _say(self._display.display, f"Record: {self._copy}")
+        if page is not None:
+            _say(self._display.display, f"Board: {_shortened(page)}")
         for line in last_warnings(record, _width()):
             _say(self._display.display, f"[WARNING]: {line}", color=settings.COLOR_WARN, stderr=True)
         for line in last_words(record, _width()):
@@ -712,6 +777,8 @@ def _answer(what: str, facts: Mapping[str, Any], told: Mapping[str, Any]) -> Any
     if what == "finish":
         return _finish(_with(facts, told), facts)
     try:
+        if what == "board":
+            return _share_board(facts)
         return {"place": _put_record(facts["record"], facts["settings"], facts["environment"]), "why_not": ""}
     except Exception as error:
         why_not = error.message if isinstance(error, RunbookError) else failure.sentence("run_record", error)
@@ -727,6 +794,8 @@ def _bury(facts: Mapping[str, Any], told: Mapping[str, Any]) -> None:
         lambda: _steps_of({}, _end(known)),
         lambda record: _steps_of({}, _finish(known, record)),
     )
+    with suppress(OSError, RunbookError):
+        board.renew(Path(facts["directory"]).parent, datetime.now(UTC))
 
 
 def _with(facts: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
@@ -892,6 +961,42 @@ def _put_record(record: dict[str, Any], settings: Mapping[str, Any], environment
         )
     )
     return f"{str(store).rstrip('/')}/{name}{state.SUFFIX}"
+
+
+def _writer(record: Mapping[str, Any]) -> dict[str, str]:
+    """Who writes a document of this run."""
+    return {"run_id": record["run_id"], "controller": str(record["controller"]), "written_at": record["last_event_at"]}
+
+
+def _share_board(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Put what this machine knows of all runs into the state store; what all know together.
+
+    :raises RunbookError: the store cannot be asked, or does not hold what we write
+    """
+    # boto3 is loaded by whoever has a store, and by nobody else.
+    from ansible.module_utils.runbook.drivers import state_store  # noqa: PLC0415 - the reason stands above
+
+    store = state_store.from_settings(facts["settings"], facts["environment"])
+    if store is None:
+        return indexes.empty()
+    name = state.board_name(facts["place"])
+    for _attempt in range(_ATTEMPTS):
+        found = store.read(name)
+        before = "" if found.document is None else json.dumps(found.document.body, sort_keys=True)
+        index = indexes.read(before) if before else indexes.empty()
+        indexes.merge(index, facts["index"])
+        indexes.forget(index, found.now)
+        if json.dumps(index, sort_keys=True) == before:
+            return index
+        document = state.Document(name=name, body=index, token=secrets.token_hex(16), **facts["record"])
+        # Of two runs at once the later one reads what the earlier one wrote.
+        with suppress(state_store.ConflictError):
+            if found.document is None:
+                store.create(document)
+            else:
+                store.replace(document, found.version)
+            return index
+    raise RunbookError(f"State store: {name} was changed by other runs all the while; the next run puts it right.")
 
 
 def _tags(play: Play) -> list[str]:

@@ -158,6 +158,12 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
 
 
+def on_board(project: Project) -> dict[str, str]:
+    """State of each operation on the board."""
+    (place,) = json.loads((project.root / "runs/board.json").read_text())["places"].values()
+    return {each["name"]: each["state"] for each in place["operations"]}
+
+
 def toy(**options: Any) -> dict[str, Any]:
     return {"name": "Play with the toy", "toy": options}
 
@@ -189,8 +195,14 @@ def test_two_hosts_side_by_side_and_two_playbooks_in_one_command(project):
         ]
     samples = one["hosts"]["db2"]["steps"][0]["progress"]
     assert (samples[0]["done"], samples[-1]["done"], samples[-1]["total"]) == (0, 15, 15)
-    assert sorted(path.name for path in (project.root / "runs/metrics").iterdir()) == ["first.prom", "second.prom"]
+    assert sorted(path.name for path in (project.root / "runs/metrics").iterdir()) == [
+        "board.prom",
+        "first.prom",
+        "second.prom",
+    ]
     lines = ended.out.splitlines()
+    assert lines.count("Board: runs/board.html") == 2
+    assert on_board(project) == {"first": "ok", "second": "ok"}
     assert [line.split()[:2] for line in lines if line.startswith(("db1 ", "db2 ")) and "ok=" not in line] == [
         ["db1", "ok"],
         ["db2", "ok"],
@@ -338,8 +350,10 @@ def test_killed_together_with_all_that_would_outlive_it(project):
         "running",
     )
     (folder / "record.json").unlink()
+    other = project.run(project.playbook(toy(), name="other"))
+    assert (other.code, on_board(project)) == (0, {"toy": "did not end", "other": "ok"})
     ended = project.run(playbook, "-e", "seconds=0")
-    assert ended.code == 0
+    assert (ended.code, on_board(project)) == (0, {"toy": "ok", "other": "ok"})
     assert f"The earlier run {folder.name} was cut off" in ended.record["notes"][0]
 
 
@@ -356,6 +370,25 @@ def test_a_killed_run_has_its_report_all_the_same(project):
     assert record["verdict"].startswith("ansible-playbook was killed before its end, at ")
     assert (project.folders[0] / "report.html").exists()
     assert not (project.folders[0] / "permits.jsonl").exists()
+    assert on_board(project) == {"toy": "did not end"}
+
+
+def test_two_runs_that_end_at_once_are_both_on_the_board(project):
+    books = [project.playbook(toy(), name=name) for name in ("first", "second", "third")]
+    runs = [project.start(book) for book in books]
+    said = [process.communicate(timeout=120) for process in runs]
+    assert [process.returncode for process in runs] == [0, 0, 0], said
+    assert on_board(project) == {"first": "ok", "second": "ok", "third": "ok"}
+    assert (project.root / "runs/board.html").read_text().endswith("</html>\n")
+
+
+def test_a_board_that_cannot_be_made_is_a_warning_and_the_run_is_what_it_was(project):
+    (project.root / "runs").mkdir()
+    (project.root / "runs/board-index.json").write_text('{"schema": "runbook-board", "schema_version": 2}')
+    ended = project.run(project.playbook(toy()))
+    assert (ended.code, ended.record["status"], "Board:" in ended.out) == (0, "ok", False)
+    assert "The board is older than this run." in ended.err
+    assert "update the project here" in " ".join(ended.err.split())
 
 
 @pytest.mark.parametrize("status", ["ok", "unknown"])
@@ -514,8 +547,13 @@ def test_a_copy_of_the_record_is_in_the_bucket(project, s3):
     key = f"team/records/{ended.record['run_id']}.json"
     copy = json.loads(s3.client().get_object(Bucket=bucket, Key=key)["Body"].read())
     assert (copy["body"], copy["run_id"]) == (ended.record, ended.record["run_id"])
-    kept = "".join(path.read_text() for path in ended.folder.iterdir())
+    kept = "".join(path.read_text() for path in [*ended.folder.iterdir(), *(project.root / "runs").glob("board*")])
     assert s3.secret_key not in kept + ended.out + json.dumps(copy)
+    # A bastion, CI and AWX have one board.
+    project.environ["RUNBOOK_RUNS_DIR"] = str(project.root / "elsewhere")
+    assert project.run(project.playbook(toy(), name="other")).code == 0
+    (place,) = json.loads((project.root / "elsewhere/board.json").read_text())["places"].values()
+    assert {each["name"]: each["state"] for each in place["operations"]} == {"toy": "ok", "other": "ok"}
 
 
 def test_copies_are_of_red_runs_too_and_of_no_plan(project):

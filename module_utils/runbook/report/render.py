@@ -23,7 +23,7 @@ from ansible.module_utils.runbook.rules.words import count
 from markupsafe import Markup
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ansible.module_utils.runbook.report.section import Value
     from jinja2.bccache import Bucket
@@ -78,11 +78,15 @@ def _environment(**options: Any) -> jinja2.Environment:
     return environment
 
 
+def page(template: str, styles: Sequence[str], **shown: Any) -> str:
+    """A page that needs nothing else."""
+    css = Markup("".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in styles))  # noqa: S704 - our own files
+    return _environment(autoescape=True).get_template(template).render(css=css, **shown).lstrip()
+
+
 def html(record: Mapping[str, Any], history: list[dict[str, Any]], notes: list[str]) -> str:
     """The report as one page that needs nothing else."""
-    environment = _environment(autoescape=True)
-    css = Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
-    return environment.get_template("report.html.j2").render(css=css, **report(record, history, notes)).lstrip()
+    return page("report.html.j2", ("report.css",), **report(record, history, notes))
 
 
 def markdown(record: Mapping[str, Any], history: list[dict[str, Any]], notes: list[str]) -> str:
@@ -99,15 +103,13 @@ def _markdown() -> jinja2.Environment:
 def pages(record: Mapping[str, Any], history: list[dict[str, Any]]) -> dict[str, str]:
     """Files that sections add to a run, by their name."""
     found = {}
-    for page in [page for section in SECTIONS if section.pages for page in section.pages(record, history)]:
-        text = page.text
-        if page.template.endswith(".html.j2"):
-            css = "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in page.styles)
-            shown = {"css": Markup(css), **page.shown}  # noqa: S704 - our own files
-            text = _environment(autoescape=True).get_template(page.template).render(shown).lstrip()
-        elif page.template:
-            text = _markdown().get_template(page.template).render(page.shown)
-        found[page.name] = text
+    for each in [each for section in SECTIONS if section.pages for each in section.pages(record, history)]:
+        text = each.text
+        if each.template.endswith(".html.j2"):
+            text = page(each.template, each.styles, **each.shown)
+        elif each.template:
+            text = _markdown().get_template(each.template).render(each.shown)
+        found[each.name] = text
     return found
 
 

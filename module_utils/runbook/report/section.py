@@ -134,6 +134,37 @@ Value = float | Mapping[str, float] | None
 
 
 @dataclass(frozen=True)
+class Line:
+    """A line of the board: one fact that outlasts runs, judged at the moment when the board is made."""
+
+    #: What it is about, as ``newest backup`` or the name of an endpoint.
+    subject: str
+    text: str
+    status: Status = Status.OK
+    #: What to do, where it is not ok.
+    msg: str = ""
+    #: Of a bar, how much is left: 0 to 1.
+    share: float | None = None
+    #: What mends it: a playbook and its options, as ``backup.yml``; empty where that is to look again.
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """A card of the board."""
+
+    title: str
+    #: The playbook that looks, and its options, as ``logs.yml -t verify``.
+    look: str
+    #: Lines of one host: of its metrics that outlast runs, and now, in seconds since 1970.
+    lines: Callable[[Mapping[str, Any], float], Sequence[Line]]
+    #: Groups of the inventory whose hosts must all have a line. Of others at least one host must.
+    groups: Sequence[str] = ()
+    #: Nobody has to have it: what has no line is not shown.
+    is_optional: bool = False
+
+
+@dataclass(frozen=True)
 class Page:
     """A file of the run beside its report: its text, or the template that makes it.
 
@@ -198,6 +229,10 @@ class Section:
     #: Metrics that outlast the run, and what a host's steps say of them; what is not known keeps its earlier value.
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     lasting: Callable[[Sequence[Step]], Mapping[str, Value]] | None = None
+    #: What the board shows of them.
+    gauge: Gauge | None = None
+    #: What a person decided or said in a step, for the evidence of a quarter.
+    said: Callable[[Step], Sequence[str]] | None = None
 
 
 # --- parts of sections ------------------------------------------------------------------------------------------------

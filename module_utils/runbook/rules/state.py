@@ -33,6 +33,7 @@ MAX_BYTES = 4 << 20
 #: The kinds of documents; each is a folder in the store.
 KINDS = (
     "announcements",
+    "boards",
     "changes",
     "contacts",
     "env",
@@ -286,3 +287,8 @@ def lease_of(document: Document) -> Lease:
 def record_name(run_id: str) -> str:
     """Under which name the copy of a run's record lies; names sort by time."""
     return check_name(f"records/{run_id}")
+
+
+def board_name(place: str) -> str:
+    """Under which name lies what the board knows of an inventory."""
+    return check_name(f"boards/{re.sub(r'[^A-Za-z0-9_.-]+', '-', place).strip('.-') or 'inventory'}")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.report import wording
+from ansible.module_utils.runbook.report import gauges, wording
 from ansible.module_utils.runbook.report.section import (
+    Gauge,
+    Line,
     Listing,
     Metric,
     Section,
@@ -43,13 +45,40 @@ def _lasting(steps: Sequence[Step]) -> dict[str, Value]:
         moments = [moment for each in found if (moment := epoch_s(each.get("due_at"))) is not None]
         if moments:
             due[project] = min(moments)
+    waived = {
+        f"{each.get('id')} {each.get('package')}": moment
+        for step in steps
+        for each in lists(step["figures"], "advisories")
+        if each.get("state") == "waived"
+        and (moment := epoch_s(f"{each.get('waived_until')}T23:59:59+00:00")) is not None
+    }
     if not looked:
         return {}
     return {
+        "advisories_waiver_end_timestamp_seconds": waived,
         "advisories_waiting": waiting,
         "advisories_due_timestamp_seconds": due,
         "advisories_last_check_timestamp_seconds": looked,
     }
+
+
+def _on_board(facts: Mapping[str, Any], now_s: float) -> list[Line]:
+    waiting, due = (gauges.by_label(facts, f"advisories_{name}") for name in ("waiting", "due_timestamp_seconds"))
+    lines = []
+    for project, number in sorted(waiting.items()):
+        first = due.get(project)
+        text = "none" if number == 0 else "unknown" if math.isnan(number) else count(number, "advisory", "advisories")
+        text += f", due {gauges.day(first)}" if first is not None and number != 0 else ""
+        status, msg = Status.OK, ""
+        if math.isnan(number):
+            status, msg = Status.UNKNOWN, "A source did not answer; see the report."
+        elif number and first is not None and now_s >= first:
+            status, msg = Status.BREACH, "The first of them is overdue; update it, or waive it with a reason."
+        lines.append(Line(project, text, status, msg))
+    for waiver, end_s in sorted(gauges.by_label(facts, "advisories_waiver_end_timestamp_seconds").items()):
+        over = Line(f"waiver of {waiver}", f"until {gauges.day(end_s)}", Status.BREACH, "It is over: decide again.")
+        lines.append(over if now_s >= end_s else Line(over.subject, over.text))
+    return lines
 
 
 def _headline(record: Record) -> list[Fact]:
@@ -106,6 +135,8 @@ SECTIONS = (
             ),
             "advisories_due_timestamp_seconds": Metric("When the first of them is, or was, due.", "project"),
             "advisories_last_check_timestamp_seconds": Metric("When the project was last looked at.", "project"),
+            "advisories_waiver_end_timestamp_seconds": Metric("When a waiver ends that is in use.", "advisory"),
         },
+        gauge=Gauge("Advisories and waivers", "updates.yml -t security", _on_board, groups=("applications",)),
     ),
 )  # fmt: skip

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.report import wording
+from ansible.module_utils.runbook.report import gauges, wording
 from ansible.module_utils.runbook.report.section import (
+    Gauge,
+    Line,
     Listing,
     Metric,
     Section,
@@ -109,6 +111,42 @@ def _verified(step: Step) -> dict[str, Value]:
     }
 
 
+# --- on the board -----------------------------------------------------------------------------------------------------
+
+#: As monitoring/alerts/backups.yml has them: a daily backup, a weekly proof.
+_MOST_AGE_S = 26 * 3600.0
+_MOST_PROOF_AGE_S = 8 * gauges.DAY_S
+_PROVE = "backup_verify.yml -e backup_verify_proof=true"
+
+
+def _on_board(facts: Mapping[str, Any], now_s: float) -> list[Line]:
+    newest = gauges.age(
+        facts,
+        "backup_last_good_timestamp_seconds",
+        now_s,
+        "newest backup",
+        most_s=_MOST_AGE_S,
+        late="Back it up now.",
+        fix="backup.yml",
+    )
+    if not newest:
+        return []
+    proof = gauges.age(
+        facts, "backup_last_proof_timestamp_seconds", now_s, "last proof", most_s=_MOST_PROOF_AGE_S,
+        late="Prove one.", fix=_PROVE,
+    )  # fmt: skip
+    if facts.get("backup_last_proof_success") == 0:
+        proof = [
+            Line("last proof", "failed", Status.BREACH, "What was restored differs from its source; see its report.")
+        ]
+    elif not proof:
+        proof = [
+            Line("last proof", "never", Status.UNKNOWN,
+                 "No backup was ever restored as a proof; prove one.", fix=_PROVE)
+        ]  # fmt: skip
+    return [*newest, *proof]
+
+
 SECTIONS = (
     Section(
         modules=("pg_backup",),
@@ -133,6 +171,7 @@ SECTIONS = (
             "backup_dump_bytes": Metric("Size of the last good backup before compression."),
             "backup_duration_seconds": Metric("How long the last good backup took."),
         },
+        gauge=Gauge("Backups", "backup_verify.yml", _on_board, groups=("databases",)),
     ),
     Section(
         modules=("pg_backup_verify",),

@@ -6,9 +6,11 @@ import math
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.report import charts, wording
+from ansible.module_utils.runbook.report import charts, gauges, wording
 from ansible.module_utils.runbook.report.section import (
     Chart,
+    Gauge,
+    Line,
     Metric,
     Page,
     Panel,
@@ -253,6 +255,26 @@ def _lasting(step: Step) -> dict[str, Value]:
     return {name: value for name, value in found.items() if value}
 
 
+def _on_board(facts: Mapping[str, Any], now_s: float) -> list[Line]:
+    """When limits are met, the nearest first."""
+    well, first, middle = (
+        gauges.by_label(facts, f"capacity_{name}")
+        for name in ("ok", "limit_p90_timestamp_seconds", "limit_p50_timestamp_seconds")
+    )
+    lines = []
+    for name in sorted({*well, *first}, key=lambda name: (first.get(name, math.inf), name)):
+        met, likely = first.get(name, math.inf), middle.get(name, math.inf)
+        text = "no limit in sight" if math.isinf(met) else f"limit met {gauges.day(met)} at the earliest"
+        text += f", {gauges.day(likely)} likely" if not math.isinf(likely) else ""
+        status, msg = Status.OK, ""
+        if well.get(name) == 0 or now_s >= met:
+            status, msg = Status.BREACH, "Its limit is passed or near; see the steps in the report."
+        elif math.isnan(well.get(name, 1.0)):
+            status, msg = Status.UNKNOWN, "A source gave nothing; see the report."
+        lines.append(Line(name, text, status, msg))
+    return lines
+
+
 def _moment(day: object) -> float:
     found = epoch_s(f"{day}T00:00:00+00:00") if day else None
     return math.inf if found is None else found
@@ -279,5 +301,6 @@ SECTIONS = (
             ),
             "capacity_last_check_timestamp_seconds": Metric("When quantities were last looked at."),
         },
+        gauge=Gauge("Capacity", "capacity.yml", _on_board, groups=("databases",)),
     ),
 )

@@ -5,8 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.report import drill
-from ansible.module_utils.runbook.report.section import Metric, Page, Panel, Section, each_step, ended_s, grid
+from ansible.module_utils.runbook.report import drill, gauges, wording
+from ansible.module_utils.runbook.report.section import (
+    Gauge,
+    Line,
+    Metric,
+    Page,
+    Panel,
+    Section,
+    each_step,
+    ended_s,
+    grid,
+)
+from ansible.module_utils.runbook.rules.board.index import number
 from ansible.module_utils.runbook.rules.drill import documents
 from ansible.module_utils.runbook.rules.record import epoch_s
 from ansible.module_utils.runbook.rules.status import Status
@@ -66,6 +77,36 @@ def _lasting(step: Step) -> dict[str, Value]:
     } | ({"drill_last_success_timestamp_seconds": at_s} if good else {})
 
 
+#: As monitoring/alerts/drills.yml has it: a quarter, and two weeks.
+_MOST_AGE_S = (92 + 14) * gauges.DAY_S
+
+
+def _on_board(facts: Mapping[str, Any], now_s: float) -> list[Line]:
+    held = gauges.age(
+        facts,
+        "drill_last_timestamp_seconds",
+        now_s,
+        "last drill",
+        most_s=_MOST_AGE_S,
+        late="Announce and hold the next.",
+    )
+    lines = []
+    for name, title in (("rto", "RTO"), ("rpo", "RPO")):
+        found, most = (
+            number(facts.get(f"drill_last_{name}_seconds")),
+            number(facts.get(f"drill_{name}_objective_seconds")),
+        )
+        if held and (found is None or found != found):  # noqa: PLR0124 - that is what is no number
+            lines.append(Line(title, "unknown", Status.UNKNOWN, "The drill could not measure it; see its report."))
+        elif found is not None and most is not None:
+            text = f"{wording.duration(found)} of {wording.duration(most)}"
+            missed = Line(title, text, Status.BREACH, "The drill missed its objective; see its lessons.")
+            lines.append(missed if found > most else Line(title, text, share=1 - found / most if most else None))
+    if held and facts.get("drill_last_success") == 0 and all(each.status == Status.OK for each in lines):
+        lines.append(Line("checks", "not all ok", Status.BREACH, "A check of the drill was not ok; see its report."))
+    return [*lines, *held]
+
+
 SECTIONS = (
     Section(
         modules=(
@@ -93,5 +134,6 @@ SECTIONS = (
             "drill_rpo_objective_seconds": Metric("Recovery point objective of that drill."),
             "drill_last_success_timestamp_seconds": Metric("When the last drill that was passed ended."),
         },
+        gauge=Gauge("Recovery drill", "dr_drill.yml", _on_board),
     ),
 )  # fmt: skip

@@ -11,8 +11,19 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible.module_utils.runbook.report import wording
-from ansible.module_utils.runbook.report.section import Fact, Metric, Page, Panel, Record, Section, Step, lists
+from ansible.module_utils.runbook.report import gauges, wording
+from ansible.module_utils.runbook.report.section import (
+    Fact,
+    Gauge,
+    Line,
+    Metric,
+    Page,
+    Panel,
+    Record,
+    Section,
+    Step,
+    lists,
+)
 from ansible.module_utils.runbook.rules.postgres.findings import SEVERITIES
 from ansible.module_utils.runbook.rules.postgres.fixes import KINDS, of_statements
 from ansible.module_utils.runbook.rules.record import short_name
@@ -347,6 +358,18 @@ def _lasting(steps: Sequence[Step]) -> dict[str, dict[str, float]]:
     return {"findings": {group["severity"]: group["count"] for group in found["groups"]}} if found else {}
 
 
+def _on_board(facts: Mapping[str, Any], _now_s: float) -> list[Line]:
+    found = gauges.by_label(facts, "findings")
+    if not found:
+        return []
+    text = ", ".join(f"{found[each]:.0f} {each}" for each in SEVERITIES if found.get(each)) or "none"
+    if found.get("critical"):
+        return [
+            Line("findings", text, Status.BREACH, "Read the report; apply a finding by its id, or decide against it.")
+        ]
+    return [Line("findings", text)]
+
+
 SECTIONS = (
     Section(
         modules=FINDERS,
@@ -363,6 +386,7 @@ SECTIONS = (
                 label="severity",
             ),
         },
+        gauge=Gauge("Findings in databases", "performance.yml", _on_board, groups=("databases",)),
     ),
     Section(
         modules=("pg_index_info",),

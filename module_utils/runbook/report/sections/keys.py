@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.report.section import Listing, Metric, Section, each_step, ended_s, lists
+from ansible.module_utils.runbook.report import gauges
+from ansible.module_utils.runbook.report.section import (
+    Gauge,
+    Line,
+    Listing,
+    Metric,
+    Section,
+    each_step,
+    ended_s,
+    lists,
+)
 from ansible.module_utils.runbook.rules.keys.rotation import RETIRED
 from ansible.module_utils.runbook.rules.record import epoch_s
 from ansible.module_utils.runbook.rules.status import Status
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ansible.module_utils.runbook.report.section import Step, Value
 
 #: A metric's value for a status; what could not be judged is no number.
@@ -52,6 +64,29 @@ def _lasting(step: Step) -> dict[str, Value]:
     return found
 
 
+def _on_board(facts: Mapping[str, Any], now_s: float) -> list[Line]:
+    made, due, well = (
+        gauges.by_label(facts, f"key_{name}")
+        for name in ("created_timestamp_seconds", "due_timestamp_seconds", "rotation_ok")
+    )
+    lines = []
+    for key in sorted({*made, *due, *well}):
+        text = f"{gauges.span(now_s - made[key])} old" if key in made else "age unknown"
+        text += f", due {gauges.day(due[key])}" if key in due else ""
+        status, msg, fix = Status.OK, "", ""
+        if now_s >= due.get(key, math.inf):
+            status, msg = Status.BREACH, "It is past its age; rotate it."
+            fix = "rotate_keys.yml -e key_rotation_action=create"
+        elif well.get(key) == 0:
+            status, msg = Status.BREACH, "Its rotation was left or went back; see the report."
+        elif key not in made or math.isnan(well.get(key, math.nan)):
+            status, msg = Status.UNKNOWN, "Its age could not be judged; see the report."
+        whole = due[key] - made[key] if key in due and key in made else 0
+        share = min(max((due[key] - now_s) / whole, 0.0), 1.0) if whole > 0 else None
+        lines.append(Line(key, text, status, msg, share, fix))
+    return lines
+
+
 SECTIONS = (
     Section(
         modules=("key_info",),
@@ -66,6 +101,7 @@ SECTIONS = (
             ),
             "key_last_check_timestamp_seconds": Metric("When the keys were last looked at."),
         },
+        gauge=Gauge("Keys", "rotate_keys.yml", _on_board, groups=("applications",)),
     ),
     Section(modules=("key_rotate",), title="New keys", listings=(_LISTING,)),
     Section(modules=("key_retire",), title="Old keys", listings=(_LISTING,)),

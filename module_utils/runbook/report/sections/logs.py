@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.report import charts, wording
+from ansible.module_utils.runbook.report import charts, gauges, wording
 from ansible.module_utils.runbook.report.section import (
     Chart,
+    Gauge,
+    Line,
     Listing,
     Metric,
     Section,
@@ -68,6 +71,29 @@ def _verified(step: Step) -> dict[str, Value]:
             str(each.get("stream")): float(each.get("size_bytes") or 0) for each in lists(figures, "streams")
         },
     }
+
+
+#: As monitoring/alerts/logs.yml has it: verified each week.
+_MOST_AGE_S = 8 * gauges.DAY_S
+
+
+def _on_board(facts: Mapping[str, Any], now_s: float) -> list[Line]:
+    newest = gauges.age(
+        facts, "logs_newest_archive_timestamp_seconds", now_s, "newest archive", most_s=math.inf, late=""
+    )
+    looked = gauges.age(
+        facts,
+        "logs_last_verification_timestamp_seconds",
+        now_s,
+        "verified",
+        most_s=_MOST_AGE_S,
+        late="Verify it again.",
+    )
+    if facts.get("logs_verified") == 0:
+        looked = [
+            Line("verified", "not as written", Status.BREACH, "Its chain or an archive is broken; see the report.")
+        ]
+    return [*newest, *looked]
 
 
 def _by_stream(panel: Panel, figures: Figures) -> Panel:
@@ -138,6 +164,7 @@ SECTIONS = (
             "logs_newest_archive_timestamp_seconds": Metric("When the newest log archive was made."),
             "logs_archived_bytes": Metric("Bytes of the log archives in the bucket.", "stream"),
         },
+        gauge=Gauge("Log archives", "logs.yml -t verify", _on_board, is_optional=True),
     ),
     Section(
         modules=("log_find",),

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.report import wording
-from ansible.module_utils.runbook.report.section import Listing, Metric, Section, Trend, each_step, ended_s, summed
+from ansible.module_utils.runbook.report import gauges, wording
+from ansible.module_utils.runbook.report.section import (
+    Gauge,
+    Line,
+    Listing,
+    Metric,
+    Section,
+    Trend,
+    each_step,
+    ended_s,
+    summed,
+)
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count
 
@@ -34,6 +44,17 @@ def _lasting(step: Step) -> dict[str, Value]:
     return {"files_last_mirror_timestamp_seconds": ended_s(step)} if step["status"] == Status.OK else {}
 
 
+def _on_board(facts: Mapping[str, Any], now_s: float) -> list[Line]:
+    return gauges.age(
+        facts,
+        "files_last_mirror_timestamp_seconds",
+        now_s,
+        "last complete",
+        most_s=2 * gauges.DAY_S,
+        late="Mirror them now.",
+    )
+
+
 SECTIONS = (
     Section(
         modules=("s3_mirror",),
@@ -52,5 +73,6 @@ SECTIONS = (
         metrics={
             "files_last_mirror_timestamp_seconds": Metric("When the second copy of uploaded files was last complete."),
         },
+        gauge=Gauge("Second copy of files", "files_mirror.yml", _on_board, is_optional=True),
     ),
 )  # fmt: skip

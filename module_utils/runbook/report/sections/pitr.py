@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.report.section import Listing, Metric, Section, each_step, ended_s
+from ansible.module_utils.runbook.report import gauges
+from ansible.module_utils.runbook.report.section import Gauge, Line, Listing, Metric, Section, each_step, ended_s
 from ansible.module_utils.runbook.rules.record import epoch_s, short_name
+from ansible.module_utils.runbook.rules.status import Status
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ansible.module_utils.runbook.report.section import Step, Value
 
 
@@ -25,6 +30,22 @@ def _lasting(step: Step) -> dict[str, Value]:
         "pitr_oldest_ready_seconds": figures.get("oldest_ready_s"),
         "pitr_gaps": float(len(figures.get("gaps") or ())),
     }
+
+
+def _on_board(facts: Mapping[str, Any], now_s: float) -> list[Line]:
+    """As monitoring/alerts/backups.yml judges it."""
+    lines = gauges.age(
+        facts, "pitr_newest_restorable_timestamp_seconds", now_s, "newest restorable", most_s=26 * 3600,
+        late="Nothing newer was archived; see the report of the check.",
+    ) + gauges.age(
+        facts, "pitr_last_base_backup_timestamp_seconds", now_s, "base backup", most_s=8 * gauges.DAY_S,
+        late="Make a base backup.", fix="pitr.yml -e pitr_action=backup",
+    )  # fmt: skip
+    if facts.get("pitr_gaps"):
+        lines.append(
+            Line("gaps", count(facts["pitr_gaps"], "gap"), Status.BREACH, "Make a base backup; see the report.")
+        )
+    return lines
 
 
 SECTIONS = (
@@ -60,5 +81,6 @@ SECTIONS = (
             ),
             "pitr_gaps": Metric("Gaps in the archive."),
         },
+        gauge=Gauge("Point-in-time recovery", "pitr.yml", _on_board, is_optional=True),
     ),
 )  # fmt: skip

@@ -6,9 +6,11 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.report import wording
+from ansible.module_utils.runbook.report import gauges, wording
 from ansible.module_utils.runbook.report.section import (
     MAX_ROWS,
+    Gauge,
+    Line,
     Listing,
     Metric,
     Section,
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 #: A metric's value for a status; what could not be judged is no number.
 _VALUES = {Status.OK: 1.0, Status.BREACH: 0.0, Status.UNKNOWN: math.nan}
-_MOMENTS = {"not_after": "not_after", "due": "due_at", "critical": "critical_at"}
+_MOMENTS = {"not_before": "not_before", "not_after": "not_after", "due": "due_at", "critical": "critical_at"}
 
 
 #: Of these the moments say more than a red check.
@@ -58,6 +60,38 @@ def _lasting(step: Step) -> dict[str, Value]:
         if first:
             found[f"tls_{name}_timestamp_seconds"] = first
     return found
+
+
+def _on_board(facts: Mapping[str, Any], now_s: float) -> list[Line]:
+    """By endpoint: how much of the certificate's lifetime is left; what begins to be due has a third."""
+    begins, ends, due, critical, well = (
+        gauges.by_label(facts, f"tls_{name}")
+        for name in (
+            "not_before_timestamp_seconds", "not_after_timestamp_seconds", "due_timestamp_seconds",
+            "critical_timestamp_seconds", "ok",
+        )
+    )  # fmt: skip
+    lines = []
+    for endpoint in sorted({*ends, *well}):
+        end, begin = ends.get(endpoint), begins.get(endpoint)
+        left = None if end is None or begin is None or end <= begin else (end - now_s) / (end - begin)
+        share = None if left is None else min(max(left, 0.0), 1.0)
+        text = "not seen" if end is None else f"until {gauges.day(end)}"
+        text += "" if share is None else f", {share:.0%} left"
+        value = well.get(endpoint, math.nan)
+        status, msg = Status.OK, ""
+        if end is not None and now_s >= end:
+            status, msg = Status.BREACH, "It has expired; renew it."
+        elif value == 0:
+            status, msg = Status.BREACH, "A check of it is not ok; see the report."
+        elif now_s >= critical.get(endpoint, math.inf):
+            status, msg = Status.BREACH, "Its renewal failed for long; renew it."
+        elif now_s >= due.get(endpoint, math.inf):
+            status, msg = Status.BREACH, "It should have been renewed by now; see why it was not."
+        elif math.isnan(value):
+            status, msg = Status.UNKNOWN, "It could not be judged; see the report."
+        lines.append(Line(endpoint, text, status, msg, share, fix="certificates_renew.yml" if end is not None else ""))
+    return lines
 
 
 def _headline(record: Record) -> list[Fact]:
@@ -116,9 +150,11 @@ SECTIONS = (
             ),
             "tls_last_check_timestamp_seconds": Metric("When certificates were last looked at."),
             "tls_not_after_timestamp_seconds": Metric("When the endpoint's certificate ends.", "endpoint"),
+            "tls_not_before_timestamp_seconds": Metric("From when on the endpoint's certificate is valid.", "endpoint"),
             "tls_due_timestamp_seconds": Metric("From when on that certificate has to be renewed.", "endpoint"),
             "tls_critical_timestamp_seconds": Metric("From when on that is critical.", "endpoint"),
         },
+        gauge=Gauge("Certificates", "certificates.yml", _on_board),
     ),
     Section(
         modules=("tls_certificate_renewal_plan",),

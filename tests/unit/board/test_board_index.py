@@ -1,0 +1,115 @@
+"""What the board knows of all runs: in any order, any number of times, from several places."""
+
+import itertools
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.report import board
+from ansible.module_utils.runbook.rules.board import index as indexes
+from board_samples import NOW, plan, preflight, record, stamp, step
+
+H = timedelta(hours=1)
+BAD = step("pg_backup", {}, "breach", "The bucket did not answer.")
+
+
+def backup(before_h: float, *steps: Any, host="db1", number=0, **more: Any):
+    made = record("backup", NOW - before_h * H, {host: [preflight("backup.yml"), *steps]}, number=number, **more)
+    return board.summary(made)
+
+
+def index_of(*summaries: Any):
+    index = indexes.empty()
+    for each in summaries:
+        indexes.add(index, each, NOW)
+    return index
+
+
+def test_the_order_in_which_runs_are_put_in_does_not_matter_nor_how_often():
+    good = step("pg_backup", {"manifest": "m", "snapshot_at": stamp(NOW - 5 * H), "size_bytes": 7})
+    runs = [backup(5, good), backup(3, BAD), backup(4), backup(3, host="db2", number=1)]
+    found = {indexes.write(index_of(*order, order[0])) for order in itertools.permutations(runs)}
+    assert len(found) == 1
+    place = json.loads(found.pop())["places"]["production"]
+    of_host = place["hosts"]["backup"]["db1"]
+    assert (of_host["last"][1:], of_host["good"]) == (
+        ["failed", "Do what pg_backup does: The bucket did not answer."],
+        runs[2]["run"]["id"],
+    )
+    assert [run[1] for run in place["recent"]["backup"]] == ["ok", "ok", "failed", "ok"]
+    assert place["facts"]["db1"]["backup_size_bytes"] == [stamp(NOW - 5 * H), 7]
+
+
+def test_two_places_join_what_they_know():
+    runs = [backup(5), backup(3, BAD), backup(4, host="db2", number=1), backup(2, host="db3", number=2)]
+    whole = indexes.write(index_of(*runs))
+    for cut in range(len(runs) + 1):
+        one, other = index_of(*runs[:cut]), index_of(*runs[cut:])
+        indexes.merge(one, other)
+        indexes.merge(one, other)
+        assert indexes.write(one) == whole
+
+
+def test_the_newest_plan_counts_and_a_job_is_known_since_it_was_first_seen():
+    index = indexes.empty()
+    for before_d in (3, 9, 1):
+        indexes.note_plan(index, "production", plan(NOW - before_d * 24 * H, databases=before_d), ["daily-backup"])
+    place = index["places"]["production"]
+    assert (len(place["plan"]["groups"]["databases"]), place["since"]) == (
+        1,
+        {"daily-backup": stamp(NOW - 3 * 24 * H)},
+    )
+    other = indexes.empty()
+    indexes.note_plan(other, "production", plan(NOW - 20 * 24 * H), ["daily-backup"])
+    indexes.merge(index, other)
+    assert place["plan"]["at"] == stamp(NOW - 24 * H)
+    assert place["since"] == {"daily-backup": stamp(NOW - 20 * 24 * H)}
+    # One that is scheduled no more is forgotten, so that it is not missed once it is scheduled again.
+    indexes.note_plan(index, "production", plan(NOW), [])
+    assert place["since"] == {}
+
+
+def test_a_run_that_is_dated_in_the_future_does_not_hide_later_ones():
+    index = index_of(backup(-24 * 365), backup(1, number=1))
+    now = NOW + 2 * H
+    indexes.add(index, backup(-1, number=2), now)
+    last = index["places"]["production"]["hosts"]["backup"]["db1"]["last"]
+    assert last[0] == backup(-1, number=2)["run"]["id"]
+
+
+def test_what_is_old_is_forgotten():
+    index = index_of(backup(24 * 500), backup(24 * 500, host="db2", number=1), backup(1))
+    indexes.forget(index, NOW)
+    place = index["places"]["production"]
+    assert (list(place["hosts"]["backup"]), len(place["runs"]), len(index["seen"])) == (["db1"], 1, 1)
+
+
+def test_figures_that_are_no_numbers_outlive_json():
+    index = index_of(backup(1))
+    of_host = {"capacity_limit_p50_timestamp_seconds": {"disk": float("inf")}, "drill_last_rto_seconds": float("nan")}
+    indexes.add(index, backup(0) | {"facts": {"db1": of_host}}, NOW)
+    facts = indexes.read(indexes.write(index))["places"]["production"]["facts"]["db1"]
+    assert indexes.number(facts["capacity_limit_p50_timestamp_seconds"][1]["disk"]) == float("inf")
+    assert str(indexes.number(facts["drill_last_rto_seconds"][1])) == "nan"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", "null", '{"schema": "runbook-board"}', '{"schema": "x", "schema_version": 1}',
+        '{"schema": "runbook-board", "schema_version": 1, "seen": [], "places": {"production": {"runs": {}}}}',
+        indexes.write(indexes.empty())[:20],
+    ],
+)  # fmt: skip
+def test_a_damaged_index_is_no_empty_one(text):
+    with pytest.raises(RunbookError) as found:
+        indexes.read(text)
+    assert found.value.code == "board_damaged"
+
+
+def test_an_index_of_a_newer_version_is_left_alone():
+    with pytest.raises(RunbookError, match="update the project here") as found:
+        indexes.read('{"schema": "runbook-board", "schema_version": 2}')
+    assert found.value.code == "board_newer"
