@@ -8,6 +8,7 @@ import drill_samples
 import record_samples as samples
 
 MOMENT = "2026-03-01T02:00:02+00:00"
+_TLS_MOMENTS = ("not_before", "not_after", "due_at", "critical_at")
 #: Modules with figures that their sections make metrics of. Together they make all that there are.
 STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
     (
@@ -35,7 +36,7 @@ STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
         "tls_certificate_info",
         {
             "checks": [{"name": "certificate", "status": "ok", "msg": "", "subject": "site"}], "status": "ok",
-            "addresses": [{"endpoint": "site", **dict.fromkeys(("not_after", "due_at", "critical_at"), MOMENT)}],
+            "addresses": [{"endpoint": "site", **dict.fromkeys(_TLS_MOMENTS, MOMENT)}],
         },
     ),
     (
@@ -56,8 +57,15 @@ STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
     ),
     (
         "security_advisories_info",
-        {"project": "web", "advisories": [{"state": "open", "due_at": MOMENT}], "status": "ok"},
+        {
+            "project": "web", "status": "ok",
+            "advisories": [
+                {"state": "open", "due_at": MOMENT},
+                {"state": "waived", "waived_until": "2026-04-01", "id": "CVE-2026-1", "package": "next"},
+            ],
+        },
     ),
+    ("incident_review_info", {"reviews": [{"id": "one", "due": "2026-03-08", "closing": None}], "status": "ok"}),
     ("apt_updates_check", {"waiting": [{"due_at": MOMENT}], "status": "ok"}),
     ("app_updates_info", {"outdated": [{"step": "major"}], "outdated_packages": 1, "status": "ok"}),
     (

@@ -33,9 +33,10 @@ TITLES = {
     "backup": "Backups", "pitr": "Recovery to a point in time", "key": "Keys", "tls": "Certificates",
     "server": "Updates of servers", "packages": "Packages of the application", "drill": "Disaster-recovery drills",
     "deployment": "Deployments", "files": "Uploaded files", "findings": "Findings in the database",
+    "reviews": "Post-incident reviews",
 }  # fmt: skip
 #: Moments that lie ahead, and facts of which 1 is the bad answer.
-_AHEAD = re.compile(r"_(due|not_after|critical|limit_p\d+)_timestamp_seconds$")
+_AHEAD = re.compile(r"_(due|not_after|critical|waiver_end|limit_p\d+)_timestamp_seconds$")
 _BAD = ("deployment_rolled_back",)
 _ANSWER = re.compile(r"_(ok|success|served|verified|rolled_back)$")
 #: Panels a row, and the grid's columns.

@@ -425,7 +425,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         return "", {}
 
     def _renew_board(self, recorder: Recorder, record: dict[str, Any] | None) -> Path | None:
-        """Make the board anew; None where it was not. What the run itself is said to be never depends on it."""
+        """Renew the board; None where it was not. What the run itself is said to be never depends on it."""
         if record is None or recorder.directory is None or record["check_mode"]:
             return None
         runs, now, notes, others = recorder.directory.parent, datetime.now(UTC), [], None

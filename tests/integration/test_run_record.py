@@ -373,15 +373,6 @@ def test_a_killed_run_has_its_report_all_the_same(project):
     assert on_board(project) == {"toy": "did not end"}
 
 
-def test_two_runs_that_end_at_once_are_both_on_the_board(project):
-    books = [project.playbook(toy(), name=name) for name in ("first", "second", "third")]
-    runs = [project.start(book) for book in books]
-    said = [process.communicate(timeout=120) for process in runs]
-    assert [process.returncode for process in runs] == [0, 0, 0], said
-    assert on_board(project) == {"first": "ok", "second": "ok", "third": "ok"}
-    assert (project.root / "runs/board.html").read_text().endswith("</html>\n")
-
-
 def test_a_board_that_cannot_be_made_is_a_warning_and_the_run_is_what_it_was(project):
     (project.root / "runs").mkdir()
     (project.root / "runs/board-index.json").write_text('{"schema": "runbook-board", "schema_version": 2}')

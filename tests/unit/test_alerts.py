@@ -47,6 +47,7 @@ def test_each_alert_is_tried_in_both_states(path):
         ("backups", "backup|pitr|files"),
         ("certificates", "tls"),
         ("deployments", "deployment"),
+        ("board", "reviews"),
         ("keys", "key"),
         ("logs", "logs"),
         ("capacity", "capacity"),

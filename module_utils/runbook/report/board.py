@@ -51,7 +51,7 @@ VERSION = 1
 #: Seconds that a run may spend on records that it finds for the first time; later ones go on.
 PATIENCE_S = 5.0
 #: Seconds to wait for another run that makes the board.
-_LOCK_S = 10.0
+_LOCK_S = 30.0
 #: Hosts and lines that a card names; of more it says how many.
 _MOST_LINES = 6
 _MOST_SENTENCE = 400

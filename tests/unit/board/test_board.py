@@ -1,6 +1,7 @@
 """What the board says of each operation, and what it puts first."""
 
 import json
+import os
 from datetime import timedelta
 from typing import Any
 
@@ -105,7 +106,7 @@ def test_a_run_that_was_killed_did_not_end_and_one_that_goes_on_is_under_way(tmp
     put(tmp_path, backup(6))
     folder = tmp_path / "20261130T080000Z-backup"
     folder.mkdir()
-    start = {
+    start: dict[str, Any] = {
         "run_id": "20261130T080000Z-backup-0000ff", "playbook": "backup", "controller": "bastion/1", "commit": None,
         "inventory": ["inventories/production"], "user": "ops", "check_mode": False, "diff_mode": False,
         "ansible_version": "2.19", "limit": None, "tags": [], "skip_tags": [],
@@ -302,6 +303,28 @@ def test_of_each_database_the_board_knows_a_backup_or_says_that_it_knows_none(tm
         ("db2", "never", "unknown"),
         ("db1 · newest backup", "6 h old", "ok"),
     ]
+
+
+def test_runs_that_end_at_once_are_all_on_the_board_and_no_file_is_torn(tmp_path):
+    children = []
+    for number in range(6):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                put(tmp_path, backup(6, job="", host=f"db{number}", number=number), f"20261130T030000Z-backup-{number}")
+                for _again in range(3):
+                    board.renew(tmp_path, NOW, plan=("production", plan(NOW, databases=6)))
+                    page = (tmp_path / board.PAGE).read_text()
+                    json.loads((tmp_path / board.DATA).read_text())
+                    code = int(not page.endswith("</html>"))
+            finally:
+                os._exit(code)
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 6
+    found = the(json.loads((tmp_path / board.DATA).read_text()))
+    assert (found["hosts"], found["odd_hosts"]) == (6, {"db6": "never run"})
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == [".board.lock"]
 
 
 def test_the_page_runs_nothing_but_its_own_clock_and_escapes_what_it_is_told(tmp_path):

@@ -23,6 +23,7 @@ def test_the_first_deadline_counts_and_what_is_waived_has_none():
     )
     assert kept == {
         "advisories_waiting": {"web": 2.0, "runbook": 0.0},
+        "advisories_waiver_end_timestamp_seconds": {},
         "advisories_due_timestamp_seconds": {"web": 60.0},
         "advisories_last_check_timestamp_seconds": {"web": 2.0, "runbook": 2.0},
     }
