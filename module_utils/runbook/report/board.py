@@ -63,10 +63,11 @@ _ENVIRONMENTS = ("production", "staging", "sandbox")
 # --- a run, as the index keeps it -------------------------------------------------------------------------------------
 
 
-def summary(record: Mapping[str, Any], folder: str = "") -> dict[str, Any]:
+def summary(record: Mapping[str, Any], folder: str = "", place: str = "") -> dict[str, Any]:
     """What the board wants to know of a run.
 
     :param folder: its folder beside the board; empty where it is elsewhere
+    :param place: the inventory of a run that does not say which it had
     """
     hosts = record["hosts"]
     said = [
@@ -104,7 +105,7 @@ def summary(record: Mapping[str, Any], folder: str = "") -> dict[str, Any]:
     if record["interrupted"]:
         told = {name: [status, _cut_off(record, msg)] for name, (status, msg) in told.items()}
     return {
-        "place": place_of(record["inventory"], environment),
+        "place": place_of(record["inventory"], environment, place),
         "key": indexes.key_of(operation, job),
         "status": record["status"],
         "run": {key: value for key, value in run.items() if value not in (None, "", [], False)},
@@ -113,7 +114,7 @@ def summary(record: Mapping[str, Any], folder: str = "") -> dict[str, Any]:
     }
 
 
-def place_of(inventory: Sequence[str] | None, environment: str) -> str:
+def place_of(inventory: Sequence[str] | None, environment: str, otherwise: str = "") -> str:
     """The inventory of a run, for people: its environment, or its folder's name where that says more.
 
     >>> place_of(["inventories/sandbox_supabase"], "sandbox"), place_of(["/runner/inventory/hosts"], "production")
@@ -121,7 +122,7 @@ def place_of(inventory: Sequence[str] | None, environment: str) -> str:
     """
     folders = [Path(str(source)).name for source in inventory or ()]
     named = [name for name in folders if name.startswith(environment or _ENVIRONMENTS)]
-    return named[0] if named else environment or next(iter(folders), "unknown")
+    return named[0] if named else environment or otherwise or next(iter(folders), "unknown")
 
 
 def _reason(of_host: Mapping[str, Any]) -> str:
@@ -196,11 +197,14 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
 
-def collect(runs: Path, index: Index, folders: dict[str, str], now: datetime, patience_s: float | None) -> Found:
+def collect(
+    runs: Path, index: Index, folders: dict[str, str], now: datetime, patience_s: float | None, place: str = ""
+) -> Found:  # fmt: skip
     """Put in what lies beside the board and is not in it, the newest first.
 
     :param folders: the folders that are in it; those that are put in are added
     :param patience_s: seconds that it may take; None for as long as it needs
+    :param place: the inventory of runs that do not say which they had
     """
     found, left, broken = Found(index), 0, 0
     until = None if patience_s is None else time.monotonic() + patience_s
@@ -215,11 +219,11 @@ def collect(runs: Path, index: Index, folders: dict[str, str], now: datetime, pa
                 broken += 1
                 continue
             if not record["check_mode"]:
-                indexes.add(index, summary(record, name if is_here else ""), now)
+                indexes.add(index, summary(record, name if is_here else "", place), now)
             if is_here:
                 folders[name] = record["run_id"]
         except FileNotFoundError:
-            if is_here and (one := _without_record(path.parent)) is not None:
+            if is_here and (one := _without_record(path.parent, place)) is not None:
                 (found.under_way if one.pop("is_alive") else found.cut_off).append(one)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
             broken += 1
@@ -258,7 +262,7 @@ def _unread(runs: Path, index: Index, folders: dict[str, str], now: datetime) ->
     return sorted(files, reverse=True)
 
 
-def _without_record(folder: Path) -> dict[str, Any] | None:
+def _without_record(folder: Path, place: str) -> dict[str, Any] | None:
     """A run that has no record: it goes on still, or was killed; None where it is neither, or changes nothing."""
     is_alive = journals.is_alive(folder / journals.FILE_NAME)
     try:
@@ -266,7 +270,7 @@ def _without_record(folder: Path) -> dict[str, Any] | None:
         record = fold(events, MEANING, torn_lines=torn)
     except (OSError, RunbookError):
         return None
-    return None if record["check_mode"] else summary(record, folder.name) | {"is_alive": is_alive}
+    return None if record["check_mode"] else summary(record, folder.name, place) | {"is_alive": is_alive}
 
 
 #: Name of an inventory, and what is known of it, as ``indexes.note_plan`` takes it.
@@ -315,7 +319,9 @@ def _collected(runs: Path, now: datetime, plan: Plan | None, others: Index | Non
         indexes.note_plan(index, plan[0], plan[1], plan[1]["schedules"])
     if others is not None:
         indexes.merge(index, others)
-    found = collect(runs, index, folders, now, patience_s)
+    known_places = list(index["places"])
+    place = plan[0] if plan is not None else known_places[0] if len(known_places) == 1 else ""
+    found = collect(runs, index, folders, now, patience_s, place)
     indexes.forget(index, now)
     write_whole(runs / INDEX, indexes.write(index | {"folders": folders}))
     if note:
