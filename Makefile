@@ -20,7 +20,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo change emergency certificates updates monthly monitoring capacity backup verify restore drill logs doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix bench lock clean
+.PHONY: help setup setup-test demo change emergency certificates updates monthly monitoring capacity backup verify restore drill logs doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix collection bench lock clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -131,6 +131,9 @@ faults: setup-test ## The long fault runs, which make test leaves out: random ki
 matrix: setup-test ## The integration tests on PostgreSQL 14 to 18, one after the other; an hour or more
 	@$(BIN)/python -m tools.matrix
 
+collection: setup ## The modules as a collection, in dist/
+	@$(BIN)/python -m tools.collection
+
 bench: setup-test ## The tables of bench/README.md; three hours, 40 GB, and nothing else should run meanwhile
 	@$(BIN)/python -m bench.weekly
 	@$(BIN)/python -m bench.monthly
@@ -150,4 +153,4 @@ clean: ## Remove the environment, caches and the sandbox; records of runs stay
 	@test ! -x $(BIN)/ansible-playbook || for each in sandbox sandbox_supabase; do \
 	  test ! -d .sandbox || $(BIN)/ansible-playbook -i inventories/$$each playbooks/sandbox.yml -e sandbox_state=stopped \
 	  || exit; done
-	rm -rf .venv .sandbox .cache .ansible .mypy_cache .pytest_cache .ruff_cache
+	rm -rf dist .venv .sandbox .cache .ansible .mypy_cache .pytest_cache .ruff_cache

@@ -1,8 +1,8 @@
 """``ansible-test sanity`` on our modules: Ansible's own opinion of code and documentation.
 
-ansible-test looks at collections only, so it is given a copy that is one: the same files, with the import name and the
-fragment's name that they would have there. Its tools are installed by pip at the first run, into a folder of the
-project's cache; where that cannot be done, the test is shown as skipped, with the reason.
+ansible-test looks at collections only, so it is given the one that tools/collection.py makes. Its tools are installed
+by pip at the first run, into a folder of the project's cache; where that cannot be done, the test is shown as skipped,
+with the reason.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 from ansible.release import __version__ as ansible_version
 
+from tools import collection as made
+
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-COLLECTION = "ansible_collections.runbook.local.plugins.module_utils.runbook"
-GALAXY = "namespace: runbook\nname: local\nversion: 0.1.0\nreadme: README.md\nauthors: [Mental Scribe operations]\n"
 #: What our modules import, and what those import: ansible-test's own environment has none of it.
 LIBRARIES = (
     "_cffi_backend*.so", "boto3", "botocore", "cffi", "cryptography", "dateutil", "dns", "jinja2", "jmespath",
@@ -44,29 +44,14 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory):
-    """A copy of library, module_utils and doc_fragments as the collection runbook.local."""
-    root = tmp_path_factory.mktemp("sanity") / "ansible_collections" / "runbook" / "local"
-    for ours, theirs in (("library", "modules"), ("module_utils", "module_utils"), ("doc_fragments", "doc_fragments")):
-        shutil.copytree(ROOT / ours, root / "plugins" / theirs, ignore=shutil.ignore_patterns("__pycache__"))
+    """The collection that tools/collection.py makes, as ansible-test wants it."""
+    root = made.assemble(tmp_path_factory.mktemp("sanity"))
     modules = sorted((root / "plugins" / "modules").glob("*.py"))
-    fragments = "|".join(path.stem for path in (ROOT / "doc_fragments").glob("*.py"))
-    for path in root.rglob("*.py"):
-        text = path.read_text().replace("ansible.module_utils.runbook", COLLECTION)
-        text = re.sub(
-            rf"([ \[])(?=(?:{fragments})(?:\.\w+)?(?:$|[,\]]))", r"\1runbook.local.", text, flags=re.MULTILINE
-        )
-        text = re.sub(r"\bM\((?=\w+\))", "M(runbook.local.", text)
-        # In a collection each author has an account.
-        path.write_text(re.sub(r"(author:\s+(?:- )?[\w ]+)$", r"\1 (@mental-scribe)", text, flags=re.MULTILINE))
     # A licence is asked of modules that others install.
     ignored = [f"plugins/modules/{path.name} validate-modules:missing-gplv3-license\n" for path in modules]
     (root / "tests" / "sanity").mkdir(parents=True)
     version = ".".join(ansible_version.split(".")[:2])
     (root / "tests" / "sanity" / f"ignore-{version}.txt").write_text("".join(ignored))
-    (root / "galaxy.yml").write_text(GALAXY)
-    (root / "README.md").write_text("A copy for ansible-test.\n")
-    (root / "meta").mkdir()
-    (root / "meta" / "runtime.yml").write_text('requires_ansible: ">=2.19.0"\n')
     subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
     return root
 
