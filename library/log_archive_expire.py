@@ -114,17 +114,18 @@ def core(context: Context) -> dict[str, Any]:
     held = streams.holds(
         params["legal_holds"], {*params["streams"], *(link.stream for link in links if link.kind == "archive")}
     )
-    standing = chain.standing(links)
+    # What is hidden already is a past decision that was carried out.
+    gone, _void = chain.settled(links)
+    # An archive that does not count holds lines all the same, for as long as its class says.
+    stored = [link for link in links if link.kind == "archive" and link.seq not in gone]
     fates = {
         link.seq: streams.fate(
             link, known, held, archive.now, stream_class=str(params["streams"].get(link.stream) or "")
         )
-        for link in standing
+        for link in stored
     }
-    due = [link for link in standing if fates[link.seq].is_due]
+    due = [link for link in stored if fates[link.seq].is_due]
     objects = {each.key: each for each in archive.objects()}
-    # What is hidden already is a past decision that was carried out.
-    gone, _void = chain.settled(links)
     left = [
         objects[link.content.key] for link in links if link.content and link.seq in gone and link.content.key in objects
     ]
@@ -135,17 +136,17 @@ def core(context: Context) -> dict[str, Any]:
         "expired": [{"seq": each.seq, "stream": each.stream, "reason": fates[each.seq].why} for each in due],
         "expired_archives": len(due),
         "expired_bytes": sum(each.content.size_bytes for each in due if each.content),
-        "held_archives": sum(any(hold.covers(link) for hold in held) for link in standing),
-        "kept_archives": len(standing) - len(due),
+        "held_archives": sum(any(hold.covers(link) for hold in held) for link in stored),
+        "kept_archives": len(stored) - len(due),
         "leftovers": len(left),
     }
     if context.diff:
         lines = [f"delete archive {each['seq']} of {each['stream']}: {each['reason']}" for each in facts["expired"]]
         facts["diff"] = {"prepared": as_lines(lines)}
     most = params["max_expire_percent"]
-    if len(due) > ALWAYS and 100 * len(due) > most * len(standing):
+    if len(due) > ALWAYS and 100 * len(due) > most * len(stored):
         raise RunbookError(
-            f"max_expire_percent: {len(due)} of {count(len(standing), 'archive')} would be deleted, and at most {most} "
+            f"max_expire_percent: {len(due)} of {count(len(stored), 'archive')} would be deleted, and at most {most} "
             "% may be; check classes, and raise it for once where that is right.",
             **(facts | {"changed": False}),
         )
@@ -155,7 +156,7 @@ def core(context: Context) -> dict[str, Any]:
         wanted = [objects[each.content.key] for each in due if each.content and each.content.key in objects]
         archive.store.delete([*wanted, *left])
     would = "would be " if context.check_mode else ""
-    names = {link.stream: link.retention_class for link in standing} | params["streams"]
+    names = {link.stream: link.retention_class for link in stored} | params["streams"]
     checks = [
         Check.ok("classes", subject=stream)
         if name in known

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from ansible.module_utils.runbook.rules.logs import chain
@@ -101,6 +102,14 @@ def test_what_is_over_goes_and_the_chain_says_so(place):
     assert not _expire(place, classes=classes, legal_holds=held).result["changed"]
 
 
+def test_an_archive_that_does_not_count_goes_when_its_time_is_over(place):
+    _add(place, kind="void", of=(2,), reason="the run was stopped", stream="app")
+    _age(place, days=3)
+    done = _expire(place, classes={"operational": {"hot_days": 0, "archive_days": 1}})
+    assert (done.result["expired_archives"], place.keys("data")) == (3, []), done.result
+    assert place.verify().result["status"] == "ok"
+
+
 def test_an_unknown_class_is_never_deleted(place):
     _age(place, days=9000)
     done = _expire(place, classes={"audit": CLASSES["audit"]})
@@ -112,6 +121,19 @@ def test_of_two_classes_the_longer_counts(place):
     _age(place, days=400)
     assert _expire(place, check=True, streams={"app": "operational"}).result["expired_archives"] == 3
     assert _expire(place, check=True, streams={"app": "audit"}).result["expired_archives"] == 0
+
+
+def _add(place: Place, **said: Any) -> None:
+    """Add a link as a module does."""
+    path = next((place.folder / "state").rglob("*web*.json"))
+    document = json.loads(path.read_text())
+    head = document["body"]
+    link = chain.Link(seq=head["seq"] + 1, at=datetime.now(UTC), run_id="test", previous=head["seal"], **said)
+    made = chain.Keys(place.options()["seal_keys"]).sealed(link)
+    key = f"logs/web/chain/{made.seq:010d}.json"
+    place.s3.client().put_object(Bucket=place.bucket, Key=key, Body=made.serialised())
+    head |= {"seq": made.seq, "seal": made.seal}
+    path.write_text(json.dumps(document))
 
 
 def _age(place: Place, *, days: int) -> None:

@@ -231,6 +231,30 @@ def test_a_stream_that_is_not_whole_is_named(said, word):
         files.read([{"name": "app", "class": "x", "paths": ["/var/log/app.log"]} | said])
 
 
+def _paths(*paths: str) -> list[dict[str, object]]:
+    return [{"name": f"app{number}", "class": "x", "paths": [path]} for number, path in enumerate(paths)]
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ["/var/log/app/*"],
+        ["/var/log/app.log*"],
+        ["/var/log/app-?*[0-9]"],
+        ["/var/log/*/app-[!x]*"],
+        ["/var/log/app.log", "/var/log/app.l*"],
+    ],
+)
+def test_a_pattern_that_matches_its_own_rotated_names_is_refused(paths):
+    with pytest.raises(RunbookError, match=r"^files: '.*' in paths of app\d also matches .*, such as /var/log/"):
+        files.read(_paths(*paths))
+
+
+def test_patterns_that_end_as_the_log_does_are_taken():
+    taken = _paths("/var/log/app/*.log", "/srv/*/log/[a-c]?.out", "/var/log/.hidden", "/var/log/x/app")
+    assert len(files.read(taken)) == 4
+
+
 # The chain
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
@@ -81,7 +82,42 @@ def read(given: Sequence[Mapping[str, Any]]) -> list[Files]:
         if any(each.name == name for each in found):
             raise RunbookError(f"files: {name} is there twice; give each its own name.")
         found.append(made)
+    _refuse_rotated(found)
     return found
+
+
+def _refuse_rotated(streams: Sequence[Files]) -> None:
+    """No pattern may match the name of a rotated file: that would be rotated and archived again, every day."""
+    every = [(stream.name, path) for stream in streams for path in stream.paths]
+    for _name, path in every:
+        # Any last digits, as for a pattern that ends with [0-9].
+        for number in range(100):
+            rotated = f"{_example(path)}-20260601-17800000{number:02d}"
+            for name, pattern in every:
+                if _matches(pattern, rotated):
+                    raise RunbookError(
+                        f"files: {pattern!r} in paths of {name} also matches what logrotate makes of {path!r}, such as "
+                        f"{rotated}, which would be rotated again every day; end the pattern with what the log's own "
+                        "name ends with, such as *.log."
+                    )
+
+
+def _example(pattern: str) -> str:
+    """A path that a pattern of the shell matches."""
+    return re.sub(
+        r"\*|\?|\[(!?)(\]?[^\]]*)\]",
+        lambda found: "a" if found[2] is None or found[1] else found[2][0],
+        pattern,
+    )
+
+
+def _matches(pattern: str, path: str) -> bool:
+    """As glob(7): no pattern matches a slash, nor a dot at the beginning of a name."""
+    names, wanted = path.split("/"), pattern.split("/")
+    return len(names) == len(wanted) and all(
+        fnmatchcase(name, want) and (want.startswith(".") or not name.startswith("."))
+        for name, want in zip(names, wanted, strict=True)
+    )
 
 
 def configuration(streams: Sequence[Files]) -> str:
