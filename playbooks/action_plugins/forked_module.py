@@ -26,6 +26,7 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.module_utils import _internal, basic
 from ansible.module_utils.common.json import Direction, get_module_encoder
 from ansible.plugins.action.normal import ActionModule as NormalAction
+from ansible.utils.vars import load_extra_vars
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -88,7 +89,8 @@ KNOWN = _known_variables()
 class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
     """Runs :data:`MODULE` in a fork where it can, and as Ansible would where it cannot.
 
-    Every module of ours passes here, in every playbook. So here a misspelt variable is refused, wherever it was set.
+    Every module of ours passes here, in every playbook. So here a misspelt variable is refused, wherever it was set,
+    and one that only tasks set.
     """
 
     module = MODULE
@@ -96,7 +98,7 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
     name = Path(__file__).stem
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Refuse what a play says in our name and variables that do not exist, then run the module."""
+        """Refuse what a play says in our name and variables that nobody may set, then run the module."""
         known = task_vars or {}
         msg = forged(self._environ(), str(known.get("inventory_hostname", "")))
         if msg is not None:
@@ -104,6 +106,9 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
         unknown = variables.unknown(known, KNOWN)
         if unknown:
             return refused("variables", variables.refusal(unknown))
+        overridden = variables.overridden(known, load_extra_vars(self._loader), KNOWN)
+        if overridden:
+            return refused("variables", variables.refusal_of_own(overridden))
         return dict(super().run(tmp, task_vars))
 
     def _parse_returned_data(self, res: dict[str, Any], *args: Any) -> Any:

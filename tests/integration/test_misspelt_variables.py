@@ -73,6 +73,13 @@ def test_where_no_database_is_asked_for(project):
     refused(project.run("supabase_restore.yml", confrim="sandbox"), "confrim", "confirm")
 
 
+def test_what_only_tasks_set(project):
+    ended = project.run("lease.yml", preflight_result={"changed": False, "failed": False})
+    assert ended.code != 0
+    assert "preflight_result: the playbooks set it to what their tasks find" in " ".join(ended.output.split())
+    assert "Cannot connect" not in ended.output
+
+
 def test_helpers_of_the_inventory_are_left_alone(project):
     project.hosts["db"] |= {"backup_site": "eu", "backup_prefix": "copies-{{ backup_site }}"}
     ended = project.run("lease.yml")

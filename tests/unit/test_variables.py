@@ -148,6 +148,22 @@ def test_helpers_of_an_inventory_and_registered_results_are_left_alone():
     assert rules.unknown({"backup_mine": {"changed": False, "failed": False}}, KNOWN) == {}
 
 
+@pytest.mark.parametrize(
+    ("variables", "said", "found"),
+    [
+        ({"key_rotation_found": {"changed": False, "to_create": []}}, [], []),
+        ({"key_rotation_found": {"changed": False, "to_create": []}}, ["key_rotation_found"], ["key_rotation_found"]),
+        ({"preflight_approved": {"change_needs": []}}, [], ["preflight_approved"]),
+        ({"logs_table": "public.audit_log"}, [], []),
+        ({"logs_table": "public.audit_log"}, ["logs_table"], ["logs_table"]),
+        ({"key_rotation_action": "create"}, ["key_rotation_action"], []),
+    ],
+)
+def test_what_only_tasks_set_is_refused(variables, said, found):
+    assert rules.overridden(variables, said, KNOWN) == found
+    assert all(name in rules.refusal_of_own(found) for name in found)
+
+
 def test_many_are_told_in_one_sentence():
     found = rules.unknown({f"backup_zz{number}": 1 for number in range(12)}, KNOWN)
     assert len(found) == 12

@@ -28,7 +28,8 @@ _TOLD = 8
 
 #: An option of an argument spec stands below ``argument_specs:``, the entry point and ``options:``.
 _OPTION = re.compile(r"^ {6}(\w+):", re.MULTILINE)
-_REGISTERED = re.compile(r"^\s*(?:- )?(?:register|loop_var): *(\w+)", re.MULTILINE)
+_REGISTERED = re.compile(r"^\s*(?:- )?register: *(\w+)", re.MULTILINE)
+_LOOPED = re.compile(r"^\s*loop_var: *(\w+)", re.MULTILINE)
 #: What may be left out is read with a fallback.
 _READ = re.compile(r"(?<![\w.'\"])([A-Za-z_]\w*) *\| *(?:default|mandatory)\b")
 _COMMENT = re.compile(r"^\s*#.*$", re.MULTILINE)
@@ -47,6 +48,9 @@ class Known:
     names: frozenset[str]
     #: Each ends with an underscore.
     prefixes: tuple[str, ...]
+    #: Those of them that only tasks set: to what they found, and to one item of a loop after the other.
+    results: frozenset[str] = frozenset()
+    items: frozenset[str] = frozenset()
 
 
 @lru_cache(maxsize=1)
@@ -63,11 +67,16 @@ def known(specs: tuple[tuple[str, str], ...], texts: tuple[str, ...]) -> Known:
     options = {role: set(_OPTION.findall(_COMMENT.sub("", text))) for role, text in specs}
     read = {name for text in plain for name in _READ.findall(text) if not name.startswith("ansible_")}
     registered = {name for text in plain for name in _REGISTERED.findall(text)}
+    items = {name for text in plain for name in _LOOPED.findall(text)}
     roles = tuple(f"{role}_" for role in options)
     shared = {name for found in (*options.values(), read) for name in found if not name.startswith(roles)}
     first = {f"{name.partition('_')[0]}_" for name in shared if "_" in name.strip("_")}
+    given = set().union(*options.values())
     return Known(
-        names=frozenset(set().union(*options.values()) | read | registered), prefixes=tuple(sorted({*roles, *first}))
+        names=frozenset(given | read | registered | items),
+        prefixes=tuple(sorted({*roles, *first})),
+        results=frozenset(registered - given),
+        items=frozenset(items - given),
     )
 
 
@@ -138,7 +147,7 @@ def unknown(variables: Mapping[str, Any], existing: Known) -> dict[str, str | No
         found = {
             name: close
             for name, close in sorted(found.items())
-            if name not in helpers and not _is_registered(variables[name])
+            if name not in helpers and not _is_result(variables[name])
         }
     return found
 
@@ -159,9 +168,31 @@ def _read_in(values: Iterable[Any]) -> Iterator[str]:
             yield from _read_in(value)
 
 
-def _is_registered(value: Any) -> bool:
+def overridden(variables: Mapping[str, Any], said: Iterable[str], existing: Known) -> list[str]:
+    """Names that tasks set, and that the command line or the inventory has set.
+
+    What ``-e`` says wins over what a task found: the steps behind it would do nothing, or something else.
+
+    :param variables: all variables of a run, as in :func:`unknown`
+    :param said: names that the command line set
+    """
+    behind = {name for name in variables if name in existing.results and not _is_result(variables[name])}
+    return sorted(behind | (existing.results | existing.items).intersection(said))
+
+
+def refusal_of_own(found: Iterable[str]) -> str:
+    """One sentence on names that :func:`overridden` found."""
+    names = list(found)
+    it, was = ("it", "was") if len(names) == 1 else ("them", "were")
+    return (
+        f"{', '.join(names)}: the playbooks set {it} to what their tasks find, and {was} set with -e or in the "
+        f"inventory; leave {it} out. roles/*/defaults/main.yml say what can be set."
+    )
+
+
+def _is_result(value: Any) -> bool:
     """Whether a task left it behind."""
-    return isinstance(value, dict) and "changed" in value and ("failed" in value or "skipped" in value)
+    return isinstance(value, dict) and "changed" in value
 
 
 def refusal(found: Mapping[str, str | None]) -> str:
