@@ -9,7 +9,8 @@ short_description: Write down with which versions of packages a server works
 description:
   - Reads the version of each package that is installed on the host of this task, and writes them into the state store.
     M(apt_upgrade) of another environment installs only what a server of this one worked with. Call it once the
-    application was seen to work. Nothing is written for a server with packages that are half installed.
+    application was seen to work. Nothing is written for a server with packages that are half installed, or
+    that has to be restarted before it runs what is installed.
 options:
   hostname:
     description: The server's name, as M(server_preflight) verified it.
@@ -37,7 +38,11 @@ EXAMPLES = r"""
 RETURN = r"""
 changed: {description: Whether it was written., returned: always, type: bool}
 msg: {description: "What was written, or what has to be done first.", returned: always, type: str}
-status: {description: "V(ok), or V(breach) if packages are half installed.", returned: always, type: str}
+status:
+  description:
+    - V(ok); V(breach) if packages are half installed or the server has to be restarted, V(unknown) if nobody knows that.
+  returned: always
+  type: str
 packages: {description: Number of packages., returned: always, type: int}
 """
 
@@ -65,6 +70,7 @@ def core(context: Context) -> dict[str, Any]:
     permits.require(context.run, Target("server", params["machine_id"], hostname), environment)
     documents = Documents.from_params(params, context.run)
     found = rules.restarts(apt.needrestart(), reboot_asked=apt.reboot_asked())
+    rules.check_runs(hostname, found)
     packages = apt.installed()
     half = apt.unfinished()
     if half:
@@ -73,7 +79,6 @@ def core(context: Context) -> dict[str, Any]:
     body = {"host": hostname, "environment": environment, "proven_at": now, "packages": rules.pairs(packages)}
     documents.update(f"updates/proof-{hostname}", lambda _found: body)
     rest = f" Without a restart of {some(found.services)}." if found.services else ""
-    rest += f" It still runs its old kernel: {found.reboot}." if found.reboot else ""
     msg = f"{hostname}: works with {count(len(packages), 'package')}, kept as the proof for production.{rest}"
     return {"changed": True, "msg": msg, "packages": len(packages)}
 

@@ -62,6 +62,7 @@ import ansible.context as cli
 import ansible.module_utils
 from ansible.errors import AnsibleError
 from ansible.executor.task_queue_manager import TaskQueueManager
+from ansible.executor.stats import AggregateStats
 from ansible.parsing.splitter import parse_kv
 from ansible.plugins.callback import CallbackBase
 from ansible.release import __version__ as ansible_version
@@ -105,7 +106,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import FrameType
 
-    from ansible.executor.stats import AggregateStats
     from ansible.executor.task_result import CallbackTaskResult
     from ansible.inventory.host import Host
     from ansible.parsing.dataloader import DataLoader
@@ -213,6 +213,15 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             colour=not settings.ANSIBLE_NOCOLOR,
         )
         self._tell_error()
+        refused = rules.no_such_tag(
+            Path(playbook._file_name).name,  # noqa: SLF001 - as above
+            options.get("tags") or (),
+            options.get("skip_tags") or (),
+            {tag for play in playbook.get_plays() for tag in _tags(play)},
+        )
+        if refused:
+            self._append("refused", text=refused)
+            self.v2_playbook_on_stats(AggregateStats())
 
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
         """Write the record; end the run red where Ansible would end it green though work was not done."""

@@ -108,6 +108,31 @@ def test_no_host_is_a_failure():
     assert (record["status"], record["verdict"]) == ("failed", "Nothing was done: no host matched databases.")
 
 
+def test_a_host_that_was_only_passed_over_is_no_part_of_a_run():
+    sample = samples.Sample()
+    task = sample.task("Do it", "pg_archive")
+    for host, state in (("app", "ok"), ("db1", "skipped")):
+        sample.result(task, host, state)
+    record = folded(sample.end(app={"ok": 1}, db1={"skipped": 1}))
+    assert (record["status"], list(record["hosts"])) == ("ok", ["app"])
+
+
+@pytest.mark.parametrize(
+    ("tags", "skip_tags", "says"),
+    [
+        (["all"], [], ""),
+        (["rotate", "always"], ["verify", "never"], ""),
+        (["rotate", "verfy"], [], "--tags verfy names no step of logs.yml; the tags that exist are rotate, verify."),
+        (["all"], ["verfy"], "--skip-tags verfy names no step of logs.yml; the tags that exist are rotate, verify."),
+    ],
+)
+def test_a_tag_that_no_step_has_is_refused(tags, skip_tags, says):
+    assert rules.no_such_tag("logs.yml", tags, skip_tags, {"rotate", "verify"}) == (
+        f"Nothing was done: {says}" if says else ""
+    )
+    assert "it has no tags" in rules.no_such_tag("logs.yml", ["verfy"], [], ())
+
+
 def test_no_task_is_a_failure():
     assert "no task was left" in folded(samples.Sample().end())["verdict"]
 

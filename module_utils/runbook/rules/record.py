@@ -298,6 +298,10 @@ def fold(events: Sequence[Mapping[str, Any]], meaning: Meaning, *, torn_lines: i
     hosts: dict[str, dict[str, Any]] = {}
     for name in sorted({*steps, *stats}):
         hosts[name] = _host(steps.get(name, []), stats.get(name), meaning, finished=end is not None)
+    # Where others were worked on, a host that was only passed over is no part of it: nothing was seen of it.
+    passed = {name for name, of_host in steps.items() if all(step["state"] == "skipped" for step in of_host)}
+    if passed != hosts.keys():
+        hosts = {name: host for name, host in hosts.items() if name not in passed}
 
     notes = [event["text"] for event in events if event["event"] == "note"] + unheard
     if torn_lines:
@@ -344,6 +348,9 @@ def fold(events: Sequence[Mapping[str, Any]], meaning: Meaning, *, torn_lines: i
         record["status"], record["verdict"] = "failed", _nothing_done(record, events)
         for host in hosts.values():
             host["status"] = "failed"
+    refused = next((event["text"] for event in events if event["event"] == "refused"), None)
+    if refused:
+        record["status"], record["verdict"] = "failed", refused
     return record
 
 
@@ -353,6 +360,10 @@ def steps(events: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]
     :param events: of its journal
     """
     return _steps(events, events[-1]["ts"])[1] if events else {}
+
+
+#: Which Ansible itself gives a meaning.
+_ANSIBLES_TAGS = frozenset({"all", "tagged", "untagged", "always", "never"})
 
 
 def _did_work(events: Sequence[Mapping[str, Any]], meaning: Meaning, playbook: str) -> bool:
@@ -365,6 +376,25 @@ def _did_work(events: Sequence[Mapping[str, Any]], meaning: Meaning, playbook: s
         for event in events
         if event["event"] == "result"
     )
+
+
+def no_such_tag(playbook: str, tags: Iterable[str], skip_tags: Iterable[str], known: Collection[str]) -> str:
+    """Why a run is refused whose command line names a tag that no step has; empty where it names none.
+
+    Ansible would leave out what a misspelt tag asks for, or do what it was to skip, and end green.
+
+    :param playbook: its file
+    :param known: the tags that its steps bear
+    """
+    strange = {
+        option: [tag for tag in given if tag not in known and tag not in _ANSIBLES_TAGS]
+        for option, given in (("--tags", tags), ("--skip-tags", skip_tags))
+    }
+    said = " ".join(f"{option} {','.join(names)}" for option, names in strange.items() if names)
+    if not said:
+        return ""
+    fix = f"the tags that exist are {', '.join(sorted(known))}" if known else "it has no tags, so leave that out"
+    return f"Nothing was done: {said} names no step of {playbook}; {fix}."
 
 
 def _nothing_done(record: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> str:

@@ -238,6 +238,27 @@ def proven(documents: Iterable[Mapping[str, Any]], now: datetime, days: int) -> 
     return found
 
 
+def check_runs(hostname: str, found: Restarts) -> None:
+    """What is installed is what runs: with a kernel that waits for a restart nothing is known of the new one.
+
+    :raises RunbookError: it does not, or nobody knows (``unknown``)
+    """
+    if found.reboot:
+        raise RunbookError(
+            f"{hostname}: no proof is written, because the server has to be started again ({found.reboot}): "
+            "what runs is not what is installed. Restart it, see that the application works, and run the same command "
+            "again.",
+            code="not_restarted",
+        )
+    if found.unknown:
+        raise RunbookError(
+            f"{hostname}: no proof is written, because nobody knows whether it runs what is installed: {found.unknown}; "
+            "see needrestart -v there, or install it.",
+            code="not_restarted",
+            status=Status.UNKNOWN,
+        )
+
+
 def unproven(updates: Iterable[Update], known: Mapping[str, set[str]]) -> list[Update]:
     """Those whose new version no server of staging worked with.
 

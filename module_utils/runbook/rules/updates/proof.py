@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.rules.state import Document
     from ansible.module_utils.runbook.rules.updates.outdated import Change
 
+#: By how much clocks may differ.
+CLOCKS = timedelta(minutes=5)
 #: How the next step is called, for a sentence.
 STAGE = "playbooks/updates.yml --tags stage -e app_updates_branch={branch}"
 REVIEW = (
@@ -115,7 +117,7 @@ def check_staged(found: Staged | None, *, commit: str, branch: str, now: datetim
     """The commit was proven on staging, and not long ago; a sentence that says when.
 
     :param now: the state store's clock
-    :raises RunbookError: it was not, or too long ago
+    :raises RunbookError: it was not, or too long ago, or at a time that is yet to come
     """
     again = STAGE.format(branch=branch)
     if found is None:
@@ -123,6 +125,14 @@ def check_staged(found: Staged | None, *, commit: str, branch: str, now: datetim
             f"{branch} ({commit[:12]}) was not proven on staging, and nothing goes to production that was not; run "
             f"{again}",
             code="not_staged",
+        )
+    if found.proven_at - now > CLOCKS:
+        raise RunbookError(
+            f"{branch} ({commit[:12]}) is said to be proven on staging at {to_second(found.proven_at.isoformat())}, "
+            f"which is in the future ({to_second(now.isoformat())} by the state store's clock); set the clock of the "
+            f"machine that ran it right (chronyc tracking), and run {again}",
+            status=Status.UNKNOWN,
+            code="staged_in_the_future",
         )
     if now - found.proven_at > timedelta(days=max_age_days):
         raise RunbookError(
