@@ -40,7 +40,7 @@ changed: {description: Whether it was written., returned: always, type: bool}
 msg: {description: "What was written, or what has to be done first.", returned: always, type: str}
 status:
   description:
-    - V(ok); V(breach) if packages are half installed or the server has to be restarted, V(unknown) if nobody knows that.
+    - V(ok); V(breach) if packages are half installed or the server has to be restarted; V(unknown) if nobody knows.
   returned: always
   type: str
 packages: {description: Number of packages., returned: always, type: int}

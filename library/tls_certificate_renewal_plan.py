@@ -76,6 +76,21 @@ options:
     description: As in M(tls_certificate_info).
     type: int
     default: 30
+  account_key:
+    description:
+      - Private key of the ACME account in PEM format. Needed where a certificate is to be renewed, so that what is
+        wrong with it is told before anything is begun.
+    type: str
+    default: ""
+  contact:
+    description: Addresses that the authority writes to, as C(mailto:ops@example.com).
+    type: list
+    elements: str
+    default: []
+  served_within_s:
+    description: How long a new certificate may take until it is served, in seconds, 1 to 3600; checked like these.
+    type: int
+    default: 60
   timeout_s:
     description: As in M(tls_certificate_info).
     type: int
@@ -96,6 +111,7 @@ EXAMPLES = r"""
     certificates: "{{ certificate_renewal_certificates }}"
     stored: "{{ certificate_renewal_stored.stored }}"
     suggestions: "{{ certificate_renewal_suggested.results }}"
+    account_key: "{{ certificate_renewal_account_key }}"
 """
 
 RETURN = r"""
@@ -129,7 +145,7 @@ from ansible.module_utils.runbook.rules.tls import endpoints, renewal
 from ansible.module_utils.runbook.rules.tls.names import ascii_name
 from ansible.module_utils.runbook.rules.words import some
 
-BOUNDS = {"floor_days": (0, 365), "timeout_s": (1, 60), "deadline_s": (1, 3600)}
+BOUNDS = {"floor_days": (0, 365), "served_within_s": (1, 3600), "timeout_s": (1, 60), "deadline_s": (1, 3600)}
 
 
 def checked(certificates: list[dict[str, Any]]) -> None:
@@ -178,6 +194,8 @@ def core(context: Context) -> dict[str, Any]:
             state = "installed" if made.act is renewal.Act.RENEW else "loaded"
             said = {"act": str(made.act), "state": state, "why": made.check.msg, "replaces": suggestion.certificate_id}
             due.append(each | {"names": names, "endpoints": where} | said)
+    if any(each["act"] == renewal.Act.RENEW for each in due):
+        renewal.check_account(params["account_key"], params["contact"])
     checks = [made.check for made in decisions]
     msg = "; ".join(f"{each['act']} {each['name']}: {each['why']}" for each in due) or "No certificate is due."
     return context.conclude(
@@ -212,6 +230,9 @@ def main() -> None:
             "stored": anything,
             "suggestions": anything,
             "floor_days": {"type": "int", "default": 30},
+            "account_key": text | {"no_log": True},
+            "contact": texts | {"default": []},
+            "served_within_s": {"type": "int", "default": 60},
             "timeout_s": {"type": "int", "default": 10},
             "deadline_s": {"type": "int", "default": 60},
         },

@@ -240,6 +240,8 @@ class Move:
             self.project = self.move(wanted, is_moving=is_moving, facts=facts)
         if self.params["act"] == "rollback" and facts["changed"]:
             self.remember(wanted)
+        if self.params["act"] == "promote" and (self.body or {}).get("held"):
+            self.let_go()
         checks = [Check.ok("moved", f"Vercel says that the domains lead to {wanted.id}."), self.look(wanted)]
         facts |= {
             "bad_commit": self.bad_commit(wanted),
@@ -307,6 +309,15 @@ class Move:
                 found.document.body if found.document else None,
                 left=self.live, to=wanted, at=at, reason=self.params["reason"],
             )  # fmt: skip
+            return self.body
+
+        self.documents.update(self.name, body)
+
+    def let_go(self) -> None:
+        """Forget that automatic domains are to be off: who promotes wants them on."""
+
+        def body(found: Any) -> dict[str, Any]:
+            self.body = rollback.holding(found.document.body if found.document else None, "")
             return self.body
 
         self.documents.update(self.name, body)

@@ -13,7 +13,9 @@ description:
     made twice, also where the answer was lost or the run was killed. Where what is live is of this set, nothing is
     done.
   - A build that fails changes nothing. The domains lead where they led before.
-  - While the project is rolled back, pushes stay without effect, as before.
+  - While the project is rolled back, pushes stay without effect, as before. Vercel turns them on as the build goes
+    live, and this turns them off again. A run that died in between is found by M(vercel_deployment_info), and the next
+    one turns them off.
 options:
   environment:
     description:
@@ -47,7 +49,7 @@ options:
       - Seconds between two questions.
     type: float
     default: 5.0
-extends_documentation_fragment: runbook_vercel
+extends_documentation_fragment: [runbook_vercel, runbook_state]
 attributes:
   check_mode:
     support: full
@@ -68,6 +70,7 @@ EXAMPLES = r"""
     project_name: mental-scribe
     team_id: team_1a2b3c
     access_token: "{{ vercel_access_token }}"
+    state_bucket: mental-scribe-state-production
 """
 
 RETURN = r"""
@@ -103,9 +106,10 @@ duration_s:
 """
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers import permits, state_store
+from ansible.module_utils.runbook.drivers.change.documents import Documents
 from ansible.module_utils.runbook.drivers.deploy.served import look
 from ansible.module_utils.runbook.drivers.deploy.vercel import Vercel
 from ansible.module_utils.runbook.drivers.deploy.vercel import argument_spec as shared_options
@@ -115,6 +119,9 @@ from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.address import check_address
 from ansible.module_utils.runbook.rules.deploy import deployments, env, rollback
 
+if TYPE_CHECKING:
+    from ansible.module_utils.runbook.drivers.state_store import Reading
+
 BOUNDS = {
     "build_timeout_s": (1, 7200), "wait_timeout_s": (1, 3600), "served_timeout_s": (1, 3600), "timeout_s": (1, 600),
 }  # fmt: skip
@@ -122,14 +129,18 @@ BOUNDS = {
 
 def argument_spec() -> dict[str, dict[str, Any]]:
     """Options as documented above."""
-    return shared_options() | {
-        "environment": {"type": "str", "required": True},
-        "version_url": {"type": "str", "default": ""},
-        "build_timeout_s": {"type": "int", "default": 1800},
-        "wait_timeout_s": {"type": "int", "default": 300},
-        "served_timeout_s": {"type": "int", "default": 120},
-        "poll_s": {"type": "float", "default": 5.0},
-    }
+    return (
+        shared_options()
+        | state_store.argument_spec()
+        | {
+            "environment": {"type": "str", "required": True},
+            "version_url": {"type": "str", "default": ""},
+            "build_timeout_s": {"type": "int", "default": 1800},
+            "wait_timeout_s": {"type": "int", "default": 300},
+            "served_timeout_s": {"type": "int", "default": 120},
+            "poll_s": {"type": "float", "default": 5.0},
+        }
+    )
 
 
 class Redeployment:
@@ -145,6 +156,12 @@ class Redeployment:
         permits.require(context.run, self.api.target, params["environment"])
         self.project = self.api.project()
         deployments.check_identity(self.project, self.api.place, params["project_name"] or "")
+        self.documents, self.document = (
+            Documents.from_params(params, context.run),
+            rollback.document_name(params["project_id"]),
+        )
+        found = self.documents.read(self.document).document
+        self.is_let_go = rollback.is_let_go(found.body if found else None, self.project)
         rollback.under_way(self.project, None)
         if not self.project.live_id:
             raise RunbookError("The project has no deployment in production, so there is nothing to build again.")
@@ -153,12 +170,15 @@ class Redeployment:
 
     def act(self) -> dict[str, Any]:
         """Build, wait, look."""
-        facts: dict[str, Any] = {"changed": self.live.key != self.key, "was_live": self.live.result()}
+        is_old = self.live.key != self.key
+        facts: dict[str, Any] = {"changed": is_old or self.is_let_go, "was_live": self.live.result()}
         if self.context.check_mode:
-            would = f"Would build what is live again, {self.live}." if facts["changed"] else self.same()
+            would = f"Would build what is live again, {self.live}." if is_old else self.same()
             return facts | {"deployment": None, "msg": would}
         begun, made = time.monotonic(), self.live
-        if facts["changed"]:
+        if self.is_let_go:
+            self.hold()
+        if is_old:
             try:
                 made = self.build()
                 self.go_live(made)
@@ -170,15 +190,29 @@ class Redeployment:
             lambda status, text: rollback.lacks(status, text, made),
             wait_s=self.params["served_timeout_s"],
         )
-        did = f"Built what was live again as {made}." if facts["changed"] else self.same()
+        did = f"Built what was live again as {made}." if is_old else self.same()
         return self.context.conclude(
             [check], msg=f"{did} {check.msg}", deployment=made.result(), duration_s=round(time.monotonic() - begun, 1),
             **facts,
         )  # fmt: skip
 
+    def note(self, deployment_id: str) -> None:
+        """Write down that automatic domains are to be off while a deployment is live; empty: they are."""
+
+        def body(found: Reading) -> dict[str, Any]:
+            return rollback.holding(found.document.body if found.document else None, deployment_id)
+
+        self.documents.update(self.document, body)
+
+    def hold(self) -> None:
+        """Let pushes stay without effect."""
+        self.api.follow_pushes(on=False)
+        self.note("")
+
     def same(self) -> str:
         """What is said where nothing has to be done."""
-        return f"What is live has the variables that there are, {self.live}."
+        off = " Automatic domains were on since a run that was stopped, and are off." if self.is_let_go else ""
+        return f"What is live has the variables that there are, {self.live}.{off}"
 
     def tell(self, state: str, waited_s: float) -> None:
         """Show what is waited for."""
@@ -202,7 +236,8 @@ class Redeployment:
         :raises RunbookError: it is not live in time
         """
         poll_s, until = self.params["poll_s"], time.monotonic() + self.params["wait_timeout_s"]
-        if self.project.auto_assigns is False:
+        if self.project.auto_assigns is False or self.is_let_go:
+            self.note(made.id)
             try:
                 self.api.promote(made.id)
             except ApiError as error:
@@ -212,7 +247,7 @@ class Redeployment:
                 made.id, self.project.alias_request, timeout_s=self.params["wait_timeout_s"], poll_s=poll_s,
                 tell=self.tell,
             )  # fmt: skip
-            self.api.follow_pushes(on=False)
+            self.hold()
             return
         while (live := self.api.project().live_id) != made.id:
             if time.monotonic() >= until:

@@ -49,10 +49,13 @@ def state(tmp_path: Path) -> Path:
 def act(api: FakeVercel, site: Site, state: Path) -> Any:
     def run(module: str, *, check: bool = False, **options: Any) -> Outcome:
         common: dict[str, Any] = OPTIONS | {"api_url": api.url, "environment": "staging"}
+        common |= {"state_directory": str(state)}
         if module == "redeploy":
             common |= {"version_url": f"{site.url}/version", "poll_s": 0.01, "served_timeout_s": 1}
+        elif module == "deployment_info":
+            common |= {"version_url": f"{site.url}/version"}
         else:
-            common |= {"state_directory": str(state), "snapshot_key": KEY}
+            common |= {"snapshot_key": KEY}
         done = run_module(f"vercel_{module}", common | options, check=check)
         said = json.dumps(done.result) + done.stderr
         assert OLD not in said
@@ -201,7 +204,7 @@ def test_a_build_that_fails_changes_nothing_and_is_made_again(api, act):
     assert (len(api.deployments), api.live) == (count, list(api.deployments)[-1])
 
 
-def test_a_project_that_is_rolled_back_stays_so(api, act):
+def test_a_project_that_is_rolled_back_stays_so(api, act, state):
     older = list(api.deployments)[1]
     api.alias_request = None
     api.live, api.auto_assigns = older, False
@@ -210,6 +213,26 @@ def test_a_project_that_is_rolled_back_stays_so(api, act):
     assert not done.failed, done.result
     assert (done.result["deployment"]["commit"], api.auto_assigns) == (commit(2), False)
     assert api.live == done.result["deployment"]["id"]
+    assert "held" not in json.loads(next(state.rglob("rollbacks/*.json")).read_text())["body"]
+
+
+def test_a_run_that_died_before_it_turned_automatic_domains_off_is_found(api, act):
+    older = list(api.deployments)[1]
+    api.alias_request = None
+    api.live, api.auto_assigns = older, False
+    api.put_env("PUBLIC_NAME", "x", type="plain")
+    api.faults = [Fault(f"PATCH /v9/projects/{PROJECT}", "status", 403)]
+    assert act("redeploy").failed
+    assert (api.live != older, api.auto_assigns) == (True, True)
+    found = act("deployment_info").result
+    (left,) = [each["msg"] for each in found["checks"] if each["name"] == "follow_up"]
+    assert (found["status"], "goes live, also what was rolled back from" in left) == ("breach", True), found
+    planned, count = act("redeploy", check=True), len(api.deployments)
+    assert (planned.result["changed"], api.auto_assigns) == (True, True)
+    mended = act("redeploy")
+    assert (mended.result["changed"], api.auto_assigns, len(api.deployments)) == (True, False, count), mended.result
+    assert "automatic domains are off" in act("deployment_info").result["msg"]
+    assert not act("redeploy").result["changed"]
 
 
 def test_another_deployment_that_is_served_after_the_build_is_red(api, act):
@@ -220,9 +243,9 @@ def test_another_deployment_that_is_served_after_the_build_is_red(api, act):
 
 @pytest.mark.parametrize("module", ["env_snapshot", "env_restore", "redeploy"])
 def test_preflight_is_asked_first(api, state, tmp_path, module):
-    options = OPTIONS | {"api_url": api.url, "environment": "staging"}
+    options = OPTIONS | {"api_url": api.url, "environment": "staging", "state_directory": str(state)}
     if module != "redeploy":
-        options |= {"snapshot_key": KEY, "state_directory": str(state)}
+        options |= {"snapshot_key": KEY}
     refused = run_module(f"vercel_{module}", options, permitted=False, **as_environ(a_run(directory=tmp_path)))
     assert "has not passed preflight" in refused.result["msg"]
     assert [line for line in api.requests if PROJECT in line] == []

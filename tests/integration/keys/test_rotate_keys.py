@@ -60,6 +60,9 @@ def let_the_grace_be_over(work: Work) -> None:
 def test_from_a_finding_to_retired_keys(world: tuple[Work, Project], sound_database: Database):
     work, project = world
     old, old_url = work.live(), work.live("DATABASE_URL")
+    refused = project.run("rotate_keys.yml", key_rotation_action="create", key_rotation_grace_days=-1)
+    assert "key_rotation_grace_days: -1" in refused.output, refused.output
+    assert "change_open" not in refused.results
     planned = project.run("rotate_keys.yml", "--check", "--diff", key_rotation_action="create")
     assert planned.code == 0, planned.output
     assert planned.last("key_rotate")["msg"] == "Would rotate server, database."

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import acme
 import pytest
 from certificates import certificate, save
-from conftest import free_port
+from conftest import free_port, run_module
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -162,6 +162,16 @@ def test_what_is_due_is_renewed_served_and_not_due_again(due, monkeypatch):
 
 
 @pytest.mark.long
+def test_what_a_renewal_needs_is_looked_at_before_anything_is_begun(tmp_path):
+    entry = {"name": "app", "names": [HOST], "directory": str(tmp_path), "webroot": str(tmp_path),
+             "reload_command": ["true"], "endpoints": [{"host": "127.0.0.1", "port": free_port()}]}  # fmt: skip
+    given = {"certificates": [entry], "stored": [{"directory": str(tmp_path), "chain": ""}], "suggestions": [{}]}
+    refused = run_module("tls_certificate_renewal_plan", given)
+    assert (refused.failed, refused.result["msg"].partition(",")[0]) == (True, "account_key: it is not set")
+    late = run_module("tls_certificate_renewal_plan", given | {"served_within_s": 0})
+    assert "served_within_s: 0" in late.result["msg"]
+
+
 def test_what_is_not_served_is_taken_back(due, monkeypatch):
     monkeypatch.setitem(due.entry, "reload_command", ["true"])
     monkeypatch.setitem(due.host, "certificate_renewal_served_within_s", 2)

@@ -80,11 +80,11 @@ def test_security_updates_are_looked_for_installed_and_proven(tmp_path, debian):
     assert dict(proof["packages"]) == after
     # A kernel that does not run yet is proven by nothing.
     debian.needrestart("NEEDRESTART-VER: 3.6", "NEEDRESTART-KSTA: 3", "NEEDRESTART-KEXP: 6.1.0-42-amd64")
-    written = sorted((tmp_path / "state/sandbox/updates").glob("proof-*.json"))[0].stat().st_mtime_ns
+    written = min((tmp_path / "state/sandbox/updates").glob("proof-*.json")).stat().st_mtime_ns
     again = run(here, debian, "servers")
     assert (again.last("apt_upgrade")["changed"], again.last("apt_proof")["status"]) == (False, "breach"), again.output
     assert "(a newer kernel, 6.1.0-42-amd64, is installed): what runs is not" in again.last("apt_proof")["msg"]
-    assert sorted((tmp_path / "state/sandbox/updates").glob("proof-*.json"))[0].stat().st_mtime_ns == written
+    assert min((tmp_path / "state/sandbox/updates").glob("proof-*.json")).stat().st_mtime_ns == written
     assert not list(Path("/tmp").glob("runbook-apt.*")), "a folder was left"
 
 

@@ -10,7 +10,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.tls import endpoints
 from ansible.module_utils.runbook.rules.tls.certificates import Certificate, Seen, Trouble
-from ansible.module_utils.runbook.rules.tls.renewal import Act, Suggestion, decide
+from ansible.module_utils.runbook.rules.tls.renewal import Act, Suggestion, check_account, decide
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 OWN = Certificate(
@@ -78,3 +78,22 @@ def test_an_endpoint_that_no_option_has_read_gets_its_defaults_and_no_odd_key():
     for odd, says in (({"host": "a", "prot": 1}, "prot is no key"), ({"port": 1}, "one has no host")):
         with pytest.raises(RunbookError, match=says):
             endpoints.with_defaults(odd)
+
+
+KEY = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE+/=\n-----END EC PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "contact", "says"),
+    [
+        ("", [], "account_key: it is not set, and a certificate is due"),
+        ("MHcCAQEE", [], "account_key: it is no private key in PEM format"),
+        (KEY.replace("PRIVATE", "PUBLIC"), [], "account_key: it is no private key"),
+        (KEY, ["ops@example.com"], "contact: 'ops@example.com' is nothing .* mailto:"),
+    ],
+)
+def test_an_account_that_no_authority_takes_is_refused(key, contact, says):
+    with pytest.raises(RunbookError, match=says) as refused:
+        check_account(key, contact)
+    assert "MHcC" not in refused.value.message
+    check_account(KEY, ["mailto:ops@example.com"])

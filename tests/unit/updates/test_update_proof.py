@@ -37,7 +37,7 @@ def test_a_proof_counts_for_some_days():
         staged(STAGED, 7.001)
     assert late.value.code == "staged_long_ago"
     assert staged(STAGED, -0.003).startswith("proven")
-    with pytest.raises(RunbookError, match="which is in the future .* by the state store's clock") as early:
+    with pytest.raises(RunbookError, match=r"which is in the future .* by the state store's clock") as early:
         staged(STAGED, -0.004)
     assert (early.value.code, early.value.status) == ("staged_in_the_future", "unknown")
     with pytest.raises(RunbookError, match="--tags stage -e app_updates_branch=runbook/updates") as never:

@@ -240,6 +240,23 @@ def remember(
     return {"rollbacks": [*known, entry][-_REMEMBERED:]}
 
 
+def holding(body: Mapping[str, Any] | None, deployment_id: str) -> dict[str, Any]:
+    """The document, from which it can be seen that automatic domains are to be off while a deployment is live.
+
+    To promote turns them on, and a run may die before it turns them off again.
+
+    :param deployment_id: empty once that is over
+    """
+    kept = {"rollbacks": [dict(each) for each in remembered(body)]}
+    return kept | ({"held": deployment_id} if deployment_id else {})
+
+
+def is_let_go(body: Mapping[str, Any] | None, project: Project) -> bool:
+    """Whether pushes go live though the project is rolled back, because a run died before it had seen to that."""
+    held = (body or {}).get("held")
+    return bool(held) and held == project.live_id and project.auto_assigns is not False
+
+
 def rolled_back_from(body: Mapping[str, Any] | None, project: Project) -> frozenset[str]:
     """Deployments that were bad: those that are remembered, and the one that Vercel itself remembers."""
     asked = project.alias_request
@@ -290,6 +307,15 @@ def follow_ups(project: Project, live: Deployment, body: Mapping[str, Any] | Non
 
     A rollback turns automatic domains off: https://vercel.com/docs/instant-rollback
     """
+    branch = project.production_branch or "the production branch"
+    if is_let_go(body, project):
+        said = (
+            f"What is pushed to {branch} goes live, also what was rolled back from: a run that built {live.id} was "
+            "stopped before it turned automatic domains off again. Run the same playbooks/rollback.yml --tags config "
+            "again, which does that; or let them be on: playbooks/rollback.yml --tags app -e app_rollback_act=promote "
+            f"-e app_rollback_deployment={live.id}."
+        )
+        return [said]
     if project.auto_assigns is not False:
         return []
     last = next((each for each in reversed(remembered(body)) if each.get("to") == live.id), None)
@@ -297,8 +323,8 @@ def follow_ups(project: Project, live: Deployment, body: Mapping[str, Any] | Non
     bad = f"{last['from']}{commit}" if last else "the deployment that was bad"
     since = f" since the rollback of {to_second(last['at'])}" if last and last.get("at") else ""
     said = (
-        f"What is pushed to {project.production_branch or 'the production branch'} does not go live{since}: automatic "
-        f"domains are off. Take back what {bad} brought, let that be deployed, and promote it: playbooks/rollback.yml "
-        "--tags app -e app_rollback_act=promote -e app_rollback_deployment=<its id>."
+        f"What is pushed to {branch} does not go live{since}: automatic domains are off. Take back what {bad} brought, "
+        "let that be deployed, and promote it: playbooks/rollback.yml --tags app -e app_rollback_act=promote "
+        "-e app_rollback_deployment=<its id>."
     )
     return [said]

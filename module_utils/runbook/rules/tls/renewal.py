@@ -8,10 +8,12 @@ still shows another one, as after a run that was stopped between the two.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.status import Check
 from ansible.module_utils.runbook.rules.tls.lifetime import Lifetime, Renewal
 from ansible.module_utils.runbook.rules.tls.names import covers
@@ -22,6 +24,25 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ansible.module_utils.runbook.rules.tls.certificates import Certificate, Seen
+
+
+_PRIVATE_KEY = re.compile(r"-----BEGIN (?:EC |RSA )?PRIVATE KEY-----\s[\w+/=\s]+-----END (?:EC |RSA )?PRIVATE KEY-----")
+
+
+def check_account(key: str, contact: Sequence[str]) -> None:
+    """With what the authority is asked for a certificate, before anything is begun for it.
+
+    :param key: the account's private key; neither it nor a part of it is repeated
+    :raises RunbookError: it is none, or an address is no URI (RFC 8555, 7.3)
+    """
+    if not _PRIVATE_KEY.search(key):
+        raise RunbookError(
+            f"account_key: it is {'no private key in PEM format' if key else 'not set'}, and a certificate is due; "
+            "make one with openssl ecparam -name prime256v1 -genkey -noout, and keep it in Ansible Vault."
+        )
+    for each in contact:
+        if not re.fullmatch(r"mailto:[^\s@,]+@[^\s@,]+", each):
+            raise RunbookError(f"contact: {each!r} is nothing that an authority takes; write mailto:ops@example.com.")
 
 
 class Act(StrEnum):

@@ -252,8 +252,8 @@ def check_runs(hostname: str, found: Restarts) -> None:
         )
     if found.unknown:
         raise RunbookError(
-            f"{hostname}: no proof is written, because nobody knows whether it runs what is installed: {found.unknown}; "
-            "see needrestart -v there, or install it.",
+            f"{hostname}: no proof is written, because whether it runs what is installed is unknown: {found.unknown}. "
+            "See needrestart -v there, or install it.",
             code="not_restarted",
             status=Status.UNKNOWN,
         )
