@@ -11,9 +11,11 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import resources
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Told that the module is gone, this ends the whole group, itself too; else it ends as the program does.
 _GROUP = 'trap "kill -KILL 0" TERM; "$@" & wait $!'
+#: Seconds that the keeper of what is not trusted has to end it.
+_KEEPER_S = 15.0
 
 
 def ends_with_module(words: Sequence[str]) -> list[str]:
@@ -38,6 +42,14 @@ def group_ends_with_module(words: Sequence[str]) -> list[str]:
     return [setpriv, "--pdeathsig", "TERM", "--", shell, "-c", _GROUP, "runbook", *words]
 
 
+def _kept(words: Sequence[str]) -> list[str]:
+    """The command line of a program that is not trusted: ``keeper.py`` ends all that it leaves behind."""
+    text = resources.files("ansible.module_utils.runbook.drivers").joinpath("keeper.py").read_text()
+    kept = [sys.executable, "-I", "-S", "-c", text, *words]
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "TERM", "--", *kept] if setpriv else kept
+
+
 @dataclass(frozen=True)
 class Finished:
     """How a program ended."""
@@ -48,18 +60,19 @@ class Finished:
     stderr: bytes
 
 
-def run(words: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout_s: float) -> Finished:
+def run(words: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout_s: float, trusted: bool = True) -> Finished:
     """Run a program and all that it starts, in a process group that ends with it, and with this process.
 
     :param env: its whole environment: it inherits nothing
     :param timeout_s: then the group is killed
+    :param trusted: if not, what leaves the group is killed too
     :raises OSError: it cannot be started
     """
     # What a program prints goes to files: a child of its that lives on would hold a pipe open.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(
-            group_ends_with_module(words), env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-            start_new_session=True,
+            group_ends_with_module(words) if trusted else _kept(words),
+            env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
         )  # fmt: skip
         code: int | None = None
         try:
@@ -67,6 +80,11 @@ def run(words: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout_s: f
         except subprocess.TimeoutExpired:
             pass
         finally:
+            if not trusted:
+                # The keeper has something to do before it ends.
+                process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_KEEPER_S)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible.module_utils.runbook.drivers import child_process
 from ansible.module_utils.runbook.drivers.deploy import git
 from ansible.module_utils.runbook.drivers.deploy.git import Repository
 from ansible.module_utils.runbook.errors import RunbookError
@@ -263,14 +264,25 @@ def served(remote: Remote) -> Iterator[tuple[str, list[str]]]:
     server.server_close()
 
 
-def test_the_token_goes_to_the_server_and_nowhere_else(remote: Remote, served):
+def test_the_token_goes_to_the_server_and_nowhere_else(remote: Remote, served, monkeypatch):
     url, seen = served
+    had: dict[str, bool] = {}
+
+    def run(words: list[str], **how: Any) -> child_process.Finished:
+        had[words[1]] = any("Authorization" in value for value in how["env"].values())
+        return real(words, **how)
+
+    real = child_process.run
+    monkeypatch.setattr(child_process, "run", run)
     with opened(remote, repository=url, repository_token="s3cret-t0ken") as repository:
         main = repository.fetch("main")
         made = repository.commit(main, {"a.txt": b"two\n"}, "x")
         assert repository.push("main", made, main)
         clone = Path(repository._clone)
         assert "s3cret" not in (clone / "config").read_text()
+    # Only who asks the server has it in its environment.
+    assert {word for word, it_had in had.items() if it_had} == {"clone", "push"}
+    assert {"commit-tree", "rev-list"} <= had.keys()
     assert remote.head("main") == made
     assert "s3cret" not in "".join(line.split(" ")[0] for line in seen)
     with (

@@ -6,7 +6,7 @@ user, of the machine or of the clone is followed: an application's own scripts, 
 which program git starts.
 
 The token travels in git's environment, never on a command line or in an address, and goes to the host of the
-repository alone.
+repository alone; a git that asks no server does not have it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ BOUNDS = {"repository_timeout_s": (1, 3600)}
 _INHERITED = (
     "PATH", "TMPDIR", "SSH_AUTH_SOCK", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy",
 )  # fmt: skip
+#: What reaches the server.
+_ASKING = frozenset({"clone", "fetch", "ls-remote", "push"})
 #: A regular file, as git's trees write it.
 _FILE_MODES = ("100644", "100755")
 
@@ -355,7 +357,7 @@ class Repository:
         needs_author = words[0] in ("revert", "merge")
         done = child_process.run(
             [self._git, *words], cwd=tree or cwd or (self._clone if self._clone.exists() else self._work),
-            env=self._environ() | dict(more or {}) | (self._author() if needs_author else {}),
+            env=self._environ(asks=words[0] in _ASKING) | dict(more or {}) | (self._author() if needs_author else {}),
             timeout_s=self._timeout_s,
         )  # fmt: skip
         if done.code is None:
@@ -367,8 +369,11 @@ class Repository:
             raise self._refused(words[0], Refusal.of(done.stderr.decode(errors="replace")))
         return done
 
-    def _environ(self) -> dict[str, str]:
-        """The whole environment of git."""
+    def _environ(self, *, asks: bool) -> dict[str, str]:
+        """The whole environment of git.
+
+        :param asks: whether it is to reach the server
+        """
         params = self._params
         settings = {
             # Neither a hook of the clone nor a program that a work tree names.
@@ -381,7 +386,7 @@ class Repository:
         }
         if params["repository_ca_cert"]:
             settings["http.sslCAInfo"] = params["repository_ca_cert"]
-        if params["repository_token"]:
+        if asks and params["repository_token"]:
             pair = ":".join(params[f"repository_{each}"] for each in ("user", "token"))
             login = base64.b64encode(pair.encode()).decode()
             settings[f"http.{self._place.url}.extraHeader"] = f"Authorization: Basic {login}"

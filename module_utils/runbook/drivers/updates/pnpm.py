@@ -1,7 +1,8 @@
 """pnpm on a copy of an application, which is nobody else's: a folder that is gone afterwards.
 
 Whatever the application and its packages run of their own, gets no variable of this process but those listed here, a
-home of its own, and no repository. It runs as the same user all the same: what that user may read, it may read.
+home of its own, and no repository, and nothing of it goes on running once the program has ended. It runs as the same
+user all the same: what that user may read, it may read.
 """
 
 from __future__ import annotations
@@ -139,7 +140,9 @@ class Pnpm:
             for prefix in ("npm", "pnpm")
         }
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        done = child_process.run(words, env=inherited | own | chosen, cwd=at, timeout_s=max(1.0, self._clock.left_s()))
+        done = child_process.run(
+            words, env=inherited | own | chosen, cwd=at, timeout_s=max(1.0, self._clock.left_s()), trusted=False
+        )
         if done.code is None:
             raise RunbookError(
                 f"pnpm {' '.join(words[1:3])} did not end in the time that was left, and was stopped; give more in "
