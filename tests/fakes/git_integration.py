@@ -20,20 +20,23 @@ class ConnectedVercel(FakeVercel):
     """
 
     def __init__(self, repository: Path) -> None:
-        super().__init__()
+        # What it has now is deployed by the first look.
+        before = _git(repository, "rev-list", "--first-parent", "--max-count=4", "main").split()[:0:-1]
+        super().__init__(commits=before)
         self.repository = repository
         #: States that the builds of a branch go through, where they are not those of others.
         self.builds: dict[str, list[str]] = {}
         self.seen: set[tuple[str, str]] = set()
         #: Whether pushes are noticed.
         self.listens = True
+        coming, self.build = self.build, ["READY"]
         self.look()
+        self.build = coming
 
     def look(self) -> None:
         """Deploy what was pushed since the last look."""
-        words = ["git", "-C", str(self.repository), "for-each-ref", "--format=%(refname:lstrip=2) %(objectname)"]
-        done = subprocess.run([*words, "refs/heads"], capture_output=True, text=True, check=True)
-        for line in done.stdout.splitlines():
+        heads = _git(self.repository, "for-each-ref", "--format=%(refname:lstrip=2) %(objectname)", "refs/heads")
+        for line in heads.splitlines():
             branch, _, sha = line.partition(" ")
             if (branch, sha) not in self.seen:
                 self.seen.add((branch, sha))
@@ -45,3 +48,8 @@ class ConnectedVercel(FakeVercel):
             with self._lock:
                 self.look()
         return super().answer(asked)
+
+
+def _git(repository: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(repository), *words], capture_output=True, text=True, check=True)
+    return done.stdout

@@ -25,7 +25,7 @@ from urllib.parse import parse_qsl
 from fakes.http import Asked, FakeService, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 TOKEN = "vc_c4n4ry" + "0" * 20
 CONFIG = "ecfg_1a2b3c4d5e"
@@ -44,12 +44,17 @@ def commit(number: int) -> str:
 
 
 class FakeVercel(FakeService):
-    """A team with a project of three deployments, the newest of them live, and a Global Config."""
+    """A team with a project of three deployments, the newest of them live, and a Global Config.
+
+    :param commits: of the deployments, the oldest first
+    """
 
     service: ClassVar[str] = "vercel"
     headers: ClassVar[dict[str, str]] = {"x-ratelimit-remaining": "59"}
 
-    def __init__(self, path: str = "global-config") -> None:
+    def __init__(
+        self, path: str = "global-config", commits: Sequence[str] = (commit(1), commit(2), commit(3))
+    ) -> None:  # fmt: skip
         super().__init__()
         self.base = f"/v1/{path}"
         self.items: dict[str, Any] = {}
@@ -71,8 +76,8 @@ class FakeVercel(FakeService):
         self._moment, self._ago_days = 0, 8
         self.put_env("PUBLIC_NAME", "Mental Scribe", type="plain")
         self.put_env("SERVICE_KEY", "sb_secret_c4n4ry_" + "a" * 30, type="encrypted")
-        for number, self._ago_days in ((1, 7), (2, 3), (3, 1)):
-            self.pushed("main", commit(number), build=["READY"])
+        for sha, self._ago_days in zip(commits, (7, 3, 1), strict=False):
+            self.pushed("main", sha, build=["READY"])
         self._ago_days = 0
 
     # What tests and git do --------------------------------------------------------------------------------------------

@@ -56,9 +56,8 @@ def test_a_rollback_is_asked_for_once(api, given, killed):
 
 def test_what_is_live_is_built_again_once(api, given, killed):
     api.put_env("PUBLIC_NAME", "x", type="plain")
-    asked = {name: value for name, value in given.items() if name != "state_directory"}
-    killed("vercel_redeploy", asked, api, "POST /v13/deployments")
-    again = run_module("vercel_redeploy", asked)
+    killed("vercel_redeploy", given, api, "POST /v13/deployments")
+    again = run_module("vercel_redeploy", given)
     assert not again.failed, again.result
     assert (api.live, api.requests.count("POST /v13/deployments")) == (list(api.deployments)[-1], 1)
 

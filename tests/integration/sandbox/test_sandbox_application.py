@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 from ansible.module_utils.runbook.drivers.sandbox.npm_registry import PNPM, VERDACCIO, fetched
@@ -52,6 +52,17 @@ def test_the_application_of_the_sandbox(home: Path):
         assert list(json.load(answer)["versions"]) == ["1.2.0", "1.2.1"]
     with urlopen(f"{known['live']['url']}/health") as answer:  # noqa: S310
         assert answer.status == 200
+    # What is deployed can be rolled back from in git.
+    commits = subprocess.run(["git", "-C", repository, "rev-list", "--all"], capture_output=True, text=True, check=True)
+    vercel = known["vercel"]
+    query = f"projectId={vercel['project_id']}&teamId={vercel['team_id']}"
+    asked = Request(  # noqa: S310 - on loopback
+        f"{vercel['url']}/v7/deployments?{query}", headers={"Authorization": f"Bearer {vercel['access_token']}"}
+    )
+    with urlopen(asked) as answer:  # noqa: S310
+        deployed = {each["meta"]["githubCommitSha"] for each in json.load(answer)["deployments"]}
+    assert deployed
+    assert deployed <= set(commits.stdout.split())
     assert not application(home).result["changed"]
     assert application(home, state="stopped").result["changed"]
     assert not application(home, state="stopped").result["changed"]
