@@ -171,6 +171,8 @@ def _status(result: Mapping[str, Any]) -> Status | None:
 #: How Ansible begins to say what is wrong with a role's variables.
 _OF_ARGUMENTS = "Validation of arguments failed:"
 _MISSING = "missing required arguments: "
+#: An option of a task that is the template of one variable.
+_UNDEFINED = re.compile(r"^Task failed: .*Error while resolving value for '[^']+': '(\w+)' is undefined$", re.DOTALL)
 
 
 def message(result: Mapping[str, Any], *, own: bool, failed: bool) -> str:
@@ -190,7 +192,12 @@ def _plain_arguments(text: str) -> str:
 
     >>> _plain_arguments("Validation of arguments failed:\nmissing required arguments: backup_bucket")
     'Not set: backup_bucket; set it in the inventory, or with -e.'
+    >>> _plain_arguments("Task failed: Error while resolving value for 'bucket': 'backup_bucket' is undefined")
+    'Not set: backup_bucket; set it in the inventory, or with -e.'
     """
+    undefined = _UNDEFINED.search(text)
+    if undefined:
+        return f"Not set: {undefined[1]}; set it in the inventory, or with -e."
     if not text.startswith(_OF_ARGUMENTS):
         return text
     reasons = [line.strip() for line in text.removeprefix(_OF_ARGUMENTS).splitlines() if line.strip()]
