@@ -190,6 +190,7 @@ from ansible.module_utils.runbook.drivers.keys.rotations import Watch
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.address import check_address
 from ansible.module_utils.runbook.rules.change import error_logs as error_rules
+from ansible.module_utils.runbook.rules.deploy import rollback
 from ansible.module_utils.runbook.rules.keys import definition, rotation
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.text import as_lines
@@ -231,7 +232,14 @@ def core(context: Context) -> dict[str, Any]:
     names = some([key.name for key in wanted])
     lines = [f"rotate {key.name} ({key.kind}) in {', '.join(key.env_names)}" for key in wanted]
     told: dict[str, Any] = {"changed": bool(wanted)} | ({"diff": {"prepared": as_lines(lines)}} if context.diff else {})
-    checks = [] if context.check_mode else application.rotate(wanted, watch, params["grace_days"])
+
+    def hold(deployment_id: str) -> None:
+        documents.update(
+            rollback.document_name(project.place.project_id),
+            lambda found: rollback.holding(found.document.body if found.document else None, deployment_id),
+        )
+
+    checks = [] if context.check_mode else application.rotate(wanted, watch, params["grace_days"], hold)
     said = "No key is due." if not wanted else f"Would rotate {names}." if context.check_mode else f"Rotated {names}."
     not_ok = [check.msg for check in checks if check.status is not Status.OK]
     if not_ok:

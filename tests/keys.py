@@ -101,7 +101,7 @@ class Work:
         application = self.application()
         chosen = wanted([application.state(key) for key in self.keys], names)
         application.check(chosen)
-        return application.rotate(chosen, self.watch(), 7)
+        return application.rotate(chosen, self.watch(), 7, lambda _id: None)
 
     def retire(self, days: float = 8) -> list[Check]:
         """What key_retire does, some days later."""

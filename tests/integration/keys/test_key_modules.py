@@ -136,6 +136,16 @@ def test_an_application_that_does_not_get_the_new_key_goes_back_by_itself(work: 
     assert not done.failed, done.result["msg"]
     assert work.supabase.accepts(work.live())
     assert len([key for key in work.supabase.api_keys if key["type"] == "secret"]) == 2
+    assert work.vercel.auto_assigns
+
+
+def test_what_a_person_rolled_back_from_does_not_come_back_with_new_keys(work: Work):
+    work.vercel.auto_assigns, old = False, work.live()
+    done = rotate(work)
+    assert not done.failed, done.result["msg"]
+    assert (work.live() != old, work.vercel.auto_assigns) == (True, False)
+    (said,) = (work.folder / work.environment / "rollbacks").glob("*.json")
+    assert "held" not in json.loads(said.read_text())["body"]
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,9 @@ class Application:
         self._vercel, self._store, self._providers = vercel, store, providers
         self._clock, self._tell, self._poll_s = clock, tell, poll_s
         self._known: dict[str, Known] = {}
+        self._hold: Callable[[str], None] = lambda _deployment_id: None
+        #: Deployments that a rotation of ours went back from.
+        self._left: set[str] = set()
 
     def provider(self, key: Key) -> Provider:
         """Who gives keys of this kind."""
@@ -167,12 +170,17 @@ class Application:
 
     # Rotating ---------------------------------------------------------------------------------------------------------
 
-    def rotate(self, keys: Sequence[Key], watch: Watch, grace_days: int) -> list[Check]:
+    def rotate(
+        self, keys: Sequence[Key], watch: Watch, grace_days: int, hold: Callable[[str], None]
+    ) -> list[Check]:  # fmt: skip
         """Take the keys to ``proven``, or back.
 
+        :param hold: notes the deployment while which automatic domains are to be off; empty once they are
         :raises RunbookError: a step was not done, or it went back; run again, it goes on from there
         """
         self._finish_going_back(keys)
+        self._hold = hold
+        self._left = {each.deployment for each in self._store.all.values() if each.phase == GONE_BACK}
         for key in keys:
             self._write(key)
         self._deploy([key for key in keys if self._at(key).phase == WRITTEN])
@@ -264,8 +272,16 @@ class Application:
         )  # fmt: skip
         project = self._vercel.project()
         if project.live_id != built.id and project.auto_assigns is False:
-            # After a rollback nothing that is built goes live by itself.
+            # After a rollback nothing that is built goes live by itself. To promote it lets pushes go live again: that
+            # is right after a rollback of our own, and not where a person rolled back from a commit that is bad.
+            asked = project.alias_request
+            is_others = asked is None or asked.from_id not in self._left
+            if is_others:
+                self._hold(built.id)
             self._move(built.id, lambda: self._vercel.promote(built.id))
+            if is_others:
+                self._vercel.follow_pushes(on=False)
+                self._hold("")
         while (found := self._live()).created_at < written or found.state != READY:
             if self._clock.is_over():
                 raise RunbookError(
