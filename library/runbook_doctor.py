@@ -96,6 +96,27 @@ options:
           access_token: {description: [Token of the Management API.], type: str}
           api_url: {description: [Address of the API.], type: str}
       bindir: {description: [Folder of pg_dump.], type: path}
+      vercel:
+        description: [The project at Vercel that serves an application.]
+        type: dict
+        suboptions:
+          project_id: {description: [Its id.], type: str}
+          project_name: {description: [Its name.], type: str}
+          team_id: {description: [Id of its team.], type: str}
+          access_token: {description: [Token of Vercel.], type: str}
+          api_url: {description: [Address of the API.], type: str}
+      repository:
+        description: [The application's git repository, by the names of the options of M(repository_preflight).]
+        type: dict
+        suboptions:
+          branch: {description: [Branch that production is built from.], type: str}
+          repository: {description: [Its address.], type: str}
+          repository_root: {description: [Its first commit.], type: str}
+          repository_user: {description: [User of the token.], type: str}
+          repository_token: {description: [Token.], type: str}
+          repository_ssh_key_file: {description: [File of a key.], type: path}
+          repository_known_hosts_file: {description: [File with the server's key.], type: path}
+          repository_ca_cert: {description: [File of certificate authorities.], type: path}
   found:
     description:
       - What only Ansible itself can see of the inventory. The action plugin fills it in.
@@ -194,6 +215,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import journal
 from ansible.module_utils.runbook.drivers.backup import backup
+from ansible.module_utils.runbook.drivers.deploy import git, vercel
 from ansible.module_utils.runbook.drivers.postgres import (
     bloat,
     compact,
@@ -212,10 +234,13 @@ from ansible.module_utils.runbook.rules import doctor as rules
 from ansible.module_utils.runbook.rules import environment_mark, identity, preflight
 from ansible.module_utils.runbook.rules.backup import bucket_check
 from ansible.module_utils.runbook.rules.change import calendar
+from ansible.module_utils.runbook.rules.deploy import deployments
+from ansible.module_utils.runbook.rules.deploy import git as git_rules
 from ansible.module_utils.runbook.rules.postgres import content_hash as hashes
 from ansible.module_utils.runbook.rules.status import Check, Status
 from ansible.module_utils.runbook.rules.supabase import managed
 from ansible.module_utils.runbook.rules.supabase import supabase as supabase_rules
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -506,9 +531,42 @@ class Doctor:
         says = supabase_rules.check_identity(project, ref=part["project_ref"], name=part.get("project_name") or "")
         found.append(Check.ok("supabase", says))
 
+    def vercel(self, found: list[Check]) -> None:
+        """The project at Vercel, and whether the token may read what rollbacks and rotations read."""
+        defaults = {name: option.get("default") for name, option in vercel.argument_spec().items()}
+        given = {name: value for name, value in self.part("vercel").items() if value is not None}
+        api = vercel.Vercel.from_params(defaults | given | {"timeout_s": 10}, read_only=True)
+        says = deployments.check_identity(api.project(), api.place, str(given.get("project_name") or ""))
+        found.append(Check.ok("vercel", says))
+        with looking(found, "rights vercel"):
+            read = len(api.deployments(most=1)), len(api.env())
+            found.append(Check.ok("rights vercel", f"Reads deployments and {count(read[1], 'environment variable')}."))
+
+    def repository(self, found: list[Check]) -> None:
+        """The application's repository, and whether the token may push to it."""
+        defaults = {name: option.get("default") for name, option in git.argument_spec().items()}
+        given = {name: value for name, value in self.part("repository").items() if value is not None}
+        branch = git_rules.check_branch("branch", str(given.pop("branch", None) or "main"))
+        with git.Repository.from_params(
+            defaults | given | {"repository_timeout_s": self.params["timeout_s"]}, read_only=True
+        ) as repository:
+            first = repository.first_commit(branch)
+            place = git_rules.Place.named(given["repository"], given.get("repository_root") or "")
+            place.require(first)
+            found.append(Check.ok("repository", f"{place.url} has {branch}, and begins with the pinned commit."))
+            with looking(found, "rights repository"):
+                repository.would_push(branch)
+                found.append(Check.ok("rights repository", "A branch could be pushed; none was."))
+
     def services(self) -> list[Check]:
         """Servers, buckets and services, all at once."""
-        works: dict[str, Callable[[list[Check]], None]] = {"database": self.database}
+        works: dict[str, Callable[[list[Check]], None]] = {}
+        if self.settings.get("database") is not None:
+            works["database"] = self.database
+        if self.part("vercel").get("project_id"):
+            works["vercel"] = self.vercel
+        if self.part("repository").get("repository"):
+            works["repository"] = self.repository
         if self.part("proof").get("login_host"):
             works["proof"] = self.proof
         demands = rules.DEMANDS | {key: value for key, value in self.part("demands").items() if value is not None}
@@ -581,6 +639,25 @@ def main() -> None:
             },
         },
         "bindir": {"type": "path"},
+        "vercel": {
+            "type": "dict",
+            "options": {
+                "project_id": text,
+                "project_name": text,
+                "team_id": text,
+                "access_token": {"type": "str", "no_log": True},
+                "api_url": text,
+            },
+        },
+        "repository": {
+            "type": "dict",
+            "options": {"branch": text}
+            | {
+                name: {key: value for key, value in option.items() if key not in ("default", "required")}
+                for name, option in git.argument_spec().items()
+                if name.startswith("repository") and name != "repository_timeout_s"
+            },
+        },
     }
     seen = (
         "inventory_sources",

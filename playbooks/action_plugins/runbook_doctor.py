@@ -80,6 +80,7 @@ class ActionModule(forked.ActionModule):  # type: ignore[misc] # loaded by its p
                 doctor.wanted(self._values.get("schedule_jobs") or {}),
                 str(self._values.get("runbook_environment")),
                 self._values,
+                group="databases" if "database" in arguments["settings"] else "applications",
             ),
             "contacts": [
                 check.msg

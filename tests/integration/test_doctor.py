@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible.module_utils.runbook.rules.postgres.roles import HAS_PARAMETERS
 from conftest import S3, Database, free_port, job, run_module
+from fakes.vercel import OPTIONS, FakeVercel
+from git_remotes import Remote
 
 from playbooks import Ended, Project
 
@@ -224,3 +226,26 @@ def test_another_cluster_is_asked_nothing(inventory: Project):
     for user in ("maintain", "backup", "restore", "review", "admin"):
         assert found[f"rights {user}"]["status"] == "unknown"
     assert found["bucket"]["status"] == "ok"
+
+
+def test_an_application_is_looked_at_and_nothing_is_written(tmp_path: Path):
+    remote = Remote.new(tmp_path / "git", {"package.json": "{}\n"})
+    with FakeVercel() as api:
+        project = Project.for_application(
+            tmp_path, state_directory=str(tmp_path / "state"), app_repository=str(remote.path), app_branch="main",
+            app_repository_root=remote.root, vercel_api_url=api.url, change_needs={"rollback.yml app": []},
+            **{f"vercel_{name}": value for name, value in OPTIONS.items()},
+        )  # fmt: skip
+        ended = project.run("doctor.yml")
+        checks = {each["name"]: each for each in ended.last("runbook_doctor")["checks"]}
+        wanted = ("vercel", "rights vercel", "repository", "rights repository")
+        assert {name: checks[name]["status"] for name in wanted} == dict.fromkeys(wanted, "ok"), ended.output
+        assert "database" not in checks
+        written = [line for line in api.requests if not line.startswith("GET ")]
+        assert (written, remote.head("runbook/doctor")) == ([], "")
+        given = {"environment": "sandbox", "vercel": OPTIONS | {"api_url": api.url, "access_token": "another"},
+                 "repository": {"repository": str(remote.path), "repository_root": "f" * 40}}  # fmt: skip
+        wrong = run_module("runbook_doctor", {"settings": given}, permitted=False)
+    bad = {each["name"]: each["msg"] for each in wrong.result["checks"] if each["status"] != "ok"}
+    assert {"vercel", "repository"} <= bad.keys()
+    assert "check the token's rights and vercel_team_id" in bad["vercel"]

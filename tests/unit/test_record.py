@@ -108,7 +108,7 @@ def test_no_host_is_a_failure():
     assert (record["status"], record["verdict"]) == ("failed", "Nothing was done: no host matched databases.")
 
 
-def test_a_host_that_was_only_passed_over_is_no_part_of_a_run():
+def test_a_host_of_which_all_was_skipped_is_no_part_of_a_run():
     sample = samples.Sample()
     task = sample.task("Do it", "pg_archive")
     for host, state in (("app", "ok"), ("db1", "skipped")):

@@ -305,10 +305,10 @@ def fold(events: Sequence[Mapping[str, Any]], meaning: Meaning, *, torn_lines: i
     hosts: dict[str, dict[str, Any]] = {}
     for name in sorted({*steps, *stats}):
         hosts[name] = _host(steps.get(name, []), stats.get(name), meaning, finished=end is not None)
-    # Where others were worked on, a host that was only passed over is no part of it: nothing was seen of it.
-    passed = {name for name, of_host in steps.items() if all(step["state"] == "skipped" for step in of_host)}
-    if passed != hosts.keys():
-        hosts = {name: host for name, host in hosts.items() if name not in passed}
+    # Where others were worked on, a host of which all was skipped is no part of it: nothing was seen of it.
+    skipped = {name for name, of_host in steps.items() if all(step["state"] == "skipped" for step in of_host)}
+    if skipped != hosts.keys():
+        hosts = {name: host for name, host in hosts.items() if name not in skipped}
 
     notes = [event["text"] for event in events if event["event"] == "note"] + unheard
     if torn_lines:

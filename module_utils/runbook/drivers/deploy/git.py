@@ -281,6 +281,14 @@ class Repository:
             refusal = Refusal.of("stale info")
         raise self._refused(f"pushing {branch}", refusal)
 
+    def would_push(self, branch: str) -> None:
+        """See that a branch of ours could be pushed; nothing is.
+
+        :param branch: one that was fetched, or looked at by :meth:`first_commit`
+        :raises RunbookError: the server refuses
+        """
+        self._ask("push", "--dry-run", "--", self._place.url, f"refs/heads/{branch}:refs/heads/{OURS}doctor")
+
     # --- git ----------------------------------------------------------------------------------------------------------
 
     def _get(self, branch: str, *options: str) -> None:

@@ -231,10 +231,13 @@ def before(
     return lacks(needs, read()) if needs else []
 
 
-def foretell(playbooks: Container[str], environment: str, said: Mapping[str, Any]) -> list[str]:
-    """What changes of databases by these playbooks will be refused for, or end red; a sentence each, with operations.
+def foretell(
+    playbooks: Container[str], environment: str, said: Mapping[str, Any], group: str = "databases"
+) -> list[str]:
+    """What changes by these playbooks will be refused for, or end red; a sentence each, with operations.
 
     :param said: as for :func:`lacks`; ``change_needs`` among them
+    :param group: of the inventory; what a person does to an application is looked at whatever is scheduled
     """
     try:
         checklist.blocking("", said.get("change_blocks") or {})
@@ -242,8 +245,8 @@ def foretell(playbooks: Container[str], environment: str, said: Mapping[str, Any
             operation: checklist.needed(operation, environment, said.get("change_needs") or {})
             for operation, known in checklist.OPERATIONS.items()
             # Nobody is paged for a sandbox.
-            if operation.partition(" ")[0] in playbooks
-            and known.group == "databases"
+            if (operation.partition(" ")[0] in playbooks or group == "applications")
+            and known.group == group
             and (operation, environment) != (checklist.EMERGENCY, "sandbox")
         }
     except RunbookError as error:
