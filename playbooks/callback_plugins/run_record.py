@@ -61,8 +61,8 @@ import ansible.constants as settings
 import ansible.context as cli
 import ansible.module_utils
 from ansible.errors import AnsibleError
-from ansible.executor.task_queue_manager import TaskQueueManager
 from ansible.executor.stats import AggregateStats
+from ansible.executor.task_queue_manager import TaskQueueManager
 from ansible.parsing.splitter import parse_kv
 from ansible.plugins.callback import CallbackBase
 from ansible.release import __version__ as ansible_version
