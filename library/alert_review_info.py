@@ -318,6 +318,9 @@ def core(context: Context) -> dict[str, Any]:
         "duration_s": round(time.monotonic() - started, 3),
     }
     result |= _files(offered, step_s)
+    critical = [each["msg"] for each in result["findings"] if each["severity"] == "critical"]
+    # What a person has to hear at once; the report has the rest.
+    result["msg"] = " ".join([result["msg"], *critical[:3]])
     return context.conclude(result["status"], fail_on_breach=False, fail_on_unknown=False, **result)
 
 

@@ -250,6 +250,10 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
         "app_update_deploy": update | live | {"base_branch": "main"},
         "app_update_review": update | {"base_branch": "main", "by": "Ada", "state_directory": str(folder)},
         "app_update_stage": update | live | {"staging_branch": "staging"},
+        "alert_delivery_test": {
+            "alertmanager_urls": ["http://127.0.0.1:1"],
+            "receivers": [{"name": "team", "labels": {}}],
+        },
         "emergency_contact_confirm": {"codes": ["x"], "state_directory": str(folder)},
         "emergency_contact_test": {"state_directory": str(folder)},
         "incident_review": {
@@ -395,7 +399,7 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
         "supabase_advisors_info", "supabase_backup_info", "supabase_project_check",
         "supabase_restore_info", "supabase_restore_wait", "runbook_doctor", "maintenance_calendar_info",
         "change_check", "change_left_info", "key_info", "emergency_contact_check", "incident_review_info",
-        "alert_review_info", "app_updates_info", "capacity_info", "vercel_deployment_info",
+        "oncall_rota_info", "alert_review_info", "app_updates_info", "capacity_info", "vercel_deployment_info",
         "log_archive_verify", "log_find", "security_advisories_info",
         "tls_certificate_info", "tls_certificate_renewal_plan", "tls_certificate_served",
         "tls_certificate_stored_info", "schedule_info",

@@ -65,18 +65,19 @@ class PagerDuty:
             )
         )
 
-    def on_call(self, schedules: Sequence[str], *, begin: datetime, end: datetime) -> list[Shift]:
-        """All shifts of schedules that overlap with a time.
+    def on_call(self, schedule: str, name: str, *, begin: datetime, end: datetime) -> list[Shift]:
+        """All shifts of a schedule that overlap with a time.
 
         Each policy that uses a schedule tells its shifts again, so they are here once. ``earliest`` is never asked for:
         it leaves out every shift but each person's first.
 
+        :param name: as the shifts call it
         :raises RunbookError: refused, no answer, or one that cannot be read
         """
-        query = (*(("schedule_ids[]", each) for each in schedules), *_span(begin, end))
+        query = (("schedule_ids[]", schedule), *_span(begin, end))
         found = self._list("/oncalls", "oncalls", query)
         try:
-            return sorted({_shift(each, begin, end) for each in found}, key=lambda each: (each.begin, each.schedule))
+            return sorted({_shift(each, name, begin, end) for each in found}, key=lambda each: each.begin)
         except (AttributeError, LookupError, TypeError, ValueError):
             raise _unreadable("who is on call") from None
 
@@ -145,11 +146,11 @@ class PagerDuty:
         return self._api.pages(path, by_offset, items=items, query=(*query, _LIMIT))
 
 
-def _shift(said: Mapping[str, Any], begin: datetime, end: datetime) -> Shift:
+def _shift(said: Mapping[str, Any], name: str, begin: datetime, end: datetime) -> Shift:
     """One shift; the end of one that has none is the end of what was asked for."""
-    schedule, user = said.get("schedule") or {}, said["user"]
+    user = said["user"]
     return Shift(
-        schedule=str(schedule.get("summary") or schedule.get("id") or "always on call"),
+        schedule=name,
         person=str(user["summary"]),
         begin=datetime.fromisoformat(said["start"]).astimezone(UTC) if said.get("start") else begin,
         end=datetime.fromisoformat(said["end"]).astimezone(UTC) if said.get("end") else end,

@@ -37,6 +37,7 @@ _SUBJECTS = (
     "updates",
     "calendar",
     "capacity",
+    "observe",
     "drill",
 )
 SECTIONS: tuple[Section, ...] = tuple(

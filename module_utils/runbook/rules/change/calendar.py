@@ -80,6 +80,7 @@ OPERATIONS = {
     "heartbeat.yml": "none",
     "lease.yml": "none",
     "logs.yml": "none",
+    "monitoring.yml": "none",
     "pitr.yml": "none",
     "pitr.yml backup": "none",
     "pitr.yml discard": "none",

@@ -203,15 +203,15 @@ def _of_people(shifts: Iterable[Shift], absences: Sequence[Absence], team: froze
         )  # fmt: skip
 
 
-def weeks(shifts: Sequence[Shift], *, begin: datetime, end: datetime) -> list[dict[str, Any]]:
+def hours(shifts: Sequence[Shift], *, begin: datetime, end: datetime) -> list[dict[str, Any]]:
     """How long each person is on call in that time, the longest first."""
-    hours: dict[str, float] = {}
+    by_person: dict[str, float] = {}
     for each in shifts:
         length = min(each.end, end) - max(each.begin, begin)
-        hours[each.person] = hours.get(each.person, 0.0) + max(0.0, length.total_seconds() / 3_600)
+        by_person[each.person] = by_person.get(each.person, 0.0) + max(0.0, length.total_seconds() / 3_600)
     return [
         {"person": person, "hours": round(value, 1)}
-        for person, value in sorted(hours.items(), key=lambda item: (-item[1], item[0]))
+        for person, value in sorted(by_person.items(), key=lambda item: (-item[1], item[0]))
     ]
 
 
