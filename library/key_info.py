@@ -105,6 +105,11 @@ def core(context: Context) -> dict[str, Any]:
     """Look at each key; one that cannot be looked at hides no other."""
     params = context.params
     keys = definition.parse(params["keys"])
+    if not keys:
+        raise RunbookError(
+            "keys: it is empty, so nobody looks at a key; list those of the application (docs/howto/keys.md).",
+            status=Status.UNKNOWN,
+        )
     documents = Documents.from_params(params, context.run)
     application, _, _ = options.application(
         params, documents, keys, context.hide, lambda _what, _s: None, read_only=True

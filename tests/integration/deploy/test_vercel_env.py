@@ -124,6 +124,7 @@ def test_a_kept_set_is_opened_with_its_own_key_only(api, act):
     other = base64.b64encode(b"o" * 32).decode()
     assert "sealed with another key" in act("env_restore", snapshot=name, snapshot_key=other).result["msg"]
     assert "no key of 32 bytes" in act("env_snapshot", snapshot_key="short").result["msg"]
+    assert "snapshot_key: it is not set" in act("env_snapshot", snapshot_key="").result["msg"]
     # With a new key there is a new snapshot.
     assert act("env_snapshot", snapshot_key=other, check=True).result["changed"]
     seal = Seal(KEY)

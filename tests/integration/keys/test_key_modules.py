@@ -227,6 +227,8 @@ def test_what_cannot_be_rotated_is_refused_before_a_key_is_made(work: Work):
         "env": [{"name": "SUPABASE_SECRET_KEY", "targets": ["production", "preview"]}],
     }
     assert "let the two agree" in rotate(work, preview).result["msg"]
+    none = run_module("key_info", options(work) | {"keys": []}).result
+    assert (none["status"], none["msg"][:22]) == ("unknown", "keys: it is empty, so ")
     unset = run_module("key_info", options(work) | {"supabase": None})
     assert "supabase: it is not set" in unset.result["checks"][0]["msg"] if not unset.failed else unset.result["msg"]
     assert len(work.supabase.api_keys) == 3

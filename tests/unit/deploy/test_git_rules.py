@@ -100,3 +100,8 @@ def test_a_commit_is_named_in_full():
 )
 def test_the_cause_of_a_refusal(said, code):
     assert Refusal.of(said).code == code
+
+
+def test_a_branch_that_is_not_named_is_told_as_such():
+    with pytest.raises(RunbookError, match="^branch: it is empty; name the branch"):
+        check_branch("branch", "")

@@ -28,7 +28,7 @@ class Seal:
             raw = b""
         if len(raw) != _KEY_BYTES:
             raise RunbookError(
-                "snapshot_key: it is no key of 32 bytes in base64 (its value is not repeated here); make one with "
+                f"snapshot_key: it is {'no key of 32 bytes in base64' if key else 'not set'}; make one with "
                 "openssl rand -base64 32, and keep it in Ansible Vault."
             )
         self._cipher = AESGCM(raw)

@@ -86,6 +86,8 @@ def check_branch(option: str, name: str) -> str:
 
     :raises RunbookError: it is none
     """
+    if not name:
+        raise RunbookError(f"{option}: it is empty; name the branch.")
     if not _BRANCH.fullmatch(name) or name.startswith("refs/"):
         raise RunbookError(f"{option}: {name!r} is not the name of a branch; give one like main.")
     return name
