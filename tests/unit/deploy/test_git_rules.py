@@ -103,5 +103,5 @@ def test_the_cause_of_a_refusal(said, code):
 
 
 def test_a_branch_that_is_not_named_is_told_as_such():
-    with pytest.raises(RunbookError, match="^branch: it is empty; name the branch"):
+    with pytest.raises(RunbookError, match=r"^branch: it is empty; name the branch"):
         check_branch("branch", "")
