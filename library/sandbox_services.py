@@ -94,7 +94,7 @@ from ansible.module_utils.runbook.drivers.sandbox.sandbox import STATE_FILE, Hom
 from ansible.module_utils.runbook.drivers.sandbox.services import ADDRESSES, FOLDERS, Services
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules.sandbox import demo_alerts, demo_history
+from ansible.module_utils.runbook.rules.sandbox import demo_alerts, demo_history, demo_levels
 from ansible.module_utils.runbook.rules.text import as_lines
 
 
@@ -117,7 +117,7 @@ def _started(context: Context, home: Home) -> dict[str, Any]:
     paths = (Path(context.params[name]).resolve() for name in ("nginx_path", "fakes_path"))
     now = datetime.now(UTC)
     services.start(
-        *paths, history=demo_history.openmetrics(now, demo_alerts.openmetrics(now)),
+        *paths, history=demo_history.openmetrics(now, [*demo_alerts.openmetrics(now), *demo_levels.openmetrics(now)]),
         pagerduty=demo_alerts.pagerduty(now), would=context.check_mode,
     )  # fmt: skip
     for each in services.missing:

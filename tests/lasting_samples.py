@@ -79,6 +79,31 @@ STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
             "findings": [], "unknown": [], "status": "ok",
         },
     ),
+    (
+        "sla_info",
+        {
+            "levels": [
+                {
+                    "name": "site", "objective_percent": 99.9, "availability_percent": 99.95, "coverage_percent": 100.0,
+                    "with_planned_percent": 99.95, "budget_left_percent": 50.0, "why_not": "",
+                }
+            ],
+            "findings": [], "unknown": [], "status": "ok",
+        },
+    ),
+    (
+        "incident_info",
+        {
+            "sources": [
+                {
+                    "source": "pagerduty",
+                    "months": [{"month": "2026-02", "incidents": 7, "mtta_median_s": 60.0, "mttr_median_s": None}],
+                }
+            ],
+            "findings": [], "unknown": [], "status": "ok",
+        },
+    ),
+    ("dashboard_info", {"dashboards": [{"title": "Site", "panels": 3}], "findings": [], "unknown": [], "status": "ok"}),
 )  # fmt: skip
 
 

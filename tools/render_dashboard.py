@@ -34,11 +34,13 @@ TITLES = {
     "server": "Updates of servers", "packages": "Packages of the application", "drill": "Disaster-recovery drills",
     "deployment": "Deployments", "files": "Uploaded files", "findings": "Findings in the database",
     "reviews": "Post-incident reviews",
+    "sla": "Service levels", "dashboards": "Dashboards and alert rules",
 }  # fmt: skip
 #: Moments that lie ahead, and facts of which 1 is the bad answer.
 _AHEAD = re.compile(r"_(due|not_after|critical|waiver_end|limit_p\d+)_timestamp_seconds$")
 _BAD = ("deployment_rolled_back",)
 _ANSWER = re.compile(r"_(ok|success|served|verified|rolled_back)$")
+_UNITS = (("_bytes", "bytes"), ("_seconds", "s"), ("_ratio", "percentunit"))
 #: Panels a row, and the grid's columns.
 _PER_ROW, _COLUMNS, _HEIGHT = 4, 24, 6
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -56,6 +58,17 @@ _OF_RUNS = (
     (
         "Last run ended", "time() - max by (playbook) (runbook_run_end_timestamp_seconds)", "{{playbook}}", "stat", "s",
         "How long ago; one that was cut off leaves the moment of the run before it.",
+    ),
+    (
+        "Scheduled jobs, last success", "time() - max by (schedule, host) (runbook_job_last_success_timestamp_seconds)",
+        "{{schedule}} {{host}}", "stat", "s", "How long ago each scheduled job was last well.",
+    ),
+    (
+        "Points on the board", "sum by (inventory, state) (runbook_board_points)", "{{inventory}}: {{state}}",
+        "timeseries", "short", "Points that need a person, by colour.",
+    ),
+    (
+        "Board made", "time() - max(runbook_board_made_timestamp_seconds)", "board", "stat", "s", "How long ago.",
     ),
     (
         "Duration", "max by (playbook) (runbook_run_duration_seconds)", "{{playbook}}", "timeseries", "s",
@@ -109,7 +122,7 @@ def _of_metric(name: str, metric: Metric) -> dict[str, Any]:
     by = ", ".join(filter(None, ("host", metric.label)))
     legend = " ".join(f"{{{{{each}}}}}" for each in by.split(", "))
     selected = f"runbook_{name}{{{_HOST}}}"
-    title = re.sub(r"_(timestamp_seconds|seconds|bytes)$", "", name).replace("_", " ").capitalize()
+    title = re.sub(r"_(timestamp_seconds|seconds|bytes|ratio)$", "", name).replace("_", " ").capitalize()
     if _AHEAD.search(name):
         return _panel(f"{title}, left", f"min by ({by}) ({selected}) - time()", legend, "stat", "s", metric.text)
     if name.endswith("_timestamp_seconds"):
@@ -118,7 +131,7 @@ def _of_metric(name: str, metric: Metric) -> dict[str, Any]:
         # Of two playbooks that disagree the bad answer is shown.
         least, unit = ("max", "no_yes") if name in _BAD else ("min", "yes_no")
         return _panel(title, f"{least} by ({by}) ({selected})", legend, "stat", unit, metric.text)
-    unit = next((unit for end, unit in (("_bytes", "bytes"), ("_seconds", "s")) if name.endswith(end)), "short")
+    unit = next((unit for end, unit in _UNITS if name.endswith(end)), "short")
     return _panel(title, f"max by ({by}) ({selected})", legend, "timeseries", unit, metric.text)
 
 

@@ -54,6 +54,8 @@ class FakePagerDuty(FakeService):
         with self._lock:
             if asked.method == "PUT" and (found := re.fullmatch(r"/incidents/(\w+)", asked.path)):
                 return self._update(found[1], asked)
+            if asked.line == "POST /analytics/raw/incidents":
+                return Reply(200, self._analysed(asked.body))
             listed = {
                 "/oncalls": ("oncalls", self._on_calls), "/users": ("users", self._users),
                 "/services": ("services", self._services), "/log_entries": ("log_entries", self._log),
@@ -67,6 +69,21 @@ class FakePagerDuty(FakeService):
         some = items[offset : offset + self.page]
         more = offset + len(some) < len(items)
         return Reply(200, {name: some, "limit": self.page, "offset": offset, "more": more, "total": None})
+
+    def _analysed(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Incidents of the past; a person takes one after two minutes, as in the log."""
+        begin, end = (
+            datetime.fromisoformat(body["filters"][f"created_at_{edge}"]).timestamp() for edge in ("start", "end")
+        )
+        found = sorted((each for each in self.history if begin <= each["begin"] < end), key=lambda each: each["begin"])
+        names = [each["id"] for each in found]
+        at = names.index(body["starting_after"]) + 1 if body.get("starting_after") else 0
+        some = found[at : at + self.page]
+        return {
+            "data": [_analysed(each) for each in some], "more": at + len(some) < len(found), "limit": self.page,
+            "first": some[0]["id"] if some else "", "last": some[-1]["id"] if some else "", "order": "asc",
+            "order_by": "created_at", "time_zone": "Etc/UTC", "filters": body["filters"],
+        }  # fmt: skip
 
     def _span(self, query: dict[str, list[str]]) -> tuple[float, float]:
         now = datetime.now(UTC).timestamp()
@@ -188,6 +205,18 @@ class FakePagerDuty(FakeService):
                 {"id": f"PLIVE{len(self.incidents):02}", "key": key, "title": title, "begin": now, "end": None}
             )  # fmt: skip
         return Reply(202, {"status": "success", "message": "Event processed", "dedup_key": key})
+
+
+def _analysed(each: dict[str, Any]) -> dict[str, Any]:
+    """As the analytics have an incident: moments in UTC, without saying so."""
+    over = each.get("end")
+    return {
+        "id": each["id"], "incident_number": 1, "description": each["title"], "service_id": SERVICE,
+        "service_name": "Mental Scribe", "created_at": stamp(each["begin"]).rstrip("Z"), "urgency": "high",
+        "status": "resolved" if over else "triggered", "major": False, "priority_name": None,
+    } | (
+        {"resolved_at": stamp(over).rstrip("Z"), "seconds_to_resolve": int(over - each["begin"])} if over else {}
+    ) | ({"seconds_to_first_ack": 120} if each.get("person") is not None else {})  # fmt: skip
 
 
 def reference(kind: str, name: str, summary: str) -> dict[str, Any]:

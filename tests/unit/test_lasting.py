@@ -60,3 +60,13 @@ def test_every_subject_has_an_alert():
 def test_what_nobody_looks_at_any_more_is_an_alert():
     looked = {name for name in sections.METRICS if re.search("_last_(check|verification|archive|mirror|good)_", name)}
     assert looked - used(ALERTS) == set()
+
+
+def test_what_is_written_beside_a_run_has_its_panel_too():
+    written = {
+        name
+        for path in sorted((ROOT / "module_utils/runbook/report").glob("*.py"))
+        for name in re.findall(r"\brunbook_(?:job|board)_\w+", path.read_text())
+    }
+    assert len(written) == 3
+    assert written <= set(re.findall(r"\brunbook_\w+", render_dashboard.rendered()))

@@ -189,6 +189,28 @@ def fan(
     }
 
 
+def columns(items: Sequence[tuple[str, float, str]], *, first: str, last: str, top: str = "") -> dict[str, Any]:
+    """A column for each day or month.
+
+    :param items: what it says, its height as a share, and its tone
+    :param first: what stands below the first one
+    :param top: what the highest is worth, where heights differ
+    """
+    width = 100 / len(items)
+    bars = [
+        {
+            "x": round(width * number + width * 0.1, 2),
+            "width": round(width * 0.8, 2),
+            # What is nothing is seen as nothing.
+            "height": round(max(share, 0.0), 3),
+            "tone": tone_,
+            "title": title,
+        }
+        for number, (title, share, tone_) in enumerate(items)
+    ]
+    return {"bars": bars, "first": first, "last": last, "top": top}
+
+
 def rates(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """How fast a count grew, each value over a sixtieth of the time, or between two samples where those are rarer."""
     if not points:

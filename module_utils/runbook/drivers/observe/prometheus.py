@@ -55,10 +55,11 @@ def argument_spec() -> dict[str, dict[str, Any]]:
 
 
 class Prometheus:
-    """One Prometheus."""
+    """One Prometheus; once it gave no answer, it is not asked again."""
 
     def __init__(self, api: ApiClient) -> None:
         self._api = api
+        self._silent: RunbookError | None = None
 
     @classmethod
     def from_params(cls, params: Any, *, timeout_s: float) -> Prometheus:
@@ -149,12 +150,16 @@ class Prometheus:
         return found[0].points[0][0] if found else None
 
     def _asked(self, path: str, pairs: Sequence[tuple[str, str]], *, in_address: bool = False) -> dict[str, Any]:
+        if self._silent is not None:
+            raise self._silent
         long = not in_address and sum(len(value) for _, value in pairs) > _LONG
         try:
             said = self._api.ask_form(path, tuple(pairs)) if long else self._api.get(path, tuple(pairs))
         except ApiError as error:
             code = REFUSED if error.http_status in (400, 422) else SILENT
-            raise RunbookError(error.message, status=Status.UNKNOWN, code=code) from None
+            told = RunbookError(error.message, status=Status.UNKNOWN, code=code)
+            self._silent = told if code == SILENT else None
+            raise told from None
         if not isinstance(said, dict) or said.get("status") != "success":
             raise _unreadable("a query")
         if said.get("warnings"):

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 #: The files of this folder: one subject, one line.
 _SUBJECTS = (
     "archive",
-    "cleanup",
     "vacuum",
     "backup",
     "restore",
@@ -39,6 +38,7 @@ _SUBJECTS = (
     "calendar",
     "capacity",
     "observe",
+    "audit",
     "drill",
 )
 SECTIONS: tuple[Section, ...] = tuple(
