@@ -86,8 +86,22 @@ def test_a_file_of_somebody_else_is_not_written_over(tmp_path):
 def test_the_playbook_makes_units_of_the_inventory(tmp_path: Path, database):
     units = tmp_path / "units"
     units.mkdir()
-    project = Project.for_database(tmp_path, database, schedule_jobs=JOBS, schedule_start=False)
-    ended = project.run("schedules.yml", schedule_path=str(units))
+    jobs = JOBS | {"timers": job("schedules.yml"), "tagged": job("schedules.yml", tags=["some"])}
+    where = {"schedule_start": False, "schedule_path": str(units)}
+    project = Project.for_database(tmp_path, database, schedule_jobs=jobs, **where)
+    # Not the run that is scheduled: what Ansible's command line says reaches preflight.
+    for more, says in (
+        (("-e", "preflight_job=tagged"), "as schedules.yml -t some, and this run has no tag; run it with those tags"),
+        (("-e", "preflight_job=timers", "-e", "schedule_user=me"), "and this run also says schedule_user with -e"),
+    ):
+        refused = project.run("schedules.yml", *more)
+        assert refused.code != 0
+        assert says in " ".join(refused.output.split()), refused.output
+    assert list(units.iterdir()) == []
+    ended = project.run("schedules.yml", "-e", "preflight_job=timers")
     assert ended.code == 0, ended.output
+    assert ended.record is not None
+    done = ended.record.parent / "metrics/job-timers.prom"
+    assert 'last_success_timestamp_seconds{schedule="timers",host="db"}' in done.read_text()
     assert ended.last("schedule_files")["left_out"] == ["servers"]
     assert (units / "runbook-daily-backup.timer").exists()
