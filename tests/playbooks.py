@@ -59,6 +59,7 @@ class Project:
     applications: dict[str, dict[str, Any]] = field(default_factory=dict)
     servers: dict[str, dict[str, Any]] = field(default_factory=dict)
     monitoring: dict[str, dict[str, Any]] = field(default_factory=dict)
+    awx: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: Seconds after which a playbook that does not end is killed.
     patience_s: float = 120
 
@@ -123,7 +124,7 @@ class Project:
         path = self.folder / "hosts.yml"  # JSON is YAML
         groups = {
             "databases": self.hosts, "applications": self.applications, "servers": self.servers,
-            "monitoring": self.monitoring,
+            "monitoring": self.monitoring, "awx": self.awx,
         }  # fmt: skip
         children = {name: {"hosts": hosts} for name, hosts in groups.items()}
         path.write_text(json.dumps({"all": {"vars": self.all_vars, "children": children}}))

@@ -89,7 +89,12 @@ def requirement_files(test: bool) -> list[Path]:
 def fingerprint(test: bool) -> str:
     """Names everything that this environment is made from."""
     digest = hashlib.sha256()
-    for path in [*requirement_files(test), ROOT / "requirements.yml", Path(__file__).resolve()]:
+    for path in [
+        *requirement_files(test),
+        ROOT / "requirements.yml",
+        ROOT / "requirements-awx.yml",
+        Path(__file__).resolve(),
+    ]:
         digest.update(path.read_bytes())
     digest.update(os.environ.get("PYTHON", "").encode())
     return digest.hexdigest()
@@ -155,9 +160,9 @@ def install_packages(uv: str | None, test: bool) -> None:
         run([*pip, *files], "Installing packages")
 
 
-def wanted_collections() -> list[str]:
-    """Names in requirements.yml; read by a pattern, because this runs before PyYAML is there."""
-    text = (ROOT / "requirements.yml").read_text()
+def wanted_collections(file: str = "requirements.yml") -> list[str]:
+    """Names in a file of requirements; read by a pattern, because this runs before PyYAML is there."""
+    text = (ROOT / file).read_text()
     return re.findall(r"^\s*-\s*name:\s*([a-z0-9_]+\.[a-z0-9_]+)\s*$", text, re.MULTILINE)
 
 
@@ -186,6 +191,11 @@ def install_collections() -> None:
         wheel = next(iter(Path(folder).glob("ansible-*.whl")), None)
         if wheel is not None:
             extract(wheel, names, site)
+            optional = wanted_collections("requirements-awx.yml")
+            if not extract(wheel, optional, site, needed=False):
+                say(
+                    f"Left out, because {wheel.name} has it not: {', '.join(optional)}; only playbooks/awx.yml needs it"
+                )
             run([str(PYTHON), "-m", "compileall", "-q", str(site / "ansible_collections")], "Compiling the collections")
             return
     say("The wheel with the collections could not be had; asking Ansible Galaxy")
@@ -193,17 +203,24 @@ def install_collections() -> None:
     run([*galaxy, "-p", str(site)], "Bringing the collections, from the package index and from Galaxy alike,")
 
 
-def extract(wheel: Path, names: list[str], site: Path) -> None:
-    """Unpack the collections ``names`` from ``wheel`` below ``site``; nothing else of it is wanted."""
+def extract(wheel: Path, names: list[str], site: Path, *, needed: bool = True) -> bool:
+    """Unpack the collections ``names`` from ``wheel`` below ``site``; nothing else of it is wanted.
+
+    :param needed: a collection that the wheel does not have is an error
+    :return: whether it has all of them
+    """
     with zipfile.ZipFile(str(wheel)) as archive:
         members = archive.namelist()
         for name in names:
             prefix = f"ansible_collections/{name.replace('.', '/')}/"
             ours = [member for member in members if member.startswith(prefix)]
+            if not ours and not needed:
+                return False
             if not ours:
                 raise SetupError(f"{wheel.name} holds no collection {name}; correct its name in requirements.yml.")
             shutil.rmtree(str(site / prefix), ignore_errors=True)
             archive.extractall(str(site), ours)
+    return True
 
 
 def setup(test: bool) -> None:

@@ -21,7 +21,7 @@ def project(tmp_path, monkeypatch):
     """A project with the same requirements, and no environment."""
     root = tmp_path / "a project"
     root.mkdir()
-    for name in ("requirements.txt", "requirements-test.txt", "requirements.yml"):
+    for name in ("requirements.txt", "requirements-test.txt", "requirements.yml", "requirements-awx.yml"):
         (root / name).write_bytes((setup.ROOT / name).read_bytes())
     monkeypatch.setattr(setup, "ROOT", root)
     monkeypatch.setattr(setup, "VENV", root / ".venv")
@@ -131,6 +131,16 @@ def test_a_damaged_stamp_is_none(content):
 
 def test_collections_are_those_of_requirements_yml():
     assert setup.wanted_collections() == ["community.postgresql", "amazon.aws", "community.crypto", "containers.podman"]
+
+
+def test_an_optional_collection_is_left_out_where_the_wheel_has_it_not(tmp_path):
+    wheel = tmp_path / "ansible-1.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("ansible_collections/amazon/aws/a.py", "")
+    wanted = setup.wanted_collections("requirements-awx.yml")
+    assert wanted == ["awx.awx"]
+    assert not setup.extract(wheel, wanted, tmp_path / "site", needed=False)
+    assert setup.extract(wheel, ["amazon.aws"], tmp_path / "site", needed=False)
 
 
 def test_every_pinned_ansible_core_has_its_wheel():
