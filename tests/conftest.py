@@ -256,6 +256,7 @@ UNDER_LEASE = frozenset(
         "log_table_archive",
         "pg_archive",
         "pg_backup",
+        "pg_cleanup",
         "pg_compact",
         "pg_finding_apply",
         "pg_reindex",

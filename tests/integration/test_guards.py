@@ -300,6 +300,8 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
         },
         "maintenance_mode": store | {"state": "off"},
         "pg_archive": archive_options(database),
+        "pg_cleanup": database.login
+        | {"rules": [{"table": "public.audit_log", "column": "created_at", "older_than_days": 1}]},
         "pg_backup": server | bucket | where,
         "pg_backup_retention": bucket | where | {"database": database.name},
         "pg_backup_undelete": bucket | where | {"database": database.name},

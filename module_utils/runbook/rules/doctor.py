@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 USER_OF = {
     "weekly_db.yml": "maintain",
     "monthly_db.yml": "maintain",
+    "daily_cleanup.yml": "maintain",
     "heartbeat.yml": "maintain",
     "backup.yml": "backup",
     "performance.yml": "review",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 #: The files of this folder: one subject, one line.
 _SUBJECTS = (
     "archive",
+    "cleanup",
     "vacuum",
     "backup",
     "restore",

@@ -73,6 +73,7 @@ OPERATIONS = {
     "change_close.yml": "none",
     "contacts.yml": "none",
     "deployments.yml": "none",
+    "daily_cleanup.yml": "none",
     "db_roles.yml": "none",
     "dr_drill.yml": "none",
     "emergency.yml": "none",

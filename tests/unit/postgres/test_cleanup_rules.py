@@ -1,0 +1,81 @@
+"""What a cleanup refuses by the catalog alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+from ansible.module_utils.runbook.rules.postgres import cleanup
+from ansible.module_utils.runbook.rules.postgres.archive_tables import Column, ForeignKey, Index, Table
+
+STAMP = "timestamp with time zone"
+RULE = cleanup.Rule(QualifiedName("public", "sessions"), "expires_at", 7, 100)
+TABLE = Table(
+    RULE.table,
+    "r",
+    (Column("id", "bigint", "bigint"), Column("expires_at", STAMP, STAMP)),
+    (Index("sessions_pkey", ("id",), unique=True, is_key=True, primary=True),),
+    owner="app",
+)
+PLATFORM = ("supabase_admin", "supabase_auth_admin", "anon")
+CASCADE = ForeignKey("k", "public.versions", "CASCADE")
+
+
+def test_a_table_of_ones_own_may_be_cleaned_up_on_a_platform_too():
+    cleanup.refuse(RULE, TABLE, [], PLATFORM, "postgres")
+    cleanup.refuse(RULE, replace(TABLE, owner="supabase_admin"), [], (), "postgres")
+
+
+@pytest.mark.parametrize(
+    ("table", "roles", "says"),
+    [
+        (replace(TABLE, owner="supabase_admin"), PLATFORM, r"belongs to the platform \(supabase_admin\)"),
+        (replace(TABLE, kind="v"), (), "is a view or a foreign table"),
+        (replace(TABLE, indexes=()), (), "has no primary key"),
+        (replace(TABLE, subscriptions=("s",)), (), "is filled by a subscription"),
+        (replace(TABLE, row_security=True), (), "row security hides rows from 'maintain'"),
+        (
+            replace(TABLE, rights=frozenset({"USAGE", "SELECT"})),
+            (),
+            "'maintain' lacks DELETE; its owner, app, says GRANT",
+        ),
+        (
+            replace(TABLE, referencing_keys=(ForeignKey("k", "public.v", "RESTRICT"),)),
+            (),
+            "rows of public.v refer to it",
+        ),
+    ],
+)
+def test_what_is_refused(table, roles, says):
+    with pytest.raises(RunbookError, match=says):
+        cleanup.refuse(RULE, table, [], roles, "maintain")
+
+
+def test_a_cascade_takes_nothing_along_that_has_to_be_kept():
+    child = replace(TABLE, name=QualifiedName("public", "versions"))
+    cleanup.refuse_cascade(RULE, child, CASCADE, kept=[], held=[])
+    for kept, held in ((["public.versions"], []), ([], ["public.versions"])):
+        with pytest.raises(RunbookError, match="is under a legal hold or kept"):
+            cleanup.refuse_cascade(RULE, child, CASCADE, kept=kept, held=held)
+    for unseen in (None, replace(child, row_security=True), replace(child, rights=frozenset())):
+        with pytest.raises(RunbookError, match="this role cannot count these"):
+            cleanup.refuse_cascade(RULE, unseen, CASCADE, kept=[], held=[])
+
+
+def test_the_cap_is_met_exactly():
+    cleanup.refuse_many(RULE, 60, {"public.versions": 40})
+    with pytest.raises(RunbookError, match=r"101 rows would be deleted, 41 rows of public\.versions included"):
+        cleanup.refuse_many(RULE, 60, {"public.versions": 41})
+
+
+@pytest.mark.parametrize("schema", ["pg_catalog", "information_schema", "auth", "storage", "runbook", "audit"])
+def test_schemas_that_are_never_cleaned_up(schema):
+    with pytest.raises(RunbookError, match=r"take the rule out\."):
+        cleanup.read([{"table": f"{schema}.x", "column": "a", "older_than_days": 1}], kept=[], held=[])
+
+
+def test_no_rule_is_no_cleanup():
+    with pytest.raises(RunbookError, match="there is none, so nothing is cleaned up"):
+        cleanup.read([], kept=[], held=[])
