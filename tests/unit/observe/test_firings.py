@@ -91,7 +91,7 @@ def test_acted_not_acted_and_unknown():
     title = "[FIRING:1] Disk (db1)"
 
     def said(*incidents: Incident, silences: tuple[Silenced, ...] | None = None) -> tuple[str, str]:
-        return acted(mine, Known(incidents, silences))
+        return acted(mine, Known(incidents, silences).of(mine.alert))
 
     assert said(Incident("1", title, 1_030, 1_700, ("Ada",))) == ("acted", "Ada")
     assert said(Incident("1", title, 1_030, 1_700)) == ("not_acted", "")

@@ -7,7 +7,7 @@ is acted on, not acted on, or nobody knows.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ class Incident:
         >>> Incident("1", "[FIRING:1] DiskFullSoon (db1)", 0).names("DiskFull")
         False
         """
-        return re.search(rf"(?<![\w:]){re.escape(alert)}(?![\w:])", self.title) is not None
+        # Of thousands most do not have it at all.
+        return alert in self.title and re.search(rf"(?<![\w:]){re.escape(alert)}(?![\w:])", self.title) is not None
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,19 @@ class Known:
     #: From when on PagerDuty's log was read.
     since_s: float = 0.0
 
+    def of(self, alert: str) -> Known:
+        """The same with the incidents of one alert alone."""
+        if self.incidents is None:
+            return self
+        return replace(self, incidents=[each for each in self.incidents if each.names(alert)])
+
 
 def acted(firing: Firing, known: Known) -> tuple[Act, str]:
-    """Whether somebody acted on a firing, and who."""
-    found = [each for each in known.incidents or () if each.names(firing.alert) and _meet(firing, each)]
+    """Whether somebody acted on a firing, and who.
+
+    :param known: of its alert alone
+    """
+    found = [each for each in known.incidents or () if _meet(firing, each)]
     people = sorted({name for each in found for name in each.people})
     people += sorted({each.by for each in known.silences or () if each.covers(firing)} - set(people))
     if people:

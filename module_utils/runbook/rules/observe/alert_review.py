@@ -118,11 +118,14 @@ def by_day(found: Sequence[Firing], begin_s: float) -> list[int]:
 def alerts(rules: Sequence[Rule], found: Sequence[Firing], known: Known, limits: Limits) -> list[Alert]:
     """Each alert that has a rule, or that fired; the one that fired most often first."""
     by_name: dict[str, Alert] = {}
+    of_alert: dict[str, Known] = {}
     for rule in rules:
         by_name.setdefault(rule.name, Alert(rule.name)).rules.append(rule)
     for firing in found:
         alert = by_name.setdefault(firing.alert, Alert(firing.alert))
-        act, who = acted(firing, known)
+        if firing.alert not in of_alert:
+            of_alert[firing.alert] = known.of(firing.alert)
+        act, who = acted(firing, of_alert[firing.alert])
         alert.firings.append(firing)
         alert.acts.append(act)
         alert.people |= {who} - {""}

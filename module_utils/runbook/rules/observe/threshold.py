@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -126,7 +127,8 @@ def strength(series: Sequence[tuple[float, float]], span: Span, simple: Simple, 
 
     :param span: when it fired; its condition held from ``for_s`` before on
     """
-    values = [(at, value) for at, value in series if span.begin_s - for_s <= at <= span.end_s and not math.isnan(value)]
+    first, last = bisect_left(series, (span.begin_s - for_s,)), bisect_right(series, (span.end_s, math.inf))
+    values = [(at, value) for at, value in series[first:last] if not math.isnan(value)]
     sign = 1 if simple.is_above else -1
     best = -math.inf
     begin = 0
