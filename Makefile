@@ -20,7 +20,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo change emergency certificates updates monthly monitoring capacity backup verify restore drill logs doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix collection bench lock clean
+.PHONY: help setup setup-test demo change emergency certificates updates web monthly monitoring capacity backup verify restore drill logs doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix collection bench lock clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -33,7 +33,7 @@ setup-test: ## The same, with what the tests need
 
 # With the services around a change, or without them, where a target says so; else as they are.
 change emergency certificates capacity monitoring: AROUND = -e sandbox_services=true
-updates: AROUND = -e sandbox_application=true
+updates web: AROUND = -e sandbox_application=true
 demo monthly: AROUND = -e sandbox_services=false
 sandbox: setup ## Start the sandbox: PostgreSQL, S3 API, a filled database
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/sandbox.yml $(AROUND)
@@ -74,6 +74,15 @@ updates: sandbox ## Packages of an application: an advisory, the update that rep
 	@$(UPDATES) --tags review $(MAJOR) -e '{"app_updates_reviewed_by": "Ada Byron"}'
 	@$(UPDATES) --tags deploy $(MAJOR)
 	@git -C .sandbox/application/repository.git log --graph --oneline main
+
+WEB = $(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/performance.yml
+
+web: sandbox ## Pages of an application by Lighthouse, its bundle and memory; then database, files, cache; last a page that leaks
+	@$(BIN)/python -m tools.web_tools
+	@$(WEB) --tags weekly
+	@$(WEB) --tags monthly
+	@echo "The same with a page that leaks, which has to be red:"
+	@! $(WEB) --tags weekly -e sandbox_website_leaks=true
 
 certificates: sandbox ## Check the certificate of a server of the sandbox; starts these services
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/certificates.yml

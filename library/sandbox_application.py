@@ -10,6 +10,7 @@ description:
   - Makes a git repository with a small application, and starts what its updates talk to on 127.0.0.1. A registry of
     npm's (verdaccio) with its packages; and fakes of Vercel, which deploys what is pushed to the repository, of the
     sites of production and staging, and of OSV.
+  - Its pages are served by nginx with a cache. Where nginx is not installed they are left out, and a warning says so.
   - One package of the application has a known vulnerability, and one is a major version behind.
   - pnpm and verdaccio are fetched by npm once, into O(cache_path).
   - The programs keep running after Ansible ends. How they are reached is in C(state.json), readable only by its owner,
@@ -87,6 +88,8 @@ def _started(context: Context, home: Home) -> dict[str, Any]:
     application = Application(home)
     paths = (Path(context.params[name]).resolve() for name in ("fakes_path", "cache_path"))
     application.run(*paths, would=context.check_mode)
+    for each in application.missing:
+        context.warn(each)
     started = ", ".join(application.started)
     verb = "Would start" if context.check_mode else "Started"
     return {

@@ -119,7 +119,7 @@ def _where(root: Path, path: Path, line: int | None = None) -> str:
 #: subjects share lies above the folders.
 ROOMS = {
     "backup", "board", "capacity", "change", "deploy", "drill", "http", "keys", "logs", "observe", "postgres", "s3",
-    "sandbox", "schedule", "supabase", "tls", "updates",
+    "sandbox", "schedule", "supabase", "tls", "updates", "web",
 }  # fmt: skip
 #: Where rooms are.
 HOUSES = (

@@ -69,6 +69,37 @@ STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("apt_updates_check", {"waiting": [{"due_at": MOMENT}], "status": "ok"}),
     ("app_updates_info", {"outdated": [{"step": "major"}], "outdated_packages": 1, "status": "ok"}),
     (
+        "lighthouse_info",
+        {
+            "pages": [
+                {"name": "home", "figures": {"score": 0.97, "largest_contentful_paint_ms": 1500.0}, "good_runs": 3}
+            ],
+            "findings": [], "unknown": [], "status": "ok",
+        },
+    ),
+    (
+        "bundle_info",
+        {
+            "sums": {
+                name: {"raw_bytes": 3000, "gzip_bytes": 1000, "brotli_bytes": 900}
+                for name in ("initial_script", "initial_style", "lazy", "total")
+            },
+            "findings": [], "unknown": [], "status": "ok",
+        },
+    ),
+    (
+        "heap_growth_info",
+        {"flows": [{"name": "notes", "growth_bytes": 0}], "findings": [], "unknown": [], "status": "ok"},
+    ),
+    ("asset_info", {"saved_bytes": 190_000, "findings": [], "unknown": [], "status": "ok"}),
+    (
+        "cdn_cache_info",
+        {
+            "classes": [{"name": "assets", "hit_rate": 0.97, "requests": 900}], "findings": [], "unknown": [],
+            "status": "ok",
+        },
+    ),
+    (
         "capacity_info",
         {
             "quantities": [

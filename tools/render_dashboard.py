@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 FILE = ROOT / "monitoring" / "dashboards" / "runbook.json"
 #: Rows by the first word of a metric's name; a word that is not here is its own title.
 TITLES = {
+    "web": "Pages of the application",
     "backup": "Backups", "pitr": "Recovery to a point in time", "key": "Keys", "tls": "Certificates",
     "server": "Updates of servers", "packages": "Packages of the application", "drill": "Disaster-recovery drills",
     "deployment": "Deployments", "files": "Uploaded files", "findings": "Findings in the database",

@@ -60,6 +60,9 @@ NEEDS = (
         "nginx", "nginx-light", "tests of maintenance mode, and of renewed certificates, on a real nginx", serves=True
     ),
     Need("prometheus-alertmanager", "prometheus-alertmanager", "tests of silences on a real Alertmanager", serves=True),
+    Need("chromium", "chromium", "tests of real pages by Lighthouse"),
+    Need("node", "nodejs", "tests of pages, and of updates of an application"),
+    Need("npm", "npm", "tests of real pages by Lighthouse, and of updates of an application"),
     Need("logrotate", "logrotate", "tests of the rotation of log files", serves=True),
     Need("pebble", "pebble", "tests of the renewal of certificates by a real ACME server", serves=True),
     # Of Debian 12; elsewhere its name bears another version, and the line at the end says what is missing.

@@ -59,6 +59,8 @@ class FakeVercel(FakeService):
         self.base = f"/v1/{path}"
         self.items: dict[str, Any] = {}
         self.branch = "main"
+        #: Requests by path and the cache's result; None: the plan has no Observability Plus.
+        self.requests_counted: list[tuple[str, str, int]] | None = None
         #: Variables by their id, with their values.
         self.variables: dict[str, dict[str, Any]] = {}
         #: Names of variables that are refused when they are written.
@@ -146,6 +148,8 @@ class FakeVercel(FakeService):
         if asked.headers.get("Authorization") != f"Bearer {TOKEN}" or query.get("teamId") != TEAM:
             return _refused(403, "forbidden", "Not authorized")
         with self._lock:
+            if asked.line == "POST /v2/observability/query":
+                return self._requests(asked.body)
             if asked.path.startswith(self.base):
                 return self._config(asked)
             if "/deployments" in asked.path:
@@ -157,6 +161,18 @@ class FakeVercel(FakeService):
             if what.startswith("/env"):
                 return self._env(asked.method, what.removeprefix("/env").strip("/"), asked.body)
             return self._project(asked.method, what, asked.body)
+
+    def _requests(self, body: Any) -> Reply:
+        if self.requests_counted is None:
+            return _refused(402, "payment_required", "Observability Plus is not enabled")
+        wanted = {"metric": "vercel.request.count", "aggregation": "sum", "groupBy": ["request_path", "cache_result"]}
+        if {key: body.get(key) for key in wanted} != wanted or body["scope"]["projectIds"] != [PROJECT]:
+            return _refused(400, "bad_request", "Unknown query")
+        rows = [
+            {"request_path": path, "cache_result": result, "vercel_request_count_sum": number}
+            for path, result, number in self.requests_counted
+        ]
+        return Reply(200, {"data": [], "summary": rows, "statistics": {}})
 
     def _config(self, asked: Asked) -> Reply:
         now = int(time.time() * 1000)

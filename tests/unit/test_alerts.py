@@ -51,6 +51,7 @@ def test_each_alert_is_tried_in_both_states(path):
         ("keys", "key"),
         ("logs", "logs"),
         ("capacity", "capacity"),
+        ("web", "web"),
         ("advisories", "advisories"),
         ("servers", "server_updates"),
     ],

@@ -146,6 +146,29 @@ def line(
     }
 
 
+def spread(
+    rows: Sequence[tuple[str, float, float, float]], text: Callable[[float], str], *, most: float | None = None
+) -> list[dict[str, Any]]:
+    """One line for each thing that was measured several times: from the least to the most, with a mark that counts.
+
+    :param rows: name, least, what counts, most
+    :param most: the top of the scale; a round number above the largest where it is None
+    """
+    top = most or ceiling(max((high for *_, high in rows), default=0))
+    return [
+        {
+            "label": wording.shortened(name, _LABEL),
+            "title": name,
+            "x": round(100 * low / top, 2),
+            "width": round(max(100 * (high - low) / top, 0.4), 2),
+            "at": round(100 * value / top, 2),
+            "value": text(value),
+            "span": f"{text(low)} to {text(high)}",
+        }
+        for name, low, value, high in rows
+    ]
+
+
 def fan(
     measured: Sequence[tuple[float, float]],
     ahead: Sequence[tuple[float, float, float]],

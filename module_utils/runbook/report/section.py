@@ -36,7 +36,7 @@ _CHECKS = ("checks", "findings")
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart: ``line``, ``pairs`` (before and after) or ``bars``, drawn by the macro of that name."""
+    """A chart: ``line``, ``fan``, ``pairs`` (before and after), ``spread`` or ``bars``, as its macro is named."""
 
     kind: str
     title: str

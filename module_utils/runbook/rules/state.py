@@ -44,6 +44,7 @@ KINDS = (
     "reviews",
     "rollbacks",
     "updates",
+    "web",
 )
 SUFFIX = ".json"
 #: The lease of a run that renews it no more ends by itself after this time.

@@ -1,4 +1,4 @@
-"""The application of the sandbox: its git repository, a registry with its packages, and what plays Vercel.
+"""The application of the sandbox: its git repository, a registry with its packages, its pages, and what plays Vercel.
 
 Of its packages one has a known vulnerability, which an update within its range repairs, and one is a major version
 behind. git, pnpm and the registry are real; Vercel, the sites of production and staging and the database of advisories
@@ -19,6 +19,7 @@ from ansible.module_utils.runbook.drivers import child_process
 from ansible.module_utils.runbook.drivers.folders import closed
 from ansible.module_utils.runbook.drivers.sandbox.npm_registry import PNPM, VERDACCIO, Registry, fetched
 from ansible.module_utils.runbook.drivers.sandbox.services import STARTED, Outside, Services
+from ansible.module_utils.runbook.drivers.sandbox.website import Website
 from ansible.module_utils.runbook.errors import RunbookError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.drivers.sandbox.sandbox import Home
 
 #: What it has in its folder.
-FOLDERS = ("registry", "repository.git", "hosting", "state")
+FOLDERS = ("registry", "repository.git", "hosting", "state", "website")
 #: Branches of the repository.
 MAIN, STAGING = "main", "staging"
 #: Long ago, so that no version is younger than a release age.
@@ -46,6 +47,8 @@ _MANIFEST = {
         "lint": "node --check index.js",
         "test": "node test.js",
         "build": "node -e \"console.log(require('./index.js').page('built'))\"",
+        # What it has of its own for performance; for the rest the checks of this project stand alone.
+        "analyze:bundle": "node -e \"console.log('index.js', require('fs').statSync('index.js').size, 'bytes')\"",
     },
     "dependencies": {"note-markup": "^1.2.0", "page-router": "^1.0.0"},
 }
@@ -119,13 +122,19 @@ class Application(Services):
         if _registry_of(repository) != registry.url:
             make(repository, registry, pnpm)
         hosting = self._up(Hosting(home.path / "hosting", tests=fakes_path, repository=repository), would=False)
+        website = Website(home.path / "website")
+        if not website.missing():
+            website.build(fakes_path)
+        website = self._up(website, would=False)
+        pages = {"url": website.url, "access_log": str(website.access_log)}
+        known = {"website": pages} if website.process else {}
         told = {
             "repository": str(repository),
             "root": _git(repository, "rev-list", "--max-parents=0", "--first-parent", MAIN).strip(),
             "pnpm": str(pnpm),
             "registry": registry.url,
         }
-        self._note(STARTED, {"application": told, **hosting.services()})
+        self._note(STARTED, {"application": told, **known, **hosting.services()})
 
     @property
     def home(self) -> Home:

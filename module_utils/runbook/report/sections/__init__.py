@@ -29,6 +29,7 @@ _SUBJECTS = (
     "change",
     "emergency",
     "findings",
+    "web",
     "deploy",
     "doctor",
     "tls",

@@ -1,0 +1,289 @@
+#!/usr/bin/python
+"""Ansible module asset_info: files of pages that cost more bytes than they must."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: asset_info
+short_description: Find files of pages that cost more bytes than they must
+description:
+  - Looks at each file that pages load, such as pictures, fonts, scripts and styles, as the server sends it. Files are
+    told by what they cost in all, bytes times requests, where a log says how often each is asked for.
+  - What another form would save is measured. Pictures are written as WebP and AVIF, with a quality of 80; text that
+    comes uncompressed is compressed by brotli and gzip.
+  - Finds files that may be kept for too short a time too. One whose name has the hash of its content may be kept for
+    good.
+  - Changes nothing, and no file is kept.
+options:
+  pages:
+    description:
+      - Addresses of the pages, all of one site.
+    type: list
+    elements: str
+    required: true
+  access_logs:
+    description:
+      - Logs of the web server, on this machine; C(.gz) too. Without them each file counts as asked for once.
+    type: list
+    elements: path
+    default: []
+  log_pattern:
+    description:
+      - Regular expression of a line with the groups C(path) and C(cache), as M(cdn_cache_info) has it.
+    type: str
+  large_bytes:
+    description:
+      - A file of so many bytes is large, 1 to 1000000000.
+    type: int
+    default: 200000
+  min_kept_s:
+    description:
+      - How long a file without a hash in its name should be kept, in seconds, 0 to 31536000.
+    type: int
+    default: 3600
+  ca_cert:
+    description:
+      - File with the certificate authorities that are trusted instead of the system's.
+    type: path
+  timeout_s:
+    description:
+      - Longest wait for one answer, in seconds, 1 to 600.
+    type: int
+    default: 30
+  deadline_s:
+    description:
+      - Longest time for all of it, in seconds, 1 to 14400.
+    type: int
+    default: 600
+attributes:
+  check_mode:
+    support: full
+    description: Reads only, so it does the same.
+  diff_mode:
+    support: none
+    description: Changes nothing.
+author: Mental Scribe operations
+"""
+
+EXAMPLES = r"""
+- name: Find files that cost too much
+  asset_info:
+    pages: [https://app.example.com/, https://app.example.com/login]
+    access_logs: [/var/log/nginx/access.log]
+"""
+
+RETURN = r"""
+msg:
+  description: What was found, in one sentence.
+  type: str
+  returned: always
+status:
+  description: V(ok), V(breach) where one request for a file wastes 500 KB, V(unknown) where one could not be judged.
+  type: str
+  returned: always
+findings:
+  description: What is wrong, in the form of M(pg_index_info); C(asset_uncompressed), C(asset_large), C(asset_cache).
+  type: list
+  elements: dict
+  returned: success
+findings_left_out:
+  description: How many findings of which kind were left out.
+  type: dict
+  returned: success
+unknown:
+  description: Files that could not be judged, in the form of M(pg_index_info).
+  type: list
+  elements: dict
+  returned: success
+assets:
+  description:
+    - Each file with C(path), C(content_type), C(served_bytes), C(raw_bytes), C(encoding), C(requests), C(cost_bytes),
+      C(best_bytes) and C(best_form) (null and empty where none was tried), C(saved_bytes) in all, C(cache_control) and
+      C(kept_s). The dearest first.
+  type: list
+  elements: dict
+  returned: success
+cost_bytes:
+  description: Bytes of all files times their requests.
+  type: int
+  returned: success
+saved_bytes:
+  description: What other forms would save of them.
+  type: int
+  returned: success
+requests_from:
+  description: V(log), or V(none) where each file counts once.
+  type: str
+  returned: success
+duration_s:
+  description: Seconds that it took.
+  type: float
+  returned: success
+"""
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
+
+from ansible.module_utils.runbook.drivers.clock import Clock
+from ansible.module_utils.runbook.drivers.web import cache_sources, encodings, site
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules.address import check_address
+from ansible.module_utils.runbook.rules.postgres import findings
+from ansible.module_utils.runbook.rules.status import Status
+from ansible.module_utils.runbook.rules.web import assets as rules
+from ansible.module_utils.runbook.rules.web import bundle, cdn
+from ansible.module_utils.runbook.rules.words import count, size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+_CSS_URL = re.compile(r"""url\(\s*["']?([^"')]+)["']?\s*\)""")
+#: Files that are looked at, the dearest first.
+MOST = 500
+BOUNDS = {
+    "large_bytes": (1, 1_000_000_000),
+    "min_kept_s": (0, rules.IMMUTABLE_S),
+    "timeout_s": (1, 600),
+    "deadline_s": (1, 14_400),
+}
+
+
+def core(context: Context) -> dict[str, Any]:
+    """Look at each file, then judge."""
+    params = context.params
+    context.require_bounds(BOUNDS)
+    if not params["pages"]:
+        raise RunbookError("pages: it is empty; name at least one page.")
+    for each in params["pages"]:
+        check_address("pages", each)
+    clock = Clock(params["deadline_s"])
+    logged = requests(context, clock)
+    pages = site.Site(params["pages"][0], clock, timeout_s=params["timeout_s"], ca_cert=params["ca_cert"])
+    urls = of_pages(pages, params["pages"], logged)
+
+    def tick(number: int) -> None:
+        context.progress.update("files", number, len(urls), "files")
+
+    seen = sorted(measured(pages, urls, logged, tick), key=lambda each: (-each.cost_bytes, each.path))
+    found, unknown = rules.judge(
+        seen, large_bytes=params["large_bytes"], min_kept_s=params["min_kept_s"], by_log=bool(logged)
+    )
+    cost, saved = sum(each.cost_bytes for each in seen), sum(each.saved_bytes for each in seen)
+    told = f"{count(len(seen), 'file')}, {size(cost)}"
+    told += f", of which other forms would save {size(saved)}" if saved else ""
+    said = findings.results(found, unknown, of=told)
+    return context.conclude(
+        Status(said.pop("status")),
+        **said,
+        assets=[each.result() for each in seen],
+        cost_bytes=cost,
+        saved_bytes=saved,
+        requests_from="log" if logged else "none",
+        duration_s=round(clock.passed_s(), 1),
+    )
+
+
+def of_pages(served_by: site.Site, pages: Sequence[str], logged: Mapping[str, int]) -> list[str]:
+    """Addresses of the files that pages name, those of other sites left out, and of what the log has beside them.
+
+    :param logged: requests by path
+    """
+    found: dict[str, None] = {}
+    for page in pages:
+        served = served_by.get(page)
+        if served.status != 200:
+            raise RunbookError(f"pages: {page} answers with {served.status}; mend the page first.")
+        host = urlsplit(served.url).netloc
+        at_once, others = bundle.of_html(served.content().decode(errors="replace"))
+        for name in (*at_once, *others):
+            _note(found, urljoin(served.url, name), host)
+        for url in [each for each in found if bundle.kind_of(each) == "style"]:
+            style = served_by.get(url)
+            for name in _CSS_URL.findall(style.content().decode(errors="replace")) if style.status == 200 else ():
+                _note(found, urljoin(url, name), host)
+    top = served_by.url
+    for path in sorted(logged, key=lambda each: -logged[each]):
+        # What a program answers is no file.
+        if "." in path.rpartition("/")[2] and not path.endswith(".html"):
+            _note(found, urljoin(top, path), urlsplit(top).netloc)
+    return list(found)[:MOST]
+
+
+def _note(found: dict[str, None], url: str, host: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme in ("http", "https") and parts.netloc == host:
+        found[parts._replace(fragment="").geturl()] = None
+
+
+def measured(
+    served_by: site.Site, urls: Sequence[str], logged: Mapping[str, int], tick: Callable[[int], None]
+) -> Iterator[rules.Asset]:
+    """Each file with its smallest other form; one that is not there is left out.
+
+    :param tick: is told how many were looked at
+    """
+    for number, url in enumerate(urls):
+        tick(number)
+        served = served_by.get(url)
+        if served.status != 200 or served.content_type == "text/html":
+            continue
+        path = urlsplit(url).path
+        yield _asset(path, served, logged.get(path, 0) if logged else 1)
+
+
+def _asset(path: str, served: site.Served, requests: int) -> rules.Asset:
+    data, why_not = b"", ""
+    forms: dict[str, int] = {}
+    try:
+        data = served.content()
+        if rules.TEXT.match(served.content_type):
+            forms = encodings.text_forms(data) if not served.encoding else {}
+        elif rules.IMAGE.match(served.content_type):
+            forms = encodings.picture_forms(data)
+    except RunbookError as error:
+        why_not = error.message
+    except ValueError as error:
+        why_not = str(error)
+    best = min(forms, key=lambda name: forms[name], default="")
+    return rules.Asset(
+        path, served.content_type, len(served.body), len(data), served.encoding,
+        served.headers.get("cache-control", ""), requests, forms.get(best), best,
+        f"{why_not.rstrip('.')}." if why_not else "",
+    )  # fmt: skip
+
+
+def requests(context: Context, clock: Clock) -> Counter[str]:
+    """How often each path was asked for, by the logs.
+
+    :raises RunbookError: ``unknown``, a log cannot be read
+    """
+    pattern = cdn.line_pattern("log_pattern", context.params["log_pattern"] or cdn.LINE)
+
+    def tick(lines: int) -> None:
+        context.progress.update("log", lines, None, "lines")
+        clock.check("give it more time, or name fewer logs")
+
+    return Counter(path for path, _, _ in cache_sources.of_log(context.params["access_logs"], pattern, tick))
+
+
+def argument_spec() -> dict[str, dict[str, Any]]:
+    """Options as documented above."""
+    return site.options() | {
+        "pages": {"type": "list", "elements": "str", "required": True},
+        "access_logs": {"type": "list", "elements": "path", "default": []},
+        "log_pattern": {"type": "str"},
+        "large_bytes": {"type": "int", "default": 200_000},
+        "min_kept_s": {"type": "int", "default": 3600},
+    }
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    run_module(core, name="asset_info", argument_spec=argument_spec())
+
+
+if __name__ == "__main__":
+    main()
