@@ -119,7 +119,7 @@ def from_elsewhere(
     ]  # fmt: skip
     done = subprocess.run(
         command, cwd=folder, env=_environ(folder, RUNBOOK_RUNS_DIR=str(folder / "runs")), check=False,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600,
     )  # fmt: skip
     return Ended(done.returncode, done.stdout, _only(folder / "runs"))
 
@@ -151,16 +151,16 @@ def under_runner(
     runner = str(BIN / "ansible-runner")
     sent = subprocess.run(
         [runner, "transmit", str(private), "-p", f"playbooks/{playbook}", "--ident", "42"],
-        env=_environ(folder), stdout=subprocess.PIPE, check=True, timeout=60, cwd=folder,
+        env=_environ(folder), stdout=subprocess.PIPE, check=True, timeout=600, cwd=folder,
     ).stdout  # fmt: skip
     stranger = STRANGER if can_be_stranger() else ()
     worked = subprocess.run(
         [*stranger, runner, "worker", "--private-data-dir", str(folder / "worker")],
-        env=_environ(folder), input=sent, stdout=subprocess.PIPE, check=False, timeout=180,
+        env=_environ(folder), input=sent, stdout=subprocess.PIPE, check=False, timeout=600,
     ).stdout  # fmt: skip
     subprocess.run(
         [runner, "process", str(folder / "control"), "--ident", "42"],
-        env=_environ(folder), input=worked, stdout=subprocess.DEVNULL, check=False, timeout=60,
+        env=_environ(folder), input=worked, stdout=subprocess.DEVNULL, check=False, timeout=600,
     )  # fmt: skip
     came_back = folder / "control/artifacts/42"
     events = [json.loads(path.read_text()) for path in came_back.glob("job_events/*.json")]
