@@ -36,7 +36,7 @@ def history(now: datetime) -> tuple[list[str], list[dict[str, Any]]]:
     fired: dict[int, list[tuple[float, float]]] = {}
     for number in range(ALERTS):
         for firing in range(FIRINGS):
-            since = begin + 86_400 + firing * 121_000 + number * 97 % 50_000 // STEP_S * STEP_S
+            since = begin + 86_400 + (firing * 121_000 + number * 97 % 50_000) // STEP_S * STEP_S
             until = since + 60 * LENGTH_MIN
             fired.setdefault(number, []).append((since, until))
             person = 0 if firing % 4 == 0 else None

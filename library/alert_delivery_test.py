@@ -140,13 +140,13 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import permits
+from ansible.module_utils.runbook.drivers import permits, stopping
 from ansible.module_utils.runbook.drivers.http.api_client import ApiClient
 from ansible.module_utils.runbook.drivers.observe import alertmanager, pagerduty
 from ansible.module_utils.runbook.drivers.observe.alertmanager import Alertmanager
 from ansible.module_utils.runbook.drivers.observe.pagerduty import PagerDuty
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.module import STOPPED, Context, run_module
 from ansible.module_utils.runbook.rules.observe import delivery
 from ansible.module_utils.runbook.rules.observe.delivery import LABEL, Hours, Receiver, Sent
 from ansible.module_utils.runbook.rules.status import Check
@@ -190,10 +190,16 @@ class Test:
 
     def send(self, receiver: Receiver) -> None:
         """Hand a test to each Alertmanager, as Prometheus does; one that does not take it is a check of its own."""
+        self._go_on()
         test = Sent(receiver, f"RT{secrets.token_hex(5).upper()}")
         # Before it is sent, so that it is ended whatever happens.
         self.sent.append(test)
         self._hand_over(test, self.begun + timedelta(seconds=self.wait_s + _SPARE_S), is_end=False)
+
+    def _go_on(self) -> None:
+        """End here once this process was told to stop: who looks takes the signal for an answer that failed."""
+        if stopping.told.is_set():
+            raise RunbookError("Stopped; run the same command again.", code=STOPPED)
 
     def _hand_over(self, test: Sent, end: datetime, *, is_end: bool) -> None:
         labels, annotations = test.receiver.alert(test.nonce, self.environment)
@@ -247,6 +253,7 @@ class Test:
         while True:
             for each in self.sent:
                 self.look(each)
+            self._go_on()
             passed_s = time.monotonic() - begun
             over = sum(each.is_over for each in self.sent)
             self.context.progress.update(f"arrivals, {passed_s:.0f} s", over, len(self.sent), "receivers")

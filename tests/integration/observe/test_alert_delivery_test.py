@@ -175,5 +175,6 @@ def test_a_test_that_is_stopped_ends_its_alert(place: Place) -> None:
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
         said, _ = process.communicate(timeout=120)
-    assert "Stopped by SIGTERM" in json.loads(said)["msg"]
+    # Whether the signal came in a look or between two.
+    assert json.loads(said)["msg"].startswith("Stopped")
     assert place.firing() == []
