@@ -20,7 +20,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo change emergency certificates updates web monthly monitoring capacity backup verify restore drill logs doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix collection bench lock clean
+.PHONY: help setup setup-test board demo change emergency certificates updates web monthly monitoring capacity backup verify restore drill logs doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix collection bench lock clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -118,6 +118,9 @@ capacity: sandbox ## Where the sandbox goes in the next quarter, over half a yea
 
 monitoring: sandbox ## What watches the sandbox, over thirty days of invented alerts; starts these services
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/monitoring.yml
+
+board: setup ## Renew runs/board.html, one page on every operation
+	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/board.yml
 
 doctor: sandbox ## Check the sandbox's inventory: what is misspelt, not filled in, missing or not permitted
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/doctor.yml

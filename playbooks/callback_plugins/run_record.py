@@ -121,6 +121,8 @@ _NO_STEP = frozenset(settings._ACTION_ALL_INCLUDES)  # noqa: SLF001 - the list h
 _STUCK_S = 10.0
 #: How often what the board knows is written again that another run wrote to meanwhile.
 _ATTEMPTS = 10
+#: The playbook that only renews the board.
+_OF_THE_BOARD = "board"
 #: What the board has to know of an inventory: variables, and how it calls them.
 _PLAN = {"maintenance_calendar": "calendar", "maintenance_operations": "operations", "schedule_jobs": "schedules"}
 #: Options of pg_preflight by which a database is reached.
@@ -449,7 +451,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                     notes.append(f"Runs of other places may be missing. {why}")
             elif any("has no copy" in each["text"] for each in record["warnings"]):
                 notes.append("Runs of other places may be missing: the state store could not be asked.")
-            return board.renew(runs, now, plan=plan, others=others, notes=notes)
+            # What is there for nothing else has the time for it.
+            patience_s = None if record["playbook"] == _OF_THE_BOARD else board.PATIENCE_S
+            return board.renew(runs, now, plan=plan, others=others, notes=notes, patience_s=patience_s)
         except Exception as error:
             why = error.message if isinstance(error, RunbookError) else failure.sentence("run_record", error)
             _say(self._display.warning, f"The board is older than this run. {why}")

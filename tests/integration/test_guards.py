@@ -356,6 +356,13 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
             "project": "/srv",
             "inventory": "x",
         },
+        "evidence_archive": {
+            "environment": "sandbox",
+            "quarter": "2026Q4",
+            "dest": str(folder),
+            "signing_key": "x",
+            "runbook": "x",
+        },
         "supabase_restore": where | {"project_ref": REF, "overwrite": REF, "access_token": "x", "backup_id": 1},
     }
 
@@ -404,7 +411,7 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
         "oncall_rota_info", "alert_review_info", "app_updates_info", "capacity_info", "vercel_deployment_info",
         "log_archive_verify", "log_find", "security_advisories_info",
         "tls_certificate_info", "tls_certificate_renewal_plan", "tls_certificate_served",
-        "tls_certificate_stored_info", "schedule_info",
+        "tls_certificate_stored_info", "schedule_info", "evidence_verify",
     }  # fmt: skip
     other = {
         *PREFLIGHT,  # what gives permits
@@ -412,6 +419,7 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
         "pg_pitr_check",  # it asks before it ends a segment; the next test
         "pg_rollback_take_lease",  # it asks once it knows that the server is the restored one; test_rollback_pitr.py
         "sandbox_database", "sandbox_postgres", "sandbox_s3",  # what they make bears a mark of theirs
+        "board_collect",  # copies records beside those of this machine
         "sandbox_application", "sandbox_services",  # it starts programs of its own
     }  # fmt: skip
     known = {path.stem for path in (ROOT / "library").glob("*.py")}

@@ -69,8 +69,13 @@ def write_note(path: Path, facts: Mapping[str, Any]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file in one move, readable by the owner alone; its folder is made where it is missing."""
     closed(path.parent)
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file in one move, readable by the owner alone, into a folder that is there."""
     draft = path.with_name(path.name + ".tmp")
     draft.unlink(missing_ok=True)
     draft.touch(mode=0o600)
-    draft.write_text(text)
+    draft.write_bytes(data)
     draft.replace(path)

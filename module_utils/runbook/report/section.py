@@ -231,8 +231,6 @@ class Section:
     lasting: Callable[[Sequence[Step]], Mapping[str, Value]] | None = None
     #: What the board shows of them.
     gauge: Gauge | None = None
-    #: What a person decided or said in a step, for the evidence of a quarter.
-    said: Callable[[Step], Sequence[str]] | None = None
 
 
 # --- parts of sections ------------------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ def serialise(document: Document) -> bytes:
     :raises RunbookError: its name is none, it holds a secret, it is too large, or it is no JSON
     """
     check_name(document.name)
-    found = next(_secrets(document.body), None)
+    found = next(secret_places(document.body), None)
     if found is not None:
         raise RunbookError(
             f"{document.name}: {found} looks like a secret, and the state store holds none; leave it out.",
@@ -201,7 +201,7 @@ def _unreadable(name: str, code: str, found: str, fix: str) -> RunbookError:
     )
 
 
-def _secrets(value: object, path: str = "body") -> Iterator[str]:
+def secret_places(value: object, path: str = "body") -> Iterator[str]:
     """Where in a body something looks like a secret."""
     if isinstance(value, dict):
         for key, item in value.items():
@@ -209,10 +209,10 @@ def _secrets(value: object, path: str = "body") -> Iterator[str]:
             if isinstance(item, str) and item not in _HIDDEN and secret_values({key: item}):
                 yield here
             else:
-                yield from _secrets(item, here)
+                yield from secret_places(item, here)
     elif isinstance(value, (list, tuple)):
         for number, item in enumerate(value):
-            yield from _secrets(item, f"{path}[{number}]")
+            yield from secret_places(item, f"{path}[{number}]")
     elif isinstance(value, str) and redact(value) != value:
         yield path
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _SUBJECTS = (
     "archive",
     "cleanup",
+    "board",
     "vacuum",
     "backup",
     "restore",

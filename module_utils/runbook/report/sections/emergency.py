@@ -42,24 +42,11 @@ def _on_board(facts: Mapping[str, Any], now_s: float) -> list[Line]:
     return lines or [Line("open reviews", "none")]
 
 
-def _closed(step: Step) -> list[str]:
-    """Who closed reviews in this step, and what they say is to be done."""
-    return [
-        f"Review {each.get('id')} closed by {closing.get('by')}."
-        for each in [*lists(step["figures"], "reviews"), step["figures"].get("review")]
-        if isinstance(each, dict) and step["changed"] and isinstance(closing := each.get("closing"), dict)
-    ]
-
-
 SECTIONS = (
     Section(modules=("emergency_contact_check",), title="Emergency contacts"),
     Section(modules=("emergency_contact_test",), title="Test messages to emergency contacts"),
-    Section(
-        modules=("emergency_contact_confirm",),
-        title="Test messages that arrived",
-        said=lambda step: [step["msg"]] if step["changed"] else [],
-    ),
-    Section(modules=("incident_review",), title="Post-incident review", said=_closed),
+    Section(modules=("emergency_contact_confirm",), title="Test messages that arrived"),
+    Section(modules=("incident_review",), title="Post-incident review"),
     Section(modules=("incident_review_remind",), title="Reminders of post-incident reviews"),
     Section(
         modules=("incident_review_info",),

@@ -128,7 +128,6 @@ SECTIONS = (
     Section(
         modules=("app_update_review",),
         title="Review",
-        said=lambda step: [step["msg"]] if step["figures"].get("reviewed_by") else [],
         named_by=("branch",),
         figures=("reviewed_by", "read", "commit"),
     ),

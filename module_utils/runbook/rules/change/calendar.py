@@ -77,6 +77,7 @@ OPERATIONS = {
     "db_roles.yml": "none",
     "dr_drill.yml": "none",
     "emergency.yml": "none",
+    "evidence.yml": "none",
     "files_mirror.yml": "none",
     "heartbeat.yml": "none",
     "lease.yml": "none",

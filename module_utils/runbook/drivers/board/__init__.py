@@ -1,0 +1,1 @@
+"""Records in one place, and the archive of a quarter."""

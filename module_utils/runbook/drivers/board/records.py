@@ -1,0 +1,77 @@
+"""Records of runs: those beside this run, and the copies in the state store."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.runbook.errors import RunbookError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+    from pathlib import Path
+
+    from ansible.module_utils.runbook.drivers.state_store import StateStore
+
+_KIND = "records/"
+
+
+def local(runs: Path, first: str, last: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
+    """Records beside this run, by the names of their folders, and why one is none.
+
+    :param first: the least stamp that a folder's name may begin with, and ``last`` the first that it may not
+    """
+    for path in sorted(runs.glob("2*Z-*")):
+        if not first <= path.name < last:
+            continue
+        if not (path / "record.json").exists():
+            if (path / "journal.jsonl").exists():
+                yield path.name, "it has a journal and no record; tools/render_record.py makes one"
+            continue
+        yield path.name, _read(partial(_from_file, path / "record.json"))
+
+
+def stored(
+    store: StateStore, known: Collection[str], first: str = "", last: str = "~"
+) -> Iterator[tuple[str, dict[str, Any] | str]]:
+    """Copies of records by the ids of their runs, and why one is none; those that are known are left out.
+
+    :raises RunbookError: the store cannot be asked
+    """
+    for name in store.names(_KIND):
+        run_id = name.removeprefix(_KIND)
+        if run_id in known or not first <= run_id < last:
+            continue
+        yield run_id, _read(partial(_body, store, name))
+
+
+def _from_file(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _body(store: StateStore, name: str) -> dict[str, Any] | str:
+    document = store.read(name).document
+    return "it was removed meanwhile" if document is None else document.body
+
+
+def _read(read: Callable[[], Any]) -> dict[str, Any] | str:
+    try:
+        found = read()
+    except RunbookError as error:
+        if error.code == "state_unreachable":
+            raise
+        return error.message
+    except (OSError, ValueError):
+        return "it is damaged"
+    return found if isinstance(found, (dict, str)) else "it is damaged"
+
+
+def known_runs(runs: Path, elsewhere: str) -> set[str]:
+    """Ids of the runs that the board knows, or has a record of."""
+    found: set[str] = set()
+    with suppress(OSError, ValueError, AttributeError, TypeError):
+        index = json.loads((runs / "board-index.json").read_text(encoding="utf-8"))
+        found |= {*map(str, index["seen"]), *map(str, index["folders"].values())}
+    return found | {path.stem for path in (runs / elsewhere).glob("*.json")}

@@ -1,0 +1,92 @@
+"""Records of other places for the board, and the archive of a quarter, as modules."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible.module_utils.runbook.drivers.state_store import Folder
+from ansible.module_utils.runbook.rules.state import Document, record_name
+from board_samples import record, step
+from conftest import ROOT, a_run, approve, as_environ, run_module
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
+PEM = KEY.private_bytes(
+    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+).decode()
+DAY = datetime(2026, 10, 4, 2, tzinfo=UTC)
+
+
+def made(number: int = 0, playbook: str = "weekly_db") -> dict[str, Any]:
+    day = DAY + timedelta(weeks=number)
+    return record(playbook, day, {"db1": [step("pg_vacuum", {})]}, environment="sandbox", number=number)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder of runs with one record and one that is damaged, and a state store with two of another place."""
+    (tmp_path / "state").mkdir(mode=0o700)
+    store = Folder(tmp_path / "state", "sandbox")
+    for each in (made(1), made(2, playbook="evidence"), made(3)):
+        store.create(Document(record_name(each["run_id"]), each, each["run_id"], "awx/1", each["started_at"], "t"))
+    for name, text in (("20261004T020000Z-weekly_db", json.dumps(made())), ("20261101T020000Z-backup", "{torn")):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "record.json").write_text(text)
+    (tmp_path / "runs/own").mkdir()
+    (tmp_path / "archives").mkdir()
+    return tmp_path
+
+
+def environ_of(place: Path) -> dict[str, Any]:
+    run = a_run("20270109T000000Z-evidence-abc123", directory=place / "runs/own")
+    approve(run, "sandbox", playbook="evidence.yml")
+    return as_environ(run)
+
+
+def test_records_that_the_board_does_not_know_are_fetched_once(place):
+    options = {"environment": "sandbox", "state_directory": str(place / "state")}
+    environ = environ_of(place)
+    planned = run_module("board_collect", options, check=True, **environ)
+    assert (planned.result["collected"], (place / "runs/elsewhere").exists()) == (3, False)
+    assert run_module("board_collect", options, **environ).result["collected"] == 3
+    assert json.loads((place / f"runs/elsewhere/{made(1)['run_id']}.json").read_text()) == made(1)
+    again = run_module("board_collect", options, **environ)
+    assert (again.result["collected"], again.result["changed"], again.result["status"]) == (0, False, "ok")
+
+
+def test_an_archive_holds_the_records_of_all_places_and_is_made_once(place):
+    options = {
+        "quarter": "2026Q4", "dest": str(place / "archives"), "signing_key": PEM, "environment": "sandbox",
+        "runbook": str(ROOT / "docs/runbook.md"), "state_directory": str(place / "state"),
+    }  # fmt: skip
+    environ = environ_of(place)
+    planned = run_module("evidence_archive", options, check=True, **environ)
+    assert (planned.result["records"], list((place / "archives").iterdir())) == (3, [])
+    done = run_module("evidence_archive", options, **environ)
+    assert done.failed
+    assert done.result["changed"]
+    assert {"Missing: 20261101T020000Z-backup: it is damaged"} <= {each["msg"] for each in done.result["checks"]}
+    (path,) = (place / "archives").iterdir()
+    assert (str(path), path.stat().st_mode & 0o777) == (done.result["archive"], 0o600)
+    before = path.read_bytes()
+    again = run_module("evidence_archive", options, **environ)
+    assert (again.result["changed"], again.result["sha256"], path.read_bytes()) == (
+        False,
+        done.result["sha256"],
+        before,
+    )
+    (place / "evidence.pem").write_text("\n".join(done.result["public_key"]) + "\n")
+    verify = {"archive": str(path), "public_key": str(place / "evidence.pem")}
+    assert run_module("evidence_verify", verify).result["msg"].endswith("The one check is ok.")
+    assert run_module("evidence_verify", {"archive": str(path)}).result["status"] == "unknown"
+    path.write_bytes(before[:-200])
+    assert run_module("evidence_verify", verify).failed
+    refused = run_module("evidence_archive", options, **environ)
+    assert "was changed; look at who did it" in refused.result["msg"]
