@@ -119,7 +119,7 @@ capacity: sandbox ## Where the sandbox goes in the next quarter, over half a yea
 monitoring: sandbox ## What watches the sandbox, over thirty days of invented alerts; starts these services
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/monitoring.yml
 
-board: setup ## Renew runs/board.html, one page on every operation
+board: sandbox ## Renew runs/board.html, one page on every operation
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/board.yml
 
 doctor: sandbox ## Check the sandbox's inventory: what is misspelt, not filled in, missing or not permitted
