@@ -74,7 +74,7 @@ def test_a_week_without_a_good_run_is_a_gap_and_a_failed_run_is_none():
 def test_what_is_not_over_yet_is_no_gap():
     found = judged([weekly(MONDAYS[0])], now=datetime(2026, 10, 19, tzinfo=UTC))
     assert found["Vacuum"].gaps == ("week of 2026-10-12",)
-    assert found["Read <changes>"].state == "when it is needed"
+    assert found["Read <changes>"].state == "not over yet"
 
 
 def test_a_module_counts_whatever_playbook_ran_it_and_a_skipped_one_does_not():
@@ -90,7 +90,7 @@ def test_a_playbook_of_several_parts_counts_by_its_tag():
         record("updates", MONDAYS[1], {"app": [told]}, tags=["monthly"]),
     ]
     found = judged(runs)["Read <changes>"]
-    assert ([run["id"] for run in found.runs], found.gaps) == ([runs[1]["run_id"]], ("2026-11", "2026-12"))
+    assert ([run["id"] for run in found.runs], found.gaps) == ([runs[1]["run_id"]], ("2026-11 to 2026-12",))
     assert [text for _, text in found.said] == ["Ada read it."]
 
 

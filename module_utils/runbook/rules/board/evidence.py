@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 #: What is about the records themselves, and no work: an archive would never be the same twice.
 ABOUT_RECORDS = ("evidence", "board")
-DONE, GAPS, NOT_DONE, HUMAN, BY_HAND, NEEDED = (
-    "done", "gaps", "not done", "of a person", "not built", "when it is needed",
+DONE, GAPS, NOT_DONE, HUMAN, BY_HAND, NEEDED, AHEAD = (
+    "done", "gaps", "not done", "of a person", "not built", "when it is needed", "not over yet",
 )  # fmt: skip
 _QUARTER = re.compile(r"(20\d\d)Q([1-4])")
 _HEADING = re.compile(r"(#{2,3}) (.+)")
@@ -190,15 +190,16 @@ def _of(
     mine = [record for record, modules in known if bullet.is_done_by(record, modules)]
     good = [date.fromisoformat(str(record["started_at"])[:10]) for record in mine if record["status"] == Status.OK]
     spans = periods(bullet.rhythm, quarter, until) if bullet.state == "built" else []
-    gaps = tuple(name for begin, end, name in spans if not any(begin <= day < end for day in good))
+    lacking = [not any(begin <= day < end for day in good) for begin, end, _ in spans]
     if bullet.state == "human":
         state = HUMAN
     elif bullet.state != "built":
         state = BY_HAND
     elif not spans:
-        state = NEEDED
+        state = AHEAD if bullet.rhythm else NEEDED
     else:
-        state = NOT_DONE if len(gaps) == len(spans) else GAPS if gaps else DONE
+        state = NOT_DONE if all(lacking) else GAPS if any(lacking) else DONE
+    gaps = tuple(_together([name for _, _, name in spans], lacking))
     runs = tuple(
         {
             "id": str(record["run_id"]), "at": str(record["started_at"])[:16].replace("T", " "),
@@ -207,6 +208,21 @@ def _of(
         for record in mine
     )  # fmt: skip
     return Standing(bullet, state, runs, gaps, tuple(each for record in mine for each in said_in(record)))
+
+
+def _together(names: Sequence[str], lacking: Sequence[bool]) -> list[str]:
+    """Periods without a good run, those that follow each other as one.
+
+    >>> _together(["2026-10", "2026-11", "2026-12"], [False, True, True])
+    ['2026-11 to 2026-12']
+    """
+    found: list[list[str]] = []
+    for number, (name, lacks) in enumerate(zip(names, lacking, strict=True)):
+        if lacks and number and lacking[number - 1]:
+            found[-1][1:] = [name]
+        elif lacks:
+            found.append([name])
+    return [" to ".join(each) for each in found]
 
 
 def _worked(record: Mapping[str, Any]) -> set[str]:
