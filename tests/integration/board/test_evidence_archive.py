@@ -66,6 +66,8 @@ def test_an_archive_holds_the_records_of_all_places_and_is_made_once(place):
         "quarter": "2026Q4", "dest": str(place / "archives"), "signing_key": PEM, "environment": "sandbox",
         "runbook": str(ROOT / "docs/runbook.md"), "state_directory": str(place / "state"),
     }  # fmt: skip
+    bare = run_module("evidence_archive", options, permitted=False, **as_environ(a_run(directory=place / "runs/own")))
+    assert "has not passed preflight" in bare.result["msg"]
     environ = environ_of(place)
     planned = run_module("evidence_archive", options, check=True, **environ)
     assert (planned.result["records"], list((place / "archives").iterdir())) == (3, [])
