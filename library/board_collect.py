@@ -39,7 +39,7 @@ RETURN = r"""
 msg: {description: One sentence with the figures., returned: always, type: str}
 status: {description: "V(ok), or V(unknown) where a record cannot be read.", returned: always, type: str}
 checks: {description: Each record that cannot be read., returned: always, type: list}
-collected: {description: Records that were copied, or would be., returned: always, type: int}
+collected: {description: "Records that were copied, or would be.", returned: always, type: int}
 """
 
 import json
