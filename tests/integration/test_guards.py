@@ -410,6 +410,7 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
         "change_check", "change_left_info", "key_info", "emergency_contact_check", "incident_review_info",
         "oncall_rota_info", "alert_review_info", "app_updates_info", "capacity_info", "vercel_deployment_info",
         "log_archive_verify", "log_find", "security_advisories_info",
+        "sla_info", "incident_info", "dashboard_info",
         "tls_certificate_info", "tls_certificate_renewal_plan", "tls_certificate_served",
         "tls_certificate_stored_info", "schedule_info", "evidence_verify",
     }  # fmt: skip
