@@ -135,8 +135,11 @@ class Server:
         self.stop()
         (self.folder / "live").rename(kept)
 
-    def fresh(self, template: str) -> None:
-        """Start from ``template`` again, and let the disk settle."""
+    def fresh(self, template: str, *, warm: bool = True) -> None:
+        """Start from ``template`` again, and let the disk settle.
+
+        :param warm: read the large tables first, the same for every variant
+        """
         self.stop()
         shutil.rmtree(self.folder / "live", ignore_errors=True)
         subprocess.run(
@@ -144,8 +147,8 @@ class Server:
         )
         os.sync()
         self.cluster.start(**SETTINGS)
-        # The same warm start for every variant.
-        self.run("SELECT count(*) FROM public.audit_log", "SELECT count(*) FROM public.messages")
+        if warm:
+            self.run("SELECT count(*) FROM public.audit_log", "SELECT count(*) FROM public.messages")
 
     def stop(self) -> None:
         """Stop the server if it runs; a clean stop keeps the statistics."""

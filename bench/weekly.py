@@ -8,20 +8,14 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import platform
-import resource
 import shutil
 import statistics
-import subprocess
-import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import psycopg2
+from typing import TYPE_CHECKING
 
 from bench.harness import ROOT, Sample, Server, measure, module, program
 
@@ -255,106 +249,6 @@ def groups(there: Server) -> dict[str, tuple[str, list[Act]]]:
     }
 
 
-# --- a weekly run that finds nothing to do ----------------------------------------------------------------------------
-
-
-def timed(words: list[str], environ: dict[str, str]) -> tuple[float, float]:
-    """Wall and CPU seconds of a command and its children; its output is shown where it fails."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    started = time.perf_counter()
-    done = subprocess.run(words, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
-    wall = time.perf_counter() - started
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise SystemExit(
-            f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-2000:]}"
-        )
-    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-def idle(there: Server, repeat: int) -> list[list[str]]:
-    """weekly_db.yml on one and on fifty databases with nothing to do, beside a play of as many trivial modules."""
-    from ansible.module_utils.runbook.rules.sandbox import demo_database
-
-    rows = []
-    there.fresh("tidy")
-    (identifier,) = there.run("SELECT system_identifier::text FROM pg_control_system()")[0]
-    there.run("CREATE DATABASE idle")
-    idle_there = Idle(there)
-    idle_there.fill(demo_database.statements(scale=0.02, seed=1))
-    environ = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    with tempfile.TemporaryDirectory(prefix="bench-idle-") as folder:
-        environ["RUNBOOK_RUNS_DIR"] = f"{folder}/runs"
-        # As many module calls as weekly_db.yml makes: preflight without and with its target, archive, vacuum, release.
-        floor = Path(folder) / "floor.yml"
-        floor.write_text(
-            "- hosts: databases\n  gather_facts: false\n  tasks:\n"
-            + "".join(f"    - name: Trivial module {n}\n      ansible.builtin.ping:\n" for n in range(5))
-        )
-        for count in (1, 50):
-            inventory = Path(folder) / f"{count}.json"
-            inventory.write_text(json.dumps(idle_there.inventory(count, identifier)))
-            measured = defaultdict(list)
-            play = ["ansible-playbook", "-i", str(inventory)]
-            timed([*play, "playbooks/weekly_db.yml"], environ)  # the first run does what there is to do
-            for _ in range(repeat):
-                measured["floor"].append(timed([*play, str(floor)], environ))
-                measured["weekly"].append(timed([*play, "playbooks/weekly_db.yml"], environ))
-            wall = {key: statistics.median(w for w, _ in values) for key, values in measured.items()}
-            cpu = {key: statistics.median(c for _, c in values) for key, values in measured.items()}
-            cells = [
-                text
-                for of in (wall, cpu)
-                for text in (f"{of['floor']:.1f}", f"{of['weekly']:.1f}", f"{of['weekly'] / of['floor']:.2f}")
-            ]
-            rows.append([str(count), *cells])
-            print("  idle:", rows[-1], flush=True)
-    return rows
-
-
-class Idle:
-    """Fifty small tidy databases of one server."""
-
-    COUNT = 50
-
-    def __init__(self, there: Server) -> None:
-        self.there = there
-
-    def fill(self, statements: list[str]) -> None:
-        """Fill one small database, and copy it."""
-        there = self.there
-        connection = psycopg2.connect(
-            host="127.0.0.1", port=there.cluster.port, user=there.cluster.superuser, dbname="idle"
-        )
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-        connection.close()
-        for number in range(self.COUNT):
-            there.run(f"CREATE DATABASE idle_{number} TEMPLATE idle")
-
-    def inventory(self, count: int, identifier: str) -> dict[str, Any]:
-        """An inventory of ``count`` of them."""
-        there = self.there
-        return {
-            "databases": {
-                "hosts": {f"db{n}": {"db_login_db": f"idle_{n}"} for n in range(count)},
-                "vars": {
-                    "ansible_connection": "local",
-                    "ansible_python_interpreter": "{{ ansible_playbook_python }}",
-                    "runbook_environment": "sandbox",
-                    "preflight_system_identifier": identifier,
-                    "db_login_host": "127.0.0.1",
-                    "db_login_port": there.cluster.port,
-                    "db_login_user": there.cluster.superuser,
-                    "db_login_password": "",
-                    "db_ssl_mode": "disable",
-                },
-            }
-        }
-
-
 # --- report -----------------------------------------------------------------------------------------------------------
 
 
@@ -433,7 +327,7 @@ def main() -> None:
     )
     parser.add_argument("--repeat", type=int, default=3, help="runs of each variant; the table shows medians")
     parser.add_argument(
-        "--only", nargs="*", choices=["archive", "vacuum", "weekly", "steady", "idle"], help="these tables only"
+        "--only", nargs="*", choices=["archive", "vacuum", "weekly", "steady"], help="these tables only"
     )
     parser.add_argument("--folder", type=Path, default=ROOT / ".cache" / "bench", help="where the clusters lie (30 GB)")
     arguments = parser.parse_args()
@@ -460,15 +354,6 @@ def main() -> None:
                 for name, act, template in ways:
                     samples[name].append(measure(there, name, act, template))
             report += table(title, ways, samples)
-        if not arguments.only or "idle" in arguments.only:
-            report += [
-                "### A weekly run that finds nothing to do",
-                "",
-                "| databases | floor, wall s | ours, wall s | × floor | floor, CPU s | ours, CPU s | × floor |",
-                "|---|---|---|---|---|---|---|",
-                *(f"| {' | '.join(row)} |" for row in idle(there, arguments.repeat)),
-                "",
-            ]
     finally:
         there.stop()
         shutil.rmtree(arguments.folder / "live", ignore_errors=True)

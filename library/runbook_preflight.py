@@ -155,6 +155,12 @@ change_needs:
   type: list
   elements: str
   returned: success
+batch:
+  description:
+    - Which part of the play's hosts this run works on now, with C(number) and C(of), from C(preflight_batches), and
+      C(is_last).
+  type: dict
+  returned: success
 window:
   description:
     - C(names) (windows that are open), C(ends_at) (when the run must be over; ISO 8601, null where nothing bounds it),
@@ -173,12 +179,15 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import preflight as rules
 from ansible.module_utils.runbook.rules.change import calendar, checklist, emergency, readiness
+from ansible.module_utils.runbook.rules.fleet import BATCHES
 from ansible.module_utils.runbook.rules.words import count
 
 
 def core(context: Context) -> dict[str, Any]:
     """Check, and write down what passed."""
     params, checks = context.params, rules.Checks()
+    batch = permits.batch(context.run)
+    permits.require_batch(context.run)
     with checks.named("record") as check:
         check["msg"] = rules.check_record(journal.inspect())
     with checks.named("inventory") as check:
@@ -210,7 +219,14 @@ def core(context: Context) -> dict[str, Any]:
     with checks.named("change") as check:
         needs = checklist.needed(params["playbook"], params["environment"], params["change_needs"])
         check["msg"] = f"{params['playbook']} is run as a change." if needs else "It is not run as a change."
-        if needs and permits.change_is_begun(context.run):
+        begun = permits.begun(context.run)
+        if needs and batch.of > 1 and "maintenance_mode" in needs:
+            raise RunbookError(
+                f"{BATCHES}: {params['playbook']} keeps users out while it works, and one batch after the other would"
+                " do so for long; take it out there, or run it for one host with --limit."
+            )
+        # Hosts of a later batch do what each host does in that change.
+        if needs and begun is not None and (batch.number == 1 or begun.play != batch.play):
             needs, check["msg"] = (), "The change of this run is open already."
         if needs and params["change_lacks"]:
             raise RunbookError(readiness.refusal(params["playbook"], params["change_lacks"]))
@@ -222,6 +238,7 @@ def core(context: Context) -> dict[str, Any]:
         operation=params["playbook"],
         job=params["job"],
         change_needs=list(needs),
+        batch={"number": batch.number, "of": batch.of, "is_last": batch.number == batch.of},
         window={
             "names": list(admitted.windows),
             "ends_at": admitted.ends_at.isoformat() if admitted.ends_at else None,

@@ -65,6 +65,7 @@ from ansible.executor.stats import AggregateStats
 from ansible.executor.task_queue_manager import TaskQueueManager
 from ansible.parsing.splitter import parse_kv
 from ansible.plugins.callback import CallbackBase
+from ansible.plugins.loader import filter_loader, test_loader
 from ansible.release import __version__ as ansible_version
 from ansible.template import Templar
 from ansible.utils.display import Display
@@ -93,12 +94,12 @@ from ansible.module_utils.runbook.report import board
 from ansible.module_utils.runbook.report.progress import Watch
 from ansible.module_utils.runbook.report.recorder import Finish, LateStep, Recorder, end_in_absence
 from ansible.module_utils.runbook.report.terminal import last_warnings, last_words, summary_lines
-from ansible.module_utils.runbook.rules import failure, state, variables
+from ansible.module_utils.runbook.rules import failure, fleet, state, variables
 from ansible.module_utils.runbook.rules import job as jobs
 from ansible.module_utils.runbook.rules import record as rules
 from ansible.module_utils.runbook.rules.board import index as indexes
 from ansible.module_utils.runbook.rules.change import closing
-from ansible.module_utils.runbook.rules.run import HOST, Run, command_line, split
+from ansible.module_utils.runbook.rules.run import HOST, Batch, Run, command_line, split
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.target import Target
 
@@ -142,6 +143,11 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         self._recorder: Recorder | None = None
         self._watch: Watch | None = None
         self._play: Play | None = None
+        #: How the run goes through its hosts, and which batch of the play this is.
+        self._fleet = fleet.Fleet()
+        self._batch = Batch()
+        #: Hosts that failed in this play.
+        self._failed: set[str] = set()
         self._told_error = False
         self._stopped_by = ""
         #: How the databases are reached whose lease this run holds, by host; in memory alone.
@@ -199,6 +205,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                 "limit": options.get("subset"),
                 "tags": [tag for tag in options.get("tags") or () if tag != "all"],
                 "skip_tags": list(options.get("skip_tags") or ()),
+                "play_count": len(playbook.get_plays()),
             },
             process=str(process.own() or ""),
             said=_said(loader),
@@ -221,12 +228,61 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             options.get("skip_tags") or (),
             {tag for play in playbook.get_plays() for tag in _tags(play)},
         )
+        if not refused:
+            try:
+                self._divide(playbook)
+            except RunbookError as error:
+                refused = error.message
         if refused:
             self._append("refused", text=refused)
             self.v2_playbook_on_stats(AggregateStats())
 
+    def _divide(self, playbook: Playbook) -> None:
+        """Look at the hosts before any is begun: does a limit mean what it says, and which go first.
+
+        :raises RunbookError: the limit names nobody, or a variable means nothing
+        """
+        plays = playbook.get_plays()
+        if not plays:
+            return
+        manager = plays[0].get_variable_manager()
+        inventory = manager._inventory  # noqa: SLF001 - it has no public accessor
+        known = {*inventory.hosts, *inventory.groups}
+        wrong = [
+            each
+            for each in inventory._subset or ()  # noqa: SLF001 - as above
+            if each.lstrip("!&") not in known and not inventory.get_hosts(each.lstrip("!&"), ignore_limits=True)
+        ]
+        if wrong:
+            raise RunbookError(fleet.nobody(cli.CLIARGS["subset"], wrong, known))
+        # A pattern that is a template is filled in when its play begins.
+        plain = [play for play in plays if "{{" not in str(play.hosts)]
+        first = next((host for play in plain for host in _hosts(inventory, play)), None)
+        given = manager.get_vars(play=plays[0], host=first) if first else {}
+        templar = Templar(loader=manager._loader, variables=given)  # noqa: SLF001 - as above
+        wanted = (fleet.BATCHES, fleet.STOP_AFTER)
+        said = [_filled_in(templar, name, given) if name in given else None for name in wanted]
+        started = Path(playbook._file_name).name  # noqa: SLF001 - as above
+        known = {started, *(path.name for path in (PROJECT / "playbooks").glob("*.yml"))}
+        self._fleet = fleet.read(*said, playbook=started, known=known)
+        for play in plays:
+            play.serial = play.serial or list(self._fleet.batches)
+        self._prepare(given)
+
+    def _prepare(self, given: Mapping[str, Any]) -> None:
+        """Do here once what each worker of Ansible would do anew for each task: a fork finds it done.
+
+        :param given: the variables of some host; they have the same names everywhere
+        """
+        for loader in (filter_loader, test_loader):
+            list(loader.all())
+        forked = _forked_module()
+        if forked is not None:
+            variables.unknown(given, forked.KNOWN)
+
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
         """Write the record; end the run red where Ansible would end it green though work was not done."""
+        self._end_batch()
         recorder = self._over()
         if recorder is None:
             return
@@ -507,10 +563,38 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
     # --- plays and tasks ---
 
     def v2_playbook_on_play_start(self, play: Play) -> None:
-        """A play begins; its hosts are not known yet."""
+        """A play begins, or the next batch of its hosts."""
+        self._end_batch()
+        is_next = self._play is not None and self._play._uuid == play._uuid  # noqa: SLF001 - it has no public name
         self._play = play
         hosts = play.hosts if isinstance(play.hosts, str) else ", ".join(map(str, play.hosts))
-        self._append("play_start", play=self._play_id(), name=play.get_name().strip(), hosts=hosts, tags=_tags(play))
+        inventory = play.get_variable_manager()._inventory  # noqa: SLF001 - as above
+        every = _hosts(inventory, play)
+        found = fleet.sizes(play.serial, len(every))
+        if not is_next:
+            self._failed = set()
+        self._batch = Batch(
+            self._play_id(), self._batch.number + 1 if is_next else 1, max(1, len(found)),
+            fleet.held(self._failed, self._fleet.stop_after_failures) if is_next else "",
+        )  # fmt: skip
+        if self._recorder is not None:
+            self._recorder.begin_batch(self._batch)
+        self._append(
+            "play_start", play=self._play_id(), name=play.get_name().strip(), hosts=hosts, tags=_tags(play),
+            batch={"number": self._batch.number, "of": self._batch.of, "held": self._batch.held},
+            begun=[host.name for host in inventory.get_hosts(play.hosts)],
+            **({} if is_next else {"every": [host.name for host in every]}),
+        )  # fmt: skip
+        if len(found) > 1 and not is_next:
+            said = fleet.plan(play.get_name().strip(), found, self._fleet.stop_after_failures)
+            self._append("note", text=said)
+            _say(self._display.display, said)
+
+    def _end_batch(self) -> None:
+        """Write down which hosts the play that is over left in its middle."""
+        if self._play is not None:
+            removed = sorted(set(self._play._removed_hosts))  # noqa: SLF001 - it has no public name
+            self._append("play_end", play=self._play_id(), removed=removed)
 
     def v2_playbook_on_no_hosts_matched(self) -> None:
         """The play that has just begun has no host."""
@@ -573,6 +657,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         own = rules.short_name(str(result.task.action)) in self._own_modules
         failed = state in ("failed", "unreachable")
         said = result.result
+        if failed and not ignored and self._play is not None and said.get("code") != fleet.NOT_RUN:
+            # One that the play rescued is not among them.
+            self._failed |= {result.host.get_name()} & set(self._play._removed_hosts)  # noqa: SLF001 - as in _end_batch
         self._remember_lease(result, failed=failed)
         if own:
             self._remember_change(result, failed=failed)
@@ -760,6 +847,11 @@ def _artifacts_of_runner(recorder: Recorder) -> dict[str, Any] | None:
             return found
         frame = frame.f_back
     return None
+
+
+def _hosts(inventory: Any, play: Play) -> list[Host]:
+    """All hosts of a play, in the order in which they are worked on, whatever batch it is."""
+    return list(inventory.get_hosts(play.hosts, ignore_restrictions=True, order=play.order))
 
 
 def _width() -> int | None:

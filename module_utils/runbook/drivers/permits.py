@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import process
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.run import OVERRIDE, PERMITS, Approval, Begun, Permit
+from ansible.module_utils.runbook.rules.fleet import NOT_RUN
+from ansible.module_utils.runbook.rules.run import OVERRIDE, PERMITS, Approval, Batch, Begun, Permit
 from ansible.module_utils.runbook.rules.target import Target
 from ansible.module_utils.runbook.rules.words import to_second
 
@@ -48,8 +49,9 @@ def approve(
 
     :param ends_at: when its maintenance window ends
     :param needs: lines of the checklists that the operation has to do; none where it is not run as a change
-    :raises RunbookError: there is no run, or its folder cannot be written to
+    :raises RunbookError: there is no run, its folder cannot be written to, or the host's batch does not begin
     """
+    require_batch(run)
     ends = ends_at.astimezone(UTC).isoformat() if ends_at else None
     _append(run, "approved", Approval(run.host, environment, playbook, run.check_mode, ends, tuple(needs)))
 
@@ -59,12 +61,28 @@ def begin_change(run: Run) -> None:
 
     :raises RunbookError: there is no run, or its folder cannot be written to
     """
-    _append(run, "begun", Begun(run.check_mode))
+    _append(run, "begun", Begun(run.check_mode, batch(run).play))
 
 
-def change_is_begun(run: Run) -> bool:
-    """Whether the change of this run is open; one that was opened in check mode counts only there."""
-    return any(run.check_mode or not line["begun"]["check_mode"] for line in _lines(run) if "begun" in line)
+def begun(run: Run) -> Begun | None:
+    """The change of this run, once it is open; one that was opened in check mode counts only there."""
+    found = [Begun(**line["begun"]) for line in _lines(run) if "begun" in line]
+    return next((each for each in found if run.check_mode or not each.check_mode), None)
+
+
+def batch(run: Run) -> Batch:
+    """The hosts that the run works on now; all of them where the callback said nothing."""
+    return next((Batch(**line["batch"]) for line in reversed(_lines(run)) if "batch" in line), Batch())
+
+
+def require_batch(run: Run) -> None:
+    """Refuse hosts whose batch does not begin, because too many before them failed.
+
+    :raises RunbookError: it does not
+    """
+    held = batch(run).held
+    if held:
+        raise RunbookError(held, code=NOT_RUN)
 
 
 def _require_change(run: Run, found: Sequence[Approval]) -> None:
@@ -72,7 +90,7 @@ def _require_change(run: Run, found: Sequence[Approval]) -> None:
 
     :param found: what passed for the host
     """
-    if not run.check_mode and any(each.needs for each in found) and not change_is_begun(run):
+    if not run.check_mode and any(each.needs for each in found) and begun(run) is None:
         raise RunbookError(f"{found[-1].playbook} is run as a change, and none was opened; {AGAIN}.")
 
 
@@ -150,8 +168,11 @@ def ends_at(run: Run) -> datetime | None:
 def require_time(run: Run) -> None:
     """Refuse once the run's maintenance window is over: what was not begun yet is left to the next one.
 
-    :raises RunbookError: it is
+    So are hosts whose batch does not begin.
+
+    :raises RunbookError: it is, or theirs does not
     """
+    require_batch(run)
     end = ends_at(run)
     if end is not None and datetime.now(UTC) >= end:
         raise RunbookError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.report import charts, sections
 from ansible.module_utils.runbook.report.section import checks, lists
+from ansible.module_utils.runbook.rules.fleet import NOT_RUN
 from ansible.module_utils.runbook.rules.record import is_failure
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _MAX_CHECKS = 5
 _AGAIN = "Run the same command again."
 _ORDER = ("failed", "unknown", "handled")
+_HOSTS = ("failed", NOT_RUN, Status.UNKNOWN, Status.OK)
 
 
 def needs(record: Mapping[str, Any], *, with_checks: bool = False) -> list[dict[str, Any]]:
@@ -31,8 +33,10 @@ def needs(record: Mapping[str, Any], *, with_checks: bool = False) -> list[dict[
     """
     found = []
     for name, of_host in record["hosts"].items():
+        if of_host.get("not_run"):
+            found.append({"host": name, "task": "", "text": of_host["not_run"], "tone": "failed"})
         for step in of_host["steps"]:
-            if step["state"] == "skipped" or step["handled"]:
+            if step["state"] == "skipped" or step["handled"] or step["figures"].get("code") == NOT_RUN:
                 continue
             of_step = {"host": name, "task": f"{step['task']}, {charts.word(step)}"}
             if step["status"] != Status.OK:
@@ -43,22 +47,31 @@ def needs(record: Mapping[str, Any], *, with_checks: bool = False) -> list[dict[
                     texts = section.attention(step)
                     found += [{"host": name, "task": step["task"], "text": text, "tone": "handled"} for text in texts]
     first = [{"who": "", "task": "", "text": _AGAIN, "tone": "unknown"}] if record["interrupted"] else []
-    return first + sorted(grouped(found), key=lambda each: _ORDER.index(each["tone"]))
+    # What was not run comes after why.
+    is_left = {each["text"] for each in found if not each["task"]}
+    return first + sorted(grouped(found), key=lambda each: (_ORDER.index(each["tone"]), each["text"] in is_left))
 
 
 def grouped(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The same sentence of many hosts once, with the hosts before it."""
-    groups: dict[tuple[str, str, str], list[str]] = {}
+    groups: dict[tuple[str, str, str], dict[str, None]] = {}
     for item in items:
         key = item.get("task", ""), item["text"], item.get("tone", "")
-        names = groups.setdefault(key, [])
-        if item["host"] and item["host"] not in names:
-            names.append(item["host"])
-    found = []
-    for (task, text, tone), names in groups.items():
-        who = ", ".join(names[:4]) + (f" and {count(len(names) - 4, 'more host')}" if len(names) > 4 else "")
-        found.append({"who": who, "task": task, "text": text, "tone": tone})
-    return found
+        groups.setdefault(key, {}).update({item["host"]: None} if item["host"] else {})
+    return [
+        {"who": listed(list(names)), "task": task, "text": text, "tone": tone}
+        for (task, text, tone), names in groups.items()
+    ]
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of many hosts, and how many more there are."""
+    return ", ".join(names[:4]) + (f" and {count(len(names) - 4, 'more host')}" if len(names) > 4 else "")
+
+
+def in_order(hosts: Mapping[str, Mapping[str, Any]], *, worst_last: bool = False) -> list[str]:
+    """The names of hosts, those that need a person first; on a terminal last."""
+    return sorted(hosts, key=lambda name: _HOSTS.index(hosts[name]["status"]), reverse=worst_last)
 
 
 def _reason(step: Mapping[str, Any], *, with_checks: bool) -> str:

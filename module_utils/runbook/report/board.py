@@ -99,7 +99,10 @@ def summary(record: Mapping[str, Any], folder: str = "", place: str = "") -> dic
         "once": once,
     }
     told = {
-        name: [of_host["status"], "" if of_host["status"] == Status.OK else _reason(of_host)]
+        name: [
+            "failed" if of_host.get("not_run") else of_host["status"],
+            "" if of_host["status"] == Status.OK else of_host.get("not_run") or _reason(of_host),
+        ]
         for name, of_host in hosts.items()
     }
     if record["interrupted"]:

@@ -75,7 +75,8 @@ def is_overhead(step: Mapping[str, Any]) -> bool:
 #: Statuses, and the states of one thing among many, that are not coloured as unknown.
 _TONES: dict[str, str] = {
     Status.OK: "ok", "done": "ok", "equal": "ok", "planned": "handled", "gone": "handled", Status.BREACH: "failed",
-    "corrupt": "failed", "differs": "failed", "failed": "failed", "critical": "failed", "info": "handled",
+    "corrupt": "failed", "differs": "failed", "failed": "failed", "not run": "failed", "critical": "failed",
+    "info": "handled",
 }  # fmt: skip
 
 

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.report.section import Value
 
 _PREFIX = "runbook_run"
+_HOST = f"{_PREFIX}_host_success"
+_SEEN = f"{_PREFIX}_host_timestamp_seconds"
+#: Seconds for which a host is remembered that no run had: a quarter and some days.
+_REMEMBERED_S = 100 * 86_400
+_LINE = re.compile(r'(?P<series>(?P<name>\w+)\{(?:[^"]|"(?:[^"\\]|\\.)*")*\}) (?P<value>\S+)')
+_OF_HOST = re.compile(r'[{,]host="(?P<host>(?:[^"\\]|\\.)*)"')
 
 
 def escaped(value: object) -> str:
@@ -100,11 +106,13 @@ def metrics(record: Mapping[str, Any], lasting: Mapping[str, Mapping[str, Value]
                 put(f"runbook_{name}", metric.text, value, host=host)
     for host, of_host in record["hosts"].items():
         put(
-            f"{_PREFIX}_host_success",
-            "1 if all was well on the host, else 0.",
+            _HOST,
+            "1 if all was well on the host, else 0; also where it was not run.",
             int(of_host["status"] == Status.OK),
             host=host,
         )
+        put(f"{_PREFIX}_host_not_run", "1 if the run left the host out.", int(bool(of_host["not_run"])), host=host)
+        put(_SEEN, "When the run that said so ended.", epoch_s(record["last_event_at"]), host=host)
         for step in of_host["steps"]:
             if step["state"] == "skipped":
                 continue
@@ -120,9 +128,56 @@ def metrics(record: Mapping[str, Any], lasting: Mapping[str, Mapping[str, Value]
                 if isinstance(value, (int, float)) and not isinstance(value, bool) and key != "duration_s":
                     put(metric_name(key), f"Figure {key} of a step's result.", value, **labels)
 
+    told = {
+        name: (text, {sample: "NaN" if math.isnan(value) else repr(value) for sample, value in samples.items()})
+        for name, (text, samples) in families.items()
+    }
+    return _written(told)
+
+
+def _written(families: Mapping[str, tuple[str, Mapping[str, str]]]) -> str:
+    """Metrics in the text format, by their names: what they mean, and the values of their series."""
     lines = []
     for name in sorted(families):
         text, samples = families[name]
         lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge"]
-        lines += [f"{sample} {'NaN' if math.isnan(value) else repr(value)}" for sample, value in samples.items()]
+        lines += [f"{sample} {value}" for sample, value in samples.items()]
     return "\n".join(lines) + "\n"
+
+
+def _read(text: str) -> dict[str, tuple[str, dict[str, str]]]:
+    """The reverse of :func:`_written`; a line that is none is left out."""
+    families: dict[str, tuple[str, dict[str, str]]] = {}
+    for line in text.splitlines():
+        if line.startswith("# HELP "):
+            name, _, meaning = line.removeprefix("# HELP ").partition(" ")
+            families[name] = meaning, {}
+        elif (found := _LINE.fullmatch(line)) and found["name"] in families:
+            families[found["name"]][1][found["series"]] = found["value"]
+    return families
+
+
+def merged(samples: str, before: str, record: Mapping[str, Any]) -> str:
+    """The metrics of a run, and beside them what earlier ones said of hosts that it did not have.
+
+    A run with ``--limit``, or a slice of a job, knows nothing of the other hosts. One that no run had for a quarter is
+    forgotten.
+
+    :param samples: of this run
+    :param before: of the latest before it, as this function returned them
+    """
+    families, earlier = _read(samples), _read(before)
+    now = epoch_s(record["last_event_at"]) or 0.0
+    seen = {
+        found["host"]: float(value)
+        for series, value in earlier.get(_SEEN, ("", {}))[1].items()
+        if (found := _OF_HOST.search(series))
+    }
+    known = {escaped(host) for host in record["hosts"]}
+    kept = {host for host, at in seen.items() if host not in known and now - at < _REMEMBERED_S}
+    for name, (text, series) in earlier.items():
+        for each, value in series.items():
+            found = _OF_HOST.search(each)
+            if found and found["host"] in kept:
+                families.setdefault(name, (text, {}))[1].setdefault(each, value)
+    return _written(families)

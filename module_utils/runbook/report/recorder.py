@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from ansible.module_utils.runbook.report import journal as journals
 from ansible.module_utils.runbook.report.places import earlier_runs, git_commit, make_directory, slug
 from ansible.module_utils.runbook.report.render import render_run
 from ansible.module_utils.runbook.rules.record import figures, message, redact, secret_values
-from ansible.module_utils.runbook.rules.run import HOST, LAST_WORDS, PERMITS, opening
+from ansible.module_utils.runbook.rules.run import HOST, LAST_WORDS, PERMITS, Batch, opening
 
 if TYPE_CHECKING:
     from ansible.module_utils.runbook.rules.job import Job
@@ -267,6 +267,20 @@ class Recorder:
             return
         try:
             journal.append(event, **fields)
+        except OSError as error:
+            self._lose_journal(error)
+
+    def begin_batch(self, batch: Batch) -> None:
+        """Tell the modules to come which hosts the run works on, and whether it does; without that nothing is written.
+
+        :param batch: as :func:`permits.batch` gives it to them
+        """
+        if self._journal is None or self.directory is None:
+            return
+        line = json.dumps({"run_id": os.environ["RUNBOOK_RUN_ID"], "batch": asdict(batch)})
+        try:
+            with (self.directory / PERMITS).open("a") as file:
+                file.write(f"{line}\n")
         except OSError as error:
             self._lose_journal(error)
 

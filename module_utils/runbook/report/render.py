@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
@@ -13,12 +14,13 @@ import jinja2
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report import charts, sections, wording
 from ansible.module_utils.runbook.report import journal as journals
-from ansible.module_utils.runbook.report.metrics import metrics, successes
+from ansible.module_utils.runbook.report.metrics import merged, metrics, successes
 from ansible.module_utils.runbook.report.places import earlier_runs
 from ansible.module_utils.runbook.report.sections import MEANING, SECTIONS
 from ansible.module_utils.runbook.report.view import point, report
 from ansible.module_utils.runbook.rules import words
 from ansible.module_utils.runbook.rules.record import SCHEMA_VERSION, fold
+from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count
 from markupsafe import Markup
 
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from jinja2.bccache import Bucket
 
 _TEMPLATES = Path(__file__).parent / "templates"
+#: Characters of report.md: a comment on GitHub takes 65,536, and something may stand before the report.
+MAX_MARKDOWN = 60_000
+_TABLE_ROWS = 50
 #: Runs in the trend charts.
 HISTORY = 30
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|#~"} | {"\n": " ", "\r": " "})
@@ -90,8 +95,20 @@ def html(record: Mapping[str, Any], history: list[dict[str, Any]], notes: list[s
 
 
 def markdown(record: Mapping[str, Any], history: list[dict[str, Any]], notes: list[str]) -> str:
-    """The report in short, for a ticket."""
-    return _markdown().get_template("report.md.j2").render(report(record, history, notes))
+    """The report in short, for a ticket: of many hosts the odd ones, as many as fit."""
+    shown = report(record, history, notes)
+    template, hosts = _markdown().get_template("report.md.j2"), shown["hosts"]
+    odd = [host for host in hosts if host["status"] != Status.OK]
+    text = ""
+    for detailed, rows in ((hosts, len(hosts)), (odd, len(hosts)), ([], len(hosts)), ([], _TABLE_ROWS)):
+        left = [count(len(hosts) - len(detailed), "host's steps", "hosts' steps")] if len(detailed) < len(hosts) else []
+        left += [f"{len(hosts) - rows} rows of the table"] if rows < len(hosts) else []
+        said = f"Left out, to fit into a ticket: {' and '.join(left)}; report.html of this run has them."
+        text = template.render(shown | {"detailed": detailed, "rows": rows, "left_out": said if left else ""})
+        if len(text) <= MAX_MARKDOWN:
+            return text
+    cut = text[:MAX_MARKDOWN].rpartition("\n")[0]
+    return f"{cut}\n\nThe rest is left out, to fit into a ticket; report.html of this run has it.\n"
 
 
 def _markdown() -> jinja2.Environment:
@@ -164,6 +181,33 @@ def render_copy(path: Path) -> tuple[dict[str, Any], Path]:
     return record, report
 
 
+def _publish(latest: Path, record: Mapping[str, Any], samples: str) -> None:
+    """Put a run's metrics where node_exporter finds them, beside what earlier runs said of other hosts.
+
+    :raises OSError: they cannot be written
+    """
+    # node_exporter is another user.
+    latest.mkdir(mode=0o755, exist_ok=True)
+    path = latest / f"{record['playbook']}.prom"
+    # Slices of one job may end at the same time.
+    handle = os.open(latest, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            before = path.read_text(encoding="utf-8")
+        except (FileNotFoundError, UnicodeDecodeError):
+            before = ""
+        write_whole(path, merged(samples, before, record), mode=0o644)
+        if record["schedule"]:
+            path = latest / f"job-{record['schedule']}.prom"
+            done = successes(record, path.read_text(encoding="utf-8") if path.exists() else "")
+            if done:
+                write_whole(path, done, mode=0o644)
+    finally:
+        os.close(handle)
+
+
 def render_run(directory: Path, *, publish: bool = False) -> dict[str, Any]:
     """Make ``record.json`` and the reports of the run in ``directory`` from its journal.
 
@@ -180,15 +224,7 @@ def render_run(directory: Path, *, publish: bool = False) -> dict[str, Any]:
     samples = metrics(record, facts)
     write_whole(directory / "metrics.prom", samples)
     if publish and not record["check_mode"]:
-        latest = directory.parent / "metrics"
-        # node_exporter is another user.
-        latest.mkdir(mode=0o755, exist_ok=True)
-        write_whole(latest / f"{record['playbook']}.prom", samples, mode=0o644)
-        if record["schedule"]:
-            path = latest / f"job-{record['schedule']}.prom"
-            done = successes(record, path.read_text(encoding="utf-8") if path.exists() else "")
-            if done:
-                write_whole(path, done, mode=0o644)
+        _publish(directory.parent / "metrics", record, samples)
     notes += [note for section in SECTIONS if section.notes for note in section.notes(record)]
     for name, text in pages(record, history).items():
         write_whole(directory / name, text)

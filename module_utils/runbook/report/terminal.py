@@ -7,26 +7,44 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.report import attention, sections, wording
 from ansible.module_utils.runbook.report.sections import SECTIONS
+from ansible.module_utils.runbook.rules.fleet import NOT_RUN
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+#: More hosts than this are told in one line a status.
+MAX_HOSTS = 10
 #: Reasons that a terminal shows last; there, more would hide the first.
 MAX_REASONS = 5
 
 
 def summary_lines(record: Mapping[str, Any], width: int | None) -> list[str]:
-    """One line per host for the end of the terminal's output, more where one is too narrow for it.
+    """One line per host for the end of the terminal's output, more where one is too narrow for it; the odd ones last.
+
+    Of many hosts those that are ok, and those that were not run, have one line together.
 
     :param width: columns of the terminal; None for a file or a pipe
     """
-    names = {name: wording.shortened(name, 30) if width else name for name in record["hosts"]}
+    hosts = record["hosts"]
+    alike: dict[str, list[str]] = {}
+    for name in attention.in_order(hosts, worst_last=True) if len(hosts) > MAX_HOSTS else ():
+        if hosts[name]["status"] in (Status.OK, NOT_RUN):
+            alike.setdefault(hosts[name]["status"], []).append(name)
+    odd = [name for name in attention.in_order(hosts) if hosts[name]["status"] not in alike][:MAX_HOSTS]
+    alone = attention.in_order({name: hosts[name] for name in odd}, worst_last=True)
+    names = {name: wording.shortened(name, 30) if width else name for name in alone}
     longest = max(map(len, names.values()), default=0)
     lines = []
-    for name, of_host in record["hosts"].items():
-        text = f"{names[name]:<{longest}}  {of_host['status']:<7}  {', '.join(_did(record, of_host))}"
+    for status, each in alike.items():
+        text = f"{count(len(each), 'host')} {_word(status)}: {attention.listed(each)}"
+        lines += [text] if width is None else textwrap.wrap(text, width, break_on_hyphens=False)
+    rest = len(hosts) - len(alone) - sum(map(len, alike.values()))
+    lines += [f"{count(rest, 'more host')} failed or unknown; the report has them all."] if rest else []
+    for name in alone:
+        of_host = hosts[name]
+        text = f"{names[name]:<{longest}}  {_word(of_host['status']):<7}  {', '.join(_did(record, of_host))}"
         hanging = " " * (longest + 11)
         lines += (
             [text] if width is None else textwrap.wrap(text, width, subsequent_indent=hanging, break_on_hyphens=False)
@@ -36,8 +54,14 @@ def summary_lines(record: Mapping[str, Any], width: int | None) -> list[str]:
     return lines
 
 
+def _word(status: str) -> str:
+    return status.replace("_", " ")
+
+
 def _did(record: Mapping[str, Any], of_host: Mapping[str, Any]) -> list[str]:
     """What a run did to a host, or in check mode would do."""
+    if not of_host["steps"]:
+        return []
     told = [(section, section.did(of_host, record["check_mode"])) for section in SECTIONS if section.did]
     covered = {module for section, parts in told if parts for module in section.covers}
     parts = [part for section, parts in told if not covered.intersection(section.modules) for part in parts]

@@ -46,7 +46,8 @@ def host(record: Mapping[str, Any], name: str, *, is_open: bool) -> dict[str, An
     panels = sections.panels(record, name)
     return {
         "name": name,
-        "status": of_host["status"],
+        "status": of_host["status"].replace("_", " "),
+        "not_run": of_host.get("not_run"),
         "open": is_open,
         "identity": [(title, str(value)) for title, value in identity if value not in (None, "")],
         "counts": of_host["counts"],
@@ -151,7 +152,7 @@ def report(
     :param history: the same playbook's earlier runs, oldest first, this run the last one
     :param notes: what was found out while the report was made
     """
-    hosts = record["hosts"]
+    hosts = {name: record["hosts"][name] for name in attention.in_order(record["hosts"])}
     troubled = [name for name, of_host in hosts.items() if of_host["status"] != Status.OK]
     opened = set(list(hosts)[:OPEN_HOSTS] if len(hosts) <= OPEN_HOSTS else troubled[:OPEN_HOSTS])
     drawn = [(trend, chart) for trend in TRENDS if (chart := charts.trend(history, trend.key, trend.text))]

@@ -18,8 +18,9 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.fleet import NOT_RUN
 from ansible.module_utils.runbook.rules.status import Status, worst
-from ansible.module_utils.runbook.rules.words import count
+from ansible.module_utils.runbook.rules.words import agree, count
 
 _T = TypeVar("_T")
 
@@ -302,11 +303,15 @@ def fold(events: Sequence[Mapping[str, Any]], meaning: Meaning, *, torn_lines: i
     last_seen = max((str(event.get("ts", "")) for event in events), default=start["ts"])
 
     plays, steps, unheard = _steps(events, last_seen)
+    left, done = _left(events, steps, finished=end is not None)
     hosts: dict[str, dict[str, Any]] = {}
-    for name in sorted({*steps, *stats}):
-        hosts[name] = _host(steps.get(name, []), stats.get(name), meaning, finished=end is not None)
+    for name in sorted({*steps, *stats, *left}):
+        hosts[name] = _host(
+            steps.get(name, []), stats.get(name), meaning, finished=end is not None or name in done,
+            left=left.get(name, ""),
+        )  # fmt: skip
     # Where others were worked on, a host of which all was skipped is no part of it: nothing was seen of it.
-    skipped = {name for name, of_host in steps.items() if all(step["state"] == "skipped" for step in of_host)}
+    skipped = {name for name, of_host in steps.items() if all(step["state"] == "skipped" for step in of_host)} - {*left}
     if skipped != hosts.keys():
         hosts = {name: host for name, host in hosts.items() if name not in skipped}
 
@@ -344,7 +349,7 @@ def fold(events: Sequence[Mapping[str, Any]], meaning: Meaning, *, torn_lines: i
             {"host": name, "task": step["task"], "text": step["msg"] or f"{step['state']} without a message"}
             for name, host in hosts.items()
             for step in host["steps"]
-            if step["state"] in ("failed", "unreachable") and not step["handled"]
+            if host["status"] != NOT_RUN and step["state"] in ("failed", "unreachable") and not step["handled"]
         ],
     }  # fmt: skip
     record["status"], record["verdict"] = _verdict(record, stopped["text"] if stopped else None)
@@ -521,17 +526,68 @@ def _step_status(step: Mapping[str, Any]) -> str:
 _IDENTITY = ("environment", "database", "system_identifier", "server_version", "clock_skew_s")
 
 
+def _left(
+    events: Sequence[Mapping[str, Any]], steps: Mapping[str, Any], *, finished: bool
+) -> tuple[dict[str, str], set[str]]:
+    """Hosts that a run never began or left in the middle, with why; and those that a run was through with when cut off.
+
+    :param finished: the run came to its end
+    """
+    every: dict[str, list[str]] = {}
+    begun: dict[str, list[str]] = {}
+    removed: list[str] = []
+    running: list[str] = []
+    held = ""
+    for event in events:
+        if event["event"] == "play_start" and "begun" in event:
+            play, running = str(event["play"]), list(event["begun"])
+            every.setdefault(play, list(event.get("every") or ()))
+            begun.setdefault(play, []).extend(running)
+            held = event["batch"]["held"] or held
+        elif event["event"] == "play_end":
+            removed, running = [*removed, *event["removed"]], []
+    cause = held or (_WHOLE_BATCH if finished else _STOPPED)
+    left = dict.fromkeys(removed, _SHARED)
+    for play, names in every.items():
+        left |= dict.fromkeys(sorted(set(names) - set(begun[play])), cause)
+    if finished:
+        return left, set()
+    left |= {name: cause for name in running if not steps.get(name)}
+    is_last = len(every) == events[0].get("play_count")
+    return left, {name for names in begun.values() for name in names} - {*running, *left} if is_last else set()
+
+
+#: Why a host was not run where no sentence of ours says it.
+_WHOLE_BATCH = "Not run: every host of a batch before it failed, and Ansible begins no other then."
+_STOPPED = "Not run: the run was stopped before it came to it."
+_SHARED = "Not run to its end: a step failed that the run takes once for all hosts."
+
+
 def _host(
-    steps: list[dict[str, Any]], counts: Mapping[str, int] | None, meaning: Meaning, *, finished: bool
+    steps: list[dict[str, Any]],
+    counts: Mapping[str, int] | None,
+    meaning: Meaning,
+    *,
+    finished: bool,
+    left: str = "",
 ) -> dict[str, Any]:
-    """One host's part of the record; ``counts`` are Ansible's own at the end, None where it never came to them."""
+    """One host's part of the record; ``counts`` are Ansible's own at the end, None where it never came to them.
+
+    :param left: why the run never began it, or left it in the middle
+    """
     if counts and counts.get("rescued") and not counts.get("failures") and not counts.get("unreachable"):
         for step in steps:
             if step["state"] == "failed":
                 step["handled"] = True
     open_failures = [step for step in steps if is_failure(step) and not step["handled"]]
-    if open_failures or (counts and (counts.get("failures") or counts.get("unreachable"))):
-        status = "failed"
+    # A module refused it, because its batch was not to begin.
+    left = next((step["msg"] for step in open_failures if step["figures"].get("code") == NOT_RUN), left)
+    failures = [step for step in open_failures if step["figures"].get("code") != NOT_RUN]
+    is_failed = counts and (counts.get("failures") or counts.get("unreachable")) and not open_failures
+    if failures or is_failed:
+        status, left = "failed", ""
+    elif left:
+        status = NOT_RUN
     elif not finished or any(step["status"] == Status.UNKNOWN and not step["handled"] for step in steps):
         status = Status.UNKNOWN
     else:
@@ -547,6 +603,7 @@ def _host(
                 targets.append(dict(target))
     return {
         "status": status,
+        "not_run": left or None,
         **{key: found.get(key) for key in _IDENTITY},
         "targets": targets,
         "changed": any(step["changed"] for step in steps),
@@ -588,20 +645,24 @@ def _verdict(record: Mapping[str, Any], stopped: str | None) -> tuple[str, str]:
     hosts: Mapping[str, Mapping[str, Any]] = record["hosts"]
     bad = [name for name, host in hosts.items() if host["status"] == "failed"]
     unsure = [name for name, host in hosts.items() if host["status"] == Status.UNKNOWN]
+    left = [name for name, host in hosts.items() if host["status"] == NOT_RUN]
     failed = f"{len(bad)} of {count(len(hosts), 'host')} failed: {_listed(bad)}." if bad else ""
+    if left:
+        were = agree(len(left), "was", "were")
+        failed += f"{' ' if bad else ''}{len(left)} of {count(len(hosts), 'host')} {were} not run: {_listed(left)}."
     if record["interrupted"]:
         last = record["last_event_at"][:19].replace("T", " ")
         sentence = f"The run was cut off; the journal ends at {last} UTC, and what came after that is unknown."
         if stopped:
             sentence = f"{stopped}, at {last} UTC; nothing was begun after that."
-        return ("failed" if bad else "unknown"), " ".join(filter(None, (sentence, failed)))
+        return ("failed" if failed else "unknown"), " ".join(filter(None, (sentence, failed)))
     if not hosts:
         empty = _unmatched(record)
         cause = (
             f"no host matched {_listed(empty)}" if empty else "no task was left to run on any host (see tags and limit)"
         )
         return "failed", f"Nothing was done: {cause}."
-    if bad:
+    if failed:
         return "failed", failed
     if unsure:
         return "unknown", f"{len(unsure)} of {count(len(hosts), 'host')} could not be judged: {_listed(unsure)}."

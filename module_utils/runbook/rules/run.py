@@ -110,6 +110,19 @@ class Begun:
 
     #: As in :class:`Approval`; nothing was opened.
     check_mode: bool = False
+    #: The play that opened it, as in :class:`Batch`.
+    play: str = ""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The hosts that a play works on now, as the callback says it before they begin."""
+
+    play: str = ""
+    number: int = 1
+    of: int = 1
+    #: Why it does not begin, in one sentence; empty where it does.
+    held: str = ""
 
 
 @dataclass(frozen=True)

@@ -72,12 +72,24 @@ def known(specs: tuple[tuple[str, str], ...], texts: tuple[str, ...]) -> Known:
     shared = {name for found in (*options.values(), read) for name in found if not name.startswith(roles)}
     first = {f"{name.partition('_')[0]}_" for name in shared if "_" in name.strip("_")}
     given = set().union(*options.values())
+    names = frozenset(given | read | registered | items)
+    # Now, before Ansible forks its workers: each task of each host compares with them.
+    _by_length(names)
     return Known(
-        names=frozenset(given | read | registered | items),
+        names,
         prefixes=tuple(sorted({*roles, *first})),
         results=frozenset(registered - given),
         items=frozenset(items - given),
     )
+
+
+@lru_cache(maxsize=1)
+def _by_length(names: frozenset[str]) -> dict[int, list[tuple[str, int]]]:
+    """The names and their :func:`_letters`, by their length."""
+    found: dict[int, list[tuple[str, int]]] = {}
+    for name in sorted(names):
+        found.setdefault(len(name), []).append((name, _letters(name)))
+    return found
 
 
 def _folded(name: str) -> str:
@@ -112,14 +124,16 @@ def _distance(one: str, other: str, most: int) -> int:
     return row[-1]
 
 
-def _closest(name: str, existing: Iterable[tuple[str, int]]) -> str | None:
+@lru_cache(maxsize=4096)
+def _closest(name: str, names: frozenset[str]) -> str | None:
     """The name that exists and is hardly different; None where there is none."""
     most = 2 if len(name) >= _LONG else 1
     letters = _letters(name)
     found = [
         (_distance(name, other, most), other)
-        for other, bits in existing
-        if abs(len(other) - len(name)) <= most and (letters ^ bits).bit_count() <= 2 * most
+        for length in range(len(name) - most, len(name) + most + 1)
+        for other, bits in _by_length(names).get(length, ())
+        if (letters ^ bits).bit_count() <= 2 * most
     ]
     return min((pair for pair in found if pair[0] <= most), default=(0, None))[1]
 
@@ -133,10 +147,9 @@ def unknown(variables: Mapping[str, Any], existing: Known) -> dict[str, str | No
     :param variables: all variables of a run, with their values as they were written; no template is filled in
     """
     candidates = {name: _folded(name) for name in variables if name not in existing.names and not name.startswith(FREE)}
-    bits = [(name, _letters(name)) for name in existing.names]
     found: dict[str, str | None] = {}
     for name, folded in candidates.items():
-        close = folded if folded in existing.names else _closest(folded, bits)
+        close = folded if folded in existing.names else _closest(folded, existing.names)
         if close is None and folded.startswith(existing.prefixes):
             close = next(iter(get_close_matches(folded, sorted(existing.names), 1)), None)
         elif close is None:

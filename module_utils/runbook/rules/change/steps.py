@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 #: What is done around the work; the rest of our own modules is the work.
 _AROUND = re.compile(r"(change|incident|emergency)_.+|maintenance_mode|\w+_preflight|pg_lease")
 
+#: Lines of steps that are ok; of more there is one for each task.
+_IN_FULL = 30
+
 
 def chosen(
     steps: Mapping[str, Sequence[Mapping[str, Any]]], modules: Sequence[str], host: str
@@ -94,5 +97,18 @@ def proof(found: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
 
 
 def lines(found: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
-    """One line a step, for the ticket."""
-    return [f"{step['status']}: {host}: {step['task']}: {step['msg']}" for host, step in found]
+    """One line a step, for the ticket: what is not ok first. Of many that are ok, one line for all hosts of a task.
+
+    >>> lines((f"db{number}", {"status": Status.OK, "task": "Vacuum", "msg": "3 tables."}) for number in range(100))
+    ['ok: 100 hosts: Vacuum']
+    """
+    good: dict[str, list[str]] = {}
+    lines_of: dict[bool, list[str]] = {True: [], False: []}
+    for host, step in found:
+        is_ok = step["status"] == Status.OK
+        lines_of[is_ok].append(f"{step['status']}: {host}: {step['task']}: {step['msg']}")
+        if is_ok:
+            good.setdefault(step["task"], []).append(host)
+    if len(lines_of[True]) <= _IN_FULL:
+        return lines_of[False] + lines_of[True]
+    return lines_of[False] + [f"{Status.OK}: {count(len(set(hosts)), 'host')}: {task}" for task, hosts in good.items()]
