@@ -270,7 +270,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         self._prepare(given)
 
     def _prepare(self, given: Mapping[str, Any]) -> None:
-        """Do here once what each worker of Ansible would do anew for each task: a fork finds it done.
+        """Do here once what each worker of Ansible would do again for each task: a fork finds it done.
 
         :param given: the variables of some host; they have the same names everywhere
         """

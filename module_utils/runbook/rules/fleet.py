@@ -90,7 +90,7 @@ def plan(name: str, found: list[int], stop_after: int) -> str:
     told += [str(found[-1])] if len(found) > _TOLD else []
     stop = f"once {count(stop_after, 'host')} failed" if stop_after else "only where every host of a batch failed"
     return (
-        f"{name}: {count(sum(found), 'host')} in {len(found)} batches of {', '.join(told[:-1])} and {told[-1]}; "
+        f"{name}: {count(sum(found), 'host')} in {count(len(found), 'batch', 'batches')} of {', '.join(told[:-1])} and {told[-1]}; "
         f"no further batch begins {stop}."
     )
 
