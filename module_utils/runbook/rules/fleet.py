@@ -89,10 +89,8 @@ def plan(name: str, found: list[int], stop_after: int) -> str:
     told = [str(each) for each in found[:_TOLD]] + (["…"] if len(found) > _TOLD + 1 else [])
     told += [str(found[-1])] if len(found) > _TOLD else []
     stop = f"once {count(stop_after, 'host')} failed" if stop_after else "only where every host of a batch failed"
-    return (
-        f"{name}: {count(sum(found), 'host')} in {count(len(found), 'batch', 'batches')} of {', '.join(told[:-1])} and {told[-1]}; "
-        f"no further batch begins {stop}."
-    )
+    how = f"{count(sum(found), 'host')} in {count(len(found), 'batch', 'batches')}"
+    return f"{name}: {how} of {', '.join(told[:-1])} and {told[-1]}; no further batch begins {stop}."
 
 
 def held(failed: Iterable[str], stop_after: int) -> str:
