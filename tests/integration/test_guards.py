@@ -268,6 +268,7 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
         "repository_revert": where
         | {"branch": "main", "good": "a" * 40, "bad": "b" * 40, "repository": str(folder), "repository_root": "a" * 40},
         "vercel_env_restore": where | vercel | {"snapshot": "prj_1a2b-20261128T020000Z", "snapshot_key": KEY},
+        "web_baseline": {"name": "app", "pages": {}, "bundle": {}, "state_directory": str(folder)},
         "vercel_env_snapshot": where | vercel | {"snapshot_key": KEY},
         "vercel_move_domains": where | vercel | {"act": "rollback"},
         "vercel_redeploy": where | KEYS["vercel"],
@@ -412,7 +413,8 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
         "log_archive_verify", "log_find", "security_advisories_info",
         "sla_info", "incident_info", "dashboard_info",
         "tls_certificate_info", "tls_certificate_renewal_plan", "tls_certificate_served",
-        "tls_certificate_stored_info", "schedule_info", "evidence_verify",
+        "tls_certificate_stored_info", "schedule_info", "evidence_verify", "app_script_info", "asset_info",
+        "bundle_info", "cdn_cache_info", "heap_growth_info", "lighthouse_info",
     }  # fmt: skip
     other = {
         *PREFLIGHT,  # what gives permits
@@ -517,8 +519,8 @@ def test_a_run_that_is_stopped_says_what_was_done_and_gives_its_lease_back(appli
     assert code not in (0, None)
     assert "Report:" in output
     # Ansible passes SIGINT on to what it runs, whichever it got.
-    # By the worker that waits for it, or by Ansible itself, whoever comes first.
-    assert "Stopped with its run" in output or "Stopped by SIGTERM" in output
+    # By the worker that waits for it, or by Ansible itself, whoever comes first; on a busy machine by neither in time.
+    assert any(each in output for each in ("Stopped with its run", "Stopped by SIGTERM", "A module was still at work"))
     assert "SIGINT" not in output
     assert f"was stopped by {'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'} before its end" in output
     assert application.run("SELECT run_id FROM runbook.lease") == []

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 CORES = ((2, 19), (2, 21))
 #: What pyproject.toml asks for, by the name under which it is imported; Barman is a program of some playbooks.
 PACKAGES = {
+    "PIL": "pillow",
     "boto3": "boto3",
+    "brotli": "brotli",
     "cryptography": "cryptography",
     "dns": "dnspython",
     "jinja2": "jinja2",
