@@ -24,8 +24,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 #: What our modules import, and what those import: ansible-test's own environment has none of it.
 LIBRARIES = (
-    "PIL", "pillow.libs", "_brotli*.so", "brotli.py", "_cffi_backend*.so", "boto3", "botocore", "cffi", "cryptography", "dateutil", "dns", "jinja2", "jmespath",
-    "markupsafe", "psycopg2", "psycopg2_binary.libs", "s3transfer", "six.py", "urllib3", "zstandard",
+    "PIL", "pillow.libs", "_brotli*.so", "brotli.py", "_cffi_backend*.so", "boto3", "botocore", "cffi", "cryptography",
+    "dateutil", "dns", "jinja2", "jmespath", "markupsafe", "psycopg2", "psycopg2_binary.libs", "s3transfer", "six.py",
+    "urllib3", "zstandard",
 )  # fmt: skip
 
 pytestmark = pytest.mark.timeout(900)
