@@ -14,10 +14,11 @@ description:
     O(receivers).
   - It is sent only within O(hours). The result, and check mode, say who is on call for it.
   - At its end the alert is resolved, and so is its incident at PagerDuty, also when the module is stopped. An alert
-    whose module was killed ends by itself after O(wait_s).
+    whose module was killed ends by itself after O(wait_s). So does one without a proof, since of an alert that ends
+    before its C(group_wait) Alertmanager tells nobody.
 options:
   receivers:
-    description: Where alerts should arrive.
+    description: Where alerts should arrive. Of none nobody knows whether they do.
     type: list
     elements: dict
     required: true
@@ -238,8 +239,7 @@ class Test:
         if test.receiver.proof == "page":
             return test.nonce in _text(test.receiver.url, self.context.params["timeout_s"])
         if test.receiver.proof == "pagerduty":
-            if self.account is None:
-                raise RunbookError("pagerduty_api_token is empty.")
+            assert self.account is not None  # noqa: S101 - core() requires its key
             # Their clock may be behind ours.
             since = self.begun - timedelta(minutes=5)
             found = self.account.with_title(test.nonce, test.receiver.services, begin=since)
@@ -263,7 +263,9 @@ class Test:
 
     def end(self) -> None:
         """Resolve what was sent, and the incidents that it became."""
-        for each in (one for one in self.sent if one.taken):
+        for each in self.sent:
+            if not each.taken or (each.ends_by_itself and not stopping.told.is_set()):
+                continue
             # Alertmanager takes no alert that ends when it begins.
             self._hand_over(each, datetime.now(UTC) + timedelta(milliseconds=1), is_end=True)
             if each.incident and self.account is not None:
@@ -281,8 +283,18 @@ def core(context: Context) -> dict[str, Any]:
     approval = permits.require_approval(context.run)
     permits.require_environment(context.run, approval.environment)
     receivers = [Receiver.of(each) for each in params["receivers"]]
-    if any(each.proof == "pagerduty" for each in receivers) and not params["pagerduty_from"]:
-        raise RunbookError("pagerduty_from: it is empty; give the address in whose name incidents are resolved.")
+    if not receivers:
+        said = "receivers: none is named, so nobody knows whether alerts arrive; name each with labels that lead to it."
+        return context.conclude(
+            [Check.unknown("delivery", said, "receivers")], msg=said, on_call=[], sent=[], fail_on_breach=False,
+            fail_on_unknown=False,
+        )  # fmt: skip
+    if any(each.proof == "pagerduty" for each in receivers):
+        # Before somebody is paged by what nobody could see, nor end.
+        if not params["pagerduty_api_token"]:
+            raise RunbookError("pagerduty_api_token: it is empty; give a key of the REST API that may end incidents.")
+        if not params["pagerduty_from"]:
+            raise RunbookError("pagerduty_from: it is empty; give the address in whose name incidents are resolved.")
     hours = Hours.of(params["hours"])
     test = Test(context, approval.environment)
     configured = test.configured()
@@ -344,12 +356,14 @@ def _diff(receivers: Sequence[Receiver]) -> dict[str, Any]:
 
 def _text(url: str, timeout_s: float) -> str:
     """What a page shows."""
+    # What follows the path may be a secret.
+    shown = url.partition("?")[0]
     client = ApiClient(
-        service=f"The page {url}", base_url=url, headers={}, secrets={}, read_only=True, timeout_s=timeout_s
+        service=f"The page {shown}", base_url=url, headers={}, secrets={}, read_only=True, timeout_s=timeout_s
     )  # fmt: skip
     answer = client.look()
     if answer.status != 200:
-        raise RunbookError(f"{url} answered with {answer.status}.")
+        raise RunbookError(f"{shown} answered with {answer.status}.")
     return answer.body.decode(errors="replace")
 
 

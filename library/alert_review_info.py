@@ -381,39 +381,29 @@ def _known(params: dict[str, Any], asked: Time) -> tuple[Known, list[str]]:
 
 def _empty(service: Prometheus, looked: Sequence[Alert], asked: Time) -> dict[str, str]:
     """The query of each alert whose comparison has had nothing to look at for a day."""
-    left: dict[str, str] = {}
-    for alert in looked:
-        if alert.firings:
-            continue
-        for rule in alert.rules:
-            try:
-                left[alert.name] = threshold.split(rule.query).left
-            except RunbookError:
-                # Of others nobody can tell; one that asks for what is absent is meant to be empty.
-                left.pop(alert.name, None)
-                break
-    names = list(left)
+    of = alert_review.compared(looked)
+    queries = list(of)
     there: set[str] = set()
-    for first in range(0, len(names), _AT_ONCE):
-        some = names[first : first + _AT_ONCE]
+    for first in range(0, len(queries), _AT_ONCE):
+        some = queries[first : first + _AT_ONCE]
         try:
-            there |= _with_series(service, some, left, asked)
+            there |= _with_series(service, some, asked)
         except RunbookError:
             # One of them breaks all, so each by itself; of the one nothing is said.
-            for name in some:
+            for query in some:
                 try:
-                    there |= _with_series(service, [name], left, asked)
+                    there |= _with_series(service, [query], asked)
                 except RunbookError:
-                    there.add(name)
-    return {name: left[name] for name in names if name not in there}
+                    there.add(query)
+    return {name: query for query in queries if query not in there for name in of[query]}
 
 
-def _with_series(service: Prometheus, names: Sequence[str], left: dict[str, str], asked: Time) -> set[str]:
+def _with_series(service: Prometheus, queries: Sequence[str], asked: Time) -> set[str]:
     question = " or ".join(
-        f'label_replace(count(last_over_time(({left[name]})[{_EMPTY_FOR}:{_EMPTY_STEP}])), "n", "{number}", "", "")'
-        for number, name in enumerate(names)
+        f'label_replace(count(last_over_time(({query})[{_EMPTY_FOR}:{_EMPTY_STEP}])), "n", "{number}", "", "")'
+        for number, query in enumerate(queries)
     )
-    return {names[int(each.labels["n"])] for each in service.now(question, at=asked.end)}
+    return {queries[int(each.labels["n"])] for each in service.now(question, at=asked.end)}
 
 
 def _thresholds(

@@ -301,12 +301,7 @@ class Look:
 
     def at_metrics(self) -> None:
         """Which metrics are gone, and which alerts are blind without them."""
-        # A rule that is about absence wants just that.
-        alerts = {
-            rule.name: promql.metrics(rule.query)
-            for rule in self.seen.rules or ()
-            if rule.kind == "alerting" and not promql.is_of_absence(rule.query)
-        }
+        alerts = rules.alert_metrics(self.seen.rules or ())
         names = sorted({*self.used, *(metric for metrics in alerts.values() for metric in metrics)})
         for name in names:
             self.used.setdefault(name, [])

@@ -190,21 +190,24 @@ def core(context: Context) -> dict[str, Any]:
     schedules = [*dict.fromkeys(each["schedule"] for each in params["rota"])]
     team = frozenset(params["team"]) or None
     unknown: list[Unknown] = []
+    people: dict[str, str] = {}
     if not (params["schedules"] or params["rota"]):
         unknown.append(
             Unknown("rota", "Neither a schedule at PagerDuty nor a rota is named, so nobody knows who is on call.")
         )
     if params["schedules"]:
         try:
-            found, known = _of_account(params, begin, end)
+            found, people = _of_account(params, begin, end)
         except RunbookError as error:
             unknown.append(Unknown("schedules", f"What PagerDuty's schedules say is not known: {error.message}"))
         else:
             shifts, schedules = [*shifts, *found], [*schedules, *(each["name"] for each in params["schedules"])]
             if team is None and not params["rota"]:
-                team = known
+                team = frozenset(people)
     if team is None and shifts:
         unknown.append(Unknown("team", "Who is in the team is not said (team), so somebody on call may have left."))
+    names = {*params["team"], *(each.person for each in shifts), *people.values()}
+    unknown += rota.unheard(absences, names, begin=begin, end=end)
     found_wrong = rota.judge(
         shifts, schedules, absences, team, begin=begin, end=end, may_overlap=params["may_overlap"]
     )  # fmt: skip
@@ -226,8 +229,8 @@ def core(context: Context) -> dict[str, Any]:
     return context.conclude(result["status"], fail_on_breach=False, fail_on_unknown=False, **result)
 
 
-def _of_account(params: dict[str, Any], begin: datetime, end: datetime) -> tuple[list[rota.Shift], frozenset[str]]:
-    """The shifts of PagerDuty's schedules, called as the inventory calls them, and the ids of all its users."""
+def _of_account(params: dict[str, Any], begin: datetime, end: datetime) -> tuple[list[rota.Shift], dict[str, str]]:
+    """The shifts of PagerDuty's schedules, called as the inventory calls them, and its users by their ids."""
     account = PagerDuty.from_params(params, timeout_s=params["timeout_s"])
     if account is None:
         raise RunbookError("pagerduty_api_token is empty; give a key of its REST API.")
@@ -236,7 +239,7 @@ def _of_account(params: dict[str, Any], begin: datetime, end: datetime) -> tuple
         for each in params["schedules"]
         for shift in account.on_call(each["id"], each["name"], begin=begin, end=end)
     ]
-    return shifts, frozenset(account.people())
+    return shifts, account.people()
 
 
 def main() -> None:

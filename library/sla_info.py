@@ -307,7 +307,7 @@ def _planned(context: Context, begin: datetime, end: datetime) -> tuple[Sequence
     try:
         store = state_store.from_settings(settings, params["environment"])
         found = maintenance.records(context.run.directory, store, begin, end)
-        return sla.planned(open_at, sla.run_spans(found, playbooks)), []
+        return sla.planned(open_at, sla.run_spans(found, playbooks, params["environment"])), []
     except RunbookError as error:
         if error.status is not Status.UNKNOWN:
             raise

@@ -135,13 +135,30 @@ def test_accepted_and_not_delivered_is_red(place: Place) -> None:
         lost = place.run(place.to_team | {"url": other.url}, wait_s=5)
     assert checks(lost)["team"] == "breach"
     assert "did not arrive within 5 s" in lost.result["msg"]
+    # What follows the path of a page may be a secret.
+    blind = place.run(place.to_team | {"url": f"{other.url}/?token=c4n4ry"}, wait_s=5)
+    assert (checks(blind)["team"], "c4n4ry" in str(blind.result["checks"]) + blind.result["msg"]) == ("unknown", False)
     assert place.firing() == []
 
 
 def test_what_no_machine_sees_is_unknown_and_names_its_code(place: Place) -> None:
     outcome = place.run(place.to_team | {"proof": "none", "url": None})
     assert (outcome.failed, outcome.result["status"]) == (False, "unknown")
-    assert f"test {outcome.result['sent'][0]['code']} was sent" in outcome.result["msg"]
+    code = outcome.result["sent"][0]["code"]
+    assert f"test {code} was sent" in outcome.result["msg"]
+    # Of one that ends within group_wait nobody would be told.
+    assert place.firing() == [code]
+    (labels,) = [each["labels"] for each in place.ask("/api/v2/alerts") if each["labels"].get("runbook_test") == code]
+    now = datetime.now(UTC)
+    place.ask("/api/v2/alerts", [{
+        "labels": labels, "startsAt": (now - timedelta(hours=1)).isoformat(), "endsAt": now.isoformat(),
+    }])  # fmt: skip
+
+
+def test_of_no_receiver_nobody_knows_whether_alerts_arrive(place: Place) -> None:
+    outcome = place.run()
+    assert (outcome.failed, outcome.result["status"], outcome.result["changed"]) == (False, "unknown", False)
+    assert "receivers: none is named" in outcome.result["msg"]
 
 
 def test_outside_of_the_hours_nobody_is_told(place: Place) -> None:
@@ -157,6 +174,7 @@ def test_nothing_is_sent_where_something_is_missing(place: Place) -> None:
     for options, why in (
         ({"alertmanager_urls": []}, "alertmanager_urls: it is empty"),
         ({"pagerduty_from": ""}, "pagerduty_from: it is empty"),
+        ({"pagerduty_api_token": ""}, "pagerduty_api_token: it is empty"),
         ({"wait_s": 4}, "wait_s: 4 is out of bounds"),
     ):
         outcome = place.run(place.to_pager, **options)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.runbook.rules.observe import dashboards
+from ansible.module_utils.runbook.rules.observe.series import Rule
 
 
 def queries(*panels: dict[str, Any], variables: tuple[dict[str, Any], ...] = (), **more: Any) -> list[dashboards.Query]:
@@ -84,3 +85,12 @@ def test_other_data_sources_and_library_panels_are_named():
 )
 def test_signals_of_a_service_by_what_its_queries_ask(query, found):
     assert [signal for signal, _ in dashboards.signals(query)] == found
+
+
+def test_each_rule_of_an_alert_may_be_blind():
+    """A warning and a page of one name are two rules."""
+    listed = [
+        Rule("alerting", "Slow", query, "g", "f", 60.0)
+        for query in ("gone_seconds > 1", "there_seconds > 2", "absent(up)")
+    ]
+    assert dashboards.alert_metrics(listed) == {"Slow": {"gone_seconds", "there_seconds"}}

@@ -102,6 +102,22 @@ def test_what_no_machine_can_see_is_unknown():
     assert (test.is_over, test.check(wait_s=60).status) == (True, "unknown")
 
 
+@pytest.mark.parametrize(
+    ("proof", "route", "on"),
+    [
+        ("none", GOES, True),
+        # Nobody is to be told by these.
+        ("none", GOES | {"receivers": ["other"]}, False),
+        ("none", GOES | {"silenced": True}, False),
+        ("none", None, False),
+        # It arrived, or its time is over.
+        ("page", GOES, False),
+    ],
+)
+def test_what_no_machine_sees_fires_on_until_its_group_was_waited_for(proof: str, route: Any, on: bool):
+    assert Sent(Receiver.of(PAGE | {"proof": proof}), "RT1", taken=True, route=route).ends_by_itself is on
+
+
 def test_receivers_that_only_one_side_knows():
     configured = {"team": ["webhook"], "pager": ["pagerduty"], "nobody": [], "mute": []}
     wanted = [Receiver.of(PAGE), Receiver.of(PAGE | {"name": "gone"}), Receiver.of(PAGE | {"name": "mute"})]

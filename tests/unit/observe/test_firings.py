@@ -171,3 +171,12 @@ def test_an_alert_without_a_rule_is_looked_at_too():
         "fires_now": 0, "ended_by_itself": None, "acted_on": 0, "not_acted_on": 0, "acted_on_unknown": 1,
         "people": None, "precision": None, "flapped": 0, "by_day": [1],
     }  # fmt: skip
+
+
+def test_each_rule_of_an_alert_may_have_no_series():
+    quiet = [rule(query="a > 1"), rule(query="b > 2"), rule(name="Other", query="b > 3")]
+    looked = alert_review.alerts(quiet, [], Known(None, None), LIMITS)
+    assert alert_review.compared(looked) == {"a": ["Disk"], "b": ["Disk", "Other"]}
+    # Of what compares nothing nobody can tell, and what fired can fire.
+    assert alert_review.compared(alert_review.alerts([rule(query="absent(up)")], [], Known(None, None), LIMITS)) == {}
+    assert alert_review.compared(alert_review.alerts(quiet[:2], [firing(0)], Known(None, None), LIMITS)) == {}

@@ -43,6 +43,12 @@ def test_an_incident_counts_in_the_month_in_which_it_began():
     assert [len(each.incidents) for each in known] == [0, 0, 0, 0, 0, 1, 1]
 
 
+def test_a_test_of_delivery_is_no_incident():
+    tests = [incident(day, title=f"[FIRING:1] RunbookDeliveryTest (RT{day} page)") for day in range(1, 9)]
+    (known,) = incidents.periods([*tests, incident(9)], [MONTH])
+    assert [each.title for each in known.incidents] == ["Down"]
+
+
 def test_of_too_few_nothing_is_told():
     (few,) = incidents.periods([incident(day, title=f"T{day}x") for day in range(1, 5)], [MONTH])
     assert few.result() | {"month": ""} == {

@@ -76,6 +76,15 @@ def test_a_leaver_and_one_who_is_away():
     assert found(shifts(TURNS), holidays=(CHRISTMAS | {"person": "Ada"},)) == {}
 
 
+def test_a_holiday_of_nobody_that_there_is_is_said():
+    """A misspelt name takes nobody off a shift."""
+    leave = rota.absences_of([CHRISTMAS | {"person": "Graze"}, CHRISTMAS | {"person": "Grace"}, CHRISTMAS])
+    (unknown,) = rota.unheard(leave, ["Ada", "Grace"], begin=BEGIN, end=END)
+    assert "is of Graze, who is neither in the team nor on call" in unknown.msg
+    # What is over may name somebody who has left.
+    assert list(rota.unheard(leave, ["Ada"], begin=END, end=END + timedelta(days=1))) == []
+
+
 def test_hours_of_each():
     hours = {each["person"]: each["hours"] for each in rota.hours(shifts(TURNS), begin=BEGIN, end=END)}
     assert sum(hours.values()) == 4 * 7 * 24

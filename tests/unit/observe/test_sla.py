@@ -234,10 +234,14 @@ def test_runs_that_changed_something_in_their_window_are_planned():
     }  # fmt: skip
     playbooks = frozenset({"weekly_db.yml"})
     begin = datetime(2026, 10, 4, 2, tzinfo=UTC).timestamp()
-    assert sla.run_span(record, playbooks) == (begin, begin + 60)
+    assert sla.run_span(record, playbooks, "production") == (begin, begin + 60)
     for other in (
         {"check_mode": True}, {"playbook": "backup"}, {"hosts": {"db": {"steps": [{"state": "ok"}]}}},
         {"duration_s": None}, {"hosts": None}, {"started_at": "soon"},
     ):  # fmt: skip
-        assert sla.run_span(record | other, playbooks) is None
+        assert sla.run_span(record | other, playbooks, "production") is None
+    # Records of all environments lie in one folder.
+    of_staging = {"db": {"environment": "staging", "steps": [{"state": "changed"}]}}
+    assert sla.run_span(record | {"hosts": of_staging}, playbooks, "production") is None
+    assert sla.run_span(record | {"hosts": of_staging}, playbooks, "staging") == (begin, begin + 60)
     assert timedelta(seconds=sla.PIECE_S) == timedelta(minutes=5)

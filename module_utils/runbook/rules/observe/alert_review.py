@@ -6,6 +6,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.observe import threshold
 from ansible.module_utils.runbook.rules.observe.acts import Known, acted, tally
 from ansible.module_utils.runbook.rules.observe.firings import flapping
 from ansible.module_utils.runbook.rules.postgres.findings import Finding, Unknown, finding_id
@@ -158,6 +160,20 @@ def judge(
                     evidence={}, risk="Say which incident it is for, and try it with promtool; or take it out.",
                     msg=f"{alert.name} never fired in all the time that Prometheus has kept.",
                 )  # fmt: skip
+
+
+def compared(looked: Sequence[Alert]) -> dict[str, list[str]]:
+    """What alerts that did not fire compare with a number, with their names; each of the rules of a name."""
+    found: dict[str, list[str]] = {}
+    for alert in looked:
+        try:
+            queries = [] if alert.firings else [threshold.split(rule.query).left for rule in alert.rules]
+        except RunbookError:
+            # Of others nobody can tell; one that asks for what is absent is meant to be empty.
+            continue
+        for query in queries:
+            found.setdefault(query, []).append(alert.name)
+    return found
 
 
 def _of_rules(alert: Alert, empty: str | None) -> Iterator[Finding]:

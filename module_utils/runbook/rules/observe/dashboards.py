@@ -17,7 +17,9 @@ from ansible.module_utils.runbook.rules.postgres.findings import Finding, findin
 from ansible.module_utils.runbook.rules.words import some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from ansible.module_utils.runbook.rules.observe.series import Rule
 
 #: What Grafana fills in itself, as it would be in a dashboard of a day.
 _OF_GRAFANA = {
@@ -184,6 +186,16 @@ def empty_panel(where: str, empty: Sequence[Query], *, of: int, days: int) -> Fi
         risk="Correct its query, or delete it."
         + (" It may be meant to be empty while all is well." if may_be else ""),
     )  # fmt: skip
+
+
+def alert_metrics(listed: Iterable[Rule]) -> dict[str, set[str]]:
+    """Metrics that alerts ask for; several rules may have one alert's name."""
+    found: dict[str, set[str]] = {}
+    for rule in listed:
+        # A rule that is about absence wants just that.
+        if rule.kind == "alerting" and not promql.is_of_absence(rule.query):
+            found.setdefault(rule.name, set()).update(promql.metrics(rule.query))
+    return found
 
 
 def broken_rule(name: str, gone: Sequence[str], there: Sequence[str]) -> Finding:

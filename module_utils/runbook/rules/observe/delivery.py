@@ -138,6 +138,11 @@ class Sent:
         seen = self.arrived_s is not None
         return seen or self.is_lost or (self.receiver.proof == "none" and self.route is not None)
 
+    @property
+    def ends_by_itself(self) -> bool:
+        """Whether it fires on: of an alert that ends within ``group_wait`` Alertmanager tells nobody."""
+        return self.receiver.proof == "none" and self.route is not None and not self.is_lost
+
     def check(self, *, wait_s: float) -> Check:
         """What is proven."""
         name, said = self.receiver.name, f"{self.receiver.name}: test {self.nonce}"

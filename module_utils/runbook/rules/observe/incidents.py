@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.runbook.rules.observe.delivery import ALERT
 from ansible.module_utils.runbook.rules.postgres.findings import Finding, finding_id
 from ansible.module_utils.runbook.rules.words import count
 
@@ -96,7 +97,8 @@ class Period:
 
 
 def periods(found: Sequence[Incident], spans: Sequence[tuple[datetime, datetime]]) -> list[Period]:
-    """Incidents by the month in which they began."""
+    """Incidents by the month in which they began, without those that only tried whether alerts arrive."""
+    found = [each for each in found if ALERT not in each.title]
     return [Period(begin, end, tuple(each for each in found if begin <= each.begin < end)) for begin, end in spans]
 
 

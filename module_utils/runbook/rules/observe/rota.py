@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.postgres.findings import Finding, finding_id
+from ansible.module_utils.runbook.rules.postgres.findings import Finding, Unknown, finding_id
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
@@ -201,6 +201,22 @@ def _of_people(shifts: Iterable[Shift], absences: Sequence[Absence], team: froze
             msg=f"{each.schedule}: {person} is on call from {_said(each.begin)}, and is not in the team.",
             risk="Take the shift over, or add the person to the team.",
         )  # fmt: skip
+
+
+def unheard(
+    absences: Sequence[Absence], known: Iterable[str], *, begin: datetime, end: datetime
+) -> Iterator[Unknown]:  # fmt: skip
+    """Absences of that time that keep nobody off a shift, since nobody has that name.
+
+    :param known: names of the team and of all who are on call
+    """
+    names = set(known)
+    for each in absences:
+        if each.person and each.person not in names and each.begin < end and each.end > begin:
+            yield Unknown(
+                "absence",
+                f"holidays: {each.name} is of {each.person}, who is neither in the team nor on call; correct the name.",
+            )  # fmt: skip
 
 
 def hours(shifts: Sequence[Shift], *, begin: datetime, end: datetime) -> list[dict[str, Any]]:

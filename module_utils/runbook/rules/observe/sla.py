@@ -377,18 +377,20 @@ def planned(windows: Sequence[Span], runs: Sequence[Span]) -> list[Span]:
     ]
 
 
-def run_spans(records: Iterable[Mapping[str, Any]], playbooks: frozenset[str]) -> list[Span]:
+def run_spans(records: Iterable[Mapping[str, Any]], playbooks: frozenset[str], environment: str) -> list[Span]:
     """When runs of playbooks changed something; each run once."""
-    return sorted({span for record in records if (span := run_span(record, playbooks)) is not None})
+    return sorted({span for record in records if (span := run_span(record, playbooks, environment)) is not None})
 
 
-def run_span(record: Mapping[str, Any], playbooks: frozenset[str]) -> Span | None:
+def run_span(record: Mapping[str, Any], playbooks: frozenset[str], environment: str) -> Span | None:
     """When a run was, by its record; None where it is of another playbook, or changed nothing.
 
     :param playbooks: file names of those that need a maintenance window
+    :param environment: of the service; runs of others lie beside them, and are no maintenance of it
     """
     try:
-        changed = any(step["state"] == "changed" for host in record["hosts"].values() for step in host["steps"])
+        hosts = [each for each in record["hosts"].values() if each.get("environment") in (None, environment)]
+        changed = any(step["state"] == "changed" for host in hosts for step in host["steps"])
         if record["check_mode"] or not changed or f"{record['playbook']}.yml" not in playbooks:
             return None
         begin_s = datetime.fromisoformat(record["started_at"]).timestamp()
