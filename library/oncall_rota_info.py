@@ -196,18 +196,15 @@ def core(context: Context) -> dict[str, Any]:
             Unknown("rota", "Neither a schedule at PagerDuty nor a rota is named, so nobody knows who is on call.")
         )
     if params["schedules"]:
-        try:
-            found, people = _of_account(params, begin, end)
-        except RunbookError as error:
-            unknown.append(Unknown("schedules", f"What PagerDuty's schedules say is not known: {error.message}"))
-        else:
-            shifts, schedules = [*shifts, *found], [*schedules, *(each["name"] for each in params["schedules"])]
-            if team is None and not params["rota"]:
-                team = frozenset(people)
-    if team is None and shifts:
+        found, schedules_read, people, missing = _of_account(params, begin, end)
+        shifts, schedules, unknown = [*shifts, *found], [*schedules, *schedules_read], [*unknown, *missing]
+        if team is None and not params["rota"]:
+            team = frozenset(people) or None
+    if team is None and shifts and not any(each.kind == "team" for each in unknown):
         unknown.append(Unknown("team", "Who is in the team is not said (team), so somebody on call may have left."))
-    names = {*params["team"], *(each.person for each in shifts), *people.values()}
-    unknown += rota.unheard(absences, names, begin=begin, end=end)
+    if params["team"] or people:
+        names = {*params["team"], *(each.person for each in shifts), *people.values()}
+        unknown += rota.unheard(absences, names, begin=begin, end=end)
     found_wrong = rota.judge(
         shifts, schedules, absences, team, begin=begin, end=end, may_overlap=params["may_overlap"]
     )  # fmt: skip
@@ -229,17 +226,32 @@ def core(context: Context) -> dict[str, Any]:
     return context.conclude(result["status"], fail_on_breach=False, fail_on_unknown=False, **result)
 
 
-def _of_account(params: dict[str, Any], begin: datetime, end: datetime) -> tuple[list[rota.Shift], dict[str, str]]:
-    """The shifts of PagerDuty's schedules, called as the inventory calls them, and its users by their ids."""
+def _of_account(
+    params: dict[str, Any], begin: datetime, end: datetime
+) -> tuple[list[rota.Shift], list[str], dict[str, str], list[Unknown]]:
+    """What PagerDuty tells: shifts, the schedules that it told, its users by their ids, and what it did not tell.
+
+    Schedules are called as the inventory calls them. One that is refused hides no other.
+    """
     account = PagerDuty.from_params(params, timeout_s=params["timeout_s"])
     if account is None:
-        raise RunbookError("pagerduty_api_token is empty; give a key of its REST API.")
-    shifts = [
-        shift
-        for each in params["schedules"]
-        for shift in account.on_call(each["id"], each["name"], begin=begin, end=end)
-    ]
-    return shifts, account.people()
+        said = "What PagerDuty's schedules say is not known: pagerduty_api_token is empty; give a key of its REST API."
+        return [], [], {}, [Unknown("schedules", said)]
+    shifts: list[rota.Shift] = []
+    told: list[str] = []
+    people: dict[str, str] = {}
+    unknown: list[Unknown] = []
+    for each in params["schedules"]:
+        try:
+            shifts += account.on_call(each["id"], each["name"], begin=begin, end=end)
+            told.append(each["name"])
+        except RunbookError as error:
+            unknown.append(Unknown("schedules", f"Who is on call by {each['name']} is not known: {error.message}"))
+    try:
+        people = account.people()
+    except RunbookError as error:
+        unknown.append(Unknown("team", f"Whom PagerDuty has as users is not known: {error.message}"))
+    return shifts, told, people, unknown
 
 
 def main() -> None:

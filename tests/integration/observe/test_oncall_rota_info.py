@@ -75,6 +75,14 @@ def test_what_pagerduty_refuses_or_nobody_names_is_unknown(pagerduty: FakePagerD
     assert (nothing["status"], nothing["unknown"][0]["kind"]) == ("unknown", "rota")
 
 
+def test_a_key_that_may_not_list_users_hides_no_hole(pagerduty: FakePagerDuty) -> None:
+    pagerduty.shifts.pop(2)
+    pagerduty.faults.append(Fault("GET /users", "status", 403, body={"error": {"message": "no"}}))
+    outcome = look(pagerduty)
+    assert (outcome.result["status"], ids(outcome)) == ("breach", ["hole:Primary"])
+    assert {each["kind"] for each in outcome.result["unknown"]} == {"team"}
+
+
 def test_an_empty_schedule_is_a_hole_from_now_on(pagerduty: FakePagerDuty) -> None:
     pagerduty.shifts.clear()
     outcome = look(pagerduty)
