@@ -21,13 +21,21 @@ options:
     description:
       - What is over. Each has C(table) (C(schema.table)), C(column) (C(timestamptz), C(timestamp) in UTC, or C(date)),
         C(older_than_days) (at least 1), and may have C(max_rows) (100,000), the most that may be deleted in one run.
+      - A row without a time there, or with an infinite one, is never deleted.
     type: list
     elements: dict
     required: true
   kept:
     description:
       - Tables that are never cleaned up, as C(schema.table). Tables and schemas with C(audit) in their name never are,
-        nor are the schemas of the server, of this project and of a managed platform.
+        nor are the schemas of the server, of this project and of a managed platform. One that does not exist is
+        refused, as it would keep nothing.
+    type: list
+    elements: str
+    default: []
+  archived:
+    description:
+      - Tables that M(pg_archive) works with. They are never cleaned up either, and need not be there yet.
     type: list
     elements: str
     default: []
@@ -71,7 +79,8 @@ notes:
   - Needs SELECT and DELETE on each table and USAGE on its schema; SELECT on tables whose rows a foreign key takes
     along. Where row security is on, a policy that opens every row, or BYPASSRLS.
   - Refuses tables without a primary key, with rules, or with triggers that fire on a delete; tables that others refer
-    to without C(ON DELETE CASCADE); a cascade that goes on from there.
+    to without C(ON DELETE CASCADE); a cascade that goes on from there; a table that shares rows with one that is kept
+    or held, as a partition of it or the other way round.
 author:
   - Mental Scribe operations
 """
@@ -197,15 +206,18 @@ class Run:
     def __init__(self, context: Context, session: postgres.Session, clock: Clock) -> None:
         self.context, self.params, self.session, self.clock = context, context.params, session, clock
         self.jobs: list[Job] = []
-        followed, held = rules.read(self.params["rules"], kept=self.params["kept"], held=self.params["held"])
+        kept = [*self.params["kept"], *self.params["archived"]]
+        self.protected = {"kept": kept, "held": self.params["held"]}
+        followed, held = rules.read(self.params["rules"], **self.protected)
         self.followed, self.held = followed, [str(each.table) for each in held]
 
     def plan(self) -> None:
         """Look at every table and count, before anything is deleted."""
         now, names = archiving.server_now(self.session), driver.tables(self.session)
-        for text in self.params["held"]:
-            if str(parse_qualified(text, option="held")) not in names:
-                raise RunbookError(f"held: there is no table {text}, so this holds nothing; correct its name.")
+        for option, does in (("held", "holds"), ("kept", "keeps")):
+            for text in self.params[option]:
+                if str(parse_qualified(text, option=option)) not in names:
+                    raise RunbookError(f"{option}: there is no table {text}, so this {does} nothing; correct its name.")
         jobs = []
         for rule in self.followed:
             table = catalog.read_table(self.session, rule.table, event="DELETE")
@@ -213,11 +225,15 @@ class Run:
             rules.refuse(rule, table, names, roles, self.session.target.user)
             if table is None:
                 raise RunbookError(f"rules: {rule.table} was dropped meanwhile; run again.")
+            rules.refuse_related(f"rules: {rule.table}", driver.related(self.session, rule.table), **self.protected)
             children = []
             for key in table.referencing_keys:
                 child, columns = driver.referring(self.session, table, key)
                 seen = catalog.read_table(self.session, child, event="DELETE")
-                rules.refuse_cascade(rule, seen, key, kept=self.params["kept"], held=self.params["held"])
+                rules.refuse_cascade(rule, seen, key, **self.protected)
+                rules.refuse_related(
+                    f"rules: {rule.table}: {child}", driver.related(self.session, child), **self.protected
+                )
                 children.append((child, columns, bool(seen and seen.by_policy)))
             if table.by_policy or any(by_policy for *_, by_policy in children):
                 archiving.follow_policies(self.session)
@@ -337,6 +353,7 @@ def main() -> None:
         | {
             "rules": {"type": "list", "elements": "dict", "required": True},
             "kept": {"type": "list", "elements": "str", "default": []},
+            "archived": {"type": "list", "elements": "str", "default": []},
             "held": {"type": "list", "elements": "str", "default": []},
             "target_batch_ms": {"type": "int", "default": 50},
             "deadline_s": {"type": "int", "default": 1800},

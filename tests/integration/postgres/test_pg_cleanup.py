@@ -17,7 +17,7 @@ TABLES = (
     "CREATE TABLE public.sessions (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, expires_at timestamptz)",
     f"INSERT INTO public.sessions (expires_at) SELECT now() - interval '30 days' FROM generate_series(1, {OLD})",
     f"INSERT INTO public.sessions (expires_at) SELECT now() FROM generate_series(1, {NEW})",
-    "INSERT INTO public.sessions (expires_at) VALUES (NULL)",
+    "INSERT INTO public.sessions (expires_at) VALUES (NULL), ('-infinity')",
     "CREATE TABLE public.audit_log (id bigint PRIMARY KEY, at timestamptz NOT NULL)",
     "CREATE TABLE public.notes (id bigint PRIMARY KEY, deleted_at timestamptz)",
     "INSERT INTO public.notes SELECT n FROM generate_series(1, 50) n",
@@ -55,9 +55,9 @@ def left(database: Database) -> tuple[int, int]:
 
 def test_what_is_over_goes_and_the_plan_says_the_same_before(tables):
     dry = clean(tables, check=True, diff=True).result
-    assert left(tables) == (OLD + NEW + 1, 50)
+    assert left(tables) == (OLD + NEW + 2, 50)
     done = clean(tables, diff=True).result
-    assert left(tables) == (NEW + 1, 40)
+    assert left(tables) == (NEW + 2, 40)
     for key in ("planned_rows", "cascaded_rows", "changed"):
         assert done[key] == dry[key]
     assert (done["deleted_rows"], dry["deleted_rows"]) == (OLD + 10, 0)
@@ -72,7 +72,7 @@ def test_a_cap_stops_all_rules(tables):
     assert (
         "public.notes: 10 rows would be deleted, and max_rows admits 9; nothing was deleted anywhere" in refused["msg"]
     )
-    assert left(tables) == (OLD + NEW + 1, 50)
+    assert left(tables) == (OLD + NEW + 2, 50)
 
 
 def test_rows_that_a_foreign_key_takes_along_are_counted_and_capped(tables):
@@ -89,7 +89,7 @@ def test_a_foreign_key_that_takes_nothing_along_is_refused_with_its_table(tables
     tables.run(*(each.format(action).replace("PRIMARY KEY (note_id, n)", "CHECK (true)") for each in CHILD))
     refused = clean(tables, SESSIONS, NOTES).result
     assert "rows of public.versions refer to it (versions_note_id_fkey, ON DELETE" in refused["msg"]
-    assert left(tables) == (OLD + NEW + 1, 50)
+    assert left(tables) == (OLD + NEW + 2, 50)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +104,18 @@ def test_a_foreign_key_that_takes_nothing_along_is_refused_with_its_table(tables
         ([], {"table": "auth.sessions"}, {}, "stands in schema 'auth', whose rows are not ours to delete"),
         ([], {}, {"kept": ["public.sessions"]}, "is kept by the inventory"),
         ([], {}, {"held": ["public.sesions"]}, "held: there is no table public.sesions, so this holds nothing"),
+        ([], {}, {"kept": ["public.patients"]}, "kept: there is no table public.patients, so this keeps nothing"),
+        ([], {}, {"archived": ["public.sessions"]}, "is kept by the inventory"),
+        (
+            ["CREATE TABLE hits (at date PRIMARY KEY) PARTITION BY RANGE (at)",
+             "CREATE TABLE hits_1 PARTITION OF hits DEFAULT"],
+            {"table": "public.hits_1", "column": "at"}, {"held": ["public.hits"]}, "rows are rows of public.hits, too",
+        ),
+        (
+            ["CREATE TABLE hits (at date PRIMARY KEY) PARTITION BY RANGE (at)",
+             "CREATE TABLE hits_1 PARTITION OF hits DEFAULT"],
+            {"table": "public.hits", "column": "at"}, {"held": ["public.hits_1"]}, "are rows of public.hits_1, too",
+        ),
         (["ALTER TABLE sessions DROP CONSTRAINT sessions_pkey"], {}, {}, "has no primary key"),
         (["CREATE RULE r AS ON DELETE TO sessions DO INSTEAD NOTHING"], {}, {}, "has r (tables that inherit"),
         (
@@ -114,7 +126,7 @@ def test_a_foreign_key_that_takes_nothing_along_is_refused_with_its_table(tables
         (
             ["CREATE TABLE deep (id int REFERENCES sessions ON DELETE CASCADE, k int UNIQUE)",
              "CREATE TABLE deeper (k int REFERENCES deep (k) ON DELETE CASCADE)"],
-            {}, {}, "and these would take others along or fire triggers (public.deeper)",
+            {}, {}, "and these would take others along or fire triggers or rules (public.deeper)",
         ),
         (
             ["CREATE TABLE audit_of_sessions (id bigint REFERENCES sessions ON DELETE CASCADE)"],
@@ -127,12 +139,12 @@ def test_what_is_refused_before_anything_is_deleted(tables, before, rule, more, 
     refused = clean(tables, NOTES, SESSIONS | rule, **more)
     assert refused.failed
     assert says in refused.result["msg"], refused.result["msg"]
-    assert left(tables) == (OLD + NEW + 1, 50)
+    assert left(tables) == (OLD + NEW + 2, 50)
 
 
 def test_a_legal_hold_leaves_its_table_alone(tables):
     done = clean(tables, held=["public.notes"]).result
-    assert left(tables) == (NEW + 1, 50)
+    assert left(tables) == (NEW + 2, 50)
     assert done["held"] == ["public.notes"]
     assert done["msg"].endswith("Left alone under a legal hold: public.notes.")
 
@@ -188,12 +200,12 @@ def test_killed_in_the_middle_it_goes_on(tables, kills):
             running.communicate()
             blocker.rollback()
         blocker.close()
-        assert tables.one("SELECT count(*) FROM public.sessions") >= NEW + 1, number
+        assert tables.one("SELECT count(*) FROM public.sessions") >= NEW + 2, number
         orphans = "SELECT count(*) FROM versions v WHERE NOT EXISTS (SELECT FROM sessions s WHERE s.id = v.session_id)"
         assert tables.one(orphans) == 0
     done = clean(tables, SESSIONS)
     assert not done.failed, done.result
-    assert tables.one("SELECT count(*) FROM public.sessions") == NEW + 1
+    assert tables.one("SELECT count(*) FROM public.sessions") == NEW + 2
 
 
 def test_a_row_that_is_renewed_meanwhile_stays(tables):

@@ -64,6 +64,22 @@ def test_a_cascade_takes_nothing_along_that_has_to_be_kept():
             cleanup.refuse_cascade(RULE, unseen, CASCADE, kept=[], held=[])
 
 
+def test_a_cascade_that_a_rule_of_the_server_changes_is_refused():
+    child = replace(TABLE, name=QualifiedName("public", "versions"), rules=("keep",))
+    with pytest.raises(RunbookError, match=r"fire triggers or rules \(keep\)"):
+        cleanup.refuse_cascade(RULE, child, CASCADE, kept=[], held=[])
+
+
+def test_a_partition_of_what_is_kept_is_kept_and_so_is_what_has_such_a_partition():
+    related = [QualifiedName("public", "hits_2024")]
+    cleanup.refuse_related("rules: public.hits", related, kept=["public.hits_2023"], held=[])
+    for protected in ({"kept": ["public.hits_2024"], "held": []}, {"kept": [], "held": ["public.hits_2024"]}):
+        with pytest.raises(RunbookError, match=r"its rows are rows of public\.hits_2024, too, which is under a legal"):
+            cleanup.refuse_related("rules: public.hits", related, **protected)
+    with pytest.raises(RunbookError, match=r"rows of public\.audit_log, too, which is a record of who did what"):
+        cleanup.refuse_related("rules: public.al_1", [QualifiedName("public", "audit_log")], kept=[], held=[])
+
+
 def test_the_cap_is_met_exactly():
     cleanup.refuse_many(RULE, 60, {"public.versions": 40})
     with pytest.raises(RunbookError, match=r"101 rows would be deleted, 41 rows of public\.versions included"):

@@ -39,14 +39,30 @@ def referring(session: Session, table: Table, key: ForeignKey) -> tuple[Qualifie
     return QualifiedName(rows[0]["nspname"], rows[0]["relname"]), [(row["own"], row["other"]) for row in rows]
 
 
+def related(session: Session, name: QualifiedName) -> list[QualifiedName]:
+    """The tables that a table's rows stand in too: its partitions, what it is a partition of, and so by inheritance."""
+    rows = session.query(
+        "WITH RECURSIVE own AS (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = %s),"
+        " below AS (SELECT oid FROM own UNION SELECT inhrelid FROM pg_inherits JOIN below ON oid = inhparent),"
+        " above AS (SELECT oid FROM own UNION SELECT inhparent FROM pg_inherits JOIN above ON oid = inhrelid)"
+        " SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.oid IN (SELECT oid FROM below UNION SELECT oid FROM above) AND c.oid NOT IN (SELECT oid FROM own)"
+        " ORDER BY 1, 2",
+        tuple(name),
+    )
+    return [QualifiedName(row["nspname"], row["relname"]) for row in rows]
+
+
 class Rows:
     """The rows of one table whose time is before a moment."""
 
     def __init__(self, session: Session, table: Table, column: str, cutoff: datetime) -> None:
         self.session, self.table = session, table
         kind = table.named(column).base_type
-        self._over = sql.SQL("t.{} < {}::timestamptz::{}").format(
-            sql.Identifier(column), sql.Literal(cutoff.isoformat()), sql.SQL(kind)
+        # -infinity is no time at which anything was over.
+        self._over = sql.SQL("t.{column} < {cutoff}::timestamptz::{kind} AND isfinite(t.{column})").format(
+            column=sql.Identifier(column), cutoff=sql.Literal(cutoff.isoformat()), kind=sql.SQL(kind)
         )
         self._order = sql.Identifier(column)
 

@@ -139,6 +139,23 @@ def refuse(rule: Rule, table: Table | None, names: Sequence[str], roles: Sequenc
     refuse_keys(where, table.referencing_keys)
 
 
+def refuse_related(
+    where: str, related: Sequence[QualifiedName], *, kept: Sequence[str], held: Sequence[str]
+) -> None:  # fmt: skip
+    """Refuse rows that stand in a table which has to be kept, too: in a partition, or in what it is a partition of.
+
+    :param related: those tables
+    :raises RunbookError: one of them has to be kept
+    """
+    never = {parse_qualified(each, option="kept") for each in [*kept, *held]}
+    for name in related:
+        why = "is under a legal hold or kept by the inventory" if name in never else _never(name, set())
+        if why:
+            raise RunbookError(
+                f"{where}: its rows are rows of {name}, too, which {why}; name tables that share no row with it."
+            )
+
+
 def refuse_keys(where: str, keys: Sequence[ForeignKey]) -> None:
     """Refuse foreign keys that stop a delete, or change rows of others.
 
@@ -170,11 +187,11 @@ def refuse_cascade(
     why = "is under a legal hold or kept by the inventory" if child.name in never else _never(child.name, set())
     if why:
         raise RunbookError(f"{where}, and {child.name} {why}; take the rule out, or change the key.")
-    if child.referencing_keys or child.triggers:
-        told = names_of([*(each.table for each in child.referencing_keys), *child.triggers])
+    if child.referencing_keys or child.triggers or child.rules:
+        told = names_of([*(each.table for each in child.referencing_keys), *child.triggers, *child.rules])
         raise RunbookError(
-            f"{where}, and these would take others along or fire triggers ({told}); clean {key.table} up by a rule "
-            "of its own first, and drop the cascade."
+            f"{where}, and these would take others along or fire triggers or rules ({told}); clean {key.table} up by a "
+            "rule of its own first, and drop the cascade."
         )
 
 
