@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible.module_utils.runbook.drivers.state_store import Folder
-from ansible.module_utils.runbook.rules.state import Document, record_name
+from ansible.module_utils.runbook.rules.board import index as indexes
+from ansible.module_utils.runbook.rules.state import Document, board_name, record_name
 from board_samples import record, step
 from conftest import ROOT, a_run, approve, as_environ, run_module
 from cryptography.hazmat.primitives import serialization
@@ -59,6 +61,23 @@ def test_records_that_the_board_does_not_know_are_fetched_once(place):
     assert json.loads((place / f"runs/elsewhere/{made(1)['run_id']}.json").read_text()) == made(1)
     again = run_module("board_collect", options, **environ)
     assert (again.result["collected"], again.result["changed"], again.result["status"]) == (0, False, "ok")
+
+
+def test_a_damaged_board_in_the_state_store_is_made_again(place):
+    spec = importlib.util.spec_from_file_location("run_record", ROOT / "playbooks/callback_plugins/run_record.py")
+    assert spec is not None
+    assert spec.loader is not None
+    callback = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(callback)
+    store = Folder(place / "state", "sandbox")
+    store.create(Document(board_name("sandbox"), {"schema": "x"}, made()["run_id"], "awx/1", made()["started_at"], "t"))
+    facts = {
+        "settings": {"state_directory": str(place / "state")}, "environment": "sandbox", "place": "sandbox",
+        "index": indexes.empty() | {"seen": [made()["run_id"]]},
+        "record": {"run_id": made()["run_id"], "controller": "awx/1", "written_at": made()["started_at"]},
+    }  # fmt: skip
+    for _again in range(2):
+        assert callback._share_board(facts)["seen"] == [made()["run_id"]]
 
 
 def test_an_archive_holds_the_records_of_all_places_and_is_made_once(place):

@@ -79,6 +79,33 @@ def test_a_run_that_is_dated_in_the_future_does_not_hide_later_ones():
     assert last[0] == backup(-1, number=2)["run"]["id"]
 
 
+def test_what_a_machine_with_a_wrong_clock_says_does_not_hide_what_others_say_later():
+    ahead, size = NOW + 400 * 24 * H, {"db1": {"backup_size_bytes": 1}}
+    wrong = indexes.empty()
+    indexes.note_plan(wrong, "production", plan(ahead, databases=9), ["gone"])
+    indexes.add(wrong, backup(-400 * 24) | {"facts": size}, ahead)
+    shared = indexes.empty()
+    indexes.merge(shared, wrong)
+    indexes.forget(shared, NOW)
+    later = NOW + 2 * H
+    right = indexes.empty()
+    indexes.note_plan(right, "production", plan(later, databases=1), ["daily-backup"])
+    indexes.add(right, backup(-1, BAD, number=1) | {"facts": {"db1": {"backup_size_bytes": 2}}}, later)
+    indexes.merge(shared, right)
+    indexes.forget(shared, later)
+    place = shared["places"]["production"]
+    assert place["hosts"]["backup"]["db1"]["last"][1] == "failed"
+    assert place["facts"]["db1"]["backup_size_bytes"][1] == 2
+    assert (len(place["plan"]["groups"]["databases"]), list(place["since"])) == (1, ["daily-backup"])
+    assert place["runs"][backup(-400 * 24)["run"]["id"]]["dated"] == stamp(ahead)
+
+
+def test_figures_of_hosts_that_nobody_looks_at_any_more_are_forgotten():
+    index = index_of(backup(24 * 500) | {"facts": {"gone": {"backup_size_bytes": 1}}}, backup(1))
+    indexes.forget(index, NOW)
+    assert "gone" not in index["places"]["production"]["facts"]
+
+
 def test_what_is_old_is_forgotten():
     index = index_of(backup(24 * 500), backup(24 * 500, host="db2", number=1), backup(1))
     indexes.forget(index, NOW)

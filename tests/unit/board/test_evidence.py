@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import zipfile
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from ansible.module_utils.runbook.drivers.board import archive
+from ansible.module_utils.runbook.drivers.board import archive, records
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.board import evidence
 from board_samples import record, step
@@ -170,6 +171,26 @@ def test_what_is_no_key_is_refused_and_not_repeated(pem):
     with pytest.raises(RunbookError, match="openssl genpkey") as found:
         archive.private_key(pem)
     assert "CANARY" not in str(found.value)
+
+
+def test_an_archive_whose_bytes_were_changed_is_refused_in_one_sentence(tmp_path):
+    path = put(tmp_path / "a.zip", archive.signed({"records/a.json": b"x" * 500}, KEY))
+    with zipfile.ZipFile(path) as packed:
+        entry = packed.getinfo("records/a.json")
+    data = bytearray(path.read_bytes())
+    begin = entry.header_offset + 30 + len(entry.filename)
+    data[begin : begin + entry.compress_size] = b"\xff" * entry.compress_size
+    path.write_bytes(data)
+    with pytest.raises(RunbookError, match="cannot be read"):
+        archive.verify(path, None)
+
+
+@pytest.mark.parametrize("run_id", ["20261004T020000Z-x/../../../etc/x", "../x", "20261005T020000Z-weekly_db-0", None])
+def test_a_record_that_is_of_another_run_is_missing_and_names_no_file(tmp_path, run_id):
+    place = tmp_path / "20261004T020000Z-weekly_db"
+    place.mkdir()
+    (place / "record.json").write_text(json.dumps({"run_id": run_id}))
+    assert list(records.local(tmp_path, "2", "3")) == [(place.name, f"it says that it is of the run {str(run_id)!r}")]
 
 
 @pytest.mark.parametrize("data", [b"", b"PK", b"no zip"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+import zlib
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.errors import RunbookError
@@ -103,7 +104,7 @@ def verify(path: Path, key: Ed25519PublicKey | None) -> tuple[int, str, list[str
                 raise RunbookError(f"archive: {path} holds more than {MOST_BYTES} bytes; it is no archive of ours.")
             names = archive.namelist()
             files = {name: archive.read(name) for name in names}
-    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         raise RunbookError(f"archive: {path} cannot be read: {error}.") from None
     lacking = [name for name in (SUMS, SIGNATURE, PUBLIC) if name not in files]
     if lacking:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.drivers.state_store import StateStore
 
 _KIND = "records/"
+_RUN = re.compile(r"\d{8}T\d{6}Z-[A-Za-z0-9_.-]+")
 
 
 def local(runs: Path, first: str, last: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
@@ -30,7 +32,7 @@ def local(runs: Path, first: str, last: str) -> Iterator[tuple[str, dict[str, An
             if (path / "journal.jsonl").exists():
                 yield path.name, "it has a journal and no record; tools/render_record.py makes one"
             continue
-        yield path.name, _read(partial(_from_file, path / "record.json"))
+        yield path.name, _read(partial(_from_file, path / "record.json"), path.name)
 
 
 def stored(
@@ -44,7 +46,7 @@ def stored(
         run_id = name.removeprefix(_KIND)
         if run_id in known or not first <= run_id < last:
             continue
-        yield run_id, _read(partial(_body, store, name))
+        yield run_id, _read(partial(_body, store, name), run_id)
 
 
 def _from_file(path: Path) -> Any:
@@ -56,7 +58,7 @@ def _body(store: StateStore, name: str) -> dict[str, Any] | str:
     return "it was removed meanwhile" if document is None else document.body
 
 
-def _read(read: Callable[[], Any]) -> dict[str, Any] | str:
+def _read(read: Callable[[], Any], name: str) -> dict[str, Any] | str:
     try:
         found = read()
     except RunbookError as error:
@@ -65,7 +67,13 @@ def _read(read: Callable[[], Any]) -> dict[str, Any] | str:
         return error.message
     except (OSError, ValueError):
         return "it is damaged"
-    return found if isinstance(found, (dict, str)) else "it is damaged"
+    if not isinstance(found, dict):
+        return found if isinstance(found, str) else "it is damaged"
+    # Files are named after it, and two records of one run would hide each other.
+    run_id = str(found.get("run_id"))
+    if not _RUN.fullmatch(run_id) or run_id.partition("-")[0] != name.partition("-")[0]:
+        return f"it says that it is of the run {run_id!r}"
+    return found
 
 
 def known_runs(runs: Path, elsewhere: str) -> set[str]:

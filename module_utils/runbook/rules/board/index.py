@@ -143,7 +143,7 @@ def add(index: Index, summary: Mapping[str, Any], now: datetime) -> None:
     run = dict(summary["run"])
     at = datetime.fromisoformat(run["at"])
     if at > now + SKEW:
-        run |= {"at": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"), "dated": run["at"]}
+        run |= {"at": _stamp(now), "dated": run["at"]}
     place = _place(index, summary["place"])
     run = place["runs"].setdefault(run["id"], run)
     order = run["at"], run["id"]
@@ -210,6 +210,8 @@ def merge(index: Index, other: Index) -> None:
 def forget(index: Index, now: datetime) -> None:
     """Leave out what is older than :data:`KEEP`, and runs that nothing refers to any more."""
     first = (now - KEEP).strftime("%Y%m%dT%H%M%SZ")
+    oldest = _stamp(now - KEEP)
+    _doubt(index, now)
     index["seen"] = [run_id for run_id in index["seen"] if run_id >= first]
     for place in index["places"].values():
         for runs in place["recent"].values():
@@ -222,6 +224,30 @@ def forget(index: Index, now: datetime) -> None:
         used = {each["good"] for hosts in place["hosts"].values() for each in hosts.values()}
         used |= {each["last"][0] for hosts in place["hosts"].values() for each in hosts.values()}
         place["runs"] = {run_id: run for run_id, run in place["runs"].items() if run_id in used}
+        for host, facts in list(place["facts"].items()):
+            place["facts"][host] = {name: fact for name, fact in facts.items() if fact[0] >= oldest}
+            if not place["facts"][host]:
+                del place["facts"][host]
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _doubt(index: Index, now: datetime) -> None:
+    """Let what a wrong clock dated in the future count as of now: nothing later would ever count as newer."""
+    latest, told = _stamp(now + SKEW), _stamp(now)
+    for place in index["places"].values():
+        if place["plan"].get("at", "") > latest:
+            place["plan"] = place["plan"] | {"at": told}
+        place["since"] = {job: told if at > latest else at for job, at in place["since"].items()}
+        for run_id, run in place["runs"].items():
+            if run["at"] > latest:
+                place["runs"][run_id] = run | {"at": told, "dated": run.get("dated", run["at"])}
+        for runs in place["recent"].values():
+            runs[:] = sorted([told, *run[1:]] if run[0] > latest else run for run in runs)
+        for host, facts in place["facts"].items():
+            place["facts"][host] = {name: [told, fact[1]] if fact[0] > latest else fact for name, fact in facts.items()}
 
 
 def _order(place: Mapping[str, Any], run_id: str | None) -> tuple[str, str]:
