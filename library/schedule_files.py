@@ -135,6 +135,13 @@ def core(context: Context) -> dict[str, Any]:
     path = Path(params["path"])
     ours = folder.read(path)
     folder.refuse_others(path, ours, wanted)
+    others = files.inventories(ours.values()) - {place.inventory}
+    if others:
+        raise RunbookError(
+            f"path: the jobs in {path} are those of {some(sorted(others))}, and would be lost, as files of two "
+            f"inventories have the same names; take another machine or folder for {place.inventory}, or remove those "
+            "files first."
+        )
     changed = {name: text for name, text in wanted.items() if ours.get(name) != text}
     gone = [name for name in ours if name not in wanted]
     if not context.check_mode:

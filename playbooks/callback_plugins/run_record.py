@@ -100,6 +100,7 @@ from ansible.module_utils.runbook.rules import record as rules
 from ansible.module_utils.runbook.rules.board import index as indexes
 from ansible.module_utils.runbook.rules.change import closing
 from ansible.module_utils.runbook.rules.run import HOST, Batch, Run, command_line, split
+from ansible.module_utils.runbook.rules.schedule import schedule
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.target import Target
 
@@ -183,6 +184,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             settings.DISPLAY_ARGS_TO_STDOUT = False
             _say(self._display.warning, "display_args_to_stdout shows passwords, so this run goes on without it.")
         loader = playbook._loader  # noqa: SLF001 - it has no public accessor
+        told = _said(loader)
         job = jobs.of(os.environ, load_extra_vars(loader))
         artifacts = os.environ.get(jobs.ARTIFACTS)
         self._recorder = Recorder(
@@ -208,7 +210,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                 "play_count": len(playbook.get_plays()),
             },
             process=str(process.own() or ""),
-            said=_said(loader),
+            said=told,
             job=job,
         )
         self._artifacts = _artifacts_of_runner(self._recorder) if artifacts else None
@@ -230,17 +232,18 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         )
         if not refused:
             try:
-                self._divide(playbook)
+                self._divide(playbook, told)
             except RunbookError as error:
                 refused = error.message
         if refused:
             self._append("refused", text=refused)
             self.v2_playbook_on_stats(AggregateStats())
 
-    def _divide(self, playbook: Playbook) -> None:
+    def _divide(self, playbook: Playbook, told: Mapping[str, str]) -> None:
         """Look at the hosts before any is begun: does a limit mean what it says, and which go first.
 
-        :raises RunbookError: the limit names nobody, or a variable means nothing
+        :param told: what ``-e`` said
+        :raises RunbookError: the limit names nobody, a variable means nothing, or the run is not the job that it says
         """
         plays = playbook.get_plays()
         if not plays:
@@ -265,6 +268,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         started = Path(playbook._file_name).name  # noqa: SLF001 - as above
         known = {started, *(path.name for path in (PROJECT / "playbooks").glob("*.yml"))}
         self._fleet = fleet.read(*said, playbook=started, known=known)
+        is_own = Path(playbook._file_name).resolve().parent == PROJECT / "playbooks"  # noqa: SLF001 - as above
+        if told.get("preflight_job") and is_own and "schedule_jobs" in given:
+            _check_job(started, told, _filled_in(templar, "schedule_jobs", given) or {})
         for play in plays:
             play.serial = play.serial or list(self._fleet.batches)
         self._prepare(given)
@@ -827,6 +833,28 @@ def _places(path: str) -> list[str]:
     return [place for way in ways if way[-1:] == ways[0][-1:] for place in way]
 
 
+def _check_job(started: str, told: Mapping[str, str], scheduled: Mapping[str, Any]) -> None:
+    """Refuse a run that says it is a job and is not, before it could count as the one that was due.
+
+    Preflight asks the same of what it approves; playbooks that only look have none, and one that is begun in its middle
+    does not come to it.
+
+    :param told: what ``-e`` said
+    :param scheduled: ``schedule_jobs``
+    :raises RunbookError: it is another run
+    """
+    options = cli.CLIARGS
+    if options.get("start_at_task") or options.get("step"):
+        raise RunbookError(f"job: {told['preflight_job']} is run as a whole; leave --start-at-task and --step out.")
+    schedule.check_run(
+        schedule.listed(scheduled, told["preflight_job"]),
+        playbook=started,
+        tags=[tag for tag in options.get("tags") or () if tag != "all"],
+        skip_tags=list(options.get("skip_tags") or ()),
+        said_there=told,
+    )
+
+
 def _artifacts_of_runner(recorder: Recorder) -> dict[str, Any] | None:
     """What ansible-runner hands on as the artifacts of its job, filled in as the run goes on.
 
@@ -1088,7 +1116,13 @@ def _share_board(facts: Mapping[str, Any]) -> dict[str, Any]:
     for _attempt in range(_ATTEMPTS):
         found = store.read(name)
         before = "" if found.document is None else json.dumps(found.document.body, sort_keys=True)
-        index = indexes.read(before) if before else indexes.empty()
+        try:
+            index = indexes.read(before) if before else indexes.empty()
+        except RunbookError as error:
+            if error.code != "board_damaged":
+                raise
+            # Each place puts in again what it knows.
+            index = indexes.empty()
         indexes.merge(index, facts["index"])
         indexes.forget(index, found.now)
         if json.dumps(index, sort_keys=True) == before:

@@ -541,6 +541,14 @@ def test_metrics_are_escaped_and_a_cut_off_run_has_no_end():
     assert cut["runbook_run_success"] == {(("playbook", "weekly_db"),): 0}
 
 
+@pytest.mark.parametrize(("job", "written"), [("daily-backup", ["job-daily-backup.prom"]), ("../../job", [])])
+def test_a_job_whose_name_is_none_writes_no_file(tmp_path, job, written):
+    run = samples.weekly()
+    run.events[0]["schedule"] = job
+    render.render_run(run.write(tmp_path / "runs" / "20260301T020000Z-weekly_db"), publish=True)
+    assert [path.name for path in tmp_path.rglob("*job*")] == written
+
+
 def test_history(tmp_path):
     for week in range(35, 0, -1):
         start = samples.START_S - week * 7 * 86400

@@ -20,6 +20,7 @@ from ansible.module_utils.runbook.report.sections import MEANING, SECTIONS
 from ansible.module_utils.runbook.report.view import point, report
 from ansible.module_utils.runbook.rules import words
 from ansible.module_utils.runbook.rules.record import SCHEMA_VERSION, fold
+from ansible.module_utils.runbook.rules.schedule import schedule
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count
 from markupsafe import Markup
@@ -199,9 +200,9 @@ def _publish(latest: Path, record: Mapping[str, Any], samples: str) -> None:
         except (FileNotFoundError, UnicodeDecodeError):
             before = ""
         write_whole(path, merged(samples, before, record), mode=0o644)
-        if record["schedule"]:
+        if record["schedule"] and schedule.is_name(record["schedule"]):
             path = latest / f"job-{record['schedule']}.prom"
-            done = successes(record, path.read_text(encoding="utf-8") if path.exists() else "")
+            done = successes(record, path.read_text(encoding="utf-8", errors="replace") if path.exists() else "")
             if done:
                 write_whole(path, done, mode=0o644)
     finally:

@@ -192,13 +192,7 @@ def check_approval(
             "environment that is meant."
         )
     if job:
-        listed = schedule.read(scheduled_jobs).get(job)
-        if listed is None:
-            known = ", ".join(sorted(scheduled_jobs)) or "none"
-            raise RunbookError(
-                f"job: {job!r} is not among the scheduled jobs of this inventory ({known}); add it to schedule_jobs, "
-                "or leave preflight_job out."
-            )
+        listed = schedule.listed(scheduled_jobs, job)
         schedule.check_run(listed, playbook=playbook, tags=tags[0], skip_tags=tags[1], said_there=said)
         return f"Approved as the scheduled job {job}."
     if emergency:

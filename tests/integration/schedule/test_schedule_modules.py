@@ -83,6 +83,18 @@ def test_a_file_of_somebody_else_is_not_written_over(tmp_path):
     assert (tmp_path / "runbook-schedules.yml").read_text() == "name: mine\n"
 
 
+@pytest.mark.parametrize("engine", ["systemd", "github", "gitlab"])
+def test_jobs_of_another_inventory_are_not_replaced(tmp_path, engine):
+    where = WHERE | {"engine": engine, "path": str(tmp_path), "schedules": JOBS}
+    production = where | {"inventory": "inventories/production"}
+    assert run_module("schedule_files", production).result["changed"]
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    refused = run_module("schedule_files", where).result
+    assert "are those of inventories/production, and would be lost" in refused["msg"]
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
+    assert run_module("schedule_files", production).result["changed"] is False
+
+
 def test_the_playbook_makes_units_of_the_inventory(tmp_path: Path, database):
     units = tmp_path / "units"
     units.mkdir()
@@ -97,6 +109,16 @@ def test_the_playbook_makes_units_of_the_inventory(tmp_path: Path, database):
         refused = project.run("schedules.yml", *more)
         assert refused.code != 0
         assert says in " ".join(refused.output.split()), refused.output
+    # Playbooks that only look have no preflight, and a run that begins in its middle does not come to it.
+    for playbook, options, says in (
+        ("doctor.yml", [], "the inventory schedules timers as schedules.yml, not for doctor.yml"),
+        ("schedules.yml", ["--start-at-task", "Make the files"], "timers is run as a whole"),
+    ):
+        refused = project.run(playbook, "-e", "preflight_job=timers", *options)
+        assert refused.code != 0
+        assert says in " ".join(refused.output.split()), refused.output
+        assert refused.record is not None
+        assert not (refused.record.parent / "metrics/job-timers.prom").exists()
     assert list(units.iterdir()) == []
     ended = project.run("schedules.yml", "-e", "preflight_job=timers")
     assert ended.code == 0, ended.output

@@ -5,13 +5,14 @@ No secret is in them. A file that is made here says so in its first line, by whi
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.rules.schedule import alerts, engines
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ansible.module_utils.runbook.rules.schedule.schedule import Schedule
 
@@ -22,6 +23,8 @@ MARK = "# Made by playbooks/schedules.yml from schedule_jobs; what is changed he
 TARGET = "runbook.target"
 #: Seconds between SIGTERM and SIGKILL: a run rolls back, gives leases back, and writes its report.
 STOP_S = 300
+#: In what :func:`command` makes.
+_INVENTORY = re.compile(r"ansible-playbook -i (\S+) playbooks/")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ def command(schedule: Schedule, place: Place) -> str:
     tags = f" -t {','.join(schedule.tags)}" if schedule.tags else ""
     said = "".join(f" -e {name}={str(value).lower()}" for name, value in schedule.extra_vars.items())
     return f"ansible-playbook -i {place.inventory} playbooks/{schedule.playbook}{tags}{said}"
+
+
+def inventories(texts: Iterable[str]) -> set[str]:
+    """The inventories whose jobs files of ours start."""
+    return {found for text in texts for found in _INVENTORY.findall(text)}
 
 
 def files(engine: str, schedules: Mapping[str, Schedule], place: Place) -> dict[str, str]:

@@ -255,6 +255,30 @@ def next_due(schedule: Schedule, now: datetime) -> datetime | None:
 # --- what preflight accepts -------------------------------------------------------------------------------------------
 
 
+def listed(given: Mapping[str, Any], job: str) -> Schedule:
+    """The job of that name.
+
+    :param given: ``schedule_jobs``
+    :raises RunbookError: there is none, or a mistake in one of them
+    """
+    found = read(given).get(job)
+    if found is None:
+        raise RunbookError(
+            f"job: {job!r} is not among the scheduled jobs of this inventory ({', '.join(sorted(given)) or 'none'}); "
+            "add it to schedule_jobs, or leave preflight_job out."
+        )
+    return found
+
+
+def is_name(text: str) -> bool:
+    """Whether a job may be called so; a file is named after it.
+
+    >>> is_name("daily-backup"), is_name("../daily-backup")
+    (True, False)
+    """
+    return bool(_NAME.fullmatch(text))
+
+
 def check_run(
     schedule: Schedule, *, playbook: str, tags: Sequence[str], skip_tags: Sequence[str], said_there: Mapping[str, str]
 ) -> None:
