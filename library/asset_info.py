@@ -9,6 +9,8 @@ short_description: Find files of pages that cost more bytes than they must
 description:
   - Looks at each file that pages load, such as pictures, fonts, scripts and styles, as the server sends it. Files are
     told by what they cost in all, bytes times requests, where a log says how often each is asked for.
+  - Of a log's other paths only files are looked at that lie in a folder of the page's scripts or styles, as any other
+    path may name a person. No other host is asked, and nothing behind a page to log in.
   - What another form would save is measured. Pictures are written as WebP and AVIF, with a quality of 80; text that
     comes uncompressed is compressed by brotli and gzip.
   - Finds files that may be kept for too short a time too. One whose name has the hash of its content may be kept for
@@ -121,8 +123,10 @@ duration_s:
   returned: success
 """
 
+import posixpath
 import re
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
@@ -132,15 +136,17 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.address import check_address
 from ansible.module_utils.runbook.rules.postgres import findings
+from ansible.module_utils.runbook.rules.postgres.findings import Unknown
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.web import assets as rules
 from ansible.module_utils.runbook.rules.web import bundle, cdn
+from ansible.module_utils.runbook.rules.web.lighthouse import is_another
 from ansible.module_utils.runbook.rules.words import count, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-_CSS_URL = re.compile(r"""url\(\s*["']?([^"')]+)["']?\s*\)""")
+_CSS_URL = re.compile(r"""url\(\s*["']?([^"')\s]+)["']?\s*\)""")
 #: Files that are looked at, the dearest first.
 MOST = 500
 BOUNDS = {
@@ -161,16 +167,24 @@ def core(context: Context) -> dict[str, Any]:
         check_address("pages", each)
     clock = Clock(params["deadline_s"])
     logged = requests(context, clock)
-    pages = site.Site(params["pages"][0], clock, timeout_s=params["timeout_s"], ca_cert=params["ca_cert"])
-    urls = of_pages(pages, params["pages"], logged)
+    pages = site.Site(params["pages"][0], clock, is_another, timeout_s=params["timeout_s"], ca_cert=params["ca_cert"])
+    named = of_pages(pages, params["pages"], logged)
+    urls = list(named)[:MOST]
 
     def tick(number: int) -> None:
         context.progress.update("files", number, len(urls), "files")
 
-    seen = sorted(measured(pages, urls, logged, tick), key=lambda each: (-each.cost_bytes, each.path))
+    unread: list[Unknown] = []
+    seen = sorted(measured(pages, urls, logged, tick, unread), key=lambda each: (-each.cost_bytes, each.path))
     found, unknown = rules.judge(
         seen, large_bytes=params["large_bytes"], min_kept_s=params["min_kept_s"], by_log=bool(logged)
     )
+    unknown += unread
+    if len(named) > MOST:
+        msg = f"{count(len(named) - MOST, 'file')} beyond the first {MOST} were not looked at; name fewer pages."
+        unknown.append(Unknown("assets", msg))
+    if not seen and not unknown:
+        unknown.append(Unknown("assets", "The pages name no file of their own; name pages that do."))
     cost, saved = sum(each.cost_bytes for each in seen), sum(each.saved_bytes for each in seen)
     told = f"{count(len(seen), 'file')}, {size(cost)}"
     told += f", of which other forms would save {size(saved)}" if saved else ""
@@ -186,8 +200,11 @@ def core(context: Context) -> dict[str, Any]:
     )
 
 
-def of_pages(served_by: site.Site, pages: Sequence[str], logged: Mapping[str, int]) -> list[str]:
+def of_pages(served_by: site.Site, pages: Sequence[str], logged: Mapping[str, int]) -> dict[str, None]:
     """Addresses of the files that pages name, those of other sites left out, and of what the log has beside them.
+
+    Of the log only what lies in a folder from which a page loads a script or a style: any other path may name a person,
+    and is neither asked for nor told.
 
     :param logged: requests by path
     """
@@ -201,36 +218,54 @@ def of_pages(served_by: site.Site, pages: Sequence[str], logged: Mapping[str, in
         for name in (*at_once, *others):
             _note(found, urljoin(served.url, name), host)
         for url in [each for each in found if bundle.kind_of(each) == "style"]:
-            style = served_by.get(url)
-            for name in _CSS_URL.findall(style.content().decode(errors="replace")) if style.status == 200 else ():
-                _note(found, urljoin(url, name), host)
+            # One that cannot be read is told when it is measured.
+            with suppress(RunbookError):
+                style = served_by.get(url)
+                for name in _CSS_URL.findall(style.content().decode(errors="replace")) if style.status == 200 else ():
+                    _note(found, urljoin(url, name), host)
     top = served_by.url
+    of_build = {posixpath.dirname(urlsplit(url).path) for url in found if bundle.kind_of(url)} - {"/"}
     for path in sorted(logged, key=lambda each: -logged[each]):
+        folder, _, file = path.rpartition("/")
         # What a program answers is no file.
-        if "." in path.rpartition("/")[2] and not path.endswith(".html"):
+        if folder in of_build and "." in file and not file.endswith(".html"):
             _note(found, urljoin(top, path), urlsplit(top).netloc)
-    return list(found)[:MOST]
+    return found
 
 
 def _note(found: dict[str, None], url: str, host: str) -> None:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return
     if parts.scheme in ("http", "https") and parts.netloc == host:
         found[parts._replace(fragment="").geturl()] = None
 
 
 def measured(
-    served_by: site.Site, urls: Sequence[str], logged: Mapping[str, int], tick: Callable[[int], None]
+    served_by: site.Site,
+    urls: Sequence[str],
+    logged: Mapping[str, int],
+    tick: Callable[[int], None],
+    unread: list[Unknown],
 ) -> Iterator[rules.Asset]:
     """Each file with its smallest other form; one that is not there is left out.
 
     :param tick: is told how many were looked at
+    :param unread: gets those that gave no answer that can be judged
     """
     for number, url in enumerate(urls):
         tick(number)
-        served = served_by.get(url)
+        path = urlsplit(url).path
+        try:
+            served = served_by.get(url)
+        except RunbookError as error:
+            unread.append(Unknown(f"asset:{path}", error.message))
+            continue
+        if served.status in (401, 403, 429) or served.status >= 500:
+            unread.append(Unknown(f"asset:{path}", f"{path} answers with {served.status}."))
         if served.status != 200 or served.content_type == "text/html":
             continue
-        path = urlsplit(url).path
         yield _asset(path, served, logged.get(path, 0) if logged else 1)
 
 

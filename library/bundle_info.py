@@ -11,8 +11,8 @@ description:
     what it loads later. The build is a folder, or what a server sends.
   - What is loaded at once stands in Vite's manifest (C(.vite/manifest.json)) or, without one, in the HTML of the first
     page and in the imports of its scripts.
-  - Compares sums with budgets, and each chunk with the last good run. Names are compared without the hash of a file's
-    content.
+  - Compares sums with budgets, and each chunk with the least that it had in good runs. Names are compared without the
+    hash of a file's content.
   - Changes nothing. M(web_baseline) keeps what a good run measured.
 options:
   name:
@@ -36,7 +36,7 @@ options:
     default: {}
   growth_percent:
     description:
-      - How much a chunk, and all together, may grow since the last good run, in per cent, 1 to 1000. 2 KiB are no
+      - How much a chunk, and all together, may grow over the least of good runs, in per cent, 1 to 1000. 2 KiB are no
         growth.
     type: int
     default: 10
@@ -101,7 +101,7 @@ unknown:
 chunks:
   description:
     - Each file with C(name) (without its hash), C(path), C(kind) (V(script) or V(style)), C(is_initial), C(raw_bytes),
-      C(gzip_bytes), C(brotli_bytes), and C(grown_bytes) since the last good run, null where it is new.
+      C(gzip_bytes), C(brotli_bytes), and C(grown_bytes) over its least in good runs, null where it is new.
   type: list
   elements: dict
   returned: success
@@ -143,6 +143,7 @@ from ansible.module_utils.runbook.rules.postgres import findings
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.web import bundle
 from ansible.module_utils.runbook.rules.web.baseline import document_name
+from ansible.module_utils.runbook.rules.web.lighthouse import is_another
 from ansible.module_utils.runbook.rules.words import count, size
 
 if TYPE_CHECKING:
@@ -266,7 +267,7 @@ def _source(params: dict[str, Any], clock: Clock) -> site.Source:
     if params["folder"]:
         return site.Folder(Path(params["folder"]))
     url = check_address("url", params["url"])
-    return site.Site(url, clock, timeout_s=params["timeout_s"], ca_cert=params["ca_cert"])
+    return site.Site(url, clock, is_another, timeout_s=params["timeout_s"], ca_cert=params["ca_cert"])
 
 
 def _bytes(sizes: bundle.Sizes) -> dict[str, int]:

@@ -9,7 +9,8 @@ short_description: Tell the hit rates of a CDN or another cache
 description:
   - Tells for each class of paths which share of requests the cache answered by itself, and compares it with the least
     share that it should have. With fewer than O(min_requests) requests a class is V(unknown), and the result stays as
-    the others are.
+    the others are; where all are, it is V(unknown).
+  - Paths are in no result, as they may name people.
   - The first source that tells is used, in this order. Vercel's measurements, which need Observability Plus; logs of a
     web server; headers of pages, which are asked for twice each. Why a source told nothing is said.
   - Changes nothing.
@@ -164,6 +165,7 @@ from ansible.module_utils.runbook.rules.postgres import findings
 from ansible.module_utils.runbook.rules.postgres.findings import Unknown
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.web import cdn
+from ansible.module_utils.runbook.rules.web.lighthouse import is_another
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
@@ -256,7 +258,9 @@ def sources(context: Context, clock: Clock) -> dict[str, Callable[[], list[Row]]
     if params["sample_urls"]:
         for url in params["sample_urls"]:
             check_address("sample_urls", url)
-        pages = site.Site(params["sample_urls"][0], clock, timeout_s=params["timeout_s"], ca_cert=params["ca_cert"])
+        pages = site.Site(
+            params["sample_urls"][0], clock, is_another, timeout_s=params["timeout_s"], ca_cert=params["ca_cert"]
+        )
         found["headers"] = lambda: told(cache_sources.of_headers(pages, params["sample_urls"]))
     if not found:
         raise RunbookError("vercel_project_id, access_logs, sample_urls: none is set; name at least one source.")

@@ -8,7 +8,8 @@ module: web_baseline
 short_description: Keep what a good run measured of an application
 description:
   - Writes the figures of pages and the sizes of chunks into the state store, for the next run to be compared with. A
-    result that is not V(ok) is refused.
+    result that is not V(ok) is refused, and so is a page that was looked at fewer than three times.
+  - A chunk keeps the least size that it ever had, and a page that was not looked at keeps its figures.
 options:
   name:
     description:
@@ -53,13 +54,16 @@ kept_chunks: {description: Number of chunks., returned: success, type: int}
 """
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import permits, state_store
 from ansible.module_utils.runbook.drivers.change.documents import Documents
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.web import baseline
 from ansible.module_utils.runbook.rules.words import count
+
+if TYPE_CHECKING:
+    from ansible.module_utils.runbook.drivers.state_store import Reading
 
 
 def core(context: Context) -> dict[str, Any]:
@@ -68,8 +72,15 @@ def core(context: Context) -> dict[str, Any]:
     permits.require_approval(context.run)
     documents = Documents.from_params(params, context.run)
     name = params["name"]
-    body = baseline.body(name, params["pages"], params["bundle"], datetime.now(UTC).isoformat(timespec="seconds"))
-    documents.update(baseline.document_name(name), lambda _found: body)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    body: dict[str, Any] = {}
+
+    def act(found: Reading) -> dict[str, Any]:
+        before = found.document.body if found.document else None
+        body.update(baseline.body(name, params["pages"], params["bundle"], now, before))
+        return body
+
+    documents.update(baseline.document_name(name), act)
     verb = "would be kept" if context.check_mode else "are kept"
     kept = f"{count(len(body['pages']), 'page')} and {count(len(body['chunks']), 'chunk')}"
     return {

@@ -117,6 +117,16 @@ def test_a_host_of_which_all_was_skipped_is_no_part_of_a_run():
     assert (record["status"], list(record["hosts"])) == ("ok", ["app"])
 
 
+def test_a_host_of_which_only_arguments_were_checked_is_no_part_of_a_run():
+    sample = samples.Sample()
+    check = "ansible.builtin.validate_argument_spec"
+    sample.step("Check the variables of role db_performance", check, "db1")
+    sample.step("Check the variables of role db_performance", check, "db2", "failed")
+    sample.step("Do it", "pg_archive", "app")
+    record = folded(sample.end(app={"ok": 1}, db1={"ok": 1}, db2={"failures": 1}))
+    assert list(record["hosts"]) == ["app", "db2"]
+
+
 @pytest.mark.parametrize(
     ("tags", "skip_tags", "says"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -79,3 +80,17 @@ def some(names: Iterable[str], most: int = 5) -> str:
     found = sorted(names, key=lambda name: name.startswith(("pg_catalog.", "pg_toast.")))
     more = f" and {len(found) - most:,} more" if len(found) > most else ""
     return ", ".join(found[:most]) + more
+
+
+#: An address in a sentence: its user; its query and its fragment.
+_USER = re.compile(r"(?<=://)[^\s/?#@\"'<>]*@")
+_BEHIND = re.compile(r"(https?://[^\s?#\"'<>]*)[?#][^\s\"'<>]*")
+
+
+def without_secrets(text: str) -> str:
+    """Somebody else's text, its addresses without user, query and fragment, where a token or a state would be.
+
+    >>> without_secrets("https://u:p@app.example.com/sso?nonce=1#a leads on to https://id.example.com/?state=2.")
+    'https://app.example.com/sso leads on to https://id.example.com/'
+    """
+    return _BEHIND.sub(r"\1", _USER.sub("", text))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
+import brotli
 import pytest
 from ansible.module_utils.runbook.drivers.web import encodings
 from ansible.module_utils.runbook.rules.web.assets import Asset, judge
 from fakes.website import png
+from PIL import Image
 
 PICTURE = Asset(
     "/a/hero-Ab12Cd34.png", "image/png", 300_000, 300_000, "", "public, max-age=31536000", 100, 30_000, "WebP"
@@ -69,10 +72,36 @@ def test_forms_are_really_written():
         encodings.picture_forms(b"GIF89a")
 
 
+def test_a_bomb_of_brotli_is_stopped_before_it_is_there(monkeypatch):
+    def all_at_once(_data):
+        raise AssertionError
+
+    packed = brotli.compress(b"0" * 1_000_000)
+    monkeypatch.setattr("brotli.decompress", all_at_once)
+    with pytest.raises(ValueError, match="more than 1000 bytes"):
+        encodings.plain(packed, "br", 1000)
+
+
+def test_only_pictures_of_pages_are_read():
+    out = io.BytesIO()
+    # What it says to be, nobody believes: for this form Pillow would start Ghostscript.
+    Image.new("RGB", (8, 8)).save(out, format="EPS")
+    with pytest.raises(ValueError, match=r"no picture that can be read \(UnidentifiedImageError\)"):
+        encodings.picture_forms(out.getvalue())
+
+
 def test_a_body_comes_back_as_it_was_and_a_bomb_does_not():
     packed = encodings.gzipped(b"0" * 1_000_000)
     assert encodings.plain(packed, "gzip", 2_000_000) == b"0" * 1_000_000
     with pytest.raises(ValueError, match="more than 1000 bytes"):
         encodings.plain(packed, "gzip", 1000)
+    with pytest.raises(ValueError, match="it ends too early"):
+        encodings.plain(packed[:-20], "gzip", 2_000_000)
+    packed = brotli.compress(b"0" * 1_000_000)
+    assert encodings.plain(packed, "br", 1_000_000) == b"0" * 1_000_000
+    with pytest.raises(ValueError, match="more than 1000 bytes"):
+        encodings.plain(packed, "br", 1000)
+    with pytest.raises(ValueError, match="it ends too early"):
+        encodings.plain(packed[:-2], "br", 2_000_000)
     with pytest.raises(ValueError, match="unknown"):
         encodings.plain(b"", "compress", 1000)

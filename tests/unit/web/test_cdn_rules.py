@@ -28,8 +28,27 @@ def test_a_rate_at_the_least_is_ok_and_one_below_it_names_what_missed():
 
 
 def test_too_few_requests_are_unknown_and_not_bad():
-    assert judged(("/assets/a.js", "MISS", 9)) == ([], [("hit_rate:assets", False)])
+    rows = [("/assets/a.js", "MISS", 9), ("/", "HIT", 90)]
+    found, unknown = cdn.judge(cdn.sort(rows, CLASSES), CLASSES, source="log", min_requests=10)
+    assert (found, [(each.kind, each.fixable) for each in unknown]) == ([], [("hit_rate:assets", False)])
     assert judged() == ([], [("hit_rate:assets", True)])
+
+
+def test_where_no_class_could_be_judged_the_result_is_unknown():
+    assert judged(("/assets/a.js", "MISS", 9)) == ([], [("hit_rate:assets", False), ("hit_rate", True)])
+
+
+def test_what_a_log_says_of_people_is_in_no_result():
+    rows = [("/patients/jane-doe", "MISS", 90), ("/", "HIT", 10), ("/", "jane@example.com", 5)]
+    seen = cdn.sort(rows, CLASSES)
+    found, _ = cdn.judge(seen, CLASSES[1:], source="log", min_requests=10)
+    assert found[0].id == "hit_rate:pages"
+    assert "jane" not in f"{found} {seen}".lower()
+
+
+def test_a_rate_of_the_few_whose_status_is_known_is_unknown():
+    assert judged(("/assets/a.js", "HIT", 50), ("/assets/b.js", "-", 51)) == ([], [("hit_rate:assets", True)])
+    assert judged(("/assets/a.js", "HIT", 50), ("/assets/b.js", "-", 50)) == ([], [])
 
 
 def test_the_first_class_has_a_path_and_what_no_class_has_is_not_counted():

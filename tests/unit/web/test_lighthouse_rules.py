@@ -116,3 +116,21 @@ def test_a_budget_of_what_is_not_measured_is_refused():
         lighthouse.budgets("budgets", {"lcp": 2000})
     with pytest.raises(RunbookError, match="score is 90; give a number, 0 to 1"):
         lighthouse.budgets("budgets", {"score": 90})
+
+
+def test_a_page_of_another_host_in_its_place_was_not_measured():
+    secret = "https://id.example.net/app?state=abc123#def456"
+    of = page(report(final=secret))
+    found, unknown = lighthouse.judge(of, lighthouse.BUDGETS, None, worse_percent=20)
+    assert ([*found], [each.kind for each in unknown]) == ([], ["page:home"])
+    assert "id.example.net/app" in unknown[0].msg
+    assert "figures" not in of.result()
+
+
+def test_a_query_that_a_page_leads_to_is_in_no_result():
+    of = page(report(final="https://www.app.example.com/start?code=abc123#token=def456"))
+    found, _ = lighthouse.judge(of, lighthouse.BUDGETS, None, worse_percent=20)
+    assert [each.kind for each in found] == ["page_redirected"]
+    assert "abc123" not in f"{of.result()} {found}"
+    failed = read(report(error=("NO_NAVSTART", "No way to https://u:abc123@a.example.com/x?code=abc123.")))
+    assert "abc123" not in failed.why

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.runbook.drivers import child_process
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.status import Status
+from ansible.module_utils.runbook.rules.words import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,8 @@ _PORT_FILE = "DevToolsActivePort"
 _START_S = 60
 #: What a program needs to run at all.
 _INHERITED = ("PATH", "TMPDIR", "LANG", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
+#: The way out of a network that has one alone.
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _LIGHTHOUSE = "node_modules/lighthouse/cli/index.js"
 _TURNS = "heap_turns.mjs"
 #: Of the browser's own noise nothing is measured: no updates, no extensions, no first steps.
@@ -113,7 +116,7 @@ class Tools:
         if not isinstance(found, dict):
             raise _unknown(f"{flow['name']}: nothing was measured")
         if found.get("error"):
-            raise RunbookError(f"{flow['name']}: {found['error']}", code="step")
+            raise RunbookError(f"{flow['name']}: {without_secrets(str(found['error']))}", code="step")
         return found
 
     def _node_of(self, browser: _Browser, words: Sequence[str], name: str) -> child_process.Finished:
@@ -200,7 +203,9 @@ class _Browser:
 
 def _environment(home: Path) -> dict[str, str]:
     own = {"HOME": str(home), "XDG_CONFIG_HOME": str(home / "config"), "XDG_CACHE_HOME": str(home / "cache")}
-    return {name: os.environ[name] for name in _INHERITED if name in os.environ} | own
+    # A proxy with a password stays out: Chromium would not use it, and the other programs might tell it.
+    ways = {name: value for name in _PROXIES if (value := os.environ.get(name)) and "@" not in value}
+    return {name: os.environ[name] for name in _INHERITED if name in os.environ} | ways | own
 
 
 def _found(option: str, program: str, package: str) -> str:
@@ -212,7 +217,7 @@ def _found(option: str, program: str, package: str) -> str:
 
 def _last_words(done: child_process.Finished) -> str:
     lines = [line.strip() for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
-    return f": {lines[-1][:300]}" if lines else ""
+    return f": {without_secrets(lines[-1])[:300]}" if lines else ""
 
 
 def _unknown(message: str) -> RunbookError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 import zlib
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 QUALITY = 80
 #: A picture of more pixels takes seconds and gigabytes.
 MOST_PIXELS = 40_000_000
+#: What Pillow may take a file for; others of its readers start programs, or are hardly looked after.
+_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF")
 
 
 def sizes(data: bytes) -> Sizes:
@@ -48,22 +51,41 @@ def plain(data: bytes, encoding: str, most: int) -> bytes:
             raise ValueError(str(error)) from None
         if unpacker.unconsumed_tail:
             raise ValueError(f"it has more than {most} bytes")
+        if not unpacker.eof:
+            raise ValueError("it ends too early")
         return found
     if encoding == "br":
         try:
-            found = bytes(brotli.decompress(data))
+            return _of_brotli(data, most)
         except brotli.error as error:
             raise ValueError(str(error)) from None
-        if len(found) > most:
-            raise ValueError(f"it has more than {most} bytes")
-        return found
     raise ValueError(f"its encoding {encoding!r} is unknown")
+
+
+def _of_brotli(data: bytes, most: int) -> bytes:
+    # Some bytes of it can hold gigabytes, so it is stopped before they are there.
+    unpacker = brotli.Decompressor()
+    found = bytearray(unpacker.process(data, output_buffer_limit=most))
+    while len(found) <= most and (more := unpacker.process(b"", output_buffer_limit=most)):
+        found += more
+    if len(found) > most:
+        raise ValueError(f"it has more than {most} bytes")
+    if not unpacker.is_finished():
+        raise ValueError("it ends too early")
+    return bytes(found)
 
 
 def text_forms(data: bytes) -> dict[str, int]:
     """Bytes of a text by the way to compress it."""
     found = sizes(data)
     return {"brotli": found.brotli, "gzip": found.gzip}
+
+
+#: What Pillow raises for a file that is broken, or made to break it.
+_UNREADABLE = (
+    OSError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError, struct.error,
+    zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
+)  # fmt: skip
 
 
 def picture_forms(data: bytes) -> dict[str, int]:
@@ -74,13 +96,13 @@ def picture_forms(data: bytes) -> dict[str, int]:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(io.BytesIO(data)) as picture:
-                if getattr(picture, "n_frames", 1) > 1:
-                    raise ValueError("it moves, and was not tried in another form")
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
                 if picture.width * picture.height > MOST_PIXELS:
                     raise ValueError(f"it is larger than {count(MOST_PIXELS, 'pixel')}")
+                if getattr(picture, "n_frames", 1) > 1:
+                    raise ValueError("it moves, and was not tried in another form")
                 return dict(_written(picture))
-        except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        except _UNREADABLE as error:
             raise ValueError(f"it is no picture that can be read ({type(error).__name__})") from None
 
 

@@ -13,12 +13,17 @@ from ansible.module_utils.runbook.drivers.web import encodings
 from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.web.bundle import MAX_FILES
+from ansible.module_utils.runbook.rules.words import without_secrets
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ansible.module_utils.runbook.drivers.clock import Clock
 
 #: Larger than this no text of a build is.
 _MOST_BYTES = 32 * 1024 * 1024
+#: With these nobody knows whether a file is there; with the others below 500 it is not.
+_UNSURE = (401, 408, 425, 429)
 #: Redirects that a page may lead through.
 _REDIRECTS = 5
 
@@ -51,7 +56,8 @@ class Served:
         try:
             return encodings.plain(self.body, self.encoding, _MOST_BYTES)
         except ValueError as error:
-            raise RunbookError(f"{self.url}: its body cannot be read: {error}", status=Status.UNKNOWN) from None
+            said = f"{without_secrets(self.url)}: its body cannot be read: {error}."
+            raise RunbookError(said, status=Status.UNKNOWN) from None
 
 
 class Source(Protocol):
@@ -117,10 +123,22 @@ class Folder:
 
 
 class Site:
-    """What a server sends."""
+    """What a server sends.
 
-    def __init__(self, url: str, clock: Clock, *, timeout_s: float, ca_cert: str | None = None) -> None:
+    :param is_another: whether a redirect from the first address to the second leads to another page than was meant
+    """
+
+    def __init__(
+        self,
+        url: str,
+        clock: Clock,
+        is_another: Callable[[str, str], bool],
+        *,
+        timeout_s: float,
+        ca_cert: str | None = None,
+    ) -> None:
         self.url = url
+        self._is_another = is_another
         self._clock = clock
         self._timeout_s = timeout_s
         self._ca_cert = ca_cert
@@ -129,21 +147,24 @@ class Site:
     def get(self, url: str, *, again: bool = False) -> Served:
         """A file, through as many redirects as browsers follow; each is asked for once.
 
+        A redirect to another host is not followed: it leads to a page to log in, or to where this machine may go and
+        nobody else.
+
         :param again: ask in any case
-        :raises RunbookError: ``unknown``, no answer, or the time is over
+        :raises RunbookError: ``unknown``, no answer, another page in the place of this one, or the time is over
         """
         if url in self._known and not again:
             return self._known[url]
-        at = url
+        at, named = url, without_secrets(url)
         for _ in range(_REDIRECTS + 1):
             if self._clock.is_over():
                 raise RunbookError(
-                    f"{url} was not asked for in the time that there was; give more in deadline_s.",
+                    f"{named} was not asked for in the time that there was; give more in deadline_s.",
                     status=Status.UNKNOWN,
                 )
             client = ApiClient(
-                service=at, base_url=at, headers={"Accept-Encoding": "br, gzip"}, secrets={}, read_only=True,
-                timeout_s=self._timeout_s, ca_cert=self._ca_cert,
+                service=without_secrets(at), base_url=at, headers={"Accept-Encoding": "br, gzip"}, secrets={},
+                read_only=True, timeout_s=self._timeout_s, ca_cert=self._ca_cert,
             )  # fmt: skip
             found = client.look()
             if found.status not in (301, 302, 303, 307, 308) or "location" not in found.headers:
@@ -152,7 +173,13 @@ class Site:
             at = urljoin(at, found.headers["location"])
             if urlsplit(at).scheme not in ("http", "https"):
                 break
-        raise UnreachableError(f"{url} leads on and on, last to {at}; name the page that is meant.")
+            if self._is_another(url, at):
+                raise RunbookError(
+                    f"{named} leads to {without_secrets(at)}, a page to log in or of another host, and was not read; "
+                    "name a page that needs no login, or the one that it leads to.",
+                    status=Status.UNKNOWN,
+                )
+        raise UnreachableError(f"{named} leads on and on, last to {without_secrets(at)}; name the page that is meant.")
 
     def start_page(self) -> str:
         """As :meth:`Source.start_page`."""
@@ -164,6 +191,9 @@ class Site:
     def read(self, path: str) -> bytes | None:
         """As :meth:`Source.read`."""
         found = self.get(urljoin(self._top(), f"/{path}"))
+        if found.status != 200 and (not 400 <= found.status < 500 or found.status in _UNSURE):
+            # Without it the build would look smaller than it is.
+            raise RunbookError(f"{without_secrets(found.url)} answers with {found.status}.", status=Status.UNKNOWN)
         # A single-page application answers with its first page for whatever it does not have.
         is_page = found.content_type == "text/html" and not path.endswith((".html", "/"))
         return found.content() if found.status == 200 and not is_page else None

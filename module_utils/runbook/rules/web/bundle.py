@@ -265,8 +265,8 @@ def _grown(named: Mapping[str, Chunk], before: Mapping[str, Any], growth_percent
             yield Finding(
                 id_of("chunk_grew", name), "chunk_grew", "critical", name,
                 {"gzip_bytes": now, "gzip_bytes_before": was},
-                f"{name} grew from {size(was)} to {size(now)} ({100 * (now / was - 1) if was else 100:+.0f} %) since "
-                f"the last good run{'; it is loaded at once' if each.is_initial else ''}.",
+                f"{name} grew from {size(was)} to {size(now)} ({100 * (now / was - 1) if was else 100:+.0f} %) over "
+                f"its least in good runs{'; it is loaded at once' if each.is_initial else ''}.",
             )  # fmt: skip
     total, was_total = (
         sum(each.sizes.gzip for each in named.values()),
@@ -276,5 +276,5 @@ def _grown(named: Mapping[str, Chunk], before: Mapping[str, Any], growth_percent
         yield Finding(
             finding_id("bundle_grew", "total"), "bundle_grew", "critical", "total",
             {"gzip_bytes": total, "gzip_bytes_before": was_total},
-            f"All chunks together grew from {size(was_total)} to {size(total)} since the last good run.",
+            f"All chunks together grew from {size(was_total)} to {size(total)} over their least in good runs.",
         )  # fmt: skip

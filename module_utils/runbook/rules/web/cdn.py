@@ -39,6 +39,8 @@ REQUESTS, PATH, RESULT = "vercel.request.count", "request_path", "cache_result"
 REQUESTS_COLUMN = "vercel_request_count_sum"
 #: Groups that Vercel is asked for; what is beyond them is paths that hardly anybody asks for.
 MOST_ROWS = 10_000
+#: Whatever else a log or a service says in that place; it may be anything, and so it is not repeated.
+OTHER = "OTHER"
 #: Headers that say it, the surest first.
 _HEADERS = ("x-vercel-cache", "cf-cache-status", "x-cache-status", "x-cache")
 #: Cache's status, requests.
@@ -60,8 +62,6 @@ class Seen:
     """What one class was asked for."""
 
     counts: Counts = field(default_factory=Counter)
-    #: Requests by path that were not answered by the cache.
-    missed: Counter[str] = field(default_factory=Counter)
 
     @property
     def requests(self) -> int:
@@ -143,9 +143,8 @@ def sort(rows: Iterable[tuple[str, str, int]], of: Sequence[PathClass]) -> dict[
         name = next((each.name for each in of if each.pattern.search(path)), None)
         if name is None:
             continue
-        found[name].counts[status.upper()] += number
-        if status.upper() in MISSES:
-            found[name].missed[path] += number
+        known = status.upper()
+        found[name].counts[known if known in HITS | MISSES else OTHER] += number
     return found
 
 
@@ -180,7 +179,10 @@ def of_vercel(body: object) -> list[tuple[str, str, int]]:
 def judge(
     seen: Mapping[str, Seen], of: Sequence[PathClass], *, source: str, min_requests: int
 ) -> tuple[list[Finding], list[Unknown]]:
-    """Classes whose rate is too low, and those of which too little is known."""
+    """Classes whose rate is too low, and those of which too little is known.
+
+    No path is told: what people asked for may name them.
+    """
     findings, unknown = [], []
     for each in of:
         found = seen[each.name]
@@ -189,15 +191,24 @@ def judge(
             what = count(found.requests, "request")
             msg = f"{each.name}: {what} in the {source}, and {min_requests:,} are needed to tell a rate."
             unknown.append(Unknown(f"hit_rate:{each.name}", msg, fixable=found.requests == 0))
+        elif 2 * found.counts[OTHER] > found.counts.total():
+            msg = (
+                f"{each.name}: of {found.counts[OTHER]:,} of {count(found.counts.total(), 'request')} the {source} "
+                "does not say what the cache did, so the others tell no rate; let the cache see them, or narrow its "
+                "pattern."
+            )
+            unknown.append(Unknown(f"hit_rate:{each.name}", msg))
         elif rate < each.least:
-            worst = ", ".join(f"{path} ({number:,})" for path, number in found.missed.most_common(3))
             statuses = ", ".join(f"{status} {number:,}" for status, number in found.counts.most_common())
             findings.append(
                 Finding(
                     finding_id("hit_rate", each.name), "hit_rate", "critical", each.name,
                     {"hit_rate": round(rate, 4), "min_hit_rate": each.least, "requests": found.requests},
                     f"{each.name}: {rate:.1%} of {count(found.requests, 'request')} were answered by the cache, at "
-                    f"least {each.least:.0%} should be ({statuses}). Missed most: {worst}.",
+                    f"least {each.least:.0%} should be ({statuses}).",
                 )
             )  # fmt: skip
+    if of and len(unknown) == len(of) and not any(one.fixable for one in unknown):
+        msg = "No class has enough requests for a rate; wait for more, or lower min_requests."
+        unknown.append(Unknown("hit_rate", msg))
     return findings, unknown

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.postgres.findings import Finding, Unknown, finding_id
 from ansible.module_utils.runbook.rules.status import Status
-from ansible.module_utils.runbook.rules.words import count, size, some
+from ansible.module_utils.runbook.rules.words import count, size, some, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -111,7 +111,7 @@ class Run:
     interactive_ms: float = math.nan
     #: Status of the page itself; 0 where Lighthouse does not say.
     http_status: int = 0
-    #: Where it led to.
+    #: Where it led to, without the query, in which a service to log in has its secrets.
     final_url: str = ""
     #: Speed of the machine's processor, by Lighthouse; 0 where it does not say.
     benchmark: float = 0.0
@@ -131,10 +131,10 @@ def read(report: object) -> Run:
     audits: Mapping[str, Any] = report["audits"]
     final = str(report.get("finalDisplayedUrl") or report.get("finalUrl") or "")
     status = _http_status(audits, str(report.get("mainDocumentUrl") or final))
-    shared: dict[str, Any] = {"http_status": status, "final_url": final}
+    shared: dict[str, Any] = {"http_status": status, "final_url": without_secrets(final)}
     error = report.get("runtimeError")
     if isinstance(error, Mapping) and error.get("code"):
-        said = _plain(error.get("message"))
+        said = without_secrets(_plain(error.get("message")))
         # Of a page of errors it tells the status in its sentence alone.
         told = re.search(r"Status code: (\d{3})", said)
         shared["http_status"] = int(told[1]) if told else status
@@ -205,7 +205,11 @@ class Page:
     @property
     def good(self) -> list[Run]:
         """Runs with figures, of the page that was meant."""
-        return [each for each in self.runs if each.figures and each.http_status < 400 and not is_login(self.url, each)]
+        return [
+            each
+            for each in self.runs
+            if each.figures and each.http_status < 400 and not is_another(self.url, each.final_url)
+        ]
 
     def spread(self) -> dict[str, list[float]]:
         """Least and most of each figure."""
@@ -232,11 +236,25 @@ class Page:
         }  # fmt: skip
 
 
-def is_login(url: str, run: Run) -> bool:
-    """Whether a page to log in stands in the place of another page."""
-    asked, got = urlsplit(url), urlsplit(run.final_url)
-    moved = (asked.netloc, asked.path.rstrip("/")) != (got.netloc, got.path.rstrip("/"))
-    return bool(run.final_url) and moved and bool(_LOGIN.search(f"/{got.netloc}{got.path}")) and not _LOGIN.search(url)
+def is_another(url: str, final_url: str) -> bool:
+    """Whether another page stands in the place of the one that was meant: of another host, or one to log in.
+
+    >>> is_another("https://example.com/", "https://www.example.com/"), is_another("https://example.com/a", "")
+    (False, False)
+    >>> is_another("https://app.example.com/", "https://id.example.net/app"), is_another("https://a.b/", "https://a.b/login")
+    (True, True)
+    """
+    asked, got = urlsplit(url), urlsplit(final_url)
+    if not final_url:
+        return False
+    if _host(asked.hostname) != _host(got.hostname):
+        return True
+    moved = asked.path.rstrip("/") != got.path.rstrip("/")
+    return moved and bool(_LOGIN.search(got.path)) and not _LOGIN.search(url)
+
+
+def _host(name: str | None) -> str:
+    return (name or "").removeprefix("www.")
 
 
 def budgets(option: str, given: Mapping[str, Any]) -> dict[str, float]:
@@ -305,8 +323,8 @@ def _why_not(failed: Sequence[Run]) -> str:
     if first.figures:
         where = urlsplit(first.final_url)
         return (
-            f"it led to {where.netloc}{where.path}, which is a page to log in, so the page that was meant was not "
-            "measured; name a page that needs no login."
+            f"it led to {where.netloc}{where.path}, which is a page to log in or of another host, so the page that was "
+            "meant was not measured; name a page that needs no login, or the one that it leads to."
         )
     return f"{first.error}: {first.why.rstrip('.')}."
 
