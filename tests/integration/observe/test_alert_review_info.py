@@ -19,14 +19,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-NOW = datetime.now(UTC)
 #: Its query is no series of its own, so its test asks for one in its place.
 RATIO = {"alert": "DemoRatio", "expr": "demo_latency_seconds / 2 > 0.25", "for": "8m", "labels": {"severity": "page"}}
 
 
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    lines = demo_alerts.openmetrics(NOW)
+def now() -> datetime:
+    """When these tests begin; this file is read long before."""
+    return datetime.now(UTC)
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory, now: datetime) -> Iterator[str]:
+    lines = demo_alerts.openmetrics(now)
     # DemoRatio fired whenever DemoLatency did.
     more = [line.replace("DemoLatency", "DemoRatio") for line in lines if "DemoLatency" in line]
     at = next(number for number, line in enumerate(lines) if line == "# TYPE up gauge")
@@ -38,9 +43,9 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def pagerduty() -> Iterator[FakePagerDuty]:
+def pagerduty(now: datetime) -> Iterator[FakePagerDuty]:
     with FakePagerDuty() as fake:
-        fake.history = demo_alerts.pagerduty(NOW)["history"]
+        fake.history = demo_alerts.pagerduty(now)["history"]
         fake.history += [
             each | {"id": each["id"].replace("DEMO", "RATIO"), "title": each["title"].replace("Latency", "Ratio")}
             for each in fake.history

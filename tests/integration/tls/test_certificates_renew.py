@@ -161,7 +161,6 @@ def test_what_is_due_is_renewed_served_and_not_due_again(due, monkeypatch):
     assert "tls_certificate_install" not in again.results
 
 
-@pytest.mark.long
 def test_what_a_renewal_needs_is_looked_at_before_anything_is_begun(tmp_path):
     entry = {"name": "app", "names": [HOST], "directory": str(tmp_path), "webroot": str(tmp_path),
              "reload_command": ["true"], "endpoints": [{"host": "127.0.0.1", "port": free_port()}]}  # fmt: skip
@@ -172,6 +171,7 @@ def test_what_a_renewal_needs_is_looked_at_before_anything_is_begun(tmp_path):
     assert "served_within_s: 0" in late.result["msg"]
 
 
+@pytest.mark.long
 def test_what_is_not_served_is_taken_back(due, monkeypatch):
     monkeypatch.setitem(due.entry, "reload_command", ["true"])
     monkeypatch.setitem(due.host, "certificate_renewal_served_within_s", 2)
