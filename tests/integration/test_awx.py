@@ -65,6 +65,7 @@ def a_project(folder: Path, controller: awx.FakeAWX, **variables: object) -> Pro
     return Project(folder, all_vars=common | variables, awx={"controller": {}}, patience_s=900)
 
 
+@pytest.mark.long
 def test_what_is_made_and_made_once(tmp_path, controller):
     project = a_project(tmp_path, controller)
     made = project.run("awx.yml")

@@ -116,6 +116,7 @@ def test_s3_away_loses_nothing(primary):
     assert len(set(segments(primary)) - before) >= 2
 
 
+@pytest.mark.long
 def test_a_missing_segment_is_found_and_not_jumped_over(primary):
     gone = segments(primary)[3]
     with replaced(primary, gone, None):

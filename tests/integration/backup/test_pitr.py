@@ -142,6 +142,7 @@ def test_to_a_position_where_it_waits(primary, life):
     assert silent.result["archive_proof_s"] is None
 
 
+@pytest.mark.long
 def test_retention_keeps_what_the_window_needs_and_the_number_that_is_always_kept(primary, life):
     second = primary.pitr("backup")
     expire_all(primary)

@@ -206,6 +206,7 @@ class ActionModule(ActionBase):
 """
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_with_a_lock_of_ansibles_does_not_hold_the_end_up(project, tickets, alerts, tmp_path):
     made, playbook = project
     held, plugins = tmp_path / "held", tmp_path / "plugins"

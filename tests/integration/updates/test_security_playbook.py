@@ -68,4 +68,4 @@ def test_the_application_and_this_project_are_looked_at_and_none_hides_the_other
     assert "| lodash | 4.17.20 | 4.17.21 | patch |" in report
     assert "updates.yml does several things; say which" in untagged.output
     assert mistyped.code != 0, mistyped.output
-    assert "This run says securty, and nothing was done" in " ".join(mistyped.output.split())
+    assert "securty names no step of updates.yml; the tags that exist are" in " ".join(mistyped.output.split())
