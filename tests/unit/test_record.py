@@ -141,6 +141,8 @@ def test_a_tag_that_no_step_has_is_refused(tags, skip_tags, says):
         f"Nothing was done: {says}" if says else ""
     )
     assert "it has no tags" in rules.no_such_tag("logs.yml", ["verfy"], [], ())
+    # What Molecule leaves out of every playbook.
+    assert rules.no_such_tag("logs.yml", [], ["molecule-notest", "notest"], ()) == ""
 
 
 def test_no_task_is_a_failure():

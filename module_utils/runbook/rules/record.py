@@ -382,6 +382,8 @@ def steps(events: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]
 
 #: Which Ansible itself gives a meaning.
 _ANSIBLES_TAGS = frozenset({"all", "tagged", "untagged", "always", "never"})
+#: What Molecule skips in every playbook that it runs; a step that bears one of them is left out there.
+_MOLECULES_TAGS = {"notest", "molecule-notest"}
 
 
 def _did_work(events: Sequence[Mapping[str, Any]], meaning: Meaning, playbook: str) -> bool:
@@ -405,8 +407,11 @@ def no_such_tag(playbook: str, tags: Iterable[str], skip_tags: Iterable[str], kn
     :param known: the tags that its steps bear
     """
     strange = {
-        option: [tag for tag in given if tag not in known and tag not in _ANSIBLES_TAGS]
-        for option, given in (("--tags", tags), ("--skip-tags", skip_tags))
+        option: [tag for tag in given if tag not in known and tag not in always]
+        for option, given, always in (
+            ("--tags", tags, _ANSIBLES_TAGS),
+            ("--skip-tags", skip_tags, _ANSIBLES_TAGS | _MOLECULES_TAGS),
+        )
     }
     said = " ".join(f"{option} {','.join(names)}" for option, names in strange.items() if names)
     if not said:
