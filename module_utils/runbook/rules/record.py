@@ -383,7 +383,7 @@ def steps(events: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]
 #: Which Ansible itself gives a meaning.
 _ANSIBLES_TAGS = frozenset({"all", "tagged", "untagged", "always", "never"})
 #: What Molecule skips in every playbook that it runs; a step that bears one of them is left out there.
-_MOLECULES_TAGS = {"notest", "molecule-notest"}
+_MOLECULES_TAGS = {"notest", "molecule-notest", "molecule-idempotence-notest"}
 
 
 def _did_work(events: Sequence[Mapping[str, Any]], meaning: Meaning, playbook: str) -> bool:
