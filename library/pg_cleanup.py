@@ -160,7 +160,7 @@ from ansible.module_utils.runbook.rules.identifiers import parse_qualified
 from ansible.module_utils.runbook.rules.postgres import archive_batches as batches
 from ansible.module_utils.runbook.rules.postgres import cleanup as rules
 from ansible.module_utils.runbook.rules.text import as_lines
-from ansible.module_utils.runbook.rules.words import count, some
+from ansible.module_utils.runbook.rules.words import agree, count, some
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -288,7 +288,7 @@ class Run:
             for job in self.jobs
             if (job.planned if check else job.deleted)
         ]
-        said = f"{count(planned if check else deleted, 'row')} {'would be' if check else agree(deleted)} deleted"
+        said = f"{count(planned if check else deleted, 'row')} {'would be' if check else agree(deleted, 'was', 'were')} deleted"
         with_them = f", with {count(along, 'row')} that refer to them" if along else ""
         held = f" Left alone under a legal hold: {some(self.held)}." if self.held else ""
         lines = [
@@ -308,11 +308,6 @@ class Run:
             "duration_s": round(self.clock.passed_s(), 3),
             "executed_queries": self.session.executed_queries,
         } | ({"diff": {"prepared": as_lines(lines)}} if self.context.diff else {})
-
-
-def agree(rows: int) -> str:
-    """The verb of a number of rows."""
-    return "was" if rows == 1 else "were"
 
 
 def core(context: Context) -> dict[str, Any]:
