@@ -288,7 +288,8 @@ class Run:
             for job in self.jobs
             if (job.planned if check else job.deleted)
         ]
-        said = f"{count(planned if check else deleted, 'row')} {'would be' if check else agree(deleted, 'was', 'were')} deleted"
+        verb = "would be" if check else agree(deleted, "was", "were")
+        said = f"{count(planned if check else deleted, 'row')} {verb} deleted"
         with_them = f", with {count(along, 'row')} that refer to them" if along else ""
         held = f" Left alone under a legal hold: {some(self.held)}." if self.held else ""
         lines = [

@@ -375,7 +375,7 @@ def _job(each: schedule.Schedule, plan: Mapping[str, Any], now: datetime) -> sta
         standing.operation_of(playbook, f"{each.playbook} {action}", each.tags),
         f"{command} -e preflight_job={each.job}" if approved else command,
         each.hosts,
-        due_at=schedule.last_due(each, now - each.max_duration - each.grace),
+        due_at=schedule.last_due(each, now - each.patience),
         next_at=schedule.next_due(each, now) if each.enabled else None,
         disabled=each.disabled,
     )

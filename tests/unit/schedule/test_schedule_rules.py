@@ -91,7 +91,7 @@ def test_the_border_belongs_to_the_begin():
     assert schedule.occurrences(daily, at - timedelta(hours=24), at) == [at - timedelta(hours=24)]
     assert schedule.last_due(daily, at) == at
     assert schedule.next_due(daily, at) == at + timedelta(days=1)
-    assert daily.missed_at(at) == at + timedelta(minutes=60 + 60)
+    assert daily.patience == timedelta(minutes=60 + 60)
 
 
 def test_on_a_sunday_the_backup_comes_before_the_maintenance_and_the_verification_after_it():

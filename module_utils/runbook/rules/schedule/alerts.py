@@ -31,7 +31,7 @@ def distances_s(schedule: Schedule) -> list[int]:
 
 def expression(schedule: Schedule) -> list[str]:
     """True where the last success is older than it may be; the lines of a query."""
-    late = int((schedule.max_duration + schedule.grace).total_seconds())
+    late = int(schedule.patience.total_seconds())
     last = f'max by (host) ({METRIC}{{schedule="{schedule.job}"}})'
     distances = distances_s(schedule)
     if len(distances) == 1:
@@ -54,7 +54,7 @@ def rules(schedules: Mapping[str, Schedule]) -> str:
     for schedule in schedules.values():
         if not schedule.enabled:
             continue
-        wait = distances_s(schedule)[-1] + int((schedule.max_duration + schedule.grace).total_seconds())
+        wait = distances_s(schedule)[-1] + int(schedule.patience.total_seconds())
         lines += [
             "      - alert: RunbookJobMissed",
             "        expr: |-",

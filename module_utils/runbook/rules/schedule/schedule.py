@@ -91,9 +91,10 @@ class Schedule:
         tags = f" -t {','.join(self.tags)}" if self.tags else ""
         return f"{self.playbook}{tags}" + "".join(f" -e {name}={said(value)}" for name, value in self.variables)
 
-    def missed_at(self, occurrence: datetime) -> datetime:
-        """When a run that was due then, and has not succeeded, counts as missed."""
-        return occurrence + self.max_duration + self.grace
+    @property
+    def patience(self) -> timedelta:
+        """How long after its time a run that has not succeeded counts as missed."""
+        return self.max_duration + self.grace
 
 
 def said(value: bool | int | str) -> str:
