@@ -156,6 +156,7 @@ bench: setup-test ## The tables of bench/README.md; three hours, 40 GB, and noth
 	@$(BIN)/python -m bench.logs
 	@$(BIN)/python -m bench.forecast
 	@$(BIN)/python -m bench.monitoring
+	@$(BIN)/python -m bench.board
 	@$(BIN)/python -m bench.fleet
 
 lock: ## Pin the newest releases that pyproject.toml admits; needs uv

@@ -17,7 +17,8 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from bench.harness import ROOT  # isort: split
+from bench.harness import ROOT
+from bench.weekly import write_tables  # isort: split
 
 from ansible.module_utils.runbook.report import board
 
@@ -49,9 +50,9 @@ def main() -> None:
         runs, known = Path(folder), ("production", plan(NOW, databases=given.databases))
         for number in range(1, given.records):
             put(runs, number, given.databases)
-        began = time.process_time()
+        began, began_cpu = time.perf_counter(), time.process_time()
         board.renew(runs, NOW, plan=known, patience_s=None)
-        whole_s = time.process_time() - began
+        whole_wall_s, whole_s = time.perf_counter() - began, time.process_time() - began_cpu
         put(runs, 0, given.databases)
         wall, cpu = [], []
         for _ in range(7):
@@ -60,10 +61,21 @@ def main() -> None:
             wall.append(time.perf_counter() - began)
             cpu.append(time.process_time() - began_cpu)
         sizes = {name: (runs / name).stat().st_size for name in (board.INDEX, board.PAGE, board.DATA)}
-    print(f"{given.records:,} records, {given.databases:,} databases")
-    print(f"without an index   {whole_s:8.2f} s CPU")
-    print(f"at a run's end     {statistics.median(wall):8.2f} s, {statistics.median(cpu):.2f} s CPU (median of 7)")
-    print(f"sizes              {', '.join(f'{name} {size / 1024:,.0f} KiB' for name, size in sizes.items())}")
+    write_tables(
+        "board",
+        [
+            f"{given.records:,} records of {given.databases:,} databases; the last row is the median of seven.",
+            "",
+            "| what | wall s | CPU s |",
+            "|---|---|---|",
+            f"| made of all records, without an index | {whole_wall_s:.1f} | {whole_s:.1f} |",
+            f"| renewed at a run's end | {statistics.median(wall):.2f} | {statistics.median(cpu):.2f} |",
+            "",
+            f"Sizes: {', '.join(f'{name} {size / 1024:,.0f} KiB' for name, size in sizes.items())}.",
+            "",
+            "",
+        ],
+    )
 
 
 if __name__ == "__main__":

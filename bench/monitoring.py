@@ -46,7 +46,8 @@ def history(now: datetime) -> tuple[list[str], list[dict[str, Any]]]:
                     {"id": f"P{number:03}{firing:02}", "title": title, "begin": since + 60, "end": until + 300,
                      "person": person}
                 )  # fmt: skip
-            name = f'ALERTS{{alertname="Bench{number:03}",alertstate="firing",host="h{number}",severity="page"}}'
+            labels = f'alert="{number}",alertname="Bench{number:03}",host="h{number}",severity="page"'
+            name = f'ALERTS{{{labels},alertstate="firing"}}'
             lines += [f"{name} 1 {since + STEP_S * step:.0f}" for step in range(60 * LENGTH_MIN // STEP_S)]
     lines.append("# TYPE bench_value gauge")
     for number in range(NOISY):
@@ -121,7 +122,7 @@ def main() -> None:
             started.stop()
     head = [f"{ALERTS} alerts, {DAYS} days; medians of {REPEAT} runs.", "",
             "| way | wall s | memory MiB | firings | thresholds offered |", "|---|---|---|---|---|"]  # fmt: skip
-    write_tables("monitoring", [*head, *rows])
+    write_tables("monitoring", [*head, *rows, "", ""])
 
 
 if __name__ == "__main__":

@@ -278,7 +278,8 @@ def _matched(rule: Rule, simple: Simple, past: Past) -> list[_Fired]:
     if len(seen) < len(real) or not len(real) <= len(found) + 1 or len(found) > 1.1 * len(real) + 1:
         raise RunbookError(
             f"its expression fired {count(len(found), 'time')} in the replay and {count(len(real), 'time')} in truth, "
-            "so the replay says nothing; the rule may have changed meanwhile"
+            f"{len(seen)} of these at the same moment with the same labels, so the replay says nothing; the rule may "
+            "have changed meanwhile"
         )
     return found
 
