@@ -14,6 +14,7 @@ description:
     and sha256sum verify it.
   - The archive's name holds a hash of its contents. A second run with the same records makes the same archive and
     changes nothing; no archive is ever overwritten.
+  - A run that the board in the state store knows, and of which nobody has a record, is missing.
   - Records that are damaged, missing or hold what looks like a secret are named, in the archive too, and left out.
   - Runs of C(evidence) and C(board), and runs in check mode, are no work, and are left out.
 options:
@@ -115,6 +116,12 @@ def core(context: Context) -> dict[str, Any]:
         raise RunbookError(f"runbook: {params['runbook']} cannot be read: {error.strerror}.") from None
     found, missing = _records(context, quarter)
     standings = rules.judge(bullets, list(found.values()), quarter, now)
+    # Of the days behind the quarter, what belongs to its last week.
+    named = {run["id"] for each in standings for run in each.runs}
+    found = {
+        run_id: record for run_id, record in found.items()
+        if run_id in named or str(record["started_at"])[:10] < quarter.end.isoformat()
+    }  # fmt: skip
     files = {f"records/{run_id}.json": _json(record) for run_id, record in found.items()}
     files["index.json"] = _json(
         {"schema_version": 1, "quarter": quarter.name, "environment": params["environment"], "missing": missing,
@@ -153,20 +160,28 @@ def core(context: Context) -> dict[str, Any]:
 def _records(context: Context, quarter: rules.Quarter) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Records of the quarter by the ids of their runs, and what is missing."""
     params = context.params
-    first, last = quarter.stamp(quarter.begin), quarter.stamp(quarter.end)
+    first, last = quarter.stamp(quarter.begin), quarter.stamp(quarter.last_week_end)
     runs = Path(context.run.directory or ".").parent
     own = context.run.id or ""
     found: dict[str, dict[str, Any]] = {}
     lost: dict[str, str] = {}
+    read = {own}
     for folder, record in drivers.local(runs, first, last):
+        read.add(str(record["run_id"]) if isinstance(record, dict) else folder)
         if not own.startswith(folder) and not _put(record, folder, params["environment"], found):
             lost[folder] = f"{folder}: {record}" if isinstance(record, str) else ""
     settings = {name: value for name, value in params.items() if name.startswith("state_")}
     store = state_store.from_settings(settings, params["environment"])
     for run_id, record in drivers.stored(store, found, first, last) if store is not None else ():
+        read.add(run_id)
         if not _put(record, run_id, params["environment"], found):
             lost[run_id] = f"{run_id}: {record}" if isinstance(record, str) else ""
         context.progress.update("Read records", len(found), None, "records")
+    for run_id, where in drivers.on_boards(store, first, last).items() if store is not None else ():
+        playbook = run_id.partition("-")[2].rpartition("-")[0]
+        if not read & {run_id, run_id.rpartition("-")[0]} and playbook not in rules.ABOUT_RECORDS:
+            at = f" It was on {where}." if where else ""
+            lost[run_id] = f"{run_id}: the board knows this run, and its record is neither here nor in the store.{at}"
     kept = {}
     for run_id in sorted(found):
         place = next(state.secret_places(found[run_id], "record"), None)

@@ -65,6 +65,16 @@ def test_a_bullet_is_done_where_each_of_its_periods_has_a_good_run():
     }  # fmt: skip
 
 
+def test_the_last_week_of_a_quarter_goes_on_behind_it():
+    """Sunday is a week's last day, and few quarters end with one."""
+    sundays = [day + timedelta(days=6) for day in MONDAYS]
+    other = record("emergency", sundays[-1], {"db1": [step("x", {})]})
+    found = judged([*map(weekly, sundays), other])
+    assert (found["Vacuum"].state, len(found["Vacuum"].runs), f"{sundays[-1]:%F}") == ("done", 13, "2027-01-03")
+    assert found["Fix"].runs == ()
+    assert judged(map(weekly, sundays[:-1]))["Vacuum"].gaps == ("week of 2026-12-28",)
+
+
 def test_a_week_without_a_good_run_is_a_gap_and_a_failed_run_is_none():
     bad = record("weekly_db", MONDAYS[4], {"db1": [step("pg_vacuum", {}, "breach", "No.")]})
     found = judged([bad, *(weekly(day) for day in MONDAYS[:4] + MONDAYS[5:12])])["Vacuum"]

@@ -49,6 +49,32 @@ def stored(
         yield run_id, _read(partial(_body, store, name), run_id)
 
 
+def on_boards(store: StateStore, first: str, last: str) -> dict[str, str]:
+    """Runs that the boards in a state store know, by their ids: the machine where each was, empty where none says it.
+
+    :param first: as of :func:`local`, and ``last`` too
+    :raises RunbookError: the store cannot be asked
+    """
+    found: dict[str, str] = {}
+    for name in store.names("boards/"):
+        board = _read_board(store, name)
+        found |= dict.fromkeys(filter(_RUN.fullmatch, map(str, board.get("seen", ()))), "")
+        for place in board.get("places", {}).values():
+            found |= {run_id: str(run.get("controller", "")) for run_id, run in place["runs"].items()}
+    return {run_id: where for run_id, where in found.items() if first <= run_id < last}
+
+
+def _read_board(store: StateStore, name: str) -> dict[str, Any]:
+    """A board; an empty one where it is damaged: the next run makes it again."""
+    try:
+        document = store.read(name).document
+    except RunbookError as error:
+        if error.code == "state_unreachable":
+            raise
+        return {}
+    return {} if document is None else document.body
+
+
 def _from_file(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 

@@ -62,6 +62,15 @@ class Quarter:
         end = date(year + 1, 1, 1) if month == 10 else date(year, month + 3, 1)
         return cls(said, date(year, month, 1), end)
 
+    @property
+    def last_week_end(self) -> date:
+        """The Monday behind the last week that begins in it: what is weekly may have been done until then.
+
+        >>> Quarter.read("2026Q4").last_week_end
+        datetime.date(2027, 1, 4)
+        """
+        return self.end + timedelta(days=-self.end.weekday() % 7)
+
     def stamp(self, day: date) -> str:
         """How ids of runs begin from a day on."""
         return f"{day:%Y%m%dT}"
@@ -177,7 +186,7 @@ def judge(
 ) -> list[Standing]:
     """How it stands with each bullet.
 
-    :param records: those of the quarter
+    :param records: those of the quarter, and of its last week
     """
     until = min(now.astimezone(UTC).date(), quarter.end + timedelta(days=7))
     known = [(record, _worked(record)) for record in sorted(records, key=lambda each: str(each["started_at"]))]
@@ -187,7 +196,11 @@ def judge(
 def _of(
     bullet: Bullet, known: Sequence[tuple[Mapping[str, Any], set[str]]], quarter: Quarter, until: date
 ) -> Standing:  # fmt: skip
-    mine = [record for record, modules in known if bullet.is_done_by(record, modules)]
+    end = quarter.last_week_end if bullet.rhythm == "weekly" else quarter.end
+    mine = [
+        record for record, modules in known
+        if bullet.is_done_by(record, modules) and str(record["started_at"])[:10] < end.isoformat()
+    ]  # fmt: skip
     good = [date.fromisoformat(str(record["started_at"])[:10]) for record in mine if record["status"] == Status.OK]
     spans = periods(bullet.rhythm, quarter, until) if bullet.state == "built" else []
     lacking = [not any(begin <= day < end for day in good) for begin, end, _ in spans]
@@ -288,7 +301,8 @@ def page(
         _HEAD.format(title=escape(f"Evidence of {quarter.name}, {environment}"), css=_CSS),
         f"<section>{_p(verdict, 'bad' if red else 'ok')}",
         *(_p(f"Missing: {each}", "bad") for each in missing),
-        _p(f"{count(records, 'record')} from {quarter.begin} to before {quarter.end}, UTC.", "muted"),
+        _p(f"{count(records, 'record')} from {quarter.begin} to before {quarter.end}, UTC; "
+           f"of weekly work to before {quarter.last_week_end}.", "muted"),
         _p("SHA256SUMS has the hash of each file, SHA256SUMS.sig its signature; README.txt how to verify.", "muted"),
     ]  # fmt: skip
     section = ""
