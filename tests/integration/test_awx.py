@@ -111,6 +111,22 @@ def test_another_awx_is_refused(tmp_path, controller):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"controller_credentials": [{"name": "v", "type": "Vaultt", "inputs": {"vault_password": SECRET}}]},
+        {"controller_notifications": [{"name": "n", "type": "webhok", "configuration": {"url": SECRET}}]},
+    ],
+)
+def test_what_awx_refuses_is_said_without_its_secrets(tmp_path, controller, wrong):
+    ended = a_project(tmp_path, controller, **wrong).run("awx.yml", "-v")
+    assert ended.code != 0
+    assert SECRET not in ended.output
+    assert ended.record is not None
+    assert not [path for path in ended.record.rglob("*") if path.is_file() and SECRET in path.read_text()]
+
+
+@pytest.mark.long
 def test_a_dry_run_writes_nothing(tmp_path, controller):
     project = a_project(tmp_path, controller)
     assert project.run("awx.yml").code == 0
