@@ -42,7 +42,8 @@ options:
     required: true
   inventory:
     description:
-      - The inventory as C(-i) names it from the project's root.
+      - The inventory, as C(-i) names it from the project's root or as an absolute path. One that lies in the project
+        is named from its root.
     type: str
     required: true
   user:
@@ -174,6 +175,10 @@ def core(context: Context) -> dict[str, Any]:
 
 
 def _place(params: dict[str, Any]) -> files.Place:
+    given = Path(params["inventory"])
+    inside = [path for path in (given, given.resolve()) if path.is_relative_to(params["project"])]
+    if inside:
+        params = params | {"inventory": str(inside[0].relative_to(params["project"]))}
     place = files.Place(
         params["project"], params["inventory"], params["user"], params["environment_file"],
         tuple(params["write_paths"]),

@@ -83,6 +83,19 @@ def test_a_file_of_somebody_else_is_not_written_over(tmp_path):
     assert (tmp_path / "runbook-schedules.yml").read_text() == "name: mine\n"
 
 
+@pytest.mark.parametrize(
+    ("inventory", "named"),
+    [
+        ("/srv/runbook/inventories/acme", "inventories/acme"),
+        ("/etc/inventory", "/etc/inventory"),
+        ("/srv/runbook-2/inventories/acme", "/srv/runbook-2/inventories/acme"),
+    ],
+)
+def test_an_inventory_of_the_project_is_named_from_its_root(tmp_path, inventory, named):
+    run_module("schedule_files", WHERE | {"path": str(tmp_path), "schedules": JOBS, "inventory": inventory})
+    assert f" -i {named} playbooks/" in (tmp_path / "runbook-daily-backup.service").read_text()
+
+
 @pytest.mark.parametrize("engine", ["systemd", "github", "gitlab"])
 def test_jobs_of_another_inventory_are_not_replaced(tmp_path, engine):
     where = WHERE | {"engine": engine, "path": str(tmp_path), "schedules": JOBS}
@@ -127,3 +140,6 @@ def test_the_playbook_makes_units_of_the_inventory(tmp_path: Path, database):
     assert 'last_success_timestamp_seconds{schedule="timers",host="db"}' in done.read_text()
     assert ended.last("schedule_files")["left_out"] == ["servers"]
     assert (units / "runbook-daily-backup.timer").exists()
+    # The inventory of this run, however its folder is called.
+    service = (units / "runbook-daily-backup.service").read_text()
+    assert f"ansible-playbook -i {project.inventory} playbooks/backup.yml" in service
