@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 from ansible.module_utils.runbook.drivers.folders import closed
-from ansible.module_utils.runbook.report import places, render
+from ansible.module_utils.runbook.report import board, places, render
 from ansible.module_utils.runbook.report.journal import Journal
 
 if TYPE_CHECKING:
@@ -50,3 +51,29 @@ def test_the_record_of_a_run_is_its_users(tmp_path: Path):
     render.write_whole(folder / "record.json", "{}")
     assert (mode(runs), mode(folder)) == (0o755, 0o700)
     assert {mode(each) for each in folder.iterdir()} == {0o600}
+
+
+def test_metrics_can_be_read_by_others_whatever_the_umask(tmp_path: Path):
+    """A timer runs with 0077, and node_exporter is another user."""
+    os.umask(0o077)
+    runs = tmp_path / "new" / "runs"
+    places.make_directory(runs, "20260301T020000Z-a")
+    board.renew(runs, datetime(2026, 3, 1, tzinfo=UTC))
+    assert [mode(each) for each in (tmp_path / "new", runs, runs / "metrics")] == [0o755] * 3
+    assert mode(runs / "metrics" / board.METRICS) == 0o644
+    assert mode(runs / board.PAGE) == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give something away")
+def test_what_root_leaves_in_a_folder_of_another_user_is_that_users(tmp_path: Path):
+    """Timers are installed with sudo, and their runs replace these files."""
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    os.chown(runs, 4711, 4712)
+    folder = places.make_directory(runs, "20260301T020000Z-schedules")
+    Journal(folder / "journal.jsonl", lambda: 0.0).append("run_started")
+    render.write_whole(folder / "record.json", "{}")
+    board.renew(runs, datetime(2026, 3, 1, tzinfo=UTC))
+    left = {str(path.relative_to(runs)): (path.stat().st_uid, path.stat().st_gid) for path in runs.rglob("*")}
+    assert left == dict.fromkeys(left, (4711, 4712))
+    assert {".board.lock", "metrics/board.prom", "board-index.json", f"{folder.name}/journal.jsonl"} <= left.keys()

@@ -9,6 +9,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.runbook.report.places import give
 from ansible.module_utils.runbook.rules.record import parse_journal, redact, timestamp
 from ansible.module_utils.runbook.rules.text import all_visible
 
@@ -31,6 +32,7 @@ class Journal:
         self._clock = clock
         self._lock = threading.Lock()
         self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        give(self._handle, path.parent)
         with contextlib.suppress(OSError):  # some network file systems know no locks
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

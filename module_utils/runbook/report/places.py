@@ -29,7 +29,8 @@ def make_directory(base: Path, name: str) -> Path:
     """
     if base.exists() and not base.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(base))
-    base.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for folder in (*reversed(base.parents), base):
+        make_readable(folder)
     if base.stat().st_mode & 0o022 and base.stat().st_uid == os.geteuid():
         # Whoever may write there could put a record in the place of ours.
         base.chmod(base.stat().st_mode & 0o7755)
@@ -37,8 +38,40 @@ def make_directory(base: Path, name: str) -> Path:
         path = base / (name if number == 1 else f"{name}-{number}")
         with suppress(FileExistsError):
             path.mkdir(mode=0o700)
+            _finish(path, 0o700)
             return path
     raise FileExistsError(f"{base / name} and 998 more exist already")
+
+
+def give(handle: int, folder: Path) -> None:
+    """Give what root made in a folder of another user to that user, whose own runs have to read and replace it.
+
+    :param handle: an open file or folder
+    """
+    if os.geteuid() == 0 and (owner := folder.stat()).st_uid:
+        with suppress(OSError):  # a user that this namespace does not know
+            os.fchown(handle, owner.st_uid, owner.st_gid)
+
+
+def make_readable(path: Path) -> None:
+    """Make a folder in which others may look, whatever the umask; one that is there keeps its mode.
+
+    :raises OSError: it could not be made
+    """
+    if not path.exists():
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o755)
+            _finish(path, 0o755)
+
+
+def _finish(path: Path, mode: int) -> None:
+    """Have a new folder the mode that was meant, and the owner of the one above."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchmod(handle, mode)
+        give(handle, path.parent)
+    finally:
+        os.close(handle)
 
 
 def earlier_runs(base: Path, playbook: str) -> list[Path]:

@@ -15,7 +15,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report import charts, sections, wording
 from ansible.module_utils.runbook.report import journal as journals
 from ansible.module_utils.runbook.report.metrics import merged, metrics, successes
-from ansible.module_utils.runbook.report.places import earlier_runs
+from ansible.module_utils.runbook.report.places import earlier_runs, give, make_readable
 from ansible.module_utils.runbook.report.sections import MEANING, SECTIONS
 from ansible.module_utils.runbook.report.view import point, report
 from ansible.module_utils.runbook.rules import words
@@ -48,6 +48,7 @@ def write_whole(path: Path, text: str, *, mode: int = 0o600) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+            give(file.fileno(), path.parent)
         Path(temporary).chmod(mode)
         Path(temporary).replace(path)
     except BaseException:
@@ -188,7 +189,7 @@ def _publish(latest: Path, record: Mapping[str, Any], samples: str) -> None:
     :raises OSError: they cannot be written
     """
     # node_exporter is another user.
-    latest.mkdir(mode=0o755, exist_ok=True)
+    make_readable(latest)
     path = latest / f"{record['playbook']}.prom"
     # Slices of one job may end at the same time.
     handle = os.open(latest, os.O_RDONLY | os.O_CLOEXEC)
