@@ -199,7 +199,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             playbook._file_name,  # noqa: SLF001 - as above
             Path(progress_file),
             {
-                "inventory": [_shortened(source) for source in options.get("inventory") or ()],
+                "inventory": [_of_project(source) for source in options.get("inventory") or ()],
                 "user": (job and job.user) or os.environ.get("SUDO_USER") or _user(),
                 "check_mode": bool(options.get("check")),
                 "diff_mode": bool(options.get("diff")),
@@ -542,13 +542,14 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             for name, hosts in inventory.get_groups_dict().items()
             if name not in ("all", "ungrouped") and hosts
         }
+        place = board.place_of(record["inventory"], environment)
         plan = {key: said.get(name, {}) for name, key in _PLAN.items()} | {
             "at": rules.timestamp(now.timestamp()),
             "environment": environment,
-            "inventory": next(iter(record["inventory"]), ""),
+            "inventory": next(iter(board.named_from_root(record, place)), ""),
             "groups": groups,
         }
-        return board.place_of(record["inventory"], environment), json.loads(json.dumps(plan, default=str))
+        return place, json.loads(json.dumps(plan, default=str))
 
     def _show(self, record: dict[str, Any], directory: Path, page: Path | None = None) -> None:
         """What the run did, where its reports are, and last what needs a person."""
@@ -1159,9 +1160,17 @@ def _user() -> str:
         return f"uid {os.getuid()}"
 
 
-def _shortened(source: object) -> str:
-    """An inventory source as people name it: relative to where they stand, if that is shorter."""
+def _of_project(source: object) -> str:
+    """An inventory source as it is named from the project's root, wherever people stand."""
     text = str(source)
     if "," in text:
         return text
+    path = Path(text).absolute()
+    found = next((each for each in (path, path.resolve()) if each.is_relative_to(PROJECT)), None)
+    return str(found.relative_to(PROJECT) if found else path)
+
+
+def _shortened(source: object) -> str:
+    """A path as people name it: relative to where they stand, if that is shorter."""
+    text = str(source)
     return min(text, os.path.relpath(text), key=len)

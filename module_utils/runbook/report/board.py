@@ -25,6 +25,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report import charts, gauges, sections, wording
 from ansible.module_utils.runbook.report import journal as journals
 from ansible.module_utils.runbook.report.metrics import escaped
+from ansible.module_utils.runbook.report.places import give, make_readable
 from ansible.module_utils.runbook.report.render import page, write_whole
 from ansible.module_utils.runbook.report.section import Line
 from ansible.module_utils.runbook.report.sections import MEANING, SECTIONS
@@ -80,6 +81,7 @@ def summary(record: Mapping[str, Any], folder: str = "", place: str = "") -> dic
     operation = standing.operation_of(record["playbook"], action, record["tags"])
     # A playbook that does its work on one host for all of them is never missing on the others.
     once = any(str(play["hosts"]).endswith("[0]") for play in record["plays"])
+    here = place_of(record["inventory"], environment, place)
     run = {
         "id": record["run_id"],
         "at": record["started_at"],
@@ -90,7 +92,7 @@ def summary(record: Mapping[str, Any], folder: str = "", place: str = "") -> dic
         "job": job,
         "tags": record["tags"],
         "limit": record["limit"],
-        "inventory": record["inventory"],
+        "inventory": named_from_root(record, here),
         "user": record["user"],
         "controller": str(record["controller"]).rpartition("/")[0],
         "confirm": environment == "production" and bool(said),
@@ -108,7 +110,7 @@ def summary(record: Mapping[str, Any], folder: str = "", place: str = "") -> dic
     if record["interrupted"]:
         told = {name: [status, _cut_off(record, msg)] for name, (status, msg) in told.items()}
     return {
-        "place": place_of(record["inventory"], environment, place),
+        "place": here,
         "key": indexes.key_of(operation, job),
         "status": record["status"],
         "run": {key: value for key, value in run.items() if value not in (None, "", [], False)},
@@ -126,6 +128,16 @@ def place_of(inventory: Sequence[str] | None, environment: str, otherwise: str =
     folders = [Path(str(source)).name for source in inventory or ()]
     named = [name for name in folders if name.startswith(environment or _ENVIRONMENTS)]
     return named[0] if named else environment or otherwise or next(iter(folders), "unknown")
+
+
+def named_from_root(record: Mapping[str, Any], place: str) -> list[str]:
+    """The inventory of a run for whoever does it again: that of a container is made of the project's.
+
+    >>> named_from_root({"job": "AWX job 42", "inventory": ["/runner/inventory/hosts"]}, "production")
+    ['inventories/production']
+    """
+    sources = map(str, record["inventory"] or ())
+    return [f"inventories/{place}" if record.get("job") and source.startswith("/") else source for source in sources]
 
 
 def _reason(of_host: Mapping[str, Any]) -> str:
@@ -152,6 +164,7 @@ def held(runs: Path) -> Iterator[None]:
     """
     handle = os.open(runs / ".board.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
+        give(handle, runs)
         until = time.monotonic() + _LOCK_S
         while True:
             try:
@@ -309,7 +322,7 @@ def renew(
             indexes.add(found.index, each, now)
         board = view(found.index, now, found.under_way, [*notes, *found.notes])
         write_whole(runs / DATA, json.dumps(data(board), indent=1, allow_nan=False) + "\n")
-        (runs / "metrics").mkdir(mode=0o755, exist_ok=True)
+        make_readable(runs / "metrics")
         write_whole(runs / "metrics" / METRICS, metrics(board), mode=0o644)
         write_whole(runs / PAGE, html(board))
     return runs / PAGE
