@@ -505,12 +505,14 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         try:
             plan = self._plan(record, now)
             if self._store is not None and plan is not None:
-                mine = {"index": board.known(runs, now, plan), "place": plan[0], "record": _writer(record)}
-                said = self._ask("board", mine | self._store)
-                others = said if said and "places" in said else None
-                if others is None:
-                    why = said["why_not"] if said else "The state store gave no answer."
-                    notes.append(f"Runs of other places may be missing. {why}")
+                mine = {"runs": str(runs), "place": plan[0], "plan": plan[1], "record": _writer(record)}
+                said = self._ask("board", mine | self._store) or {"why_not": "The state store gave no answer."}
+                if "index" in said:
+                    others = said["index"]
+                    now, doubt = indexes.by_clock_of_store(now, said["ahead_s"])
+                    notes += doubt
+                else:
+                    notes.append(f"Runs of other places may be missing. {said['why_not']}")
             elif any("has no copy" in each["text"] for each in record["warnings"]):
                 notes.append("Runs of other places may be missing: the state store could not be asked.")
             # What is there for nothing else has the time for it.
@@ -1105,6 +1107,7 @@ def _writer(record: Mapping[str, Any]) -> dict[str, str]:
 def _share_board(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Put what this machine knows of all runs into the state store; what all know together.
 
+    :return: the ``index``, and how far this machine's clock is ahead of the store's (``ahead_s``)
     :raises RunbookError: the store cannot be asked, or does not hold what we write
     """
     # boto3 is loaded by whoever has a store, and by nobody else.
@@ -1112,10 +1115,12 @@ def _share_board(facts: Mapping[str, Any]) -> dict[str, Any]:
 
     store = state_store.from_settings(facts["settings"], facts["environment"])
     if store is None:
-        return indexes.empty()
+        return {"index": indexes.empty(), "ahead_s": 0.0}
     name = state.board_name(facts["place"])
+    found = store.read(name)
+    ahead_s = (datetime.now(UTC) - found.now).total_seconds()
+    mine = board.known(Path(facts["runs"]), found.now, (facts["place"], facts["plan"]))
     for _attempt in range(_ATTEMPTS):
-        found = store.read(name)
         before = "" if found.document is None else json.dumps(found.document.body, sort_keys=True)
         try:
             index = indexes.read(before) if before else indexes.empty()
@@ -1124,18 +1129,21 @@ def _share_board(facts: Mapping[str, Any]) -> dict[str, Any]:
                 raise
             # Each place puts in again what it knows.
             index = indexes.empty()
-        indexes.merge(index, facts["index"])
+        indexes.merge(index, mine)
         indexes.forget(index, found.now)
         if json.dumps(index, sort_keys=True) == before:
-            return index
+            return {"index": index, "ahead_s": ahead_s}
         document = state.Document(name=name, body=index, token=secrets.token_hex(16), **facts["record"])
-        # Of two runs at once the later one reads what the earlier one wrote.
-        with suppress(state_store.ConflictError):
+        try:
             if found.document is None:
                 store.create(document)
             else:
                 store.replace(document, found.version)
-            return index
+        except state_store.ConflictError:
+            # Of two runs at once the later one reads what the earlier one wrote.
+            found = store.read(name)
+        else:
+            return {"index": index, "ahead_s": ahead_s}
     raise RunbookError(f"State store: {name} was changed by other runs all the while; the next run puts it right.")
 
 

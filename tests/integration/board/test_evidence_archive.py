@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from ansible.module_utils.runbook.drivers.state_store import Folder
 from ansible.module_utils.runbook.report import board
 from ansible.module_utils.runbook.rules.board import index as indexes
 from ansible.module_utils.runbook.rules.state import Document, board_name, record_name
-from board_samples import record, step
+from board_samples import plan, record, stamp, step
 from conftest import ROOT, a_run, approve, as_environ, run_module
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -64,7 +65,7 @@ def test_records_that_the_board_does_not_know_are_fetched_once(place):
     assert (again.result["collected"], again.result["changed"], again.result["status"]) == (0, False, "ok")
 
 
-def test_a_damaged_board_in_the_state_store_is_made_again(place):
+def test_a_damaged_board_in_the_state_store_is_made_again(place, monkeypatch):
     spec = importlib.util.spec_from_file_location("run_record", ROOT / "playbooks/callback_plugins/run_record.py")
     assert spec is not None
     assert spec.loader is not None
@@ -74,11 +75,23 @@ def test_a_damaged_board_in_the_state_store_is_made_again(place):
     store.create(Document(board_name("sandbox"), {"schema": "x"}, made()["run_id"], "awx/1", made()["started_at"], "t"))
     facts = {
         "settings": {"state_directory": str(place / "state")}, "environment": "sandbox", "place": "sandbox",
-        "index": indexes.empty() | {"seen": [made()["run_id"]]},
+        "runs": str(place / "runs"), "plan": plan(DAY, environment="sandbox"),
         "record": {"run_id": made()["run_id"], "controller": "awx/1", "written_at": made()["started_at"]},
     }  # fmt: skip
     for _again in range(2):
-        assert callback._share_board(facts)["seen"] == [made()["run_id"]]
+        said = callback._share_board(facts)
+        assert (said["index"]["seen"], round(said["ahead_s"])) == ([made()["run_id"]], 0)
+    # This machine's clock is two days behind, and what it says of others is by the store's.
+    later = datetime.now(UTC) + timedelta(days=2)
+    newest = record("weekly_db", later - timedelta(hours=1), {"db1": [step("pg_vacuum", {})]}, environment="sandbox")
+    (place / "runs/20990101T000000Z-weekly_db").mkdir()
+    (place / "runs/20990101T000000Z-weekly_db/record.json").write_text(json.dumps(newest))
+    read = Folder.read
+    monkeypatch.setattr(Folder, "read", lambda store, name: replace(read(store, name), now=later))
+    said = callback._share_board(facts)
+    assert round(said["ahead_s"] / 86_400) == -2
+    (run,) = [each for each in said["index"]["places"]["sandbox"]["runs"].values() if each["at"] > stamp(DAY)]
+    assert (run["at"], run.get("dated")) == (newest["started_at"], None)
 
 
 def test_an_archive_holds_the_records_of_all_places_and_is_made_once(place):

@@ -52,6 +52,21 @@ def test_two_places_join_what_they_know():
         assert indexes.write(one) == whole
 
 
+@pytest.mark.parametrize(("ahead_s", "says"), [(300, ""), (-301, "5 minutes behind"), (93_600, "1,560 minutes ahead")])
+def test_what_is_due_is_judged_by_the_clock_of_the_store(ahead_s, says):
+    now, notes = indexes.by_clock_of_store(NOW, ahead_s)
+    assert (now, bool(notes)) == (NOW - timedelta(seconds=ahead_s) if says else NOW, bool(says))
+    assert says in "".join(notes)
+
+
+def test_a_clock_that_is_behind_does_not_move_what_others_know():
+    """It doubts what is dated later than it believes, and says so where that is known better."""
+    behind, right = index_of(backup(2)), index_of(backup(2))
+    indexes.forget(behind, NOW - 24 * H)
+    indexes.merge(right, behind)
+    assert right["places"] == index_of(backup(2))["places"]
+
+
 def test_the_newest_plan_counts_and_a_job_is_known_since_it_was_first_seen():
     index = indexes.empty()
     for before_d in (3, 9, 1):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.status import Status
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -126,6 +127,22 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
     return value
+
+
+def by_clock_of_store(now: datetime, ahead_s: float) -> tuple[datetime, list[str]]:
+    """What time it is where the clocks of this machine and of the state store disagree, and what is to be said of it.
+
+    :param now: by the clock of this machine
+    :param ahead_s: seconds that it is ahead of the store's
+    """
+    if abs(ahead_s) <= SKEW.total_seconds():
+        return now, []
+    way = "ahead of" if ahead_s > 0 else "behind"
+    told = (
+        f"The clock of this machine is {count(round(abs(ahead_s) / 60), 'minute')} {way} the state store's; set it. Its "
+        "runs of that time are dated wrong, and what is due is judged by the store's clock."
+    )
+    return now - timedelta(seconds=ahead_s), [told]
 
 
 # --- putting in -------------------------------------------------------------------------------------------------------
@@ -256,7 +273,8 @@ def _order(place: Mapping[str, Any], run_id: str | None) -> tuple[str, str]:
 
 
 def _note_recent(place: dict[str, Any], operation: str, runs: Iterable[list[str]]) -> None:
-    found = {run[2]: run for run in place["recent"].get(operation, ())} | {run[2]: run for run in runs}
+    # What is known stays: a clock that is behind doubts what others have right.
+    found = {run[2]: run for run in runs} | {run[2]: run for run in place["recent"].get(operation, ())}
     place["recent"][operation] = sorted(found.values())[-RECENT:]
 
 
