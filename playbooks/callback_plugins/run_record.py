@@ -550,6 +550,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             "environment": environment,
             "inventory": next(iter(board.named_from_root(record, place)), ""),
             "groups": groups,
+            **({"is_part": True} if jobs.has_slice(load_extra_vars(manager._loader)) else {}),  # noqa: SLF001 - as above
         }
         return place, json.loads(json.dumps(plan, default=str))
 

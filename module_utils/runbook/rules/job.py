@@ -30,6 +30,17 @@ class Job:
     commit: str | None
 
 
+def has_slice(extra: Mapping[str, object]) -> bool:
+    """Whether a run may have only a slice of its inventory: AWX makes a workflow of a job that it slices.
+
+    :param extra: what ``-e`` said
+
+    >>> has_slice({"awx_workflow_job_id": 7}), has_slice({"awx_job_id": 8})
+    (True, False)
+    """
+    return any(extra.get(f"{brand}_workflow_job_id") for brand in ("awx", "tower"))
+
+
 def of(environ: Mapping[str, str], extra: Mapping[str, object]) -> Job | None:
     """The job that this run is; None where a person, or a timer, started it.
 

@@ -67,6 +67,26 @@ def test_a_clock_that_is_behind_does_not_move_what_others_know():
     assert right["places"] == index_of(backup(2))["places"]
 
 
+def test_slices_of_an_inventory_make_a_whole_and_yield_to_one():
+    """AWX gives each slice of a job its own hosts; none of the others left the inventory."""
+    def noted(*plans):
+        places = [indexes.empty() for _ in plans]
+        for index, each in zip(places, plans, strict=True):
+            indexes.note_plan(index, "production", each, ["daily-backup"])
+        for other in places[1:]:
+            indexes.merge(places[0], other)
+        return places[0]["places"]["production"]["plan"]["groups"]["databases"]
+
+    def part(before_h, *names):
+        return plan(NOW - before_h * H, groups={"databases": list(names)}, is_part=True)
+
+    assert noted(part(3, "db1", "db2"), part(2, "db3"), part(1, "db4")) == ["db1", "db2", "db3", "db4"]
+    whole = plan(NOW - 9 * H, databases=2)
+    for order in itertools.permutations((part(3, "db3"), whole, part(1, "db1"))):
+        assert noted(*order) == ["db1", "db2"]
+    assert noted(whole, plan(NOW, databases=1)) == ["db1"]
+
+
 def test_the_newest_plan_counts_and_a_job_is_known_since_it_was_first_seen():
     index = indexes.empty()
     for before_d in (3, 9, 1):

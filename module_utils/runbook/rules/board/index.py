@@ -190,13 +190,28 @@ def note_plan(index: Index, name: str, plan: Mapping[str, Any], jobs: Iterable[s
     """Keep what a run knew of its inventory: the newest counts.
 
     :param plan: ``at`` (when it was read), ``environment``, ``groups`` (hosts by group), ``calendar``, ``operations``
-        (which windows they need), ``schedules``
+        (which windows they need), ``schedules``; ``is_part`` where its hosts may be a slice of the inventory
     :param jobs: names of the scheduled jobs
     """
     place = _place(index, name)
-    if plan["at"] >= place["plan"].get("at", ""):
-        place["plan"] = dict(plan)
+    joined = _joined(place["plan"], plan)
+    if joined != place["plan"]:
+        place["plan"] = joined
         place["since"] = {job: place["since"].get(job, plan["at"]) for job in jobs}
+
+
+def _joined(known: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Of two plans the newer one. One of a part of the hosts joins those like it, and yields to one of all hosts."""
+    older, newer = sorted((known, other), key=lambda plan: str(plan.get("at", "")))
+    if not newer.get("is_part") or not older:
+        return dict(newer)
+    if not older.get("is_part"):
+        return dict(older)
+    groups = {
+        name: sorted({host for plan in (older, newer) for host in plan["groups"].get(name, ())})
+        for name in {*older["groups"], *newer["groups"]}
+    }
+    return dict(newer) | {"groups": groups}
 
 
 def merge(index: Index, other: Index) -> None:
@@ -204,8 +219,9 @@ def merge(index: Index, other: Index) -> None:
     for name, theirs in other["places"].items():
         place = _place(index, name)
         place["runs"] = theirs["runs"] | place["runs"]
-        if theirs["plan"].get("at", "") > place["plan"].get("at", ""):
-            place["plan"] = theirs["plan"]
+        joined = _joined(place["plan"], theirs["plan"])
+        if joined != place["plan"]:
+            place["plan"] = joined
             place["since"] = theirs["since"] | {job: at for job, at in place["since"].items() if job in theirs["since"]}
         for job in place["since"].keys() & theirs["since"].keys():
             place["since"][job] = min(place["since"][job], theirs["since"][job])
