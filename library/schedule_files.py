@@ -62,6 +62,12 @@ options:
     type: list
     elements: path
     default: []
+  start:
+    description:
+      - Whether units of systemd are started on this machine. Then O(user), O(environment_file) and the folder C(runs) of
+        the project, which belongs to that user, must be there.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -131,6 +137,8 @@ def core(context: Context) -> dict[str, Any]:
     params = context.params
     permits.require_approval(context.run)
     place = _place(params)
+    if params["start"] and params["engine"] == "systemd":
+        folder.require_machine(place.user, place.environment_file, Path(place.project) / "runs")
     found, left_out = schedule.with_hosts(schedule.read(params["schedules"]), params["groups"])
     wanted = files.files(params["engine"], found, place)
     path = Path(params["path"])
@@ -211,6 +219,7 @@ def main() -> None:
             "user": {"type": "str", "default": "runbook"},
             "environment_file": {"type": "path", "default": "/etc/runbook/environment"},
             "write_paths": {"type": "list", "elements": "path", "default": []},
+            "start": {"type": "bool", "default": False},
         },
     )
 

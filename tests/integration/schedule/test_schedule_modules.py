@@ -74,6 +74,30 @@ def test_bad_input_is_one_sentence(tmp_path, changed, says):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nothing_is_started_where_each_run_would_fail(tmp_path):
+    """Systemd takes such units, and they fail at night, without a record."""
+    units, project, said = (tmp_path / name for name in ("units", "project", "environment"))
+    units.mkdir()
+    project.mkdir()
+    where = WHERE | {
+        "path": str(units), "schedules": JOBS, "start": True, "project": str(project),
+        "environment_file": str(said), "user": "daemon",
+    }  # fmt: skip
+
+    def refused(**more: Any) -> str:
+        return str(run_module("schedule_files", where | more).result["msg"])
+
+    assert "there is no user nosuchuser on this machine" in refused(user="nosuchuser")
+    assert "environment_file: " in refused()
+    said.write_text("ANSIBLE_VAULT_PASSWORD_FILE=/etc/runbook/vault_password\n")
+    assert f"user: {project}/runs is not there" in refused()
+    (project / "runs").mkdir()
+    assert f"user: {project}/runs belongs to user " in refused()
+    assert list(units.iterdir()) == []
+    said.write_text("RUNBOOK_RUNS_DIR=/srv/records\n")
+    assert run_module("schedule_files", where).result["changed"]
+
+
 def test_a_file_of_somebody_else_is_not_written_over(tmp_path):
     (tmp_path / "runbook-schedules.yml").write_text("name: mine\n")
     refused = run_module(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pwd
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.errors import RunbookError
@@ -11,7 +13,6 @@ from ansible.module_utils.runbook.rules.schedule.files import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 
 def read(folder: Path) -> dict[str, str]:
@@ -62,3 +63,34 @@ def write(folder: Path, wanted: Mapping[str, str], gone: list[str]) -> None:
             (folder / name).unlink(missing_ok=True)
         except OSError as error:
             raise RunbookError(f"path: {folder / name} cannot be removed ({error.strerror}).") from None
+
+
+def require_machine(user: str, environment_file: str, runs: Path) -> None:
+    """Refuse to start units on a machine where each of them would fail, at night and without a record.
+
+    :param runs: where records are kept, unless the file of the environment names another folder
+    :raises RunbookError: the user, the file or the folder is missing, or the folder belongs to somebody else
+    """
+    try:
+        found = pwd.getpwnam(user)
+    except KeyError:
+        raise RunbookError(
+            f"user: there is no user {user} on this machine; make one (docs/howto/schedules.md), or name another one."
+        ) from None
+    try:
+        said = Path(environment_file).read_text(errors="replace")
+    except PermissionError:
+        said = "RUNBOOK_RUNS_DIR"  # a dry run of a person, who may not look
+    except OSError as error:
+        raise RunbookError(
+            f"environment_file: {environment_file} cannot be read ({error.strerror}), and units do not start without it; "
+            "make it (docs/howto/schedules.md), or name another one."
+        ) from None
+    owner = runs.stat().st_uid if runs.is_dir() else None
+    if "RUNBOOK_RUNS_DIR" not in said and owner != found.pw_uid:
+        what = "is not there" if owner is None else f"belongs to user {owner}"
+        fix = f"sudo install -d -o {user} {runs}" if owner is None else f"sudo chown -R {user} {runs}"
+        raise RunbookError(
+            f"user: {runs} {what}, so that no run of {user} could keep a record, and each would be refused; {fix} makes "
+            "it that user's."
+        )
