@@ -11,10 +11,9 @@ description:
     written anywhere, no lease is taken.
   - One bad thing hides no other. What could not be looked at is V(unknown). The module fails where a check is not
     V(ok).
-  - On this machine it looks at C(record), C(inventory), C(environment), C(calendar), C(jobs), C(variables),
+  - On this machine it looks at C(record), C(inventory), C(environment), C(calendar), C(jobs), C(windows), C(variables),
     C(settings), C(examples), C(files), C(servers), C(change), C(contacts) and C(vault). Of each server it looks at
-    certificates,
-    connection, identity, mark of the environment, clock, versions, extensions, and at the rights of each user through a
+    certificates, connection, identity, mark of the environment, clock, versions, extensions, and at the rights of each user through a
     connection of that user. Of each bucket it looks at what M(s3_bucket_check) looks at. Of Supabase it asks for the
     project.
   - Each server, bucket and service is asked at the same time as the others, and given up after O(timeout_s).
@@ -330,6 +329,7 @@ class Doctor:
         found += [
             rules.judge_variables(self.seen["unknown"]),
             rules.judge_jobs(self.jobs, self.seen["playbooks"]),
+            rules.judge_windows(self.jobs, self.part("calendar"), self.part("operations"), self.now),
             rules.judge_unread(self.seen["unread"]),
             rules.judge_examples(self.seen["examples"]),
             rules.judge_strays(self.seen["strays"]),

@@ -35,6 +35,44 @@ def test_only_what_is_scheduled_or_done_by_hand_is_looked_at():
 
 
 @pytest.mark.parametrize(
+    ("window", "more", "says"),
+    [
+        ({"begin": "02:00", "end": "04:00"}, {}, ""),
+        # 02:00 UTC is 03:00 in Berlin in winter and 04:00 in summer, and a window ends before its end.
+        (
+            {"begin": "02:00", "end": "04:00", "timezone": "Europe/Berlin"},
+            {},
+            "night (30 times of 52 in a year, first Sun 2027-03-28 02:00 UTC)",
+        ),
+        ({"begin": "02:00", "end": "05:00", "timezone": "Europe/Berlin"}, {}, ""),
+        ({"begin": "03:00", "end": "04:00"}, {"disabled": "not yet"}, ""),
+        ({"begin": "03:00", "end": "04:00"}, {"playbook": "backup.yml"}, ""),
+        ({"begin": "03:00", "end": "04:00"}, {"playbook": "rotate_keys.yml"}, ""),
+        (
+            {"begin": "03:00", "end": "04:00"},
+            {"playbook": "rotate_keys.yml", "variables": {"key_rotation_action": "create"}},
+            "night (52 times of 52",
+        ),
+    ],
+)
+def test_a_job_that_needs_a_window_is_due_inside_of_one_all_the_year(window, more, says):
+    each = {
+        "playbook": "weekly_db.yml", "hosts": ["databases"], "rhythm": "weekly", "weekday": "sunday", "time": "02:00",
+        "max_duration_min": 60,
+    } | more  # fmt: skip
+    freeze = {"id": "f", "begin": "2026-12-19 00:00", "end": "2027-01-04 00:00", "scope": "all", "reason": "r", "owner": "o"}
+    calendar = {"windows": [{"id": "w", "kind": "weekly", "weekday": "sunday"} | window], "freezes": [freeze]}
+    found = rules.judge_windows({"night": each}, calendar, {}, datetime(2026, 11, 30, tzinfo=UTC))
+    assert (found.status, says in found.msg) == ("breach" if says else "ok", True), found.msg
+
+
+def test_without_a_calendar_every_hour_is_open_and_a_mistake_in_it_is_unknown_here():
+    now = datetime(2026, 11, 30, tzinfo=UTC)
+    assert rules.judge_windows({"night": job("weekly_db.yml")}, {}, {}, now).status == "ok"
+    assert rules.judge_windows({"night": job("weekly_db.yml")}, {"windos": []}, {}, now).status == "unknown"
+
+
+@pytest.mark.parametrize(
     ("mode", "host", "environment", "status"),
     [
         ("disable", "db.clinic.eu", "production", "breach"),

@@ -5,10 +5,13 @@ Nothing here reads a file, a server or a clock. What could not be looked at is `
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import variables
+from ansible.module_utils.runbook.rules.change import calendar
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
 from ansible.module_utils.runbook.rules.postgres.compact import SUPERUSERS_ONLY, needs_superuser
 from ansible.module_utils.runbook.rules.schedule import schedule
@@ -83,6 +86,41 @@ def judge_jobs(scheduled_jobs: Mapping[str, Any], playbooks: Sequence[str]) -> C
     if not scheduled_jobs:
         return Check.ok("jobs", "Nothing is scheduled.")
     return Check.ok("jobs", f"{count(len(scheduled_jobs), 'scheduled job')}, and each playbook is there.")
+
+
+def judge_windows(
+    scheduled_jobs: Mapping[str, Any], given: Mapping[str, Any], operations: Mapping[str, Any], now: datetime
+) -> Check:
+    """Every job that needs a maintenance window is due inside of one, each time of the coming year.
+
+    Times of jobs are UTC, and a window may be in another time zone, whose clock changes twice a year. A freeze is meant.
+
+    :param given: ``maintenance_calendar``
+    :param operations: ``maintenance_operations``
+    """
+    try:
+        jobs = schedule.read(scheduled_jobs)
+        found = calendar.read(given, operations)
+    except RunbookError:
+        return Check.unknown("windows", "Jobs or calendar have a mistake, which another line names.")
+    unfrozen, until, outside = replace(found, freezes=()), now + timedelta(days=366), []
+    for job in jobs.values() if found.windows else ():
+        words = [*(said for name, said in job.variables if name.endswith("_action")), *job.tags, ""]
+        known = (f"{job.playbook} {word}".strip() for word in words)
+        need = next((found.operations[each] for each in known if each in found.operations), "none")
+        due = schedule.occurrences(job, now, until) if job.enabled and need != "none" else []
+        spans = calendar.spans(unfrozen, "", need, now, until) if due else []
+        late = [at for at in due if not any(begin <= at < end for begin, end in spans)]
+        if late:
+            times = f"{count(len(late), 'time')} of {len(due)} in a year, first {calendar.said_at(late[0])}"
+            outside.append(f"{job.job} ({times})")
+    if outside:
+        return Check.breach(
+            "windows",
+            f"Due where no window is open that they need: {some(outside)}; they are refused then. Times of jobs are UTC: "
+            "move the job, or the window.",
+        )
+    return Check.ok("windows", "Every job that needs a window is due inside of one.")
 
 
 def judge_examples(names: Sequence[str]) -> Check:
