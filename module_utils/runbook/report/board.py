@@ -51,6 +51,8 @@ INDEX, ELSEWHERE = "board-index.json", "elsewhere"
 VERSION = 1
 #: Seconds that a run may spend on records that it finds for the first time; later ones go on.
 PATIENCE_S = 5.0
+#: A board is stale no sooner after a run was due.
+_LATE = timedelta(hours=2)
 #: Seconds to wait for another run that makes the board.
 _LOCK_S = 30.0
 #: Hosts and lines that a card names; of more it says how many.
@@ -390,6 +392,7 @@ def _job(each: schedule.Schedule, plan: Mapping[str, Any], now: datetime) -> sta
         each.hosts,
         due_at=schedule.last_due(each, now - each.patience),
         next_at=schedule.next_due(each, now) if each.enabled else None,
+        takes=each.max_duration,
         disabled=each.disabled,
     )
 
@@ -405,9 +408,10 @@ def view(
                [each for each in under_way if each["place"] == name])
         for name in sorted(names, key=lambda name: (order.get(name, len(order)), name))
     ]  # fmt: skip
-    due = [row.next_at for place in places for row in place["rows"] if row.next_at is not None]
+    # By then a run that was due has ended, and renewed the board.
+    ends = [row.next_at + max(row.takes, _LATE) for place in places for row in place["rows"] if row.next_at is not None]
     tones = [need["tone"] for place in places for need in place["needs"]]
-    stale_at = min(due) + timedelta(hours=2) if due else now + timedelta(days=1)
+    stale_at = min(ends, default=now + timedelta(days=1))
     return {
         "made_at": now,
         "stale_at": stale_at,

@@ -327,6 +327,13 @@ def test_runs_that_end_at_once_are_all_on_the_board_and_no_file_is_torn(tmp_path
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == [".board.lock"]
 
 
+@pytest.mark.parametrize(("takes_min", "stale"), [(15, "05:00"), (240, "07:00")])
+def test_a_board_is_not_stale_while_the_run_that_was_due_may_be_under_way(tmp_path, takes_min, stale):
+    known = plan(NOW)
+    known["schedules"]["daily-backup"]["max_duration_min"] = takes_min
+    assert made(tmp_path, known)["stale_at"] == f"2026-12-01T{stale}:00+00:00"
+
+
 def test_the_page_runs_nothing_but_its_own_clock_and_escapes_what_it_is_told(tmp_path):
     bad = step("pg_backup", {}, "breach", '<script>alert("x")</script>')
     put(tmp_path, backup(6, bad))

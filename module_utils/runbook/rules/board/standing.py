@@ -48,6 +48,8 @@ class Job:
     #: The newest time for which it must have run by now, and when it is due next; None where there is none.
     due_at: datetime | None = None
     next_at: datetime | None = None
+    #: How long that run may take.
+    takes: timedelta = timedelta()
     #: Why it does not run by itself; empty where it does.
     disabled: str = ""
 
@@ -80,6 +82,8 @@ class Row:
     #: The oldest of the hosts' last good runs; empty where a host never had one.
     good: Mapping[str, Any]
     next_at: datetime | None
+    #: How long that run may take.
+    takes: timedelta
     #: States of the newest runs, the oldest first.
     recent: tuple[str, ...]
     #: It is one of the first things to look at.
@@ -198,6 +202,7 @@ def _row(
         last=last,
         good=good,
         next_at=job.next_at if job else None,
+        takes=job.takes if job else timedelta(),
         recent=tuple(each[1] for each in sorted(run for key in keys for run in place["recent"].get(key, ()))[-12:]),
         is_urgent=is_urgent,
     )
