@@ -13,9 +13,9 @@ description:
     V(ok).
   - On this machine it looks at C(record), C(inventory), C(environment), C(calendar), C(jobs), C(windows), C(variables),
     C(settings), C(examples), C(files), C(servers), C(change), C(contacts) and C(vault). Of each server it looks at
-    certificates, connection, identity, mark of the environment, clock, versions, extensions, and at the rights of each user through a
-    connection of that user. Of each bucket it looks at what M(s3_bucket_check) looks at. Of Supabase it asks for the
-    project.
+    certificates, connection, identity, mark of the environment, clock, versions, extensions, and at the rights of each
+    user through a connection of that user. Of each bucket it looks at what M(s3_bucket_check) looks at. Of Supabase it
+    asks for the project.
   - Each server, bucket and service is asked at the same time as the others, and given up after O(timeout_s).
 options:
   settings:

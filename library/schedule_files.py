@@ -64,8 +64,8 @@ options:
     default: []
   start:
     description:
-      - Whether units of systemd are started on this machine. Then O(user), O(environment_file) and the folder C(runs) of
-        the project, which belongs to that user, must be there.
+      - Whether units of systemd are started on this machine. Then O(user), O(environment_file) and the folder C(runs)
+        of the project, which belongs to that user, must be there.
     type: bool
     default: false
 attributes:

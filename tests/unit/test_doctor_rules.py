@@ -42,7 +42,7 @@ def test_only_what_is_scheduled_or_done_by_hand_is_looked_at():
         (
             {"begin": "02:00", "end": "04:00", "timezone": "Europe/Berlin"},
             {},
-            "night (30 times of 52 in a year, first Sun 2027-03-28 02:00 UTC)",
+            "night (31 times of 52 in a year, first Sun 2027-03-28 02:00 UTC)",
         ),
         ({"begin": "02:00", "end": "05:00", "timezone": "Europe/Berlin"}, {}, ""),
         ({"begin": "03:00", "end": "04:00"}, {"disabled": "not yet"}, ""),
@@ -60,7 +60,9 @@ def test_a_job_that_needs_a_window_is_due_inside_of_one_all_the_year(window, mor
         "playbook": "weekly_db.yml", "hosts": ["databases"], "rhythm": "weekly", "weekday": "sunday", "time": "02:00",
         "max_duration_min": 60,
     } | more  # fmt: skip
-    freeze = {"id": "f", "begin": "2026-12-19 00:00", "end": "2027-01-04 00:00", "scope": "all", "reason": "r", "owner": "o"}
+    freeze = {
+        "id": "f", "begin": "2026-12-19 00:00", "end": "2027-01-04 00:00", "scope": "all", "reason": "r", "owner": "o",
+    }  # fmt: skip
     calendar = {"windows": [{"id": "w", "kind": "weekly", "weekday": "sunday"} | window], "freezes": [freeze]}
     found = rules.judge_windows({"night": each}, calendar, {}, datetime(2026, 11, 30, tzinfo=UTC))
     assert (found.status, says in found.msg) == ("breach" if says else "ok", True), found.msg

@@ -93,7 +93,8 @@ def judge_windows(
 ) -> Check:
     """Every job that needs a maintenance window is due inside of one, each time of the coming year.
 
-    Times of jobs are UTC, and a window may be in another time zone, whose clock changes twice a year. A freeze is meant.
+    Times of jobs are UTC, and a window may be in another time zone, whose clock changes twice a year. Freezes do not
+    count: they are meant.
 
     :param given: ``maintenance_calendar``
     :param operations: ``maintenance_operations``
@@ -117,8 +118,8 @@ def judge_windows(
     if outside:
         return Check.breach(
             "windows",
-            f"Due where no window is open that they need: {some(outside)}; they are refused then. Times of jobs are UTC: "
-            "move the job, or the window.",
+            f"Due where no window is open that they need: {some(outside)}; they are refused then. Times of jobs are "
+            "UTC: move the job, or the window.",
         )
     return Check.ok("windows", "Every job that needs a window is due inside of one.")
 

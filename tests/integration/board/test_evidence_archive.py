@@ -121,19 +121,19 @@ def test_an_archive_holds_the_records_of_all_places_and_is_made_once(place):
     verify = {"archive": str(path), "public_key": str(place / "evidence.pem")}
     assert run_module("evidence_verify", verify).result["msg"].endswith("The one check is ok.")
     assert run_module("evidence_verify", {"archive": str(path)}).result["status"] == "unknown"
+    path.write_bytes(before[:-200])
+    assert run_module("evidence_verify", verify).failed
+    refused = run_module("evidence_archive", options, **environ)
+    assert "was changed; look at who did it" in refused.result["msg"]
     # A record that was removed is missed: the board knew its run.
     index = indexes.empty()
     for each in (made(), made(1), made(2, playbook="evidence"), made(3), made(4)):
         indexes.add(index, board.summary(each), datetime(2027, 1, 9, tzinfo=UTC))
     store = Folder(place / "state", "sandbox")
     store.create(Document(board_name("sandbox"), index, "20270101T000000Z-x-0", "awx/1", made()["started_at"], "t"))
+    lacking = made(4)["run_id"]
     less = run_module("evidence_archive", options, check=True, **environ)
     assert [each["msg"].partition(": ")[2] for each in less.result["checks"] if each["subject"].startswith("202")] == [
         "20261101T020000Z-backup: it is damaged",
-        f"{made(4)['run_id']}: the board knows this run, and its record is neither here nor in the store. It was on "
-        "bastion.",
+        f"{lacking}: the board knows this run, and its record is neither here nor in the store. It was on bastion.",
     ]
-    path.write_bytes(before[:-200])
-    assert run_module("evidence_verify", verify).failed
-    refused = run_module("evidence_archive", options, **environ)
-    assert "was changed; look at who did it" in refused.result["msg"]

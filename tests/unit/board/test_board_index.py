@@ -69,7 +69,8 @@ def test_a_clock_that_is_behind_does_not_move_what_others_know():
 
 def test_slices_of_an_inventory_make_a_whole_and_yield_to_one():
     """AWX gives each slice of a job its own hosts; none of the others left the inventory."""
-    def noted(*plans):
+
+    def noted(*plans: Any):
         places = [indexes.empty() for _ in plans]
         for index, each in zip(places, plans, strict=True):
             indexes.note_plan(index, "production", each, ["daily-backup"])
@@ -77,7 +78,7 @@ def test_slices_of_an_inventory_make_a_whole_and_yield_to_one():
             indexes.merge(places[0], other)
         return places[0]["places"]["production"]["plan"]["groups"]["databases"]
 
-    def part(before_h, *names):
+    def part(before_h: float, *names: str):
         return plan(NOW - before_h * H, groups={"databases": list(names)}, is_part=True)
 
     assert noted(part(3, "db1", "db2"), part(2, "db3"), part(1, "db4")) == ["db1", "db2", "db3", "db4"]

@@ -83,14 +83,14 @@ def require_machine(user: str, environment_file: str, runs: Path) -> None:
         said = "RUNBOOK_RUNS_DIR"  # a dry run of a person, who may not look
     except OSError as error:
         raise RunbookError(
-            f"environment_file: {environment_file} cannot be read ({error.strerror}), and units do not start without it; "
-            "make it (docs/howto/schedules.md), or name another one."
+            f"environment_file: {environment_file} cannot be read ({error.strerror}), and units do not start without "
+            "it; make it (docs/howto/schedules.md), or name another one."
         ) from None
     owner = runs.stat().st_uid if runs.is_dir() else None
     if "RUNBOOK_RUNS_DIR" not in said and owner != found.pw_uid:
         what = "is not there" if owner is None else f"belongs to user {owner}"
         fix = f"sudo install -d -o {user} {runs}" if owner is None else f"sudo chown -R {user} {runs}"
         raise RunbookError(
-            f"user: {runs} {what}, so that no run of {user} could keep a record, and each would be refused; {fix} makes "
-            "it that user's."
+            f"user: {runs} {what}, so that no run of {user} could keep a record, and each would be refused; {fix} "
+            "makes it that user's."
         )

@@ -139,8 +139,8 @@ def by_clock_of_store(now: datetime, ahead_s: float) -> tuple[datetime, list[str
         return now, []
     way = "ahead of" if ahead_s > 0 else "behind"
     told = (
-        f"The clock of this machine is {count(round(abs(ahead_s) / 60), 'minute')} {way} the state store's; set it. Its "
-        "runs of that time are dated wrong, and what is due is judged by the store's clock."
+        f"The clock of this machine is {count(round(abs(ahead_s) / 60), 'minute')} {way} the state store's; set it. "
+        "Its runs of that time are dated wrong, and what is due is judged by the store's clock."
     )
     return now - timedelta(seconds=ahead_s), [told]
 
