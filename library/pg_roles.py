@@ -452,6 +452,24 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[S
     return created, steps + handed
 
 
+def add(session: postgres.Session, context: Context) -> tuple[list[str], list[str], list[str]]:
+    """Plan and run what is missing: roles, statements, and what is to be said of those that were not run.
+
+    Another database of the cluster may make the same roles at the same time. Then all is planned again, which ends, as
+    there is less to do each time.
+    """
+    for left in reversed(range(driver.ATTEMPTS)):
+        # In one transaction with the rest, so that a dry run can take it back.
+        tables = [Step(statement) for statement in lease.prepare(session, check_mode=True)]
+        created, steps = plan(session, context)
+        try:
+            return created, *driver.apply(session, tables + steps, keep=not context.check_mode)
+        except driver.MovedError:
+            if not left:
+                raise
+    raise AssertionError  # the last attempt raises
+
+
 def core(context: Context) -> dict[str, Any]:
     """Add what is missing."""
     target = postgres.Target.from_params(context.params)
@@ -459,10 +477,7 @@ def core(context: Context) -> dict[str, Any]:
     timeouts = {"lock_timeout_ms": lock_timeout_ms, "statement_timeout_ms": STATEMENT_TIMEOUT_MS}
     with postgres.Session(target, **timeouts, purpose="roles") as session:
         permits.require_database(context.run, session)
-        # In one transaction with the rest, so that a dry run can take it back.
-        tables = [Step(statement) for statement in lease.prepare(session, check_mode=True)]
-        created, steps = plan(session, context)
-        queries, said = driver.apply(session, tables + steps, keep=not context.check_mode)
+        created, queries, said = add(session, context)
     for text in said:
         context.warn(text)
     could = "to make, {} to run" if context.check_mode else "made, {} run"

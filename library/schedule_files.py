@@ -152,7 +152,7 @@ def core(context: Context) -> dict[str, Any]:
             "files first."
         )
     changed = {name: text for name, text in wanted.items() if ours.get(name) != text}
-    gone = [name for name in ours if name not in wanted]
+    gone = [name for name in ours if name not in wanted and files.is_of(params["engine"], name)]
     if not context.check_mode:
         folder.write(path, changed, gone)
     diff = [

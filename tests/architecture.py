@@ -531,6 +531,34 @@ def check_tasks(root: Path) -> Iterator[str]:
             yield f"{_where(root, path)}: a role depends on a role; playbooks put roles together."
 
 
+def check_booleans(root: Path) -> Iterator[str]:
+    """A variable that is true or false is made one where it decides: ``-e name=false`` is a text, which is true."""
+    specs = [read_yaml(path) or {} for path in sorted(root.glob("roles/*/meta/argument_specs.yml"))]
+    options = [each.get("options") or {} for spec in specs for each in (spec.get("argument_specs") or {}).values()]
+    names = {name for found in options for name, option in found.items() if option.get("type") == "bool"}
+    if not names:
+        return
+    name = rf"\b({'|'.join(sorted(names))})\b"
+    made = re.compile(rf"{name}(?: \| default\([^)]*\))? ?\| ?bool\b")
+    decides = re.compile(rf"{name}.*\b(?:and|or|if|else|ternary)\b|\b(?:and|or|if|not)\b.*{name}|^{name}$")
+    for path, task in [*role_tasks(root), *play_tasks(root)]:
+        conditions = task.get("when", [])
+        said = list(conditions) if isinstance(conditions, list) else [conditions]
+        said += [text for text in _texts({key: value for key, value in task.items() if key != "when"}) if "{{" in text]
+        for text in said:
+            found = decides.search(made.sub("", str(text)).strip())
+            if found:
+                yield f"{_where(root, path)}, task {task.get('name', '?')!r}: {text!r} decides by a text; add | bool."
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
+
+
 def check_targets_are_pinned(root: Path) -> Iterator[str]:
     """A task that names a database says which cluster is meant, so that the module compares."""
     for path, task in [*role_tasks(root), *play_tasks(root)]:
@@ -882,6 +910,7 @@ CHECKS = (
     check_modules_conclude,
     check_sql_is_ascii,
     check_tasks,
+    check_booleans,
     check_targets_are_pinned,
     check_plays,
     check_role_arguments,

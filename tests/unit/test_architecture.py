@@ -53,6 +53,7 @@ PLAY = """
 """
 SPEC = "argument_specs: {main: {options: {r_days: {type: int, description: d, default: 90}}}}"
 ENTER = PLAY + "  tasks:\n    - name: R\n      ansible.builtin.import_role: {name: r, tasks_from: release.yml}\n"
+ON = "argument_specs: {main: {options: {r_on: {type: bool, description: d, default: true}}}}"
 DAYS = "r_days: 90"
 BUILT = "| built | `playbooks/gone.yml` | `docs/` | no |"
 RULE, DRIVER = "module_utils/runbook/rules/x.py", "module_utils/runbook/drivers/x.py"
@@ -69,6 +70,11 @@ GOOD: list[dict[str, str]] = [
     {"playbooks/p.yml": PLAY + "  tasks:\n    - name: R\n      ansible.builtin.import_role: {name: r}\n"},
     {"library/pg_x.py": "", REPORT + "sections/x.py": "MODULE = 'pg_x'\n", REPORT + "a.py": "NAME = 'pg_xy'\n"},
     {ARGUMENTS: SPEC, DEFAULTS: DAYS, TASKS: "[]"},
+    {
+        ARGUMENTS: ON,
+        DEFAULTS: "r_on: true",
+        TASKS: "- name: X\n  pg_x: {a: '{{ r_on }}', b: '{{ r_on | bool | ternary(1, 2) }}'}\n  when: a | r_on|bool\n",
+    },
     {TASKS: "- name: X\n  pg_x:\n    a: '{{ r_days }}'\n  register: __r_x\n"},
     {RULE: 'def f(n, what):\n    return f"{n:,} bytes, {what} rows, {n:,.0f} rows/s, {len(n)} more"\n'},
     {RULE: "'No status is a breach.'\nx = f(state='ok')  # status ok\nlife: Life = 'unknown'\nmsg = 'status: ok'\n"},
@@ -143,6 +149,17 @@ BAD: list[tuple[str, str, dict[str, str]]] = [
     ("check_tasks", "Jinja", {TASKS: "- name: X\n  pg_x: {a: '{% if b %}c{% endif %}'}\n"}),
     ("check_tasks", "without a name", {TASKS: "- pg_x: {a: 1}\n"}),
     ("check_tasks", "depends", {"roles/r/meta/main.yml": "dependencies: [other]\n"}),
+    *(
+        ("check_booleans", "add | bool", {
+            ARGUMENTS: ON,
+            TASKS: f"- name: X\n  pg_x: {{a: 1}}\n  when: {condition}\n",
+        })
+        for condition in ("r_on", "a and r_on", "[a, r_on]", "not r_on | default(true)")
+    ),
+    ("check_booleans", "add | bool", {
+        ARGUMENTS: ON,
+        TASKS: "- name: X\n  pg_x: {a: '{{ r_on | ternary(1, 2) }}'}\n",
+    }),
     ("check_targets_are_pinned", "pg_x", {TASKS: "- name: X\n  pg_x: {login_host: '{{ db_login_host }}'}\n"}),
     ("check_counts", "'rows' is wrong", {RULE: 'def f(n):\n    return f"{n:,} dead rows"\n'}),
     ("check_counts", "'tables' is wrong", {RULE: 'def f(n):\n    return f"{len(n)} tables"\n'}),

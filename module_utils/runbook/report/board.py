@@ -370,7 +370,10 @@ def jobs_of(plan: Mapping[str, Any], now: datetime) -> tuple[list[standing.Job],
     if not isinstance(given, Mapping):
         return [], "schedule_jobs is no dictionary; correct it in the inventory."
     try:
-        return [_job(each, plan, now) for each in schedule.read(given).values()], ""
+        jobs = schedule.read(given)
+        # Jobs of which no group has a host are scheduled nowhere.
+        kept, _ = schedule.with_hosts(jobs, plan["groups"]) if plan.get("groups") else (jobs, [])
+        return [_job(each, plan, now) for each in kept.values()], ""
     except RunbookError as error:
         return [], error.message
 
@@ -441,11 +444,18 @@ def _shown(
     rows = standing.rows(place, jobs, now, under_way)
     cards = [card for card in (_card(gauge, place, now) for gauge in _gauges()) if card is not None]
     cards.sort(key=lambda card: list(_TONES).index(card["tone"]))
+    # They have nothing to show, and nothing is to be done: one point for all of them.
+    new = [row for row in rows if row.state == standing.NEVER and row.next_at is not None]
+    new = new if len(new) > 1 else []
     needs = [
         _need(row.tone, row.name, row.state, row.msg, command=row.command,
               folder=row.odd[0].run.get("folder", "") if row.odd else "")
-        for row in rows if row.is_urgent
+        for row in rows if row.is_urgent and row not in new
     ]  # fmt: skip
+    if new:
+        first = min(row.next_at for row in new if row.next_at is not None)
+        jobs_said = f"{count(len(new), 'job')} never ran yet: {some([row.name for row in new])}."
+        needs.append(_need("unknown", "Schedules", standing.NEVER, f"{jobs_said} The first is due {_when(first)}."))
     # A run that failed because of what a card shows has said so.
     said = {row.operation for row in rows if row.state == standing.FAILED and row.is_urgent}
     needs += [need for card in cards for need in card["needs"] if card["operation"] not in said]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import psycopg2
@@ -499,3 +501,24 @@ def test_names_are_quoted(application):
         assert application.run("SELECT 1 FROM pg_roles WHERE rolname = 'odd\"; DROP TABLE public.messages; --'")
     finally:
         application.run('DROP ROLE "odd""; DROP TABLE public.messages; --"')
+
+
+def test_another_database_of_the_cluster_makes_the_same_role_meanwhile(application):
+    """Roles belong to the cluster: db_roles.yml works on all of its databases at once."""
+    options = application.login | SANDBOX | {"archives": [], "users": []}
+    other = Database(application.host, application.port, "postgres", application.user).connect()
+    other.autocommit = False
+    with other.cursor() as cursor, ThreadPoolExecutor(1) as pool:
+        cursor.execute("CREATE ROLE runbook_read NOLOGIN")
+        made = pool.submit(run_module, "pg_roles", options)
+        until = time.monotonic() + 60
+        while not application.one("SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted"):
+            assert time.monotonic() < until
+            assert not made.done(), made.result().result
+            time.sleep(0.02)
+        other.commit()
+        result = made.result().result
+    other.close()
+    assert not result.get("failed"), result
+    assert result["created_roles"] == GROUPS[1:]
+    assert run_module("pg_roles", options).result["changed"] is False

@@ -51,11 +51,14 @@ def test_files_come_change_and_go(tmp_path):
     assert again["written"] == [timer.name]
     assert "05:00" in again["diff"][0]["before"]
     assert "05:00" not in timer.read_text()
-    # A job that is gone, and files of others.
+    # A job that is gone, and files of others, and of another engine.
+    run_module("schedule_files", WHERE | {"path": str(tmp_path), "schedules": JOBS, "engine": "github"})
+    run_module("schedule_files", WHERE | {"path": str(tmp_path), "schedules": JOBS, "engine": "gitlab"})
     (tmp_path / "sshd.service").write_text("[Unit]\n")
     gone = made({"capacity": job("capacity.yml")})
     assert gone["removed"] == ["runbook-daily-backup.service", "runbook-daily-backup.timer"]
-    assert (tmp_path / "sshd.service").exists()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert {"sshd.service", "runbook-schedules.yml", "runbook.gitlab-ci.yml"} <= left
 
 
 @pytest.mark.parametrize(

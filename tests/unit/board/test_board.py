@@ -327,6 +327,28 @@ def test_runs_that_end_at_once_are_all_on_the_board_and_no_file_is_torn(tmp_path
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == [".board.lock"]
 
 
+def test_what_never_ran_and_was_never_due_is_one_point(tmp_path):
+    """On the first day that is all that is scheduled, and nobody can do anything about it."""
+    jobs = plan(NOW)["schedules"]
+    jobs |= {name: jobs["daily-backup"] | {"time": at} for name, at in (("a", "05:00"), ("b", "04:00"))}
+    known = plan(NOW, databases=9, schedules=jobs)
+    found = made(tmp_path, known, since=NOW)
+    (need,) = [each for each in found["places"]["production"]["needs"] if each["word"] == "never run"]
+    assert (need["tone"], need["msg"]) == (
+        "unknown", "3 jobs never ran yet: a, b, daily-backup. The first is due Tue 2026-12-01 03:00 UTC.",
+    )  # fmt: skip
+    # All hosts are not named one by one.
+    assert the(found)["sentence"].startswith("It never ran. ")
+
+
+def test_a_job_whose_groups_have_no_host_is_never_missed(tmp_path):
+    """No engine has it: schedules.yml leaves it out."""
+    jobs = plan(NOW)["schedules"]
+    jobs["renewal"] = jobs["daily-backup"] | {"hosts": ["servers"]}
+    found = made(tmp_path, plan(NOW, schedules=jobs))
+    assert [each["name"] for each in found["places"]["production"]["operations"]] == ["daily-backup"]
+
+
 @pytest.mark.parametrize(("takes_min", "stale"), [(15, "05:00"), (240, "07:00")])
 def test_a_board_is_not_stale_while_the_run_that_was_due_may_be_under_way(tmp_path, takes_min, stale):
     known = plan(NOW)

@@ -503,8 +503,17 @@ def verifier(session: Session, user: str, password: str) -> str:
     )
 
 
+#: What two databases of a cluster, to which roles belong, make each other meet; the last one is "tuple concurrently
+#: updated".
+_MOVED = (psycopg2.errors.DuplicateObject, psycopg2.errors.UniqueViolation, psycopg2.errors.InternalError_)
+
+
 class _LockedError(RunbookError):
     """Another session holds a lock."""
+
+
+class MovedError(RunbookError):
+    """Another session, of another database of the cluster, made the same role or membership meanwhile."""
 
 
 class _OnlyTried(Exception):  # noqa: N818 - it takes back what was done, and is no error
@@ -577,6 +586,8 @@ def _refusal(session: Session, step: Step, error: psycopg2.Error) -> RunbookErro
             f"{session.target}: the server refuses {statement} ({reason}); REVOKE the membership that leads the other "
             "way, and run this playbook again. Nothing was changed."
         )
+    if isinstance(error, _MOVED):
+        return MovedError(f"{session.target}: the server refuses {statement}: {reason}. Nothing was changed.")
     if isinstance(error, psycopg2.errors.LockNotAvailable | psycopg2.errors.QueryCanceled):
         family = _LockedError if isinstance(error, psycopg2.errors.LockNotAvailable) else RunbookError
         return family(

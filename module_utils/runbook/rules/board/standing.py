@@ -293,7 +293,7 @@ def _sentence(odd: Sequence[Of], hosts: int, under_way: Mapping[str, Any] | None
             if each.state == state:
                 said.setdefault(each.msg, []).append(each.host)
         for msg, names in list(said.items())[:3]:
-            who = f"{some(sorted(filter(None, names)))}: " if hosts > 1 and any(names) else ""
+            who = f"{some(sorted(filter(None, names)))}: " if 0 < len([*filter(None, names)]) < hosts else ""
             parts.append(f"{who}{msg}")
         if len(said) > 3:
             rest = sum(len(names) for names in list(said.values())[3:])

@@ -23,6 +23,8 @@ MARK = "# Made by playbooks/schedules.yml from schedule_jobs; what is changed he
 TARGET = "runbook.target"
 #: Seconds between SIGTERM and SIGKILL: a run rolls back, gives leases back, and writes its report.
 STOP_S = 300
+#: The file of each engine that has one alone.
+_ONE_FILE = {"github": "runbook-schedules.yml", "gitlab": "runbook.gitlab-ci.yml", "prometheus": "schedules.yml"}
 #: In what :func:`command` makes.
 _INVENTORY = re.compile(r"ansible-playbook -i (\S+) playbooks/")
 
@@ -53,16 +55,25 @@ def inventories(texts: Iterable[str]) -> set[str]:
     return {found for text in texts for found in _INVENTORY.findall(text)}
 
 
+def is_of(engine: str, name: str) -> bool:
+    """Whether a file of ours is one of that engine: a folder may have those of another.
+
+    >>> is_of("systemd", "runbook-capacity.timer"), is_of("gitlab", "runbook-schedules.yml")
+    (True, False)
+    """
+    return name.endswith((".service", ".timer", ".target")) if engine == "systemd" else name == _ONE_FILE[engine]
+
+
 def files(engine: str, schedules: Mapping[str, Schedule], place: Place) -> dict[str, str]:
     """The files of an engine by their names."""
     if engine == "systemd":
         return units(schedules, place)
     enabled = [each for each in schedules.values() if each.enabled]
     if engine == "github":
-        return {"runbook-schedules.yml": github(enabled, place)}
+        return {_ONE_FILE[engine]: github(enabled, place)}
     if engine == "prometheus":
-        return {"schedules.yml": f"{MARK}\n{alerts.rules(schedules)}"}
-    return {"runbook.gitlab-ci.yml": gitlab(enabled, place)}
+        return {_ONE_FILE[engine]: f"{MARK}\n{alerts.rules(schedules)}"}
+    return {_ONE_FILE[engine]: gitlab(enabled, place)}
 
 
 # --- systemd ----------------------------------------------------------------------------------------------------------
