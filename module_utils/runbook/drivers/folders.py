@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import shutil
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
+
+_LOCK = "lock"
 
 
 def closed(path: Path, mode: int = 0o700) -> None:
@@ -22,3 +29,21 @@ def closed(path: Path, mode: int = 0o700) -> None:
     found = path.stat().st_mode & 0o777
     if found & ~mode:
         path.chmod(found & mode)
+
+
+@contextmanager
+def temporary(prefix: str) -> Iterator[Path]:
+    """A folder that only this user may read, for the block; those of killed runs are removed.
+
+    Who lives holds the lock of its folder, and the kernel lets go of it with the process.
+    """
+    for old in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with suppress(OSError), (old / _LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(old, ignore_errors=True)
+    with (
+        tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder,
+        (Path(folder) / _LOCK).open("w") as lock,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield Path(folder)

@@ -7,7 +7,6 @@ to jump about in it when it makes indexes side by side.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -16,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
@@ -25,6 +24,7 @@ import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
 import zstandard
+from ansible.module_utils.runbook.drivers import folders
 from ansible.module_utils.runbook.drivers.postgres import pgtools, postgres
 from ansible.module_utils.runbook.drivers.postgres.postgres import APPLICATION_NAME, Session
 from ansible.module_utils.runbook.drivers.s3 import s3
@@ -38,6 +38,7 @@ from psycopg2 import sql
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from ansible.module_utils.runbook.drivers.postgres.postgres import Target
     from ansible.module_utils.runbook.drivers.s3.s3 import Body, Readable, Store
@@ -477,20 +478,9 @@ def decryption(kind: str, identity_file: str | None) -> list[str]:
     return [program, "--decrypt", "--identity", identity_file]
 
 
-@contextmanager
-def workspace() -> Iterator[Path]:
-    """A folder for the schema's file that only this user may read; those of killed runs are removed.
-
-    A run that lives holds the lock of its folder, and the kernel lets go of it with the process.
-    """
-    prefix = "runbook-restore-"
-    for old in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-        with suppress(OSError), (old / "lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(old)
-    with tempfile.TemporaryDirectory(prefix=prefix) as folder, (Path(folder) / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield Path(folder)
+def workspace() -> AbstractContextManager[Path]:
+    """A folder for the schema's file that only this user may read."""
+    return folders.temporary("runbook-restore-")
 
 
 def fetch(source: Unpacked, path: Path, check: Callable[[], None]) -> int:

@@ -15,12 +15,10 @@ import base64
 import os
 import shlex
 import shutil
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import child_process
+from ansible.module_utils.runbook.drivers import child_process, folders
 from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
 from ansible.module_utils.runbook.rules.deploy.git import OURS, Place, Refusal
 from ansible.module_utils.runbook.rules.target import Target
@@ -28,6 +26,7 @@ from ansible.module_utils.runbook.rules.words import some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
 BOUNDS = {"repository_timeout_s": (1, 3600)}
 #: Of the bastion's environment, what git needs to reach a server.
@@ -77,6 +76,7 @@ class Repository:
         self._committer = (params["committer_name"], params["committer_email"] or "")
         self._params = params
         self._folder: Path | None = None
+        self._held = ExitStack()
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], *, read_only: bool) -> Repository:
@@ -84,12 +84,12 @@ class Repository:
         return cls(params, read_only=read_only)
 
     def __enter__(self) -> Repository:
-        self._folder = Path(tempfile.mkdtemp(prefix="runbook-git-"))
+        self._folder = self._held.enter_context(folders.temporary("runbook-git-"))
         (self._folder / "home").mkdir()
         return self
 
     def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._work, ignore_errors=True)
+        self._held.close()
         self._folder = None
 
     @property

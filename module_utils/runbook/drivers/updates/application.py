@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.runbook.drivers import folders
 from ansible.module_utils.runbook.drivers.updates import lock_files
 from ansible.module_utils.runbook.drivers.updates.pnpm import Pnpm
 from ansible.module_utils.runbook.errors import RunbookError
@@ -16,6 +14,7 @@ from ansible.module_utils.runbook.rules.updates.packages import PNPM_LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from ansible.module_utils.runbook.drivers.clock import Clock
     from ansible.module_utils.runbook.drivers.deploy.git import Repository
@@ -86,13 +85,10 @@ def copy_of(repository: Repository, commit: str, program: str, clock: Clock) -> 
     :param clock: when all that pnpm does must be over
     :raises RunbookError: there is no pnpm, or an older one; the application has no lock file
     """
-    work = Path(tempfile.mkdtemp(prefix="runbook-app-"))
-    try:
+    with folders.temporary("runbook-app-") as work:
         folder = work / "app"
         repository.export(commit, folder)
         yield Application(folder, Pnpm(program, folder, work / "home", clock))
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _json(path: Path) -> dict[str, Any]:
