@@ -23,6 +23,10 @@ options:
       - Chromium, by its name or its path. It runs without a window, and with a fresh profile each time.
     type: str
     default: chromium
+  ca_cert:
+    description:
+      - File with certificate authorities that Chromium trusts besides its own. Needs C(certutil).
+    type: path
   deadline_s:
     description:
       - Longest time for all of it, in seconds, 10 to 14400.

@@ -11,7 +11,7 @@ description:
     pnpm 11 or newer. One that fails is a V(breach), with its last lines. All are run, whatever became of the ones
     before.
   - A script that the application does not have is named and is no failure, as the checks of this project stand beside
-    it.
+    it. Where it has none of O(scripts), the result is V(unknown), and no failure.
   - The scripts get none of the variables of this run. They run as the same user. The copy is gone afterwards.
 options:
   branch:
@@ -21,7 +21,7 @@ options:
     required: true
   scripts:
     description:
-      - Names of scripts, in their order.
+      - Names of scripts, in their order; none where it is to have none.
     type: list
     elements: str
     required: true
@@ -67,7 +67,7 @@ msg:
   type: str
   returned: always
 status:
-  description: V(ok), V(breach) if a script failed, V(unknown) if none could be run.
+  description: V(ok), V(breach) if a script failed, V(unknown) if none of those that are asked for could be run.
   type: str
   returned: always
 commit:
@@ -125,7 +125,13 @@ def core(context: Context) -> dict[str, Any]:
             )
             about = f"{branch} ({commit[:12]})"
             if not wanted:
-                return context.conclude(Status.OK, msg=f"{about}: no script was run.{lacks}", **facts)
+                advice = " Where it is to have none, say so: scripts: []." if missing else ""
+                return context.conclude(
+                    Status.of(unknown=missing),
+                    msg=f"{about}: no script was run.{lacks}{advice}",
+                    fail_on_unknown=False,
+                    **facts,
+                )
             if context.check_mode:
                 return context.conclude(Status.OK, msg=f"{about}: {some(wanted)} would be run.{lacks}", **facts)
             checks, output = _run(copy, [each for each in params["before"] if each in there], wanted)

@@ -13,8 +13,8 @@ description:
     path may name a person. No other host is asked, and nothing behind a page to log in.
   - What another form would save is measured. Pictures are written as WebP and AVIF, with a quality of 80; text that
     comes uncompressed is compressed by brotli and gzip.
-  - Finds files that may be kept for too short a time too. One whose name has the hash of its content may be kept for
-    good.
+  - Finds files that a page names and that are not there; and files that may be kept for too short a time. One whose
+    name has the hash of its content may be kept for good.
   - Changes nothing, and no file is kept.
 options:
   pages:
@@ -80,11 +80,13 @@ msg:
   type: str
   returned: always
 status:
-  description: V(ok), V(breach) where one request for a file wastes 500 KB, V(unknown) where one could not be judged.
+  description: V(ok), V(breach) where one request for a file wastes 500 KB, or a script or style is not there,
+    V(unknown) where one could not be judged.
   type: str
   returned: always
 findings:
-  description: What is wrong, in the form of M(pg_index_info); C(asset_uncompressed), C(asset_large), C(asset_cache).
+  description: What is wrong, in the form of M(pg_index_info); C(asset_missing), C(asset_uncompressed),
+    C(asset_large), C(asset_cache).
   type: list
   elements: dict
   returned: success
@@ -146,6 +148,8 @@ from ansible.module_utils.runbook.rules.words import count, size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from ansible.module_utils.runbook.rules.postgres.findings import Finding
+
 _CSS_URL = re.compile(r"""url\(\s*["']?([^"')\s]+)["']?\s*\)""")
 #: Files that are looked at, the dearest first.
 MOST = 500
@@ -175,15 +179,17 @@ def core(context: Context) -> dict[str, Any]:
         context.progress.update("files", number, len(urls), "files")
 
     unread: list[Unknown] = []
-    seen = sorted(measured(pages, urls, logged, tick, unread), key=lambda each: (-each.cost_bytes, each.path))
+    gone: list[Finding] = []
+    wanted = {url: named[url] for url in urls}
+    seen = sorted(measured(pages, wanted, logged, tick, (unread, gone)), key=lambda each: (-each.cost_bytes, each.path))
     found, unknown = rules.judge(
         seen, large_bytes=params["large_bytes"], min_kept_s=params["min_kept_s"], by_log=bool(logged)
     )
-    unknown += unread
+    found, unknown = gone + found, unknown + unread
     if len(named) > MOST:
         msg = f"{count(len(named) - MOST, 'file')} beyond the first {MOST} were not looked at; name fewer pages."
         unknown.append(Unknown("assets", msg))
-    if not seen and not unknown:
+    if not seen and not unknown and not gone:
         unknown.append(Unknown("assets", "The pages name no file of their own; name pages that do."))
     cost, saved = sum(each.cost_bytes for each in seen), sum(each.saved_bytes for each in seen)
     told = f"{count(len(seen), 'file')}, {size(cost)}"
@@ -200,15 +206,15 @@ def core(context: Context) -> dict[str, Any]:
     )
 
 
-def of_pages(served_by: site.Site, pages: Sequence[str], logged: Mapping[str, int]) -> dict[str, None]:
-    """Addresses of the files that pages name, those of other sites left out, and of what the log has beside them.
+def of_pages(served_by: site.Site, pages: Sequence[str], logged: Mapping[str, int]) -> dict[str, str]:
+    """Addresses of the files that pages name, each with its page; and of what the log has beside them, with no page.
 
-    Of the log only what lies in a folder from which a page loads a script or a style: any other path may name a person,
-    and is neither asked for nor told.
+    Those of other sites are left out. Of the log only what lies in a folder from which a page loads a script or style:
+    any other path may name a person, and is neither asked for nor told.
 
     :param logged: requests by path
     """
-    found: dict[str, None] = {}
+    found: dict[str, str] = {}
     for page in pages:
         served = served_by.get(page)
         if served.status != 200:
@@ -216,45 +222,47 @@ def of_pages(served_by: site.Site, pages: Sequence[str], logged: Mapping[str, in
         host = urlsplit(served.url).netloc
         at_once, others = bundle.of_html(served.content().decode(errors="replace"))
         for name in (*at_once, *others):
-            _note(found, urljoin(served.url, name), host)
+            _note(found, urljoin(served.url, name), host, page)
         for url in [each for each in found if bundle.kind_of(each) == "style"]:
             # One that cannot be read is told when it is measured.
             with suppress(RunbookError):
                 style = served_by.get(url)
                 for name in _CSS_URL.findall(style.content().decode(errors="replace")) if style.status == 200 else ():
-                    _note(found, urljoin(url, name), host)
+                    _note(found, urljoin(url, name), host, page)
     top = served_by.url
     of_build = {posixpath.dirname(urlsplit(url).path) for url in found if bundle.kind_of(url)} - {"/"}
     for path in sorted(logged, key=lambda each: -logged[each]):
         folder, _, file = path.rpartition("/")
         # What a program answers is no file.
         if folder in of_build and "." in file and not file.endswith(".html"):
-            _note(found, urljoin(top, path), urlsplit(top).netloc)
+            _note(found, urljoin(top, path), urlsplit(top).netloc, "")
     return found
 
 
-def _note(found: dict[str, None], url: str, host: str) -> None:
+def _note(found: dict[str, str], url: str, host: str, page: str) -> None:
     try:
         parts = urlsplit(url)
     except ValueError:
         return
     if parts.scheme in ("http", "https") and parts.netloc == host:
-        found[parts._replace(fragment="").geturl()] = None
+        found.setdefault(parts._replace(fragment="").geturl(), page)
 
 
 def measured(
     served_by: site.Site,
-    urls: Sequence[str],
+    wanted: Mapping[str, str],
     logged: Mapping[str, int],
     tick: Callable[[int], None],
-    unread: list[Unknown],
+    others: tuple[list[Unknown], list[Finding]],
 ) -> Iterator[rules.Asset]:
-    """Each file with its smallest other form; one that is not there is left out.
+    """Each file with its smallest other form.
 
+    :param wanted: addresses, each with the page that names it; what a log alone names may be gone
     :param tick: is told how many were looked at
-    :param unread: gets those that gave no answer that can be judged
+    :param others: get those that gave no answer that can be judged, and those that are not there
     """
-    for number, url in enumerate(urls):
+    unread, gone = others
+    for number, (url, page) in enumerate(wanted.items()):
         tick(number)
         path = urlsplit(url).path
         try:
@@ -262,8 +270,13 @@ def measured(
         except RunbookError as error:
             unread.append(Unknown(f"asset:{path}", error.message))
             continue
-        if served.status in (401, 403, 429) or served.status >= 500:
+        if served.status in (401, 403, 408, 425, 429) or served.status >= 500:
             unread.append(Unknown(f"asset:{path}", f"{path} answers with {served.status}."))
+        elif page and served.status != 200:
+            gone.append(rules.missing(path, page, str(served.status)))
+        elif page and served.content_type == "text/html":
+            # So does an application of a single page with whatever it does not have.
+            gone.append(rules.missing(path, page, "a page"))
         if served.status != 200 or served.content_type == "text/html":
             continue
         yield _asset(path, served, logged.get(path, 0) if logged else 1)

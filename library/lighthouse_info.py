@@ -8,8 +8,8 @@ module: lighthouse_info
 short_description: Measure pages with Lighthouse
 description:
   - Looks at each page several times with Lighthouse, each time with a Chromium of its own, and takes the run in the
-    middle. Compares its score and its figures with budgets, and with the last good run of this inventory host, and
-    names what costs most.
+    middle. Compares its score and its figures with budgets, and with good runs of this inventory host, and names
+    what costs most.
   - A page that answers with an error is a V(breach), whatever it scores. So is one that paints nothing. Where a page to
     log in stands in its place, where Chromium dies, or where nothing answers, the result is V(unknown).
   - Where a page became slower and the machine did too, by Lighthouse's own benchmark of it, that is V(unknown).
@@ -17,7 +17,7 @@ description:
 options:
   name:
     description:
-      - Name of the application, under which the last good run is kept.
+      - Name of the application, under which good runs are kept.
     type: str
     required: true
   pages:
@@ -51,8 +51,9 @@ options:
     default: {}
   worse_percent:
     description:
-      - How much worse than in the last good run a figure may be, in per cent, 1 to 1000. It is worse only if its best
-        value of now is also worse than its worst of then.
+      - How much worse than in good runs a figure may be, in per cent, 1 to 1000. It is worse only if its best value of
+        now is also worse than its worst of then. What it is compared with is the first good run, and of each figure a
+        later one that was clearly better.
     type: int
     default: 20
   runs:
@@ -116,9 +117,9 @@ unknown:
   returned: always
 pages:
   description:
-    - Each page with C(name), C(url), C(runs) and C(good_runs). One that could be measured has C(figures) of the run in
-      the middle, C(spread) (least and most of each), C(benchmark) (speed of the machine), C(final_url) and C(causes).
-      A cause has its C(audit), C(title), C(saved_ms), C(saved_bytes) and C(of).
+    - Each page with C(name), C(url), C(preset), C(runs) and C(good_runs). One that could be measured has C(figures) of
+      the run in the middle, C(spread) (least and most of each), C(benchmark) (speed of the machine), C(final_url) and
+      C(causes). A cause has its C(audit), C(title), C(saved_ms), C(saved_bytes) and C(of).
   type: list
   elements: dict
   returned: always
@@ -169,7 +170,7 @@ def core(context: Context) -> dict[str, Any]:
     clock = Clock(params["deadline_s"])
     tools = browser.Tools(params, clock)
     total = len(of_page) * params["runs"]
-    seen, found, unknown = [], [], []
+    seen, results, found, unknown = [], [], [], []
     for number, each in enumerate(params["pages"]):
         page = Page(each["name"], each["url"], [])
         for turn in range(params["runs"]):
@@ -180,8 +181,12 @@ def core(context: Context) -> dict[str, Any]:
                 # The next look would find the same.
                 break
         seen.append(page)
+        results.append(page.result() | {"preset": params["preset"]})
+        kept = before.pages.get(page.name)
+        if kept and not lighthouse.is_same(kept, results[-1]):
+            kept = None
         some_found, some_unknown = lighthouse.judge(
-            page, of_page[page.name], before.pages.get(page.name), worse_percent=params["worse_percent"]
+            page, of_page[page.name], kept, worse_percent=params["worse_percent"]
         )
         found += some_found
         unknown += some_unknown
@@ -189,7 +194,7 @@ def core(context: Context) -> dict[str, Any]:
     return context.conclude(
         Status(said.pop("status")),
         **said,
-        pages=[each.result() for each in seen],
+        pages=results,
         compared_with=before.measured_at,
         budgets=limits,
         duration_s=round(clock.passed_s(), 1),

@@ -9,7 +9,8 @@ short_description: Keep what a good run measured of an application
 description:
   - Writes the figures of pages and the sizes of chunks into the state store, for the next run to be compared with. A
     result that is not V(ok) is refused, and so is a page that was looked at fewer than three times.
-  - A chunk keeps the least size that it ever had, and a page that was not looked at keeps its figures.
+  - A chunk keeps the least size that it ever had. A page keeps of each figure what it was in the first good run, until
+    one is clearly better; a page that was not looked at keeps its figures.
 options:
   name:
     description:

@@ -92,9 +92,34 @@ def test_one_file_that_cannot_be_read_leaves_the_others_judged_and_is_unknown(mo
     served(monkeypatch, answers)
     unread: list[Any] = []
     urls = [f"{HOME}film.css", f"{HOME}down.css", f"{HOME}a.css"]
-    seen = list(asset_info.measured(of_app(), urls, {}, lambda _: None, unread))
+    gone: list[Any] = []
+    seen = list(asset_info.measured(of_app(), dict.fromkeys(urls, HOME), {}, lambda _: None, (unread, gone)))
     assert [each.path for each in seen] == ["/a.css"]
     assert [each.kind for each in unread] == ["asset:/film.css", "asset:/down.css"]
+    assert gone == []
+
+
+def test_a_file_that_a_page_names_and_that_is_not_there_is_told(monkeypatch):
+    answers: dict[str, Answer | Exception] = {
+        HOME: Answer(200, {}, b"<script src=/a.js></script><script src=/b.js></script><img src=/c.png>"),
+        f"{HOME}a.js": Answer(404, {}, b""),
+        # An application of a single page.
+        f"{HOME}b.js": Answer(200, {"content-type": "text/html"}, b"<html>"),
+        f"{HOME}c.png": Answer(404, {}, b""),
+        # Of an earlier build, which only the log knows.
+        f"{HOME}old.js": Answer(404, {}, b""),
+    }
+    served(monkeypatch, answers)
+    made = of_app()
+    named = asset_info.of_pages(made, [HOME], {})
+    unread: list[Any] = []
+    gone: list[Any] = []
+    assert not list(asset_info.measured(made, named | {f"{HOME}old.js": ""}, {}, lambda _: None, (unread, gone)))
+    assert [(each.id, each.severity) for each in gone] == [
+        ("asset_missing:a.js", "critical"), ("asset_missing:b.js", "critical"), ("asset_missing:c.png", "warning"),
+    ]  # fmt: skip
+    assert "/b.js: https://app.example.com/ names it, and the server answers with a page" in gone[1].msg
+    assert unread == []
 
 
 def test_what_programs_say_last_is_told_without_queries():

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers import child_process
+from ansible.module_utils.runbook.drivers import child_process, folders
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import without_secrets
@@ -36,6 +36,7 @@ _START_S = 60
 _INHERITED = ("PATH", "TMPDIR", "LANG", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
 #: The way out of a network that has one alone.
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 _LIGHTHOUSE = "node_modules/lighthouse/cli/index.js"
 _TURNS = "heap_turns.mjs"
 #: Of the browser's own noise nothing is measured: no updates, no extensions, no first steps.
@@ -52,6 +53,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
         "tools_path": {"type": "path", "required": True},
         "node": {"type": "str", "default": "node"},
         "chromium": {"type": "str", "default": "chromium"},
+        "ca_cert": {"type": "path"},
         "deadline_s": {"type": "int", "default": 1800},
     }
 
@@ -78,6 +80,8 @@ class Tools:
             _found(option, params[option], package)
             for option, package in (("node", "nodejs"), ("chromium", "chromium"))
         )
+        self._ca_cert = params["ca_cert"]
+        self._certutil = _found("ca_cert", "certutil", "libnss3-tools") if self._ca_cert else ""
 
     def audit(self, url: str, preset: str) -> dict[str, Any]:
         """One look of Lighthouse at a page, by a Chromium of its own.
@@ -90,8 +94,8 @@ class Tools:
             str(self._folder / _LIGHTHOUSE), url, "--output=json", "--quiet", "--only-categories=performance",
             "--no-enable-error-reporting", *(["--preset=desktop"] if preset == "desktop" else []),
         ]  # fmt: skip
-        with self._browser() as browser, tempfile.TemporaryDirectory(prefix="runbook-web-") as made:
-            report = Path(made) / "report.json"
+        with self._browser() as browser:
+            report = browser.home / "report.json"
             done = self._node_of(browser, [*words, f"--port={browser.port}", f"--output-path={report}"], "Lighthouse")
             try:
                 found = json.loads(report.read_text())
@@ -105,8 +109,8 @@ class Tools:
         :param flow: as tools/web/heap_turns.mjs takes it
         :raises RunbookError: a step finds nothing, with the code ``step``; or ``unknown``
         """
-        with self._browser() as browser, tempfile.TemporaryDirectory(prefix="runbook-web-") as made:
-            asked = Path(made) / "flow.json"
+        with self._browser() as browser:
+            asked = browser.home / "flow.json"
             asked.write_text(json.dumps(dict(flow) | {"port": browser.port, "timeout_ms": 30_000}))
             done = self._node_of(browser, [str(self._folder / _TURNS), str(asked)], "Puppeteer")
         try:
@@ -120,7 +124,7 @@ class Tools:
         return found
 
     def _node_of(self, browser: _Browser, words: Sequence[str], name: str) -> child_process.Finished:
-        home = browser.profile.parent
+        home = browser.home
         done = child_process.run(
             [self._node, *words], env=_environment(home), cwd=self._folder, timeout_s=max(1.0, self._clock.left_s())
         )
@@ -133,22 +137,38 @@ class Tools:
     def _browser(self) -> Iterator[_Browser]:
         if self._clock.left_s() < 1:
             raise _unknown("there was no time left for it; give more in deadline_s")
-        home = Path(tempfile.mkdtemp(prefix="runbook-chromium-"))
-        browser = _Browser(self._chromium, home / "profile")
-        try:
-            browser.start(min(_START_S, self._clock.left_s()))
-            yield browser
-        finally:
-            browser.end()
-            shutil.rmtree(home, ignore_errors=True)
+        with folders.temporary("runbook-chromium-") as home:
+            browser = _Browser(self._chromium, home)
+            try:
+                if self._ca_cert:
+                    self._trust(home)
+                browser.start(min(_START_S, self._clock.left_s()))
+                yield browser
+            finally:
+                browser.end()
+
+    def _trust(self, home: Path) -> None:
+        """Let a Chromium of this home trust the authorities: it asks the home's NSS database for them."""
+        database = home / ".pki/nssdb"
+        database.mkdir(parents=True, mode=0o700)
+        words = [self._certutil, "-d", f"sql:{database}"]
+        for number, each in enumerate(_certificates(self._ca_cert)):
+            file = home / "ca.pem"
+            file.write_text(each)
+            done = child_process.run(
+                [*words, "-A", "-n", f"ca{number}", "-t", "C,,", "-i", str(file)], env=_environment(home), cwd=home,
+                timeout_s=_START_S,
+            )  # fmt: skip
+            if done.code != 0:
+                raise _unknown(f"ca_cert: certutil did not take {self._ca_cert}{_last_words(done)}")
 
 
 class _Browser:
     """A Chromium without a window, on loopback."""
 
-    def __init__(self, program: str, profile: Path) -> None:
+    def __init__(self, program: str, home: Path) -> None:
         self._program = program
-        self.profile = profile
+        self.home, self.profile = home, home / "profile"
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -160,11 +180,11 @@ class _Browser:
         # Its own sandbox needs a user who is not root.
         own = ["--no-sandbox"] if os.geteuid() == 0 else []
         words = [self._program, *_QUIET, *own, f"--user-data-dir={self.profile}", "about:blank"]
-        log = self.profile.parent / "chromium.log"
+        log = self.home / "chromium.log"
         try:
             with log.open("wb") as out:
                 self._process = subprocess.Popen(
-                    child_process.group_ends_with_module(words), env=_environment(self.profile.parent),
+                    child_process.group_ends_with_module(words), env=_environment(self.home),
                     stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
                 )  # fmt: skip
         except OSError as error:
@@ -206,6 +226,16 @@ def _environment(home: Path) -> dict[str, str]:
     # A proxy with a password stays out: Chromium would not use it, and the other programs might tell it.
     ways = {name: value for name in _PROXIES if (value := os.environ.get(name)) and "@" not in value}
     return {name: os.environ[name] for name in _INHERITED if name in os.environ} | ways | own
+
+
+def _certificates(path: str) -> list[str]:
+    try:
+        found = _PEM.findall(Path(path).read_text(errors="replace"))
+    except OSError as error:
+        raise RunbookError(f"ca_cert: {path} cannot be read ({error.strerror}); give a file in PEM.") from None
+    if not found:
+        raise RunbookError(f"ca_cert: {path} has no certificate; give a file in PEM.")
+    return found
 
 
 def _found(option: str, program: str, package: str) -> str:

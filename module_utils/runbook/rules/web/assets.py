@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.rules.postgres.findings import Finding, Unknown
-from ansible.module_utils.runbook.rules.web.bundle import id_of, stable_name
+from ansible.module_utils.runbook.rules.web.bundle import id_of, kind_of, stable_name
 from ansible.module_utils.runbook.rules.words import count, size
 
 if TYPE_CHECKING:
@@ -139,6 +139,18 @@ def judge(
             )
     unknown = [Unknown(f"asset:{each.path}", f"{each.path}: {each.why_not}") for each in assets if each.why_not]
     return sorted(found, key=lambda one: -one.evidence["cost_bytes"]), unknown
+
+
+def missing(path: str, page: str, served: str) -> Finding:
+    """A file that a page names and its server does not have. Without a script or a style the page may not work.
+
+    :param served: what was answered in its place
+    """
+    severity: Severity = "critical" if kind_of(path) else "warning"
+    return Finding(
+        id_of("asset_missing", path), "asset_missing", severity, path, {"page": page},
+        f"{path}: {page} names it, and the server answers with {served}; deploy the file, or take it out of the page.",
+    )  # fmt: skip
 
 
 def _finding(kind: str, severity: Severity, asset: Asset, msg: str) -> Finding:

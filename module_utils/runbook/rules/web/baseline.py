@@ -7,10 +7,11 @@ from typing import Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.status import Status
+from ansible.module_utils.runbook.rules.web import lighthouse
 from ansible.module_utils.runbook.rules.words import some
 
 #: Of a page; its causes and addresses are in the record.
-_KEPT = ("name", "figures", "spread", "benchmark")
+_KEPT = ("name", "url", "preset", "figures", "spread", "benchmark")
 #: Looks at a page from which on its figures are more than chance.
 LEAST_RUNS = 3
 
@@ -25,8 +26,8 @@ def body(
 ) -> dict[str, Any]:  # fmt: skip
     """The document of two results, of ``lighthouse_info`` and of ``bundle_info``.
 
-    A chunk keeps the least that it ever had, so that many small steps are found as one large one is. A page that was
-    not looked at keeps its figures.
+    A chunk keeps the least that it ever had, and a page what :func:`lighthouse.best` says, so that many small steps are
+    found as one large one is. A page that was not looked at keeps its figures.
 
     :param before: the document that there is
     :raises RunbookError: one of them is not green, or a page was looked at too seldom
@@ -47,7 +48,8 @@ def body(
     old = before or {}
     chunks = old.get("chunks")
     least: Mapping[str, Any] = chunks if isinstance(chunks, Mapping) else {}
-    kept = {str(each.get("name")): each for each in (*_dicts(old.get("pages")), *seen)}
+    kept = {str(each.get("name")): each for each in _dicts(old.get("pages"))}
+    kept |= {name: lighthouse.best(kept.get(name, {}), each) for each in seen if (name := str(each.get("name")))}
     return {
         "application": name,
         "measured_at": measured_at,

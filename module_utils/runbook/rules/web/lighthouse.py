@@ -55,6 +55,11 @@ _FLOORS = {
     "cumulative_layout_shift": 0.02,
     "total_bytes": 10_240,
 }
+#: Figures that no machine changes.
+_SIZES = frozenset({"total_bytes", "cumulative_layout_shift"})
+_TIMES = _FLOORS.keys() - _SIZES
+#: A figure that is by so much better than what is kept takes its place.
+BETTER_PERCENT = 10
 #: How much slower than before the machine itself may have become; Lighthouse's benchmark is of its processor.
 MACHINE_PERCENT = 30
 #: What makes a page slow, at most so many of it; and so many addresses of each.
@@ -278,7 +283,7 @@ def judge(
 ) -> tuple[list[Finding], list[Unknown]]:  # fmt: skip
     """What is wrong with one page.
 
-    :param before: what :meth:`Page.result` gave of it in the last good run; None where there is none
+    :param before: what :func:`best` made of good runs; None where there is none
     :param worse_percent: how much worse than that a figure may be
     """
     failed = [each for each in page.runs if each not in page.good]
@@ -384,7 +389,7 @@ def _moved(page: Page, chosen: Run) -> Iterator[Finding]:
 def _worse(
     page: Page, chosen: Run, before: Mapping[str, Any], worse_percent: int
 ) -> tuple[list[Finding], list[Unknown]]:  # fmt: skip
-    """What got worse than in the last good run, beyond per cent, floor, and what both looks spread over."""
+    """What got worse than it was, and why that cannot be said."""
     old, spread = before.get("figures") or {}, before.get("spread") or {}
     evidence: dict[str, float] = {}
     said = []
@@ -393,31 +398,72 @@ def _worse(
         was = old.get(name)
         if not isinstance(was, (int, float)):
             continue
-        sign = -1 if name == SCORE else 1
-        step = sign * (value - was)
-        least, most = now.get(name, (value, value))
-        was_least, was_most = spread.get(name) or (was, was)
-        # The best of now is still worse than the worst of then.
-        apart = most < was_least if name == SCORE else least > was_most
-        if step > max(abs(was) * worse_percent / 100, _FLOORS[name]) and apart:
+        if _is_worse(name, (value, now.get(name)), (was, spread.get(name)), worse_percent):
             evidence |= {name: value, f"{name}_before": was}
             said.append(f"{_label(name)} {text(name, was)} → {text(name, value)}")
     if not said:
         return [], []
     slower = _slower_percent(chosen.benchmark, before.get("benchmark"))
-    by_size = [name for name in evidence if name in ("total_bytes", "cumulative_layout_shift")]
-    if slower > MACHINE_PERCENT and not by_size:
+    if slower > MACHINE_PERCENT and not _SIZES & evidence.keys():
         msg = (
-            f"{page.name}: {', '.join(said)} since the last good run, but this machine is {slower:.0f} % slower than "
+            f"{page.name}: {', '.join(said)} against good runs, but this machine is {slower:.0f} % slower than "
             "it was then; run it again when nothing else runs."
         )
         return [], [Unknown(f"page_regression:{page.name}", msg)]
     return [
         Finding(
             finding_id("page_regression", page.name), "page_regression", "critical", page.name, evidence,
-            f"{page.name} got worse since the last good run: {', '.join(said)}.{_told(chosen)}",
+            f"{page.name} got worse than in good runs: {', '.join(said)}.{_told(chosen)}",
         )
     ], []  # fmt: skip
+
+
+#: A figure of the run in the middle, and the least and the most of all looks, where they are known.
+_Seen = tuple[float, Sequence[float] | None]
+
+
+def _is_worse(name: str, seen: _Seen, than: _Seen, percent: float) -> bool:
+    """Whether a figure is worse than another beyond per cent, floor, and what the looks at both spread over."""
+    value, was = seen[0], than[0]
+    least, most = seen[1] or (value, value)
+    was_least, was_most = than[1] or (was, was)
+    # The best of the one is still worse than the worst of the other.
+    apart = most < was_least if name == SCORE else least > was_most
+    step = was - value if name == SCORE else value - was
+    return apart and step > max(abs(was) * percent / 100, _FLOORS[name])
+
+
+def is_same(before: Mapping[str, Any], page: Mapping[str, Any]) -> bool:
+    """Whether two measures are of one page, looked at in one way; older ones do not say it."""
+    return all(before.get(key) in (None, page.get(key)) for key in ("url", "preset"))
+
+
+def best(before: Mapping[str, Any], page: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a page: of each figure what it was in the first good run, until it is clearly better.
+
+    So neither many small steps nor one lucky run move what later runs are compared with.
+
+    :param before: as this function gave it
+    :param page: as the module gives it
+    """
+    if not is_same(before, page):
+        return dict(page)
+    old, now = before.get("figures") or {}, page.get("figures") or {}
+    spread, spread_now = before.get("spread") or {}, page.get("spread") or {}
+    kept = {
+        name: value
+        for name, value in old.items()
+        if name in now
+        and not _is_worse(name, (value, spread.get(name)), (now[name], spread_now.get(name)), BETTER_PERCENT)
+    }
+    return dict(page) | {
+        "figures": {**now, **kept},
+        "spread": {**spread_now, **{name: spread[name] for name in kept if name in spread}},
+        # Of a machine that was slower than it was for one of them nothing is said.
+        "benchmark": max(
+            (_of((before if name in kept else page).get("benchmark")) for name in now.keys() & _TIMES), default=0.0
+        ),
+    }
 
 
 def _slower_percent(now: float, before: object) -> float:
