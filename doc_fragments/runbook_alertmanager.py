@@ -14,7 +14,13 @@ options:
     elements: str
     default: []
   alertmanager_token:
-    description: Bearer token of the proxy before it; Alertmanager itself has none. Keep it in Ansible Vault.
+    description: Bearer token of the proxy before it. Keep it in Ansible Vault.
+    type: str
+  alertmanager_user:
+    description: User that Alertmanager itself asks for (C(basic_auth_users)).
+    type: str
+  alertmanager_password:
+    description: Password of O(alertmanager_user). Keep it in Ansible Vault.
     type: str
   alertmanager_ca_cert:
     description: File with the certificate authorities that are trusted for it instead of the system's.

@@ -266,14 +266,34 @@ class Test:
         for each in self.sent:
             if not each.taken or (each.ends_by_itself and not stopping.told.is_set()):
                 continue
+            self._look_beside(each)
             # Alertmanager takes no alert that ends when it begins.
             self._hand_over(each, datetime.now(UTC) + timedelta(milliseconds=1), is_end=True)
             if each.incident and self.account is not None:
-                try:
-                    self.account.resolve(each.incident)
-                except RunbookError as error:
-                    said = f"Incident {each.incident} of test {each.nonce} was not resolved: {error.message}"
-                    self.checks.append(Check.breach("incident", said, each.receiver.name))
+                self._resolve(self.account, each)
+
+    def _look_beside(self, test: Sent) -> None:
+        for each in self.managers:
+            try:
+                test.beside = each.beside(LABEL, test.nonce, test.receiver.name)
+                return
+            except RunbookError:
+                # Another one of the cluster may say it.
+                continue
+
+    def _resolve(self, account: PagerDuty, test: Sent) -> None:
+        if test.beside != 0:
+            said = (
+                f"Incident {test.incident} of test {test.nonce} was left to Alertmanager, as it may be of other alerts "
+                "too; let its route group by alertname (group_by), and see that it is resolved."
+            )
+            self.checks.append(Check.unknown("incident", said, test.receiver.name))
+            return
+        try:
+            account.resolve(test.incident)
+        except RunbookError as error:
+            said = f"Incident {test.incident} of test {test.nonce} was not resolved: {error.message}"
+            self.checks.append(Check.breach("incident", said, test.receiver.name))
 
 
 def core(context: Context) -> dict[str, Any]:

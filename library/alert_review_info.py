@@ -42,6 +42,13 @@ options:
     description: An alert that has been firing for so many seconds is one that nobody ends, 3600 to 2592000.
     type: int
     default: 259200
+  replica_labels:
+    description:
+      - Labels by which replicas of Prometheus are told apart where one place answers for several of them, as Thanos
+        does. What two of them saw is one firing.
+    type: list
+    elements: str
+    default: [prometheus_replica]
   timeout_s:
     description: Longest wait for one answer of a service, in seconds, 1 to 600.
     type: int
@@ -214,6 +221,7 @@ duration_s:
 """
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -229,6 +237,7 @@ from ansible.module_utils.runbook.rules.observe import alert_review, firings, th
 from ansible.module_utils.runbook.rules.observe.acts import DELAY_S, Known
 from ansible.module_utils.runbook.rules.observe.alert_review import Limits
 from ansible.module_utils.runbook.rules.postgres import findings
+from ansible.module_utils.runbook.rules.postgres.findings import Unknown
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count
 
@@ -282,22 +291,25 @@ def core(context: Context) -> dict[str, Any]:
     asked = Time(end - timedelta(days=params["days"]), end, step_s)
     context.progress.update("firings", 0, 4, "steps")
     rules = [each for each in service.rules() if each.kind == "alerting"]
-    blind, fired = _fired(service, asked)
+    blind, fired = _fired(service, asked, params["replica_labels"])
     context.progress.update("acts", 1, 4, "steps")
-    known, missing = _known(params, asked)
+    known, missing = _known(service, params, asked)
     limits = Limits(params["min_samples"], params["flap_times"], params["flap_window_s"], params["stuck_s"])
     looked = alert_review.alerts(rules, fired, known, limits)
     watched = firings.coverage(blind, begin_s=asked.ends_s[0], end_s=asked.ends_s[1])
     context.progress.update("queries", 2, 4, "steps")
+    silent: list[str] = []
+    fired_before = _fired_before(service, asked, silent)
+    empty = _empty(service, looked, asked, silent)
     found = list(
         alert_review.judge(
-            looked, limits, days=params["days"], fired_before=_fired_before(service, asked),
-            empty=_empty(service, looked, asked),
+            looked, limits, days=params["days"], fired_before=fired_before, empty=empty,
         )
     )  # fmt: skip
-    unknown = list(
-        alert_review.not_judged(looked, limits, known, watched=watched, days=params["days"], missing=missing)
-    )
+    unknown = [
+        *alert_review.not_judged(looked, limits, known, watched=watched, days=params["days"], missing=missing),
+        *(Unknown("queries", each) for each in silent),
+    ]
     context.progress.update("thresholds", 3, 4, "steps")
     offered, refused = _thresholds(service, looked, asked, params["min_samples"])
     with_rules = sum(bool(each.rules) for each in looked)
@@ -324,7 +336,7 @@ def core(context: Context) -> dict[str, Any]:
     return context.conclude(result["status"], fail_on_breach=False, fail_on_unknown=False, **result)
 
 
-def _fired(service: Prometheus, asked: Time) -> tuple[list[firings.Span], list[Firing]]:
+def _fired(service: Prometheus, asked: Time, replicas: Sequence[str]) -> tuple[list[firings.Span], list[Firing]]:
     """When Prometheus was not there, and what fired."""
     step_s = asked.step_s
     begin_s, end_s = asked.ends_s
@@ -334,26 +346,30 @@ def _fired(service: Prometheus, asked: Time) -> tuple[list[firings.Span], list[F
 
     blind = firings.gaps(over(firings.BLIND), step_s=step_s)
     found = firings.firings(
-        service.now(firings.FIRING, at=asked.begin),
-        over(firings.begun_query(step_s)),
-        over(firings.ended_query(step_s)),
+        service.now(firings.query(replicas), at=asked.begin),
+        over(firings.begun_query(step_s, replicas)),
+        over(firings.ended_query(step_s, replicas)),
         blind, begin_s=begin_s, end_s=end_s, step_s=step_s,
     )  # fmt: skip
     return blind, found
 
 
-def _fired_before(service: Prometheus, asked: Time) -> frozenset[str] | None:
-    """Alerts that fired at any time that is kept; None where Prometheus cannot say."""
+def _fired_before(service: Prometheus, asked: Time, silent: list[str]) -> frozenset[str] | None:
+    """Alerts that fired at any time that is kept; None where Prometheus cannot say.
+
+    :param silent: gets why it gave no answer
+    """
     try:
         said = service.label_values(
             "alertname", firings.FIRING, begin=asked.end - timedelta(days=3650), end=asked.end
         )  # fmt: skip
-    except RunbookError:
+    except RunbookError as error:
+        silent.append(f"Which alerts never fired is not known: {error.message}")
         return None
     return frozenset(said)
 
 
-def _known(params: dict[str, Any], asked: Time) -> tuple[Known, list[str]]:
+def _known(service: Prometheus, params: dict[str, Any], asked: Time) -> tuple[Known, list[str]]:
     """What is known of what people did, and why the rest is not."""
     missing: list[str] = []
     incidents = silences = None
@@ -376,14 +392,22 @@ def _known(params: dict[str, Any], asked: Time) -> tuple[Known, list[str]]:
             break
         except RunbookError as error:
             missing.append(f"Silences that people set are not known from {each.url}: {error.message}")
-    return Known(incidents, silences, since.timestamp()), missing
+    external: dict[str, str] = {}
+    with suppress(RunbookError):
+        # A proxy may show nobody the configuration.
+        external = service.external_labels() if silences else {}
+    return Known(incidents, silences, since.timestamp(), external), missing
 
 
-def _empty(service: Prometheus, looked: Sequence[Alert], asked: Time) -> dict[str, str]:
-    """The query of each alert whose comparison has had nothing to look at for a day."""
+def _empty(service: Prometheus, looked: Sequence[Alert], asked: Time, silent: list[str]) -> dict[str, str]:
+    """The query of each alert whose comparison has had nothing to look at for a day.
+
+    :param silent: gets why Prometheus gave no answer
+    """
     of = alert_review.compared(looked)
     queries = list(of)
     there: set[str] = set()
+    why: dict[str, None] = {}
     for first in range(0, len(queries), _AT_ONCE):
         some = queries[first : first + _AT_ONCE]
         try:
@@ -393,8 +417,11 @@ def _empty(service: Prometheus, looked: Sequence[Alert], asked: Time) -> dict[st
             for query in some:
                 try:
                     there |= _with_series(service, [query], asked)
-                except RunbookError:
+                except RunbookError as error:
                     there.add(query)
+                    if error.code != prometheus.REFUSED:
+                        why[error.message] = None
+    silent += [f"Whether the queries of alerts that did not fire have series is not known: {each}" for each in why]
     return {name: query for query in queries if query not in there for name in of[query]}
 
 
@@ -500,6 +527,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
             "flap_times": {"type": "int", "default": 5},
             "flap_window_s": {"type": "int", "default": 86_400},
             "stuck_s": {"type": "int", "default": 259_200},
+            "replica_labels": {"type": "list", "elements": "str", "default": ["prometheus_replica"]},
             "timeout_s": {"type": "int", "default": 60},
         }
     )

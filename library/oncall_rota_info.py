@@ -54,7 +54,7 @@ options:
         description: How long each of O(rota[].people) is on call, in days.
         type: int
       begin:
-        description: When it begins, as C(2026-12-07 09:00), in UTC unless it names another offset.
+        description: When it begins, as C(2026-12-07 09:00), in O(timezone) unless it names an offset.
         type: str
         required: true
       end:
@@ -88,6 +88,12 @@ options:
       person:
         description: Who is away; nobody for a holiday of all.
         type: str
+  timezone:
+    description:
+      - Of the times and days of O(rota) and O(holidays), as C(Europe/Berlin). A rotation changes hands at the same time
+        of its day, in summer too.
+    type: str
+    default: UTC
   may_overlap:
     description: Whether two people may be on call at once.
     type: bool
@@ -171,6 +177,7 @@ from ansible.module_utils.runbook.drivers.observe import pagerduty
 from ansible.module_utils.runbook.drivers.observe.pagerduty import PagerDuty
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules import moment
 from ansible.module_utils.runbook.rules.observe import rota
 from ansible.module_utils.runbook.rules.postgres import findings
 from ansible.module_utils.runbook.rules.postgres.findings import Unknown
@@ -185,8 +192,9 @@ def core(context: Context) -> dict[str, Any]:
     # What comes now is judged to the minute.
     begin = datetime.now(UTC).replace(second=0, microsecond=0)
     end = begin + timedelta(weeks=params["weeks"])
-    absences = rota.absences_of(params["holidays"])
-    shifts = rota.shifts_of(params["rota"], begin=begin, end=end)
+    zone = moment.zone("timezone", params["timezone"])
+    absences = rota.absences_of(params["holidays"], zone=zone)
+    shifts = rota.shifts_of(params["rota"], begin=begin, end=end, zone=zone)
     schedules = [*dict.fromkeys(each["schedule"] for each in params["rota"])]
     team = frozenset(params["team"]) or None
     unknown: list[Unknown] = []
@@ -282,6 +290,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
         "rota": {"type": "list", "elements": "dict", "default": [], "options": entry},
         "team": {"type": "list", "elements": "str", "default": []},
         "holidays": {"type": "list", "elements": "dict", "default": [], "options": holiday},
+        "timezone": {"type": "str", "default": "UTC"},
         "may_overlap": {"type": "bool", "default": False},
         "timeout_s": {"type": "int", "default": 60},
     }

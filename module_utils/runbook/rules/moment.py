@@ -5,7 +5,8 @@ A bastion, a server and a person may each be in another zone, and an hour's diff
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
+from zoneinfo import ZoneInfo
 
 from ansible.module_utils.runbook.errors import RunbookError
 
@@ -28,3 +29,20 @@ def read(option: str, text: str) -> datetime:
             f"its offset, as {moment.isoformat()}+01:00."
         )
     return moment.astimezone(UTC)
+
+
+def zone(option: str, name: object) -> tzinfo:
+    """A time zone by its name.
+
+    :raises RunbookError: there is none of that name, or it is each machine's own
+    """
+    if name == "UTC":
+        return UTC
+    try:
+        if not isinstance(name, str) or name == "localtime":
+            raise TypeError
+        return ZoneInfo(name)
+    except (KeyError, OSError, TypeError, ValueError):
+        raise RunbookError(
+            f"{option}: {name!r} is no time zone of this machine; give a name such as Europe/Berlin, or UTC."
+        ) from None

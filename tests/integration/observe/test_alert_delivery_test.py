@@ -18,6 +18,7 @@ from servers import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 ALWAYS = {"weekdays": ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"], "begin": "00:00",
           "end": "23:59"}  # fmt: skip
@@ -68,6 +69,10 @@ class Place:
         asked = Request(self.url + path, data, {"Content-Type": "application/json"})  # noqa: S310 - loopback
         with urlopen(asked, timeout=20) as answer:  # noqa: S310 - loopback
             return json.loads(answer.read() or b"null")
+
+    def grouped(self) -> list[str]:
+        """Alerts that are in groups."""
+        return [alert["labels"]["alertname"] for each in self.ask("/api/v2/alerts/groups") for alert in each["alerts"]]
 
     def firing(self) -> list[str]:
         """Tests that have not ended."""
@@ -139,6 +144,42 @@ def test_accepted_and_not_delivered_is_red(place: Place) -> None:
     blind = place.run(place.to_team | {"url": f"{other.url}/?token=c4n4ry"}, wait_s=5)
     assert (checks(blind)["team"], "c4n4ry" in str(blind.result["checks"]) + blind.result["msg"]) == ("unknown", False)
     assert place.firing() == []
+
+
+def test_an_incident_that_a_real_alert_is_in_is_not_resolved_for_a_test(tmp_path: Path) -> None:
+    """A route that groups by severity puts both into one message, and so into one incident."""
+
+    class Shared(Alertmanager):
+        def files(self) -> dict[str, str]:
+            return {name: text.replace("alertname", "severity") for name, text in super().files().items()}
+
+    class Busy(FakePagerDuty):
+        """As soon as the test is an incident a real alert joins it."""
+
+        def _event(self, event: dict[str, Any]) -> Reply:
+            reply = super()._event(event)
+            if event["event_action"] == "trigger" and "DiskFull" not in shared.grouped():
+                end = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+                shared.ask("/api/v2/alerts", [{"labels": {"alertname": "DiskFull", "severity": "page"}, "endsAt": end}])
+                until = time.monotonic() + 60
+                while "DiskFull" not in shared.grouped() and time.monotonic() < until:
+                    time.sleep(0.05)
+            return reply
+
+    with Team() as team, Busy() as pagerduty:
+        made = Shared(tmp_path, pagerduty=(pagerduty.url, ROUTING_KEY))
+        with running(made) as started:
+            shared = Place(started.url, team, pagerduty)
+            first = shared.run(shared.to_pager)
+            (incident,) = pagerduty.incidents
+            again = shared.run(shared.to_pager, wait_s=5)
+    code = first.result["sent"][0]["code"]
+    assert checks(first)["pager"] == "unknown", first.result["checks"]
+    assert f"{code} was left to Alertmanager, as it may be of other alerts too" in first.result["msg"]
+    assert incident["end"] is None
+    # Its code is in no title.
+    assert checks(again)["pager"] == "unknown"
+    assert "was sent in one message with 1 other alert" in again.result["msg"]
 
 
 def test_what_no_machine_sees_is_unknown_and_names_its_code(place: Place) -> None:

@@ -266,8 +266,10 @@ def test_what_is_no_json_is_said(service, client, body, method):
 def test_an_answer_without_an_end_is_not_kept(service, made, monkeypatch):
     monkeypatch.setattr(api_client, "_MAX_BODY_BYTES", 1000)
     service.faults = [Fault(".", "status", 200, body=b" " * 100_000, times=9)]
-    with pytest.raises(ApiError, match="its answer does not end"):
-        made(call_s=0).get("/tickets")
+    with pytest.raises(ApiError, match="its answer is larger than") as raised:
+        made(call_s=60).get("/tickets")
+    # It would be as large again.
+    assert (raised.value.code, len(service.requests)) == (api_client.TOO_LARGE, 1)
 
 
 def test_an_address_that_is_none_is_not_asked_again(made, pauses):

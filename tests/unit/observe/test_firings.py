@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.change.silence import Matcher
 from ansible.module_utils.runbook.rules.observe import alert_review, firings
 from ansible.module_utils.runbook.rules.observe.acts import Incident, Known, Silenced, acted
@@ -120,6 +121,22 @@ def test_acted_not_acted_and_unknown():
 def test_a_silence_set_while_it_fires_is_an_act(matcher: Matcher, begin_s: float, act: str):
     silence = Silenced(frozenset({matcher}), "grace", begin_s)
     assert acted(firing(1_000, 600), Known([], [silence]))[0] == act
+
+
+def test_a_silence_names_labels_that_prometheus_adds_on_the_way():
+    """External labels are in no series, and in what Alertmanager has."""
+    silence = Silenced(frozenset({Matcher("cluster", "eu"), Matcher("host", "db1")}), "grace", 1_200)
+    assert acted(firing(1_000, 600), Known([], [silence], external={"cluster": "eu"}))[0] == "acted"
+    assert acted(firing(1_000, 600), Known([], [silence], external={"cluster": "us"}))[0] == "unknown"
+
+
+def test_replicas_of_prometheus_are_asked_as_one():
+    assert firings.begun_query(60) == f"{firings.FIRING} unless {firings.FIRING} offset 60s"
+    assert firings.ended_query(60, ["replica", "az"]) == (
+        f"max without (replica, az) ({firings.FIRING} offset 60s) unless max without (replica, az) ({firings.FIRING})"
+    )
+    with pytest.raises(RunbookError, match="replica_labels: 'a-b' is no name of a label"):
+        firings.query(["a-b"])
 
 
 def rule(**more: Any) -> Rule:

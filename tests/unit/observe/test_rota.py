@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
@@ -44,6 +46,19 @@ def test_a_rotation_goes_round_and_a_later_entry_takes_its_place():
     )
     assert [each.person for each in swapped] == ["Grace", "Ada", "Grace", "Linus", "Grace", "Ada", "Grace"]
     assert found(swapped) == {}
+
+
+def test_a_rotation_changes_hands_at_nine_in_summer_and_in_winter():
+    """On the last Sunday of October a day has 25 hours."""
+    begin, berlin = datetime(2026, 10, 12, tzinfo=UTC), ZoneInfo("Europe/Berlin")
+    told = TURNS | {"begin": "2026-03-02 09:00"}
+    turns = rota.shifts_of([told], begin=begin, end=begin + timedelta(weeks=4), zone=berlin)
+    assert [f"{each.begin:%m-%d %H:%M}" for each in turns] == [
+        "10-05 07:00", "10-12 07:00", "10-19 07:00", "10-26 08:00", "11-02 08:00",
+    ]  # fmt: skip
+    assert all(one.end == two.begin for one, two in pairwise(turns))
+    (day,) = rota.absences_of([CHRISTMAS], zone=berlin)
+    assert (day.begin, day.end) == (datetime(2026, 12, 23, 23, tzinfo=UTC), datetime(2026, 12, 26, 23, tzinfo=UTC))
 
 
 def test_a_hole_over_a_holiday_is_named():

@@ -63,11 +63,12 @@ _EPOCH_S = 1_000_000_000
 _NEVER_S = 100 * _EPOCH_S
 #: How long a thing that was made may take to be found, in seconds: looks after these pauses.
 _LOOKS_S = (1.0, 2.0, 4.0, 8.0)
+#: Code of the error where the answer is larger than that: less has to be asked for.
+TOO_LARGE = "too_large"
 #: What a refusal of this kind means with every service.
 _FIXES = {
     401: "check the access token",
     403: "the access token lacks the right for it",
-    404: "check the id and api_url",
 }
 
 
@@ -113,6 +114,7 @@ class _NoAnswerError(Exception):
     #: The next attempt would end in the same way.
     lasting: bool = False
     fix: str = "See that this machine may reach it."
+    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ class ApiClient:
     :param reset_headers: the vendor's own headers that say in how many seconds, or when, to come back
     :param fixes: what to do about a refusal, by its status, where the service has its own words for it
     :param ca_cert: file with the certificate authorities that are trusted, instead of the system's
+    :param options: what the module calls its options with the address and with ``ca_cert``, which may have none
     :raises RunbookError: a secret would travel unencrypted, or can be in no header; ``ca_cert`` cannot be read
     """
 
@@ -170,6 +173,7 @@ class ApiClient:
         reset_headers: Sequence[str] = (),
         fixes: Mapping[int, str] | None = None,
         ca_cert: str | None = None,
+        options: tuple[str, str] = ("api_url", "ca_cert"),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._service = service
@@ -180,7 +184,8 @@ class ApiClient:
         self._read_only = read_only
         self._timeout_s = timeout_s
         self._reset_headers = tuple(reset_headers)
-        self._fixes = _FIXES | dict(fixes or {})
+        self._options = options
+        self._fixes = _FIXES | {404: f"check the id and {self._options[0]}"} | dict(fixes or {})
         self._sleep = sleep
         address = urlsplit(base_url)
         loopback, encrypted = _is_loopback(address.hostname or ""), address.scheme == "https"
@@ -467,7 +472,10 @@ class ApiClient:
                 read = bytearray()
                 while chunk := response.read1(_CHUNK_BYTES):
                     read += chunk
-                    if len(read) > _MAX_BODY_BYTES or given_up.is_set():
+                    if len(read) > _MAX_BODY_BYTES:
+                        reason = f"its answer is larger than {_MAX_BODY_BYTES // 1024**2} MiB"
+                        raise _NoAnswerError(reason, lasting=True, fix="Ask for less.", code=TOO_LARGE)
+                    if given_up.is_set():
                         raise _NoAnswerError("its answer does not end")
                 if response.length:  # closed before all was there
                     raise _NoAnswerError("its answer ended early")
@@ -488,7 +496,7 @@ class ApiClient:
         if isinstance(reason, TimeoutError):
             return _NoAnswerError(f"no complete answer within {limit:.0f} s")
         if isinstance(reason, ssl.SSLCertVerificationError):
-            fix = "Check api_url, ca_cert and the clock of this machine."
+            fix = f"Check {', '.join(filter(None, self._options))} and the clock of this machine."
             return _NoAnswerError(self._plain(reason), sent=False, lasting=True, fix=fix)
         return _NoAnswerError(
             self._plain(reason), sent=not isinstance(reason, (ConnectionRefusedError, socket.gaierror))
@@ -534,7 +542,9 @@ class ApiClient:
     def _no_data(self, method: str, path: str, answer: Answer, what: str) -> ApiError:
         asked = f"{method} {path}".rstrip()
         return ApiError(
-            self._redacted(f"{self._service} answered {asked} with {answer.status} and {what}; check api_url."),
+            self._redacted(
+                f"{self._service} answered {asked} with {answer.status} and {what}; check {self._options[0]}."
+            ),
             http_status=answer.status,
             uncertain=False,
         )
@@ -559,9 +569,10 @@ class ApiClient:
                 ),
                 http_status=None,
                 uncertain=uncertain,
+                code=failure.code if failure else "",
             )
         said = self._plain("; ".join(dict.fromkeys(_vendor_words(answer))), otherwise="")
-        moved = "it moved: check api_url" if 300 <= answer.status < 400 else ""
+        moved = f"it moved: check {self._options[0]}" if 300 <= answer.status < 400 else ""
         fix = self._fixes.get(answer.status, moved)
         if answer.asks_for_patience:
             fix = f"too many requests, come back in {asked_s or _MAX_WAIT_S:.0f} s"

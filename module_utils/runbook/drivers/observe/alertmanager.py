@@ -5,11 +5,13 @@ https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from ansible.module_utils.runbook.drivers.http.api_client import ApiClient
+from ansible.module_utils.runbook.drivers.observe import access
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.change.silence import Matcher
 from ansible.module_utils.runbook.rules.observe.acts import Silenced
@@ -26,7 +28,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
     """Options that name it; ``doc_fragments/runbook_alertmanager.py`` tells them."""
     return {
         "alertmanager_urls": {"type": "list", "elements": "str", "default": []},
-        "alertmanager_token": {"type": "str", "no_log": True},
+        **access.argument_spec("alertmanager"),
         "alertmanager_ca_cert": {"type": "path"},
     }
 
@@ -42,20 +44,24 @@ class Alertmanager:
     def from_params(cls, params: Mapping[str, Any], *, timeout_s: float, read_only: bool = True) -> list[Alertmanager]:
         """Those that a module's options name.
 
-        :raises RunbookError: the token would travel unencrypted
+        :raises RunbookError: a secret would travel unencrypted, or stands in an address
         """
-        token = params["alertmanager_token"]
+        headers, secrets = access.of_params("alertmanager", params)
         return [
             cls(
                 ApiClient(
                     service="Alertmanager",
-                    base_url=url.rstrip("/"),
-                    headers={"Authorization": f"Bearer {token}"} if token else {},
-                    secrets={"alertmanager_token": token} if token else {},
+                    base_url=access.address("alertmanager_urls", url),
+                    headers=headers,
+                    secrets=secrets,
                     read_only=read_only,
                     timeout_s=timeout_s,
-                    fixes={404: "check alertmanager_urls"},
+                    fixes={
+                        401: "check alertmanager_token, or alertmanager_user and alertmanager_password",
+                        404: "check alertmanager_urls",
+                    },
                     ca_cert=params["alertmanager_ca_cert"],
+                    options=("alertmanager_urls", "alertmanager_ca_cert"),
                 ),
                 url,
             )
@@ -136,6 +142,21 @@ class Alertmanager:
             )
         except (AttributeError, LookupError, TypeError):
             raise _unreadable("alerts") from None
+
+    def beside(self, label: str, value: str, receiver: str) -> int:
+        """How many other alerts are in the group in which an alert goes to a receiver, and so in the same message.
+
+        :raises RunbookError: as :meth:`silenced`
+        """
+        groups = self._api.get("/api/v2/alerts/groups", (("receiver", f"^{re.escape(receiver)}$"),))
+        try:
+            return sum(
+                len(each["alerts"]) - 1
+                for each in groups
+                if any(alert["labels"].get(label) == value for alert in each["alerts"])
+            )
+        except (AttributeError, LookupError, TypeError):
+            raise _unreadable("groups of alerts") from None
 
 
 def _unreadable(what: str) -> RunbookError:

@@ -63,6 +63,7 @@ class PagerDuty:
                 read_only=read_only,
                 timeout_s=timeout_s,
                 reset_headers=("ratelimit-reset",),
+                options=("pagerduty_api_url", ""),
             )
         )
 

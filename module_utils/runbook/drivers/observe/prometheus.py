@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers.http.api_client import ApiClient, ApiError
+import yaml
+from ansible.module_utils.runbook.drivers.http.api_client import TOO_LARGE, ApiClient, ApiError
+from ansible.module_utils.runbook.drivers.observe import access
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.observe.series import Rule, Series
 from ansible.module_utils.runbook.rules.status import Status
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,23 +28,35 @@ SILENT = "silent"
 REFUSED = "refused"
 #: Samples of a series in one answer; Prometheus gives at most 11,000.
 _POINTS = 10_000
+#: Values of all series of a query that this process keeps: some 300 MB.
+_MOST_VALUES = 2_000_000
 #: Longer than this a question does not fit every server's idea of an address, and goes into a body.
 _LONG = 1_500
 
 
-def client(url: str, token: str | None, *, ca_cert: str | None, timeout_s: float) -> ApiClient:
+def client(
+    url: str, token: str | None, *, ca_cert: str | None, timeout_s: float, user: str | None = None,
+    password: str | None = None,
+) -> ApiClient:  # fmt: skip
     """What asks it.
 
-    :raises RunbookError: the token would travel unencrypted
+    :raises RunbookError: a secret would travel unencrypted, or stands in the address
     """
+    given = {"prometheus_token": token, "prometheus_user": user, "prometheus_password": password}
+    headers, secrets = access.of_params("prometheus", given)
     return ApiClient(
         service="Prometheus",
-        base_url=url.rstrip("/"),
-        headers={"Authorization": f"Bearer {token}"} if token else {},
-        secrets={"prometheus_token": token} if token else {},
+        base_url=access.address("prometheus_url", url),
+        headers=headers,
+        secrets=secrets,
         read_only=True,
         timeout_s=timeout_s,
+        fixes={
+            401: "check prometheus_token, or prometheus_user and prometheus_password",
+            404: "check prometheus_url",
+        },
         ca_cert=ca_cert,
+        options=("prometheus_url", "prometheus_ca_cert"),
     )
 
 
@@ -49,7 +64,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
     """Options that name it; ``doc_fragments/runbook_prometheus.py`` tells them."""
     return {
         "prometheus_url": {"type": "str"},
-        "prometheus_token": {"type": "str", "no_log": True},
+        **access.argument_spec("prometheus"),
         "prometheus_ca_cert": {"type": "path"},
     }
 
@@ -72,7 +87,7 @@ class Prometheus:
         return cls(
             client(
                 params["prometheus_url"], params["prometheus_token"], ca_cert=params["prometheus_ca_cert"],
-                timeout_s=timeout_s,
+                timeout_s=timeout_s, user=params.get("prometheus_user"), password=params.get("prometheus_password"),
             )
         )  # fmt: skip
 
@@ -94,23 +109,38 @@ class Prometheus:
     def over_time(self, query: str, *, begin: datetime, end: datetime, step_s: float) -> list[Series]:
         """The values of a query at equal steps, from ``begin`` to ``end``; a step without a value is left out.
 
-        A long time is asked for piece by piece. What it has not kept is not there, and it does not say so: see
-        :meth:`first_sample`.
+        A long time is asked for piece by piece, of as many steps as one answer has room for. What it has not kept is
+        not there, and it does not say so: see :meth:`first_sample`.
 
         :raises RunbookError: ``unknown``
         """
         found: dict[Any, Series] = {}
         first_s, last_s = begin.timestamp(), end.timestamp()
+        steps, values = _POINTS, 0
         while first_s <= last_s:
-            until_s = min(last_s, first_s + _POINTS * step_s)
+            until_s = min(last_s, first_s + steps * step_s)
             span = (("start", f"{first_s:.3f}"), ("end", f"{until_s:.3f}"), ("step", f"{step_s:g}"))
-            said = self._asked("/api/v1/query_range", (("query", query), *span))
+            try:
+                said = self._asked("/api/v1/query_range", (("query", query), *span))
+            except RunbookError as error:
+                if error.code != TOO_LARGE or steps == 0:
+                    raise
+                steps = int((until_s - first_s) / step_s) // 2
+                continue
             with _Reading("a query"):
                 for each in said["data"]["result"]:
                     piece = Series(each["metric"], tuple(map(_point, each["values"])))
                     before = found.get(piece.key)
                     found[piece.key] = Series(piece.labels, before.points + piece.points) if before else piece
-            first_s += (_POINTS + 1) * step_s
+                    values += len(piece.points)
+            if values > _MOST_VALUES:
+                raise RunbookError(
+                    f"Prometheus has more than {count(_MOST_VALUES, 'value')} of a query; ask for fewer days, or "
+                    "for fewer series.",
+                    status=Status.UNKNOWN,
+                    code=TOO_LARGE,
+                )
+            first_s += (steps + 1) * step_s
         return list(found.values())
 
     def series(self, *matchers: str, begin: datetime, end: datetime) -> list[dict[str, str]]:
@@ -141,6 +171,16 @@ class Prometheus:
         with _Reading("a list of rules"):
             return [Rule.of(group, rule) for group in said["data"]["groups"] for rule in group["rules"]]
 
+    def external_labels(self) -> dict[str, str]:
+        """Labels that it gives its alerts, and not its own series.
+
+        :raises RunbookError: ``unknown``
+        """
+        said = self._asked("/api/v1/status/config", (), in_address=True)
+        with _Reading("its configuration"):
+            found = (yaml.safe_load(said["data"]["yaml"]).get("global") or {}).get("external_labels") or {}
+            return {str(name): str(value) for name, value in found.items()}
+
     def first_sample(self, *, begin: datetime, end: datetime, step_s: float) -> float | None:
         """When the oldest sample of any target in that time was, in seconds since 1970; None where there is none.
 
@@ -156,7 +196,7 @@ class Prometheus:
         try:
             said = self._api.ask_form(path, tuple(pairs)) if long else self._api.get(path, tuple(pairs))
         except ApiError as error:
-            code = REFUSED if error.http_status in (400, 422) else SILENT
+            code = REFUSED if error.http_status in (400, 422) else error.code or SILENT
             told = RunbookError(error.message, status=Status.UNKNOWN, code=code)
             self._silent = told if code == SILENT else None
             raise told from None
@@ -180,7 +220,9 @@ class _Reading:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and issubclass(kind, (AttributeError, LookupError, TypeError, ValueError, OverflowError)):
+        if kind is not None and issubclass(
+            kind, (AttributeError, LookupError, TypeError, ValueError, OverflowError, yaml.YAMLError)
+        ):
             raise _unreadable(self._what) from None
 
 

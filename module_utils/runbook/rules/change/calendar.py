@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules import entries
+from ansible.module_utils.runbook.rules import entries, moment
 from ansible.module_utils.runbook.rules.run import OVERRIDE
 
 if TYPE_CHECKING:
@@ -264,7 +263,7 @@ def _window(where: str, entry: Mapping[str, Any]) -> Window:
             where, entry, ["announced_at"], f", and a quarterly window is announced {ANNOUNCE_DAYS} days before"
         )
     entries.require(where, entry, keys - _OPTIONAL)
-    zone = _zone(where, entry)
+    zone = moment.zone(f"{where}: timezone", entry.get("timezone", "UTC"))
     if kind not in RECURRING:
         begin, end = (_moment(where, key, entry[key]) for key in ("begin", "end"))
         _check_order(where, begin, end, zone)
@@ -301,7 +300,7 @@ def _freeze(where: str, entry: Mapping[str, Any], operations: Mapping[str, str])
     for key in ("reason", "owner"):
         if not isinstance(entry[key], str) or not entry[key].strip():
             raise RunbookError(f"{where}: {key}: {entry[key]!r} says nothing; {_ASKED[key]}.")
-    zone = _zone(where, entry)
+    zone = moment.zone(f"{where}: timezone", entry.get("timezone", "UTC"))
     begin, end = (_moment(where, key, entry[key]) for key in ("begin", "end"))
     _check_order(where, begin, end, zone, most=None)
     scope = entry["scope"]
@@ -328,20 +327,6 @@ def _freeze(where: str, entry: Mapping[str, Any], operations: Mapping[str, str])
 
 
 _ASKED = {"reason": "say why nothing may be changed", "owner": "say who may lift it"}
-
-
-def _zone(where: str, entry: Mapping[str, Any]) -> tzinfo:
-    name = entry.get("timezone", "UTC")
-    if name == "UTC":
-        return UTC
-    try:
-        if not isinstance(name, str) or name == "localtime":  # each machine's own
-            raise TypeError
-        return ZoneInfo(name)
-    except (KeyError, OSError, TypeError, ValueError):
-        raise RunbookError(
-            f"{where}: timezone: {name!r} is no time zone of this machine; give a name such as Europe/Berlin, or UTC."
-        ) from None
 
 
 def _moment(where: str, key: str, value: object) -> datetime:
@@ -392,6 +377,7 @@ def _announced(where: str, value: object, begin: datetime) -> date:
 def in_utc(local: datetime, zone: tzinfo) -> datetime:
     """A local time in UTC; how a clock change is read stands at the top.
 
+    >>> from zoneinfo import ZoneInfo
     >>> new_york = ZoneInfo("America/New_York")
     >>> in_utc(datetime(2027, 3, 14, 2, 30), new_york).isoformat()
     '2027-03-14T07:30:00+00:00'

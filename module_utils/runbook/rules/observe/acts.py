@@ -7,11 +7,11 @@ is acted on, not acted on, or nobody knows.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ansible.module_utils.runbook.rules.change.silence import Matcher
     from ansible.module_utils.runbook.rules.observe.firings import Firing
@@ -53,9 +53,12 @@ class Silenced:
     by: str
     begin_s: float
 
-    def covers(self, firing: Firing) -> bool:
-        """Whether it was set while the alert fired, and is for it."""
-        labels = dict(firing.labels)
+    def covers(self, firing: Firing, external: Mapping[str, str]) -> bool:
+        """Whether it was set while the alert fired, and is for it.
+
+        :param external: labels that Prometheus gives its alerts on their way, and not its own series
+        """
+        labels = {**external, **dict(firing.labels)}
         return firing.begin_s <= self.begin_s <= firing.end_s and all(
             _matches(each, labels.get(each.name, "")) for each in self.matchers
         )
@@ -79,6 +82,8 @@ class Known:
     silences: Sequence[Silenced] | None
     #: From when on PagerDuty's log was read.
     since_s: float = 0.0
+    #: Labels that Prometheus gives all its alerts on their way to Alertmanager.
+    external: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, alert: str) -> Known:
         """The same with the incidents of one alert alone."""
@@ -94,7 +99,7 @@ def acted(firing: Firing, known: Known) -> tuple[Act, str]:
     """
     found = [each for each in known.incidents or () if _meet(firing, each)]
     people = sorted({name for each in found for name in each.people})
-    people += sorted({each.by for each in known.silences or () if each.covers(firing)} - set(people))
+    people += sorted({each.by for each in known.silences or () if each.covers(firing, known.external)} - set(people))
     if people:
         return "acted", ", ".join(people)
     # One that is open may still be acted on; one that began before the log may have been.

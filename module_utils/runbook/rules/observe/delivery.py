@@ -6,14 +6,15 @@ import re
 from dataclasses import dataclass
 from datetime import time
 from typing import TYPE_CHECKING, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import moment
 from ansible.module_utils.runbook.rules.status import Check
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from datetime import datetime
+    from datetime import datetime, tzinfo
 
 Proof = Literal["page", "pagerduty", "none"]
 #: The label that tells one test from all others.
@@ -54,8 +55,11 @@ class Receiver:
         )  # fmt: skip
 
     def alert(self, nonce: str, environment: str) -> tuple[dict[str, str], dict[str, str]]:
-        """Labels and annotations of its test alert, which nobody can take for a real one."""
-        return {"alertname": ALERT, **self.labels, LABEL: nonce}, {
+        """Labels and annotations of its test alert, which nobody can take for a real one.
+
+        The code is in its name too, by which most routes group: a group of several alerts is told by what they share.
+        """
+        return {"alertname": f"{ALERT}_{nonce}", **self.labels, LABEL: nonce}, {
             "summary": f"TEST {nonce}: nothing is wrong, and nobody has to do anything.",
             "description": f"monitoring.yml of {environment} tries whether alerts arrive at {self.name}.",
         }
@@ -68,7 +72,7 @@ class Hours:
     begin: time
     end: time
     weekdays: frozenset[int]
-    zone: ZoneInfo
+    zone: tzinfo
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> Hours:
@@ -76,10 +80,7 @@ class Hours:
 
         :raises RunbookError: names what is none
         """
-        try:
-            zone = ZoneInfo(said["timezone"])
-        except (ZoneInfoNotFoundError, ValueError):
-            raise RunbookError(f"hours: {said['timezone']!r} is no time zone; write it as Europe/Berlin.") from None
+        zone = moment.zone("hours: timezone", said["timezone"])
         begin, end = (_time(name, said[name]) for name in ("begin", "end"))
         if end <= begin:
             raise RunbookError(f"hours: its end {end:%H:%M} is not after its begin {begin:%H:%M}; exchange them.")
@@ -92,7 +93,7 @@ class Hours:
             return ""
         days = ", ".join(WEEKDAYS[each] for each in sorted(self.weekdays))
         return (
-            f"Nothing was sent: it is {local:%A %H:%M} ({self.zone.key}), and tests may reach people {days} from "
+            f"Nothing was sent: it is {local:%A %H:%M} ({self.zone}), and tests may reach people {days} from "
             f"{self.begin:%H:%M} to {self.end:%H:%M} (hours)."
         )
 
@@ -122,6 +123,8 @@ class Sent:
     blind: str = ""
     #: The incident that it became.
     incident: str = ""
+    #: How many other alerts are told in the same message; None where nobody knows.
+    beside: int | None = None
 
     @property
     def is_lost(self) -> bool:
@@ -164,6 +167,11 @@ class Sent:
             return Check.unknown("delivery", f"{said} was sent, and no machine can see it there; ask who got it.", name)
         if self.blind:
             return Check.unknown("delivery", f"{said} was sent, and nobody could look there: {self.blind}", name)
+        if self.beside:
+            return Check.unknown(
+                "delivery", f"{said} was sent in one message with {count(self.beside, 'other alert')}, which may show "
+                "what they share alone; let its route group by alertname (group_by), or ask who got it.", name,
+            )  # fmt: skip
         return Check.breach(
             "delivery", f"{said} was accepted and routed, and did not arrive within {wait_s:.0f} s; look at "
             f"Alertmanager's log and at {name}'s settings.", name,

@@ -6,8 +6,11 @@ knows; a firing that ends where such a gap begins, and begins again where it end
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from ansible.module_utils.runbook.errors import RunbookError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,17 +19,31 @@ if TYPE_CHECKING:
 
 #: How long Prometheus shows the last sample of a series that ended without a word.
 LOOKBACK_S = 300.0
+_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 FIRING = 'ALERTS{alertstate="firing"}'
 
 
-def begun_query(step_s: float) -> str:
+def query(replica_labels: Sequence[str], *, before_s: float = 0) -> str:
+    """What fires, or did so long before; once, however many replicas of Prometheus evaluate its rule.
+
+    :param replica_labels: by which replicas are told apart
+    :raises RunbookError: one is no name of a label
+    """
+    wrong = [each for each in replica_labels if not _LABEL.fullmatch(each)]
+    if wrong:
+        raise RunbookError(f"replica_labels: {wrong[0]!r} is no name of a label; give one such as replica.")
+    told = f"{FIRING} offset {before_s:g}s" if before_s else FIRING
+    return f"max without ({', '.join(replica_labels)}) ({told})" if replica_labels else told
+
+
+def begun_query(step_s: float, replica_labels: Sequence[str] = ()) -> str:
     """What fires and did not one step before: a sample at each begin."""
-    return f"{FIRING} unless {FIRING} offset {step_s:g}s"
+    return f"{query(replica_labels)} unless {query(replica_labels, before_s=step_s)}"
 
 
-def ended_query(step_s: float) -> str:
+def ended_query(step_s: float, replica_labels: Sequence[str] = ()) -> str:
     """What does not fire and did one step before: a sample at each end."""
-    return f"{FIRING} offset {step_s:g}s unless {FIRING}"
+    return f"{query(replica_labels, before_s=step_s)} unless {query(replica_labels)}"
 
 
 #: A sample at each moment at which no target was watched.
@@ -96,7 +113,7 @@ def firings(
 ) -> list[Firing]:  # fmt: skip
     """All firings of a time, in their order.
 
-    :param before: what :data:`FIRING` gave at its begin
+    :param before: what :func:`query` gave at its begin
     :param begun: what :func:`begun_query` gave over it
     :param ended: what :func:`ended_query` gave over it
     :param blind: when Prometheus was not there

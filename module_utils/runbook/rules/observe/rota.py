@@ -12,6 +12,7 @@ from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import tzinfo
 
 #: A shift of a rotation may be so long, in days.
 _MOST_DAYS = 92
@@ -40,43 +41,52 @@ class Absence:
     person: str = ""
 
 
-def shifts_of(rota: Sequence[Mapping[str, Any]], *, begin: datetime, end: datetime) -> list[Shift]:
+def shifts_of(rota: Sequence[Mapping[str, Any]], *, begin: datetime, end: datetime, zone: tzinfo = UTC) -> list[Shift]:
     """The shifts of a rota of the inventory that overlap with a time.
 
     An entry is a shift of one ``person`` until ``end``, or a rotation of ``people``, each for ``every_days``. Of two
     entries of a schedule the later one in the list takes the place of the earlier one, so a swap is one more entry.
 
+    :param zone: of times that name no offset; a rotation changes hands at the same time of its day, in summer too
     :raises RunbookError: names the entry and what is wrong
     """
     found: list[Shift] = []
     for number, entry in enumerate(rota, 1):
-        added = list(_entry(f"rota: entry {number}", entry, begin, end))
+        added = list(_entry(f"rota: entry {number}", entry, begin, end, zone))
         for each in added:
             found = [left for one in found for left in _without(one, each)]
         found += added
     return sorted(found, key=lambda each: (each.begin, each.schedule))
 
 
-def _entry(where: str, said: Mapping[str, Any], begin: datetime, end: datetime) -> Iterator[Shift]:
-    schedule, first = str(said.get("schedule") or "on call"), moment(f"{where}: begin", said.get("begin"))
+def _entry(
+    where: str, said: Mapping[str, Any], begin: datetime, end: datetime, zone: tzinfo
+) -> Iterator[Shift]:  # fmt: skip
+    schedule, first = str(said.get("schedule") or "on call"), moment(f"{where}: begin", said.get("begin"), zone)
     if said.get("person"):
-        last = moment(f"{where}: end", said.get("end"))
+        last = moment(f"{where}: end", said.get("end"), zone)
         if last <= first:
             raise RunbookError(f"{where}: its end {last:%Y-%m-%d %H:%M} is not after its begin; exchange them.")
         if first < end and last > begin:
-            yield Shift(schedule, str(said["person"]), first, last)
+            yield Shift(schedule, str(said["person"]), first.astimezone(UTC), last.astimezone(UTC))
         return
     people, days = [str(each) for each in said.get("people") or ()], said.get("every_days") or 0
     if not people or not 1 <= days <= _MOST_DAYS:
         raise RunbookError(
             f"{where}: give a person with begin and end; or people with begin and every_days, 1 to {_MOST_DAYS}."
         )
-    length, until = timedelta(days=days), moment(f"{where}: end", said["end"]) if said.get("end") else end
-    turn = max(0, (begin - first) // length)
-    while first + turn * length < min(end, until):
-        yield Shift(
-            schedule, people[turn % len(people)], first + turn * length, min(first + (turn + 1) * length, until)
-        )
+    length, until = timedelta(days=days), moment(f"{where}: end", said["end"], zone) if said.get("end") else end
+
+    def hand_over(turn: int) -> datetime:
+        # Days are added in the zone, where some of them have 23 hours.
+        return (first + turn * length).astimezone(UTC)
+
+    # One earlier, since such a day may lie between.
+    turn = max(0, (begin - first) // length - 1)
+    while hand_over(turn) < min(end, until):
+        if hand_over(turn + 1) > begin:
+            shift_end = min(hand_over(turn + 1), until.astimezone(UTC))
+            yield Shift(schedule, people[turn % len(people)], hand_over(turn), shift_end)
         turn += 1
 
 
@@ -91,8 +101,8 @@ def _without(one: Shift, other: Shift) -> Iterator[Shift]:
         yield Shift(one.schedule, one.person, other.end, one.end)
 
 
-def moment(where: str, said: object) -> datetime:
-    """A moment as ``2026-12-24`` or ``2026-12-24 09:00``, in UTC unless it names another offset.
+def moment(where: str, said: object, zone: tzinfo = UTC) -> datetime:
+    """A moment as ``2026-12-24`` or ``2026-12-24 09:00``, in a zone unless it names an offset.
 
     :raises RunbookError: it is none
     """
@@ -100,10 +110,10 @@ def moment(where: str, said: object) -> datetime:
         found = datetime.fromisoformat(str(said))
     except ValueError:
         raise RunbookError(f"{where}: {said!r} is no moment; write it as '2026-12-24 09:00'.") from None
-    return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
+    return found if found.tzinfo else found.replace(tzinfo=zone)
 
 
-def absences_of(said: Sequence[Mapping[str, Any]]) -> list[Absence]:
+def absences_of(said: Sequence[Mapping[str, Any]], *, zone: tzinfo = UTC) -> list[Absence]:
     """Holidays as the inventory has them: a ``name``, ``begin`` and ``end``, which is the last day, and ``person``.
 
     :raises RunbookError: names the entry and what is wrong
@@ -111,12 +121,17 @@ def absences_of(said: Sequence[Mapping[str, Any]]) -> list[Absence]:
     found = []
     for number, entry in enumerate(said, 1):
         where = f"holidays: entry {number}"
-        begin, end = moment(f"{where}: begin", entry.get("begin")), moment(f"{where}: end", entry.get("end"))
+        begin, end = (moment(f"{where}: {edge}", entry.get(edge), zone) for edge in ("begin", "end"))
         if len(str(entry.get("end")).strip()) == len("2026-12-24"):
             end += timedelta(days=1)
         if end <= begin:
             raise RunbookError(f"{where}: its end is before its begin; exchange them.")
-        found.append(Absence(str(entry.get("name") or "holiday"), begin, end, str(entry.get("person") or "")))
+        found.append(
+            Absence(
+                str(entry.get("name") or "holiday"), begin.astimezone(UTC), end.astimezone(UTC),
+                str(entry.get("person") or ""),
+            )
+        )  # fmt: skip
     return found
 
 
