@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -73,6 +74,9 @@ def test_a_prefix_cannot_either(prefix, folder):
 
 WHOLE = rules.serialise(document())
 ENVELOPE = json.loads(WHOLE)
+#: Too large to be written as it is, and of words that come again, as records are.
+LARGE = document(hosts={f"db{number:05}": {"status": "ok", "msg": "All well. " * 20} for number in range(25_000)})
+COMPRESSED = json.loads(rules.serialise(LARGE))
 
 
 @pytest.mark.parametrize(("data", "code"), [
@@ -83,7 +87,12 @@ ENVELOPE = json.loads(WHOLE)
     (b"[]", "state_foreign"),
     (b"null", "state_foreign"),
     (b'{"schema": "terraform"}', "state_foreign"),
-    (json.dumps(ENVELOPE | {"schema_version": 2}).encode(), "state_newer"),
+    (json.dumps(ENVELOPE | {"schema_version": 3}).encode(), "state_newer"),
+    (json.dumps(ENVELOPE | {"schema_version": 2}).encode(), "state_damaged"),
+    (json.dumps(COMPRESSED | {"schema_version": 1}).encode(), "state_damaged"),
+    (json.dumps(COMPRESSED | {"body_gzip": COMPRESSED["body_gzip"][:-40]}).encode(), "state_damaged"),
+    (json.dumps(COMPRESSED | {"body_gzip": 7}).encode(), "state_damaged"),
+    (json.dumps(COMPRESSED | {"body_gzip": "not base64"}).encode(), "state_damaged"),
     (json.dumps({"schema": rules.SCHEMA, "schema_version": 99}).encode(), "state_newer"),
     (json.dumps(ENVELOPE | {"schema_version": "1"}).encode(), "state_damaged"),
     (json.dumps(ENVELOPE | {"body": []}).encode(), "state_damaged"),
@@ -126,9 +135,20 @@ def test_what_was_blotted_out_is_no_secret():
     rules.serialise(document(password="********", why="password=********", token="VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"))
 
 
+def test_a_large_document_is_compressed_and_comes_back_as_it_was_written(monkeypatch):
+    data = rules.serialise(LARGE)
+    assert len(data) < rules.MAX_BYTES < len(json.dumps(LARGE.body))
+    assert data == rules.serialise(LARGE)
+    assert rules.parse(LARGE.name, data) == LARGE
+    # One that would fill the memory is none of ours.
+    monkeypatch.setattr(rules, "MAX_BODY_BYTES", 1000)
+    with pytest.raises(RunbookError, match="lacks what each document has"):
+        rules.parse(LARGE.name, data)
+
+
 def test_a_document_is_small_and_json():
-    with pytest.raises(RunbookError, match="at most"):
-        rules.serialise(document(long="x" * rules.MAX_BYTES))
+    with pytest.raises(RunbookError, match="at most 4194304, compressed; run the playbook for a part of the hosts"):
+        rules.serialise(document(long=secrets.token_hex(rules.MAX_BYTES)))
     for wrong in (float("nan"), {1, 2}, NOW):
         with pytest.raises(RunbookError, match="cannot be written as JSON"):
             rules.serialise(document(wrong=wrong))

@@ -9,8 +9,11 @@ Nothing here reads a clock. What ends by itself is judged by the store's clock, 
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
+import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -28,8 +31,13 @@ if TYPE_CHECKING:
 #: By which a document is known as one of ours.
 SCHEMA = "runbook-state"
 SCHEMA_VERSION = 1
-#: A document is small. The record of a long run has some hundred kilobytes.
+#: Of a document whose body is compressed, as it would be larger than :data:`MAX_BYTES`.
+_COMPRESSED_VERSION = 2
+#: A document is small. The record of a long run has some hundred kilobytes, that of a run on many hosts a few kilobytes
+#: for each.
 MAX_BYTES = 4 << 20
+#: What a body may have once it is no more compressed: a bomb is none of ours.
+MAX_BODY_BYTES = 128 << 20
 #: The kinds of documents; each is a folder in the store.
 KINDS = (
     "announcements",
@@ -134,7 +142,7 @@ def serialise(document: Document) -> bytes:
             f"{document.name}: {found} looks like a secret, and the state store holds none; leave it out.",
             code="state_secret",
         )
-    envelope = {
+    envelope: dict[str, Any] = {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
         "name": document.name,
@@ -148,12 +156,36 @@ def serialise(document: Document) -> bytes:
         data = json.dumps(envelope, allow_nan=False, indent=1).encode() + b"\n"
     except (TypeError, ValueError) as error:
         raise RunbookError(f"{document.name}: cannot be written as JSON: {error}.", code="state_json") from None
+    size_bytes = len(data)
+    if MAX_BYTES < size_bytes <= MAX_BODY_BYTES:
+        packed = gzip.compress(json.dumps(envelope.pop("body")).encode(), mtime=0)
+        envelope |= {"schema_version": _COMPRESSED_VERSION, "body_gzip": base64.b64encode(packed).decode()}
+        data = json.dumps(envelope, indent=1).encode() + b"\n"
     if len(data) > MAX_BYTES:
         raise RunbookError(
-            f"{document.name}: has {len(data)} bytes, and a document of the state store at most {MAX_BYTES}.",
+            f"{document.name}: has {size_bytes} bytes, and a document of the state store at most {MAX_BYTES}, "
+            "compressed; run the playbook for a part of the hosts at a time, with --limit.",
             code="state_too_large",
         )
     return data
+
+
+def body_of(envelope: Mapping[str, Any]) -> Any:
+    """The body of a document as it was written; None where there is none.
+
+    :raises ValueError: it is compressed, and damaged or too large
+    """
+    packed = envelope.get("body_gzip")
+    if packed is None:
+        return envelope.get("body")
+    reader = zlib.decompressobj(wbits=31)
+    try:
+        data = reader.decompress(base64.b64decode(packed, validate=True), MAX_BODY_BYTES)
+    except (zlib.error, TypeError) as error:
+        raise ValueError(str(error)) from None
+    if not reader.eof:
+        raise ValueError("it is truncated, or too large")
+    return json.loads(data)
 
 
 def parse(name: str, data: bytes) -> Document:
@@ -177,16 +209,20 @@ def parse(name: str, data: bytes) -> Document:
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         raise _unreadable(name, "state_foreign", "is not this project's", "remove it, or name another store")
     version = found.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+    if isinstance(version, int) and version > _COMPRESSED_VERSION:
         raise _unreadable(
             name,
             "state_newer",
-            f"has version {version}, and this project knows {SCHEMA_VERSION}",
+            f"has version {version}, and this project knows {_COMPRESSED_VERSION}",
             "update the project here",
         )
     fields = {key: found.get(key) for key in ("name", "run_id", "controller", "written_at", "token")}
-    body = found.get("body")
-    if version != SCHEMA_VERSION or not isinstance(body, dict) or not all(isinstance(v, str) for v in fields.values()):
+    try:
+        body = body_of(found)
+    except ValueError:
+        body = None
+    known = _COMPRESSED_VERSION if "body_gzip" in found else SCHEMA_VERSION
+    if version != known or not isinstance(body, dict) or not all(isinstance(v, str) for v in fields.values()):
         raise _unreadable(name, "state_damaged", "lacks what each document has", "restore or remove it")
     if fields["name"] != name:
         raise _unreadable(name, "state_damaged", f"was written as {fields['name']!r}", "put it back to its place")
