@@ -80,6 +80,10 @@ options:
   chosen:
     description: Which step of each track of O(prices) is in use.
     type: dict
+  environment:
+    description: The environment of the inventory, by which the offered alert rules tell hosts of the same name apart.
+    type: str
+    required: true
   alerts_file:
     description: The file of alert rules that is in use, to compare the offered one with.
     type: path
@@ -153,6 +157,7 @@ EXAMPLES = r"""
         query: http_requests_total{job="api"}
         kind: counter
         unit: requests
+    environment: production
     prometheus_url: http://prometheus.example.com:9090
     login_host: "{{ db_login_host }}"
     login_user: "{{ db_login_user }}"
@@ -495,7 +500,9 @@ def core(context: Context) -> dict[str, Any]:
     found = [one for each in looked for one in outlook.judge(each, today=today, lead_days=params["lead_days"])]
     unknown = [one for each in looked for one in outlook.unknown(each)]
     found += _saved(context, looked)
-    made = alerts.rules(looked, host=context.run.host or "localhost", lead_days=params["lead_days"])
+    made = alerts.rules(
+        looked, environment=params["environment"], host=context.run.host or "localhost", lead_days=params["lead_days"]
+    )
     rule_file = alerts.rule_file(made, lead_days=params["lead_days"])
     test_file = alerts.test_file(made, lead_days=params["lead_days"], rule_file_name=RULES_FILE)
     bill = prices.bill(offer, choice, looked) if offer else None
@@ -610,7 +617,11 @@ def _saved(context: Context, looked: list[outlook.Outlook]) -> list[findings.Fin
 
 def _earlier(context: Context, module: str, playbook: str) -> tuple[str, dict[str, Any]] | None:
     """What a module gave in the newest run of a playbook for this host, with the run's name."""
-    return next(records.earlier(context.run.directory, module, host=context.run.host, playbook=playbook), None)
+    found = records.earlier(
+        context.run.directory, module, host=context.run.host, playbook=playbook,
+        environment=context.params["environment"],
+    )  # fmt: skip
+    return next(found, None)
 
 
 def _in_use(path: str | None) -> str:
@@ -652,6 +663,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
         | {
             "quantities": {"type": "list", "elements": "dict", "required": True, "options": quantity},
             "lead_days": {"type": "int", "default": 30},
+            "environment": {"type": "str", "required": True},
             "prices": {"type": "dict"},
             "chosen": {"type": "dict"},
             "alerts_file": {"type": "path"},

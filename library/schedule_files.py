@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: schedule_files
 short_description: Units of systemd, or a workflow of CI, for the scheduled jobs of an inventory
 description:
-  - Makes the files in a folder what the schedules say - for V(systemd) a service for each job, a timer for each that is
+  - Makes the files in a folder what the schedules say - for V(systemd) a service and a timer for each job that is
     enabled, and C(runbook.target), which starts and stops all timers; for V(github) and V(gitlab) one file of CI; for
     V(prometheus) alert rules for jobs that did not run or did not succeed.
   - Files of jobs that are no longer scheduled are removed, and what somebody changed by hand is changed back; the diff
@@ -135,11 +135,11 @@ _PLAIN = re.compile(r"[A-Za-z0-9_./@+-]+")
 def core(context: Context) -> dict[str, Any]:
     """Compare, and write what differs."""
     params = context.params
-    permits.require_approval(context.run)
-    place = _place(params)
+    place = _place(params, permits.require_approval(context.run).environment)
     if params["start"] and params["engine"] == "systemd":
         folder.require_machine(place.user, place.environment_file, Path(place.project) / "runs")
     found, left_out = schedule.with_hosts(schedule.read(params["schedules"]), params["groups"])
+    schedule.refuse_doubles(found.values())
     wanted = files.files(params["engine"], found, place)
     path = Path(params["path"])
     ours = folder.read(path)
@@ -182,13 +182,13 @@ def core(context: Context) -> dict[str, Any]:
     ) | ({"diff": diff} if context.diff else {})
 
 
-def _place(params: dict[str, Any]) -> files.Place:
+def _place(params: dict[str, Any], environment: str) -> files.Place:
     given = Path(params["inventory"])
     inside = [path for path in (given, given.resolve()) if path.is_relative_to(params["project"])]
     if inside:
         params = params | {"inventory": str(inside[0].relative_to(params["project"]))}
     place = files.Place(
-        params["project"], params["inventory"], params["user"], params["environment_file"],
+        params["project"], params["inventory"], environment, params["user"], params["environment_file"],
         tuple(params["write_paths"]),
     )  # fmt: skip
     for option in ("project", "inventory", "user", "environment_file", "write_paths"):

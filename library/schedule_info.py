@@ -92,6 +92,7 @@ def core(context: Context) -> dict[str, Any]:
     """Read them all."""
     now = datetime.now(UTC)
     found, left_out = schedule.with_hosts(schedule.read(context.params["schedules"]), context.params["groups"])
+    schedule.refuse_doubles(found.values())
     due = sorted((at, job) for job, each in found.items() if each.enabled and (at := schedule.next_due(each, now)))
     following = f"; {due[0][1]} is due next, {said_at(due[0][0])}" if due else ""
     return context.conclude(

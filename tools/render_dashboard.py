@@ -45,47 +45,55 @@ _UNITS = (("_bytes", "bytes"), ("_seconds", "s"), ("_ratio", "percentunit"))
 #: Panels a row, and the grid's columns.
 _PER_ROW, _COLUMNS, _HEIGHT = 4, 24, 6
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
-_HOST = 'host=~"$host"'
+_RUN = 'environment=~"$environment"'
+_HOST = f'{_RUN},host=~"$host"'
 #: Beside the metrics that outlast a run: each run itself. Title, query, legend, type, unit, meaning.
 _OF_RUNS = (
     (
-        "Last run was well", f"min by (playbook, host) (runbook_run_host_success{{{_HOST}}})",
-        "{{playbook}} {{host}}", "stat", "yes_no", "1 if all was well on the host, else 0.",
+        "Last run was well", f"min by (environment, playbook, host) (runbook_run_host_success{{{_HOST}}})",
+        "{{environment}} {{playbook}} {{host}}", "stat", "yes_no", "1 if all was well on the host, else 0.",
     ),
     (
-        "Status of the last run", "max by (playbook, status) (runbook_run_status) == 1", "{{playbook}}: {{status}}",
-        "stat", "short", "Unknown is never green.",
+        "Status of the last run",
+        f"max by (environment, playbook, status) (runbook_run_status{{{_RUN}}}) == 1",
+        "{{environment}} {{playbook}}: {{status}}", "stat", "short", "Unknown is never green.",
     ),
     (
-        "Last run ended", "time() - max by (playbook) (runbook_run_end_timestamp_seconds)", "{{playbook}}", "stat", "s",
+        "Last run ended",
+        f"time() - max by (environment, playbook) (runbook_run_end_timestamp_seconds{{{_RUN}}})",
+        "{{environment}} {{playbook}}", "stat", "s",
         "How long ago; one that was cut off leaves the moment of the run before it.",
     ),
     (
-        "Scheduled jobs, last success", "time() - max by (schedule, host) (runbook_job_last_success_timestamp_seconds)",
-        "{{schedule}} {{host}}", "stat", "s", "How long ago each scheduled job was last well.",
+        "Scheduled jobs, last success",
+        f"time() - max by (environment, schedule, host) (runbook_job_last_success_timestamp_seconds{{{_HOST}}})",
+        "{{environment}} {{schedule}} {{host}}", "stat", "s", "How long ago each scheduled job was last well.",
     ),
     (
         "Points on the board", "sum by (inventory, state) (runbook_board_points)", "{{inventory}}: {{state}}",
         "timeseries", "short", "Points that need a person, by colour.",
     ),
     (
-        "Board made", "time() - max(runbook_board_made_timestamp_seconds)", "board", "stat", "s", "How long ago.",
+        "Board made", "time() - max by (instance) (runbook_board_made_timestamp_seconds)", "{{instance}}",
+        "stat", "s", "How long ago.",
     ),
     (
-        "Duration", "max by (playbook) (runbook_run_duration_seconds)", "{{playbook}}", "timeseries", "s",
+        "Duration", f"max by (environment, playbook) (runbook_run_duration_seconds{{{_RUN}}})",
+        "{{environment}} {{playbook}}", "timeseries", "s",
         "How long the last run took.",
     ),
     (
-        "Steps that did not end well", f"sum by (playbook, host) (runbook_run_step_success{{{_HOST}}} == bool 0)",
-        "{{playbook}} {{host}}", "timeseries", "short", "Steps of the last run.",
+        "Steps that did not end well",
+        f"sum by (environment, playbook, host) (runbook_run_step_success{{{_HOST}}} == bool 0)",
+        "{{environment}} {{playbook}} {{host}}", "timeseries", "short", "Steps of the last run.",
     ),
     (
         "Slowest steps", f"topk(10, runbook_run_step_duration_seconds{{{_HOST}}})",
-        "{{playbook}} {{host}}: {{task}}", "timeseries", "s", "The ten that took longest.",
+        "{{environment}} {{playbook}} {{host}}: {{task}}", "timeseries", "s", "The ten that took longest.",
     ),
     (
-        "Figures of steps", f'{{__name__=~"runbook_run_step_.+",{_HOST}}}', "{{__name__}} {{host}}: {{task}}", "table",
-        "short", "All numbers of the last runs' results.",
+        "Figures of steps", f'{{__name__=~"runbook_run_step_.+",{_HOST}}}',
+        "{{__name__}} {{environment}} {{host}}: {{task}}", "table", "short", "All numbers of the last runs' results.",
     ),
 )  # fmt: skip
 
@@ -105,7 +113,13 @@ def dashboard() -> dict[str, Any]:
         "editable": True,
         "refresh": "5m",
         "time": {"from": "now-30d", "to": "now"},
-        "templating": {"list": [_variable("datasource", "datasource", "prometheus"), _hosts()]},
+        "templating": {
+            "list": [
+                _variable("datasource", "datasource", "prometheus"),
+                _chosen("environment", "label_values(runbook_run_host_success, environment)"),
+                _chosen("host", f"label_values(runbook_run_host_success{{{_RUN}}}, host)"),
+            ]
+        },
         "panels": list(_placed(rows)),
     }
 
@@ -114,13 +128,18 @@ def _variable(name: str, kind: str, query: Any) -> dict[str, Any]:
     return {"name": name, "type": kind, "query": query}
 
 
-def _hosts() -> dict[str, Any]:
-    found = _variable("host", "query", "label_values(runbook_run_host_success, host)")
-    return found | {"datasource": _DATASOURCE, "refresh": 2, "multi": True, "includeAll": True, "allValue": ".*"}
+def _chosen(name: str, query: str) -> dict[str, Any]:
+    return _variable(name, "query", query) | {
+        "datasource": _DATASOURCE,
+        "refresh": 2,
+        "multi": True,
+        "includeAll": True,
+        "allValue": ".*",
+    }
 
 
 def _of_metric(name: str, metric: Metric) -> dict[str, Any]:
-    by = ", ".join(filter(None, ("host", metric.label)))
+    by = ", ".join(filter(None, ("environment", "host", metric.label)))
     legend = " ".join(f"{{{{{each}}}}}" for each in by.split(", "))
     selected = f"runbook_{name}{{{_HOST}}}"
     title = re.sub(r"_(timestamp_seconds|seconds|bytes|ratio)$", "", name).replace("_", " ").capitalize()

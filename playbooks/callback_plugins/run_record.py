@@ -64,6 +64,7 @@ from ansible.errors import AnsibleError
 from ansible.executor.stats import AggregateStats
 from ansible.executor.task_queue_manager import TaskQueueManager
 from ansible.parsing.splitter import parse_kv
+from ansible.playbook import Playbook
 from ansible.plugins.callback import CallbackBase
 from ansible.plugins.loader import filter_loader, test_loader
 from ansible.release import __version__ as ansible_version
@@ -91,6 +92,7 @@ if _REFUSAL is not None:
 from ansible.module_utils.runbook.drivers import links, process, watchdog
 from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
 from ansible.module_utils.runbook.report import board
+from ansible.module_utils.runbook.report.places import place_of
 from ansible.module_utils.runbook.report.progress import Watch
 from ansible.module_utils.runbook.report.recorder import Finish, LateStep, Recorder, end_in_absence
 from ansible.module_utils.runbook.report.terminal import last_warnings, last_words, summary_lines
@@ -111,7 +113,6 @@ if TYPE_CHECKING:
     from ansible.executor.task_result import CallbackTaskResult
     from ansible.inventory.host import Host
     from ansible.parsing.dataloader import DataLoader
-    from ansible.playbook import Playbook
     from ansible.playbook.play import Play
     from ansible.playbook.task import Task
 
@@ -123,6 +124,11 @@ _NO_STEP = frozenset(settings._ACTION_ALL_INCLUDES)  # noqa: SLF001 - the list h
 _STUCK_S = 10.0
 #: How often what the board knows is written again that another run wrote to meanwhile.
 _ATTEMPTS = 10
+#: What the board says of itself where its document in the state store was damaged.
+_MENDED = (
+    "The board in the state store was damaged, and is mended; what only other places knew is missing until they run "
+    "again, or playbooks/board.yml reads their records."
+)
 #: The playbook that only renews the board.
 _OF_THE_BOARD = "board"
 #: What the board has to know of an inventory: variables, and how it calls them.
@@ -224,17 +230,19 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             colour=not settings.ANSIBLE_NOCOLOR,
         )
         self._tell_error()
-        refused = rules.no_such_tag(
-            Path(playbook._file_name).name,  # noqa: SLF001 - as above
-            options.get("tags") or (),
-            options.get("skip_tags") or (),
-            {tag for play in playbook.get_plays() for tag in _tags(play)},
-        )
-        if not refused:
-            try:
+        refused = ""
+        try:
+            self._append("inventory", **_of_inventory(playbook.get_plays()))
+            refused = rules.no_such_tag(
+                Path(playbook._file_name).name,  # noqa: SLF001 - as above
+                options.get("tags") or (),
+                options.get("skip_tags") or (),
+                {tag for each in _all_playbooks(playbook) for play in each.get_plays() for tag in _tags(play)},
+            )
+            if not refused:
                 self._divide(playbook, told)
-            except RunbookError as error:
-                refused = error.message
+        except RunbookError as error:
+            refused = error.message
         if refused:
             self._append("refused", text=refused)
             self.v2_playbook_on_stats(AggregateStats())
@@ -243,7 +251,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         """Look at the hosts before any is begun: does a limit mean what it says, and which go first.
 
         :param told: what ``-e`` said
-        :raises RunbookError: the limit names nobody, a variable means nothing, or the run is not the job that it says
+        :raises RunbookError: the limit names nobody, a variable means nothing or differs between hosts, or the run is
+            not the job that it says
         """
         plays = playbook.get_plays()
         if not plays:
@@ -258,16 +267,11 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         ]
         if wrong:
             raise RunbookError(fleet.nobody(cli.CLIARGS["subset"], wrong, known))
-        # A pattern that is a template is filled in when its play begins.
-        plain = [play for play in plays if "{{" not in str(play.hosts)]
-        first = next((host for play in plain for host in _hosts(inventory, play)), None)
-        given = manager.get_vars(play=plays[0], host=first) if first else {}
+        hosts = {host.name: host for play in _plain(plays) for host in _hosts(inventory, play)}
+        given = manager.get_vars(play=plays[0], host=next(iter(hosts.values()))) if hosts else {}
         templar = Templar(loader=manager._loader, variables=given)  # noqa: SLF001 - as above
-        wanted = (fleet.BATCHES, fleet.STOP_AFTER)
-        said = [_filled_in(templar, name, given) if name in given else None for name in wanted]
         started = Path(playbook._file_name).name  # noqa: SLF001 - as above
-        known = {started, *(path.name for path in (PROJECT / "playbooks").glob("*.yml"))}
-        self._fleet = fleet.read(*said, playbook=started, known=known)
+        self._fleet = fleet.agreed({name: _fleet_of(manager, plays[0], host, started) for name, host in hosts.items()})
         is_own = Path(playbook._file_name).resolve().parent == PROJECT / "playbooks"  # noqa: SLF001 - as above
         if told.get("preflight_job") and is_own and "schedule_jobs" in given:
             _check_job(started, told, _filled_in(templar, "schedule_jobs", given) or {})
@@ -510,7 +514,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                 if "index" in said:
                     others = said["index"]
                     now, doubt = indexes.by_clock_of_store(now, said["ahead_s"])
-                    notes += doubt
+                    notes += [*doubt, *filter(None, [said["note"]])]
                 else:
                     notes.append(f"Runs of other places may be missing. {said['why_not']}")
             elif any("has no copy" in each["text"] for each in record["warnings"]):
@@ -544,7 +548,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             for name, hosts in inventory.get_groups_dict().items()
             if name not in ("all", "ungrouped") and hosts
         }
-        place = board.place_of(record["inventory"], environment)
+        place = place_of(record["inventory"], environment)
         plan = {key: said.get(name, {}) for name, key in _PLAN.items()} | {
             "at": rules.timestamp(now.timestamp()),
             "environment": environment,
@@ -881,9 +885,54 @@ def _artifacts_of_runner(recorder: Recorder) -> dict[str, Any] | None:
     return None
 
 
-def _hosts(inventory: Any, play: Play) -> list[Host]:
+def _hosts(inventory: Any, play: Play, *, ignore_limits: bool = False) -> list[Host]:
     """All hosts of a play, in the order in which they are worked on, whatever batch it is."""
-    return list(inventory.get_hosts(play.hosts, ignore_restrictions=True, order=play.order))
+    return list(
+        inventory.get_hosts(play.hosts, ignore_limits=ignore_limits, ignore_restrictions=True, order=play.order)
+    )
+
+
+def _fleet_of(manager: Any, play: Play, host: Host, started: str) -> fleet.Fleet:
+    """How a run of a playbook goes through its hosts, as one of them has it.
+
+    :raises RunbookError: a variable means nothing, or cannot be read
+    """
+    # The variables of all other hosts are what costs.
+    known = manager.get_vars(play=play, host=host, include_hostvars=False)
+    wanted = [name for name in (fleet.BATCHES, fleet.STOP_AFTER) if name in known]
+    templar = Templar(loader=manager._loader, variables=known)  # noqa: SLF001 - it has no public accessor
+    said = {name: _filled_in(templar, name, known) for name in wanted}
+    playbooks = {started, *(path.name for path in (PROJECT / "playbooks").glob("*.yml"))} if wanted else set()
+    return fleet.read(said.get(fleet.BATCHES), said.get(fleet.STOP_AFTER), playbook=started, known=playbooks)
+
+
+def _plain(plays: Sequence[Play]) -> list[Play]:
+    """Those whose hosts are known: a pattern that is a template is filled in when its play begins."""
+    return [play for play in plays if "{{" not in str(play.hosts)]
+
+
+def _of_inventory(plays: Sequence[Play]) -> dict[str, Any]:
+    """What the record says of the inventory: its environment, its hosts, and those that ``--limit`` leaves out.
+
+    :raises RunbookError: the environment cannot be read
+    """
+    if not plays:
+        return {}
+    manager = plays[0].get_variable_manager()
+    inventory = manager._inventory  # noqa: SLF001 - it has no public accessor
+    every = inventory.get_hosts(ignore_limits=True)
+    known = manager.get_vars(play=plays[0], host=every[0]) if every else {}
+    templar = Templar(loader=manager._loader, variables=known)  # noqa: SLF001 - as above
+    left_out: set[str] = set()
+    for play in _plain(plays) if cli.CLIARGS.get("subset") else ():
+        wanted, chosen = (_hosts(inventory, play, ignore_limits=all_) for all_ in (True, False))
+        left_out |= {host.name for host in wanted} - {host.name for host in chosen}
+    return {
+        "environment": str(_filled_in(templar, "runbook_environment", known)),
+        # AWX gives a slice of a job a slice of the inventory.
+        "hosts": None if jobs.has_slice(load_extra_vars(manager._loader)) else [host.name for host in every],  # noqa: SLF001 - as above
+        "left_out": sorted(left_out),
+    }
 
 
 def _width() -> int | None:
@@ -1108,7 +1157,10 @@ def _writer(record: Mapping[str, Any]) -> dict[str, str]:
 def _share_board(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Put what this machine knows of all runs into the state store; what all know together.
 
-    :return: the ``index``, and how far this machine's clock is ahead of the store's (``ahead_s``)
+    What is damaged there is mended.
+
+    :return: the ``index``, how far this machine's clock is ahead of the store's (``ahead_s``), and what is to be said
+        of what was damaged (``note``)
     :raises RunbookError: the store cannot be asked, or does not hold what we write
     """
     # boto3 is loaded by whoever has a store, and by nobody else.
@@ -1116,24 +1168,27 @@ def _share_board(facts: Mapping[str, Any]) -> dict[str, Any]:
 
     store = state_store.from_settings(facts["settings"], facts["environment"])
     if store is None:
-        return {"index": indexes.empty(), "ahead_s": 0.0}
+        return {"index": indexes.empty(), "ahead_s": 0.0, "note": ""}
     name = state.board_name(facts["place"])
     found = store.read(name)
     ahead_s = (datetime.now(UTC) - found.now).total_seconds()
     mine = board.known(Path(facts["runs"]), found.now, (facts["place"], facts["plan"]))
     for _attempt in range(_ATTEMPTS):
         before = "" if found.document is None else json.dumps(found.document.body, sort_keys=True)
+        note = ""
         try:
             index = indexes.read(before) if before else indexes.empty()
+            if indexes.mend(index):
+                note = _MENDED
         except RunbookError as error:
             if error.code != "board_damaged":
                 raise
             # Each place puts in again what it knows.
-            index = indexes.empty()
+            index, note = indexes.empty(), _MENDED
         indexes.merge(index, mine)
         indexes.forget(index, found.now)
         if json.dumps(index, sort_keys=True) == before:
-            return {"index": index, "ahead_s": ahead_s}
+            return {"index": index, "ahead_s": ahead_s, "note": note}
         document = state.Document(name=name, body=index, token=secrets.token_hex(16), **facts["record"])
         try:
             if found.document is None:
@@ -1144,8 +1199,24 @@ def _share_board(facts: Mapping[str, Any]) -> dict[str, Any]:
             # Of two runs at once the later one reads what the earlier one wrote.
             found = store.read(name)
         else:
-            return {"index": index, "ahead_s": ahead_s}
+            return {"index": index, "ahead_s": ahead_s, "note": note}
     raise RunbookError(f"State store: {name} was changed by other runs all the while; the next run puts it right.")
+
+
+def _all_playbooks(own: Playbook) -> list[Playbook]:
+    """The playbook that begins, and the others of the command line, which its tags are for too.
+
+    One that cannot be read is refused by Ansible when its turn comes.
+    """
+    found, plays = [own], own.get_plays()
+    said = {*(cli.CLIARGS.get("tags") or ()), *(cli.CLIARGS.get("skip_tags") or ())} - {"all"}
+    mine = Path(own._file_name).resolve()  # noqa: SLF001 - it has no public name
+    for path in cli.CLIARGS.get("args") or () if said and plays else ():
+        if Path(path).resolve() != mine:
+            with suppress(AnsibleError):
+                manager = plays[0].get_variable_manager()
+                found.append(Playbook.load(path, variable_manager=manager, loader=own._loader))  # noqa: SLF001 - as above
+    return found
 
 
 def _tags(play: Play) -> list[str]:

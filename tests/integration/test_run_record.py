@@ -273,6 +273,15 @@ def test_no_host_and_no_task_end_red(project):
     assert ended.record["tags"] == ["mispelt"]
 
 
+def test_a_tag_of_another_playbook_of_the_command_line_is_no_misspelt_one(project):
+    both = [project.playbook(toy() | {"tags": [name]}, name=name) for name in ("first", "second")]
+    ended = project.run(*both, "--tags", "first,second")
+    assert (ended.code, ended.err) == (0, "")
+    assert len(ended.folders) == 2
+    ended = project.run(*both, "--tags", "first,secnd")
+    assert "Nothing was done: --tags secnd names no step of first.yml" in ended.err
+
+
 def test_an_error_of_ansibles_own_is_told_as_such(project):
     """It ends a run without its statistics, as Ctrl-C does, and may have no message."""
     path = project.root / project.playbook(toy())

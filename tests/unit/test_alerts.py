@@ -41,6 +41,16 @@ def test_each_alert_is_tried_in_both_states(path):
     assert named - quiet <= {"RunbookBackupNeverProven"}
 
 
+@pytest.mark.parametrize("path", RULES, ids=lambda path: path.stem)
+def test_alerts_tell_environments_apart(path):
+    for rule in (rule for group in read_yaml(path)["groups"] for rule in group["rules"]):
+        # The board is one page on all of them.
+        if "runbook_board_made" not in rule["expr"]:
+            grouped = re.findall(r"\b(?:by|on) \(([^)]*)\)", rule["expr"])
+            assert grouped or 'environment="' in rule["expr"], rule["alert"]
+            assert all("environment" in labels.split(", ") for labels in grouped), rule["alert"]
+
+
 @pytest.mark.parametrize(
     ("name", "subjects"),
     [

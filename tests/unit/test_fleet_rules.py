@@ -169,11 +169,11 @@ def test_a_run_of_one_host_keeps_what_is_known_of_the_others():
     limited = samples.fold(samples.weekly(("db1",), samples.START_S + 86_400, rows=3).events)
     second = metrics.merged(metrics.metrics(limited), first, limited)
     found = parsed(second)
-    of_host = 'runbook_run_step_moved_rows{{playbook="weekly_db",host="{}",task="Archive old rows",module='
-    of_host += '"pg_archive"}}'
+    of_host = 'runbook_run_step_moved_rows{{environment="staging",playbook="weekly_db",host="{}",'
+    of_host += 'task="Archive old rows",module="pg_archive"}}'
     assert (found[of_host.format("db1")], found[of_host.format("db2")]) == ("3", "117000")
     assert found[of_host.format(metrics.escaped(odd))] == "117000"
-    assert found['runbook_backup_size_bytes{playbook="weekly_db",host="db2"}'] == "5"
+    assert found['runbook_backup_size_bytes{environment="staging",playbook="weekly_db",host="db2"}'] == "5"
     # Each family once, and all its samples together.
     heads = [line for line in second.splitlines() if line.startswith("# TYPE ")]
     assert len(heads) == len(set(heads)) == len([line for line in first.splitlines() if line.startswith("# TYPE ")])
@@ -181,6 +181,49 @@ def test_a_run_of_one_host_keeps_what_is_known_of_the_others():
     assert metrics.merged(metrics.metrics(limited), second, limited) == second
     later = samples.fold(samples.weekly(("db1",), samples.START_S + 101 * 86_400).events)
     assert 'host="db2"' not in metrics.merged(metrics.metrics(later), second, later)
+
+
+def test_hosts_that_disagree_on_batches_are_refused():
+    some, none = fleet.Fleet(("1", "10%")), fleet.Fleet()
+    with pytest.raises(
+        RunbookError, match="preflight_batches: it is 1, 10% for db1 and all at once for db3, and a run"
+    ):
+        fleet.agreed({"db1": some, "db2": some, "db3": none})
+    with pytest.raises(RunbookError, match="preflight_stop_after_failures: it is 1 for db1 and 3 for db2"):
+        fleet.agreed({"db1": none, "db2": fleet.Fleet(stop_after_failures=3)})
+
+
+def test_a_host_that_left_the_inventory_is_forgotten_and_one_that_was_left_out_is_not():
+    hosts = ["db1", "db2"]
+    first = metrics.metrics(samples.fold(samples.weekly(tuple(hosts)).events), {"db2": {"backup_size_bytes": 5}})
+    later = samples.fold(samples.weekly(("db1",), samples.START_S + 86_400).events)
+    said = metrics.metrics(later)
+    for record, known, keeps in (
+        (later, ["db1"], False), (later, hosts, True), (later, None, True), (later | {"limit": "db1"}, ["db1"], True),
+        (later | {"inventory": [f"inventories/{later['environment']}-us"]}, ["db1"], True),
+    ):  # fmt: skip
+        assert ('host="db2"' in metrics.merged(said, first, record, known)) is keeps
+
+
+def test_two_environments_in_one_folder_do_not_touch_each_other(tmp_path):
+    for number, environment in enumerate(("production", "staging")):
+        run = samples.weekly(("db1",), samples.START_S + number * 86_400, rows=number + 1)
+        run.events[0] |= {"schedule": "weekly", "inventory": [f"inventories/{environment}"]}
+        run.events.insert(1, run.events[0] | {
+            "event": "inventory", "environment": environment, "hosts": ["db1"], "left_out": [],
+        })  # fmt: skip
+        record = render.render_run(run.write(tmp_path / f"2026030{number + 1}T020000Z-weekly_db"), publish=True)
+        assert (record["environment"], record["left_out"]) == (environment, [])
+        # Nor does the report of one show the other's runs as its past.
+        assert len(render.history_of(tmp_path / f"2026030{number + 1}T020000Z-weekly_db", record)[0]) == 1
+    names = sorted(path.name for path in (tmp_path / "metrics").iterdir())
+    assert names == [
+        "production-job-weekly.prom", "production-weekly_db.prom", "staging-job-weekly.prom", "staging-weekly_db.prom",
+    ]  # fmt: skip
+    for name in names:
+        lines = [line for line in (tmp_path / "metrics" / name).read_text().splitlines() if line[0] != "#"]
+        assert all(f'{{environment="{name.partition("-")[0]}",' in line for line in lines)
+        assert any('host="db1"' in line for line in lines)
 
 
 def test_a_file_of_metrics_that_is_broken_does_not_stop_the_next():

@@ -538,8 +538,10 @@ def parsed(text: str) -> dict[str, dict[tuple[Any, ...], float]]:
 
 def test_metrics_of_a_good_run():
     found = parsed(metrics.metrics(samples.fold(samples.weekly(("db1", "db2")).events)))
-    assert found["runbook_run_success"] == {(("playbook", "weekly_db"),): 1}
-    assert found["runbook_run_start_timestamp_seconds"] == {(("playbook", "weekly_db"),): samples.START_S}
+    assert found["runbook_run_success"] == {(("environment", "staging"), ("playbook", "weekly_db")): 1}
+    assert found["runbook_run_start_timestamp_seconds"] == {
+        (("environment", "staging"), ("playbook", "weekly_db")): samples.START_S
+    }
     assert sum(found["runbook_run_step_moved_rows"].values()) == 2 * 117_000
     assert len(found["runbook_run_host_success"]) == 2
     assert "runbook_run_step_longest_batch_seconds" in found
@@ -547,13 +549,14 @@ def test_metrics_of_a_good_run():
 
 def test_metrics_are_escaped_and_a_cut_off_run_has_no_end():
     found = parsed(metrics.metrics(evil()))
-    assert found["runbook_run_success"] == {(("playbook", "weekly_db"),): 0}
+    ((labels, value),) = found["runbook_run_success"].items()
+    assert (labels[1], value) == (("playbook", "weekly_db"), 0)
     cut = parsed(metrics.metrics(samples.fold(samples.weekly().events[:-1])))
     assert "runbook_run_end_timestamp_seconds" not in cut
-    assert cut["runbook_run_success"] == {(("playbook", "weekly_db"),): 0}
+    assert cut["runbook_run_success"] == {(("environment", "staging"), ("playbook", "weekly_db")): 0}
 
 
-@pytest.mark.parametrize(("job", "written"), [("daily-backup", ["job-daily-backup.prom"]), ("../../job", [])])
+@pytest.mark.parametrize(("job", "written"), [("daily-backup", ["staging-job-daily-backup.prom"]), ("../../job", [])])
 def test_a_job_whose_name_is_none_writes_no_file(tmp_path, job, written):
     run = samples.weekly()
     run.events[0]["schedule"] = job
@@ -578,7 +581,7 @@ def test_history(tmp_path):
     assert history[-1]["directory"] is None
     assert notes == ["Not read, and missing in the trends: 2 earlier records."]
     assert "2 earlier records" in (newest / "report.html").read_text()
-    assert (tmp_path / "metrics" / "weekly_db.prom").read_text() == (newest / "metrics.prom").read_text()
+    assert (tmp_path / "metrics" / "staging-weekly_db.prom").read_text() == (newest / "metrics.prom").read_text()
     assert sorted(path.name for path in newest.iterdir()) == [
         "journal.jsonl",
         "metrics.prom",

@@ -15,7 +15,7 @@ LOOK_BACK = 200
 
 
 def earlier(
-    directory: str | None, module: str, *, host: str = "", playbook: str = ""
+    directory: str | None, module: str, *, host: str = "", playbook: str = "", environment: str = ""
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Figures of a module's results in earlier runs, newest first, with the names of those runs.
 
@@ -24,6 +24,7 @@ def earlier(
     :param directory: folder of this run's record; None: no record is being written, and nothing is found
     :param host: only of this one; empty for all
     :param playbook: only runs of this one, which may lie far back; empty for all
+    :param environment: none of another environment, which may have a host of the same name; empty for all
     """
     if directory is None:
         return
@@ -33,17 +34,19 @@ def earlier(
         folders = own.parent.glob(f"2*Z-{playbook}*" if playbook else "2*")
         runs = sorted((path for path in folders if path.name != own.name), reverse=True)
     for path in runs[:LOOK_BACK]:
-        for figures in _figures(path / "record.json", module, host):
+        for figures in _figures(path / "record.json", module, host, environment):
             yield path.name, figures
 
 
-def _figures(path: Path, module: str, host: str) -> list[dict[str, Any]]:
+def _figures(path: Path, module: str, host: str, environment: str) -> list[dict[str, Any]]:
     with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, KeyError):
         text = path.read_text()
-        if f'"{module}"' in text:
+        record = json.loads(text) if f'"{module}"' in text else {}
+        # Records of earlier versions do not name it.
+        if record and (not environment or record.get("environment") in (environment, None)):
             return [
                 step["figures"]
-                for name, of_host in json.loads(text)["hosts"].items()
+                for name, of_host in record["hosts"].items()
                 if host in ("", name)
                 for step in reversed(of_host["steps"])
                 if step["module"] == module

@@ -25,14 +25,20 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report import charts, gauges, sections, wording
 from ansible.module_utils.runbook.report import journal as journals
 from ansible.module_utils.runbook.report.metrics import escaped
-from ansible.module_utils.runbook.report.places import give, make_readable
+from ansible.module_utils.runbook.report.places import (
+    ENVIRONMENTS,
+    environment_of,
+    give,
+    make_readable,
+    place_of_record,
+)
 from ansible.module_utils.runbook.report.render import page, write_whole
 from ansible.module_utils.runbook.report.section import Line
 from ansible.module_utils.runbook.report.sections import MEANING, SECTIONS
 from ansible.module_utils.runbook.rules.board import index as indexes
 from ansible.module_utils.runbook.rules.board import standing
 from ansible.module_utils.runbook.rules.change import calendar as calendars
-from ansible.module_utils.runbook.rules.record import SCHEMA_VERSION, fold, is_failure, short_name
+from ansible.module_utils.runbook.rules.record import SCHEMA_VERSION, fold, is_failure, is_once, short_name
 from ansible.module_utils.runbook.rules.schedule import schedule
 from ansible.module_utils.runbook.rules.status import Status, worst
 from ansible.module_utils.runbook.rules.words import count, some
@@ -60,7 +66,6 @@ _MOST_LINES = 6
 _MOST_SENTENCE = 400
 _FOLDER = re.compile(r"(?P<stamp>\d{8}T\d{6}Z)-.+")
 _TONES = {"failed": "red", "unknown": "unknown", "ok": "ok"}
-_ENVIRONMENTS = ("production", "staging", "sandbox")
 
 
 # --- a run, as the index keeps it -------------------------------------------------------------------------------------
@@ -79,11 +84,9 @@ def summary(record: Mapping[str, Any], folder: str = "", place: str = "") -> dic
     ]  # fmt: skip
     action = next((str(each["operation"]) for each in said if each.get("operation")), "")
     job = next((str(each["job"]) for each in said if each.get("job")), "")
-    environment = next(iter(record["environments"]), "")
+    environment = environment_of(record)
     operation = standing.operation_of(record["playbook"], action, record["tags"])
-    # A playbook that does its work on one host for all of them is never missing on the others.
-    once = any(str(play["hosts"]).endswith("[0]") for play in record["plays"])
-    here = place_of(record["inventory"], environment, place)
+    here = place_of_record(record, place)
     run = {
         "id": record["run_id"],
         "at": record["started_at"],
@@ -100,7 +103,7 @@ def summary(record: Mapping[str, Any], folder: str = "", place: str = "") -> dic
         "confirm": environment == "production" and bool(said),
         "folder": folder,
         "cut_off": record["interrupted"],
-        "once": once,
+        "once": is_once(record),
     }
     told = {
         name: [
@@ -119,17 +122,6 @@ def summary(record: Mapping[str, Any], folder: str = "", place: str = "") -> dic
         "hosts": told or {"": [record["status"], "" if record["status"] == Status.OK else record["verdict"]]},
         "facts": sections.lasting(record),
     }
-
-
-def place_of(inventory: Sequence[str] | None, environment: str, otherwise: str = "") -> str:
-    """The inventory of a run, for people: its environment, or its folder's name where that says more.
-
-    >>> place_of(["inventories/sandbox_supabase"], "sandbox"), place_of(["/runner/inventory/hosts"], "production")
-    ('sandbox_supabase', 'production')
-    """
-    folders = [Path(str(source)).name for source in inventory or ()]
-    named = [name for name in folders if name.startswith(environment or _ENVIRONMENTS)]
-    return named[0] if named else environment or otherwise or next(iter(folders), "unknown")
 
 
 def named_from_root(record: Mapping[str, Any], place: str) -> list[str]:
@@ -187,7 +179,8 @@ def held(runs: Path) -> Iterator[None]:
 def load(runs: Path) -> tuple[Index, dict[str, str], str]:
     """The index beside the runs, the folders that are in it by name with their runs' ids, and what is to be said of it.
 
-    One that is damaged is begun again. One of a newer version of this project is left alone.
+    One that is damaged is begun again, and one with damaged entries is mended: all records are put in once more. One of
+    a newer version of this project is left alone.
 
     :raises RunbookError: it is of a newer version
     """
@@ -195,12 +188,18 @@ def load(runs: Path) -> tuple[Index, dict[str, str], str]:
         text = (runs / INDEX).read_text(encoding="utf-8")
         index = indexes.read(text)
         folders = {str(name): str(run_id) for name, run_id in index.pop("folders", {}).items()}
+        lost = indexes.mend(index)
     except FileNotFoundError:
         return indexes.empty(), {}, ""
     except (RunbookError, OSError, ValueError, AttributeError) as error:
         if isinstance(error, RunbookError) and error.code == "board_newer":
             raise
         return indexes.empty(), {}, "The board's index was damaged, and is made again from the records."
+    if lost:
+        index["seen"] = []
+        are = "is" if lost == 1 else "are"
+        said = f"{count(lost, 'entry', 'entries')} of the board's index {are} damaged, and made again from the records."
+        return index, {}, said
     return index, folders, ""
 
 
@@ -381,17 +380,21 @@ def jobs_of(plan: Mapping[str, Any], now: datetime) -> tuple[list[standing.Job],
 def _job(each: schedule.Schedule, plan: Mapping[str, Any], now: datetime) -> standing.Job:
     playbook = each.playbook.removesuffix(".yml")
     action = next((schedule.said(value) for name, value in each.variables if name.endswith("_action")), "")
-    # Under the job's name, so that it counts as the run that was missed.
+    # Where it is approved, under the job's name: so it counts as the run that was missed.
     approved = any(
         f"{each.playbook} {word}".strip() in calendars.OPERATIONS
         for word in (action, "".join(each.tags))
         if word or not action
     )
     command = f"ansible-playbook -i {shlex.quote(str(plan['inventory']))} playbooks/{each.shown}"
+    if approved:
+        # A disabled one is a person's.
+        said = f"preflight_job={each.job}" if each.enabled else f"confirm={plan['environment']}"
+        command += f" -e {said}"
     return standing.Job(
         each.job,
         standing.operation_of(playbook, f"{each.playbook} {action}", each.tags),
-        f"{command} -e preflight_job={each.job}" if approved else command,
+        command,
         each.hosts,
         due_at=schedule.last_due(each, now - each.patience),
         next_at=schedule.next_due(each, now) if each.enabled else None,
@@ -404,7 +407,7 @@ def view(
     index: Index, now: datetime, under_way: Sequence[Mapping[str, Any]] = (), notes: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Everything that the page shows."""
-    order = {name: number for number, name in enumerate(_ENVIRONMENTS)}
+    order = {name: number for number, name in enumerate(ENVIRONMENTS)}
     names = {*index["places"], *(each["place"] for each in under_way)}
     places = [
         _shown(index["places"].get(name) or indexes.empty_place(), name, now,
@@ -418,7 +421,8 @@ def view(
     return {
         "made_at": now,
         "stale_at": stale_at,
-        "tone": "failed" if "failed" in tones else "unknown" if tones or not places else "ok",
+        # Each note is about something that is not known.
+        "tone": "failed" if "failed" in tones else "unknown" if tones or notes or not places else "ok",
         "sentence": _sentence(places, tones),
         "places": places,
         "notes": list(notes),

@@ -7,20 +7,25 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.runbook.report.places import environment_of, place_of_record
 from ansible.module_utils.runbook.report.sections import METRICS
 from ansible.module_utils.runbook.rules.record import epoch_s
 from ansible.module_utils.runbook.rules.status import Status
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from ansible.module_utils.runbook.report.section import Value
 
 _PREFIX = "runbook_run"
 _HOST = f"{_PREFIX}_host_success"
 _SEEN = f"{_PREFIX}_host_timestamp_seconds"
+# The label job is Prometheus' own.
+_JOB = "runbook_job_last_success_timestamp_seconds"
 #: Seconds for which a host is remembered that no run had: a quarter and some days.
 _REMEMBERED_S = 100 * 86_400
 _LINE = re.compile(r'(?P<series>(?P<name>\w+)\{(?:[^"]|"(?:[^"\\]|\\.)*")*\}) (?P<value>\S+)')
-_OF_HOST = re.compile(r'[{,]host="(?P<host>(?:[^"\\]|\\.)*)"')
+_LABEL = re.compile(r'[{,](?P<name>\w+)="(?P<value>(?:[^"\\]|\\.)*)"')
 
 
 def escaped(value: object) -> str:
@@ -44,21 +49,52 @@ def metric_name(figure: str) -> str:
     return f"{_PREFIX}_step_{re.sub(r'[^a-zA-Z0-9_]', '_', name)}"
 
 
-def successes(record: Mapping[str, Any], before: str) -> str:
+def successes(record: Mapping[str, Any], before: str, known: Collection[str] | None = None) -> str:
     """When a scheduled job last succeeded, by host; what this run did not reach, or did not do well, stays as it was.
 
     :param before: what an earlier run of the job wrote; empty where there was none
+    :param known: as for :func:`merged`
     """
-    # The label job is Prometheus' own.
-    name = "runbook_job_last_success_timestamp_seconds"
-    said = {line.rpartition(" ")[0]: line for line in before.splitlines() if line and not line.startswith("#")}
+    said = {
+        series: value
+        for series, value in _read(before).get(_JOB, ("", {}))[1].items()
+        if not _has_left(series, record, known)
+    }
     if not record["check_mode"] and record["ended_at"] is not None:
-        for host, of_host in record["hosts"].items():
-            if of_host["status"] == Status.OK:
-                sample = f'{name}{{schedule="{escaped(record["schedule"])}",host="{escaped(host)}"}}'
-                said[sample] = f"{sample} {epoch_s(record['ended_at'])!r}"
-    head = [f"# HELP {name} When the scheduled job last succeeded on the host.", f"# TYPE {name} gauge"]
-    return "\n".join([*head, *sorted(said.values()), ""]) if said else ""
+        done = {escaped(host) for host, of_host in record["hosts"].items() if of_host["status"] == Status.OK}
+        said = {series: value for series, value in said.items() if _labels(series).get("host") not in done}
+        for host in sorted(record["hosts"]):
+            if escaped(host) in done:
+                labels = {"schedule": record["schedule"], "host": host, "inventory": place_of_record(record)}
+                said[_series(_JOB, record, labels)] = repr(epoch_s(record["ended_at"]))
+    text = "When the scheduled job last succeeded on the host."
+    return _written({_JOB: (text, dict(sorted(said.items())))}) if said else ""
+
+
+def _series(name: str, record: Mapping[str, Any], labels: Mapping[str, object]) -> str:
+    """A metric with its labels, the first of which says for which environment the run was, if it was for one."""
+    named = {"environment": environment_of(record), **labels}
+    inside = ",".join(f'{key}="{escaped(value)}"' for key, value in named.items() if value != "")
+    return f"{name}{{{inside}}}"
+
+
+def _labels(series: str) -> dict[str, str]:
+    """The labels of a series, escaped as they are written."""
+    return {found["name"]: found["value"] for found in _LABEL.finditer(series)}
+
+
+def _has_left(series: str, record: Mapping[str, Any], known: Collection[str] | None) -> bool:
+    """Whether a series is of a host that this run's inventory no longer has.
+
+    A run with ``--limit`` forgets nobody, and none forgets a host of another inventory of its environment.
+    """
+    labels = _labels(series)
+    return (
+        known is not None
+        and not record["limit"]
+        and labels.get("inventory") == escaped(place_of_record(record))
+        and labels.get("host") not in {escaped(host) for host in known}
+    )
 
 
 def metrics(record: Mapping[str, Any], lasting: Mapping[str, Mapping[str, Value]] | None = None) -> str:
@@ -71,9 +107,8 @@ def metrics(record: Mapping[str, Any], lasting: Mapping[str, Mapping[str, Value]
     def put(name: str, text: str, value: float | None, **labels: object) -> None:
         if value is None:
             return
-        named = {"playbook": record["playbook"]} | labels
-        inside = ",".join(f'{key}="{escaped(item)}"' for key, item in named.items())
-        families.setdefault(name, (text, {}))[1][f"{name}{{{inside}}}"] = value
+        series = _series(name, record, {"playbook": record["playbook"]} | labels)
+        families.setdefault(name, (text, {}))[1][series] = value
 
     put(
         f"{_PREFIX}_info",
@@ -112,7 +147,8 @@ def metrics(record: Mapping[str, Any], lasting: Mapping[str, Mapping[str, Value]
             host=host,
         )
         put(f"{_PREFIX}_host_not_run", "1 if the run left the host out.", int(bool(of_host["not_run"])), host=host)
-        put(_SEEN, "When the run that said so ended.", epoch_s(record["last_event_at"]), host=host)
+        place = place_of_record(record)
+        put(_SEEN, "When the run that said so ended.", epoch_s(record["last_event_at"]), host=host, inventory=place)
         for step in of_host["steps"]:
             if step["state"] == "skipped":
                 continue
@@ -157,27 +193,27 @@ def _read(text: str) -> dict[str, tuple[str, dict[str, str]]]:
     return families
 
 
-def merged(samples: str, before: str, record: Mapping[str, Any]) -> str:
+def merged(samples: str, before: str, record: Mapping[str, Any], known: Collection[str] | None = None) -> str:
     """The metrics of a run, and beside them what earlier ones said of hosts that it did not have.
 
-    A run with ``--limit``, or a slice of a job, knows nothing of the other hosts. One that no run had for a quarter is
-    forgotten.
+    A run with ``--limit``, or a slice of a job, knows nothing of the other hosts. One that left the inventory is
+    forgotten, and one that no run had for a quarter.
 
     :param samples: of this run
     :param before: of the latest before it, as this function returned them
+    :param known: all hosts of the run's inventory; None where the run did not see all of them
     """
     families, earlier = _read(samples), _read(before)
     now = epoch_s(record["last_event_at"]) or 0.0
     seen = {
-        found["host"]: float(value)
+        host: float(value)
         for series, value in earlier.get(_SEEN, ("", {}))[1].items()
-        if (found := _OF_HOST.search(series))
+        if (host := _labels(series).get("host")) and not _has_left(series, record, known)
     }
-    known = {escaped(host) for host in record["hosts"]}
-    kept = {host for host, at in seen.items() if host not in known and now - at < _REMEMBERED_S}
+    mine = {escaped(host) for host in record["hosts"]}
+    kept = {host for host, at in seen.items() if host not in mine and now - at < _REMEMBERED_S}
     for name, (text, series) in earlier.items():
         for each, value in series.items():
-            found = _OF_HOST.search(each)
-            if found and found["host"] in kept:
+            if _labels(each).get("host") in kept:
                 families.setdefault(name, (text, {}))[1].setdefault(each, value)
     return _written(families)

@@ -1,4 +1,4 @@
-"""Where runs are kept: one folder each, ``<UTC time>-<playbook>``, below one base."""
+"""Where runs are kept, one folder each, ``<UTC time>-<playbook>``, below one base; and of which inventory they are."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import errno
 import os
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
+
+#: In the order of their weight.
+ENVIRONMENTS = ("production", "staging", "sandbox")
 
 
 def slug(playbook: str) -> str:
@@ -20,6 +24,30 @@ def slug(playbook: str) -> str:
     """
     stem = re.sub(r"\.ya?ml$", "", playbook.rsplit("/", 1)[-1])
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem)[:64].strip("-.") or "playbook"
+
+
+def place_of(inventory: Sequence[str] | None, environment: str, otherwise: str = "") -> str:
+    """The inventory of a run, for people: its environment, or its folder's name where that says more.
+
+    >>> place_of(["inventories/sandbox_supabase"], "sandbox"), place_of(["/runner/inventory/hosts"], "production")
+    ('sandbox_supabase', 'production')
+    """
+    folders = [Path(str(source)).name for source in inventory or ()]
+    named = [name for name in folders if name.startswith(environment or ENVIRONMENTS)]
+    return named[0] if named else environment or otherwise or next(iter(folders), "unknown")
+
+
+def environment_of(record: Mapping[str, Any]) -> str:
+    """The environment of a run; empty where nobody said it. Records of earlier versions have only what was proven."""
+    return str(record.get("environment") or next(iter(record["environments"]), ""))
+
+
+def place_of_record(record: Mapping[str, Any], otherwise: str = "") -> str:
+    """As :func:`place_of`.
+
+    :param otherwise: the inventory of a run that does not say which it had
+    """
+    return place_of(record["inventory"], environment_of(record), otherwise)
 
 
 def make_directory(base: Path, name: str) -> Path:

@@ -15,18 +15,25 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report import charts, sections, wording
 from ansible.module_utils.runbook.report import journal as journals
 from ansible.module_utils.runbook.report.metrics import merged, metrics, successes
-from ansible.module_utils.runbook.report.places import earlier_runs, give, make_readable
+from ansible.module_utils.runbook.report.places import (
+    earlier_runs,
+    environment_of,
+    give,
+    make_readable,
+    place_of_record,
+    slug,
+)
 from ansible.module_utils.runbook.report.sections import MEANING, SECTIONS
 from ansible.module_utils.runbook.report.view import point, report
-from ansible.module_utils.runbook.rules import words
-from ansible.module_utils.runbook.rules.record import SCHEMA_VERSION, fold
+from ansible.module_utils.runbook.rules import state, words
+from ansible.module_utils.runbook.rules.record import SCHEMA_VERSION, fold, known_hosts
 from ansible.module_utils.runbook.rules.schedule import schedule
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count
 from markupsafe import Markup
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from ansible.module_utils.runbook.report.section import Value
     from jinja2.bccache import Bucket
@@ -137,7 +144,7 @@ def history_of(
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, Value]], list[str]]:
     """Runs of the same playbook up to this one, oldest first, what they know for longer, and what could not be read.
 
-    Runs in check mode change nothing and are left out.
+    Runs in check mode change nothing and are left out, and so are those of other inventories.
     """
     points: list[dict[str, Any]] = []
     facts = sections.lasting(record)
@@ -151,6 +158,7 @@ def history_of(
                 other["schema_version"] == SCHEMA_VERSION
                 and not other["check_mode"]
                 and other["started_at"] < record["started_at"]
+                and place_of_record(other) == place_of_record(record)
             ):
                 points.append(point(other, path.name))
                 facts = sections.merged(facts, sections.lasting(other))
@@ -174,7 +182,7 @@ def render_copy(path: Path) -> tuple[dict[str, Any], Path]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        record: dict[str, Any] = found.get("body", found)
+        record: dict[str, Any] = state.body_of(found) or found
         page = html(record, [point(record, None)], [])
     except (ValueError, KeyError, TypeError, AttributeError, jinja2.UndefinedError):
         raise RunbookError(f"{path} is no record of a run, or one of another version of this project.") from None
@@ -183,14 +191,18 @@ def render_copy(path: Path) -> tuple[dict[str, Any], Path]:
     return record, report
 
 
-def _publish(latest: Path, record: Mapping[str, Any], samples: str) -> None:
+def _publish(latest: Path, record: Mapping[str, Any], samples: str, known: Collection[str] | None) -> None:
     """Put a run's metrics where node_exporter finds them, beside what earlier runs said of other hosts.
+
+    Each environment has files of its own: of two environments in one file a run would wipe the other's.
 
     :raises OSError: they cannot be written
     """
     # node_exporter is another user.
     make_readable(latest)
-    path = latest / f"{record['playbook']}.prom"
+    of = environment_of(record)
+    start = f"{slug(of)}-" if of else ""
+    path = latest / f"{start}{record['playbook']}.prom"
     # Slices of one job may end at the same time.
     handle = os.open(latest, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -200,11 +212,12 @@ def _publish(latest: Path, record: Mapping[str, Any], samples: str) -> None:
             before = path.read_text(encoding="utf-8")
         except (FileNotFoundError, UnicodeDecodeError):
             before = ""
-        write_whole(path, merged(samples, before, record), mode=0o644)
+        write_whole(path, merged(samples, before, record, known), mode=0o644)
         if record["schedule"] and schedule.is_name(record["schedule"]):
-            path = latest / f"job-{record['schedule']}.prom"
-            done = successes(record, path.read_text(encoding="utf-8", errors="replace") if path.exists() else "")
-            if done:
+            path = latest / f"{start}job-{record['schedule']}.prom"
+            before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+            done = successes(record, before, known)
+            if done or before:
                 write_whole(path, done, mode=0o644)
     finally:
         os.close(handle)
@@ -213,8 +226,8 @@ def _publish(latest: Path, record: Mapping[str, Any], samples: str) -> None:
 def render_run(directory: Path, *, publish: bool = False) -> dict[str, Any]:
     """Make ``record.json`` and the reports of the run in ``directory`` from its journal.
 
-    :param publish: also put the metrics into ``metrics/<playbook>.prom`` beside the runs, where node_exporter finds the
-        latest of each playbook; never done for a run in check mode
+    :param publish: also put the metrics into ``metrics/<environment>-<playbook>.prom`` beside the runs, where
+        node_exporter finds the latest of each playbook; never done for a run in check mode
     :return: the record
     :raises OSError: the journal could not be read, or a file could not be written
     :raises RunbookError: the journal holds no run
@@ -222,11 +235,14 @@ def render_run(directory: Path, *, publish: bool = False) -> dict[str, Any]:
     events, torn = journals.read(directory / journals.FILE_NAME)
     record = fold(events, MEANING, torn_lines=torn)
     write_whole(directory / "record.json", json.dumps(record, indent=1) + "\n")
+    known = known_hosts(events)
     history, facts, notes = history_of(directory, record)
+    if known is not None:
+        facts = {host: found for host, found in facts.items() if host in {*known, *record["hosts"]}}
     samples = metrics(record, facts)
     write_whole(directory / "metrics.prom", samples)
     if publish and not record["check_mode"]:
-        _publish(directory.parent / "metrics", record, samples)
+        _publish(directory.parent / "metrics", record, samples, known)
     notes += [note for section in SECTIONS if section.notes for note in section.notes(record)]
     for name, text in pages(record, history).items():
         write_whole(directory / name, text)

@@ -80,9 +80,13 @@ def judge_variables(unknown: Mapping[str, str | None]) -> Check:
 def judge_jobs(scheduled_jobs: Mapping[str, Any], playbooks: Sequence[str]) -> Check:
     """Every scheduled job can be read, and names a playbook that there is."""
     try:
-        schedule.read(scheduled_jobs, playbooks)
+        found = schedule.read(scheduled_jobs, playbooks)
     except RunbookError as error:
         return Check.breach("jobs", f"{error.message} Until then scheduled jobs are refused at night.")
+    try:
+        schedule.refuse_doubles(found.values())
+    except RunbookError as error:
+        return Check.breach("jobs", error.message)
     if not scheduled_jobs:
         return Check.ok("jobs", "Nothing is scheduled.")
     return Check.ok("jobs", f"{count(len(scheduled_jobs), 'scheduled job')}, and each playbook is there.")

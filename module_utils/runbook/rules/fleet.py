@@ -64,6 +64,31 @@ def read(batches: object, stop_after: object, *, playbook: str, known: Iterable[
     return Fleet(found, int(most))
 
 
+def agreed(found: Mapping[str, Fleet]) -> Fleet:
+    """How a run goes through its hosts, which it can do in one way alone.
+
+    :param found: by host, what the inventory says for the playbook
+    :raises RunbookError: hosts differ; Ansible itself would hold what the first one says for what all say
+
+    >>> agreed({"db1": Fleet(("1",)), "db2": Fleet(("1",))}).batches, agreed({}).stop_after_failures
+    (('1',), 1)
+    """
+    names = list(found)
+    first = found[names[0]] if names else Fleet()
+    for host in names[1:]:
+        for name, one, other in (
+            (BATCHES, first.batches, found[host].batches),
+            (STOP_AFTER, first.stop_after_failures, found[host].stop_after_failures),
+        ):
+            if one != other:
+                told = [", ".join(each) or "all at once" if isinstance(each, tuple) else each for each in (one, other)]
+                raise RunbookError(
+                    f"{name}: it is {told[0]} for {names[0]} and {told[1]} for {host}, and a run goes through all of "
+                    "its hosts in one way; set it once, in group_vars/all, or with -e."
+                )
+    return first
+
+
 def sizes(batches: Iterable[object], hosts: int) -> list[int]:
     """How many hosts each batch has, as Ansible divides them.
 

@@ -320,6 +320,8 @@ def fold(events: Sequence[Mapping[str, Any]], meaning: Meaning, *, torn_lines: i
     if torn_lines:
         lines = count(torn_lines, "line is", "lines are")
         notes.append(f"{lines} missing here, because the journal could not be read there.")
+    proven = sorted({host["environment"] for host in hosts.values() if host["environment"]})
+    said = _of_inventory(events)
     record: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         **{key: start.get(key) for key in (
@@ -332,7 +334,9 @@ def fold(events: Sequence[Mapping[str, Any]], meaning: Meaning, *, torn_lines: i
         "last_event_at": last_seen,
         "duration_s": _between(start["ts"], last_seen),
         "interrupted": end is None,
-        "environments": sorted({host["environment"] for host in hosts.values() if host["environment"]}),
+        "environment": said.get("environment") or next(iter(proven), None),
+        "environments": proven,
+        "left_out": list(said.get("left_out") or ()),
         "plays": plays,
         "hosts": hosts,
         "totals": _totals(hosts),
@@ -365,6 +369,21 @@ def fold(events: Sequence[Mapping[str, Any]], meaning: Meaning, *, torn_lines: i
     if refused:
         record["status"], record["verdict"] = "failed", refused
     return record
+
+
+def is_once(record: Mapping[str, Any]) -> bool:
+    """Whether a run does its work on one host for all, which is never missing on the others."""
+    return any(str(play["hosts"]).endswith("[0]") for play in record["plays"])
+
+
+def _of_inventory(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return next((event for event in events if event["event"] == "inventory"), {})
+
+
+def known_hosts(events: Sequence[Mapping[str, Any]]) -> list[str] | None:
+    """All hosts of a run's inventory, by its journal; None where the run did not see all of them."""
+    found: list[str] | None = _of_inventory(events).get("hosts")
+    return found
 
 
 def _saw_nothing(step: Mapping[str, Any]) -> bool:

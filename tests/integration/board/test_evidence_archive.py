@@ -65,22 +65,31 @@ def test_records_that_the_board_does_not_know_are_fetched_once(place):
     assert (again.result["collected"], again.result["changed"], again.result["status"]) == (0, False, "ok")
 
 
-def test_a_damaged_board_in_the_state_store_is_made_again(place, monkeypatch):
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"schema": "x"},
+        indexes.empty() | {"places": {"sandbox": indexes.empty_place() | {"hosts": {"backup": {"db1": 7}}}}},
+    ],
+)
+def test_a_damaged_board_in_the_state_store_is_made_again_and_said(place, monkeypatch, body):
     spec = importlib.util.spec_from_file_location("run_record", ROOT / "playbooks/callback_plugins/run_record.py")
     assert spec is not None
     assert spec.loader is not None
     callback = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(callback)
     store = Folder(place / "state", "sandbox")
-    store.create(Document(board_name("sandbox"), {"schema": "x"}, made()["run_id"], "awx/1", made()["started_at"], "t"))
+    store.create(Document(board_name("sandbox"), body, made()["run_id"], "awx/1", made()["started_at"], "t"))
     facts = {
         "settings": {"state_directory": str(place / "state")}, "environment": "sandbox", "place": "sandbox",
         "runs": str(place / "runs"), "plan": plan(DAY, environment="sandbox"),
         "record": {"run_id": made()["run_id"], "controller": "awx/1", "written_at": made()["started_at"]},
     }  # fmt: skip
-    for _again in range(2):
+    for says in ("The board in the state store was damaged, and is mended", ""):
         said = callback._share_board(facts)
         assert (said["index"]["seen"], round(said["ahead_s"])) == ([made()["run_id"]], 0)
+        assert said["note"].startswith(says)
+        assert bool(said["note"]) is bool(says)
     # This machine's clock is two days behind, and what it says of others is by the store's.
     later = datetime.now(UTC) + timedelta(days=2)
     newest = record("weekly_db", later - timedelta(hours=1), {"db1": [step("pg_vacuum", {})]}, environment="sandbox")

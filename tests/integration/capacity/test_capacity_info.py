@@ -45,7 +45,11 @@ def supabase() -> Iterator[FakeSupabase]:
 
 def look(*quantities: dict[str, Any], run_dir: Path | None = None, **options: Any) -> Outcome:
     environ: dict[str, Any] = {} if run_dir is None else {"RUNBOOK_RUN_DIR": str(run_dir)}
-    return run_module("capacity_info", {"quantities": list(quantities), "timeout_s": 60} | options, **environ)
+    return run_module(
+        "capacity_info",
+        {"quantities": list(quantities), "environment": "sandbox", "timeout_s": 60} | options,
+        **environ,
+    )
 
 
 def by_name(outcome: Outcome) -> dict[str, dict[str, Any]]:

@@ -57,7 +57,7 @@ def test_logs_are_archived_verified_and_found(project, database, tmp_path):
     report = (done.record / "report.html").read_text()
     assert "Log archives, verified" in report
     assert KEY not in report + (done.record / "journal.jsonl").read_text() + done.output
-    assert "runbook_logs_verified" in (done.record.parent / "metrics" / "logs.prom").read_text()
+    assert "runbook_logs_verified" in (done.record.parent / "metrics" / "sandbox-logs.prom").read_text()
     again = project.run("logs.yml", "--tags", "rotate")
     assert (again.code, again.last("log_archive")["changed"], "log_table_archive" in again.results) == (0, False, False)
     found = project.run(

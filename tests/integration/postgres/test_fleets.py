@@ -70,13 +70,18 @@ def test_a_run_stops_after_failures_and_says_what_was_not_run(project):
     project.all_vars["preflight_batches"] = []
     some = project.run("weekly_db.yml", "--limit", "db005,db003")
     assert (some.code, statuses(some)) == (0, {"3": "ok", "5": "ok"}), some.output
-    metrics = (project.folder / "runs/metrics/weekly_db.prom").read_text()
+    metrics = (project.folder / "runs/metrics/sandbox-weekly_db.prom").read_text()
     success = {number: int(number in "135") for number in "123456"}
     for number, value in success.items():
-        assert f'runbook_run_host_success{{playbook="weekly_db",host="db00{number}"}} {value}\n' in metrics
-    assert 'runbook_run_host_not_run{playbook="weekly_db",host="db006"} 1\n' in metrics
-    assert 'runbook_run_host_not_run{playbook="weekly_db",host="db005"} 0\n' in metrics
+        assert (
+            f'runbook_run_host_success{{environment="sandbox",playbook="weekly_db",host="db00{number}"}} {value}\n'
+            in metrics
+        )
+    assert 'runbook_run_host_not_run{environment="sandbox",playbook="weekly_db",host="db006"} 1\n' in metrics
+    assert 'runbook_run_host_not_run{environment="sandbox",playbook="weekly_db",host="db005"} 0\n' in metrics
     assert metrics.count("# TYPE runbook_run_host_success ") == 1
+
+    assert record(some)["left_out"] == ["db001", "db002", "db004", "db006"]
 
     wrong = project.run("weekly_db.yml", "--limit", "db006,!db0004")
     assert (wrong.code, left(project, "db006")) == (1, OLD), wrong.output

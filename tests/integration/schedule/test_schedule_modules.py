@@ -158,13 +158,16 @@ def test_the_playbook_makes_units_of_the_inventory(tmp_path: Path, database):
         assert refused.code != 0
         assert says in " ".join(refused.output.split()), refused.output
         assert refused.record is not None
-        assert not (refused.record.parent / "metrics/job-timers.prom").exists()
+        assert not (refused.record.parent / "metrics/sandbox-job-timers.prom").exists()
     assert list(units.iterdir()) == []
     ended = project.run("schedules.yml", "-e", "preflight_job=timers")
     assert ended.code == 0, ended.output
     assert ended.record is not None
-    done = ended.record.parent / "metrics/job-timers.prom"
-    assert 'last_success_timestamp_seconds{schedule="timers",host="db"}' in done.read_text()
+    done = ended.record.parent / "metrics/sandbox-job-timers.prom"
+    assert (
+        'last_success_timestamp_seconds{environment="sandbox",schedule="timers",host="db",inventory='
+        in done.read_text()
+    )
     assert ended.last("schedule_files")["left_out"] == ["servers"]
     assert (units / "runbook-daily-backup.timer").exists()
     # The inventory of this run, however its folder is called.

@@ -251,6 +251,19 @@ def test_a_damaged_index_is_made_again_and_one_of_a_newer_version_is_left(tmp_pa
     assert (tmp_path / board.INDEX).read_text() == newer
 
 
+def test_a_damaged_entry_of_the_index_is_made_again_and_the_board_is_not_green_meanwhile(tmp_path):
+    put(tmp_path, backup(6))
+    before = made(tmp_path)
+    index = json.loads((tmp_path / board.INDEX).read_text())
+    index["places"]["production"]["hosts"]["job:daily-backup"]["db1"] = {"last": ["nosuch", "ok", ""], "good": "nosuch"}
+    (tmp_path / board.INDEX).write_text(json.dumps(index))
+    again = made(tmp_path)
+    assert again["notes"] == ["1 entry of the board's index is damaged, and made again from the records."]
+    assert (the(again)["last_run_id"], the(again)["state"]) == (the(before)["last_run_id"], "ok")
+    assert "<title>Unknown" in (tmp_path / board.PAGE).read_text()
+    assert made(tmp_path)["notes"] == []
+
+
 def test_records_that_cannot_be_read_are_counted_and_nothing_else_is_lost(tmp_path):
     put(tmp_path, backup(6))
     put(tmp_path, backup(3, number=1) | {"schema_version": 99})

@@ -88,6 +88,52 @@ def test_slices_of_an_inventory_make_a_whole_and_yield_to_one():
     assert noted(whole, plan(NOW, databases=1)) == ["db1"]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda place: place["runs"].update({next(iter(place["runs"])): "x"}),
+        lambda place: next(iter(place["runs"].values())).update(at="yesterday"),
+        lambda place: next(iter(place["runs"].values())).update(at="2026-11-30T03:00:00"),
+        lambda place: next(iter(place["runs"].values())).pop("playbook"),
+        lambda place: next(iter(place["runs"].values())).update(tags="x"),
+        lambda place: place["hosts"].update(backup=[]),
+        lambda place: place["hosts"]["backup"].update(db1={"last": ["nosuch", "ok", ""], "good": None}),
+        lambda place: place["hosts"]["backup"].update(db1={"last": None}),
+        lambda place: place["hosts"]["backup"]["db2"].update(good=["x"]),
+        lambda place: place["recent"]["backup"].append(["x"]),
+        lambda place: place["recent"].update(backup=None),
+        lambda place: place["facts"].update(db1=7),
+        lambda place: place["facts"]["db1"].update(backup_size_bytes=7),
+        lambda place: place["plan"].update(groups={"databases": "db1"}),
+        lambda place: place["plan"].pop("calendar"),
+    ],
+)
+def test_a_damaged_entry_is_taken_out_and_the_rest_is_whole(damage):
+    good = step("pg_backup", {"manifest": "m", "snapshot_at": stamp(NOW - 5 * H), "size_bytes": 7})
+    index = index_of(backup(5, good), backup(4, host="db2", number=1))
+    indexes.note_plan(index, "production", plan(NOW - 6 * H), ["daily-backup"])
+    whole = indexes.write(index)
+    assert indexes.mend(index) == 0
+    assert indexes.write(index) == whole
+    damage(index["places"]["production"])
+    broken = indexes.read(json.dumps(index))
+    assert indexes.mend(broken) > 0
+    assert indexes.mend(broken) == 0
+    board.html(board.view(broken, NOW))
+    # What another place knows puts it right again.
+    indexes.merge(broken, indexes.read(whole))
+    assert indexes.write(broken) == whole
+
+
+def test_a_damaged_day_of_a_job_is_taken_out():
+    index = index_of(backup(5))
+    indexes.note_plan(index, "production", plan(NOW - 6 * H), ["daily-backup", "weekly"])
+    index["places"]["production"]["since"]["weekly"] = None
+    index["seen"].append(7)
+    assert indexes.mend(index) == 2
+    assert list(index["places"]["production"]["since"]) == ["daily-backup"]
+
+
 def test_the_newest_plan_counts_and_a_job_is_known_since_it_was_first_seen():
     index = indexes.empty()
     for before_d in (3, 9, 1):

@@ -210,7 +210,12 @@ def test_what_others_found_is_named():
 
 def test_offered_alerts_pass_their_own_tests(tmp_path):
     users = Quantity("active_users", "sql", "users", "level")
-    made = alerts.rules([of(range(100, 160), 300), of([50.0] * 60, 100, quantity=users)], host='db"1', lead_days=30)
+    made = alerts.rules(
+        [of(range(100, 160), 300), of([50.0] * 60, 100, quantity=users)],
+        environment="production",
+        host='db"1',
+        lead_days=30,
+    )
     assert [(each.alert, each.threshold) for each in made] == [
         ("RunbookCapacityDatabaseSize", 270.0), ("RunbookCapacityActiveUsers", 95.0),
     ]  # fmt: skip
@@ -228,6 +233,6 @@ def test_offered_alerts_pass_their_own_tests(tmp_path):
 
 
 def test_without_a_limit_no_alert_is_offered():
-    made = alerts.rules([of(range(60)), of([1.0, 2.0], 10)], host="db1", lead_days=30)
+    made = alerts.rules([of(range(60)), of([1.0, 2.0], 10)], environment="production", host="db1", lead_days=30)
     assert made == []
     assert "rules: []" in alerts.rule_file(made, lead_days=30)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
 import yaml
@@ -14,7 +15,7 @@ from conftest import ROOT, job
 
 PRODUCTION = yaml.safe_load((ROOT / "inventories/production/group_vars/all/schedules.yml").read_text())["schedule_jobs"]
 ALL = schedule.read(PRODUCTION)
-PLACE = files.Place("/srv/runbook", "inventories/production")
+PLACE = files.Place("/srv/runbook", "inventories/production", "production")
 
 
 def test_systemd_is_content_with_the_units(tmp_path):
@@ -25,7 +26,8 @@ def test_systemd_is_content_with_the_units(tmp_path):
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     (tmp_path / "docs/howto").mkdir(parents=True)
-    made = files.units(ALL, files.Place(str(tmp_path), "inventories/production", user="daemon"))
+    place = files.Place(str(tmp_path), "inventories/production", "production", user="daemon")
+    made = files.units([*ALL.values()], place)
     for name, text in made.items():
         (tmp_path / name).write_text(text)
     paths = [str(tmp_path / name) for name in made]
@@ -38,16 +40,15 @@ def test_systemd_is_content_with_the_units(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_timer_for_each_job_that_is_enabled_and_none_for_the_others():
-    made = files.units(ALL, PLACE)
-    assert "runbook-dr-drill.service" in made
-    assert "runbook-dr-drill.timer" not in made
+def test_a_service_and_a_timer_for_each_job_that_is_enabled_and_none_for_the_others():
+    made = files.files("systemd", ALL, PLACE)
+    assert not any("dr-drill" in name for name in made)
     assert all(f"Wants={name}" in made[files.TARGET] for name in made if name.endswith(".timer"))
     service = made["runbook-weekly-maintenance.service"]
     assert "weekly_db.yml -e preflight_job=weekly-maintenance\nTimeoutStartSec=7200\n" in service
     assert "User=runbook\n" in service
     assert "Persistent=true" in made["runbook-weekly-maintenance.timer"]
-    proof = files.units({"x": ALL["backup-proof"]}, PLACE)["runbook-x.service"]
+    proof = files.units([ALL["backup-proof"]], PLACE)["runbook-backup-proof.service"]
     assert "-e preflight_job=backup-proof -e backup_verify_proof=true" in proof
 
 
@@ -81,13 +82,15 @@ def test_the_alerts_of_the_project_are_those_of_its_schedules():
     assert alerts.METRIC in wanted
 
 
-def test_a_success_stays_until_the_next_one():
-    def run(status, ended, hosts=("db1",)):
-        return {
-            "schedule": "daily-backup", "check_mode": False, "ended_at": f"2027-01-{ended:02}T03:10:00.000Z",
-            "hosts": {host: {"status": status} for host in hosts},
-        }  # fmt: skip
+def run(status, ended, hosts=("db1",), **more: Any):
+    return {
+        "schedule": "daily-backup", "check_mode": False, "ended_at": f"2027-01-{ended:02}T03:10:00.000Z",
+        "hosts": {host: {"status": status} for host in hosts}, "environment": "production", "environments": [],
+        "inventory": ["inventories/production"], "limit": None,
+    } | more  # fmt: skip
 
+
+def test_a_success_stays_until_the_next_one():
     first = successes(run("ok", 1, ("db1", "db2")), "")
     assert len(re.findall('schedule="daily-backup"', first)) == 2
     assert successes(run("failed", 2, ("db1", "db2")), first) == first
@@ -96,6 +99,22 @@ def test_a_success_stays_until_the_next_one():
     assert float(at["db1"]) - float(at["db2"]) == 2 * 86400
     assert successes(run("ok", 4) | {"ended_at": None}, first) == first
     assert successes(run("failed", 1), "") == ""
+
+
+def test_a_success_says_its_environment_and_a_host_that_left_the_inventory_is_forgotten():
+    hosts = ("db1", "db2")
+    first = successes(run("ok", 1, hosts), "", hosts)
+    assert 'environment="production",schedule="daily-backup",host="db2",inventory="production"} ' in first
+    for keeps in (
+        successes(run("ok", 2, limit="db1"), first, ["db1"]),
+        # A slice of a job sees a slice of the inventory.
+        successes(run("ok", 2), first, None),
+        successes(run("ok", 2, inventory=["inventories/production-us"]), first, ["db1"]),
+    ):
+        assert 'host="db2"' in keeps
+        assert keeps.count('host="db1"') == 1
+    assert 'host="db2"' not in successes(run("ok", 2), first, ["db1"])
+    assert successes(run("failed", 2), first, []) == ""
 
 
 def test_a_job_whose_groups_have_no_host_is_left_out():

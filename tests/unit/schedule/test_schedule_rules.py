@@ -17,6 +17,8 @@ from conftest import ROOT, job
 
 PLAYBOOKS = sorted(path.name for path in (ROOT / "playbooks").glob("*.yml"))
 SUNDAY = {"weekday": "sunday", "rhythm": "weekly"}
+MONDAY = {"weekday": "monday", "rhythm": "weekly"}
+ENVIRONMENTS = ("sandbox", "sandbox_supabase", "staging", "production")
 BEGIN, END = datetime(2027, 1, 1, tzinfo=UTC), datetime(2029, 1, 1, tzinfo=UTC)
 
 
@@ -35,7 +37,7 @@ def test_doctests():
     assert doctest.testmod(schedule).failed == 0
 
 
-@pytest.mark.parametrize("environment", ["sandbox", "sandbox_supabase", "staging", "production"])
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_the_schedules_of_an_inventory_can_be_read(environment):
     found = schedule.read(inventory(environment), PLAYBOOKS)
     assert found
@@ -141,6 +143,37 @@ def test_a_mistake_is_one_sentence(said, says):
     with pytest.raises(RunbookError, match=says.replace("(", r"\(")) as refused:
         one(**said)
     assert "\n" not in refused.value.message
+
+
+def test_two_jobs_that_are_the_same_run_on_the_same_day_are_refused():
+    early, late = job("monitoring.yml", tags=["alerts"]) | MONDAY, job("monitoring.yml", tags=["alerts"]) | MONDAY
+    with pytest.raises(RunbookError, match=r"early and late are the same run, monitoring.yml -t alerts, on"):
+        schedule.refuse_doubles(schedule.read({"early": early, "late": late | {"time": "10:00"}}).values())
+    for other in (
+        {"tags": ["audit"]}, {"disabled": "until later"}, {"weekday": "tuesday"},
+        {"variables": {"pitr_action": "backup"}},
+    ):  # fmt: skip
+        schedule.refuse_doubles(schedule.read({"early": early, "late": late | other}).values())
+    first = MONDAY | {"rhythm": "monthly", "week": 1}
+    with pytest.raises(RunbookError, match="2027-01-04 is the first"):
+        schedule.refuse_doubles(schedule.read({"early": early, "late": late | first}).values())
+    schedule.refuse_doubles(schedule.read({"early": early | {"except_week": 1}, "late": late | first}).values())
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_no_inventory_schedules_a_run_twice(environment):
+    schedule.refuse_doubles(schedule.read(inventory(environment)).values())
+
+
+def test_a_job_that_is_disabled_approves_nobody():
+    given = {"x": job("backup.yml") | {"disabled": "until it is announced"}}
+    run: dict[str, Any] = {
+        "playbook": "backup.yml", "tags": [], "skip_tags": [], "said_there": {"preflight_job": "x"},
+    }  # fmt: skip
+    with pytest.raises(RunbookError, match=r"job: x is disabled in schedule_jobs \(until it is announced\), so no run"):
+        schedule.check_run(schedule.listed(given, "x"), **run)
+    del given["x"]["disabled"]
+    schedule.check_run(schedule.listed(given, "x"), **run)
 
 
 def test_names_that_are_not_there():

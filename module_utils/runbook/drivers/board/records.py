@@ -60,7 +60,10 @@ def on_boards(store: StateStore, first: str, last: str) -> dict[str, str]:
         board = _read_board(store, name)
         found |= dict.fromkeys(filter(_RUN.fullmatch, map(str, board.get("seen", ()))), "")
         for place in board.get("places", {}).values():
-            found |= {run_id: str(run.get("controller", "")) for run_id, run in place["runs"].items()}
+            # What is damaged in it the next run mends.
+            runs = place.get("runs") if isinstance(place, dict) else None
+            for run_id, run in runs.items() if isinstance(runs, dict) else ():
+                found[run_id] = str(run.get("controller", "")) if isinstance(run, dict) else ""
     return {run_id: where for run_id, where in found.items() if first <= run_id < last}
 
 

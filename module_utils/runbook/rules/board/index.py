@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
@@ -21,7 +22,7 @@ from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 SCHEMA = "runbook-board"
 SCHEMA_VERSION = 1
@@ -95,6 +96,92 @@ def read(text: str) -> Index:
         raise damaged from None
     index: Index = found
     return index
+
+
+def mend(index: Index) -> int:
+    """Take out entries that no run can have written, and what refers to them; how many they were.
+
+    What they said is unknown until it is put in again. Without this one broken entry would keep the board from being
+    made, on every machine that shares it.
+    """
+    given = index["seen"]
+    index["seen"] = [run_id for run_id in given if isinstance(run_id, str)]
+    lost = len(given) - len(index["seen"])
+    for place in index["places"].values():
+        if place["plan"] and not _is_plan(place["plan"]):
+            place["plan"], lost = {}, lost + 1
+        lost += _keep(place["since"], lambda _, at: _is_moment(at))
+        lost += _keep(place["runs"], _is_run)
+        lost += _keep(place["hosts"], _is_dict) + _keep(place["facts"], _is_dict)
+        lost += _keep(place["recent"], lambda _, runs: isinstance(runs, list))
+        for hosts in place["hosts"].values():
+            lost += _keep(hosts, partial(_is_of_host, place["runs"]))
+        for facts in place["facts"].values():
+            lost += _keep(facts, lambda _, fact: _is_list(fact, 2) and _is_moment(fact[0]))
+        for runs in place["recent"].values():
+            whole = [run for run in runs if _is_list(run, 3) and all(isinstance(each, str) for each in run)]
+            lost, runs[:] = lost + len(runs) - len(whole), whole
+    return lost
+
+
+def _keep(found: dict[str, Any], is_whole: Callable[[str, Any], bool]) -> int:
+    """Take out what is not whole; how much that was."""
+    broken = [name for name, each in found.items() if not is_whole(name, each)]
+    for name in broken:
+        del found[name]
+    return len(broken)
+
+
+def _is_dict(_: str, value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_list(value: Any, length: int) -> bool:
+    return isinstance(value, list) and len(value) == length
+
+
+def _is_moment(value: Any) -> bool:
+    try:
+        return datetime.fromisoformat(value).tzinfo is not None
+    except (TypeError, ValueError):
+        return False
+
+
+def _is_plan(plan: Mapping[str, Any]) -> bool:
+    groups = plan.get("groups")
+    return (
+        _is_moment(plan.get("at"))
+        and all(isinstance(plan.get(name), str) for name in ("environment", "inventory"))
+        and {"calendar", "operations", "schedules"} <= plan.keys()
+        and isinstance(groups, dict)
+        and all(isinstance(hosts, list) and all(isinstance(host, str) for host in hosts) for hosts in groups.values())
+    )
+
+
+#: What is said of a run besides its id, where it is said.
+_OF_RUN: dict[str, type | tuple[type, ...]] = {
+    "ended_at": str, "dated": str, "status": str, "job": str, "limit": str, "user": str, "controller": str,
+    "folder": str, "duration_s": (int, float), "tags": list, "inventory": list,
+}  # fmt: skip
+
+
+def _is_run(run_id: str, run: Any) -> bool:
+    return (
+        isinstance(run, dict)
+        and run.get("id") == run_id
+        and isinstance(run.get("playbook"), str)
+        and _is_moment(run.get("at"))
+        and ("dated" not in run or _is_moment(run["dated"]))
+        and all(isinstance(run[name], form) for name, form in _OF_RUN.items() if name in run)
+    )
+
+
+def _is_of_host(runs: Mapping[str, Any], _: str, of_host: Any) -> bool:
+    if not isinstance(of_host, dict) or not of_host.keys() >= {"last", "good"}:
+        return False
+    last, good = of_host["last"], of_host["good"]
+    is_last = last is None or (_is_list(last, 3) and all(isinstance(each, str) for each in last) and last[0] in runs)
+    return is_last and (good is None or (isinstance(good, str) and good in runs))
 
 
 def write(index: Index) -> str:

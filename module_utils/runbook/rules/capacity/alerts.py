@@ -29,6 +29,7 @@ MOST_LINES = 400
 class Rule:
     """One alert."""
 
+    environment: str
     host: str
     quantity: str
     threshold: float
@@ -41,7 +42,7 @@ class Rule:
     def alert(self) -> str:
         """Its name.
 
-        >>> Rule("db1", "database_size", 5.0, 6.0, "5 B of 6 B").alert
+        >>> Rule("production", "db1", "database_size", 5.0, 6.0, "5 B of 6 B").alert
         'RunbookCapacityDatabaseSize'
         """
         return f"RunbookCapacity{''.join(word.capitalize() for word in self.quantity.split('_'))}"
@@ -49,10 +50,17 @@ class Rule:
     @property
     def series(self) -> str:
         """The metric that it asks."""
-        return f"runbook_capacity_value{{host={json.dumps(self.host)}, quantity={json.dumps(self.quantity)}}}"
+        labels = {"environment": self.environment, "host": self.host, "quantity": self.quantity}
+        inside = ", ".join(f"{name}={json.dumps(value)}" for name, value in labels.items())
+        return f"runbook_capacity_value{{{inside}}}"
+
+    @property
+    def summary(self) -> str:
+        """What is said when it fires."""
+        return f"{self.quantity} of {self.host} ({self.environment}) is above {self.said}."
 
 
-def rules(outlooks: Sequence[Outlook], *, host: str, lead_days: int) -> list[Rule]:
+def rules(outlooks: Sequence[Outlook], *, environment: str, host: str, lead_days: int) -> list[Rule]:
     """A rule for each quantity with a limit and a forecast."""
     found = []
     for each in outlooks:
@@ -64,7 +72,7 @@ def rules(outlooks: Sequence[Outlook], *, host: str, lead_days: int) -> list[Rul
         bytes_ = each.quantity.unit == "bytes"
         values = [size(value) if bytes_ else f"{value:,.0f}" for value in (threshold, limit.value)]
         said = f"{values[0]} of {values[1]}" + ("" if bytes_ else f" {each.quantity.unit}")
-        found.append(Rule(host, each.quantity.name, threshold, limit.value, said))
+        found.append(Rule(environment, host, each.quantity.name, threshold, limit.value, said))
     return found
 
 
@@ -79,11 +87,11 @@ def rule_file(made: Sequence[Rule], *, lead_days: int) -> str:
     for rule in made:
         lines += [
             f"      - alert: {rule.alert}",
-            f"        expr: {json.dumps(f'max by (host, quantity) ({rule.series}) > {rule.threshold:g}')}",
+            f"        expr: {json.dumps(f'max by (environment, host, quantity) ({rule.series}) > {rule.threshold:g}')}",
             "        labels:",
             f"          severity: {rule.severity}",
             "        annotations:",
-            f"          summary: {json.dumps(f'{rule.quantity} of {rule.host} is above {rule.said}.')}",
+            f"          summary: {json.dumps(rule.summary)}",
             f"          description: {json.dumps(_description(lead_days))}",
         ]
     return "\n".join(lines) + "\n"
@@ -109,10 +117,11 @@ def test_file(made: Sequence[Rule], *, lead_days: int, rule_file_name: str) -> s
             "        exp_alerts:",
             "          - exp_labels:",
             f"              severity: {rule.severity}",
+            f"              environment: {json.dumps(rule.environment)}",
             f"              host: {json.dumps(rule.host)}",
             f"              quantity: {json.dumps(rule.quantity)}",
             "            exp_annotations:",
-            f"              summary: {json.dumps(f'{rule.quantity} of {rule.host} is above {rule.said}.')}",
+            f"              summary: {json.dumps(rule.summary)}",
             f"              description: {json.dumps(_description(lead_days))}",
         ]
     return "\n".join(lines) + "\n"

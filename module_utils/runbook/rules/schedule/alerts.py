@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ansible.module_utils.runbook.rules.schedule.schedule import occurrences
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
     from ansible.module_utils.runbook.rules.schedule.schedule import Schedule
 
@@ -29,21 +29,28 @@ def distances_s(schedule: Schedule) -> list[int]:
     return sorted({int((later - earlier).total_seconds()) for earlier, later in pairwise(due)})
 
 
-def expression(schedule: Schedule) -> list[str]:
+def _selector(schedule: Schedule, environment: str) -> str:
+    return f'{METRIC}{{environment="{environment}",schedule="{schedule.job}"}}'
+
+
+def expression(schedule: Schedule, environment: str) -> list[str]:
     """True where the last success is older than it may be; the lines of a query."""
     late = int(schedule.patience.total_seconds())
-    last = f'max by (host) ({METRIC}{{schedule="{schedule.job}"}})'
+    last = ["max by (environment, host)", f"({_selector(schedule, environment)})"]
     distances = distances_s(schedule)
     if len(distances) == 1:
         every = distances[0]
         first = int(occurrences(schedule, _SINCE, _SINCE + timedelta(days=8))[0].timestamp()) % every
         # The run that was due then must be over by now.
-        return [last, f"< scalar(floor((vector(time()) - {first + late}) / {every})) * {every} + {first}"]
-    return ["time()", f"- {last}", f"> {distances[-1] + late}"]
+        return [*last, f"< scalar(floor((vector(time()) - {first + late}) / {every})) * {every} + {first}"]
+    return ["time() -", *last, f"> {distances[-1] + late}"]
 
 
-def rules(schedules: Mapping[str, Schedule]) -> str:
-    """The file of rules, as YAML."""
+def rules(schedules: Iterable[Schedule], environment: str) -> str:
+    """The file of rules, as YAML.
+
+    :param environment: whose jobs these are; those of others have other times
+    """
     lines = [
         "---",
         "# Alerts on scheduled jobs that did not run or did not succeed, for Prometheus (docs/howto/schedules.md).",
@@ -51,31 +58,30 @@ def rules(schedules: Mapping[str, Schedule]) -> str:
         "  - name: runbook-schedules",
         "    rules:",
     ]
-    for schedule in schedules.values():
-        if not schedule.enabled:
-            continue
+    for schedule in schedules:
         wait = distances_s(schedule)[-1] + int(schedule.patience.total_seconds())
         lines += [
             "      - alert: RunbookJobMissed",
             "        expr: |-",
-            *(f"          {line}" for line in expression(schedule)),
+            *(f"          {line}" for line in expression(schedule, environment)),
             "        for: 5m",
             "        labels:",
             "          severity: warning",
             f"          schedule: {schedule.job}",
             "        annotations:",
-            f'          summary: "{schedule.job} is overdue for {{{{ $labels.host }}}}."',
+            f'          summary: "{schedule.job} is overdue for {{{{ $labels.host }}}} ({environment})."',
             "          description: >-",
             "            It did not run, or it was not well. Look at its last report, then run",
             f"            {schedule.shown} -e preflight_job={schedule.job}.",
             "      - alert: RunbookJobNeverSucceeded",
-            f'        expr: absent({METRIC}{{schedule="{schedule.job}"}})',
+            "        expr: |-",
+            f"          absent({_selector(schedule, environment)})",
             f"        for: {wait}s",
             "        labels:",
             "          severity: warning",
             f"          schedule: {schedule.job}",
             "        annotations:",
-            f"          summary: {schedule.job} has never succeeded, and was due at least once.",
+            f"          summary: {schedule.job} has never succeeded ({environment}), and was due at least once.",
             "          description: See that it is installed (schedules.yml), and that its metrics are collected.",
         ]
     return "\n".join([*lines, ""])

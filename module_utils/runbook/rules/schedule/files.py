@@ -36,6 +36,7 @@ class Place:
     project: str
     #: As ``-i`` names it, from the project's root.
     inventory: str
+    environment: str
     user: str = "runbook"
     #: A file with ``ANSIBLE_VAULT_PASSWORD_FILE=``, read by systemd alone.
     environment_file: str = "/etc/runbook/environment"
@@ -65,27 +66,26 @@ def is_of(engine: str, name: str) -> bool:
 
 
 def files(engine: str, schedules: Mapping[str, Schedule], place: Place) -> dict[str, str]:
-    """The files of an engine by their names."""
-    if engine == "systemd":
-        return units(schedules, place)
+    """The files of an engine by their names; a job that is disabled has none."""
     enabled = [each for each in schedules.values() if each.enabled]
+    if engine == "systemd":
+        return units(enabled, place)
     if engine == "github":
         return {_ONE_FILE[engine]: github(enabled, place)}
     if engine == "prometheus":
-        return {_ONE_FILE[engine]: f"{MARK}\n{alerts.rules(schedules)}"}
+        return {_ONE_FILE[engine]: f"{MARK}\n{alerts.rules(enabled, place.environment)}"}
     return {_ONE_FILE[engine]: gitlab(enabled, place)}
 
 
 # --- systemd ----------------------------------------------------------------------------------------------------------
 
 
-def units(schedules: Mapping[str, Schedule], place: Place) -> dict[str, str]:
-    """A service for each job, a timer for each that is enabled, and a target for all timers."""
+def units(schedules: Sequence[Schedule], place: Place) -> dict[str, str]:
+    """A service and a timer for each job, and a target for all timers."""
     made: dict[str, str] = {}
-    for job, schedule in schedules.items():
-        made[f"runbook-{job}.service"] = _service(schedule, place)
-        if schedule.enabled:
-            made[f"runbook-{job}.timer"] = _timer(schedule)
+    for schedule in schedules:
+        made[f"runbook-{schedule.job}.service"] = _service(schedule, place)
+        made[f"runbook-{schedule.job}.timer"] = _timer(schedule)
     timers = [name for name in made if name.endswith(".timer")]
     made[TARGET] = "\n".join([
         MARK, "[Unit]", "Description=Scheduled jobs of the runbook", *(f"Wants={name}" for name in timers), "",

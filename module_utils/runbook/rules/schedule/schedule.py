@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
@@ -18,7 +19,7 @@ from ansible.module_utils.runbook.rules import entries
 from ansible.module_utils.runbook.rules.run import SAID_BY_JOBS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 RHYTHMS = ("hourly", "daily", "weekly", "monthly", "quarterly")
 EVERY_DAY = tuple(range(7))
@@ -39,6 +40,8 @@ _KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "quarterly": (("week", "weekday", "time"), ()),
 }
 _GRACE_MIN = 60
+#: The begin of a quarter: it has every weekday of every week of a month, and a month in which quarterly jobs are due.
+_QUARTER = datetime(2027, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,30 @@ def _disabled(where: str, value: object) -> str:
     return value.strip()
 
 
+def refuse_doubles(schedules: Iterable[Schedule]) -> None:
+    """Refuse enabled jobs that are the same run on the same day: the second does again what the first one did.
+
+    Jobs with one run on different days, such as a backup that is earlier on Sundays, are none.
+
+    :raises RunbookError: two are, with the first day
+    """
+    known: dict[tuple[Any, ...], list[Schedule]] = {}
+    for each in schedules:
+        if each.enabled:
+            known.setdefault((each.playbook, frozenset(each.tags), each.variables), []).append(each)
+    for same in known.values():
+        for first, second in combinations(same, 2):
+            if both := _days_of(first) & _days_of(second):
+                raise RunbookError(
+                    f"schedule_jobs: {first.job} and {second.job} are the same run, {first.shown}, on the same days "
+                    f"({min(both)} is the first of 2027); take one of them out, or say in disabled why it does not run."
+                )
+
+
+def _days_of(schedule: Schedule) -> set[date]:
+    return {at.date() for at in occurrences(schedule, _QUARTER, _QUARTER + timedelta(days=92))}
+
+
 # --- time -------------------------------------------------------------------------------------------------------------
 
 
@@ -283,13 +310,20 @@ def is_name(text: str) -> bool:
 def check_run(
     schedule: Schedule, *, playbook: str, tags: Sequence[str], skip_tags: Sequence[str], said_there: Mapping[str, str]
 ) -> None:
-    """Refuse a run that is not the job as it is scheduled: another playbook, other tags, or more or other variables.
+    """Refuse a run that is not the job as it is scheduled, or is disabled.
+
+    As it is scheduled means the same playbook, the same tags, and the same variables.
 
     :param playbook: the playbook that runs, with or without the action behind a blank
     :param said_there: the variables that the command line set, as ``rules.run.command_line`` gives them
     :raises RunbookError: it is another run, with what it should be
     """
     job = schedule.job
+    if schedule.disabled:
+        raise RunbookError(
+            f"job: {job} is disabled in schedule_jobs ({schedule.disabled}), so no run of it is approved unattended; "
+            "take disabled out there, or leave preflight_job out and confirm the run as a person does."
+        )
     runs = f"the inventory schedules {job} as {schedule.shown}"
     wanted = {name: said(value) for name, value in schedule.variables}
     file, _, action = playbook.partition(" ")
