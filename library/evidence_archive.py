@@ -80,7 +80,10 @@ public_key_sha256: {description: Hash of the public key as DER., returned: alway
 public_key: {description: "The public key in PEM, line by line.", returned: always, type: list}
 records: {description: Records in it., returned: always, type: int}
 bullets:
-  description: Each bullet, with C(section), C(task), C(state), C(rhythm), C(runs) (how many) and C(gaps).
+  description:
+    - Each bullet, with C(section), C(task), C(state), C(rhythm), C(runs) (how many) and C(gaps).
+    - C(hosts_covered) have a good run in each period that is over; C(hosts_not_covered) lack one in the periods that
+      are named, though others had it.
   returned: always
   type: list
 """
@@ -199,7 +202,9 @@ def _put(record: dict[str, Any] | str, name: str, environment: str, found: dict[
     if isinstance(record, str):
         return False
     try:
-        of = record["environments"] or [next((each for each in record["inventory"] or ()), "")]
+        # Records of earlier versions say only what hosts proved to be, and of which inventory they are.
+        said = record.get("environment")
+        of = [said] if said else record["environments"] or [next((each for each in record["inventory"] or ()), "")]
         if record["check_mode"] or record["playbook"] in rules.ABOUT_RECORDS:
             return True
         if any(str(each).rstrip("/").rpartition("/")[2] == environment for each in of):

@@ -82,6 +82,50 @@ def test_a_week_without_a_good_run_is_a_gap_and_a_failed_run_is_none():
     assert len(found.runs) == 12
 
 
+def fleet(day, left_out=(), **statuses: str):
+    hosts = {host: [step("pg_vacuum", {}, status)] for host, status in statuses.items()}
+    return record("weekly_db", day, hosts, left_out=list(left_out), limit="db1" if left_out else None)
+
+
+def test_what_was_done_on_some_hosts_is_no_evidence_for_the_others():
+    runs = [fleet(day, db1="ok", db2="ok", db3="ok") for day in MONDAYS]
+    runs[2] = fleet(MONDAYS[2], left_out=["db2", "db3"], db1="ok")
+    runs[3] = fleet(MONDAYS[3], db1="ok", db2="breach", db3="unknown")
+    again = fleet(MONDAYS[3] + timedelta(days=1), left_out=["db1", "db2"], db3="ok")
+    runs[5]["hosts"]["db1"]["status"] = "not_run"
+    found = judged([*runs, again])["Vacuum"]
+    assert found.state == "gaps"
+    assert found.gaps == (
+        "week of 2026-10-19 without db2, db3", "week of 2026-10-26 without db2", "week of 2026-11-09 without db1",
+    )  # fmt: skip
+    assert found.result()["hosts_covered"] == []
+    assert found.result()["hosts_not_covered"] == {
+        "db1": ["week of 2026-11-09"], "db2": ["week of 2026-10-19 to week of 2026-10-26"],
+        "db3": ["week of 2026-10-19"],
+    }  # fmt: skip
+    assert found.runs[2]["hosts"] == "Done on db1. Not done on db2, db3 (left out by --limit)."
+    assert found.runs[3]["hosts"] == "Done on db1. Not done on db2 (failed). Not done on db3 (unknown)."
+    assert "Not done on db2, db3 (left out by --limit)." in evidence.page([found], [], QUARTER, "production", 14)
+    whole = judged(runs[:2] + [fleet(day, db1="ok", db2="ok", db3="ok") for day in MONDAYS[2:]])["Vacuum"]
+    assert (whole.state, whole.covered, whole.not_covered) == ("done", ("db1", "db2", "db3"), {})
+
+
+def test_a_host_is_due_from_when_it_came_until_it_left_and_a_bullet_is_for_those_that_its_module_worked_on():
+    runs = [fleet(day, db1="ok", **({"db2": "ok"} if 3 <= week < 6 else {})) for week, day in enumerate(MONDAYS)]
+    assert judged(runs)["Vacuum"].state == "done"
+    for each in runs:
+        # A playbook whose other hosts have nothing to do with the bullet, failed or left out as they may be.
+        each["playbook"] = "monthly_db"
+        each["hosts"]["web"] = record("x", MONDAYS[0], {"web": [step("lighthouse_info", {})]})["hosts"]["web"]
+    runs[4]["hosts"]["web"]["status"] = "failed"
+    runs[5]["left_out"] = ["web"]
+    assert judged(runs)["Vacuum"].state == "done"
+    once = [record("weekly_db", day, {f"db{week % 2}": []}) for week, day in enumerate(MONDAYS)]
+    for each in once:
+        each["plays"][0]["hosts"] = "databases[0]"
+    assert judged(once)["Vacuum"].state == "done"
+
+
 def test_what_is_not_over_yet_is_no_gap():
     found = judged([weekly(MONDAYS[0])], now=datetime(2026, 10, 19, tzinfo=UTC))
     assert found["Vacuum"].gaps == ("week of 2026-10-12",)

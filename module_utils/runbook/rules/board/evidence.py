@@ -1,7 +1,8 @@
 """The evidence of a quarter: each bullet of the runbook, the runs that did it, and when it was not done.
 
 The map (``docs/runbook.md``) says which playbook or module does a bullet, and its headings say how often. A bullet that
-has a rhythm and no good run in one of its periods has a gap; nothing is made up for it.
+has a rhythm and no good run in one of its periods has a gap; nothing is made up for it. What was done on some hosts is
+done on these alone: a period in which one of them lacks a good run is a gap that names it.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.record import is_once
 from ansible.module_utils.runbook.rules.status import Status
-from ansible.module_utils.runbook.rules.words import count
+from ansible.module_utils.runbook.rules.words import count, some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +26,10 @@ ABOUT_RECORDS = ("evidence", "board")
 DONE, GAPS, NOT_DONE, HUMAN, BY_HAND, NEEDED, AHEAD = (
     "done", "gaps", "not done", "of a person", "not built", "when it is needed", "not over yet",
 )  # fmt: skip
+#: Beside the statuses of a host: its run was told to leave it out.
+LEFT_OUT = "left out by --limit"
+#: In the place of hosts where a playbook works on one host for all.
+_ALL = ""
 _QUARTER = re.compile(r"(20\d\d)Q([1-4])")
 _HEADING = re.compile(r"(#{2,3}) (.+)")
 _PLAYBOOK = re.compile(r"`playbooks/(\w+)\.yml`([^,;:]*)")
@@ -91,15 +97,43 @@ class Bullet:
     playbooks: tuple[tuple[str, tuple[str, ...]], ...]
     modules: tuple[str, ...]
 
-    def is_done_by(self, record: Mapping[str, Any], modules: set[str]) -> bool:
-        """Whether a run did it, or tried to.
+    def is_of(self, record: Mapping[str, Any]) -> bool:
+        """Whether a run is of one of its playbooks."""
+        return any(
+            record["playbook"] == playbook and (not tags or bool(set(tags) & set(record["tags"])))
+            for playbook, tags in self.playbooks
+        )
 
-        :param modules: those that did not skip their step
-        """
-        for playbook, tags in self.playbooks:
-            if record["playbook"] == playbook and (not tags or set(tags) & set(record["tags"])):
-                return True
+    def is_done_by(self, run: _Run) -> bool:
+        """Whether a run did it, or tried to."""
+        return self.is_of(run.record) or any(map(self.modules_of, run.modules.values()))
+
+    def modules_of(self, modules: set[str]) -> bool:
+        """Whether one of its modules is among those."""
         return bool(modules.intersection(self.modules))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run, and by host the modules that did not skip their step."""
+
+    record: Mapping[str, Any]
+    modules: Mapping[str, set[str]]
+
+    @property
+    def day(self) -> date:
+        return date.fromisoformat(str(self.record["started_at"])[:10])
+
+    def cover(self, bullet: Bullet) -> dict[str, str]:
+        """What became of a bullet on each host: its status, or :data:`LEFT_OUT`; empty where the bullet is not done."""
+        if is_once(self.record):
+            return {_ALL: str(self.record["status"])}
+        is_of = bullet.is_of(self.record)
+        found = dict.fromkeys(map(str, self.record.get("left_out") or ()), LEFT_OUT)
+        for host, of_host in self.record["hosts"].items():
+            is_for = is_of or bullet.modules_of(self.modules[host]) or of_host["status"] != Status.OK
+            found[host] = str(of_host["status"]) if is_for else ""
+        return found
 
 
 def read_map(text: str) -> list[Bullet]:
@@ -160,9 +194,12 @@ class Standing:
 
     bullet: Bullet
     state: str
-    #: Runs, the oldest first: id, begin, status, verdict, who started it.
+    #: Runs, the oldest first: id, begin, status, verdict, who started it, and on which hosts it was done or not.
     runs: tuple[Mapping[str, str], ...]
     gaps: tuple[str, ...]
+    #: Hosts that have a good run in each period that is over, and by host the periods in which another one lacks it.
+    covered: tuple[str, ...]
+    not_covered: Mapping[str, tuple[str, ...]]
     #: What people decided: when, and the sentence.
     said: tuple[tuple[str, str], ...]
 
@@ -176,6 +213,8 @@ class Standing:
         return {
             "section": self.bullet.section, "task": f"{self.bullet.number}. {self.bullet.task}", "state": self.state,
             "rhythm": self.bullet.rhythm, "runs": len(self.runs), "gaps": list(self.gaps),
+            "hosts_covered": list(self.covered),
+            "hosts_not_covered": {host: list(names) for host, names in self.not_covered.items()},
             "human_step": self.bullet.human, "run_ids": [run["id"] for run in self.runs],
             "said": [f"{at}: {text}" for at, text in self.said],
         }  # fmt: skip
@@ -189,21 +228,49 @@ def judge(
     :param records: those of the quarter, and of its last week
     """
     until = min(now.astimezone(UTC).date(), quarter.end + timedelta(days=7))
-    known = [(record, _worked(record)) for record in sorted(records, key=lambda each: str(each["started_at"]))]
+    known = [_Run(record, _worked(record)) for record in sorted(records, key=lambda each: str(each["started_at"]))]
     return [_of(bullet, known, quarter, until) for bullet in bullets]
 
 
-def _of(
-    bullet: Bullet, known: Sequence[tuple[Mapping[str, Any], set[str]]], quarter: Quarter, until: date
-) -> Standing:  # fmt: skip
-    end = quarter.last_week_end if bullet.rhythm == "weekly" else quarter.end
-    mine = [
-        record for record, modules in known
-        if bullet.is_done_by(record, modules) and str(record["started_at"])[:10] < end.isoformat()
-    ]  # fmt: skip
-    good = [date.fromisoformat(str(record["started_at"])[:10]) for record in mine if record["status"] == Status.OK]
+def _covers(bullet: Bullet, runs: Sequence[_Run]) -> list[dict[str, str]]:
+    """Of each run what became of a bullet on its hosts, without hosts that the bullet is not for."""
+    found = [run.cover(bullet) for run in runs]
+    worked = {
+        host for run, cover in zip(runs, found, strict=True) for host in cover
+        if host == _ALL or bullet.is_of(run.record) or bullet.modules_of(run.modules.get(host, set()))
+    }  # fmt: skip
+    foreign = {host for cover in found for host, word in cover.items() if not word} - worked
+    return [{host: word for host, word in cover.items() if word and host not in foreign} for cover in found]
+
+
+def _lacking(
+    runs: Sequence[_Run], covers: Sequence[Mapping[str, str]], spans: Sequence[tuple[date, date, str]]
+) -> list[set[str] | None]:  # fmt: skip
+    """Of each period the hosts that lack a good run; None where no host had one.
+
+    A host has to have one from the day on which a run first knew of it until the last on which one did.
+    """
+    days: dict[str, list[date]] = {}
+    for run, cover in zip(runs, covers, strict=True):
+        for host in cover:
+            days.setdefault(host, []).append(run.day)
+    found: list[set[str] | None] = []
+    for begin, end, _ in spans:
+        done = {
+            host for run, cover in zip(runs, covers, strict=True) if begin <= run.day < end
+            for host, word in cover.items() if word == Status.OK
+        }  # fmt: skip
+        due = {host for host, seen in days.items() if seen[0] < end and seen[-1] >= begin}
+        found.append(due - done if done else None)
+    return found
+
+
+def _of(bullet: Bullet, known: Sequence[_Run], quarter: Quarter, until: date) -> Standing:
+    last = quarter.last_week_end if bullet.rhythm == "weekly" else quarter.end
+    mine = [run for run in known if bullet.is_done_by(run) and run.day < last]
+    covers = _covers(bullet, mine)
     spans = periods(bullet.rhythm, quarter, until) if bullet.state == "built" else []
-    lacking = [not any(begin <= day < end for day in good) for begin, end, _ in spans]
+    lacking = _lacking(mine, covers, spans)
     if bullet.state == "human":
         state = HUMAN
     elif bullet.state != "built":
@@ -211,39 +278,70 @@ def _of(
     elif not spans:
         state = AHEAD if bullet.rhythm else NEEDED
     else:
-        state = NOT_DONE if all(lacking) else GAPS if any(lacking) else DONE
-    gaps = tuple(_together([name for _, _, name in spans], lacking))
+        is_nowhere, is_whole = all(each is None for each in lacking), all(each == set() for each in lacking)
+        state = NOT_DONE if is_nowhere else DONE if is_whole else GAPS
+    names = [name for *_, name in spans]
+    said = [None if each == set() else "" if each is None else f" without {some(sorted(each))}" for each in lacking]
+    hosts = sorted({host for cover in covers for host in cover} - {_ALL})
+    by_host = {
+        host: tuple(_together(names, ["" if each and host in each else None for each in lacking])) for host in hosts
+    }  # fmt: skip
     runs = tuple(
         {
             "id": str(record["run_id"]), "at": str(record["started_at"])[:16].replace("T", " "),
             "status": str(record["status"]), "verdict": str(record["verdict"]), "user": str(record["user"]),
+            "hosts": _told(cover),
         }
-        for record in mine
+        for record, cover in zip((run.record for run in mine), covers, strict=True)
     )  # fmt: skip
-    return Standing(bullet, state, runs, gaps, tuple(each for record in mine for each in said_in(record)))
+    return Standing(
+        bullet,
+        state,
+        runs,
+        tuple(_together(names, said)),
+        tuple(host for host in hosts if not by_host[host]) if spans and state != NOT_DONE else (),
+        {host: gaps for host, gaps in by_host.items() if gaps},
+        tuple(each for run in mine for each in said_in(run.record)),
+    )
 
 
-def _together(names: Sequence[str], lacking: Sequence[bool]) -> list[str]:
-    """Periods without a good run, those that follow each other as one.
+def _told(cover: Mapping[str, str]) -> str:
+    """On which hosts it was done, and on which not, with why.
 
-    >>> _together(["2026-10", "2026-11", "2026-12"], [False, True, True])
+    >>> _told({"db1": "ok", "db2": "failed", "db3": "left out by --limit"}), _told({"": "ok"})
+    ('Done on db1. Not done on db2 (failed). Not done on db3 (left out by --limit).', '')
+    """
+    by_word: dict[str, list[str]] = {}
+    for host, word in sorted(cover.items()):
+        if host != _ALL:
+            by_word.setdefault(word, []).append(host)
+    done = [f"Done on {some(by_word.pop(Status.OK))}."] if Status.OK in by_word else []
+    return " ".join([*done, *(f"Not done on {some(by_word[word])} ({word})." for word in sorted(by_word))])
+
+
+def _together(names: Sequence[str], lacking: Sequence[str | None]) -> list[str]:
+    """Periods that lack the same, those that follow each other as one.
+
+    :param lacking: what is said behind the name; None of a period that lacks nothing
+
+    >>> _together(["2026-10", "2026-11", "2026-12"], [None, "", ""])
     ['2026-11 to 2026-12']
+    >>> _together(["2026-10", "2026-11"], ["", " without db2"])
+    ['2026-10', '2026-11 without db2']
     """
     found: list[list[str]] = []
     for number, (name, lacks) in enumerate(zip(names, lacking, strict=True)):
-        if lacks and number and lacking[number - 1]:
-            found[-1][1:] = [name]
-        elif lacks:
-            found.append([name])
-    return [" to ".join(each) for each in found]
+        if lacks is not None and number and lacking[number - 1] == lacks:
+            found[-1][1:] = [" to ", name, lacks]
+        elif lacks is not None:
+            found.append([name, lacks])
+    return ["".join(each) for each in found]
 
 
-def _worked(record: Mapping[str, Any]) -> set[str]:
+def _worked(record: Mapping[str, Any]) -> dict[str, set[str]]:
     return {
-        str(step["module"]).rpartition(".")[2]
-        for host in record["hosts"].values()
-        for step in host["steps"]
-        if step["state"] != "skipped"
+        name: {str(step["module"]).rpartition(".")[2] for step in host["steps"] if step["state"] != "skipped"}
+        for name, host in record["hosts"].items()
     }
 
 
@@ -337,9 +435,10 @@ def _of_bullet(each: Standing) -> str:
 
 def _row(run: Mapping[str, str]) -> str:
     tone, name = "ok" if run["status"] == Status.OK else "bad", escape(run["id"])
+    said = " ".join(filter(None, (run["verdict"], run["hosts"])))
     cells = [
         escape(run["at"]), f'<span class="{tone}">{escape(run["status"])}</span>',
-        f'<a href="records/{name}.json">{name}</a>', escape(run["user"]), escape(run["verdict"]),
+        f'<a href="records/{name}.json">{name}</a>', escape(run["user"]), escape(said),
     ]  # fmt: skip
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
