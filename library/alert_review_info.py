@@ -232,12 +232,12 @@ from ansible.module_utils.runbook.drivers.observe.pagerduty import PagerDuty
 from ansible.module_utils.runbook.drivers.observe.prometheus import Prometheus
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules import findings
 from ansible.module_utils.runbook.rules.capacity.alerts import difference
+from ansible.module_utils.runbook.rules.findings import Unknown
 from ansible.module_utils.runbook.rules.observe import alert_review, firings, threshold
 from ansible.module_utils.runbook.rules.observe.acts import DELAY_S, Known
 from ansible.module_utils.runbook.rules.observe.alert_review import Limits
-from ansible.module_utils.runbook.rules.postgres import findings
-from ansible.module_utils.runbook.rules.postgres.findings import Unknown
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count
 

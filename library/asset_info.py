@@ -136,9 +136,9 @@ from ansible.module_utils.runbook.drivers.clock import Clock
 from ansible.module_utils.runbook.drivers.web import cache_sources, encodings, site
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules import findings
 from ansible.module_utils.runbook.rules.address import check_address
-from ansible.module_utils.runbook.rules.postgres import findings
-from ansible.module_utils.runbook.rules.postgres.findings import Unknown
+from ansible.module_utils.runbook.rules.findings import Unknown
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.web import assets as rules
 from ansible.module_utils.runbook.rules.web import bundle, cdn
@@ -148,7 +148,7 @@ from ansible.module_utils.runbook.rules.words import count, size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from ansible.module_utils.runbook.rules.postgres.findings import Finding
+    from ansible.module_utils.runbook.rules.findings import Finding
 
 _CSS_URL = re.compile(r"""url\(\s*["']?([^"')\s]+)["']?\s*\)""")
 #: Files that are looked at, the dearest first.

@@ -339,11 +339,11 @@ from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.drivers.supabase.supabase import API_URL, Supabase
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules import findings
 from ansible.module_utils.runbook.rules.capacity import alerts, outlook, prices, savings, series
 from ansible.module_utils.runbook.rules.capacity.outlook import Limit
 from ansible.module_utils.runbook.rules.capacity.quantity import OF_DATABASE, OF_SUPABASE, SOURCES, Reading, quantities
-from ansible.module_utils.runbook.rules.postgres import findings
-from ansible.module_utils.runbook.rules.postgres.findings import Unknown
+from ansible.module_utils.runbook.rules.findings import Unknown
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.supabase.supabase import Place
 from ansible.module_utils.runbook.rules.words import count

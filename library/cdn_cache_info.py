@@ -160,9 +160,9 @@ from ansible.module_utils.runbook.drivers.clock import Clock
 from ansible.module_utils.runbook.drivers.web import cache_sources, site
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules import findings
 from ansible.module_utils.runbook.rules.address import check_address, check_api_url
-from ansible.module_utils.runbook.rules.postgres import findings
-from ansible.module_utils.runbook.rules.postgres.findings import Unknown
+from ansible.module_utils.runbook.rules.findings import Unknown
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.web import cdn
 from ansible.module_utils.runbook.rules.web.lighthouse import is_another

@@ -138,9 +138,9 @@ from ansible.module_utils.runbook.drivers.clock import Clock
 from ansible.module_utils.runbook.drivers.web import browser
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules import findings
 from ansible.module_utils.runbook.rules.address import check_address
-from ansible.module_utils.runbook.rules.postgres import findings
-from ansible.module_utils.runbook.rules.postgres.findings import Finding, Unknown, finding_id
+from ansible.module_utils.runbook.rules.findings import Finding, Unknown, finding_id
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.web import heap
 from ansible.module_utils.runbook.rules.words import count

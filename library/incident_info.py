@@ -106,10 +106,10 @@ from ansible.module_utils.runbook.drivers.http.api_client import ApiError
 from ansible.module_utils.runbook.drivers.observe import pagerduty
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules import findings
 from ansible.module_utils.runbook.rules.change.review import Review
+from ansible.module_utils.runbook.rules.findings import Finding, Unknown
 from ansible.module_utils.runbook.rules.observe import incidents, sla
-from ansible.module_utils.runbook.rules.postgres import findings
-from ansible.module_utils.runbook.rules.postgres.findings import Finding, Unknown
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count
 

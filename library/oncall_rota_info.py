@@ -177,10 +177,9 @@ from ansible.module_utils.runbook.drivers.observe import pagerduty
 from ansible.module_utils.runbook.drivers.observe.pagerduty import PagerDuty
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules import moment
+from ansible.module_utils.runbook.rules import findings, moment
+from ansible.module_utils.runbook.rules.findings import Unknown
 from ansible.module_utils.runbook.rules.observe import rota
-from ansible.module_utils.runbook.rules.postgres import findings
-from ansible.module_utils.runbook.rules.postgres.findings import Unknown
 
 BOUNDS = {"weeks": (1, 12), "timeout_s": (1, 600)}
 

@@ -227,8 +227,9 @@ from typing import Any
 from ansible.module_utils.runbook.drivers.postgres import bloat, postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules import findings
 from ansible.module_utils.runbook.rules.postgres import bloat as rule
-from ansible.module_utils.runbook.rules.postgres import bloat_findings, findings
+from ansible.module_utils.runbook.rules.postgres import bloat_findings
 
 #: Longest look into the catalogs, and longest wait for a table's lock before it is left out.
 STATEMENT_TIMEOUT_MS = 120_000

@@ -147,16 +147,16 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers.postgres import bloat, indexes, lease, passes, postgres, reindex
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules.findings import Unknown
 from ansible.module_utils.runbook.rules.postgres import bloat as bloat_rule
 from ansible.module_utils.runbook.rules.postgres import bloat_findings, fixes
 from ansible.module_utils.runbook.rules.postgres import indexes as index_rule
 from ansible.module_utils.runbook.rules.postgres import reindex as rule
-from ansible.module_utils.runbook.rules.postgres.findings import Unknown
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.text import as_lines
 
 if TYPE_CHECKING:
-    from ansible.module_utils.runbook.rules.postgres.findings import Finding
+    from ansible.module_utils.runbook.rules.findings import Finding
 
 
 def core(context: Context) -> dict[str, Any]:

@@ -214,7 +214,8 @@ from typing import Any
 
 from ansible.module_utils.runbook.drivers.postgres import indexes, postgres
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules.postgres import findings, health
+from ansible.module_utils.runbook.rules import findings
+from ansible.module_utils.runbook.rules.postgres import health
 from ansible.module_utils.runbook.rules.postgres import indexes as rule
 from ansible.module_utils.runbook.rules.words import count
 

@@ -196,9 +196,9 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.runbook.drivers import records
 from ansible.module_utils.runbook.drivers.postgres import postgres, queries
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules.postgres import findings
+from ansible.module_utils.runbook.rules import findings
+from ansible.module_utils.runbook.rules.findings import Unknown
 from ansible.module_utils.runbook.rules.postgres import queries as rule
-from ansible.module_utils.runbook.rules.postgres.findings import Unknown
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:

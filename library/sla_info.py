@@ -208,10 +208,10 @@ from ansible.module_utils.runbook.drivers import state_store
 from ansible.module_utils.runbook.drivers.observe import maintenance, prometheus
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
+from ansible.module_utils.runbook.rules import findings
 from ansible.module_utils.runbook.rules.change import calendar as windows
+from ansible.module_utils.runbook.rules.findings import Finding, Unknown
 from ansible.module_utils.runbook.rules.observe import sla
-from ansible.module_utils.runbook.rules.postgres import findings
-from ansible.module_utils.runbook.rules.postgres.findings import Finding, Unknown
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count
 

@@ -109,7 +109,7 @@ from typing import Any
 
 from ansible.module_utils.runbook.drivers.supabase.supabase import Supabase, argument_spec
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules.postgres import findings
+from ansible.module_utils.runbook.rules import findings
 from ansible.module_utils.runbook.rules.supabase import advisors as rule
 from ansible.module_utils.runbook.rules.supabase import supabase as rules
 

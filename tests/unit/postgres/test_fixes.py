@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.findings import Finding, Unknown, finding_id
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.postgres import fixes
-from ansible.module_utils.runbook.rules.postgres.findings import Finding, Unknown, finding_id
 from ansible.module_utils.runbook.rules.postgres.indexes import Table
 from ansible.module_utils.runbook.rules.postgres.reindex import Index, Priority
 

@@ -12,7 +12,7 @@ from ansible.module_utils.runbook.rules.postgres.health import Key, Limits, Prep
 from ansible.module_utils.runbook.rules.postgres.indexes import Table
 
 if TYPE_CHECKING:
-    from ansible.module_utils.runbook.rules.postgres.findings import Finding
+    from ansible.module_utils.runbook.rules.findings import Finding
 
 LIMITS = Limits(
     xid_age=500_000_000, key_percent=75, idle_transaction_s=300, long_transaction_s=3600, slot_wal_bytes=1 << 30

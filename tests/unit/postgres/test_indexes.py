@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible.module_utils.runbook.rules.findings import Estimate
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
 from ansible.module_utils.runbook.rules.postgres import indexes as rule
-from ansible.module_utils.runbook.rules.postgres.findings import Estimate
 from ansible.module_utils.runbook.rules.postgres.indexes import Catalog, ForeignKey, Index, Indexes, Table
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.postgres.findings import Finding, ordered
+from ansible.module_utils.runbook.rules.findings import Finding, ordered
 from ansible.module_utils.runbook.rules.supabase import advisors
 from fakes.supabase import lint
 

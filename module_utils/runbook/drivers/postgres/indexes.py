@@ -15,8 +15,8 @@ from ansible.module_utils.runbook.drivers import records
 from ansible.module_utils.runbook.drivers.postgres import bloat
 from ansible.module_utils.runbook.drivers.postgres.postgres import table as identifier
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.findings import Estimate
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
-from ansible.module_utils.runbook.rules.postgres.findings import Estimate
 from ansible.module_utils.runbook.rules.postgres.health import SETTINGS, Key, Prepared, Server, Setting, Slot
 from ansible.module_utils.runbook.rules.postgres.health import Session as OtherSession
 from ansible.module_utils.runbook.rules.postgres.indexes import Catalog, ForeignKey, Index, Table

@@ -24,7 +24,7 @@ from ansible.module_utils.runbook.report.section import (
     Step,
     lists,
 )
-from ansible.module_utils.runbook.rules.postgres.findings import SEVERITIES
+from ansible.module_utils.runbook.rules.findings import SEVERITIES
 from ansible.module_utils.runbook.rules.postgres.fixes import KINDS, of_statements
 from ansible.module_utils.runbook.rules.record import short_name
 from ansible.module_utils.runbook.rules.status import Status

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.rules.capacity.forecast import LEAST, Forecast, forecast
 from ansible.module_utils.runbook.rules.capacity.series import DAY, WEEK, Series, monthly, on_grid
-from ansible.module_utils.runbook.rules.postgres.findings import Finding, Unknown, finding_id
+from ansible.module_utils.runbook.rules.findings import Finding, Unknown, finding_id
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:

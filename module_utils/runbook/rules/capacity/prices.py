@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import typed
 from ansible.module_utils.runbook.rules.capacity.outlook import QUARTER_DAYS, Limit
-from ansible.module_utils.runbook.rules.postgres.findings import Finding, finding_id
+from ansible.module_utils.runbook.rules.findings import Finding, finding_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

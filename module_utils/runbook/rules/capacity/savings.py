@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.rules.postgres.findings import Finding, finding_id
+from ansible.module_utils.runbook.rules.findings import Finding, finding_id
 from ansible.module_utils.runbook.rules.words import count, size
 
 if TYPE_CHECKING:

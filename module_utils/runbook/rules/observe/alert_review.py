@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.findings import Finding, Unknown, finding_id
 from ansible.module_utils.runbook.rules.observe import threshold
 from ansible.module_utils.runbook.rules.observe.acts import Known, acted, tally
 from ansible.module_utils.runbook.rules.observe.firings import flapping
-from ansible.module_utils.runbook.rules.postgres.findings import Finding, Unknown, finding_id
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.runbook.rules.findings import Finding, finding_id
 from ansible.module_utils.runbook.rules.observe import promql
-from ansible.module_utils.runbook.rules.postgres.findings import Finding, finding_id
 from ansible.module_utils.runbook.rules.words import some
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.runbook.rules.findings import Finding, finding_id
 from ansible.module_utils.runbook.rules.observe.delivery import ALERT
-from ansible.module_utils.runbook.rules.postgres.findings import Finding, finding_id
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:

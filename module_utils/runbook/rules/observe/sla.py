@@ -23,7 +23,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.postgres.findings import Finding, Unknown, finding_id
+from ansible.module_utils.runbook.rules.findings import Finding, Unknown, finding_id
 from ansible.module_utils.runbook.rules.words import count, some
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ansible.module_utils.runbook.rules.findings import Finding, finding_id
 from ansible.module_utils.runbook.rules.postgres.bloat import ERROR_PERCENT, Bloat
-from ansible.module_utils.runbook.rules.postgres.findings import Finding, finding_id
 from ansible.module_utils.runbook.rules.words import size
 
 if TYPE_CHECKING:

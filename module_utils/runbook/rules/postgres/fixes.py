@@ -19,15 +19,15 @@ import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.findings import finding_id
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
-from ansible.module_utils.runbook.rules.postgres.findings import finding_id
 from ansible.module_utils.runbook.rules.postgres.reindex import Index, Priority, Work
 from ansible.module_utils.runbook.rules.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ansible.module_utils.runbook.rules.postgres.findings import Finding, Unknown
+    from ansible.module_utils.runbook.rules.findings import Finding, Unknown
     from ansible.module_utils.runbook.rules.postgres.indexes import Table
 
 Fix = Literal["create", "drop", "rebuild"]

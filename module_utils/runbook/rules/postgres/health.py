@@ -12,14 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ansible.module_utils.runbook.rules.postgres.findings import Finding, Unknown, finding_id
+from ansible.module_utils.runbook.rules.findings import Finding, Unknown, finding_id
 from ansible.module_utils.runbook.rules.words import agree, count, size, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from ansible.module_utils.runbook.rules.findings import Severity
     from ansible.module_utils.runbook.rules.identifiers import QualifiedName
-    from ansible.module_utils.runbook.rules.postgres.findings import Severity
     from ansible.module_utils.runbook.rules.postgres.indexes import Table
 
 #: Transactions after which PostgreSQL refuses writes: 2^31, less the three million that it keeps for a superuser.

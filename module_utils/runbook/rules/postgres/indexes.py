@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from ansible.module_utils.runbook.rules.findings import Finding, Unknown, finding_id
 from ansible.module_utils.runbook.rules.identifiers import MAX_IDENTIFIER_BYTES, QualifiedName
-from ansible.module_utils.runbook.rules.postgres.findings import Finding, Unknown, finding_id
 from ansible.module_utils.runbook.rules.supabase.managed import PLATFORM_OWNERS
 from ansible.module_utils.runbook.rules.words import agree, count, size, some
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from ansible.module_utils.runbook.rules.postgres.findings import Estimate, Severity
+    from ansible.module_utils.runbook.rules.findings import Estimate, Severity
 
     #: Quotes an identifier, or several that are joined by dots.
     Quote = Callable[..., str]

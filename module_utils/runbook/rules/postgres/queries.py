@@ -19,7 +19,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from ansible.module_utils.runbook.rules.postgres.findings import Finding, finding_id
+from ansible.module_utils.runbook.rules.findings import Finding, finding_id
 from ansible.module_utils.runbook.rules.words import count, size
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.findings import Finding, Severity, Unknown, finding_id
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
-from ansible.module_utils.runbook.rules.postgres.findings import Finding, Severity, Unknown, finding_id
 from ansible.module_utils.runbook.rules.status import Status
 
 Category = Literal["performance", "security"]

@@ -9,14 +9,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.rules.postgres.findings import Finding, Unknown
+from ansible.module_utils.runbook.rules.findings import Finding, Unknown
 from ansible.module_utils.runbook.rules.web.bundle import id_of, kind_of, stable_name
 from ansible.module_utils.runbook.rules.words import count, size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ansible.module_utils.runbook.rules.postgres.findings import Severity
+    from ansible.module_utils.runbook.rules.findings import Severity
 
 #: A saving below this, in per cent of the file, is not worth another format.
 WORTH_PERCENT = 20

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from statistics import NormalDist, median
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.rules.postgres.findings import Finding, Unknown, finding_id
+from ansible.module_utils.runbook.rules.findings import Finding, Unknown, finding_id
 from ansible.module_utils.runbook.rules.words import count, size
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What is wrong with a database, in one shape: evidence, the fix as SQL, and what the fix costs.
+"""What is wrong with a database, an application or its monitoring: evidence, the fix (of a database as SQL), its cost.
 
 A finding changes nothing. Its statements are for a person to read, and one of them may be applied by its id. So the id
 is the same in every run as long as the defect is the same, and can be typed on a command line without quotes.

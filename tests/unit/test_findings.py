@@ -6,8 +6,8 @@ import doctest
 import re
 
 import pytest
-from ansible.module_utils.runbook.rules.postgres import findings
-from ansible.module_utils.runbook.rules.postgres.findings import Estimate, Finding, Severity, Unknown
+from ansible.module_utils.runbook.rules import findings
+from ansible.module_utils.runbook.rules.findings import Estimate, Finding, Severity, Unknown
 
 
 def finding(name: str = "a", severity: Severity = "info", kind: str = "unused_index") -> Finding:
