@@ -76,8 +76,9 @@ attributes:
     description: Shows the plan.
     support: full
 notes:
-  - Needs SELECT and DELETE on each table and USAGE on its schema; SELECT on tables whose rows a foreign key takes
-    along. Where row security is on, a policy that opens every row, or BYPASSRLS.
+  - Needs DELETE on each table, SELECT on its key and the column of the rule, and USAGE on its schema; SELECT on the
+    columns of foreign keys that take rows along. Where row security is on, a policy that opens every row, or
+    BYPASSRLS. M(pg_roles) grants all of that.
   - Refuses tables without a primary key, with rules, or with triggers that fire on a delete; tables that others refer
     to without C(ON DELETE CASCADE); a cascade that goes on from there; a table that shares rows with one that is kept
     or held, as a partition of it or the other way round.
@@ -220,17 +221,17 @@ class Run:
                     raise RunbookError(f"{option}: there is no table {text}, so this {does} nothing; correct its name.")
         jobs = []
         for rule in self.followed:
-            table = catalog.read_table(self.session, rule.table, event="DELETE")
             roles = catalog.read_schema(self.session, rule.table.schema).platform_roles
-            rules.refuse(rule, table, names, roles, self.session.target.user)
-            if table is None:
-                raise RunbookError(f"rules: {rule.table} was dropped meanwhile; run again.")
+            table = catalog.read_table(self.session, rule.table, event="DELETE")
+            table = rules.require(rule, table, names, roles)
+            own, *along = driver.needs(self.session, rule, table)
+            rules.refuse(rule, table, own, self.session.target.user)
             rules.refuse_related(f"rules: {rule.table}", driver.related(self.session, rule.table), **self.protected)
             children = []
-            for key in table.referencing_keys:
+            for key, need in zip(table.referencing_keys, along, strict=True):
                 child, columns = driver.referring(self.session, table, key)
                 seen = catalog.read_table(self.session, child, event="DELETE")
-                rules.refuse_cascade(rule, seen, key, **self.protected)
+                rules.refuse_cascade(rule, seen, key, need, **self.protected)
                 rules.refuse_related(
                     f"rules: {rule.table}: {child}", driver.related(self.session, child), **self.protected
                 )

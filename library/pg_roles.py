@@ -68,6 +68,15 @@ options:
         description: Column with the age of a row. A new archive gets an index on it.
         type: str
         default: created_at
+  cleanup_rules:
+    description:
+      - Rules of M(pg_cleanup). On their tables C(runbook_maintain) gets C(DELETE), and C(SELECT) on keys and times
+        only; on tables whose rows foreign keys take along, C(SELECT) on the columns of the keys. Where row-level
+        security is on, the policy as above.
+      - What an earlier rule needed stays granted, as all other privileges do.
+    type: list
+    elements: dict
+    default: []
   users:
     description:
       - Login users to create.
@@ -157,14 +166,15 @@ from ansible.module_utils.runbook.drivers import permits
 from ansible.module_utils.runbook.drivers.backup import heartbeat
 from ansible.module_utils.runbook.drivers.postgres import archive_access as access
 from ansible.module_utils.runbook.drivers.postgres import archive_catalog as catalog
+from ansible.module_utils.runbook.drivers.postgres import cleanup, lease, postgres
 from ansible.module_utils.runbook.drivers.postgres import environment_mark as marks
-from ansible.module_utils.runbook.drivers.postgres import lease, postgres
 from ansible.module_utils.runbook.drivers.postgres import roles as driver
 from ansible.module_utils.runbook.drivers.postgres.roles import Step
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import environment_mark
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
+from ansible.module_utils.runbook.rules.postgres import cleanup as cleanup_rules
 from ansible.module_utils.runbook.rules.postgres import roles as rules
 from ansible.module_utils.runbook.rules.postgres.archive_tables import with_subscribers
 from ansible.module_utils.runbook.rules.text import as_lines
@@ -307,6 +317,38 @@ def archive_steps(
     return steps
 
 
+def cleanup_steps(session: postgres.Session, context: Context) -> tuple[list[rules.Grant], list[Step]]:
+    """What the rules of a cleanup need: rights on columns, and policies for the rows."""
+    given, option = context.params["cleanup_rules"], "cleanup_rules"
+    if not given:
+        return [], []
+    names, owned = cleanup.tables(session), dict(driver.tables(session))
+    needs = []
+    for rule in cleanup_rules.read(given, kept=[], held=[], option=option)[0]:
+        table = catalog.read_table(session, rule.table, event="DELETE")
+        roles = catalog.read_schema(session, rule.table.schema).platform_roles
+        table = cleanup_rules.require(rule, table, names, roles, option=option)
+        own, *along = cleanup.needs(session, rule, table)
+        taken = [n for n, key in zip(along, table.referencing_keys, strict=True) if key.on_delete == "CASCADE"]
+        needs += [own, *(each for each in taken if not cleanup_rules.never_cleaned(each.table))]
+    grants: list[rules.Grant] = []
+    steps = []
+    for name in dict.fromkeys(each.table for each in needs):
+        wanted = [grant for need in needs if need.table == name for grant in rules.cleanup_grants(need)]
+        policy = [driver.policy_statement(name)] if driver.closed_to_maintain(session, name) else []
+        if owned.get(name):
+            grants += wanted
+            steps += [Step(statement, shuts=True) for statement in policy]
+            continue
+        missing = [each for each in dict.fromkeys(wanted) if not driver.is_granted(session, each)]
+        if texts := [session.render(each) for each in [*map(driver.grant_statement, missing), *policy]]:
+            context.warn(
+                f"{session.target.user} has not the rights of {driver.owner(session, name).name}, who owns {name}, so "
+                f"{rules.MAINTAIN} may not clean up there; have the owner run {'; '.join(texts)}."
+            )
+    return list(dict.fromkeys(grants)), steps
+
+
 def measuring_steps(session: postgres.Session) -> list[Step]:
     """The extension by which the bloat of tables is known that this project's users may not read."""
     if driver.extension_schema(session, MEASURES) is not None:
@@ -424,7 +466,8 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[S
     if version >= rules.HAS_PARAMETERS and driver.may_share_mark(session) and not driver.may_carry_mark(session):
         steps.append(Step(driver.mark_carrier_statement()))
     steps += measuring_steps(session) + repacking_steps(session)
-    steps += making + archive_steps(session, context, archives, missing)
+    cleaning, opening = cleanup_steps(session, context)
+    steps += making + archive_steps(session, context, archives, missing) + opening
     wanted = rules.grants(database=session.target.database, schemas=driver.schemas(session), archives=archives)
     tables, foreign = rules.maintained(
         version, [*driver.tables(session), *((archive, True) for archive in missing)], admin
@@ -439,7 +482,7 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[S
         wanted.append(rules.Grant(("USAGE",), "SCHEMA", (schema,), rules.READ))
     steps += [
         Step(driver.grant_statement(g))
-        for g in [*wanted, *tables]
+        for g in [*wanted, *cleaning, *tables]
         if g.grantee in created or not driver.is_granted(session, g)
     ]
     steps += [Step(driver.sequences_statement(schema)) for schema in driver.unread_sequences(session)]
@@ -509,6 +552,7 @@ def main() -> None:
                     "timestamp_column": {"type": "str", "default": "created_at"},
                 },
             },
+            "cleanup_rules": {"type": "list", "elements": "dict", "default": []},
             "users": {
                 "type": "list",
                 "elements": "dict",

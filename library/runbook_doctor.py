@@ -40,6 +40,10 @@ options:
         suboptions:
           source: {description: [Where rows are.], type: str}
           archive: {description: [Where they go.], type: str}
+      cleanup:
+        description: [What M(pg_cleanup) deletes.]
+        type: list
+        elements: dict
       database:
         description: [The database; its users stand in O(settings.users).]
         type: dict
@@ -235,6 +239,7 @@ from ansible.module_utils.runbook.rules.backup import bucket_check
 from ansible.module_utils.runbook.rules.change import calendar
 from ansible.module_utils.runbook.rules.deploy import deployments
 from ansible.module_utils.runbook.rules.deploy import git as git_rules
+from ansible.module_utils.runbook.rules.postgres import cleanup
 from ansible.module_utils.runbook.rules.postgres import content_hash as hashes
 from ansible.module_utils.runbook.rules.status import Check, Status
 from ansible.module_utils.runbook.rules.supabase import managed
@@ -472,7 +477,9 @@ class Doctor:
                 )
             pair = rules.archives(self.part("archives"))
             swaps, beats = not managed.is_platform(backup.read_roles(session)), "heartbeat.yml" in playbooks
-            lacks, fix = driver.lacking(session, user, archives=pair, beats=beats, swaps=swaps)
+            given = self.settings.get("cleanup") or [] if "daily_cleanup.yml" in playbooks else []
+            cleaned = cleanup.read(given, kept=[], held=[], option="daily_cleanup_rules")[0] if given else []
+            lacks, fix = driver.lacking(session, user, archives=pair, cleaned=cleaned, beats=beats, swaps=swaps)
             closed = content_hash.unread_large_objects(session) if user == "backup" else {}
             if closed:
                 lacks.append(hashes.closed_large_objects(closed, session.target.user).rstrip("."))
@@ -619,6 +626,7 @@ def main() -> None:
         "calendar": {"type": "dict"},
         "operations": {"type": "dict"},
         "archives": {"type": "dict", "options": {"source": text, "archive": text}},
+        "cleanup": {"type": "list", "elements": "dict"},
         "database": server,
         "proof": server,
         "users": {

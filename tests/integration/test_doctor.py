@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 CANARY = "c4n4ry-s3cr3t"
 GROUPS = ["runbook_read", "runbook_maintain", "runbook_backup", "runbook_restore"]
+OVER = [{"table": "public.messages", "column": "deleted_at", "older_than_days": 30}]
 USERS = {"doctor_m": "maintain", "doctor_b": "backup", "doctor_x": "restore"}
 TABLES = (
     "CREATE TABLE public.audit_log (id bigint PRIMARY KEY, created_at timestamptz NOT NULL)",
     "CREATE TABLE public.audit_log_archive (LIKE public.audit_log INCLUDING INDEXES, archived_at timestamptz)",
-    "CREATE TABLE public.messages (id bigint PRIMARY KEY, content text)",
+    "CREATE TABLE public.messages (id bigint PRIMARY KEY, content text, deleted_at timestamptz)",
     "ALTER TABLE public.messages ENABLE ROW LEVEL SECURITY",
     "CREATE EXTENSION pg_stat_statements",
     # A superuser's tables could be vacuumed by nobody else before PostgreSQL 17.
@@ -49,6 +50,7 @@ def inventory(tmp_path: Path, sound_database: Database, s3: S3) -> Iterator[Proj
         | {
             "environment": "sandbox",
             "archives": [{"source": "public.audit_log", "archive": "public.audit_log_archive"}],
+            "cleanup_rules": OVER,
             "users": [{"name": name, "role": role, "password": CANARY} for name, role in USERS.items()],
         },
     )
@@ -64,7 +66,13 @@ def inventory(tmp_path: Path, sound_database: Database, s3: S3) -> Iterator[Proj
         db_restore_login_password=CANARY,
         db_roles_admin_user=database.user,
         db_roles_admin_password=CANARY,
-        schedule_jobs={"night": job("backup.yml"), "week": job("weekly_db.yml"), "beat": job("heartbeat.yml")},
+        schedule_jobs={
+            "night": job("backup.yml"),
+            "week": job("weekly_db.yml"),
+            "beat": job("heartbeat.yml"),
+            "cleanup": job("daily_cleanup.yml"),
+        },
+        daily_cleanup_rules=OVER,
         **{f"backup_{key}": value for key, value in bucket.items()},
         backup_bucket_tls_only=False,
         backup_bucket_block_public_access=False,
@@ -127,6 +135,8 @@ def test_one_fault_hides_no_other(inventory: Project, sound_database: Database):
         if sound_database.one("SELECT current_setting('server_version_num')::int >= 170000")
         else "REVOKE doctor_app FROM runbook_maintain",
         "REVOKE DELETE ON public.audit_log FROM runbook_maintain",
+        "REVOKE SELECT (deleted_at) ON public.messages FROM runbook_maintain",
+        "DROP POLICY runbook_maintain ON public.messages",
         "DROP TABLE public.audit_log_archive, runbook.heartbeat",
         f"ALTER DATABASE {sound_database.name} RESET runbook.environment",
     )
@@ -211,7 +221,8 @@ def test_one_fault_hides_no_other(inventory: Project, sound_database: Database):
         "rights review": "pgstattuple, so that the bloat of public.messages",
         "proof roles": "doctor_x cannot give objects to doctor_app",
         "rights maintain": "DELETE on public.audit_log; the archive public.audit_log_archive, which the owner of"
-        " public.audit_log has to make; the table runbook.heartbeat",
+        " public.audit_log has to make; SELECT (deleted_at), a policy that opens every row on public.messages;"
+        " the table runbook.heartbeat",
     }
     assert "CREATE EXTENSION pgstattuple SCHEMA runbook;" in found["rights review"]["msg"]
     for name, says in lacking.items():

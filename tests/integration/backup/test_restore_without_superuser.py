@@ -141,7 +141,7 @@ def test_what_it_may_not_restore_is_said_before_anything_is_made(foreign: Backup
     with postgres.Session(
         postgres.Target.from_params(login | {"login_user": "restorer"}), lock_timeout_ms=1000, statement_timeout_ms=9000
     ) as own:
-        lacks, fix = doctor.lacking(own, "restore", archives=None, beats=False, swaps=True)
+        lacks, fix = doctor.lacking(own, "restore", archives=None, cleaned=[], beats=False, swaps=True)
     assert "the rights of postgres, for " in "; ".join(lacks)
     assert "ALTER … OWNER TO" in fix
     for kind in (*kinds, "2 large objects (4711 …)", "1 event trigger (watching)", "1 type (public.mood)"):

@@ -284,6 +284,65 @@ def test_rows_under_row_level_security_are_moved_and_no_more_is_open(application
         assert "one that restricts" in run_module("pg_archive", move).result["msg"]
 
 
+#: Notes of the application, each with versions; both under row-level security that is forced upon their owner.
+NOTES = (
+    "CREATE TABLE public.notes (id bigint PRIMARY KEY, code text UNIQUE NOT NULL, body text, deleted_at timestamptz)",
+    "CREATE TABLE versions (id bigint PRIMARY KEY, body text, note text REFERENCES notes (code) ON DELETE CASCADE)",
+    "INSERT INTO notes SELECT n, n::text, 'secret', now() - n * interval '1 day' FROM generate_series(1, 60) n",
+    "INSERT INTO versions SELECT n, 'secret', n::text FROM generate_series(1, 60) n",
+    *(
+        statement.format(table)
+        for table in ("notes", "versions")
+        for statement in (
+            "ALTER TABLE {0} OWNER TO app", "ALTER TABLE {0} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+            "CREATE POLICY mine ON {0} USING (false)",
+        )
+    ),
+)  # fmt: skip
+OVER = {"table": "public.notes", "column": "deleted_at", "older_than_days": 30}
+
+
+def test_a_cleanup_by_maintain_deletes_all_that_is_over_and_reads_no_text(application):
+    """Of tables that it does not own and whose rows policies hide, those included that a foreign key takes along."""
+    database = application
+    database.run(*NOTES)
+    options = SANDBOX | database.login | {"cleanup_rules": [OVER], "users": [{"name": "bastion_m", "role": "maintain"}]}
+    for wrong, says in (
+        ({"column": "deletd_at"}, "cleanup_rules: public.notes: there is no column 'deletd_at'; did you mean deleted"),
+        ({"table": "auth.users"}, "cleanup_rules: auth.users stands in schema 'auth'"),
+    ):
+        assert says in run_module("pg_roles", options | {"cleanup_rules": [OVER | wrong]}).result["msg"]
+    # Somebody else's table: its owner is told what to run, and the rest is done.
+    foreign = [OVER, {"table": "public.theirs", "column": "gone_at", "older_than_days": 1}]
+    database.run(
+        "CREATE TABLE theirs (id bigint PRIMARY KEY, gone_at timestamptz)", "ALTER ROLE app LOGIN CREATEROLE CREATEDB"
+    )
+    database.run(f"ALTER DATABASE {database.name} OWNER TO app")
+    as_owner = run_module("pg_roles", options | {"cleanup_rules": foreign, "login_user": "app"}, check=True).result
+    grant = 'GRANT SELECT ("gone_at", "id") ON TABLE "public"."theirs" TO "runbook_maintain"'
+    assert "app has not the rights of postgres, who owns public.theirs" in str(as_owner.get("warnings")), as_owner
+    assert grant in str(as_owner["warnings"])
+    assert not any("theirs" in each for each in as_owner.get("executed_queries", [])), as_owner
+    assert not run_module("pg_roles", options | {"cleanup_rules": []}).failed
+    clean = database.login | {"login_user": "bastion_m", "rules": [OVER]}
+    refused = run_module("pg_cleanup", clean)
+    assert "row security hides rows from 'bastion_m'" in refused.result["msg"]
+    assert "run playbooks/db_roles.yml" in refused.result["msg"]
+    planned = run_module("pg_roles", options, check=True).result["executed_queries"]
+    assert run_module("pg_roles", options).result["executed_queries"] == planned
+    assert run_module("pg_roles", options).result["changed"] is False
+    before_17 = database.one("SELECT current_setting('server_version_num')::int") < 170000
+    if not before_17:
+        assert 'GRANT SELECT ("code", "deleted_at", "id") ON TABLE "public"."notes" TO "runbook_maintain"' in planned
+        for statement in ("SELECT body FROM notes", "SELECT body FROM versions", "DELETE FROM versions",
+                          "UPDATE notes SET deleted_at = now()", "TRUNCATE notes"):  # fmt: skip
+            assert not may(database, "bastion_m", statement), statement
+    dry, done = run_module("pg_cleanup", clean, check=True).result, run_module("pg_cleanup", clean).result
+    assert (dry["planned_rows"], dry["cascaded_rows"], done["deleted_rows"]) == (31, 31, 31), done["msg"]
+    assert database.run("SELECT count(*), max(id) FROM notes") == [(29, 29)]
+    assert database.one("SELECT count(*) FROM versions") == 29
+
+
 def test_the_fix_of_a_role_that_made_the_archive_itself(application):
     """Whoever archived first owns the archive; then a membership in the owners would be a circle."""
     database = application

@@ -21,11 +21,22 @@ TABLE = Table(
 )
 PLATFORM = ("supabase_admin", "supabase_auth_admin", "anon")
 CASCADE = ForeignKey("k", "public.versions", "CASCADE")
+NEED = cleanup.Need(RULE.table, ("expires_at", "id"), deletes=True)
+ALONG = cleanup.Need(QualifiedName("public", "versions"), ("id",), deletes=False)
+
+
+def judge(table, roles, user):
+    cleanup.refuse(RULE, cleanup.require(RULE, table, [], roles), NEED, user)
 
 
 def test_a_table_of_ones_own_may_be_cleaned_up_on_a_platform_too():
-    cleanup.refuse(RULE, TABLE, [], PLATFORM, "postgres")
-    cleanup.refuse(RULE, replace(TABLE, owner="supabase_admin"), [], (), "postgres")
+    judge(TABLE, PLATFORM, "postgres")
+    judge(replace(TABLE, owner="supabase_admin"), (), "postgres")
+
+
+def test_keys_and_times_are_all_that_has_to_be_readable():
+    secret = Column("body", "text", "text", readable=False)
+    judge(replace(TABLE, columns=(*TABLE.columns, secret), rights=frozenset({"USAGE", "DELETE"})), (), "maintain")
 
 
 @pytest.mark.parametrize(
@@ -39,7 +50,12 @@ def test_a_table_of_ones_own_may_be_cleaned_up_on_a_platform_too():
         (
             replace(TABLE, rights=frozenset({"USAGE", "SELECT"})),
             (),
-            "'maintain' lacks DELETE; its owner, app, says GRANT",
+            "'maintain' lacks DELETE; run playbooks/db_roles.yml",
+        ),
+        (
+            replace(TABLE, columns=(TABLE.columns[0], Column("expires_at", STAMP, STAMP, readable=False))),
+            (),
+            r"'maintain' lacks SELECT \(expires_at\); run",
         ),
         (
             replace(TABLE, referencing_keys=(ForeignKey("k", "public.v", "RESTRICT"),)),
@@ -50,24 +66,24 @@ def test_a_table_of_ones_own_may_be_cleaned_up_on_a_platform_too():
 )
 def test_what_is_refused(table, roles, says):
     with pytest.raises(RunbookError, match=says):
-        cleanup.refuse(RULE, table, [], roles, "maintain")
+        judge(table, roles, "maintain")
 
 
 def test_a_cascade_takes_nothing_along_that_has_to_be_kept():
     child = replace(TABLE, name=QualifiedName("public", "versions"))
-    cleanup.refuse_cascade(RULE, child, CASCADE, kept=[], held=[])
+    cleanup.refuse_cascade(RULE, child, CASCADE, ALONG, kept=[], held=[])
     for kept, held in ((["public.versions"], []), ([], ["public.versions"])):
         with pytest.raises(RunbookError, match="is under a legal hold or kept"):
-            cleanup.refuse_cascade(RULE, child, CASCADE, kept=kept, held=held)
+            cleanup.refuse_cascade(RULE, child, CASCADE, ALONG, kept=kept, held=held)
     for unseen in (None, replace(child, row_security=True), replace(child, rights=frozenset())):
         with pytest.raises(RunbookError, match="this role cannot count these"):
-            cleanup.refuse_cascade(RULE, unseen, CASCADE, kept=[], held=[])
+            cleanup.refuse_cascade(RULE, unseen, CASCADE, ALONG, kept=[], held=[])
 
 
 def test_a_cascade_that_a_rule_of_the_server_changes_is_refused():
     child = replace(TABLE, name=QualifiedName("public", "versions"), rules=("keep",))
     with pytest.raises(RunbookError, match=r"fire triggers or rules \(keep\)"):
-        cleanup.refuse_cascade(RULE, child, CASCADE, kept=[], held=[])
+        cleanup.refuse_cascade(RULE, child, CASCADE, ALONG, kept=[], held=[])
 
 
 def test_a_partition_of_what_is_kept_is_kept_and_so_is_what_has_such_a_partition():

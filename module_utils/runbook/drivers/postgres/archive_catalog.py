@@ -244,7 +244,8 @@ def _columns(session: Session, oid: int) -> tuple[Column, ...]:
                CASE WHEN a.attcollation <> 0 THEN (SELECT format('%%I.%%I', n.nspname, c.collname) FROM pg_collation c
                       JOIN pg_namespace n ON n.oid = c.collnamespace WHERE c.oid = a.attcollation) END AS collation,
                a.attnotnull, a.attidentity <> '' AS identity,
-               CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) ELSE '' END AS generated
+               CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) ELSE '' END AS generated,
+               has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS readable
           FROM pg_attribute a
           JOIN base b ON b.type = a.atttypid
           JOIN pg_type t ON t.oid = b.bottom AND t.typtype <> 'd'
@@ -263,6 +264,7 @@ def _columns(session: Session, oid: int) -> tuple[Column, ...]:
             not_null=row["attnotnull"],
             generated=row["generated"],
             identity=row["identity"],
+            readable=row["readable"],
         )
         for row in rows
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ansible.module_utils.runbook.drivers.postgres.archive import translate_errors
 from ansible.module_utils.runbook.drivers.postgres.postgres import table as identifier
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+from ansible.module_utils.runbook.rules.postgres.cleanup import Need
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from ansible.module_utils.runbook.drivers.postgres.postgres import Session
     from ansible.module_utils.runbook.rules.postgres.archive_tables import ForeignKey, Table
+    from ansible.module_utils.runbook.rules.postgres.cleanup import Rule
 
 
 def tables(session: Session) -> list[str]:
@@ -33,10 +35,22 @@ def referring(session: Session, table: Table, key: ForeignKey) -> tuple[Qualifie
         " CROSS JOIN unnest(k.conkey, k.confkey) AS pair (own, other)"
         " JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = pair.own"
         " JOIN pg_attribute b ON b.attrelid = k.confrelid AND b.attnum = pair.other"
-        " WHERE k.contype = 'f' AND k.conname = %s AND k.conrelid = %s::regclass AND k.confrelid = ANY(%s::oid[])",
+        # Compared as text: the other way round the server asks for USAGE on the schema.
+        " WHERE k.contype = 'f' AND k.conname = %s AND k.conrelid::regclass::text = %s"
+        " AND k.confrelid = ANY(%s::oid[])",
         (key.name, key.table, list(table.tree)),
     )
     return QualifiedName(rows[0]["nspname"], rows[0]["relname"]), [(row["own"], row["other"]) for row in rows]
+
+
+def needs(session: Session, rule: Rule, table: Table) -> list[Need]:
+    """What a rule asks for: of its own table first, then of those whose rows foreign keys take along, key by key."""
+    own, along = {*table.key, rule.column}, []
+    for key in table.referencing_keys:
+        child, columns = referring(session, table, key)
+        own |= {other for _, other in columns}
+        along.append(Need(child, tuple(each for each, _ in columns), deletes=False))
+    return [Need(rule.table, tuple(sorted(own)), deletes=True), *along]
 
 
 def related(session: Session, name: QualifiedName) -> list[QualifiedName]:

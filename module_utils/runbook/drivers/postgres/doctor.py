@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.runbook.drivers.backup import swap
-from ansible.module_utils.runbook.drivers.postgres import bloat, lease, queries, roles, vacuum
+from ansible.module_utils.runbook.drivers.postgres import archive_catalog as catalog
+from ansible.module_utils.runbook.drivers.postgres import bloat, cleanup, lease, queries, roles, vacuum
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup.restore_rights import Owned
 from ansible.module_utils.runbook.rules.environment_mark import SETTING
@@ -14,7 +15,10 @@ from ansible.module_utils.runbook.rules.postgres.roles import HAS_MAINTAIN, HAS_
 from ansible.module_utils.runbook.rules.words import count, some
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ansible.module_utils.runbook.drivers.postgres.postgres import Session
+    from ansible.module_utils.runbook.rules.postgres.cleanup import Rule
 
 _USER_TABLES = (
     " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'm')"
@@ -42,18 +46,21 @@ def _lacks(session: Session, name: QualifiedName, privileges: tuple[str, ...]) -
 
 
 def lacking(
-    session: Session, user: str, *, archives: tuple[QualifiedName, QualifiedName] | None, beats: bool, swaps: bool
-) -> tuple[list[str], str]:
+    session: Session, user: str, *, archives: tuple[QualifiedName, QualifiedName] | None, cleaned: Sequence[Rule],
+    beats: bool, swaps: bool,
+) -> tuple[list[str], str]:  # fmt: skip
     """What a user's playbooks ask for that this session's lacks, and how it gets that.
 
     :param user: what it is for: ``maintain``, ``backup``, ``review``, ``restore`` or ``admin``
     :param archives: source and archive of the rows that are moved; None: there are none
+    :param cleaned: what is cleaned up each night
     :param beats: it writes heartbeats
     :param swaps: a copy may take the database's place; not where the platform keeps the name of a project's database
     """
     if user == "maintain":
         lacks, fix = _maintain(session)
         lacks += _archive(session, *archives) if archives else []
+        lacks += [each for rule in cleaned for each in _clean_up(session, rule)]
         return lacks + (_beat(session, QualifiedName("runbook", "heartbeat")) if beats else []), fix
     if user in ("restore", "admin"):
         return {"restore": _restore, "admin": _administer}[user](session, swaps=swaps)
@@ -85,6 +92,19 @@ def _archive(session: Session, source: QualifiedName, archive: QualifiedName) ->
         tuple(source),
     )[0]["may"]
     return lacks if may else [*lacks, f"the archive {archive}, which the owner of {source} has to make"]
+
+
+def _clean_up(session: Session, rule: Rule) -> list[str]:
+    table = catalog.read_table(session, rule.table, event="DELETE")
+    if table is None or table.column(rule.column) is None:
+        return [f"a table {rule.table} with a column {rule.column} to clean up"]
+    lacks = []
+    for need in cleanup.needs(session, rule, table):
+        seen = catalog.read_table(session, need.table, event="DELETE")
+        if seen is not None:
+            said = need.lacking(seen) + (["a policy that opens every row"] if seen.row_security else [])
+            lacks += [f"{', '.join(said)} on {need.table}"] if said else []
+    return lacks
 
 
 def _beat(session: Session, table: QualifiedName) -> list[str]:

@@ -275,10 +275,13 @@ def is_granted(session: Session, grant: Grant) -> bool:
         "TABLE": "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE n.nspname = %s AND c.relname = %s",
     }[grant.kind]
+    of, columns = "", []
+    if grant.columns:
+        function, of, columns = "has_column_privilege", ", unnest(%s::text[]) AS c", [list(grant.columns)]
     rows = session.query(
-        f"SELECT bool_and({function}(r.oid, ({by_name}), p)) AS granted FROM pg_roles r, unnest(%s::text[]) AS p"  # noqa: S608 - words of ours
-        " WHERE r.rolname = %s",
-        (*grant.name, list(grant.privileges), grant.grantee),
+        f"SELECT bool_and({function}(r.oid, ({by_name}){', c' if of else ''}, p)) AS granted"  # noqa: S608 - words of ours
+        f" FROM pg_roles r, unnest(%s::text[]) AS p{of} WHERE r.rolname = %s",
+        (*grant.name, list(grant.privileges), *columns, grant.grantee),
     )
     return bool(rows[0]["granted"])
 
@@ -393,8 +396,10 @@ def extension_statement(name: str) -> sql.Composed:
 
 def grant_statement(grant: Grant) -> sql.Composed:
     """The grant as SQL."""
+    columns = sql.SQL(", ").join(map(sql.Identifier, grant.columns))
+    of = sql.SQL(" ({})").format(columns) if grant.columns else sql.SQL("")
     return sql.SQL("GRANT {} ON {} {} TO {}").format(
-        sql.SQL(", ").join(map(sql.SQL, grant.privileges)),
+        sql.SQL(", ").join(sql.SQL(each) + of for each in grant.privileges),
         sql.SQL(grant.kind),
         sql.Identifier(*grant.name),
         sql.Identifier(grant.grantee),

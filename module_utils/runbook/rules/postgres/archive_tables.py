@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ class Column:
     #: The expression of a generated column, empty for others.
     generated: str = ""
     identity: bool = False
+    #: The connected role may read it; no property of the table's.
+    readable: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True)

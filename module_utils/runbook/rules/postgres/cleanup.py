@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SCHEMAS = managed.SCHEMAS | {"pg_catalog", "information_schema", "pg_toast", managed.OURS}
 #: Records of who did what are archived (pg_archive), and kept for as long as the law says.
 _KEPT = "audit"
+_KEPT_BY_INVENTORY = "is kept by the inventory (kept)"
+_RUN_DB_ROLES = "run playbooks/db_roles.yml, which gives runbook_maintain what the rules need, with a policy of its own"
 _KEYS = ("table", "column", "older_than_days", "max_rows")
 _MAX_ROWS = 100_000
 
@@ -40,37 +42,60 @@ class Rule:
     max_rows: int
 
 
-def read(given: Sequence[Any], *, kept: Sequence[str], held: Sequence[str]) -> tuple[list[Rule], list[Rule]]:
+@dataclass(frozen=True)
+class Need:
+    """What a role has to be granted on one table to follow a rule: no more than times and keys are read."""
+
+    table: QualifiedName
+    columns: tuple[str, ...]
+    #: Its rows are deleted; those that a foreign key takes along, the server deletes by itself.
+    deletes: bool
+
+    def lacking(self, table: Table) -> list[str]:
+        """What the connected role lacks of it.
+
+        :param table: as the catalog has it
+        """
+        found = [each for each in ("USAGE", *(("DELETE",) if self.deletes else ())) if each not in table.rights]
+        unread = [each for each in self.columns if not table.named(each).readable]
+        return found + ([f"SELECT ({', '.join(unread)})"] if unread else [])
+
+
+def read(
+    given: Sequence[Any], *, kept: Sequence[str], held: Sequence[str], option: str = "rules"
+) -> tuple[list[Rule], list[Rule]]:
     """The rules of an inventory: those that are followed, and those of tables under a legal hold.
 
     :param given: dictionaries with ``table``, ``column``, ``older_than_days``, perhaps ``max_rows``
     :param kept: tables that are never cleaned up
     :param held: tables under a legal hold
+    :param option: the module's option that they stand in
     :raises RunbookError: a mistake, or a table that is never cleaned up
     """
     if not given:
-        raise RunbookError("rules: there is none, so nothing is cleaned up; say in the inventory what is over.")
-    rules = [_read(f"rules, entry {number}", entry) for number, entry in enumerate(given, 1)]
+        raise RunbookError(f"{option}: there is none, so nothing is cleaned up; say in the inventory what is over.")
+    rules = [_read(option, number, entry) for number, entry in enumerate(given, 1)]
     never = {parse_qualified(each, option="kept") for each in kept}
     holds = {parse_qualified(each, option="held") for each in held}
     seen: set[tuple[QualifiedName, str]] = set()
     for rule in rules:
         if (rule.table, rule.column) in seen:
-            raise RunbookError(f"rules: {rule.table} has two rules for {rule.column!r}; keep one of them.")
+            raise RunbookError(f"{option}: {rule.table} has two rules for {rule.column!r}; keep one of them.")
         seen.add((rule.table, rule.column))
-        why = _never(rule.table, never)
+        why = never_cleaned(rule.table) or (_KEPT_BY_INVENTORY if rule.table in never else "")
         if why:
-            raise RunbookError(f"rules: {rule.table} {why}; take the rule out.")
+            raise RunbookError(f"{option}: {rule.table} {why}; take the rule out.")
     return [each for each in rules if each.table not in holds], [each for each in rules if each.table in holds]
 
 
-def _read(where: str, entry: Any) -> Rule:
+def _read(option: str, number: int, entry: Any) -> Rule:
+    where = f"{option}, entry {number}"
     if not isinstance(entry, dict):
         raise RunbookError(f"{where}: {entry!r} is no dictionary; give table, column and older_than_days.")
     entries.refuse_unknown(where, entry, _KEYS)
     entries.require(where, entry, ("table", "column", "older_than_days"))
     table = parse_qualified(str(entry["table"]), option=f"{where}: table")
-    where = f"rules: {table}"
+    where = f"{option}: {table}"
     for key, least, most in (("older_than_days", 1, 36_500), ("max_rows", 1, 100_000_000)):
         value = entry.get(key, _MAX_ROWS)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
@@ -78,27 +103,26 @@ def _read(where: str, entry: Any) -> Rule:
     return Rule(table, str(entry["column"]), entry["older_than_days"], entry.get("max_rows", _MAX_ROWS))
 
 
-def _never(table: QualifiedName, kept: set[QualifiedName]) -> str:
-    """Why a table is never cleaned up; empty where it may be."""
+def never_cleaned(table: QualifiedName) -> str:
+    """Why a table is never cleaned up, by its name; empty where it may be."""
     if table.schema in SCHEMAS or table.schema.startswith("pg_"):
         return f"stands in schema {table.schema!r}, whose rows are not ours to delete"
-    if table in kept:
-        return "is kept by the inventory (kept)"
     if _KEPT in table.name.lower() or _KEPT in table.schema.lower():
         return "is a record of who did what, which is archived (pg_archive) and never cleaned up"
     return ""
 
 
-def refuse(rule: Rule, table: Table | None, names: Sequence[str], roles: Sequence[str], user: str) -> None:
-    """Refuse a table whose rows cannot be deleted safely, before any row is.
+def require(
+    rule: Rule, table: Table | None, names: Sequence[str], roles: Sequence[str], *, option: str = "rules"
+) -> Table:
+    """The table of a rule, which must be there, with the column and a key.
 
     :param table: as the catalog has it; None where there is none of that name
     :param names: the tables that there are, as ``schema.table``
     :param roles: roles of a managed platform that the server has
-    :param user: as whom this session is logged in
     :raises RunbookError: one sentence with the fix
     """
-    where = f"rules: {rule.table}"
+    where = f"{option}: {rule.table}"
     if table is None:
         raise RunbookError(f"{where}: there is no such table; {entries.choose(str(rule.table), names[:200])}")
     if table.kind not in "rp":
@@ -113,6 +137,17 @@ def refuse(rule: Rule, table: Table | None, names: Sequence[str], roles: Sequenc
         raise RunbookError(f"{where}: {rule.column!r} is of type {column.type}; name a column of time.")
     if not table.key:
         raise RunbookError(f"{where} has no primary key, by which rows are deleted in batches; give it one.")
+    return table
+
+
+def refuse(rule: Rule, table: Table, need: Need, user: str) -> None:
+    """Refuse a table whose rows cannot be deleted safely, before any row is.
+
+    :param need: what the rule reads and deletes of it
+    :param user: as whom this session is logged in
+    :raises RunbookError: one sentence with the fix
+    """
+    where = f"rules: {rule.table}"
     if table.children or table.foreign_partitions or table.rules:
         raise RunbookError(
             f"{where} has {names_of([*table.children, *table.foreign_partitions, *table.rules])} (tables that inherit, "
@@ -120,15 +155,12 @@ def refuse(rule: Rule, table: Table | None, names: Sequence[str], roles: Sequenc
         )
     if table.row_security:
         raise RunbookError(
-            f"{where}: row security hides rows from {user!r}, so what is counted is not all; give it a policy that "
-            "opens every row (FOR ALL USING (true)), or connect as a role with BYPASSRLS."
+            f"{where}: row security hides rows from {user!r}, so what is counted is not all; {_RUN_DB_ROLES}. A policy "
+            "that restricts has to go first, or connect as a role with BYPASSRLS."
         )
-    lacking = sorted({"USAGE", "SELECT", "DELETE"} - table.rights)
+    lacking = need.lacking(table)
     if lacking:
-        raise RunbookError(
-            f"{where}: {user!r} lacks {' and '.join(lacking)}; its owner, {table.owner}, says "
-            f"GRANT SELECT, DELETE ON {table.name} TO runbook_maintain, and USAGE on its schema."
-        )
+        raise RunbookError(f"{where}: {user!r} lacks {' and '.join(lacking)}; {_RUN_DB_ROLES}.")
     if table.subscriptions:
         raise RunbookError(f"{where} is filled by a subscription, which brings the rows back; delete at the publisher.")
     if table.triggers:
@@ -149,7 +181,7 @@ def refuse_related(
     """
     never = {parse_qualified(each, option="kept") for each in [*kept, *held]}
     for name in related:
-        why = "is under a legal hold or kept by the inventory" if name in never else _never(name, set())
+        why = "is under a legal hold or kept by the inventory" if name in never else never_cleaned(name)
         if why:
             raise RunbookError(
                 f"{where}: its rows are rows of {name}, too, which {why}; name tables that share no row with it."
@@ -171,20 +203,19 @@ def refuse_keys(where: str, keys: Sequence[ForeignKey]) -> None:
 
 
 def refuse_cascade(
-    rule: Rule, child: Table | None, key: ForeignKey, *, kept: Sequence[str], held: Sequence[str]
+    rule: Rule, child: Table | None, key: ForeignKey, need: Need, *, kept: Sequence[str], held: Sequence[str]
 ) -> None:
     """Refuse to take rows of another table along that has to be kept, or whose rows cannot be counted.
 
-    :param child: the table that refers, as the catalog has it; None where this role does not see it
+    :param child: the table that refers, as the catalog has it; None where it was dropped meanwhile
+    :param need: what is read of it
     :raises RunbookError: one sentence with the fix
     """
     where = f"rules: {rule.table}: its rows take those of {key.table} along ({key.name}, ON DELETE CASCADE)"
-    if child is None or not {"USAGE", "SELECT"} <= child.rights or child.row_security:
-        raise RunbookError(
-            f"{where}, and this role cannot count these; give it SELECT there and a policy that opens every row."
-        )
+    if child is None or child.row_security or need.lacking(child):
+        raise RunbookError(f"{where}, and this role cannot count these; {_RUN_DB_ROLES}.")
     never = {parse_qualified(each, option="kept") for each in [*kept, *held]}
-    why = "is under a legal hold or kept by the inventory" if child.name in never else _never(child.name, set())
+    why = "is under a legal hold or kept by the inventory" if child.name in never else never_cleaned(child.name)
     if why:
         raise RunbookError(f"{where}, and {child.name} {why}; take the rule out, or change the key.")
     if child.referencing_keys or child.triggers or child.rules:

@@ -6,7 +6,7 @@
 ``runbook_maintain``
     The weekly and monthly work: moves audit records to their archive, vacuums, analyzes and reindexes every table,
     holds the lease, writes the heartbeat. From PostgreSQL 17 on it reads no table but those it moves
-    rows between, and the project's own.
+    rows between, and the project's own; of tables whose old rows it deletes, times and keys.
     Where row-level security keeps those, a policy of its own opens them to it; it never gets BYPASSRLS.
 ``runbook_backup``
     Reads every table, past row-level security, and holds the lease. It writes to no other table.
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from ansible.module_utils.runbook.rules.identifiers import QualifiedName
+    from ansible.module_utils.runbook.rules.postgres.cleanup import Need
 
 READ, MAINTAIN, BACKUP, RESTORE = "runbook_read", "runbook_maintain", "runbook_backup", "runbook_restore"
 GROUPS = (READ, MAINTAIN, BACKUP, RESTORE)
@@ -82,6 +83,8 @@ class Grant:
     #: One part for a database or schema, two for a table.
     name: tuple[str, ...]
     grantee: str
+    #: Of a table: only these; all where there are none.
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -231,6 +234,12 @@ def grants(
         wanted.append(Grant(("SELECT", "DELETE"), "TABLE", tuple(source), MAINTAIN))
         wanted.append(Grant(("SELECT", "INSERT"), "TABLE", tuple(archive), MAINTAIN))
     return wanted
+
+
+def cleanup_grants(need: Need) -> list[Grant]:
+    """Rights to delete what is over: the text of a row is read by nobody for it."""
+    read = Grant(("SELECT",), "TABLE", tuple(need.table), MAINTAIN, need.columns)
+    return [read, *([Grant(("DELETE",), "TABLE", tuple(need.table), MAINTAIN)] if need.deletes else [])]
 
 
 def defaults(server_version: int, owners: Iterable[Owner], admin: Admin) -> list[Default]:
