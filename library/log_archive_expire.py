@@ -85,6 +85,11 @@ leftovers:
     - Objects that a killed run left, and that were deleted.
   returned: when the chain could be read
   type: int
+aborted_uploads:
+  description:
+    - Uploads that a killed run left, and that were aborted, or would be; null where they may not be listed.
+  returned: when the chain could be read
+  type: int
 """
 
 from datetime import timedelta
@@ -131,14 +136,16 @@ def core(context: Context) -> dict[str, Any]:
     ]
     linked = {link.content.key for link in links if link.content}
     left += [each for key, each in objects.items() if key not in linked and archive.now - each.modified_at > LEFT_AFTER]
+    dead = archive.dead_uploads(begun_before=archive.now - LEFT_AFTER, warn=context.warn)
     facts: dict[str, Any] = {
-        "changed": bool(due or left),
+        "changed": bool(due or left or dead),
         "expired": [{"seq": each.seq, "stream": each.stream, "reason": fates[each.seq].why} for each in due],
         "expired_archives": len(due),
         "expired_bytes": sum(each.content.size_bytes for each in due if each.content),
         "held_archives": sum(any(hold.covers(link) for hold in held) for link in stored),
         "kept_archives": len(stored) - len(due),
         "leftovers": len(left),
+        "aborted_uploads": None if dead is None else len(dead),
     }
     if context.diff:
         lines = [f"delete archive {each['seq']} of {each['stream']}: {each['reason']}" for each in facts["expired"]]
@@ -155,6 +162,8 @@ def core(context: Context) -> dict[str, Any]:
             archive.add(kind="expiry", of=tuple(each.seq for each in due), reason=fates[due[0].seq].why)
         wanted = [objects[each.content.key] for each in due if each.content and each.content.key in objects]
         archive.store.delete([*wanted, *left])
+        for each in dead or []:
+            archive.store.abort_upload(*each)
     would = "would be " if context.check_mode else ""
     names = {link.stream: link.retention_class for link in stored} | params["streams"]
     checks = [

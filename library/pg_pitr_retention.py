@@ -8,6 +8,7 @@ module: pg_pitr_retention
 short_description: Delete base backups and WAL outside of the recovery window
 description:
   - Deletes base backups that the recovery window no longer needs, and the WAL before them, with Barman.
+  - Aborts uploads that a killed base backup left, when they are eight days old, which no base backup lasts.
   - Runs on any host; the database server is not needed.
 options:
   recovery_window_days:
@@ -78,19 +79,27 @@ removed:
   returned: success
   type: list
   elements: str
+aborted_uploads:
+  description: Unfinished uploads that were aborted, or would be; null where they may not be listed.
+  returned: success
+  type: int
 """
 
+from datetime import timedelta
 from typing import Any
 
 from ansible.module_utils.runbook.drivers import permits
 from ansible.module_utils.runbook.drivers.backup import barman
 from ansible.module_utils.runbook.drivers.clock import Clock
+from ansible.module_utils.runbook.drivers.s3 import bucket
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.backup import archiving, pitr_retention
 from ansible.module_utils.runbook.rules.backup.tool_warnings import passed_on
 from ansible.module_utils.runbook.rules.text import as_lines
 from ansible.module_utils.runbook.rules.words import agree, count
 
+#: One day more than the longest deadline of a base backup.
+UPLOADS_AFTER = timedelta(days=8)
 #: Options whose value must lie between two bounds.
 BOUNDS = {
     "recovery_window_days": (1, 3_650),
@@ -133,6 +142,11 @@ def core(context: Context) -> dict[str, Any]:
     pitr_retention.check_removal(
         gone, before, max_delete=params["max_delete"], max_delete_percent=params["max_delete_percent"]
     )
+    dead = bucket.dead_uploads(
+        engine.store, engine.root, begun_before=bucket.clock(engine.store) - UPLOADS_AFTER, warn=context.warn
+    )
+    for each in [] if context.check_mode else dead or []:
+        engine.store.abort_upload(*each)
     if gone and not context.check_mode:
         expire(dry_run=False)
         gone = sorted(set(before) - {str(each["backup_id"]) for each in engine.backups()})
@@ -142,9 +156,11 @@ def core(context: Context) -> dict[str, Any]:
         f"{did} {count(len(gone), 'base backup')} and the WAL before them; {kept} {agree(kept, 'remains', 'remain')} "
         f"for the window of {count(params['recovery_window_days'], 'day')}."
     )
-    shown = {"diff": {"prepared": as_lines([msg])}} if context.diff else {}
+    lines = [msg, *(f"abort upload {key}" for key, _id in dead or ())]
+    shown = {"diff": {"prepared": as_lines(lines)}} if context.diff else {}
     return shown | {
-        "changed": bool(gone), "removed": gone, "msg": msg, "duration_s": round(clock.passed_s(), 3)
+        "changed": bool(gone or dead), "removed": gone, "aborted_uploads": None if dead is None else len(dead),
+        "msg": msg, "duration_s": round(clock.passed_s(), 3),
     }  # fmt: skip
 
 

@@ -662,12 +662,7 @@ def abort_leftovers(store: s3.Store, prefix: str, *, older_than_s: int) -> int:
     aborted = 0
     for key, upload_id, begun_at in store.uploads(prefix):
         if time.time() - begun_at.timestamp() > older_than_s:
-            with s3.explained(f"Aborting an unfinished upload in {store}"):
-                try:
-                    store.client.abort_multipart_upload(Bucket=store.bucket, Key=key, UploadId=upload_id)
-                except ClientError as error:
-                    if s3.code(error) != "NoSuchUpload":
-                        raise
+            store.abort_upload(key, upload_id)
             aborted += 1
     return aborted
 

@@ -356,6 +356,10 @@ class Archive:
         """Objects of archives, those too that no link knows."""
         return self.store.entries(f"{self._root}data/")
 
+    def dead_uploads(self, *, begun_before: datetime, warn: Callable[[str], None]) -> list[tuple[str, str]] | None:
+        """Uploads of archives that were begun before a moment and never ended: see :func:`bucket.dead_uploads`."""
+        return bucket.dead_uploads(self.store, f"{self._root}data/", begun_before=begun_before, warn=warn)
+
     def is_there(self, content: Content) -> bool:
         """Whether the object of an archive is in the bucket still, with its size."""
         found = self.store.head(content.key, content.version_id)

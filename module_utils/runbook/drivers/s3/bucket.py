@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers.s3.s3 import ERRORS, code, explained
+from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.backup.backup_retention import (
     DELETION_NAME,
     MAX_DELETION_BYTES,
@@ -158,6 +159,28 @@ def clock(store: Store) -> datetime:
         return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
     except (KeyError, ValueError):
         return datetime.now(UTC)
+
+
+def dead_uploads(
+    store: Store, prefix: str, *, begun_before: datetime, warn: Callable[[str], None]
+) -> list[tuple[str, str]] | None:
+    """Uploads that were begun before a moment and never ended: key and upload id; their parts are paid for.
+
+    :param warn: told where this login may not list them, and what ends them then; None is returned
+    :raises RunbookError: the bucket cannot be asked
+    """
+    try:
+        found = store.uploads(prefix)
+    except RunbookError as error:
+        if error.context.get("s3_code") != "AccessDenied":
+            raise
+        warn(
+            f"Unfinished uploads below {store.url(prefix)} are unknown, because these keys lack "
+            "s3:ListBucketMultipartUploads; grant it, or see that a lifecycle rule (AbortIncompleteMultipartUpload) "
+            "ends them."
+        )
+        return None
+    return [(key, upload_id) for key, upload_id, begun_at in found if begun_at < begun_before]
 
 
 def listed(store: Store, root: str, backup_id: str = "") -> Iterator[tuple[str, Version]]:

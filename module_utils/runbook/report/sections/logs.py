@@ -146,7 +146,9 @@ SECTIONS = (
     Section(
         modules=("log_archive_expire",),
         title="Log archives whose time is over",
-        figures=("expired_archives", "expired_bytes", "kept_archives", "held_archives", "leftovers"),
+        figures=(
+            "expired_archives", "expired_bytes", "kept_archives", "held_archives", "leftovers", "aborted_uploads",
+        ),
         listings=(Listing("expired", "Deleted", {"seq": "Link", "stream": "Stream", "reason": "Why"}),),
     ),
     Section(

@@ -58,7 +58,7 @@ SECTIONS = (
         figures=(
             "backup_id", "size_bytes", "oldest_restorable", "newest_restorable", "newest_wal", "newest_wal_age_s",
             "backup_age_s", "ready_segments", "oldest_ready_s", "archive_proof_s", "recovery_point", "recovery_lsn",
-            "timeline", "fetch_s", "replay_s", "duration_s", "removed", "restart_required",
+            "timeline", "fetch_s", "replay_s", "duration_s", "removed", "aborted_uploads", "restart_required",
         ),
         listings=(
             Listing(
