@@ -257,6 +257,7 @@ UNDER_LEASE = frozenset(
         "pg_archive",
         "pg_backup",
         "pg_cleanup",
+        "pg_copy_cleanup",
         "pg_compact",
         "pg_finding_apply",
         "pg_reindex",

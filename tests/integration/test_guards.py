@@ -327,6 +327,7 @@ def writers(database: Database, s3: S3, folder: Path) -> dict[str, dict[str, Any
         "pg_roles": server | where,
         "pg_rollback_plan": server | bucket | {"target_time": "2020-01-01T00:00:00Z", "restore_path": str(folder)},
         "pg_rollback_remove_copies": bucket | where | {"database": database.name},
+        "pg_copy_cleanup": server,
         "pg_swap": server | {"database": database.name, "replacement": "other"},
         "pg_vacuum": server,
         "s3_mirror": bucket | where | {"source_bucket": "a"},

@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import psycopg2.errors
@@ -237,6 +237,18 @@ def clear(
                 raise
             warn(error.message)
     return removed
+
+
+def copies(session: Session) -> list[dict[str, Any]]:
+    """All databases with what ``rules.backup.copies`` asks of them."""
+    return session.query(
+        "SELECT d.datname AS name, coalesce(shobj_description(d.oid, 'pg_database'), '') AS comment,"
+        " pg_get_userbyid(d.datdba) AS owner, pg_has_role(d.datdba, 'USAGE') AS is_mine,"
+        " CASE WHEN has_database_privilege(d.oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')"
+        " THEN pg_database_size(d.oid) END AS size_bytes,"
+        " (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid AND a.backend_type = 'client backend')"
+        " AS sessions FROM pg_database d WHERE d.datname <> current_database() ORDER BY 1"
+    )
 
 
 def busy(session: Session) -> set[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.report import wording
-from ansible.module_utils.runbook.report.section import Section, each_step, ended_s, summed
+from ansible.module_utils.runbook.report.section import Listing, Section, each_step, ended_s, summed
 from ansible.module_utils.runbook.report.sections.backup import proven, with_proof
 
 if TYPE_CHECKING:
@@ -44,5 +44,17 @@ SECTIONS = (
         headline=_headline,
         did=_did,
         lasting=each_step(_proven),
+    ),
+    Section(
+        modules=("pg_copy_cleanup",),
+        title="Copies of the database",
+        figures=("removed_databases", "waiting_databases"),
+        listings=(
+            Listing(
+                "copies", "On the server",
+                {"name": "Database", "state": "State", "owner": "Owner", "size_bytes": "Size", "age_days": "Age (days)",
+                 "action": "Action", "why": "Why"},
+            ),
+        ),
     ),
 )  # fmt: skip
