@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import tempfile
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible.module_utils.runbook.drivers.folders import closed
+from ansible.module_utils.runbook.drivers.folders import closed, temporary
 from ansible.module_utils.runbook.report import board, places, render
 from ansible.module_utils.runbook.report.journal import Journal
 
@@ -77,3 +79,28 @@ def test_what_root_leaves_in_a_folder_of_another_user_is_that_users(tmp_path: Pa
     left = {str(path.relative_to(runs)): (path.stat().st_uid, path.stat().st_gid) for path in runs.rglob("*")}
     assert left == dict.fromkeys(left, (4711, 4712))
     assert {".board.lock", "metrics/board.prom", "board-index.json", f"{folder.name}/journal.jsonl"} <= left.keys()
+
+
+def test_what_a_killed_run_left_goes_with_the_next_and_nothing_else_does(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    child = os.fork()
+    if not child:
+        with temporary("runbook-barman-") as folder:
+            (folder / "pgpass").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    (left,) = tmp_path.iterdir()
+    assert (left / "pgpass").exists()
+    kept = tmp_path / "kept"
+    for folder in (kept, tmp_path / "runbook-barman-without-a-lock", tmp_path / "runbook-barman-with-a-pipe"):
+        folder.mkdir()
+    (kept / "lock").touch()
+    (tmp_path / "runbook-barman-a-link").symlink_to(kept)
+    # Somebody else's trap: who opens it waits for a writer.
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "runbook-barman-with-a-pipe" / "lock").symlink_to("../pipe")
+    before = {each.name for each in tmp_path.iterdir()} - {left.name}
+    with temporary("runbook-barman-") as one, temporary("runbook-barman-") as other:
+        assert mode(other) == 0o700
+        assert {each.name for each in tmp_path.iterdir()} == before | {one.name, other.name}
+    assert {each.name for each in tmp_path.iterdir()} == before

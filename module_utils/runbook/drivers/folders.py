@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
+import stat
 import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,12 +40,33 @@ def temporary(prefix: str) -> Iterator[Path]:
     Who lives holds the lock of its folder, and the kernel lets go of it with the process.
     """
     for old in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-        with suppress(OSError), (old / _LOCK).open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(old, ignore_errors=True)
-    with (
-        tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder,
-        (Path(folder) / _LOCK).open("w") as lock,
-    ):
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield Path(folder)
+        with suppress(OSError):
+            _clear(old)
+    with ExitStack() as stack:
+        while True:
+            made = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+            folder = Path(stack.enter_context(made))
+            with suppress(FileNotFoundError):
+                lock = stack.enter_context((folder / _LOCK).open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                # Until this moment another run may have taken it for a dead one's.
+                if os.fstat(lock.fileno()).st_nlink:
+                    break
+        yield folder
+
+
+def _clear(old: Path) -> None:
+    """Remove a folder of this user whose lock nobody holds.
+
+    :raises OSError: somebody does, or it is not such a folder
+    """
+    found = old.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        return
+    # Whatever lies there under that name: nothing is followed, and nothing waited for.
+    lock = os.open(old / _LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        os.close(lock)

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import zstandard
+from ansible.module_utils.runbook.drivers import folders, workspace
 from ansible.module_utils.runbook.drivers.child_process import group_ends_with_module
-from ansible.module_utils.runbook.drivers.folders import closed
 from ansible.module_utils.runbook.drivers.postgres import postgres
 from ansible.module_utils.runbook.drivers.s3 import s3
 from ansible.module_utils.runbook.errors import RunbookError
@@ -152,7 +152,7 @@ class Engine:
         text = self.credentials_text()
         try:
             # The server's user enters it too; nobody else may put another file there.
-            closed(self.state, 0o755)
+            folders.closed(self.state, 0o755)
             if not text:
                 return
             draft = self.credentials.with_suffix(".tmp")
@@ -223,12 +223,11 @@ class Engine:
         with (
             tempfile.TemporaryFile("w+") as out,
             tempfile.TemporaryFile("w+") as err,
-            tempfile.NamedTemporaryFile("w", prefix="runbook-") as keys,
+            folders.temporary("runbook-barman-") as folder,
         ):
-            # The file is made with mode 0600, and ends with the program.
-            keys.write(self.credentials_text())
-            keys.flush()
-            chosen = self.environ() | ({"AWS_SHARED_CREDENTIALS_FILE": keys.name} if own else {}) | dict(environ or {})
+            keys = folder / "credentials"
+            workspace.write_text(keys, self.credentials_text())
+            chosen = self.environ() | ({"AWS_SHARED_CREDENTIALS_FILE": str(keys)} if own else {}) | dict(environ or {})
             process = subprocess.Popen(
                 group_ends_with_module([*before, *words]), env=clean | chosen, stdin=subprocess.DEVNULL, stdout=out,
                 stderr=err, start_new_session=True,
@@ -369,9 +368,8 @@ def password_file(target: postgres.Target) -> Iterator[dict[str, str]]:
     if not target.password:
         yield environ
         return
-    with tempfile.NamedTemporaryFile("w", prefix="runbook-") as file:
-        # The file is made with mode 0600.
+    with folders.temporary("runbook-barman-") as folder:
         parts = (target.host, str(target.port), "*", target.user, target.password)
-        file.write(":".join("*" if part == "*" else re.sub(r"([:\\])", r"\\\1", part) for part in parts) + "\n")
-        file.flush()
-        yield environ | {"PGPASSFILE": file.name}
+        line = ":".join("*" if part == "*" else re.sub(r"([:\\])", r"\\\1", part) for part in parts)
+        workspace.write_text(folder / "pgpass", f"{line}\n")
+        yield environ | {"PGPASSFILE": str(folder / "pgpass")}
