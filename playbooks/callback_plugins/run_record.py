@@ -129,6 +129,8 @@ _MENDED = (
     "The board in the state store was damaged, and is mended; what only other places knew is missing until they run "
     "again, or playbooks/board.yml reads their records."
 )
+#: How a warning begins that a copy of the record could not be put.
+_NO_COPY = "The state store has no copy of this run's record."
 #: The playbook that only renews the board.
 _OF_THE_BOARD = "board"
 #: What the board has to know of an inventory: variables, and how it calls them.
@@ -479,7 +481,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                 self._store = {"settings": settings, "environment": environment}
         except Exception as error:
             said = error.message if isinstance(error, RunbookError) else failure.sentence("run_record", error)
-            return f"The state store has no copy of this run's record. {said}"
+            return f"{_NO_COPY} {said}"
         return None
 
     def _state_settings(self, hosts: list[str]) -> tuple[str, dict[str, Any]]:
@@ -517,8 +519,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                     notes += [*doubt, *filter(None, [said["note"]])]
                 else:
                     notes.append(f"Runs of other places may be missing. {said['why_not']}")
-            elif any("has no copy" in each["text"] for each in record["warnings"]):
-                notes.append("Runs of other places may be missing: the state store could not be asked.")
+            else:
+                why = [each["text"].partition(_NO_COPY)[2] for each in record["warnings"] if _NO_COPY in each["text"]]
+                notes += [f"Runs of other places may be missing. {text.strip()}" for text in why]
             # What is there for nothing else has the time for it.
             patience_s = None if record["playbook"] == _OF_THE_BOARD else board.PATIENCE_S
             return board.renew(runs, now, plan=plan, others=others, notes=notes, patience_s=patience_s)
@@ -1174,7 +1177,7 @@ def _share_board(facts: Mapping[str, Any]) -> dict[str, Any]:
     ahead_s = (datetime.now(UTC) - found.now).total_seconds()
     mine = board.known(Path(facts["runs"]), found.now, (facts["place"], facts["plan"]))
     for _attempt in range(_ATTEMPTS):
-        before = "" if found.document is None else json.dumps(found.document.body, sort_keys=True)
+        before = "" if found.document is None else json.dumps(found.document.body | {"now": ""}, sort_keys=True)
         note = ""
         try:
             index = indexes.read(before) if before else indexes.empty()
@@ -1187,7 +1190,9 @@ def _share_board(facts: Mapping[str, Any]) -> dict[str, Any]:
             index, note = indexes.empty(), _MENDED
         indexes.merge(index, mine)
         indexes.forget(index, found.now)
-        if json.dumps(index, sort_keys=True) == before:
+        if not isinstance(store, state_store.Folder):
+            indexes.note_clock(index, found.now)
+        if json.dumps(index | {"now": ""}, sort_keys=True) == before:
             return {"index": index, "ahead_s": ahead_s, "note": note}
         document = state.Document(name=name, body=index, token=secrets.token_hex(16), **facts["record"])
         try:

@@ -208,6 +208,8 @@ class Found:
     """What lies beside the board."""
 
     index: Index
+    #: By which it is judged what is due.
+    now: datetime
     #: Runs that were cut off and have no record, and runs that are under way.
     cut_off: list[dict[str, Any]] = field(default_factory=list)
     under_way: list[dict[str, Any]] = field(default_factory=list)
@@ -223,7 +225,7 @@ def collect(
     :param patience_s: seconds that it may take; None for as long as it needs
     :param place: the inventory of runs that do not say which they had
     """
-    found, left, broken = Found(index), 0, 0
+    found, left, broken = Found(index, now), 0, 0
     until = None if patience_s is None else time.monotonic() + patience_s
     for name, path in _unread(runs, index, folders, now):
         if until is not None and time.monotonic() > until:
@@ -320,8 +322,8 @@ def renew(
     with held(runs):
         found = _collected(runs, now, plan, others, patience_s)
         for each in found.cut_off:
-            indexes.add(found.index, each, now)
-        board = view(found.index, now, found.under_way, [*notes, *found.notes])
+            indexes.add(found.index, each, found.now)
+        board = view(found.index, found.now, found.under_way, [*notes, *found.notes])
         write_whole(runs / DATA, json.dumps(data(board), indent=1, allow_nan=False) + "\n")
         make_readable(runs / "metrics")
         write_whole(runs / "metrics" / METRICS, metrics(board), mode=0o644)
@@ -332,13 +334,15 @@ def renew(
 def _collected(runs: Path, now: datetime, plan: Plan | None, others: Index | None, patience_s: float | None) -> Found:
     """The index with all that is new, as it is written down."""
     index, folders, note = load(runs)
-    if plan is not None:
-        indexes.note_plan(index, plan[0], plan[1], plan[1]["schedules"])
     if others is not None:
         indexes.merge(index, others)
+    now, doubt = indexes.not_before(index, now)
+    if plan is not None:
+        indexes.note_plan(index, plan[0], plan[1], plan[1]["schedules"])
     known_places = list(index["places"])
     place = plan[0] if plan is not None else known_places[0] if len(known_places) == 1 else ""
     found = collect(runs, index, folders, now, patience_s, place)
+    found.notes += doubt
     indexes.forget(index, now)
     write_whole(runs / INDEX, indexes.write(index | {"folders": folders}))
     if note:

@@ -67,6 +67,22 @@ def test_a_clock_that_is_behind_does_not_move_what_others_know():
     assert right["places"] == index_of(backup(2))["places"]
 
 
+def test_a_clock_that_is_behind_what_a_store_told_does_not_doubt_what_others_did(tmp_path):
+    """Otherwise it would move when jobs were first seen, and all of them would be missed, on every board."""
+    index = index_of(backup(2))
+    known = plan(NOW)
+    indexes.note_plan(index, "production", known, known["schedules"])
+    indexes.note_clock(index, NOW)
+    (tmp_path / board.INDEX).write_text(indexes.write(index))
+    board.renew(tmp_path, NOW - 26 * H, plan=("production", known | {"at": stamp(NOW - 26 * H)}))
+    after = json.loads((tmp_path / board.INDEX).read_text())
+    assert after["places"] == index["places"]
+    found = json.loads((tmp_path / board.DATA).read_text())
+    assert (found["made_at"], found["notes"][0].partition(";")[0]) == (
+        "2026-11-30T09:00:00+00:00", "The clock of this machine is 1,560 minutes behind the state store's",
+    )  # fmt: skip
+
+
 def test_slices_of_an_inventory_make_a_whole_and_yield_to_one():
     """AWX gives each slice of a job its own hosts; none of the others left the inventory."""
 

@@ -39,8 +39,9 @@ Index = dict[str, Any]
 
 def empty() -> Index:
     """An index of no run."""
-    # seen: ids of the runs that are in it. places: by inventory.
-    return {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "seen": [], "places": {}}
+    # seen: ids of the runs that are in it. places: by inventory. now: the newest time that a store with a clock of its
+    # own told; empty where none did.
+    return {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "seen": [], "places": {}, "now": ""}
 
 
 def empty_place() -> dict[str, Any]:
@@ -232,6 +233,17 @@ def by_clock_of_store(now: datetime, ahead_s: float) -> tuple[datetime, list[str
     return now - timedelta(seconds=ahead_s), [told]
 
 
+def not_before(index: Index, now: datetime) -> tuple[datetime, list[str]]:
+    """What time it is where this machine's clock is behind what a state store told earlier, and what is to be said.
+
+    With a clock that is behind all that others did would lie in the future.
+    """
+    known = index.get("now", "")
+    if not known or datetime.fromisoformat(known) <= now + SKEW:
+        return now, []
+    return by_clock_of_store(now, (now - datetime.fromisoformat(known)).total_seconds())
+
+
 # --- putting in -------------------------------------------------------------------------------------------------------
 
 
@@ -325,6 +337,7 @@ def merge(index: Index, other: Index) -> None:
         for host, facts in theirs["facts"].items():
             _note_facts(place, host, facts)
     _note_seen(index, other["seen"])
+    index["now"] = max(index.get("now", ""), other.get("now", ""))
 
 
 def forget(index: Index, now: datetime) -> None:
@@ -348,6 +361,11 @@ def forget(index: Index, now: datetime) -> None:
             place["facts"][host] = {name: fact for name, fact in facts.items() if fact[0] >= oldest}
             if not place["facts"][host]:
                 del place["facts"][host]
+
+
+def note_clock(index: Index, now: datetime) -> None:
+    """Keep what a store with a clock of its own told."""
+    index["now"] = _stamp(now)
 
 
 def _stamp(moment: datetime) -> str:
