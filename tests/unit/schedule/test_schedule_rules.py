@@ -179,6 +179,8 @@ def test_a_job_that_is_disabled_approves_nobody():
 def test_names_that_are_not_there():
     with pytest.raises(RunbookError, match=r"there is no bakup.yml; did you mean backup.yml\?"):
         schedule.read({"x": job("bakup.yml")}, PLAYBOOKS)
+    with pytest.raises(RunbookError, match=r"'weekly-maintenence' is not .*; did you mean weekly-maintenance\?"):
+        schedule.listed(inventory("production"), "weekly-maintenence")
     with pytest.raises(RunbookError, match="'Daily Backup' is no name of a job"):
         schedule.read({"Daily Backup": job("backup.yml")})
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from difflib import get_close_matches
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -291,9 +292,10 @@ def listed(given: Mapping[str, Any], job: str) -> Schedule:
     """
     found = read(given).get(job)
     if found is None:
+        close = get_close_matches(job, list(given), 1)
         raise RunbookError(
             f"job: {job!r} is not among the scheduled jobs of this inventory ({', '.join(sorted(given)) or 'none'}); "
-            "add it to schedule_jobs, or leave preflight_job out."
+            + (f"did you mean {close[0]}?" if close else "add it to schedule_jobs, or leave preflight_job out.")
         )
     return found
 
