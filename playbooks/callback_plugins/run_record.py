@@ -520,8 +520,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                 else:
                     notes.append(f"Runs of other places may be missing. {said['why_not']}")
             else:
-                why = [each["text"].partition(_NO_COPY)[2] for each in record["warnings"] if _NO_COPY in each["text"]]
-                notes += [f"Runs of other places may be missing. {text.strip()}" for text in why]
+                told = [each["text"] for each in record["warnings"] if _NO_COPY in each["text"]]
+                notes += [f"Runs of other places may be missing.{text.partition(_NO_COPY)[2]}" for text in told]
             # What is there for nothing else has the time for it.
             patience_s = None if record["playbook"] == _OF_THE_BOARD else board.PATIENCE_S
             return board.renew(runs, now, plan=plan, others=others, notes=notes, patience_s=patience_s)

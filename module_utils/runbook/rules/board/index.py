@@ -108,6 +108,8 @@ def mend(index: Index) -> int:
     given = index["seen"]
     index["seen"] = [run_id for run_id in given if isinstance(run_id, str)]
     lost = len(given) - len(index["seen"])
+    if index.get("now") and not _is_moment(index["now"]):
+        index["now"], lost = "", lost + 1
     for place in index["places"].values():
         if place["plan"] and not _is_plan(place["plan"]):
             place["plan"], lost = {}, lost + 1
