@@ -900,8 +900,7 @@ def _fleet_of(manager: Any, play: Play, host: Host, started: str) -> fleet.Fleet
 
     :raises RunbookError: a variable means nothing, or cannot be read
     """
-    # The variables of all other hosts are what costs.
-    known = manager.get_vars(play=play, host=host, include_hostvars=False)
+    known = manager.get_vars(play=play, host=host)
     wanted = [name for name in (fleet.BATCHES, fleet.STOP_AFTER) if name in known]
     templar = Templar(loader=manager._loader, variables=known)  # noqa: SLF001 - it has no public accessor
     said = {name: _filled_in(templar, name, known) for name in wanted}

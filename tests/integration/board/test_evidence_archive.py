@@ -38,7 +38,9 @@ def place(tmp_path: Path) -> Path:
     """A folder of runs with one record and one that is damaged, and a state store with two of another place."""
     (tmp_path / "state").mkdir(mode=0o700)
     store = Folder(tmp_path / "state", "sandbox")
-    for each in (made(1), made(2, playbook="evidence"), made(3)):
+    # Of a run in AWX that had nothing to prove only the inventory says which environment it was of.
+    in_awx = made(3) | {"environments": [], "environment": "sandbox", "inventory": ["/runner/inventory/hosts"]}
+    for each in (made(1), made(2, playbook="evidence"), in_awx):
         store.create(Document(record_name(each["run_id"]), each, each["run_id"], "awx/1", each["started_at"], "t"))
     for name, text in (("20261004T020000Z-weekly_db", json.dumps(made())), ("20261101T020000Z-backup", "{torn")):
         (tmp_path / "runs" / name).mkdir(parents=True)

@@ -60,12 +60,12 @@ def of_supabase(fake: FakeSupabase) -> dict[str, Any]:
     return {"project_ref": REF, "access_token": TOKEN, "api_url": fake.url}
 
 
-def keep(runs: Path, name: str, module: str, result: dict[str, Any]) -> None:
+def keep(runs: Path, name: str, module: str, result: dict[str, Any], environment: str = "sandbox") -> None:
     """Write the record of a run that had this result, as the callback makes it."""
     sample = Sample()
     sample.result(sample.task("Look", module), "db1", figures=record.redact(record.figures(result, own=True)))
     (runs / name).mkdir(parents=True)
-    (runs / name / "record.json").write_text(json.dumps(fold(sample.events)))
+    (runs / name / "record.json").write_text(json.dumps(fold(sample.events) | {"environment": environment}))
 
 
 def test_a_database_has_no_history_at_first_and_goes_on_from_its_record(database: Database, tmp_path: Path) -> None:
@@ -96,6 +96,8 @@ def test_a_database_has_no_history_at_first_and_goes_on_from_its_record(database
     keep(tmp_path, "20261102T020000Z-performance", "pg_index_info", {
         "findings": [{"id": "a", "kind": "unused_index", "evidence": {"size_bytes": 2**30}}],
     })  # fmt: skip
+    # A host of the same name has a history of its own in another environment.
+    keep(tmp_path, "20261103T020000Z-capacity", "capacity_info", first.result, environment="production")
     (tmp_path / "now").mkdir()
     second = look(*quantities, run_dir=tmp_path / "now", **database.login)
     users = by_name(second)["users"]
