@@ -86,6 +86,25 @@ MODULE = load(Path(__file__).stem)
 KNOWN = _known_variables()
 
 
+def misspelt(known: Mapping[str, Any]) -> dict[str, str | None]:
+    """Variables that do not exist, as :func:`variables.unknown` finds them.
+
+    :param known: all variables of a host
+    """
+    found = variables.unknown(known, KNOWN)
+    manager: Any = getattr(known.get("hostvars"), "_variable_manager", None)
+    said = manager.extra_vars if found and manager is not None else {}
+    if not said:
+        return found
+    # What -e replaced may have been what reads them.
+    host = manager._inventory.get_host(str(known.get("inventory_hostname")))  # noqa: SLF001 - it has no public accessor
+    try:
+        manager._extra_vars = {}  # noqa: SLF001 - as above
+        return variables.unknown(known, KNOWN, manager.get_vars(host=host, include_hostvars=False))
+    finally:
+        manager._extra_vars = said  # noqa: SLF001 - as above
+
+
 class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
     """Runs :data:`MODULE` in a fork where it can, and as Ansible would where it cannot.
 
@@ -103,7 +122,7 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
         msg = forged(self._environ(), str(known.get("inventory_hostname", "")))
         if msg is not None:
             return refused("environment", msg)
-        unknown = variables.unknown(known, KNOWN)
+        unknown = misspelt(known)
         if unknown:
             return refused("variables", variables.refusal(unknown))
         overridden = variables.overridden(known, load_extra_vars(self._loader), KNOWN)

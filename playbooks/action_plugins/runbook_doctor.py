@@ -60,7 +60,7 @@ class ActionModule(forked.ActionModule):  # type: ignore[misc] # loaded by its p
         arguments["found"] = {
             "inventory_sources": [str(source) for source in given.get("ansible_inventory_sources") or ()],
             "playbooks": sorted(path.name for path in (forked.PROJECT / "playbooks").glob("*.yml")),
-            "unknown": variables.unknown(given, forked.KNOWN),
+            "unknown": forked.misspelt(given),
             # A default of a role that the inventory does not use may well refer to nothing; and what a locked secret
             # leads to is told once, with the secret.
             "unread": {name: why for name, why in unread.items() if name in given and "decrypt" not in why.lower()},

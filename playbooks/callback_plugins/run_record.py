@@ -710,9 +710,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         forked = _forked_module()
         if forked is None or self._play is None:
             return None
-        unknown = variables.unknown(
-            self._play.get_variable_manager().get_vars(play=self._play, host=host), forked.KNOWN
-        )
+        unknown = forked.misspelt(self._play.get_variable_manager().get_vars(play=self._play, host=host))
         return variables.refusal(unknown) if unknown else None
 
     def _remember_lease(self, result: CallbackTaskResult, *, failed: bool) -> None:

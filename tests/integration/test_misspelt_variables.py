@@ -82,6 +82,8 @@ def test_what_only_tasks_set(project):
 
 def test_helpers_of_the_inventory_are_left_alone(project):
     project.hosts["db"] |= {"backup_site": "eu", "backup_prefix": "copies-{{ backup_site }}"}
-    ended = project.run("lease.yml")
-    assert "Cannot connect" in ended.output
-    assert "Unknown variable" not in ended.output
+    # Also where -e replaces the value that reads them.
+    for said in ({}, {"backup_prefix": "others"}):
+        ended = project.run("lease.yml", **said)
+        assert "Cannot connect" in ended.output
+        assert "Unknown variable" not in ended.output

@@ -73,6 +73,7 @@ JOBS = {
     "weekly-maintenance": job("weekly_db.yml"),
     "pitr-backup": job("pitr.yml", variables={"pitr_action": "backup"}),
     "log-rotation": job("logs.yml", tags=["rotate"]),
+    "x-drill": job("dr_drill.yml", disabled="until it is announced"),
 }
 
 
@@ -109,6 +110,7 @@ def approve(
         ("production", {"job": "weekly-maintenance", "playbook": "weekly_db.yml apply"}, "not for weekly_db.yml apply"),
         ("production", {"job": "weekly-maintenance", "backup_bucket": ""}, "also says backup_bucket with -e"),
         ("production", {"job": "weekly-maintenance", "confirm": "staging"}, "'staging' was confirmed"),
+        ("production", {"job": "x-drill", "playbook": "dr_drill.yml"}, "x-drill is disabled .*until it is announced"),
     ],
 )
 def test_not_approved(environment, said, says):

@@ -138,13 +138,16 @@ def _closest(name: str, names: frozenset[str]) -> str | None:
     return min((pair for pair in found if pair[0] <= most), default=(0, None))[1]
 
 
-def unknown(variables: Mapping[str, Any], existing: Known) -> dict[str, str | None]:
+def unknown(
+    variables: Mapping[str, Any], existing: Known, beneath: Mapping[str, Any] | None = None
+) -> dict[str, str | None]:  # fmt: skip
     """Names that look like the project's and do not exist, each with the nearest that does.
 
     Left alone is what another variable's template reads, since that is a helper of the inventory's own, and what a
     playbook registered.
 
     :param variables: all variables of a run, with their values as they were written; no template is filled in
+    :param beneath: the same without what ``-e`` said, whose templates read helpers too
     """
     candidates = {name: _folded(name) for name in variables if name not in existing.names and not name.startswith(FREE)}
     found: dict[str, str | None] = {}
@@ -156,7 +159,8 @@ def unknown(variables: Mapping[str, Any], existing: Known) -> dict[str, str | No
             continue
         found[name] = close
     if found:
-        helpers = set(_read_in(value for name, value in variables.items() if name not in _LARGE))
+        written = [value for each in (variables, beneath or {}) for name, value in each.items() if name not in _LARGE]
+        helpers = set(_read_in(written))
         found = {
             name: close
             for name, close in sorted(found.items())
