@@ -708,6 +708,7 @@ def test_every_playbook_in_a_row_as_the_owner(
         "db_roles_admin_user": managed.OWNER, "db_login_user": managed.OWNER,
         # For restores; a proof has a name of its own.
         "db_restore_target_database": supabase.first.name,
+        "daily_cleanup_rules": [{"table": "public.invitations", "column": "expires_at", "older_than_days": 7}],
     }  # fmt: skip
     environ = {"AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key}
     here = Project.for_database(tmp_path, supabase.platform, **options, **SMALL)
@@ -716,7 +717,7 @@ def test_every_playbook_in_a_row_as_the_owner(
     supabase.platform.run("ALTER DATABASE postgres RESET runbook.environment")
     for each in (here, there):
         del each.hosts["db"]["db_login_user"]
-    rest = ("weekly_db", "monthly_db", "backup", "backup_verify", "performance", "doctor")
+    rest = ("daily_cleanup", "weekly_db", "monthly_db", "backup", "backup_verify", "performance", "doctor")
     ended = here.run("db_roles.yml", *(str(ROOT / "playbooks" / f"{name}.yml") for name in rest), environ=environ)
     assert ended.code == 0, ended.output
     restored = there.run(
@@ -729,6 +730,8 @@ def test_every_playbook_in_a_row_as_the_owner(
     assert [each for each in warnings if not ADVICE.match(each)] == []
     assert "as a superuser" not in said
     assert ended.results["pg_archive"][0]["moved_rows"] > 2000
+    assert ended.results["pg_cleanup"][0]["deleted_rows"] > 0
+    assert ended.results["pg_copy_cleanup"][0]["copies"] == []
     findings = [*ended.last("pg_index_info")["findings"], *ended.last("pg_query_info")["findings"]]
     assert {"missing_foreign_key_index:public.conversations.template_id"} <= {each["id"] for each in findings}
     assert not [each["id"] for each in findings if each["id"].partition(":")[2].partition(".")[0] in managed.SCHEMAS]

@@ -61,8 +61,9 @@ SECTIONS = (
         title="Second copy of files",
         figures=(
             "source", "destination", "copied_objects", "copied_bytes", "gone_objects", "failed_objects",
-            "remaining_objects", "deleted_objects", "duration_s", "rate_bytes_s", "source_versioning",
-            "source_replication", "rows", "missing_rows", "recoverable_rows", "orphan_objects", "differing_rows",
+            "remaining_objects", "deleted_objects", "aborted_uploads", "duration_s", "rate_bytes_s",
+            "source_versioning", "source_replication", "rows", "missing_rows", "recoverable_rows", "orphan_objects",
+            "differing_rows",
         ),
         listings=(Listing("named", "Files that were found out", {"kind": "Kind", "name": "File", "error": "Why"}),),
         totals=summed("copied_objects", "copied_bytes"),

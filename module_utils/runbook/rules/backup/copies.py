@@ -140,4 +140,6 @@ def summary(dropped: Sequence[str], told: Sequence[str], kept: int, *, check_mod
     parts = [f"{count(len(dropped), 'copy', 'copies')} {verb} dropped{f' ({some(dropped)})' if dropped else ''}"]
     if told:
         parts.append(f"{len(told)} {agree(len(told), 'waits', 'wait')} for a person ({some(told)})")
-    return f"{', '.join([*parts, f'{kept} stay'])}."
+    if kept:
+        parts.append(f"{kept} {agree(kept, 'stays', 'stay')}")
+    return f"{', '.join(parts)}."
