@@ -43,20 +43,7 @@ options:
       - How long a file without a hash in its name should be kept, in seconds, 0 to 31536000.
     type: int
     default: 3600
-  ca_cert:
-    description:
-      - File with the certificate authorities that are trusted instead of the system's.
-    type: path
-  timeout_s:
-    description:
-      - Longest wait for one answer, in seconds, 1 to 600.
-    type: int
-    default: 30
-  deadline_s:
-    description:
-      - Longest time for all of it, in seconds, 1 to 14400.
-    type: int
-    default: 600
+extends_documentation_fragment: runbook_site
 attributes:
   check_mode:
     support: full
@@ -153,12 +140,7 @@ if TYPE_CHECKING:
 _CSS_URL = re.compile(r"""url\(\s*["']?([^"')\s]+)["']?\s*\)""")
 #: Files that are looked at, the dearest first.
 MOST = 500
-BOUNDS = {
-    "large_bytes": (1, 1_000_000_000),
-    "min_kept_s": (0, rules.IMMUTABLE_S),
-    "timeout_s": (1, 600),
-    "deadline_s": (1, 14_400),
-}
+BOUNDS = site.BOUNDS | {"large_bytes": (1, 1_000_000_000), "min_kept_s": (0, rules.IMMUTABLE_S)}
 
 
 def core(context: Context) -> dict[str, Any]:

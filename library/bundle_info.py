@@ -40,21 +40,9 @@ options:
         growth.
     type: int
     default: 10
-  ca_cert:
-    description:
-      - File with the certificate authorities that are trusted for O(url) instead of the system's.
-    type: path
-  timeout_s:
-    description:
-      - Longest wait for one answer, in seconds, 1 to 600.
-    type: int
-    default: 30
-  deadline_s:
-    description:
-      - Longest time for all of it, in seconds, 1 to 14400.
-    type: int
-    default: 600
-extends_documentation_fragment: runbook_state
+extends_documentation_fragment:
+  - runbook_site
+  - runbook_state
 attributes:
   check_mode:
     support: full
@@ -149,7 +137,7 @@ from ansible.module_utils.runbook.rules.words import count, size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-BOUNDS = {"growth_percent": (1, 1000), "timeout_s": (1, 600), "deadline_s": (1, 14_400)}
+BOUNDS = site.BOUNDS | {"growth_percent": (1, 1000)}
 
 
 def core(context: Context) -> dict[str, Any]:

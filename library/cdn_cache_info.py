@@ -81,20 +81,7 @@ options:
     type: list
     elements: str
     default: []
-  ca_cert:
-    description:
-      - File with the certificate authorities that are trusted for O(sample_urls) instead of the system's.
-    type: path
-  timeout_s:
-    description:
-      - Longest wait for one answer, in seconds, 1 to 600.
-    type: int
-    default: 30
-  deadline_s:
-    description:
-      - Longest time for all of it, in seconds, 1 to 14400.
-    type: int
-    default: 600
+extends_documentation_fragment: runbook_site
 attributes:
   check_mode:
     support: full
@@ -173,7 +160,7 @@ if TYPE_CHECKING:
 
     from ansible.module_utils.runbook.drivers.web.cache_sources import Row
 
-BOUNDS = {"min_requests": (1, 1_000_000), "days": (1, 30), "timeout_s": (1, 600), "deadline_s": (1, 14_400)}
+BOUNDS = site.BOUNDS | {"min_requests": (1, 1_000_000), "days": (1, 30)}
 
 
 def core(context: Context) -> dict[str, Any]:

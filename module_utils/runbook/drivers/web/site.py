@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _MOST_BYTES = 32 * 1024 * 1024
 #: With these nobody knows whether a file is there; with the others below 500 it is not.
 _UNSURE = (401, 408, 425, 429)
+#: Within which the options lie that :func:`options` has for all.
+BOUNDS = {"timeout_s": (1, 600), "deadline_s": (1, 14_400)}
 #: Redirects that a page may lead through.
 _REDIRECTS = 5
 
