@@ -912,10 +912,7 @@ def _plain(plays: Sequence[Play]) -> list[Play]:
 
 
 def _of_inventory(plays: Sequence[Play]) -> dict[str, Any]:
-    """What the record says of the inventory: its environment, its hosts, and those that ``--limit`` leaves out.
-
-    :raises RunbookError: the environment cannot be read
-    """
+    """What the record says of the inventory: its environment, its hosts, and those that ``--limit`` leaves out."""
     if not plays:
         return {}
     manager = plays[0].get_variable_manager()
@@ -927,8 +924,12 @@ def _of_inventory(plays: Sequence[Play]) -> dict[str, Any]:
     for play in _plain(plays) if cli.CLIARGS.get("subset") else ():
         wanted, chosen = (_hosts(inventory, play, ignore_limits=all_) for all_ in (True, False))
         left_out |= {host.name for host in wanted} - {host.name for host in chosen}
+    environment = ""
+    # One that cannot be read is for preflight to refuse, and for the doctor to name beside all else.
+    with suppress(RunbookError):
+        environment = str(_filled_in(templar, "runbook_environment", known))
     return {
-        "environment": str(_filled_in(templar, "runbook_environment", known)),
+        "environment": environment,
         # AWX gives a slice of a job a slice of the inventory.
         "hosts": None if jobs.has_slice(load_extra_vars(manager._loader)) else [host.name for host in every],  # noqa: SLF001 - as above
         "left_out": sorted(left_out),
