@@ -117,7 +117,8 @@ capacity: sandbox ## Where the sandbox goes in the next quarter, over half a yea
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/capacity.yml
 
 monitoring: sandbox ## What watches the sandbox, over thirty days of invented alerts; starts these services
-	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/monitoring.yml
+	@echo "Somebody left a hole in the rota and renamed the metric of an alert, so this has to be red:"
+	@! $(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/monitoring.yml
 
 board: sandbox ## Renew runs/board.html, one page on every operation
 	@$(BIN)/ansible-playbook -i inventories/$(SANDBOX) playbooks/board.yml

@@ -31,7 +31,7 @@ options:
     default: []
   log_pattern:
     description:
-      - Regular expression of a line with the groups C(path) and C(cache), as M(cdn_cache_info) has it.
+      - Regular expression of a line with the group C(path). Without it the form that nginx calls combined.
     type: str
   large_bytes:
     description:
@@ -290,7 +290,7 @@ def requests(context: Context, clock: Clock) -> Counter[str]:
 
     :raises RunbookError: ``unknown``, a log cannot be read
     """
-    pattern = cdn.line_pattern("log_pattern", context.params["log_pattern"] or cdn.LINE)
+    pattern = cdn.line_pattern("log_pattern", context.params["log_pattern"] or cdn.REQUEST, frozenset({"path"}))
 
     def tick(lines: int) -> None:
         context.progress.update("log", lines, None, "lines")

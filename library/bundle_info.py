@@ -211,7 +211,13 @@ def chunks_of(source: site.Source) -> list[bundle.Chunk]:
 
 
 def _of_manifest(source: site.Source) -> tuple[set[str], set[str]]:
-    text = source.read(bundle.MANIFEST)
+    try:
+        text = source.read(bundle.MANIFEST)
+    except RunbookError as error:
+        # Hardly anybody serves it, and some servers ask for a login at any address that they do not know.
+        if error.code != site.ELSEWHERE:
+            raise
+        text = None
     if text is None:
         return set(), set()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import runpy
 from types import SimpleNamespace
@@ -11,11 +12,13 @@ import pytest
 from ansible.module_utils.runbook.drivers.child_process import Finished
 from ansible.module_utils.runbook.drivers.clock import Clock
 from ansible.module_utils.runbook.drivers.http.api_client import Answer
-from ansible.module_utils.runbook.drivers.web import browser, site
+from ansible.module_utils.runbook.drivers.web import browser, cache_sources, site
 from ansible.module_utils.runbook.errors import RunbookError, UnreachableError
+from ansible.module_utils.runbook.rules.web import cdn
 from ansible.module_utils.runbook.rules.web.lighthouse import is_another
 from conftest import ROOT
 
+bundle_info = SimpleNamespace(**runpy.run_path(str(ROOT / "library/bundle_info.py")))
 asset_info = SimpleNamespace(**runpy.run_path(str(ROOT / "library/asset_info.py")))
 HOME = "https://app.example.com/"
 TEXT = {"content-type": "text/css"}
@@ -120,6 +123,37 @@ def test_a_file_that_a_page_names_and_that_is_not_there_is_told(monkeypatch):
     ]  # fmt: skip
     assert "/b.js: https://app.example.com/ names it, and the server answers with a page" in gone[1].msg
     assert unread == []
+
+
+def test_a_login_in_the_place_of_a_manifest_hides_no_bundle(monkeypatch):
+    """A site whose pages have a base path, and that asks for a login at any other address."""
+    page, script = Answer(200, {}, b"<script src=/a.js></script>"), Answer(200, {"content-type": "text/js"}, b"1")
+    answers: dict[str, Answer | Exception] = {HOME: page, f"{HOME}a.js": script}
+    served(monkeypatch, answers | {f"{HOME}.vite/manifest.json": moved("/login?next=x")})
+    assert [each.path for each in bundle_info.chunks_of(of_app())] == ["a.js"]
+    served(monkeypatch, answers | {f"{HOME}.vite/manifest.json": Answer(503, {}, b"")})
+    with pytest.raises(RunbookError, match="answers with 503"):
+        bundle_info.chunks_of(of_app())
+
+
+COMBINED = '1.1.1.1 - - [x] "GET {} HTTP/1.1" 200 5 "-" "-"'
+
+
+def test_a_log_with_addresses_that_are_none_is_read_to_its_end(tmp_path):
+    log = tmp_path / "access.log"
+    log.write_text("\n".join(COMBINED.format(path) for path in ("/a.js?x=1", "//[", "http://[::1", "/b.js")))
+    told = cache_sources.of_log([str(log)], cdn.line_pattern("log_pattern", cdn.REQUEST, frozenset({"path"})), print)
+    assert [path for path, _, _ in told] == ["/a.js", "/b.js"]
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-30], lambda data: data[:30] + b"\xff" * 40 + data[70:]])
+def test_a_compressed_log_that_is_damaged_is_unknown(tmp_path, damage):
+    log = tmp_path / "access.log.2.gz"
+    lines = "\n".join(COMBINED.format(f"/{number}.js") for number in range(500))
+    log.write_bytes(damage(gzip.compress(lines.encode())))
+    with pytest.raises(RunbookError, match=r"access.log.2.gz cannot be read: \w+") as raised:
+        list(cache_sources.of_log([str(log)], cdn.line_pattern("log_pattern", cdn.REQUEST, frozenset({"path"})), print))
+    assert raised.value.status == "unknown"
 
 
 def test_what_programs_say_last_is_told_without_queries():

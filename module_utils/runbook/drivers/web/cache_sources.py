@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -63,10 +64,13 @@ def of_log(paths: Sequence[str], pattern: re.Pattern[str], tick: Callable[[int],
                     if lines % 10_000 == 0:
                         tick(lines)
                     found = pattern.search(line)
-                    if found is not None:
-                        known += 1
-                        yield urlsplit(found["path"]).path, found["cache"], 1
-        except (OSError, EOFError) as error:
+                    if found is None:
+                        continue
+                    known += 1
+                    asked = _path(found["path"])
+                    if asked:
+                        yield asked, found.groupdict().get("cache") or "", 1
+        except (OSError, EOFError, zlib.error) as error:
             why = getattr(error, "strerror", None) or type(error).__name__
             raise RunbookError(f"access_logs: {path} cannot be read: {why}", status=Status.UNKNOWN) from None
         if lines and not known:
@@ -75,6 +79,14 @@ def of_log(paths: Sequence[str], pattern: re.Pattern[str], tick: Callable[[int],
                 "the status of its cache, or give the pattern of its lines",
                 status=Status.UNKNOWN,
             )
+
+
+def _path(address: str) -> str:
+    """Empty for an address that is none, as those send who look for holes."""
+    try:
+        return urlsplit(address).path
+    except ValueError:
+        return ""
 
 
 def of_headers(site: Site, urls: Sequence[str]) -> Iterator[tuple[str, Mapping[str, str]]]:

@@ -26,6 +26,8 @@ _MOST_BYTES = 32 * 1024 * 1024
 _UNSURE = (401, 408, 425, 429)
 #: Within which the options lie that :func:`options` has for all.
 BOUNDS = {"timeout_s": (1, 600), "deadline_s": (1, 14_400)}
+#: Code of the error where another page stands in the place of a file.
+ELSEWHERE = "elsewhere"
 #: Redirects that a page may lead through.
 _REDIRECTS = 5
 
@@ -180,6 +182,7 @@ class Site:
                     f"{named} leads to {without_secrets(at)}, a page to log in or of another host, and was not read; "
                     "name a page that needs no login, or the one that it leads to.",
                     status=Status.UNKNOWN,
+                    code=ELSEWHERE,
                 )
         raise UnreachableError(f"{named} leads on and on, last to {without_secrets(at)}; name the page that is meant.")
 

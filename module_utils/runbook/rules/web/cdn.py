@@ -34,6 +34,8 @@ LINE = (
     r'"(?:GET|HEAD) (?P<path>\S+)[^"]*" (?P<status>\d{3}) (?P<bytes>\d+|-)'
     r'(?: "[^"]*" "[^"]*")? (?P<cache>[A-Z]+|-)'
 )
+#: The same where nobody asks what the cache did.
+REQUEST = LINE.removesuffix(r" (?P<cache>[A-Z]+|-)")
 #: What Vercel is asked for, and how it names that: https://vercel.com/docs/cli/metrics
 REQUESTS, PATH, RESULT = "vercel.request.count", "request_path", "cache_result"
 REQUESTS_COLUMN = "vercel_request_count_sum"
@@ -98,16 +100,17 @@ def classes(option: str, given: Sequence[Mapping[str, Any]]) -> list[PathClass]:
     return found
 
 
-def line_pattern(option: str, text: str) -> re.Pattern[str]:
+def line_pattern(option: str, text: str, groups: frozenset[str] = frozenset({"path", "cache"})) -> re.Pattern[str]:
     """The pattern of a log's lines.
 
-    :raises RunbookError: it is no regular expression, or names no path or no status of a cache
+    :param groups: what has to be told of a line
+    :raises RunbookError: it is no regular expression, or lacks a group
     """
     try:
         found = re.compile(text)
     except re.error as error:
         raise RunbookError(f"{option}: it is no regular expression ({error}).") from None
-    if missing := {"path", "cache"} - set(found.groupindex):
+    if missing := groups - set(found.groupindex):
         raise RunbookError(f"{option}: it has no group {' and no group '.join(sorted(missing))}; write (?P<path>…).")
     return found
 
