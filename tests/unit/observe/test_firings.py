@@ -167,6 +167,12 @@ def test_false_positives_need_enough_that_is_known():
     assert judged([rule()], some, Known(half, None)) == {}
 
 
+def test_a_watchdog_is_meant_to_fire_for_ever():
+    ever = [Firing("Disk", KEY, 0, 3 * DAY_S, goes_on=True)]
+    assert judged([rule()], ever, Known(None, None)) == {"fires_for_ever:Disk": "warning"}
+    assert judged([rule(query="vector(1)")], ever, Known(None, None)) == {}
+
+
 def test_rules_that_cannot_fire_and_alerts_that_never_end():
     assert judged([rule(health="err", last_error="many-to-many")], [], Known(None, None)) == {
         "broken_rule:Disk": "critical"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.findings import Finding, Unknown, finding_id
-from ansible.module_utils.runbook.rules.observe import threshold
+from ansible.module_utils.runbook.rules.observe import promql, threshold
 from ansible.module_utils.runbook.rules.observe.acts import Known, acted, tally
 from ansible.module_utils.runbook.rules.observe.firings import flapping
 from ansible.module_utils.runbook.rules.words import count
@@ -61,6 +61,11 @@ class Alert:
         """The share of firings that were acted on, of those of which that is known; None where they are too few."""
         did, did_not, _ = self.counts
         return did / (did + did_not) if did + did_not >= min_samples else None
+
+    @property
+    def always_fires(self) -> bool:
+        """Whether it is made to fire for ever: it asks for no series, so that its end says that nobody watches."""
+        return bool(self.rules) and not any(promql.selectors(each.query) for each in self.rules)
 
     @property
     def firing_s(self) -> float:
@@ -214,7 +219,7 @@ def _of_firings(alert: Alert, limits: Limits, days: float) -> Iterator[Finding]:
             risk="Let it hold longer (for), end later (keep_firing_for), or ask an average.",
         )  # fmt: skip
     stuck = [each for each in alert.firings if each.goes_on and each.length_s >= limits.stuck_s]
-    if stuck:
+    if stuck and not alert.always_fires:
         longest = max(stuck, key=lambda each: each.length_s)
         atleast = "at least " if longest.began_before else ""
         yield Finding(
