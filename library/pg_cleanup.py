@@ -219,7 +219,7 @@ class Run:
             for text in self.params[option]:
                 if str(parse_qualified(text, option=option)) not in names:
                     raise RunbookError(f"{option}: there is no table {text}, so this {does} nothing; correct its name.")
-        jobs = []
+        jobs, slow = [], []
         for rule in self.followed:
             roles = catalog.read_schema(self.session, rule.table.schema).platform_roles
             table = catalog.read_table(self.session, rule.table, event="DELETE")
@@ -236,6 +236,7 @@ class Run:
                     f"rules: {rule.table}: {child}", driver.related(self.session, child), **self.protected
                 )
                 children.append((child, columns, bool(seen and seen.by_policy)))
+                slow += rules.without_index(rule, seen, need)
             if table.by_policy or any(by_policy for *_, by_policy in children):
                 archiving.follow_policies(self.session)
             archiving.require_deletable(self.session, table)
@@ -247,6 +248,8 @@ class Run:
             rules.refuse_many(rule, job.planned, job.cascaded)
             jobs.append(job)
         self.jobs = jobs
+        for text in slow:
+            self.context.warn(text)
         self.session.executed_queries += [
             self.session.render(job.rows.statement(batches.FIRST_BATCH_ROWS)) for job in jobs if job.planned
         ]

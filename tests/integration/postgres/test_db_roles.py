@@ -339,6 +339,7 @@ def test_a_cleanup_by_maintain_deletes_all_that_is_over_and_reads_no_text(applic
             assert not may(database, "bastion_m", statement), statement
     dry, done = run_module("pg_cleanup", clean, check=True).result, run_module("pg_cleanup", clean).result
     assert (dry["planned_rows"], dry["cascaded_rows"], done["deleted_rows"]) == (31, 31, 31), done["msg"]
+    assert "CREATE INDEX CONCURRENTLY ON public.versions (note)" in str(done["warnings"])
     assert database.run("SELECT count(*), max(id) FROM notes") == [(29, 29)]
     assert database.one("SELECT count(*) FROM versions") == 29
 

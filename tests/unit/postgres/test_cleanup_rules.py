@@ -80,6 +80,20 @@ def test_a_cascade_takes_nothing_along_that_has_to_be_kept():
             cleanup.refuse_cascade(RULE, unseen, CASCADE, ALONG, kept=[], held=[])
 
 
+def test_a_cascade_without_an_index_is_told_with_its_fix():
+    need = cleanup.Need(QualifiedName("public", "versions"), ("note", "part"), deletes=False)
+    child = replace(TABLE, name=need.table)
+    (said,) = cleanup.without_index(RULE, child, need)
+    assert said.endswith("CREATE INDEX CONCURRENTLY ON public.versions (note, part).")
+    for columns, slow in (
+        (("part", "note", "at"), 0),
+        (("note", "part"), 0),
+        (("note",), 1),
+        (("at", "note", "part"), 1),
+    ):
+        assert len(cleanup.without_index(RULE, replace(child, indexes=(Index("i", columns),)), need)) == slow
+
+
 def test_a_cascade_that_a_rule_of_the_server_changes_is_refused():
     child = replace(TABLE, name=QualifiedName("public", "versions"), rules=("keep",))
     with pytest.raises(RunbookError, match=r"fire triggers or rules \(keep\)"):

@@ -226,6 +226,20 @@ def refuse_cascade(
         )
 
 
+def without_index(rule: Rule, child: Table | None, need: Need) -> list[str]:
+    """A sentence where the server reads a whole table for each row that takes rows of it along; none where it does not.
+
+    :param child: the table that refers, as the catalog has it
+    :param need: the columns of its foreign key
+    """
+    columns = need.columns
+    if child is None or any(set(index.columns[: len(columns)]) == set(columns) for index in child.indexes):
+        return []
+    named = ", ".join(columns)
+    said = f"{child.name} has no index on {named}, so each row of {rule.table} that goes reads all of it"
+    return [f"{said}; CREATE INDEX CONCURRENTLY ON {child.name} ({named})."]
+
+
 def refuse_many(rule: Rule, rows: int, along: Mapping[str, int]) -> None:
     """Refuse a plan that is larger than its cap.
 
