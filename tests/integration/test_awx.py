@@ -18,11 +18,16 @@ from playbooks import Project
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("ansible_collections") is None
-    or importlib.util.find_spec("ansible_collections.awx") is None,
-    reason="the collection awx.awx is in the environment of Python 3.11 alone",
-)
+PATIENCE_S = 900
+pytestmark = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("ansible_collections") is None
+        or importlib.util.find_spec("ansible_collections.awx") is None,
+        reason="the collection awx.awx is in the environment of Python 3.11 alone",
+    ),
+    # Two runs, each of which starts a hundred modules.
+    pytest.mark.timeout(2 * PATIENCE_S + 100),
+]
 SECRET = "c4n4ry-vault-password"
 JOBS = {
     "weekly-maintenance": {
@@ -62,7 +67,7 @@ def a_project(folder: Path, controller: awx.FakeAWX, **variables: object) -> Pro
             }
         ],
     }  # fmt: skip
-    return Project(folder, all_vars=common | variables, awx={"controller": {}}, patience_s=900)
+    return Project(folder, all_vars=common | variables, awx={"controller": {}}, patience_s=PATIENCE_S)
 
 
 @pytest.mark.long

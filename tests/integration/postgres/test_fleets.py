@@ -168,6 +168,7 @@ def test_a_change_is_one_for_all_batches(project, tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1_900)
 def test_a_hundred_databases_of_which_three_are_broken_end_in_one_report(database, tmp_path):
     with fleet(database, tmp_path, 100) as project:
         project.patience_s = 1_800
