@@ -75,6 +75,8 @@ def test_what_root_leaves_in_a_folder_of_another_user_is_that_users(tmp_path: Pa
     folder = places.make_directory(runs, "20260301T020000Z-schedules")
     Journal(folder / "journal.jsonl", lambda: 0.0).append("run_started")
     render.write_whole(folder / "record.json", "{}")
+    (runs / board.ELSEWHERE).mkdir(mode=0o700)
+    (runs / board.ELSEWHERE / "20260301T020000Z-a-0.json").write_text("{}")
     board.renew(runs, datetime(2026, 3, 1, tzinfo=UTC))
     left = {str(path.relative_to(runs)): (path.stat().st_uid, path.stat().st_gid) for path in runs.rglob("*")}
     assert left == dict.fromkeys(left, (4711, 4712))

@@ -29,6 +29,7 @@ from ansible.module_utils.runbook.report.places import (
     ENVIRONMENTS,
     environment_of,
     give,
+    give_with_files,
     make_readable,
     place_of_record,
 )
@@ -325,6 +326,7 @@ def renew(
             indexes.add(found.index, each, found.now)
         board = view(found.index, found.now, found.under_way, [*notes, *found.notes])
         write_whole(runs / DATA, json.dumps(data(board), indent=1, allow_nan=False) + "\n")
+        give_with_files(runs / ELSEWHERE)
         make_readable(runs / "metrics")
         write_whole(runs / "metrics" / METRICS, metrics(board), mode=0o644)
         write_whole(runs / PAGE, html(board))

@@ -81,6 +81,20 @@ def give(handle: int, folder: Path) -> None:
             os.fchown(handle, owner.st_uid, owner.st_gid)
 
 
+def give_with_files(folder: Path) -> None:
+    """As :func:`give`, of a folder that a module made, and of the files in it.
+
+    :raises OSError: one of them cannot be opened
+    """
+    if os.geteuid() == 0 and folder.is_dir() and folder.parent.stat().st_uid:
+        for path in (folder, *folder.iterdir()):
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                give(handle, folder.parent)
+            finally:
+                os.close(handle)
+
+
 def make_readable(path: Path) -> None:
     """Make a folder in which others may look, whatever the umask; one that is there keeps its mode.
 
