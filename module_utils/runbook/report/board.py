@@ -84,7 +84,8 @@ def summary(record: Mapping[str, Any], folder: str = "", place: str = "") -> dic
         if short_name(step["module"]) in MEANING.identity
     ]  # fmt: skip
     action = next((str(each["operation"]) for each in said if each.get("operation")), "")
-    job = next((str(each["job"]) for each in said if each.get("job")), "")
+    # A playbook that only reads asks no preflight; a run that is not the job was refused before it came to a host.
+    job = next((str(each["job"]) for each in said if each.get("job")), (hosts and record.get("schedule")) or "")
     environment = environment_of(record)
     operation = standing.operation_of(record["playbook"], action, record["tags"])
     here = place_of_record(record, place)

@@ -207,6 +207,21 @@ def test_two_jobs_of_one_playbook_are_told_apart(tmp_path):
     assert the(found, "proof")["command"].endswith("-e backup_verify_proof=true -e preflight_job=proof")
 
 
+def test_a_job_whose_playbook_asks_no_preflight_is_known_by_what_its_command_said(tmp_path):
+    known = plan(NOW)
+    verification = {"playbook": "backup_verify.yml", "hosts": ["databases"], "rhythm": "daily", "time": "04:00",
+                    "max_duration_min": 60}  # fmt: skip
+    known["schedules"] = {
+        "verification": verification,
+        "proof": verification | {"variables": {"backup_verify_proof": True}, "disabled": "until there is a server"},
+    }
+    looked = {"db1": [step("pg_backup_verify", {})]}
+    put(tmp_path, record("backup_verify", NOW - 5 * H, looked, schedule="verification"))
+    # One that is not the job as it is scheduled is refused before it comes to a host, and is none of its runs.
+    put(tmp_path, record("backup", NOW - H, {}, schedule="verification"))
+    assert the(made(tmp_path, known), "verification")["state"] == "ok"
+
+
 def test_a_playbook_that_does_its_work_on_one_host_is_not_missing_on_the_others(tmp_path):
     known = plan(NOW, databases=3)
     known["schedules"] = {

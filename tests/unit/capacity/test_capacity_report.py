@@ -85,6 +85,11 @@ def test_a_limit_that_is_no_more_in_sight_loses_its_date():
     ok = kept["capacity_ok"]
     assert (ok["far"], ok["near"], ok["free"], "new" in ok) == (1.0, 0.0, 1.0, False)
     assert math.isnan(ok["dead"])
+    # On the board it is not told apart from what nobody ever looked at otherwise.
+    assert SECTION.gauge is not None
+    lines = {line.subject: line for line in SECTION.gauge.lines(kept, 0.0)}
+    assert (lines["new"].text, lines["new"].status) == ("no forecast yet", "unknown")
+    assert set(lines) == {"far", "near", "dead", "new", "free"}
 
 
 def test_files_of_several_hosts_have_names_of_their_own():

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.report.section import Fact, Figures, Record, Step, Value
 
 _MODULE = "capacity_info"
+_TOO_YOUNG = "Its history is too short; it grows by itself where capacity.yml runs every day."
 #: What stands in the run's folder: the lists of lines in a result, and the files that they are.
 _FILES = {
     "alerts_file_text": ("capacity_alerts.yml", "alert rules that are offered"),
@@ -261,6 +262,7 @@ def _on_board(facts: Mapping[str, Any], now_s: float) -> list[Line]:
         gauges.by_label(facts, f"capacity_{name}")
         for name in ("ok", "limit_p90_timestamp_seconds", "limit_p50_timestamp_seconds")
     )
+    waiting = sorted(gauges.by_label(facts, "capacity_value").keys() - {*well, *first})
     lines = []
     for name in sorted({*well, *first}, key=lambda name: (first.get(name, math.inf), name)):
         met, likely = first.get(name, math.inf), middle.get(name, math.inf)
@@ -272,7 +274,7 @@ def _on_board(facts: Mapping[str, Any], now_s: float) -> list[Line]:
         elif math.isnan(well.get(name, 1.0)):
             status, msg = Status.UNKNOWN, "A source gave nothing; see the report."
         lines.append(Line(name, text, status, msg))
-    return lines
+    return lines + [Line(name, "no forecast yet", Status.UNKNOWN, _TOO_YOUNG) for name in waiting]
 
 
 def _moment(day: object) -> float:
