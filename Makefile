@@ -20,7 +20,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test board demo change emergency certificates updates web monthly monitoring capacity backup verify restore drill logs doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults matrix collection bench lock clean
+.PHONY: help setup setup-test board demo change emergency certificates updates web monthly monitoring capacity backup verify restore drill logs doctor sandbox sandbox-stop sandbox-reset test lint unit molecule faults quarter matrix collection bench lock clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -140,6 +140,9 @@ molecule: setup-test ## The playbooks against a database in a container
 
 faults: setup-test ## The long fault runs, which make test leaves out: random kills, outages, ten thousand tables; half an hour
 	@$(BIN)/python -m pytest tests -m long
+
+quarter: setup-test ## Thirteen weeks of schedules under a moved clock, with what goes wrong in them; an hour or two
+	@PYTHONPATH=tests $(BIN)/python -u -m quarter
 
 matrix: setup-test ## The integration tests on PostgreSQL 14 to 18, one after the other; an hour or more
 	@$(BIN)/python -m tools.matrix
