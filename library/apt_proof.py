@@ -69,9 +69,9 @@ def core(context: Context) -> dict[str, Any]:
     environment = permits.require_approval(context.run).environment
     permits.require(context.run, Target("server", params["machine_id"], hostname), environment)
     documents = Documents.from_params(params, context.run)
-    found = rules.restarts(apt.needrestart(), reboot_asked=apt.reboot_asked())
-    rules.check_runs(hostname, found)
     packages = apt.installed()
+    found = rules.restarts(apt.needrestart(), packages, reboot_asked=apt.reboot_asked())
+    rules.check_runs(hostname, found)
     half = apt.unfinished()
     if half:
         raise RunbookError(f"{hostname}: no proof is written: {half} Run dpkg --configure -a there first.")

@@ -114,11 +114,12 @@ def core(context: Context) -> dict[str, Any]:
     half = apt.unfinished()
     if half:
         checks.append(Check.breach("dpkg", f"{half} Run dpkg --configure -a, then apt-get -f install.", hostname))
-    found = rules.restarts(apt.needrestart(), reboot_asked=apt.reboot_asked())
+    packages = apt.installed()
+    found = rules.restarts(apt.needrestart(), packages, reboot_asked=apt.reboot_asked())
     if found.unknown:
         said = f"{found.unknown}; see needrestart -v there, or install it: what has to be restarted is not known."
         checks.append(Check.unknown("needrestart", said, hostname))
-    facts: dict[str, Any] = {"system": system, "packages": len(apt.installed()), "reboot": found.reboot}
+    facts: dict[str, Any] = {"system": system, "packages": len(packages), "reboot": found.reboot}
     try:
         with apt.refreshed() as lists:
             every = rules.simulated(lists.simulate("dist-upgrade", "--ignore-hold"))

@@ -214,7 +214,7 @@ def core(context: Context) -> dict[str, Any]:
 
 def apt_restarts() -> rules.Restarts:
     """What still runs the code of before."""
-    return rules.restarts(apt.needrestart(), reboot_asked=apt.reboot_asked())
+    return rules.restarts(apt.needrestart(), apt.installed(), reboot_asked=apt.reboot_asked())
 
 
 def install(

@@ -112,8 +112,8 @@ def test_a_debian_without_python_is_looked_at_and_updated_over_ssh(tree, tmp_pat
         looked = project.run("updates.yml", "--tags", "security")
         found = looked.last("apt_updates_check")
         assert [each["name"] for each in found["waiting"]] == ["libfoo 1.0-1+deb12u1"], looked.output
-        # Its kernel is this machine's, which needrestart knows nothing of.
-        assert "needrestart does not know the kernel" in looked.output
+        # Its kernel is this machine's, which needrestart knows nothing of, and which no package of it changes.
+        assert "needrestart" not in looked.output
         done = project.run("updates.yml", "--tags", "servers")
         assert [each["to"] for each in done.last("apt_upgrade")["upgraded"]] == ["1.0-1+deb12u1"], done.output
         assert done.code == 0, done.output

@@ -40,8 +40,17 @@ def test_updates_are_security_updates_by_their_archive():
     ],
 )
 def test_a_restart_of_the_server_is_needed_not_needed_or_not_known(lines, asked, reboot, unknown):
-    found = apt.restarts("\n".join(f"NEEDRESTART-{line}" for line in lines), reboot_asked=asked)
+    said = "\n".join(f"NEEDRESTART-{line}" for line in lines)
+    found = apt.restarts(said, ["linux-image-6.1.0-37-amd64"], reboot_asked=asked)
     assert (found.reboot, found.unknown) == (reboot, unknown)
+
+
+def test_where_no_kernel_is_installed_none_has_to_be_known():
+    said = "NEEDRESTART-VER: 3.6\nNEEDRESTART-KSTA: 0"
+    packages = ["linux-image-amd64", "linux-libc-dev"]
+    assert apt.restarts(said, packages, reboot_asked=False).unknown == ""
+    # What says nothing at all is another matter.
+    assert apt.restarts("", [], reboot_asked=False).unknown == "needrestart printed no result"
 
 
 @pytest.mark.parametrize(("days_ago", "state"), [(0, "open"), (6.9, "open"), (7, "overdue"), (None, "undated")])

@@ -32,6 +32,8 @@ _SECURITY = re.compile(r"^Debian-Security:|[/:][a-z0-9.-]*-security$", re.IGNORE
 SECURITY_ARCHIVE = "^(Label: Debian-Security|Suite: .*-security)$"
 #: What needrestart's status of the kernel means: https://github.com/liske/needrestart/blob/master/README.batch.md
 _KERNEL = {"1": "", "2": "a newer build of the kernel", "3": "a newer kernel"}
+#: A kernel of Debian or Ubuntu itself, and not the package that depends on the newest.
+_IMAGE = re.compile(r"linux-image-(?:unsigned-)?\d")
 _CONFFILE = re.compile(r"^Configuration file '([^']+)'.*\n(?: ==>.*\n)*? ==> Keeping old", re.MULTILINE)
 
 
@@ -115,9 +117,11 @@ def simulated(stdout: str) -> Simulated:
     return Simulated(tuple(sorted(updates)), tuple(sorted(removed)))
 
 
-def restarts(stdout: str, *, reboot_asked: bool) -> Restarts:
+def restarts(stdout: str, packages: Iterable[str], *, reboot_asked: bool) -> Restarts:
     """What ``needrestart -b`` printed.
 
+    :param packages: names of those that are installed; where none is a kernel, as in a container or where the host
+        gives a virtual machine its kernel, no update changes the one that runs
     :param reboot_asked: a package left ``/run/reboot-required``
     """
     said: dict[str, list[str]] = {}
@@ -135,8 +139,8 @@ def restarts(stdout: str, *, reboot_asked: bool) -> Restarts:
         return Restarts(services, f"{kernel}{f', {expected},' if expected else ''} is installed")
     if reboot_asked:
         return Restarts(services, "a package asked for it")
-    # In a container the kernel is somebody else's, and needrestart says that it does not know.
-    return Restarts(services, "", "" if kernel == "" else "needrestart does not know the kernel that is installed")
+    is_known = kernel == "" or not any(_IMAGE.match(name) for name in packages)
+    return Restarts(services, "", "" if is_known else "needrestart does not know the kernel that is installed")
 
 
 def kept_files(log: str) -> tuple[str, ...]:
