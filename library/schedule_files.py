@@ -145,6 +145,7 @@ def core(context: Context) -> dict[str, Any]:
     ours = folder.read(path)
     folder.refuse_others(path, ours, wanted)
     others = files.inventories(ours.values()) - {place.inventory}
+    others |= files.environments(ours.values()) - {place.environment}
     if others:
         raise RunbookError(
             f"path: the jobs in {path} are those of {some(sorted(others))}, and would be lost, as files of two "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -75,6 +76,16 @@ def test_bad_input_is_one_sentence(tmp_path, changed, says):
     refused = run_module("schedule_files", WHERE | {"path": str(tmp_path), "schedules": JOBS} | changed)
     assert says in refused.result["msg"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_alerts_of_two_environments_are_not_put_into_one_folder(tmp_path):
+    where = WHERE | {"path": str(tmp_path), "schedules": JOBS, "engine": "prometheus"}
+    assert run_module("schedule_files", where).result["changed"]
+    alerts = tmp_path / "schedules.yml"
+    theirs = re.sub(r'environment="\w+"', 'environment="elsewhere"', alerts.read_text())
+    alerts.write_text(theirs)
+    assert f"the jobs in {tmp_path} are those of elsewhere, and" in run_module("schedule_files", where).result["msg"]
+    assert alerts.read_text() == theirs
 
 
 def test_nothing_is_started_where_each_run_would_fail(tmp_path):

@@ -27,6 +27,8 @@ STOP_S = 300
 _ONE_FILE = {"github": "runbook-schedules.yml", "gitlab": "runbook.gitlab-ci.yml", "prometheus": "schedules.yml"}
 #: In what :func:`command` makes.
 _INVENTORY = re.compile(r"ansible-playbook -i (\S+) playbooks/")
+#: In what :func:`alerts.rules` makes.
+_ENVIRONMENT = re.compile(rf'{alerts.METRIC}\{{environment="([^"]+)"')
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,15 @@ def command(schedule: Schedule, place: Place) -> str:
 def inventories(texts: Iterable[str]) -> set[str]:
     """The inventories whose jobs files of ours start."""
     return {found for text in texts for found in _INVENTORY.findall(text)}
+
+
+def environments(texts: Iterable[str]) -> set[str]:
+    """The environments whose jobs alerts of ours are about.
+
+    >>> environments(['absent(runbook_job_last_success_timestamp_seconds{environment="staging",schedule="x"})'])
+    {'staging'}
+    """
+    return {found for text in texts for found in _ENVIRONMENT.findall(text)}
 
 
 def is_of(engine: str, name: str) -> bool:
