@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+import tempfile
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,6 +52,22 @@ def test_an_archive_that_is_gone_is_unknown_though_apt_ends_with_0(debian):
         (debian.folder / "security" / name).unlink()
     with pytest.raises(UnreachableError, match="nobody knows what is to be installed"), driver.refreshed():
         pass
+
+
+@pytest.mark.usefixtures("debian")
+def test_folders_of_killed_runs_go_and_one_of_an_upgrade_that_never_ended_stays():
+    made = {name: Path(tempfile.mkdtemp(prefix="runbook-apt.", dir="/tmp")) for name in ("old", "new", "stuck")}
+    # As mktemp names them there.
+    made = {name: path.rename(path.with_name(path.name[:18])) for name, path in made.items()}
+    (made["stuck"] / "log").touch()
+    try:
+        for name in ("old", "stuck"):
+            os.utime(made[name], (time.time() - 3 * 86_400,) * 2)
+        with driver.refreshed():
+            assert {name for name, path in made.items() if path.exists()} == {"new", "stuck"}
+    finally:
+        for path in made.values():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def test_a_server_without_a_security_archive_is_known_from_one_without_updates(debian):

@@ -138,6 +138,13 @@ class Apt:
 _INSTALL = ("--only-upgrade", "--no-remove")
 
 
+#: Removes this user's folders of killed runs after two days; one in which an upgrade never ended is left to a person.
+_CLEAR = (
+    "find /tmp -maxdepth 1 -type d -name 'runbook-apt.??????' -user \"$(id -u)\" -mtime +1 -exec "
+    "sh -c 'test -e \"$1/log\" && test ! -e \"$1/code\" || rm -rf \"$1\"' - '{}' ';' 2>/dev/null"
+)
+
+
 @contextmanager
 def refreshed() -> Iterator[Apt]:
     """Apt with lists of its own, as the archives have them now.
@@ -146,6 +153,7 @@ def refreshed() -> Iterator[Apt]:
     """
     # Others may look into it: apt fetches as the user _apt.
     made = remote.shell(
+        f"{_CLEAR}; "
         'folder=$(mktemp -d /tmp/runbook-apt.XXXXXX) && chmod 755 "$folder" && '
         'mkdir -p "$folder/lists/partial" "$folder/cache/archives/partial" && echo "$folder"',
         timeout_s=_READ_S,
