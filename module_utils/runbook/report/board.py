@@ -239,7 +239,7 @@ def collect(
             if record["schema_version"] > SCHEMA_VERSION:
                 broken += 1
                 continue
-            if not record["check_mode"]:
+            if _counts(record):
                 indexes.add(index, summary(record, name if is_here else "", place), now)
             if is_here:
                 folders[name] = record["run_id"]
@@ -281,6 +281,15 @@ def _unread(runs: Path, index: Index, folders: dict[str, str], now: datetime) ->
             if entry.name.endswith(".json") and entry.name.removesuffix(".json") not in seen
         ]
     return sorted(files, reverse=True)
+
+
+def _counts(record: Mapping[str, Any]) -> bool:
+    """Whether a run says anything of an operation: no dry run does, nor what was refused to a person before it began.
+
+    A misspelt tag would be an operation of its own, which is red until it is forgotten, as nobody runs it again.
+    """
+    is_begun = bool(record["plays"] or record["interrupted"])
+    return not record["check_mode"] and bool(is_begun or record.get("schedule") or record.get("job"))
 
 
 def _without_record(folder: Path, place: str) -> dict[str, Any] | None:

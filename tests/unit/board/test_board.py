@@ -162,6 +162,17 @@ def test_hosts_of_one_name_in_two_inventories_are_two(tmp_path):
     assert list(found["places"]) == ["production", "staging", "sandbox_supabase"]
 
 
+def test_what_was_refused_to_a_person_before_it_began_is_no_operation(tmp_path):
+    """Whoever mistyped a tag was told so; a job or a run that was killed so early is another matter."""
+    put(tmp_path, backup(6))
+    wrong = {"plays": [], "tags": ["nosuch"]}
+    put(tmp_path, record("logs", NOW - 3 * H, {}, number=1, **wrong))
+    assert [each["name"] for each in made(tmp_path)["places"]["production"]["operations"]] == ["daily-backup"]
+    for number, more in enumerate(({"schedule": "log-rotation"}, {"job": "AWX job 42"}, {"interrupted": True}), 2):
+        put(tmp_path, record("logs", NOW - (4 - number) * 60 * timedelta(seconds=1), {}, number=number, **wrong | more))
+        assert the(made(tmp_path), "logs nosuch")["state"] in ("failed", "did not end")
+
+
 def test_a_run_that_came_to_no_host_is_red_until_the_next_one_does(tmp_path):
     put(tmp_path, backup(6))
     put(tmp_path, record("backup", NOW - 3 * H, {}, number=1))
