@@ -165,10 +165,11 @@ def test_hosts_of_one_name_in_two_inventories_are_two(tmp_path):
 def test_what_was_refused_to_a_person_before_it_began_is_no_operation(tmp_path):
     """Whoever mistyped a tag was told so; a job or a run that was killed so early is another matter."""
     put(tmp_path, backup(6))
-    wrong = {"plays": [], "tags": ["nosuch"]}
+    wrong: dict[str, Any] = {"plays": [], "tags": ["nosuch"]}
     put(tmp_path, record("logs", NOW - 3 * H, {}, number=1, **wrong))
     assert [each["name"] for each in made(tmp_path)["places"]["production"]["operations"]] == ["daily-backup"]
-    for number, more in enumerate(({"schedule": "log-rotation"}, {"job": "AWX job 42"}, {"interrupted": True}), 2):
+    others: list[dict[str, Any]] = [{"schedule": "log-rotation"}, {"job": "AWX job 42"}, {"interrupted": True}]
+    for number, more in enumerate(others, 2):
         put(tmp_path, record("logs", NOW - (4 - number) * 60 * timedelta(seconds=1), {}, number=number, **wrong | more))
         assert the(made(tmp_path), "logs nosuch")["state"] in ("failed", "did not end")
 
