@@ -309,6 +309,7 @@ def core(context: Context) -> dict[str, Any]:
     unknown = [
         *alert_review.not_judged(looked, limits, known, watched=watched, days=params["days"], missing=missing),
         *(Unknown("queries", each) for each in silent),
+        *([] if rules else [Unknown("rules", "Prometheus has no alert rule, so nobody is told of anything by it.")]),
     ]
     context.progress.update("thresholds", 3, 4, "steps")
     offered, refused = _thresholds(service, looked, asked, params["min_samples"])

@@ -234,6 +234,8 @@ class Look:
         self.seen = Seen()
         #: By metric, the panels and rules that ask for it.
         self.used: dict[str, list[str]] = {}
+        #: By dashboard, the metrics that its panels ask for.
+        self.of: dict[str, set[str]] = {}
 
     def at_dashboard(self, name: str, found: dict[str, Any] | RunbookError) -> None:
         """Ask what its panels ask."""
@@ -270,6 +272,7 @@ class Look:
             self.seen.asked.append(query)
             for metric in promql.metrics(query.text):
                 self.used.setdefault(metric, []).append(where)
+                self.of.setdefault(_dashboard(where), set()).add(metric)
             try:
                 empty += [] if self._gives(query.text) else [query]
             except RunbookError as error:
@@ -301,8 +304,8 @@ class Look:
 
     def at_metrics(self) -> None:
         """Which metrics are gone, and which alerts are blind without them."""
-        alerts = rules.alert_metrics(self.seen.rules or ())
-        names = sorted({*self.used, *(metric for metrics in alerts.values() for metric in metrics)})
+        listed = self.seen.rules or ()
+        names = sorted({*self.used, *rules.alert_metrics(listed)})
         for name in names:
             self.used.setdefault(name, [])
         try:
@@ -312,12 +315,20 @@ class Look:
         except RunbookError as error:
             self.seen.unknown.append(Unknown("metrics", error.message))
             return
-        shown = {name: list(dict.fromkeys(self.used[name])) for name in gone if self.used[name]}
+        whole = {name: asked for name, asked in self.of.items() if len(asked) >= rules.MANY_GONE and asked <= {*gone}}
+        # What is told of a dashboard as a whole is not told again of each panel.
+        self.seen.findings = [
+            each for each in self.seen.findings if each.kind != "panel_empty" or _dashboard(each.object) not in whole
+        ]
+        self.seen.findings += [rules.missing_dashboard(name, asked) for name, asked in sorted(whole.items())]
+        shown = {
+            name: places
+            for name in gone
+            if (places := [each for each in dict.fromkeys(self.used[name]) if _dashboard(each) not in whole])
+        }
         self.seen.findings += rules.missing_metrics(shown, known)
-        for alert, metrics in sorted(alerts.items()):
-            missing = sorted(metrics & set(gone))
-            if missing:
-                self.seen.findings.append(rules.broken_rule(alert, missing, known))
+        for alert, missing in sorted(rules.blind(listed, frozenset(gone)).items()):
+            self.seen.findings.append(rules.broken_rule(alert, sorted(missing), known))
 
     def _there(self, names: Sequence[str]) -> set[str]:
         """Which of these metrics had a sample within the last hour."""
@@ -358,6 +369,11 @@ class Look:
                 "it was not asked within deadline_s; give more, or look at fewer dashboards at once",
                 status=Status.UNKNOWN,
             )
+
+
+def _dashboard(where: str) -> str:
+    """The dashboard of a panel."""
+    return where.partition(" / ")[0]
 
 
 def main() -> None:

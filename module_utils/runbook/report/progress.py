@@ -125,12 +125,14 @@ class Running:
 
     @property
     def pace(self) -> str:
-        """``2,840/s``."""
+        """``2,840/s``, or ``1.5/min`` of what takes longer."""
         rate = self.rate
         if self.event is None or rate is None:
             return ""
         if self.event["unit"] == "bytes":
             return f"{wording.size(rate)}/s"
+        if rate < 0.1:
+            return f"{wording.number(rate * 60)}/min" if rate > 0 else ""
         return f"{wording.number(round(rate) if rate >= 10 else rate)}/s"
 
     @property

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.request import urlopen
 
 import pytest
 from ansible.module_utils.runbook.drivers.sandbox import services
 from ansible.module_utils.runbook.rules.sandbox import demo_alerts
 from conftest import Outcome, run_module
-from fakes.http import Fault
+from fakes.http import Asked, FakeService, Fault, Reply
 from fakes.pagerduty import TOKEN, FakePagerDuty
 from servers import running
 
@@ -164,3 +165,51 @@ def test_a_prometheus_that_cannot_answer_is_unknown(pagerduty: FakePagerDuty) ->
     assert "no disk" in outcome.result["msg"]
     empty = look("")
     assert "prometheus_url: it is empty" in empty.result["msg"]
+
+
+class Leaving(FakeService):
+    """A Prometheus that is gone as soon as it has told what fired."""
+
+    service: ClassVar[str] = "prometheus"
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url_of_it = url
+
+    def answer(self, asked: Asked) -> Reply:
+        if "/label/" in asked.path or "last_over_time" in asked.query:
+            # It is not asked again, as it would be after a 503.
+            return Reply(404, {"status": "error"})
+        target = f"{self.url_of_it}{asked.path}?{asked.query}" if asked.query else f"{self.url_of_it}{asked.path}"
+        with urlopen(target, timeout=60) as answer:  # noqa: S310 - loopback
+            return Reply(200, answer.read(), {"Content-Type": "application/json"})
+
+
+class Empty(FakeService):
+    """A Prometheus that has no rule and no sample."""
+
+    service: ClassVar[str] = "prometheus"
+
+    def answer(self, asked: Asked) -> Reply:
+        if asked.path == "/api/v1/rules":
+            return Reply(200, {"status": "success", "data": {"groups": []}})
+        if "/label/" in asked.path:
+            return Reply(200, {"status": "success", "data": []})
+        return Reply(200, {"status": "success", "data": {"resultType": "vector", "result": []}})
+
+
+def test_a_prometheus_without_a_rule_is_unknown() -> None:
+    with Empty() as fake:
+        outcome = run_module("alert_review_info", {"prometheus_url": fake.url})
+    assert "Prometheus has no alert rule, so nobody is told of anything by it." in {
+        each["msg"] for each in outcome.result["unknown"]
+    }
+
+
+def test_a_prometheus_that_is_gone_in_the_middle_is_unknown(prometheus: str, pagerduty: FakePagerDuty) -> None:
+    """What it did not say is not taken for nothing to say."""
+    with Leaving(prometheus) as fake:
+        outcome = look(fake.url, pagerduty)
+    said = [each["msg"] for each in outcome.result["unknown"] if each["kind"] == "queries"]
+    assert said[0].startswith("Which alerts never fired is not known: Prometheus refused")
+    assert said[1].startswith("Whether the queries of alerts that did not fire have series is not known:")

@@ -151,6 +151,8 @@ def test_what_is_gone_is_named_with_what_it_may_be_called_now(prometheus: str, t
         job={"type": "custom", "current": {"value": "api"}},
     )
     (tmp_path / "site.json").write_text(json.dumps(made))
+    other = dashboard(*(panel(f"P{number}", f"nobody_{number} > 1") for number in range(5))) | {"title": "Elsewhere"}
+    (tmp_path / "elsewhere.json").write_text(json.dumps(other))
     outcome = look(prometheus, folders=[str(tmp_path)])
     empty = of_kind(outcome, "panel_empty")
     # The renamed one gave something within the month; what is wrong with it is its metric.
@@ -160,7 +162,8 @@ def test_what_is_gone_is_named_with_what_it_may_be_called_now(prometheus: str, t
     gone = of_kind(outcome, "metric_gone")
     assert gone["http_requests_total"]["evidence"]["closest"] == "http_server_requests_total"
     assert gone["http_requests_total"]["evidence"]["panels"] == ["Site / Requests"]
-    assert list(gone) == ["http_requests_total", "seldom_errors"]
+    # A dashboard of which nothing is there is told once.
+    assert list(gone) == ["Elsewhere", "http_requests_total", "seldom_errors"]
     assert "it may be called http_server_requests_total now" in of_kind(outcome, "alert_blind")["Blind"]["msg"]
     assert "Gone" not in of_kind(outcome, "alert_blind")
 

@@ -93,4 +93,8 @@ def test_each_rule_of_an_alert_may_be_blind():
         Rule("alerting", "Slow", query, "g", "f", 60.0)
         for query in ("gone_seconds > 1", "there_seconds > 2", "absent(up)")
     ]
-    assert dashboards.alert_metrics(listed) == {"Slow": {"gone_seconds", "there_seconds"}}
+    assert dashboards.alert_metrics(listed) == {"gone_seconds", "there_seconds"}
+    assert dashboards.blind(listed, frozenset({"gone_seconds"})) == {"Slow": {"gone_seconds"}}
+    one_of_two = [Rule("alerting", "Disk", "linux_free < 1 or windows_free < 1", "g", "f", 60.0)]
+    assert dashboards.blind(one_of_two, frozenset({"windows_free"})) == {}
+    assert list(dashboards.blind(one_of_two, frozenset({"linux_free", "windows_free"}))) == ["Disk"]

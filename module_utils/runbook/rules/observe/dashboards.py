@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.rules.findings import Finding, finding_id
 from ansible.module_utils.runbook.rules.observe import promql
-from ansible.module_utils.runbook.rules.words import some
+from ansible.module_utils.runbook.rules.words import count, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -172,6 +172,20 @@ def missing_metrics(used: Mapping[str, Sequence[str]], there: Sequence[str]) -> 
     ]  # fmt: skip
 
 
+#: From so many metrics on a dashboard of which all are gone is one finding.
+MANY_GONE = 5
+
+
+def missing_dashboard(title: str, metrics: Iterable[str]) -> Finding:
+    """A finding of a dashboard whose metrics are all gone."""
+    asked = sorted(metrics)
+    return Finding(
+        finding_id("metric_gone", title), "metric_gone", "warning", title, {"metrics": asked[:20]},
+        f"None of the {count(len(asked), 'metric')} of the dashboard {title} has had a sample for an hour.",
+        risk="Let Prometheus collect them, or take the dashboard away.",
+    )  # fmt: skip
+
+
 def empty_panel(where: str, empty: Sequence[Query], *, of: int, days: int) -> Finding:
     """A finding of a panel some of whose queries give nothing.
 
@@ -188,14 +202,25 @@ def empty_panel(where: str, empty: Sequence[Query], *, of: int, days: int) -> Fi
     )  # fmt: skip
 
 
-def alert_metrics(listed: Iterable[Rule]) -> dict[str, set[str]]:
-    """Metrics that alerts ask for; several rules may have one alert's name."""
+def alert_metrics(listed: Iterable[Rule]) -> set[str]:
+    """Metrics that alerts ask for."""
+    return {metric for rule in listed if _asks(rule) for metric in promql.metrics(rule.query)}
+
+
+def blind(listed: Iterable[Rule], gone: frozenset[str]) -> dict[str, set[str]]:
+    """Alerts that cannot fire, each with the metrics that are gone; several rules may have one alert's name."""
     found: dict[str, set[str]] = {}
-    for rule in listed:
-        # A rule that is about absence wants just that.
-        if rule.kind == "alerting" and not promql.is_of_absence(rule.query):
-            found.setdefault(rule.name, set()).update(promql.metrics(rule.query))
+    for rule in filter(_asks, listed):
+        asked = promql.metrics(rule.query)
+        missing = asked & gone
+        if missing and (missing == asked or not promql.has_alternatives(rule.query)):
+            found.setdefault(rule.name, set()).update(missing)
     return found
+
+
+def _asks(rule: Rule) -> bool:
+    # A rule that is about absence wants just that.
+    return rule.kind == "alerting" and not promql.is_of_absence(rule.query)
 
 
 def broken_rule(name: str, gone: Sequence[str], there: Sequence[str]) -> Finding:

@@ -95,6 +95,15 @@ def is_of_absence(query: str) -> bool:
     return bool(_ABSENT.search(_without_texts(query)))
 
 
+def has_alternatives(query: str) -> bool:
+    """Whether it may give something though a metric of it is not there.
+
+    >>> has_alternatives("a > 1 or b > 1"), has_alternatives('a{x="or"} > 1')
+    (True, False)
+    """
+    return bool(re.search(r"\bor\b", _without_texts(query)))
+
+
 def filters(query: str) -> bool:
     """Whether it keeps only some values, so that an empty answer may be the good one.
 
