@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from typing import Any
@@ -111,6 +112,29 @@ def test_programs_that_are_not_there_are_named_with_the_fix(tmp_path):
     made = web.options(tmp_path / "tools", report()) | {"chromium": "chromium-that-is-none"}
     done = run_module("lighthouse_info", options | made)
     assert "chromium: chromium-that-is-none is not there; install it" in done.result["msg"]
+
+
+def test_chromium_is_told_of_the_authorities_of_a_site(tmp_path):
+    """By certutil, in the home that each Chromium gets."""
+    told = tmp_path / "told"
+    program = tmp_path / "bin/certutil"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/sh\nwhile [ "$1" != -i ]; do shift; done\necho "$HOME" >> "{told}"\ncat "$2" >> "{told}"\n'
+    )
+    program.chmod(0o755)
+    bundle = tmp_path / "ca.pem"
+    options = {"name": "app", "pages": [{"name": "home", "url": URL}], "runs": 1, "ca_cert": str(bundle)}
+    options |= web.options(tmp_path / "tools", report())
+    path = f"{program.parent}:{os.environ['PATH']}"
+    bundle.write_text("no certificate")
+    assert "ca.pem has no certificate" in run_module("lighthouse_info", options, PATH=path).result["msg"]
+    one = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n"
+    bundle.write_text(one.format("one") + "between\n" + one.format("two"))
+    assert not run_module("lighthouse_info", options, PATH=path).failed
+    lines = told.read_text().splitlines()
+    assert [line for line in lines if line in ("one", "two", "between")] == ["one", "two"]
+    assert all("/runbook-chromium-" in line for line in lines if line.startswith("/"))
 
 
 @pytest.mark.parametrize(

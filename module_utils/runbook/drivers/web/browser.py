@@ -80,8 +80,8 @@ class Tools:
             _found(option, params[option], package)
             for option, package in (("node", "nodejs"), ("chromium", "chromium"))
         )
-        self._ca_cert = params["ca_cert"]
-        self._certutil = _found("ca_cert", "certutil", "libnss3-tools") if self._ca_cert else ""
+        self._authorities = _certificates(params["ca_cert"]) if params["ca_cert"] else []
+        self._certutil = _found("ca_cert", "certutil", "libnss3-tools") if self._authorities else ""
 
     def audit(self, url: str, preset: str) -> dict[str, Any]:
         """One look of Lighthouse at a page, by a Chromium of its own.
@@ -140,7 +140,7 @@ class Tools:
         with folders.temporary("runbook-chromium-") as home:
             browser = _Browser(self._chromium, home)
             try:
-                if self._ca_cert:
+                if self._authorities:
                     self._trust(home)
                 browser.start(min(_START_S, self._clock.left_s()))
                 yield browser
@@ -152,7 +152,7 @@ class Tools:
         database = home / ".pki/nssdb"
         database.mkdir(parents=True, mode=0o700)
         words = [self._certutil, "-d", f"sql:{database}"]
-        for number, each in enumerate(_certificates(self._ca_cert)):
+        for number, each in enumerate(self._authorities):
             file = home / "ca.pem"
             file.write_text(each)
             done = child_process.run(
@@ -160,7 +160,7 @@ class Tools:
                 timeout_s=_START_S,
             )  # fmt: skip
             if done.code != 0:
-                raise _unknown(f"ca_cert: certutil did not take {self._ca_cert}{_last_words(done)}")
+                raise _unknown(f"ca_cert: certutil did not take one of its certificates{_last_words(done)}")
 
 
 class _Browser:

@@ -66,7 +66,12 @@ def _pages(step: Step) -> Panel:
 
 def _since(figures: Figures) -> list[Fact]:
     before = figures.get("compared_with")
-    return [("Compared with", wording.moment(str(before)) if before else "nothing yet: there was no good run")]
+    return [
+        (
+            "Compared with good runs until",
+            wording.moment(str(before)) if before else "nothing yet: there was no good run",
+        )
+    ]
 
 
 def _spread(name: str, seen: Sequence[Mapping[str, Any]]) -> Chart | None:
@@ -91,7 +96,12 @@ def _page_tables(seen: Sequence[Mapping[str, Any]]) -> list[Table]:
     if not seen:
         return []
     columns = list(lighthouse.BUDGETS)
-    head = [("Page", ""), *((wording.label(name.removesuffix("_ms")), "num") for name in columns), ("Runs", "num")]
+    # As wide as a page is: the charts above have the whole names.
+    heads = [
+        wording.label(name.removesuffix("_ms").replace("contentful_", "").removeprefix("cumulative_"))
+        for name in columns
+    ]
+    head = [("Page", ""), *((each, "num") for each in heads), ("Runs", "num")]
     rows = [
         [
             str(each.get("name")),
@@ -248,14 +258,19 @@ def _assets(step: Step) -> Panel:
               "What each file costs, and what it would cost in the smallest form that was tried.",
               charts.pairs(pairs, wording.size))
     ] if pairs else []  # fmt: skip
+    told = [
+        dict(each)
+        | {"smaller": f"{each['best_form']} {wording.size(each['best_bytes'])}" if each.get("best_form") else ""}
+        for each in known
+    ]
     columns = {
-        "path": "File", "content_type": "Kind", "served_bytes": "Served", "encoding": "Compressed",
-        "requests": "Requests", "cost_bytes": "In all", "best_form": "Smaller as", "best_bytes": "Then",
-        "saved_bytes": "Saves in all", "cache_control": "Cache-Control",
+        "path": "File", "served_bytes": "Served", "encoding": "Compressed", "requests": "Requests",
+        "cost_bytes": "In all", "smaller": "Smaller as", "saved_bytes": "Saves in all",
+        "cache_control": "Cache-Control",
     }  # fmt: skip
     return Panel(
         "Files", msg=step["msg"], checks=_checks(figures), charts=drawn,
-        tables=[table("Files, the dearest first", known, columns)] if known else [],
+        tables=[table("Files, the dearest first", told, columns)] if known else [],
     )  # fmt: skip
 
 
