@@ -202,6 +202,13 @@ def test_a_host_that_failed_twice_in_the_same_words_is_named_once():
     assert terminal.last_words(record) == ["db1, Tell, failed: It broke."]
 
 
+def test_a_dry_run_of_a_cleanup_would_delete_and_moves_nothing():
+    figures = {"planned_rows": 120, "deleted_rows": 0, "cascaded_rows": 0}
+    (line,) = terminal.summary_lines(a_run("pg_cleanup", figures, "changed", check_mode=True), None)
+    assert "would delete 120 rows" in line
+    assert "move" not in line
+
+
 def test_a_run_that_checked_several_things_says_all_of_it():
     sample = samples.Sample()
     checks = [{"name": "age", "status": "ok", "msg": "", "subject": ""}]

@@ -26,7 +26,7 @@ def _did(host: Mapping[str, Any], planned: bool) -> list[str]:
     if "deleted_rows" not in totals:
         return []
     if planned:
-        return [f"would delete {count(totals.get('planned_rows', 0), 'row')}"]
+        return [f"would delete {count(totals.get('rows_to_delete', 0), 'row')}"]
     return [f"{count(totals['deleted_rows'], 'row')} deleted"]
 
 
@@ -35,7 +35,7 @@ SECTIONS = (
         modules=("pg_cleanup",),
         title="Cleanup",
         figures=("planned_rows", "deleted_rows", "cascaded_rows", "duration_s"),
-        totals=summed("deleted_rows", "planned_rows"),
+        totals=summed("deleted_rows", rows_to_delete="planned_rows"),
         headline=_headline,
         did=_did,
         trends=(Trend("Rows deleted", "deleted_rows", wording.number),),
