@@ -207,6 +207,8 @@ def test_a_dry_run_of_a_cleanup_would_delete_and_moves_nothing():
     (line,) = terminal.summary_lines(a_run("pg_cleanup", figures, "changed", check_mode=True), None)
     assert "would delete 120 rows" in line
     assert "move" not in line
+    (line,) = terminal.summary_lines(a_run("pg_copy_cleanup", {"removed_databases": ["app_left"]}, "changed"), None)
+    assert "1 copy of the database dropped" in line
 
 
 def test_a_run_that_checked_several_things_says_all_of_it():

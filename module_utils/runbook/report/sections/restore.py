@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.report import wording
 from ansible.module_utils.runbook.report.section import Listing, Section, each_step, ended_s, summed
 from ansible.module_utils.runbook.report.sections.backup import proven, with_proof
+from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from ansible.module_utils.runbook.report.section import Fact, Record, Step, Value
@@ -31,6 +32,19 @@ def _proven(step: Step) -> dict[str, Value]:
     return proven(proof.get("status"), ended_s(step))
 
 
+def _dropped(steps: Sequence[Step]) -> dict[str, float]:
+    names = [name for step in steps for name in step["figures"].get("removed_databases") or ()]
+    return {"dropped_copies": float(len(names))} if names else {}
+
+
+def _did_drop(host: Mapping[str, Any], planned: bool) -> list[str]:
+    dropped = host["totals"].get("dropped_copies")
+    if not dropped:
+        return []
+    copies = count(dropped, "copy", "copies")
+    return [f"would drop {copies} of the database" if planned else f"{copies} of the database dropped"]
+
+
 SECTIONS = (
     Section(
         modules=("pg_restore", "pg_restore_project"),
@@ -49,6 +63,8 @@ SECTIONS = (
         modules=("pg_copy_cleanup",),
         title="Copies of the database",
         figures=("removed_databases", "waiting_databases"),
+        totals=_dropped,
+        did=_did_drop,
         listings=(
             Listing(
                 "copies", "On the server",
