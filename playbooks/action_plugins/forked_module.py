@@ -229,10 +229,16 @@ def _in_variables(line: str, names: Mapping[str, str]) -> str:
         return line
     # A warning travels with its event.
     warned = [each.get("event") for each in result.get("warnings") or () if isinstance(each, dict)]
-    for each in (result, *(result.get("checks") or ()), *warned):
+    for each in (result, *(result.get("checks") or ()), *_listed(result, "unknown"), *warned):
         if isinstance(each, dict) and isinstance(each.get("msg"), str):
             each["msg"] = variables.told(each["msg"], names)
     return json.dumps(result)
+
+
+def _listed(result: Mapping[str, Any], name: str) -> list[Any]:
+    """What a module calls so, where it is a list: with some it is a number."""
+    found = result.get(name)
+    return found if isinstance(found, list) else []
 
 
 def refused(check: str, msg: str) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import doctest
+import json
 import re
+import runpy
 from typing import Any
 
 import architecture
@@ -190,3 +192,12 @@ def test_a_sentence_names_the_variable_that_the_playbook_reads():
         "the login_username of db_login_user2 and a-login_user"
     )
     assert rules.told("Nothing to say: jobs.", names) == "Nothing to say: jobs."
+
+
+def test_what_is_unknown_is_told_in_the_inventorys_words_too():
+    """As a module's sentence and its checks are; with some modules it is a number."""
+    translated = runpy.run_path(str(ROOT / "playbooks/action_plugins/forked_module.py"))["_in_variables"]
+    names = {"deadline_s": "capacity_deadline_s"}
+    line = json.dumps({"msg": "1 unknown", "unknown": [{"kind": "files", "msg": "files: give more in deadline_s."}]})
+    assert json.loads(translated(line, names))["unknown"][0]["msg"] == "files: give more in capacity_deadline_s."
+    assert json.loads(translated(json.dumps({"unknown": 3}), names)) == {"unknown": 3}
