@@ -98,7 +98,9 @@ def core(context: Context) -> dict[str, Any]:
         session.require_primary()
         now = swap.server_now(session).replace(tzinfo=UTC)
         found = rules.read(driver.copies(session), target.database)
-        left, _at_work = driver.left_behind(session, {each.name: each.comment for each in found}, target.database)
+        # A copy that old has had its first session long since, so one look is enough.
+        at_work = driver.busy(session)
+        left = {each.name for each in found if each.state == "restoring"} - at_work | set(driver.abandoned(session))
         fates = [
             rules.fate(
                 each, left=left, database=target.database, now=now, remind_after_days=params["remind_after_days"]
