@@ -317,6 +317,7 @@ def test_commit_is_read_from_git_itself(tmp_path):
         "password='CANARY x' host=db",
         'said {"login_password": "CANARY"}',
         "DB_PASSWORD: CANARY",
+        "password: itsCANARY is",
         "ALTER ROLE app PASSWORD 'CANARY'",
         "the known one is CANARY, anywhere",
     ],
@@ -329,7 +330,14 @@ def test_secrets_are_blotted_out(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["FATAL: password authentication failed for user app", "5 secrets rotated", "https://example.org/a@b"]
+    "text",
+    [
+        "FATAL: password authentication failed for user app",
+        "5 secrets rotated",
+        "https://example.org/a@b",
+        "pagerduty_api_token: it is empty; give a key",
+        "access_key and secret_key: only one of them is set",
+    ],
 )
 def test_sentences_about_secrets_stay(text):
     assert rules.redact(text) == text

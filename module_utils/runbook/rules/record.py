@@ -40,6 +40,8 @@ _SECRET_NAME = re.compile(
 _SECRET_IN_URL = re.compile(r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@]+(?=@)", re.IGNORECASE)
 _SECRET_ASSIGNED = re.compile(
     r"(?P<head>\b\w*(?:password|passwd|passphrase|secret|token)\w*(?:[\"']?\s*[=:]\s*|\s+(?=')))"
+    # Sentences of ours: "login_password: it is empty".
+    r"(?!(?:it|its|not|only)\s)"
     r"(?:\"[^\"]*\"|'(?:[^'\\]|\\.)*'|[^\s,;&]+)",
     re.IGNORECASE,
 )
