@@ -230,6 +230,8 @@ class _Server:
         self.process.stdin.flush()
         pid = json.loads(self.process.stdout.readline())["pid"]
         late = threading.Timer(patience_s, os.killpg, (pid, signal.SIGKILL))
+        # Whoever is interrupted meanwhile need not wait for it.
+        late.daemon = True
         late.start()
         answer = json.loads(self.process.stdout.readline())
         in_time = late.is_alive()

@@ -55,7 +55,7 @@ def _play(folder: Path, begin: datetime, weeks: int) -> int:
           f"{len(injected)} incidents, {2 * len(clients.audit):,} rows written meanwhile.")  # fmt: skip
     for job, why in jobs()[1].items():
         print(f"Not played: {job}: {why}.")
-    print(f"The board of each week: {folder}/boards")
+    print(f"Boards of each week, and of when each incident was first seen: {folder}/boards")
     for text in quarter.wrong:
         print(f"WRONG: {text}")
     print("Nothing was wrong." if not quarter.wrong else f"{len(quarter.wrong)} things were wrong.")

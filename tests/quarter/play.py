@@ -82,7 +82,7 @@ class Quarter:
     weeks: int
     incidents: Sequence[Incident]
     standing: Sequence[Standing]
-    #: Where each week's board is put.
+    #: Where each week's board is put, and that on which an incident was first seen.
     boards: Path
     say: Callable[[str], object] = print
     played: list[Played] = field(default_factory=list)
@@ -91,6 +91,8 @@ class Quarter:
     #: Of a job whose last run was red, what it saw.
     _red: dict[str, tuple[Incident, ...]] = field(default_factory=dict)
     _killed: set[str] = field(default_factory=set)
+    #: Incidents of which a board was kept, as it was when they were first seen.
+    _seen: set[str] = field(default_factory=set)
 
     @property
     def end(self) -> datetime:
@@ -189,8 +191,12 @@ class Quarter:
         else:
             self._red.pop(played.job, None)
         # A run that was killed makes no board.
-        killed = any(each.kills[0] == played.job for each in played.injected)
-        for each in () if killed else self._open():
+        if any(each.kills[0] == played.job for each in played.injected):
+            return
+        for each in self._open():
+            if each.name not in self._seen:
+                self._seen.add(each.name)
+                self._keep(f"{played.at:%Y-%m-%d}-{played.job}")
             if not any(re.search(each.says, need) for need in self._needs()):
                 self._complain(f"after {played.job} the board does not say: {each.name}", played.run)
 
@@ -207,6 +213,13 @@ class Quarter:
     def _needs(self) -> list[str]:
         needs = self._board()["places"]["sandbox"]["needs"]
         return [f"{need['what']}: {need['word']}: {need['msg']}" for need in needs]
+
+    def _keep(self, name: str) -> None:
+        """Keep the board as it is now."""
+        kept = self.boards / name
+        kept.mkdir(parents=True, exist_ok=True)
+        for file in ("board.html", "board.json"):
+            shutil.copy(self.sandbox.runs / file, kept)
 
     def _open(self) -> list[Incident]:
         """What the board has to name now."""
@@ -229,10 +242,7 @@ class Quarter:
         begin, end = self.begin + (week - 1) * _WEEK, self.begin + week * _WEEK
         clock.jump(end - timedelta(minutes=5))
         self.sandbox.by_hand("board.yml")
-        kept = self.boards / f"week-{week:02}"
-        kept.mkdir(parents=True)
-        for name in ("board.html", "board.json"):
-            shutil.copy(self.sandbox.runs / name, kept)
+        self._keep(f"week-{week:02}")
         needs, expected = self._needs(), self._open()
         for each in expected:
             if not any(re.search(each.says, need) for need in needs):
@@ -251,9 +261,9 @@ class Quarter:
         for each in self.standing:
             if each.until is None or self.begin + each.until > clock.now():
                 yield each.says
-        for job, planned in self.sandbox.played.items():
-            if not schedule.occurrences(planned, self.begin, end):
-                yield f"^{job}: never run"
+        new = [job for job, each in self.sandbox.played.items() if not schedule.occurrences(each, self.begin, end)]
+        # Several of them are one point.
+        yield f"^{new[0]}: never run" if len(new) == 1 else f"^Schedules: never run: {len(new)} jobs never ran yet"
 
     def _order(self, begin: datetime, end: datetime) -> Iterator[str]:
         """What the runs' own records say of which job ran when, beside the calendar."""
