@@ -102,9 +102,10 @@ class Broken(FakeService):
 
     def __post_init__(self) -> None:
         super().__init__()
+        self.who: list[str | None] = []
 
     def answer(self, asked: Asked) -> Reply:
-        del asked
+        self.who.append(asked.headers.get("Authorization"))
         return self.says
 
 
@@ -122,3 +123,20 @@ def test_what_cannot_be_read_or_is_not_whole_is_unknown(said: Reply, why: str) -
     with Broken(said) as fake, pytest.raises(RunbookError, match=why) as error:
         Prometheus(driver.client(fake.url, None, ca_cert=None, timeout_s=5)).now("up", at=END)
     assert error.value.status is Status.UNKNOWN
+
+
+def test_the_labels_that_alerts_get_on_their_way(service: Prometheus) -> None:
+    assert service.external_labels() == {}
+    said = "global:\n  external_labels:\n    cluster: eu\n    zone: 1\n"
+    with Broken(Reply(200, {"status": "success", "data": {"yaml": said}})) as fake:
+        told = Prometheus(driver.client(fake.url, None, ca_cert=None, timeout_s=5)).external_labels()
+    assert told == {"cluster": "eu", "zone": "1"}
+
+
+def test_a_user_and_a_password_are_sent_and_told_to_nobody() -> None:
+    with Broken(Reply(401, b"Unauthorized", {"Content-Type": "text/plain"})) as fake:
+        api = driver.client(fake.url, None, ca_cert=None, timeout_s=5, user="runbook", password="c4n4ry:1")
+        with pytest.raises(RunbookError, match="check prometheus_token, or prometheus_user") as raised:
+            Prometheus(api).rules()
+    assert fake.who == ["Basic cnVuYm9vazpjNG40cnk6MQ=="]
+    assert "c4n4ry" not in raised.value.message
