@@ -180,12 +180,17 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
         self._announce(task_vars or {})
         self._update_module_args(self._task.action, parameters, task_vars or {})
         encoder = get_module_encoder(PROFILE, Direction.CONTROLLER_TO_MODULE)
+        controller = os.getppid()
         done = in_fork(
             self.module,
             json.dumps({"ANSIBLE_MODULE_ARGS": parameters}, cls=encoder).encode(),
             self._environ(),
             self._send if hasattr(self.module, BY_COMMANDS) else None,
         )
+        if os.getppid() != controller:
+            # ansible-playbook was killed. Nobody reads the result, and a pipe that is full keeps whoever writes for
+            # good, since all workers hold its other end.
+            os._exit(1)
         result = self._parse_returned_data(done, PROFILE)
         # Since core 2.21 it is an object that knows how to travel to Ansible's main process.
         return dict(result.as_result_dict(for_round_trip=True) if hasattr(result, "as_result_dict") else result)

@@ -40,6 +40,10 @@ def main():
         raise RunbookError("an error that nobody caught")
     if act == "silent":
         sys.exit(3)
+    if act == "waits":
+        open(os.environ["TOY_PID"] + os.environ["TOY_HOST"], "w").close()
+        while not os.path.exists(os.environ["TOY_PID"] + "-go"):
+            time.sleep(0.05)
     if act == "slow":
         open(os.environ["TOY_PID"], "w").write(str(os.getpid()))
         time.sleep(60)
@@ -72,6 +76,8 @@ class Project:
     """A project with the real plugin and a toy module."""
 
     root: Path
+    #: The playbook is written, and not run.
+    starts_only: bool = False
 
     def __post_init__(self) -> None:
         plugins = self.root / "playbooks/action_plugins"
@@ -119,6 +125,8 @@ class Project:
             ],
         }
         (self.root / "playbooks/toy.yml").write_text(json.dumps([play]))
+        if self.starts_only:
+            return {}
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("RUNBOOK_", "ANSIBLE_"))}
         done = subprocess.run(
             ["ansible-playbook", "-i", "hosts", "playbooks/toy.yml", *arguments],
@@ -186,6 +194,29 @@ def test_a_module_is_stopped_with_its_task(project):
     while psutil.pid_exists(pid):
         assert time.monotonic() < deadline, "it is still there"
         time.sleep(0.05)
+
+
+def test_workers_of_a_killed_run_end(project):
+    """Their results are larger than a pipe, and nobody reads them any more."""
+    project.starts_only = True
+    project.run_each([{"act": "waits"}])
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("RUNBOOK_", "ANSIBLE_"))}
+    run = subprocess.Popen(
+        ["ansible-playbook", "-i", "hosts", "playbooks/toy.yml"], cwd=project.root, env=environ,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    until = time.monotonic() + 60
+    while not all((project.root / f"pid{host}").exists() for host in "ab"):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    started = psutil.Process(run.pid).children(recursive=True)
+    run.kill()
+    run.wait()
+    (project.root / "pid-go").touch()
+    _, left = psutil.wait_procs(started, timeout=60)
+    for each in left:
+        each.kill()
+    assert left == []
 
 
 def test_what_runs_in_the_background_is_left_to_ansible(project):
