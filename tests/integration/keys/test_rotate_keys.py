@@ -89,10 +89,9 @@ def test_from_a_finding_to_retired_keys(world: tuple[Work, Project], sound_datab
     assert looked.record is not None
     metrics = (looked.record / "metrics.prom").read_text()
     for key in ("server", "database"):
-        assert f'runbook_key_created_timestamp_seconds{{playbook="rotate_keys",host="app",key="{key}"}}' in metrics, (
-            metrics
-        )
-        assert f'runbook_key_rotation_ok{{playbook="rotate_keys",host="app",key="{key}"}} 1' in metrics, metrics
+        where = f'{{environment="sandbox",playbook="rotate_keys",host="app",key="{key}"}}'
+        assert f"runbook_key_created_timestamp_seconds{where}" in metrics, metrics
+        assert f"runbook_key_rotation_ok{where} 1" in metrics, metrics
     let_the_grace_be_over(work)
     work.supabase.key_uses = {new: 7}
     retired = project.run("rotate_keys.yml", key_rotation_action="retire")

@@ -185,6 +185,7 @@ def test_the_playbook_makes_a_report_with_charts(prometheus: str, tmp_path: Path
     assert page.count("availability by day") >= 2
     assert page.count("error budget spent") >= 2
     metrics = (run.record / "metrics.prom").read_text()
-    assert 'runbook_sla_availability_ratio{playbook="monitoring",host="monitor",service="api"} 0.99' in metrics
-    assert 'runbook_dashboards_findings{playbook="monitoring",host="monitor",kind="metric_gone"} 1' in metrics
+    here = 'environment="sandbox",playbook="monitoring",host="monitor"'
+    assert f'runbook_sla_availability_ratio{{{here},service="api"}} 0.99' in metrics
+    assert f'runbook_dashboards_findings{{{here},kind="metric_gone"}} 1' in metrics
     assert "sla\\_missed:site" in (run.record / "report.md").read_text()
