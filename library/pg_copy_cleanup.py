@@ -92,21 +92,15 @@ def core(context: Context) -> dict[str, Any]:
     params = context.params
     context.require_bounds({"remind_after_days": (1, 3_650)})
     target = postgres.Target.from_params(params)
-    bounds = {"lock_timeout_ms": LOCK_TIMEOUT_MS, "statement_timeout_ms": STATEMENT_TIMEOUT_MS}
-    with postgres.Session(target, **bounds, purpose="pg_copy_cleanup") as session:
+    timeouts = {"lock_timeout_ms": LOCK_TIMEOUT_MS, "statement_timeout_ms": STATEMENT_TIMEOUT_MS}
+    with postgres.Session(target, **timeouts, purpose="pg_copy_cleanup") as session:
         permits.require_database(context.run, session)
         session.require_primary()
         now = swap.server_now(session).replace(tzinfo=UTC)
         found = rules.read(driver.copies(session), target.database)
-        # A copy that old has had its first session long since, so one look is enough.
-        at_work = driver.busy(session)
-        left = {each.name for each in found if each.state == "restoring"} - at_work | set(driver.abandoned(session))
-        fates = [
-            rules.fate(
-                each, left=left, database=target.database, now=now, remind_after_days=params["remind_after_days"]
-            )
-            for each in found
-        ]
+        bounds = {"database": target.database, "now": now, "remind_after_days": params["remind_after_days"]}
+        abandoned = driver.abandoned(session)
+        fates = [rules.fate(each, abandoned=abandoned, **bounds) for each in found]
         wanted = {each.name: each.comment for each, fate in zip(found, fates, strict=True) if fate.action == "drop"}
         told = [each for each, fate in zip(found, fates, strict=True) if fate.action == "tell"]
         removed = list(wanted)

@@ -60,3 +60,21 @@ def test_what_killed_restores_left_goes_and_a_person_is_told_of_the_rest(databas
     assert f'as {database.user}: DROP DATABASE "{copies["waits"]}"' in str(done.result["warnings"])
     assert run_module("pg_copy_cleanup", database.login).result["removed_databases"] == [copies["used"]]
     assert run_module("pg_copy_cleanup", database.login).result["changed"] is False
+
+
+def test_a_session_of_another_role_is_seen_without_a_right_to_look_at_it(database: Database):
+    """Who restores is no member of pg_monitor, and a person may be looking at a copy that failed."""
+    owner, person = f"restorer_{database.name}", f"person_{database.name}"
+    name = _marked(database, "looked_at", "restoring", days=1)
+    database.run(
+        f"CREATE ROLE {owner} LOGIN CREATEDB", f"CREATE ROLE {person} LOGIN", f"ALTER DATABASE {name} OWNER TO {owner}",
+        f"GRANT CONNECT ON DATABASE {name} TO {person}",
+    )  # fmt: skip
+    looking = Database(database.host, database.port, name, person).connect()
+    try:
+        kept = run_module("pg_copy_cleanup", database.login | {"login_user": owner}, check=True)
+        (copy,) = (each for each in kept.result["copies"] if each["name"] == name)
+        assert (copy["sessions"], copy["action"]) == (1, "keep"), kept.result
+    finally:
+        looking.close()
+        database.run(f"DROP DATABASE {name} WITH (FORCE)", f"DROP ROLE {owner}", f"DROP ROLE {person}")

@@ -28,10 +28,10 @@ def marked(state: State, hours: float, name: str = "app_copy", **more: object) -
     return row(name, str(Marker(state, "app", at, backup_id=BACKUP)), **more)
 
 
-def fate(one: dict[str, object], *, at_work: bool = False) -> str:
+def fate(one: dict[str, object], *, is_made: bool = False) -> str:
     (copy,) = copies.read([one], "app")
-    left = [] if at_work else [copy.name]
-    return copies.fate(copy, left=left, database="app", now=NOW, remind_after_days=14).action
+    abandoned = [] if is_made else [copy.name]
+    return copies.fate(copy, abandoned=abandoned, database="app", now=NOW, remind_after_days=14).action
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_what_becomes_of_a_copy(one: dict[str, object], expected: str):
     assert fate(one) == expected
 
 
-def test_a_copy_in_which_a_run_is_at_work_stays():
-    assert fate(marked("restoring", 999), at_work=True) == "keep"
+def test_a_copy_that_a_session_is_making_stays():
+    assert fate(row(str(Making("2026-11-20T19-00-00Z", 4711))), is_made=True) == "keep"
 
 
 def test_only_copies_of_this_database_count():

@@ -246,7 +246,9 @@ def copies(session: Session) -> list[dict[str, Any]]:
         " pg_get_userbyid(d.datdba) AS owner, pg_has_role(d.datdba, 'USAGE') AS is_mine,"
         " CASE WHEN has_database_privilege(d.oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')"
         " THEN pg_database_size(d.oid) END AS size_bytes,"
-        " (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid AND a.backend_type = 'client backend')"
+        # Whose sessions they are everybody may know, of what kind not.
+        " (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid AND a.usesysid IS NOT NULL"
+        " AND coalesce(a.backend_type, 'client backend') = 'client backend')"
         " AS sessions FROM pg_database d WHERE d.datname <> current_database() ORDER BY 1"
     )
 

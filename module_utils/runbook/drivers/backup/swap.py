@@ -104,10 +104,10 @@ def server_now(session: Session) -> datetime:
 
 
 def is_busy(session: Session, oid: int) -> bool:
-    """Whether a transaction runs in this database."""
+    """Whether a transaction runs in this database, or may: what others do, not everybody may know."""
     found = session.query(
-        "SELECT 1 FROM pg_stat_activity WHERE datid = %s AND backend_type = 'client backend' AND state <> 'idle'"
-        " LIMIT 1",
+        "SELECT 1 FROM pg_stat_activity WHERE datid = %s AND usesysid IS NOT NULL"
+        " AND coalesce(backend_type, 'client backend') = 'client backend' AND state IS DISTINCT FROM 'idle' LIMIT 1",
         (oid,),
     )
     return bool(found)

@@ -83,10 +83,10 @@ def _moment(text: str) -> datetime | None:
     return found.astimezone(UTC) if found.tzinfo else None
 
 
-def fate(copy: Copy, *, left: Collection[str], database: str, now: datetime, remind_after_days: int) -> Fate:
-    """Whether a copy goes, stays, or is told of.
+def fate(copy: Copy, *, abandoned: Collection[str], database: str, now: datetime, remind_after_days: int) -> Fate:
+    """Whether a copy goes, stays, or is told of. Who works in one, a restore among them, has a session there.
 
-    :param left: unfinished copies in which no run is at work
+    :param abandoned: those without a mark that no session is making any more
     :param database: the live one
     :param now: the server's clock
     """
@@ -94,8 +94,8 @@ def fate(copy: Copy, *, left: Collection[str], database: str, now: datetime, rem
     if copy.sessions:
         return Fate("keep", f"{count(copy.sessions, 'session')} {agree(copy.sessions, 'is', 'are')} in it")
     if copy.state in ("restoring", "making"):
-        if copy.name not in left:
-            return Fate("keep", "a run is at work in it")
+        if copy.state == "making" and copy.name not in abandoned:
+            return Fate("keep", "a run is making it")
         over = age is not None and age > UNFINISHED_AFTER
         why = "a run left it unfinished"
     else:
