@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import secrets
@@ -77,6 +78,7 @@ ENVELOPE = json.loads(WHOLE)
 #: Too large to be written as it is, and of words that come again, as records are.
 LARGE = document(hosts={f"db{number:05}": {"status": "ok", "msg": "All well. " * 20} for number in range(25_000)})
 COMPRESSED = json.loads(rules.serialise(LARGE))
+WITHOUT_SUM = base64.b64encode(base64.b64decode(COMPRESSED["body_gzip"])[:-8]).decode()
 
 
 @pytest.mark.parametrize(("data", "code"), [
@@ -91,6 +93,8 @@ COMPRESSED = json.loads(rules.serialise(LARGE))
     (json.dumps(ENVELOPE | {"schema_version": 2}).encode(), "state_damaged"),
     (json.dumps(COMPRESSED | {"schema_version": 1}).encode(), "state_damaged"),
     (json.dumps(COMPRESSED | {"body_gzip": COMPRESSED["body_gzip"][:-40]}).encode(), "state_damaged"),
+    # All of it, without the check sum at its end.
+    (json.dumps(COMPRESSED | {"body_gzip": WITHOUT_SUM}).encode(), "state_damaged"),
     (json.dumps(COMPRESSED | {"body_gzip": 7}).encode(), "state_damaged"),
     (json.dumps(COMPRESSED | {"body_gzip": "not base64"}).encode(), "state_damaged"),
     (json.dumps({"schema": rules.SCHEMA, "schema_version": 99}).encode(), "state_newer"),

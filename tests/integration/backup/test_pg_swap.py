@@ -11,7 +11,8 @@ from typing import Any
 
 import psycopg2
 import pytest
-from ansible.module_utils.runbook.drivers.postgres import lease
+from ansible.module_utils.runbook.drivers.backup import swap
+from ansible.module_utils.runbook.drivers.postgres import lease, postgres
 from ansible.module_utils.runbook.rules.backup.swap import Marker, State
 from conftest import Database, Outcome, module_process, run_module, this_run
 
@@ -188,6 +189,27 @@ def test_busy_applications_meet_one_database_or_the_other(pair: Pair):
     assert all(
         "terminating connection" in text or "closed the conn" in text or "does not exist" in text for text in errors
     )
+
+
+def test_a_transaction_of_another_role_is_waited_for_without_a_right_to_look_at_it(database: Database):
+    """Who swaps is no member of pg_monitor: of what others do PostgreSQL shows that they are there, and no more."""
+    name = f"swapper_{database.name}"
+    database.run(f"CREATE ROLE {name} LOGIN")
+    (oid,) = database.run(f"SELECT oid::int FROM pg_database WHERE datname = '{database.name}'")[0]
+    target = postgres.Target(database.host, database.port, "postgres", name, None, "disable")
+    try:
+        with postgres.Session(target, lock_timeout_ms=1_000, statement_timeout_ms=10_000) as session:
+            # What made the role is gone in a moment.
+            until = time.monotonic() + 60
+            while swap.is_busy(session, oid):
+                assert time.monotonic() < until
+            at_work = database.connect()
+            at_work.autocommit = False
+            at_work.cursor().execute("SELECT 1")
+            assert swap.is_busy(session, oid)
+            at_work.close()
+    finally:
+        database.run(f"DROP ROLE {name}")
 
 
 def test_killed_at_any_moment_either_both_names_changed_or_neither(pair: Pair):
