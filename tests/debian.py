@@ -10,13 +10,13 @@ import os
 import shutil
 import subprocess
 from email.utils import formatdate
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 #: The archives: their label and suite.
 ARCHIVES = {"main": ("Debian", "stable"), "security": ("Debian-Security", "stable-security")}
@@ -61,6 +61,10 @@ class Debian:
             f'#!/bin/sh\n[ "$1" = /etc/machine-id ] && exec echo {MACHINE_ID}\nexec {shutil.which("cat")} "$@"\n'
         )
         cat.chmod(0o755)
+        # Other tests make such folders at the same time.
+        mktemp = self.bin / "mktemp"
+        mktemp.write_text(f'#!/bin/sh\n{shutil.which("mktemp")} "$@" | tee -a {folder}/made\n')
+        mktemp.chmod(0o755)
         # These know no configuration that names another root.
         self._wrapper("dpkg", *self._dpkg_options())
         self._wrapper("dpkg-query", f"--admindir={self.root}/var/lib/dpkg")
@@ -69,6 +73,10 @@ class Debian:
     def environ(self) -> dict[str, str]:
         """Variables of the environment."""
         return {"APT_CONFIG": str(self.config), "PATH": f"{self.bin}:{os.environ['PATH']}"}
+
+    def folders(self) -> list[Path]:
+        """The working folders that were made on it."""
+        return [Path(line) for line in (self.folder / "made").read_text().split()]
 
     def package(
         self, archive: str, name: str, version: str, depends: str = "", files: Mapping[str, str] | None = None,

@@ -301,7 +301,6 @@ def sandbox(folder: Path) -> Iterator[Sandbox]:
         )  # fmt: skip
         made.age_key(10)
         stack.enter_context(project.least_privilege(database))
-        database.run("GRANT SELECT, DELETE ON public.sessions TO runbook_maintain")
         yield made
 
 
