@@ -397,13 +397,16 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                 {
                     "run_id": os.environ["RUNBOOK_RUN_ID"],
                     "directory": str(self._recorder.directory),
-                    "leases": self._leases,
-                    "state_leases": self._state_leases,
                     "ends": self._ends,
                     "change": self._change,
                 },
                 [forget] if forget else [],
             )
+
+    def _hold(self, kind: str, name: str, what: Mapping[str, Any] | None) -> None:
+        """Let it know of one lease; of all hosts' each time, it would be told more with each host."""
+        if self._watchdog is not None:
+            self._watchdog.hold(kind, name, what)
 
     def _ask(self, what: str, facts: Mapping[str, Any], services: int = 1) -> Any:
         """Have the process that outlives this one do something; None where whether it was done is unknown."""
@@ -719,10 +722,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
             if (result.result.get("lease") or {}).get("decision", "none") != "none":
                 given = _fields(result).get("args") or {}
                 self._leases[host] = {name: given[name] for name in _LOGIN if given.get(name) is not None}
-                self._tell_watchdog()
+                self._hold("leases", host, self._leases[host])
         elif module == "pg_lease" and not failed:
             self._leases.pop(host, None)
-            self._tell_watchdog()
+            self._hold("leases", host, None)
         elif module in self._own_modules and not failed and {"name", "expires_at"} <= _given(result, "lease"):
             self._keep(result.result, _fields(result).get("args") or {})
 
@@ -765,11 +768,12 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         if self._keeper is None:
             self._keeper = state_lease.Keeper(Run.from_environ(os.environ), self._complain)
         self._keeper.hold(said["lease"]["name"], store, Target(**target))
-        self._state_leases[said["lease"]["name"]] = {
+        held = {
             "environment": said["target"]["environment"],
             "settings": {name: value for name, value in given.items() if name.startswith("state_")},
         }
-        self._tell_watchdog()
+        self._state_leases[said["lease"]["name"]] = held
+        self._hold("state_leases", said["lease"]["name"], held)
 
     def _complain(self, text: str) -> None:
         """Tell of a lease that could not be renewed; called by the thread that renews."""
@@ -1047,7 +1051,7 @@ def _give_back(facts: Mapping[str, Any]) -> list[str]:
     """Give back the leases of the run; what is to be said of those that could not be."""
     _be_the_run(facts)
     said = []
-    for name, where in facts["state_leases"].items():
+    for name, where in facts.get("state_leases", {}).items():
         from ansible.module_utils.runbook.drivers import state_lease  # noqa: PLC0415 - see _keep
 
         try:
@@ -1056,7 +1060,7 @@ def _give_back(facts: Mapping[str, Any]) -> list[str]:
             said.append(f"{name} was not given back, and ends by itself within 15 minutes. {error.message}")
         else:
             said.append(state_lease.give_back(store, facts["run_id"], name) if store else "")
-    for host, login in facts["leases"].items():
+    for host, login in facts.get("leases", {}).items():
         why = _give_lease_back(login)
         said.append(f"{host}: {why}" if why else "")
     return list(filter(None, said))

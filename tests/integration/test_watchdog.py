@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
+import time
 from contextlib import suppress
 
 import psutil
@@ -45,3 +47,29 @@ def test_a_worker_does_not_wait_for_one_that_is_stopped(stopped):
     for _ in range(20):
         watchdog.tell("toy", "x" * 100_000)
     stopped.dismiss()
+
+
+def test_it_ends_what_is_still_held_once_the_run_is_gone(tmp_path):
+    said = tmp_path / "said"
+
+    def bury(facts, _told):
+        part = tmp_path / "part"
+        part.write_text(json.dumps(facts))
+        part.rename(said)
+
+    run = os.fork()
+    if run == 0:
+        outliving = watchdog.Watchdog(lambda *_: None, bury)
+        outliving.know({"run_id": "r", "ends": {}})
+        for name in ("db1", "db2"):
+            outliving.hold("leases", name, {"login_host": name})
+        outliving.hold("leases", "db1", None)
+        outliving.know({"ends": {"change_notice": {}}})
+        os._exit(0)
+    os.waitpid(run, 0)
+    until = time.monotonic() + 60
+    while not said.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert json.loads(said.read_text()) == {
+        "run_id": "r", "ends": {"change_notice": {}}, "leases": {"db2": {"login_host": "db2"}},
+    }  # fmt: skip

@@ -47,7 +47,7 @@ class Watchdog:
 
     :param answer: does what :meth:`ask` asks for; called in the other process, also with what workers told
     :param bury: ends the run in order after ansible-playbook died; called in the other process with what
-        :meth:`know` was told last, and with what workers told
+        :meth:`know` and :meth:`hold` told last, and with what workers told
     :raises OSError: no process can be begun
     """
 
@@ -73,11 +73,15 @@ class Watchdog:
         os.environ[_TOLD] = str(self._told.fileno())
 
     def know(self, facts: Mapping[str, Any], forget: Sequence[str] = ()) -> None:
-        """Have it know from now on what the run holds; the last word counts.
+        """Have it know something of the run from now on; of each key the last word counts.
 
         :param forget: keys of what workers told and is over
         """
         self._send({"know": facts, "forget": list(forget)})
+
+    def hold(self, kind: str, name: str, what: Any) -> None:
+        """Have it know one thing that the run holds, of which there may be one for each host; None is given back."""
+        self._send({"hold": kind, "name": name, "what": what})
 
     def ask(self, what: str, facts: Mapping[str, Any], services: int = 1) -> Any:
         """Have it do something, and wait for the answer; None where it does not come in time.
@@ -188,15 +192,20 @@ def _serve(
         nothing = os.open(os.devnull, os.O_RDWR)
         for handle in (0, 1, 2):
             os.dup2(nothing, handle)
-        facts: Mapping[str, Any] = {}
+        facts: dict[str, Any] = {}
         for line in orders:
             order = json.loads(line)
             if "over" in order:
                 os._exit(0)
             elif "know" in order:
-                facts = order["know"]
+                facts |= order["know"]
                 for key in order["forget"]:
                     orders.told.pop(key, None)
+            elif "hold" in order:
+                held = facts.setdefault(order["hold"], {})
+                held[order["name"]] = order["what"]
+                if order["what"] is None:
+                    del held[order["name"]]
             else:
                 found = answer(order["ask"], order["facts"], orders.told)
                 said = json.dumps(found, default=str).encode() + b"\n"
