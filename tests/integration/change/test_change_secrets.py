@@ -60,6 +60,9 @@ def tasks(url: str) -> list[tuple[str, dict[str, Any], tuple[str, ...]]]:
         ("change_silence", silence | {
             "backend": "alertmanager", "alertmanager_url": url, "alertmanager_token": "",
         }, ("alertmanager_token",)),
+        ("change_silence", silence | {
+            "backend": "alertmanager", "alertmanager_url": url, "alertmanager_user": USER, "alertmanager_password": "",
+        }, ("alertmanager_password",)),
         ("change_notice", {"title": "A", "backend": "slack", "slack_url": f"{url}/services/"}, ("slack_url",)),
         ("change_notice", {"title": "A", "backend": "teams", "teams_url": f"{url}/flows/"}, ("teams_url",)),
         ("change_notice", {"title": "A"} | hook, of_hook),
@@ -72,6 +75,14 @@ def tasks(url: str) -> list[tuple[str, dict[str, Any], tuple[str, ...]]]:
             "duration_s": 1, "interval_s": 1, "prometheus_url": url, "prometheus_token": "",
             "metrics": [{"name": "errors", "query": "up", "max": 0.5}],
         }, ("prometheus_token",)),
+        ("change_soak", {
+            "duration_s": 1, "interval_s": 1, "prometheus_url": url, "prometheus_user": USER, "prometheus_password": "",
+            "metrics": [{"name": "errors", "query": "up", "max": 0.5}],
+        }, ("prometheus_password",)),
+        ("change_error_logs", {
+            "state": "before", "backend": "loki", "loki_url": url, "loki_user": USER, "loki_password": "",
+            "loki_query": "a[$__range]", "loki_lines_query": "a[$__range]",
+        }, ("loki_password",)),
         ("change_error_logs", {
             "state": "before", "backend": "prometheus", "prometheus_url": url, "prometheus_token": "",
             "prometheus_query": "errors[$__range]",
@@ -110,7 +121,7 @@ def test_no_secret_is_shown_at_the_highest_verbosity_whatever_is_refused(tmp_pat
             read = {option: f"{{{{ secret_{number}_{option} }}}}" for option in hidden}
             step = {"name": f"Step {number}", module: {"item": f"item_{number}"} | options | read | store}
             steps.append(step | {"ignore_errors": True})
-            if "jira_token" in hidden:
+            if "jira_token" in hidden or options.keys() & {"prometheus_user", "loki_user", "alertmanager_user"}:
                 secrets.append(base64.b64encode(f"{USER}:{secrets[-1]}".encode()).decode())
         play = {
             "name": "A change", "hosts": "databases", "gather_facts": False,
