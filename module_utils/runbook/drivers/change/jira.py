@@ -56,6 +56,7 @@ class JiraTickets:
                 404: "check jira_url; who may not see a ticket is told the same",
             },
             ca_cert=ca_cert,
+            options=("jira_url", "ca_cert"),
         )
 
     def find(self, key: str, known: str) -> Ticket | None:

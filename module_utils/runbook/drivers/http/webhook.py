@@ -70,6 +70,7 @@ class Webhook:
             timeout_s=self._timeout_s,
             fixes={401: "check webhook_url and webhook_token", 404: "check webhook_url"},
             ca_cert=self._ca_cert,
+            options=("webhook_url", "ca_cert"),
         )
         answer = client.post("", event, repeat=Repeat.ALWAYS)
         return answer if isinstance(answer, Mapping) else {}
