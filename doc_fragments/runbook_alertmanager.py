@@ -4,15 +4,11 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Extended as C(runbook_alertmanager)."""
+    """Extended as C(runbook_alertmanager); as C(runbook_alertmanager.access) by a module that has the rest itself."""
 
-    DOCUMENTATION = r"""
+    #: Who asks it.
+    ACCESS = r"""
 options:
-  alertmanager_urls:
-    description: Address of Alertmanager; of a cluster that of each.
-    type: list
-    elements: str
-    default: []
   alertmanager_token:
     description: Bearer token of the proxy before it. Keep it in Ansible Vault.
     type: str
@@ -22,7 +18,17 @@ options:
   alertmanager_password:
     description: Password of O(alertmanager_user). Keep it in Ansible Vault.
     type: str
+"""
+    DOCUMENTATION = (
+        ACCESS
+        + r"""
+  alertmanager_urls:
+    description: Address of Alertmanager; of a cluster that of each.
+    type: list
+    elements: str
+    default: []
   alertmanager_ca_cert:
     description: File with the certificate authorities that are trusted for it instead of the system's.
     type: path
 """
+    )

@@ -50,6 +50,7 @@ options:
   webhook_url:
     description:
       - Address of a receiver of your own. It is kept secret.
+      - A user and a password in it (C(https://user:password@host/path)) are sent as basic auth.
     type: str
   webhook_token:
     description:

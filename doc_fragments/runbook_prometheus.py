@@ -4,13 +4,11 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Extended as C(runbook_prometheus)."""
+    """Extended as C(runbook_prometheus); as C(runbook_prometheus.access) by a module that has the rest itself."""
 
-    DOCUMENTATION = r"""
+    #: Who asks it.
+    ACCESS = r"""
 options:
-  prometheus_url:
-    description: Address of Prometheus.
-    type: str
   prometheus_token:
     description: Bearer token of the proxy before it. Keep it in Ansible Vault.
     type: str
@@ -20,7 +18,15 @@ options:
   prometheus_password:
     description: Password of O(prometheus_user). Keep it in Ansible Vault.
     type: str
+"""
+    DOCUMENTATION = (
+        ACCESS
+        + r"""
+  prometheus_url:
+    description: Address of Prometheus.
+    type: str
   prometheus_ca_cert:
     description: File with the certificate authorities that are trusted for it instead of the system's.
     type: path
 """
+    )

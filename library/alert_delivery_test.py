@@ -39,8 +39,11 @@ options:
         choices: [page, pagerduty, none]
         default: none
       url:
-        description: The page.
+        description: The page. What stands before its query is printed, so it holds no user.
         type: str
+      ca_cert:
+        description: File with the certificate authorities that are trusted for it instead of the system's.
+        type: path
       services:
         description: Ids of services at PagerDuty.
         type: list
@@ -237,7 +240,7 @@ class Test:
 
     def _has_arrived(self, test: Sent) -> bool:
         if test.receiver.proof == "page":
-            return test.nonce in _text(test.receiver.url, self.context.params["timeout_s"])
+            return test.nonce in _text(test.receiver, self.context.params["timeout_s"])
         if test.receiver.proof == "pagerduty":
             assert self.account is not None  # noqa: S101 - core() requires its key
             # Their clock may be behind ours.
@@ -316,6 +319,9 @@ def core(context: Context) -> dict[str, Any]:
             raise RunbookError("pagerduty_api_token: it is empty; give a key of the REST API that may end incidents.")
         if not params["pagerduty_from"]:
             raise RunbookError("pagerduty_from: it is empty; give the address in whose name incidents are resolved.")
+    for each in receivers:
+        # Before anybody is told.
+        _page(each, params["timeout_s"])
     hours = Hours.of(params["hours"])
     test = Test(context, approval.environment)
     configured = test.configured()
@@ -375,16 +381,22 @@ def _diff(receivers: Sequence[Receiver]) -> dict[str, Any]:
     return {"diff": {"prepared": as_lines([f"test alert to {each.name}" for each in receivers])}} if receivers else {}
 
 
-def _text(url: str, timeout_s: float) -> str:
-    """What a page shows."""
-    # What follows the path may be a secret.
-    shown = url.partition("?")[0]
-    client = ApiClient(
-        service=f"The page {shown}", base_url=url, headers={}, secrets={}, read_only=True, timeout_s=timeout_s
+def _page(receiver: Receiver, timeout_s: float) -> ApiClient:
+    """What looks at its page.
+
+    :raises RunbookError: its file of certificates cannot be read
+    """
+    return ApiClient(
+        service=f"The page {receiver.shown}", base_url=receiver.url, headers={}, secrets={}, read_only=True,
+        timeout_s=timeout_s, ca_cert=receiver.ca_cert, options=("url", "ca_cert"),
     )  # fmt: skip
-    answer = client.look()
+
+
+def _text(receiver: Receiver, timeout_s: float) -> str:
+    """What its page shows."""
+    answer = _page(receiver, timeout_s).look()
     if answer.status != 200:
-        raise RunbookError(f"{shown} answered with {answer.status}.")
+        raise RunbookError(f"{receiver.shown} answered with {answer.status}.")
     return answer.body.decode(errors="replace")
 
 
@@ -400,6 +412,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
         "labels": {"type": "dict", "default": {}},
         "proof": {"type": "str", "choices": ["page", "pagerduty", "none"], "default": "none"},
         "url": {"type": "str"},
+        "ca_cert": {"type": "path"},
         "services": {"type": "list", "elements": "str"},
     }
     weekdays = list(delivery.WEEKDAYS)

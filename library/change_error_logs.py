@@ -58,10 +58,6 @@ options:
     description:
       - Address of Prometheus.
     type: str
-  prometheus_token:
-    description:
-      - Bearer token of the proxy before it. Keep it in Ansible Vault.
-    type: str
   prometheus_query:
     description:
       - PromQL that gives the number of errors in the span C($__range); what it gives by label is added up. No value is
@@ -74,6 +70,14 @@ options:
   loki_token:
     description:
       - Bearer token of the proxy before it. Keep it in Ansible Vault.
+    type: str
+  loki_user:
+    description:
+      - User that the proxy before it asks for.
+    type: str
+  loki_password:
+    description:
+      - Password of O(loki_user). Keep it in Ansible Vault.
     type: str
   loki_tenant:
     description:
@@ -116,6 +120,7 @@ options:
       - Regular expression (of Python) that is found in a line which is an error.
     type: str
 extends_documentation_fragment:
+  - runbook_prometheus.access
   - runbook_change
   - runbook_state
 attributes:

@@ -64,10 +64,6 @@ options:
     description:
       - Address of Alertmanager.
     type: str
-  alertmanager_token:
-    description:
-      - Bearer token of the proxy before it; Alertmanager itself has none.
-    type: str
   grafana_url:
     description:
       - Address of Grafana, version 9 or newer.
@@ -77,6 +73,7 @@ options:
       - Token of a service account that may read and write silences.
     type: str
 extends_documentation_fragment:
+  - runbook_alertmanager.access
   - runbook_change
   - runbook_state
 attributes:
@@ -156,6 +153,7 @@ from typing import Any
 
 from ansible.module_utils.runbook.drivers.change import silences as driver
 from ansible.module_utils.runbook.drivers.change.changes import Changes, Done, argument_spec
+from ansible.module_utils.runbook.drivers.observe import access
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import moment
 from ansible.module_utils.runbook.rules.change import closing
@@ -218,7 +216,7 @@ def main() -> None:
         "until": {"type": "str"},
         "comment": {"type": "str", "default": ""},
         "alertmanager_url": {"type": "str"},
-        "alertmanager_token": {"type": "str", "no_log": True},
+        **access.argument_spec("alertmanager"),
         "grafana_url": {"type": "str"},
         "grafana_token": {"type": "str", "no_log": True},
     }

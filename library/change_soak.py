@@ -20,10 +20,6 @@ options:
     description:
       - Address of Prometheus. Needed for O(metrics).
     type: str
-  prometheus_token:
-    description:
-      - Bearer token of the proxy before it. Keep it in Ansible Vault.
-    type: str
   metrics:
     description:
       - Queries, and the bounds within which each of their values has to lie.
@@ -75,6 +71,7 @@ options:
         then, and is V(unknown) at best.
     type: int
 extends_documentation_fragment:
+  - runbook_prometheus.access
   - runbook_pages
   - runbook_change
   - runbook_state
@@ -151,10 +148,9 @@ from typing import Any
 from ansible.module_utils.runbook.drivers.change import http_probe
 from ansible.module_utils.runbook.drivers.change import soak as driver
 from ansible.module_utils.runbook.drivers.change.changes import Changes, Done, argument_spec
-from ansible.module_utils.runbook.drivers.observe import prometheus
+from ansible.module_utils.runbook.drivers.observe import access
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules.address import check_address
 from ansible.module_utils.runbook.rules.change.probe import Page
 from ansible.module_utils.runbook.rules.change.soak import Metric, Rule
 from ansible.module_utils.runbook.rules.status import Status, sentence, worst
@@ -185,10 +181,7 @@ def core(context: Context) -> dict[str, Any]:
         driver.at_page(http_probe.client(page.url, page.ca_cert or None, answer_s=answer_s), page) for page in pages
     ]  # fmt: skip
     if metrics:
-        api = prometheus.client(
-            check_address("prometheus_url", params["prometheus_url"]), params["prometheus_token"],
-            ca_cert=params["ca_cert"], timeout_s=answer_s,
-        )  # fmt: skip
+        api = access.client("prometheus", params, timeout_s=answer_s)
         looks += [driver.at_metric(api, metric) for metric in metrics]
     changes = Changes.from_params(params, context.run)
     changes.require_current()
@@ -237,7 +230,7 @@ def main() -> None:
     }
     spec = {
         "prometheus_url": {"type": "str"},
-        "prometheus_token": {"type": "str", "no_log": True},
+        **access.argument_spec("prometheus"),
         "metrics": {"type": "list", "elements": "dict", "default": [], "options": metric},
         "pages": http_probe.pages_option(),
         "duration_s": {"type": "int", "default": 1800},

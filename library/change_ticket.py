@@ -93,6 +93,7 @@ options:
   webhook_url:
     description:
       - Address that takes the events. It is treated as a secret. Keep it in Ansible Vault.
+      - A user and a password in it (C(https://user:password@host/path)) are sent as basic auth.
     type: str
   webhook_token:
     description:

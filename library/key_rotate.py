@@ -60,9 +60,13 @@ options:
       min_errors: {description: *as_error_logs, type: int, default: 5}
       prometheus_url: {description: *as_error_logs, type: str}
       prometheus_token: {description: *as_error_logs, type: str}
+      prometheus_user: {description: *as_error_logs, type: str}
+      prometheus_password: {description: *as_error_logs, type: str}
       prometheus_query: {description: *as_error_logs, type: str}
       loki_url: {description: *as_error_logs, type: str}
       loki_token: {description: *as_error_logs, type: str}
+      loki_user: {description: *as_error_logs, type: str}
+      loki_password: {description: *as_error_logs, type: str}
       loki_tenant: {description: *as_error_logs, type: str}
       loki_query: {description: *as_error_logs, type: str}
       loki_lines_query: {description: *as_error_logs, type: str}
@@ -208,7 +212,7 @@ def watch_of(context: Context) -> Watch:
     replace(context, params=counted).require_bounds(ERROR_BOUNDS)
     page = ApiClient(
         service="The application", base_url=check_address("fingerprint_url", params["fingerprint_url"]), headers={},
-        secrets={}, read_only=True, timeout_s=10,
+        secrets={}, read_only=True, timeout_s=10, options=("fingerprint_url", ""),
     )  # fmt: skip
     rule, source = error_rules.check(counted), error_logs.from_params(counted)
     return Watch(page, source, rule, counted["span_s"], params["fingerprint_wait_s"])

@@ -24,10 +24,12 @@ class FakeAlertmanager(FakeService):
         self.silences: dict[str, dict[str, Any]] = {}
         #: How far its clock is from ours.
         self.behind_s = 0.0
+        #: What a request has to show who asks; empty for nothing.
+        self.asks = f"Bearer {self.token}" if self.token else ""
 
     def answer(self, asked: Asked) -> Reply:
         """What the API answers."""
-        if self.token and asked.headers.get("Authorization") != f"Bearer {self.token}":
+        if self.asks and asked.headers.get("Authorization") != self.asks:
             return Reply(401, {"message": "Unauthorized", "traceID": ""})
         method, path = asked.method, asked.path.removeprefix(self.base)
         if (method, path) == ("GET", "/silences"):

@@ -20,12 +20,14 @@ class FakeLoki(FakeService):
         #: By a word in the query, the values of its vector. No word: no value, as Loki has no zero.
         self.values: dict[str, list[float]] = {}
         self.warnings: list[str] = []
+        #: What a request has to show who asks.
+        self.asks = f"Bearer {TOKEN}"
         #: Query and time of each request, and the tenant.
         self.asked: list[tuple[str, str, str]] = []
 
     def answer(self, asked: Asked) -> Reply:
         """What the service answers."""
-        if asked.headers.get("Authorization") != f"Bearer {TOKEN}":
+        if asked.headers.get("Authorization") != self.asks:
             return Reply(401, b"no org id")
         if asked.path not in ("/loki/api/v1/query", "/api/v1/query"):
             return Reply(404, b"404 page not found")

@@ -23,10 +23,12 @@ class FakeReceiver(FakeService):
         self.came: list[str] = []
         self.reply: Any = {"url": "https://tickets.example.net/7", "surprise": 1}
         self.hook = self.url + PATH
+        #: What a request has to show who asks.
+        self.asks = f"Bearer {TOKEN}"
 
     def answer(self, asked: Asked) -> Reply:
         """Nothing that is a secret of the sender's is repeated."""
-        if asked.path != PATH or asked.headers.get("Authorization") != f"Bearer {TOKEN}":
+        if asked.path != PATH or asked.headers.get("Authorization") != self.asks:
             return Reply(401, {"message": f"who are you, at {asked.path}?"})
         key = asked.headers["Idempotency-Key"]
         self.came.append(key)

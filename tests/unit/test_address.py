@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.address import check_address, check_api_url
+from ansible.module_utils.runbook.rules.address import check_address, check_api_url, require_encrypted
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,13 @@ def test_a_token_does_not_travel_unencrypted(url):
 def test_addresses_that_are_good():
     assert check_api_url("https://api.supabase.com/", "") == "https://api.supabase.com"
     assert check_api_url("http://127.0.0.1:80", "") == "http://127.0.0.1:80"
+
+
+def test_a_secret_is_sent_encrypted_or_within_this_machine():
+    for url, secrets in (("http://127.0.0.1:9", ["a_token"]), ("https://a.clinic.eu", ["a_token"]), ("http://a", [])):
+        require_encrypted("a_url", url, secrets)
+    with pytest.raises(RunbookError, match="a_url: it would send a_password, a_token unencrypted; use https"):
+        require_encrypted("a_url", "http://a.clinic.eu", ["a_password", "a_token"])
+    with pytest.raises(RunbookError, match="webhook_url: it is a secret, and would travel unencrypted") as error:
+        require_encrypted("webhook_url", "http://a.clinic.eu/c4n4ry", ["webhook_url"])
+    assert "c4n4ry" not in error.value.message

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ansible.module_utils.runbook.errors import RunbookError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -32,6 +37,20 @@ def check_address(option: str, url: str, *, secret: bool = False) -> str:
             "is printed and kept; give an address without them, and replace what was a secret."
         )
     return url
+
+
+def require_encrypted(option: str, url: str, secrets: Sequence[str]) -> None:
+    """Refuse an address to which secrets would travel unencrypted; within this machine they may.
+
+    :param secrets: names of the options that hold them, itself among them where it is one
+    :raises RunbookError: they would
+
+    >>> require_encrypted("loki_url", "http://127.0.0.1:3100", ["loki_token"])
+    """
+    parts = urlsplit(url)
+    if secrets and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        said = "it is a secret, and would travel" if option in secrets else f"it would send {', '.join(secrets)}"
+        raise RunbookError(f"{option}: {said} unencrypted; use https.")
 
 
 def check_api_url(url: str, example: str) -> str:

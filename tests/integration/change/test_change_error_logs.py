@@ -158,8 +158,29 @@ def test_what_a_service_says_of_an_error_stays_there(tmp_path, changes, loki):
     assert "answered with 400; correct the query" in refused.result["msg"]
     assert "nobody-else" not in json.dumps(refused.result)
     denied = count(tmp_path, "before", **given | {"loki_token": "another"})
-    assert "answered with 401; check the token" in denied.result["msg"]
+    assert "answered with 401; check loki_token, or loki_user and loki_password." in denied.result["msg"]
     assert item(changes, BEFORE)[0] == "breach"
+
+
+@pytest.mark.parametrize("backend", ["loki", "prometheus"])
+def test_a_user_and_a_password_count_too(tmp_path, changes, loki, backend):
+    named = {f"{backend}_token": None, f"{backend}_user": "runbook", f"{backend}_password": "c4n4ry:1"}
+    at_prometheus = {"backend": "prometheus", "prometheus_url": loki.url, "prometheus_query": "errors[$__range]"}
+    given = (of_loki(loki) if backend == "loki" else at_prometheus) | named
+    loki.values = {"errors": [3], "app": [9]}
+    denied = count(tmp_path, "before", **given)
+    assert (denied.failed, item(changes, BEFORE)[0]) == (True, "breach")
+    named_all = f"check {backend}_token, or {backend}_user and {backend}_password."
+    assert f"answered with 401; {named_all}" in denied.result["msg"]
+    assert "c4n4ry" not in json.dumps(denied.result) + denied.stderr + json.dumps(changes.current().body())
+    # As RFC 7617 has it.
+    loki.asks = "Basic cnVuYm9vazpjNG40cnk6MQ=="
+    counted = count(tmp_path, "before", **given)
+    assert (counted.failed, counted.result["errors"]) == (False, 3), counted.result
+    assert loki.asked[-1][2] == ("team-a" if backend == "loki" else "")
+    both = count(tmp_path, "before", **given | {f"{backend}_token": "c4n4ry"})
+    assert both.failed
+    assert f"{backend}_user: {backend}_token is given too" in both.result["msg"]
 
 
 def test_it_waits_until_enough_time_has_passed_but_not_forever(tmp_path, changes, loki):

@@ -113,6 +113,23 @@ def test_a_receiver_of_our_own_knows_a_second_sending(tmp_path):
         assert len(receiver.came) == 2
 
 
+def test_a_receiver_of_our_own_may_ask_for_a_password(tmp_path, changes):
+    with FakeReceiver() as receiver:
+        # The password is c4n4ry/0.
+        receiver.asks = "Basic cnVuYm9vazpjNG40cnkvMA=="
+        hook = receiver.hook.replace("://", "://runbook:c4n4ry%2F0@")
+        both = notice(tmp_path, "webhook", webhook_url=hook, webhook_token=TOKEN)
+        assert "webhook_url: it has a user, and webhook_token is given too" in both.result["msg"]
+        denied = notice(tmp_path, "webhook", webhook_url=hook.replace("F0", "F1"))
+        assert "check webhook_url and webhook_token." in denied.result["msg"]
+        assert (both.failed, denied.failed, receiver.events) == (True, True, {})
+        sent = notice(tmp_path, "webhook", webhook_url=hook)
+        assert sent.result["status"] == "ok", sent.result
+        assert len(receiver.events) == 1
+    told = json.dumps([each.result | {"stderr": each.stderr} for each in (both, denied, sent)])
+    assert "c4n4ry" not in told + json.dumps(changes.current().body())
+
+
 # --- mail -------------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -9,7 +10,7 @@ from ansible.module_utils.runbook.drivers.sandbox.services import Prometheus
 from changes import item, open_change, options
 from conftest import Outcome, free_port, run_module
 from fakes.http import Asked, FakeService, Fault, Reply
-from servers import running
+from servers import GuardedPrometheus, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,6 +116,9 @@ def metric(query: str, name: str = "metric", **bounds: float) -> dict[str, Any]:
     return {"name": name, "query": query, **(bounds or {"max": 1})}
 
 
+AT_PROMETHEUS = {"metrics": [metric("up")], "prometheus_url": "https://127.0.0.1:1"}
+
+
 @pytest.mark.parametrize(
     ("query", "status"),
     [("vector(1)", "ok"), ("scalar(vector(1))", "ok"), ("vector(2)", "breach"), ("absent_metric", "unknown"),
@@ -167,6 +171,29 @@ def test_check_mode_looks_once(tmp_path, site):
     assert len(site.requests) == 1
 
 
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedPrometheus]:
+    with running(GuardedPrometheus.made(tmp_path_factory.mktemp("guarded") / "prometheus")) as started:
+        yield started
+
+
+def test_a_prometheus_with_a_password_and_an_own_authority_is_watched(tmp_path, changes, guarded):
+    given = {
+        "prometheus_url": f"{guarded.url}/", "metrics": [metric("vector(1)")], "ca_cert": guarded.ca_cert,
+        "prometheus_user": guarded.user, "prometheus_password": guarded.password,
+    }  # fmt: skip
+    watched = soak(tmp_path, **given)
+    assert (watched.failed, watched.result["status"]) == (False, "ok"), watched.result
+    denied = soak(tmp_path, **given | {"prometheus_password": "c4n4ry-0000"})
+    assert (denied.failed, denied.result["status"], item(changes)[0]) == (False, "unknown", "unknown")
+    said = "Prometheus answered with 401; check prometheus_token, or prometheus_user and prometheus_password"
+    assert said in denied.result["msg"]
+    assert "c4n4ry" not in json.dumps(denied.result) + denied.stderr + json.dumps(changes.current().body())
+    strange = soak(tmp_path, check=True, **given | {"ca_cert": None})
+    assert "verify failed" in strange.result["msg"]
+    assert "Check prometheus_url, ca_cert and the clock of this machine" in strange.result["msg"]
+
+
 @pytest.mark.usefixtures("changes")
 @pytest.mark.parametrize(
     ("name", "given", "says"),
@@ -186,6 +213,13 @@ def test_check_mode_looks_once(tmp_path, site):
             "prometheus_url: 'x:9090' is no address",
         ),
         ("change_soak", {"metrics": [metric("up")], "duration_s": 10, "interval_s": 5}, "min_samples: in 10 s"),
+        (
+            "change_soak",
+            AT_PROMETHEUS | {"prometheus_user": "a", "prometheus_password": "b", "prometheus_token": "c"},
+            "prometheus_user: prometheus_token is given too; give the one that the server asks for.",
+        ),
+        ("change_soak", AT_PROMETHEUS | {"prometheus_user": "a"}, "prometheus_password: it is empty, and"),
+        ("change_soak", AT_PROMETHEUS | {"ca_cert": "/none.pem"}, "ca_cert: /none.pem cannot be read"),
         ("change_soak", {"metrics": [metric("up")], "deadline_s": -1}, "deadline_s: -1 is out of bounds"),
     ],
 )

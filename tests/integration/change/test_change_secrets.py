@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import psutil
-from conftest import ROOT
+import pytest
+from changes import open_change, options
+from conftest import ROOT, run_module
 from fakes.http import Asked, FakeService, Reply
 
 from playbooks import Project
@@ -18,6 +20,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 USER = "runbook@example.com"
+
+
+class Moved(FakeService):
+    """Is elsewhere, or knows nobody."""
+
+    service: ClassVar[str] = "moved"
+    status: int
+
+    def answer(self, asked: Asked) -> Reply:
+        del asked
+        return Reply(self.status, b"", {"Location": "https://elsewhere.example.com/"})
 
 
 class Gossip(FakeService):
@@ -60,6 +73,9 @@ def tasks(url: str) -> list[tuple[str, dict[str, Any], tuple[str, ...]]]:
         ("change_silence", silence | {
             "backend": "alertmanager", "alertmanager_url": url, "alertmanager_token": "",
         }, ("alertmanager_token",)),
+        ("change_silence", silence | {
+            "backend": "alertmanager", "alertmanager_url": url, "alertmanager_user": USER, "alertmanager_password": "",
+        }, ("alertmanager_password",)),
         ("change_notice", {"title": "A", "backend": "slack", "slack_url": f"{url}/services/"}, ("slack_url",)),
         ("change_notice", {"title": "A", "backend": "teams", "teams_url": f"{url}/flows/"}, ("teams_url",)),
         ("change_notice", {"title": "A"} | hook, of_hook),
@@ -68,10 +84,23 @@ def tasks(url: str) -> list[tuple[str, dict[str, Any], tuple[str, ...]]]:
             "email_user": "runbook", "email_password": "", "email_from": USER, "email_to": [USER],
         }, ("email_password",)),
         ("maintenance_mode", {"state": "on", "until": until} | hook, of_hook),
+        ("maintenance_mode", {
+            "state": "on", "until": until, "backend": "vercel", "vercel_url": url, "vercel_config_id": "ecfg_1",
+            "vercel_token": "",
+        }, ("vercel_token",)),
         ("change_soak", {
-            "duration_s": 1, "interval_s": 1, "prometheus_url": url, "prometheus_token": "",
+            "duration_s": 1, "min_samples": 1, "interval_s": 1, "prometheus_url": url, "prometheus_token": "",
             "metrics": [{"name": "errors", "query": "up", "max": 0.5}],
         }, ("prometheus_token",)),
+        ("change_soak", {
+            "duration_s": 1, "min_samples": 1, "interval_s": 1, "prometheus_url": url, "prometheus_user": USER,
+            "prometheus_password": "",
+            "metrics": [{"name": "errors", "query": "up", "max": 0.5}],
+        }, ("prometheus_password",)),
+        ("change_error_logs", {
+            "state": "before", "backend": "loki", "loki_url": url, "loki_user": USER, "loki_password": "",
+            "loki_query": "a[$__range]", "loki_lines_query": "a[$__range]",
+        }, ("loki_password",)),
         ("change_error_logs", {
             "state": "before", "backend": "prometheus", "prometheus_url": url, "prometheus_token": "",
             "prometheus_query": "errors[$__range]",
@@ -110,7 +139,7 @@ def test_no_secret_is_shown_at_the_highest_verbosity_whatever_is_refused(tmp_pat
             read = {option: f"{{{{ secret_{number}_{option} }}}}" for option in hidden}
             step = {"name": f"Step {number}", module: {"item": f"item_{number}"} | options | read | store}
             steps.append(step | {"ignore_errors": True})
-            if "jira_token" in hidden:
+            if "jira_token" in hidden or options.keys() & {"prometheus_user", "loki_user", "alertmanager_user"}:
                 secrets.append(base64.b64encode(f"{USER}:{secrets[-1]}".encode()).decode())
         play = {
             "name": "A change", "hosts": "databases", "gather_facts": False,
@@ -145,3 +174,23 @@ def test_no_secret_is_shown_at_the_highest_verbosity_whatever_is_refused(tmp_pat
         assert secret not in said
         assert [name for name, text in kept.items() if secret in text] == []
         assert not [word for word in words if secret in word]
+
+
+@pytest.mark.parametrize("status", [301, 401])
+def test_who_is_elsewhere_or_refuses_is_told_with_the_options_to_check(tmp_path: Path, status: int) -> None:
+    wrong: list[str] = []
+    with Moved() as fake:
+        fake.status = status
+        for number, (module, given, hidden) in enumerate(tasks(fake.url)):
+            address = [name for name, value in given.items() if str(value).startswith(fake.url)]
+            if not address:
+                continue
+            secrets = {name: f"{given[name]}c4n4ry{number}" for name in hidden}
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            open_change(folder)
+            said = run_module(module, options(folder) | given | secrets).result["msg"]
+            wanted = address[0] if status == 301 else hidden[-1].replace("access_token", "the access token")
+            if wanted not in said.partition("check ")[2]:
+                wrong.append(f"{module}, {wanted}: {said}")
+    assert wrong == []

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.drivers.change.changes import Changes
 
 SERVICE = {"name": "service", "value": "mental_scribe"}
+WHO: dict[str, Any] = {"alertmanager_user": "runbook", "alertmanager_password": "c4n4ry"}
 
 
 def in_minutes(minutes: float) -> str:
@@ -103,11 +104,27 @@ def test_grafana_is_silenced_in_the_same_way(tmp_path, changes):
         assert len(grafana.open) == 1
         refused = silence(tmp_path, "absent", "", **where | {"grafana_token": "glsa_wr0ng"})
         assert refused.failed
-        assert "check the access token" in refused.result["msg"]
+        assert "check grafana_token." in refused.result["msg"]
         assert "wr0ng" not in json.dumps(refused.result["msg"]) + json.dumps(changes.current().body())
         assert "silence" in changes.current().opened
         assert silence(tmp_path, "absent", "", **where).result["changed"]
         assert grafana.open == []
+
+
+def test_an_alertmanager_that_asks_for_a_password_is_silenced(tmp_path, changes, fake):
+    fake.asks = "Basic cnVuYm9vazpjNG40cnk="
+    denied = silence(tmp_path, "present", fake.url, **WHO | {"alertmanager_password": "c4n4ry-0000"})
+    assert (denied.failed, fake.silences) == (True, {})
+    said = "check alertmanager_token, or alertmanager_user and alertmanager_password."
+    assert denied.result["msg"].endswith(said), denied.result["msg"]
+    planned = silence(tmp_path, "present", fake.url, check=True, **WHO)
+    assert (planned.result["changed"], fake.silences) == (True, {})
+    made = silence(tmp_path, "present", fake.url, **WHO)
+    assert (made.result["status"], len(fake.open)) == ("ok", 1), made.result
+    assert silence(tmp_path, "absent", fake.url, **WHO).result["changed"]
+    assert fake.open == []
+    told = [each.result | {"stderr": each.stderr} for each in (denied, planned, made)]
+    assert "c4n4ry" not in json.dumps(told) + json.dumps(changes.current().body())
 
 
 @pytest.mark.usefixtures("changes")
@@ -161,6 +178,14 @@ def test_the_silences_of_others_stay(tmp_path, fake):
         ({"alertmanager_url": None}, "alertmanager_url"),
         ({"grafana_token": "x"}, "grafana_token"),
         ({"alertmanager_url": "http://am.example.com", "alertmanager_token": "x"}, "unencrypted; use https"),
+        (
+            {"alertmanager_url": "http://am.example.com", **WHO},
+            "alertmanager_url: it would send alertmanager_password unencrypted; use https.",
+        ),
+        (WHO | {"alertmanager_token": "x"}, "alertmanager_user: alertmanager_token is given too"),
+        (WHO | {"alertmanager_password": ""}, "alertmanager_password: it is empty, and alertmanager_user is given"),
+        (WHO | {"alertmanager_user": "a:b"}, "alertmanager_user: 'a:b' has a colon"),
+        (WHO | {"backend": "none"}, "alertmanager_password: it is set, and backend none has no use for it"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(tmp_path, given, says):

@@ -12,6 +12,7 @@ from ansible.module_utils.runbook.drivers import permits
 from ansible.module_utils.runbook.rules.target import Target
 from conftest import ENVIRONMENTS, a_run, approve, as_environ, run_module
 from fakes.http import Fault
+from fakes.loki import FakeLoki
 from fakes.supabase import REF
 from fakes.supabase import TOKEN as SUPABASE_TOKEN
 from fakes.vercel import OPTIONS, PROJECT
@@ -244,6 +245,23 @@ def test_more_errors_than_chance_explains_take_the_old_key_back(work: Work, tmp_
     assert went.failed
     assert "no chance any more" in went.result["msg"]
     assert work.live() == old
+
+
+def test_errors_are_counted_at_a_prometheus_that_asks_for_a_password(work: Work):
+    with FakeLoki() as fake:
+        fake.asks, fake.values = "Basic cnVuYm9vazpjNG40cnk=", {"errors": [0]}
+        counted = {
+            "backend": "prometheus", "prometheus_url": fake.url, "prometheus_query": "errors[$__range]",
+            "prometheus_user": "runbook", "prometheus_password": "c4n4ry", "min_span_s": 1,
+        }  # fmt: skip
+        both = rotate(work, error_logs=counted | {"prometheus_token": "c4n4ry"})
+        assert "prometheus_user: prometheus_token is given too" in both.result["msg"]
+        assert (both.failed, len(work.supabase.api_keys), fake.requests) == (True, 2, [])
+        denied = rotate(work, error_logs=counted | {"prometheus_password": "c4n4ry-0000"})
+        assert "check prometheus_token, or prometheus_user and prometheus_password" in denied.result["msg"]
+        done = rotate(work, error_logs=counted)
+        assert (done.failed, len(fake.asked)) == (False, 2), done.result
+    assert "c4n4ry" not in json.dumps([[each.result, each.stderr] for each in (both, denied, done)])
 
 
 def test_nothing_is_retired_that_the_live_deployment_has_in_it(work: Work):

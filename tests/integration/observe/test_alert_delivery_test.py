@@ -220,6 +220,9 @@ def test_nothing_is_sent_where_something_is_missing(place: Place) -> None:
     ):
         outcome = place.run(place.to_pager, **options)
         assert (outcome.failed, why in outcome.result["msg"]) == (True, True), outcome.result["msg"]
+    unread = place.run(place.to_team | {"ca_cert": "/none.pem"})
+    assert "ca_cert: /none.pem cannot be read" in unread.result["msg"]
+    assert (unread.failed, place.firing()) == (True, [])
     refused = run_module("alert_delivery_test", place.options(place.to_team), permitted=False)
     assert "has not passed preflight" in refused.result["msg"]
 

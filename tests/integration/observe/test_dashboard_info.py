@@ -100,7 +100,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = int(exporter.url.rpartition(":")[2])
         made = Watching(tmp_path_factory.mktemp("prometheus"), application_port=port, history=HISTORY)
         with running(made) as started:
-            api = driver.Prometheus(driver.client(started.url, None, ca_cert=None, timeout_s=60))
+            api = driver.Prometheus.from_params({"prometheus_url": started.url}, timeout_s=60)
             wait_until(lambda: api.now("rate(http_server_requests_total[1m])", at=datetime.now(UTC)))
             wait_until(lambda: all(rule.health != "unknown" for rule in api.rules()))
             yield started.url

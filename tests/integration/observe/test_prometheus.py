@@ -39,7 +39,7 @@ def history() -> str:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     with running(services.Prometheus(tmp_path_factory.mktemp("prometheus"), history=history())) as started:
-        yield Prometheus(driver.client(started.url, None, ca_cert=None, timeout_s=60))
+        yield Prometheus.from_params({"prometheus_url": started.url}, timeout_s=60)
 
 
 def test_a_long_time_is_whole_and_a_gap_stays_one(service: Prometheus) -> None:
@@ -89,7 +89,7 @@ def test_what_is_no_query_is_refused_with_its_own_words(service: Prometheus, que
 def test_one_that_gives_no_answer_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_client, "_SILENCE_S", 0)
     with pytest.raises(RunbookError, match="Prometheus did not answer GET /api/v1/rules") as error:
-        Prometheus(driver.client("http://127.0.0.1:9", None, ca_cert=None, timeout_s=5)).rules()
+        Prometheus.from_params({"prometheus_url": "http://127.0.0.1:9"}, timeout_s=5).rules()
     assert (error.value.code, error.value.status) == (driver.SILENT, Status.UNKNOWN)
 
 
@@ -121,7 +121,7 @@ class Broken(FakeService):
 )
 def test_what_cannot_be_read_or_is_not_whole_is_unknown(said: Reply, why: str) -> None:
     with Broken(said) as fake, pytest.raises(RunbookError, match=why) as error:
-        Prometheus(driver.client(fake.url, None, ca_cert=None, timeout_s=5)).now("up", at=END)
+        Prometheus.from_params({"prometheus_url": fake.url}, timeout_s=5).now("up", at=END)
     assert error.value.status is Status.UNKNOWN
 
 
@@ -129,14 +129,14 @@ def test_the_labels_that_alerts_get_on_their_way(service: Prometheus) -> None:
     assert service.external_labels() == {}
     said = "global:\n  external_labels:\n    cluster: eu\n    zone: 1\n"
     with Broken(Reply(200, {"status": "success", "data": {"yaml": said}})) as fake:
-        told = Prometheus(driver.client(fake.url, None, ca_cert=None, timeout_s=5)).external_labels()
+        told = Prometheus.from_params({"prometheus_url": fake.url}, timeout_s=5).external_labels()
     assert told == {"cluster": "eu", "zone": "1"}
 
 
 def test_a_user_and_a_password_are_sent_and_told_to_nobody() -> None:
     with Broken(Reply(401, b"Unauthorized", {"Content-Type": "text/plain"})) as fake:
-        api = driver.client(fake.url, None, ca_cert=None, timeout_s=5, user="runbook", password="c4n4ry:1")
+        given = {"prometheus_url": fake.url, "prometheus_user": "runbook", "prometheus_password": "c4n4ry:1"}
         with pytest.raises(RunbookError, match="check prometheus_token, or prometheus_user") as raised:
-            Prometheus(api).rules()
+            Prometheus.from_params(given | {"prometheus_token": None}, timeout_s=5).rules()
     assert fake.who == ["Basic cnVuYm9vazpjNG40cnk6MQ=="]
     assert "c4n4ry" not in raised.value.message

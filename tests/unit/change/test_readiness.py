@@ -17,6 +17,10 @@ LEAST = {
     "backup_bucket": "backups",
     "change_health_pages": [{"name": "health", "url": "https://app.clinic.eu/healthz"}],
 }
+SOAK = {
+    "change_soak_prometheus_url": "http://prom:9090",
+    "change_soak_metrics": [{"name": "errors", "query": "up", "max": 1}],
+}
 BREAK = checklist.needed("restore_swap.yml", "production", {})
 
 
@@ -72,6 +76,21 @@ def test_all_that_last_weeks_inventory_lacks_is_said_at_once():
      "change_health_pages: still as in the example"),
     ({"change_soak_metrics": [{"name": "errors", "query": "up", "max": 1}]},
      "change_soak_prometheus_url, change_soak_metrics: one is set without the other"),
+    (SOAK | {"change_soak_prometheus_url": "prom:9090"}, "change_soak_prometheus_url: 'prom:9090' is no address"),
+    (SOAK | {"change_soak_prometheus_user": "a"},
+     "change_soak_prometheus_password: it is empty, and change_soak_prometheus_user is given; give both or none."),
+    (SOAK | {"change_soak_prometheus_user": "a", "change_soak_prometheus_password": "b",
+             "change_soak_prometheus_token": "c"},
+     "change_soak_prometheus_user: change_soak_prometheus_token is given too"),
+    (SOAK | {"change_soak_prometheus_user": "a", "change_soak_prometheus_password": "b"},
+     "change_soak_prometheus_url: it would send change_soak_prometheus_password unencrypted; use https."),
+    ({"change_silence_backend": "alertmanager", "change_silence_alertmanager_url": "http://alerts:9093",
+      "change_silence_alertmanager_user": "a", "change_silence_alertmanager_password": "b"},
+     "change_silence_alertmanager_url: it would send change_silence_alertmanager_password unencrypted"),
+    ({"change_error_logs_backend": "prometheus", "change_error_logs_prometheus_url": "https://prom:9090",
+      "change_error_logs_prometheus_query": "sum(errors[$__range])", "change_error_logs_prometheus_user": "a",
+      "change_error_logs_prometheus_password": "b", "change_error_logs_prometheus_token": "c"},
+     "change_error_logs_prometheus_user: change_error_logs_prometheus_token is given too"),
     ({"change_soak_duration_s": 10}, "change_soak_min_samples: in 10 s one every 15 s gives 1 sample"),
 ])  # fmt: skip
 def test_each_gap_is_one_sentence_with_the_variable_and_the_fix(said, sentence):

@@ -57,6 +57,7 @@ def test_hours_that_are_none(more: dict[str, Any], why: str):
     ("more", "why"),
     [
         ({"url": None}, "url is empty"),
+        ({"url": "https://u:c4n4ry@a/"}, "url: its value .not repeated here. has a user"),
         ({"proof": "pagerduty"}, "services is empty"),
         ({"labels": {"runbook_test": "x"}}, "set by the test itself"),
     ],

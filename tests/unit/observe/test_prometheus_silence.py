@@ -80,8 +80,11 @@ def test_one_moment_that_is_too_large_is_unknown_and_no_silence(monkeypatch):
         ({"prometheus_user": "u", "prometheus_password": "c4n4ry", "prometheus_token": "c4n4ry"}, "is given too"),
         (
             {"prometheus_url": "https://u:c4n4ry@a.example.com"},
-            "prometheus_url: its value .not repeated here. has a user or a query",
+            "prometheus_url: its value .not repeated here. has a user, a query",
         ),
+        ({"prometheus_url": "a.example.com"}, "prometheus_url: 'a.example.com' is no address"),
+        ({"prometheus_user": "a:b", "prometheus_password": "c4n4ry"}, "prometheus_user: 'a:b' has a colon"),
+        ({"prometheus_ca_cert": "/none.pem"}, "prometheus_ca_cert: /none.pem cannot be read"),
         (
             {"prometheus_url": "http://a.example.com", "prometheus_user": "u", "prometheus_password": "c4n4ry"},
             "use https",

@@ -42,8 +42,12 @@ class Cachet:
             secrets={"cachet_token": token},
             read_only=read_only,
             timeout_s=timeout_s,
-            fixes={404: "check cachet_url; the API has to be switched on in Cachet's settings"},
+            fixes={
+                401: "check cachet_token",
+                404: "check cachet_url; the API has to be switched on in Cachet's settings",
+            },
             ca_cert=ca_cert,
+            options=("cachet_url", "ca_cert"),
         )
 
     def find(self, kind: Kind, reference: str, known: str) -> Shown | None:

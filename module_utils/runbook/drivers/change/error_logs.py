@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from ansible.module_utils.runbook.drivers.http.api_client import ApiClient, ApiError
+from ansible.module_utils.runbook.drivers.http.api_client import ApiError
+from ansible.module_utils.runbook.drivers.observe import access
 from ansible.module_utils.runbook.drivers.supabase.supabase import API_URL, Supabase
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.change.backend import NONE
@@ -24,6 +25,8 @@ from ansible.module_utils.runbook.rules.supabase.supabase import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from ansible.module_utils.runbook.drivers.http.api_client import ApiClient
 
 #: More is not read of a log.
 _MOST_BYTES = 512 * 1024 * 1024
@@ -41,10 +44,10 @@ def argument_spec() -> dict[str, dict[str, Any]]:
     return {
         "backend": {"type": "str", "required": True, "choices": [*BACKENDS, NONE]},
         "prometheus_url": {"type": "str"},
-        "prometheus_token": {"type": "str", "no_log": True},
+        **access.argument_spec("prometheus"),
         "prometheus_query": {"type": "str"},
         "loki_url": {"type": "str"},
-        "loki_token": {"type": "str", "no_log": True},
+        **access.argument_spec("loki"),
         "loki_tenant": {"type": "str"},
         "loki_query": {"type": "str"},
         "loki_lines_query": {"type": "str"},
@@ -208,7 +211,7 @@ class LogFile:
 def from_params(params: Mapping[str, Any]) -> Source | None:
     """Where a module's options, which are checked, let errors be counted; None where nobody is to count.
 
-    :raises RunbookError: a token would travel unencrypted; the reference of a project or a regular expression is none
+    :raises RunbookError: as :func:`access.client`; the reference of a project or a regular expression is none
     """
     backend = params["backend"]
     if backend == NONE:
@@ -222,17 +225,10 @@ def from_params(params: Mapping[str, Any]) -> Source | None:
             ca_cert=params["ca_cert"], timeout_s=params["timeout_s"], read_only=True,
         )  # fmt: skip
         return SupabaseLogs(project, params["supabase_sql"])
-    token, tenant = params[f"{backend}_token"] or "", params["loki_tenant"] or ""
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    api = ApiClient(
-        service=backend.capitalize(),
-        base_url=params[f"{backend}_url"].rstrip("/"),
-        headers=headers | ({"X-Scope-OrgID": tenant} if tenant else {}),
-        secrets={f"{backend}_token": token} if token else {},
-        read_only=True,
-        timeout_s=params["timeout_s"],
-        ca_cert=params["ca_cert"],
-    )
+    tenant = params["loki_tenant"] or ""
+    api = access.client(
+        backend, params, timeout_s=params["timeout_s"], headers={"X-Scope-OrgID": tenant} if tenant else {}
+    )  # fmt: skip
     if backend == "prometheus":
         return Query(api, "/api/v1/query", params["prometheus_query"], "", unit="")
     # Loki takes a number for nanoseconds.
@@ -246,8 +242,8 @@ def _quietly(ask: Callable[[], Any]) -> Any:
     except ApiError as error:
         if error.http_status is None:
             raise
-        fix = {400: "correct the query", 401: "check the token", 403: "the token may not read logs"}
-        said = fix.get(error.http_status, "try the query in its own page")
+        wrong = "correct the query" if error.http_status == 400 else "try the query in its own page"
+        said = error.fix or wrong
         raise RunbookError(
             f"The service that counts errors answered with {error.http_status}; {said}.", status=error.status
         ) from None

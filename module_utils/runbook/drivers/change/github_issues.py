@@ -21,10 +21,11 @@ class GitHubIssues:
     """The issues of a repository.
 
     :param repository: ``owner/name``
+    :param service: how the names of the module's options begin
     """
 
     def __init__(
-        self, *, repository: str, token: str, option: str, api_url: str, ca_cert: str | None, timeout_s: float,
+        self, *, repository: str, token: str, service: str, api_url: str, ca_cert: str | None, timeout_s: float,
         read_only: bool,
     ) -> None:  # fmt: skip
         self.read_only = read_only
@@ -39,15 +40,17 @@ class GitHubIssues:
                 "Accept": "application/vnd.github+json",
                 "X-GitHub-Api-Version": "2022-11-28",
             },
-            secrets={option: token},
+            secrets={f"{service}_token": token},
             read_only=read_only,
             timeout_s=timeout_s,
             reset_headers=("x-ratelimit-reset",),
             fixes={
+                401: f"check {service}_token",
                 404: f"check the name {repository}; a token that may not see it is told the same",
                 410: f"issues are switched off in {repository}, or this one was deleted",
             },
             ca_cert=ca_cert,
+            options=(f"{service}_api_url", "ca_cert"),
         )
 
     def get(self, number: str) -> dict[str, Any]:

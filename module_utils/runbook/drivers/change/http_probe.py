@@ -51,8 +51,9 @@ def client(url: str, ca_cert: str | None = None, *, answer_s: float = _ANSWER_S)
     :raises RunbookError: ``ca_cert`` cannot be read
     """
     return ApiClient(
-        service=url, base_url=url, headers={}, secrets={}, read_only=True, timeout_s=answer_s, ca_cert=ca_cert
-    )
+        service=url, base_url=url, headers={}, secrets={}, read_only=True, timeout_s=answer_s, ca_cert=ca_cert,
+        options=("", "ca_cert"),
+    )  # fmt: skip
 
 
 def wait_for(page: ApiClient, lacks: Callable[[Answer], str], *, wait_s: float) -> Seen:

@@ -6,10 +6,9 @@ away; its successor lags behind what was written, by seconds.
 
 from __future__ import annotations
 
-import base64
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.runbook.drivers.http.api_client import ApiClient, ApiError
+from ansible.module_utils.runbook.drivers.http.api_client import ApiClient, ApiError, basic
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.change.ticket import Ticket, Transition
 from ansible.module_utils.runbook.rules.status import Status
@@ -44,12 +43,12 @@ class JiraTickets:
         self._project = project
         self._issue_type = issue_type
         self._closing = closing
-        basic = base64.b64encode(f"{user}:{token}".encode()).decode()
+        both = basic(user, token)
         self._api = ApiClient(
             service="Jira",
             base_url=self._url,
-            headers={"Authorization": f"Basic {basic}" if user else f"Bearer {token}"},
-            secrets={"jira_token": token} | ({"jira_user": basic} if user else {}),
+            headers={"Authorization": f"Basic {both}" if user else f"Bearer {token}"},
+            secrets={"jira_token": token} | ({"jira_user": both} if user else {}),
             read_only=read_only,
             timeout_s=timeout_s,
             fixes={
@@ -57,6 +56,7 @@ class JiraTickets:
                 404: "check jira_url; who may not see a ticket is told the same",
             },
             ca_cert=ca_cert,
+            options=("jira_url", "ca_cert"),
         )
 
     def find(self, key: str, known: str) -> Ticket | None:

@@ -273,10 +273,12 @@ def from_params(params: Mapping[str, Any], run: Run, key: str, table: QualifiedN
             timeout_s=params["timeout_s"],
             reset_headers=("x-ratelimit-reset",),
             fixes={
+                401: "check vercel_token",
                 403: "check the token's rights and vercel_team_id",
                 404: "check vercel_config_id and vercel_team_id",
             },
             ca_cert=params["ca_cert"],
+            options=("vercel_url", "ca_cert"),
         )
         return GlobalConfig(
             api,

@@ -270,5 +270,6 @@ def from_params(params: Mapping[str, Any], *, read_only: bool) -> Channel:
         timeout_s=params["timeout_s"],
         fixes=dict.fromkeys((401, 403, 404, 410), f"check {backend}_url"),
         ca_cert=params["ca_cert"],
+        options=(f"{backend}_url", "ca_cert"),
     )
     return Hook(api, FORMS[backend])

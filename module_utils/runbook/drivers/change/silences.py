@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ansible.module_utils.runbook.drivers.change.changes import Done
-from ansible.module_utils.runbook.drivers.http.api_client import ApiClient, ApiError
+from ansible.module_utils.runbook.drivers.http.api_client import ApiError
+from ansible.module_utils.runbook.drivers.observe import access
 from ansible.module_utils.runbook.rules.change.backend import NONE
 from ansible.module_utils.runbook.rules.change.silence import Silence
 from ansible.module_utils.runbook.rules.status import Status
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ansible.module_utils.runbook.drivers.change.changes import Changes
+    from ansible.module_utils.runbook.drivers.http.api_client import ApiClient
     from ansible.module_utils.runbook.rules.change.silence import Matcher
 
 #: What :data:`~ansible.module_utils.runbook.rules.change.change.THINGS` calls it.
 THING = "silence"
 _CREATED_BY = "runbook"
 _GONE = (404, 410)
+#: By the service, where its API begins.
+_PATHS = {"alertmanager": "/api/v2", "grafana": "/api/alertmanager/grafana/api/v2"}
 
 
 class Silences:
@@ -115,20 +119,8 @@ def from_params(params: Mapping[str, Any], *, read_only: bool) -> Silences | Non
     backend = params["backend"]
     if backend == NONE:
         return None
-    token = params[f"{backend}_token"] or ""
-    url = params[f"{backend}_url"].rstrip("/")
-    api = ApiClient(
-        service=backend.capitalize(),
-        base_url=url,
-        headers={"Authorization": f"Bearer {token}"} if token else {},
-        secrets={f"{backend}_token": token} if token else {},
-        read_only=read_only,
-        timeout_s=params["timeout_s"],
-        fixes={404: f"check {backend}_url"},
-        ca_cert=params["ca_cert"],
-    )
-    path = "/api/v2" if backend == "alertmanager" else "/api/alertmanager/grafana/api/v2"
-    return Silences(api, url, path, read_only=read_only)
+    api = access.client(backend, params, timeout_s=params["timeout_s"], read_only=read_only)
+    return Silences(api, params[f"{backend}_url"].rstrip("/"), _PATHS[backend], read_only=read_only)
 
 
 def open_silence(

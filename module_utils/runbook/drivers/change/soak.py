@@ -29,7 +29,9 @@ def at_metric(api: ApiClient, metric: Metric) -> Look:
             answer = api.look(f"/api/v1/query?{urlencode({'query': metric.query})}")
         except UnreachableError as error:
             return Sample("unknown", error.message.rstrip("."))
-        return metric.judge(answer.status, answer.body.decode(errors="replace"))
+        seen = metric.judge(answer.status, answer.body.decode(errors="replace"))
+        fix = api.fix(answer.status)
+        return Sample(seen.outcome, f"{seen.said}; {fix}") if fix else seen
 
     return metric.name, look
 

@@ -146,7 +146,7 @@ def from_params(params: Mapping[str, Any], *, read_only: bool) -> StatusPage | N
         return Cachet(url=params["cachet_url"], token=params["cachet_token"], **common)
     if backend == "upptime":
         issues = GitHubIssues(
-            repository=params["upptime_repository"], token=params["upptime_token"], option="upptime_token",
+            repository=params["upptime_repository"], token=params["upptime_token"], service="upptime",
             api_url=params["upptime_api_url"] or API_URL, **common,
         )  # fmt: skip
         return Upptime(issues)

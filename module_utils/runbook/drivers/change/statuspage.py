@@ -49,8 +49,9 @@ class Statuspage:
             secrets={"statuspage_token": token},
             read_only=read_only,
             timeout_s=timeout_s,
-            fixes={404: "check statuspage_page and components"},
+            fixes={401: "check statuspage_token", 404: "check statuspage_page and components"},
             ca_cert=ca_cert,
+            options=("statuspage_api_url", "ca_cert"),
         )
 
     def find(self, kind: Kind, reference: str, known: str) -> Shown | None:

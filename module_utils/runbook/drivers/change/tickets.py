@@ -179,7 +179,7 @@ def from_params(
     backend = params["backend"]
     if backend == "github":
         issues = GitHubIssues(
-            repository=params["github_repository"], token=params["github_token"], option="github_token",
+            repository=params["github_repository"], token=params["github_token"], service="github",
             api_url=params["github_api_url"] or API_URL, **common,
         )  # fmt: skip
         return GitHubTickets(issues)

@@ -22,6 +22,7 @@ import socket
 import ssl
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -76,15 +77,18 @@ class ApiError(RunbookError):
     """A service refused, or did not answer.
 
     ``http_status`` is None where there was no answer. ``uncertain`` says that the request may have taken effect;
-    one that only reads has none.
+    one that only reads has none. ``fix`` is what to do about a refusal, in words of ours only, where that is known.
     """
 
-    def __init__(self, message: str, *, http_status: int | None, uncertain: bool, **context: object) -> None:
+    def __init__(
+        self, message: str, *, http_status: int | None, uncertain: bool, fix: str = "", **context: object
+    ) -> None:  # fmt: skip
         # A yes that says nothing else is no answer either.
         silent = uncertain or http_status is None or not 300 <= http_status < 500
         super().__init__(message, **({"status": Status.of(breach=not silent, unknown=True)} | context))
         self.http_status = http_status
         self.uncertain = uncertain
+        self.fix = fix
 
 
 class Repeat(enum.Enum):
@@ -157,7 +161,7 @@ class ApiClient:
     :param reset_headers: the vendor's own headers that say in how many seconds, or when, to come back
     :param fixes: what to do about a refusal, by its status, where the service has its own words for it
     :param ca_cert: file with the certificate authorities that are trusted, instead of the system's
-    :param options: what the module calls its options with the address and with ``ca_cert``, which may have none
+    :param options: what the module calls its options with the address and with ``ca_cert``; empty where it has none
     :raises RunbookError: a secret would travel unencrypted, or can be in no header; ``ca_cert`` cannot be read
     """
 
@@ -206,7 +210,7 @@ class ApiClient:
             use_proxy=encrypted and not loopback,
             decompress=False,
             http_agent="mental-scribe-runbook",
-            context=_trust(ca_cert) if encrypted or ca_cert else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            context=_trust(options[1], ca_cert) if encrypted or ca_cert else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         )
 
     # Reading ----------------------------------------------------------------------------------------------------------
@@ -236,7 +240,8 @@ class ApiClient:
         try:
             return self._send("GET", path, None, {"Accept": "*/*"}, time.monotonic() + self._timeout_s, reads=True)
         except _NoAnswerError as failure:
-            said = self._redacted(f"{self._service} did not answer: {failure.reason}.")
+            fix = f" {failure.fix}" if failure.lasting else ""
+            said = self._redacted(f"{self._service} did not answer: {failure.reason}.{fix}")
             raise UnreachableError(said) from None
 
     def pages(self, path: str, follow: Follow, *, items: str | None, query: Query = ()) -> list[Any]:
@@ -496,7 +501,8 @@ class ApiClient:
         if isinstance(reason, TimeoutError):
             return _NoAnswerError(f"no complete answer within {limit:.0f} s")
         if isinstance(reason, ssl.SSLCertVerificationError):
-            fix = f"Check {', '.join(filter(None, self._options))} and the clock of this machine."
+            named = f"{', '.join(filter(None, self._options))} and " if any(self._options) else ""
+            fix = f"Check {named}the clock of this machine."
             return _NoAnswerError(self._plain(reason), sent=False, lasting=True, fix=fix)
         return _NoAnswerError(
             self._plain(reason), sent=not isinstance(reason, (ConnectionRefusedError, socket.gaierror))
@@ -572,8 +578,7 @@ class ApiClient:
                 code=failure.code if failure else "",
             )
         said = self._plain("; ".join(dict.fromkeys(_vendor_words(answer))), otherwise="")
-        moved = f"it moved: check {self._options[0]}" if 300 <= answer.status < 400 else ""
-        fix = self._fixes.get(answer.status, moved)
+        fix = self.fix(answer.status)
         if answer.asks_for_patience:
             fix = f"too many requests, come back in {asked_s or _MAX_WAIT_S:.0f} s"
         return ApiError(
@@ -583,7 +588,13 @@ class ApiClient:
             ),
             http_status=answer.status,
             uncertain=uncertain,
+            fix=fix,
         )
+
+    def fix(self, status: int) -> str:
+        """What to do about an answer with this status; empty where that is not known."""
+        moved = f"it moved: check {self._options[0]}" if 300 <= status < 400 else ""
+        return self._fixes.get(status, moved)
 
     def _redacted(self, said: str) -> str:
         for secret in self._secrets:
@@ -643,9 +654,18 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _trust(ca_cert: str | None) -> ssl.SSLContext:
+def basic(user: str, password: str) -> str:
+    """What ``Authorization: Basic`` sends of a user and a password (RFC 7617); as secret as the password.
+
+    >>> basic("Aladdin", "open sesame")
+    'QWxhZGRpbjpvcGVuIHNlc2FtZQ=='
+    """
+    return b64encode(f"{user}:{password}".encode()).decode()
+
+
+def _trust(option: str, ca_cert: str | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_cert)
     except OSError as error:
         why = error.strerror or type(error).__name__
-        raise RunbookError(f"ca_cert: {ca_cert} cannot be read ({why}); give a file of certificates in PEM.") from None
+        raise RunbookError(f"{option}: {ca_cert} cannot be read ({why}); give a file of certificates in PEM.") from None

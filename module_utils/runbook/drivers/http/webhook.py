@@ -1,5 +1,7 @@
 """An address of somebody's own that takes JSON, for a service that has no driver here.
 
+A user and a password of the address are sent as basic auth.
+
 The receiver's part: each event is a ``POST`` with the header ``Idempotency-Key``. An event that comes again has the
 same key, and is answered as the first one was, without doing anything. Any status below 300 is a yes.
 """
@@ -9,9 +11,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from ansible.module_utils.runbook.drivers.http.api_client import ApiClient, Repeat
+from ansible.module_utils.runbook.drivers.http.api_client import ApiClient, Repeat, basic
+from ansible.module_utils.runbook.errors import RunbookError
 
 #: A shorter part of an address is no secret, and a word that sentences need.
 _SECRET = 8
@@ -22,6 +25,7 @@ class Webhook:
 
     :param url: with its path and query
     :param token: sent as a bearer, empty where the receiver wants none
+    :raises RunbookError: the address has a user, and there is a token
     """
 
     def __init__(
@@ -37,7 +41,17 @@ class Webhook:
         self.where = f"{address.hostname} {hashlib.sha256(url.encode()).hexdigest()[:12]}"
         self._service = service
         self._url = url
-        self._token = token
+        self._who = {"Authorization": f"Bearer {token}"} if token else {}
+        if address.username:
+            if token:
+                raise RunbookError(
+                    "webhook_url: it has a user, and webhook_token is given too; give what the receiver asks for."
+                )
+            password = unquote(address.password or "")
+            both = basic(unquote(address.username), password)
+            self._secrets |= {"webhook_url's user": both, "webhook_url's password": password}
+            self._url = address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
+            self._who = {"Authorization": f"Basic {both}"}
         self._ca_cert = ca_cert
         self._timeout_s = timeout_s
         self.read_only = read_only
@@ -50,12 +64,13 @@ class Webhook:
         client = ApiClient(
             service=self._service,
             base_url=self._url,
-            headers={"Idempotency-Key": key} | ({"Authorization": f"Bearer {self._token}"} if self._token else {}),
+            headers={"Idempotency-Key": key} | self._who,
             secrets=self._secrets,
             read_only=self.read_only,
             timeout_s=self._timeout_s,
-            fixes={404: "check webhook_url"},
+            fixes={401: "check webhook_url and webhook_token", 404: "check webhook_url"},
             ca_cert=self._ca_cert,
+            options=("webhook_url", "ca_cert"),
         )
         answer = client.post("", event, repeat=Repeat.ALWAYS)
         return answer if isinstance(answer, Mapping) else {}

@@ -1,58 +1,65 @@
-"""How a request shows who asks: by the bearer token of a proxy, or by a user and a password.
-
-The latter is all that Prometheus and Alertmanager ask for by themselves:
-https://prometheus.io/docs/prometheus/latest/configuration/https/
-"""
+"""A service that is asked with a token, or with a user and a password: Prometheus, Alertmanager, Loki, Grafana."""
 
 from __future__ import annotations
 
-from base64 import b64encode
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.drivers.http.api_client import ApiClient, basic
+from ansible.module_utils.runbook.rules.observe.access import Access
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
 def argument_spec(service: str) -> dict[str, dict[str, Any]]:
-    """Options that name it, each beginning with the service's name."""
+    """Options that say who asks, each beginning with the service's name."""
+    token, user, password = Access.options(service)
     return {
-        f"{service}_token": {"type": "str", "no_log": True},
-        f"{service}_user": {"type": "str"},
-        f"{service}_password": {"type": "str", "no_log": True},
+        token: {"type": "str", "no_log": True},
+        user: {"type": "str"},
+        password: {"type": "str", "no_log": True},
     }
 
 
-def address(option: str, url: str) -> str:
-    """An address without a slash at its end; it is printed and kept, so nothing that shows who asks is in it.
+def client(
+    service: str, params: Mapping[str, Any], url: str | None = None, *, timeout_s: float, read_only: bool = True,
+    headers: Mapping[str, str] | None = None, fixes: Mapping[int, str] | None = None,
+) -> ApiClient:  # fmt: skip
+    """What asks a service that a module's options name, each of them by the service's name.
 
-    :raises RunbookError: there is
+    The file with the authorities is ``ca_cert`` of a module whose other services have it too.
+
+    :param url: one of the option ``<service>_urls``; that of ``<service>_url`` where it is not given
+    :param headers: sent beside those that say who asks
+    :param fixes: what to do about a refusal, where the service's own words for it are others
+    :raises RunbookError: as ``Access.of``; the file cannot be read
     """
-    parts = urlsplit(url)
-    if "@" in parts.netloc or parts.query:
-        raise RunbookError(
-            f"{option}: its value (not repeated here) has a user or a query, and is printed and kept; give the address "
-            "alone, and what shows who asks in options of its own."
-        )
-    return url.rstrip("/")
-
-
-def of_params(service: str, params: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
-    """``headers`` and ``secrets`` of an ``ApiClient``; both empty where a module's options name nothing.
-
-    :raises RunbookError: both ways are named, or half of one
-    """
-    token, user, password = (params.get(f"{service}_{name}") for name in ("token", "user", "password"))
-    if bool(user) != bool(password):
-        given, lacking = ("user", "password") if user else ("password", "user")
-        raise RunbookError(f"{service}_{lacking}: it is empty, and {service}_{given} is given; give both or none.")
-    if token and user:
-        raise RunbookError(f"{service}_user: {service}_token is given too; give the one that the server asks for.")
-    if token:
-        return {"Authorization": f"Bearer {token}"}, {f"{service}_token": str(token)}
-    if user:
-        both = b64encode(f"{user}:{password}".encode()).decode()
-        return {"Authorization": f"Basic {both}"}, {f"{service}_password": str(password)}
-    return {}, {}
+    option = f"{service}_url" if url is None else f"{service}_urls"
+    ca_option = f"{service}_ca_cert" if f"{service}_ca_cert" in params else "ca_cert"
+    said = Access.of(service, params, params[option] if url is None else url, option=option)
+    token, user, password = Access.options(service)
+    who: dict[str, str] = {}
+    secrets: dict[str, str] = {}
+    if said.token:
+        who, secrets = {"Authorization": f"Bearer {said.token}"}, {token: said.token}
+    elif said.user:
+        both = basic(said.user, said.password)
+        # Some servers repeat what they were sent; in this form it is the password still.
+        who, secrets = {"Authorization": f"Basic {both}"}, {password: said.password, user: both}
+    has_user, owner = user in params, f"the owner of {token}"
+    return ApiClient(
+        service=service.capitalize(),
+        base_url=said.url,
+        headers=who | dict(headers or {}),
+        secrets=secrets,
+        read_only=read_only,
+        timeout_s=timeout_s,
+        fixes={
+            401: f"check {token}{f', or {user} and {password}' if has_user else ''}",
+            403: f"{f'{user}, or {owner},' if has_user else owner} lacks the right for it",
+            404: f"check {option}",
+        }
+        | dict(fixes or {}),
+        ca_cert=params.get(ca_option),
+        options=(option, ca_option),
+    )

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from ansible.module_utils.runbook.drivers.http.api_client import ApiClient
 from ansible.module_utils.runbook.drivers.observe import access
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.change.silence import Matcher
@@ -19,6 +18,8 @@ from ansible.module_utils.runbook.rules.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from ansible.module_utils.runbook.drivers.http.api_client import ApiClient
 
 #: Who set those that are part of a change; nobody acted on an alert by them.
 _OURS = "runbook"
@@ -44,27 +45,10 @@ class Alertmanager:
     def from_params(cls, params: Mapping[str, Any], *, timeout_s: float, read_only: bool = True) -> list[Alertmanager]:
         """Those that a module's options name.
 
-        :raises RunbookError: a secret would travel unencrypted, or stands in an address
+        :raises RunbookError: as :func:`access.client`
         """
-        headers, secrets = access.of_params("alertmanager", params)
         return [
-            cls(
-                ApiClient(
-                    service="Alertmanager",
-                    base_url=access.address("alertmanager_urls", url),
-                    headers=headers,
-                    secrets=secrets,
-                    read_only=read_only,
-                    timeout_s=timeout_s,
-                    fixes={
-                        401: "check alertmanager_token, or alertmanager_user and alertmanager_password",
-                        404: "check alertmanager_urls",
-                    },
-                    ca_cert=params["alertmanager_ca_cert"],
-                    options=("alertmanager_urls", "alertmanager_ca_cert"),
-                ),
-                url,
-            )
+            cls(access.client("alertmanager", params, url, timeout_s=timeout_s, read_only=read_only), url)
             for url in params["alertmanager_urls"]
         ]
 

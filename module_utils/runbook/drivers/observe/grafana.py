@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ansible.module_utils.runbook.drivers.http.api_client import ApiClient
 from ansible.module_utils.runbook.drivers.http.api_pages import by_number
 from ansible.module_utils.runbook.drivers.observe import access
 from ansible.module_utils.runbook.errors import RunbookError
@@ -18,6 +17,8 @@ from ansible.module_utils.runbook.rules.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from ansible.module_utils.runbook.drivers.http.api_client import ApiClient
 
 #: No dashboard of a person is larger.
 _MOST_BYTES = 16 << 20
@@ -37,22 +38,12 @@ def argument_spec() -> dict[str, dict[str, Any]]:
 def client(params: Mapping[str, Any]) -> ApiClient | None:
     """The API that a module's options name; None where they name none.
 
-    :raises RunbookError: the token would travel unencrypted, or stands in the address
+    :raises RunbookError: as :func:`access.client`
     """
     if not params["grafana_url"]:
         return None
-    token = params["grafana_token"]
-    return ApiClient(
-        service="Grafana",
-        base_url=access.address("grafana_url", params["grafana_url"]),
-        headers={"Authorization": f"Bearer {token}"} if token else {},
-        secrets={"grafana_token": token} if token else {},
-        read_only=True,
-        timeout_s=params["timeout_s"],
-        fixes={401: "renew grafana_token", 403: "give the service account of grafana_token the role Viewer"},
-        ca_cert=params["grafana_ca_cert"],
-        options=("grafana_url", "grafana_ca_cert"),
-    )
+    fixes = {401: "renew grafana_token", 403: "give the service account of grafana_token the role Viewer"}
+    return access.client("grafana", params, timeout_s=params["timeout_s"], fixes=fixes)
 
 
 def served(api: ApiClient) -> Iterator[Found]:

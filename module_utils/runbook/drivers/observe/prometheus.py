@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from ansible.module_utils.runbook.drivers.http.api_client import TOO_LARGE, ApiClient, ApiError
+from ansible.module_utils.runbook.drivers.http.api_client import TOO_LARGE, ApiError
 from ansible.module_utils.runbook.drivers.observe import access
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.observe.series import Rule, Series
@@ -21,6 +21,8 @@ from ansible.module_utils.runbook.rules.words import count
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
+
+    from ansible.module_utils.runbook.drivers.http.api_client import ApiClient
 
 #: Code of the error where it gives no answer, however often it is asked.
 SILENT = "silent"
@@ -32,32 +34,6 @@ _POINTS = 10_000
 _MOST_VALUES = 2_000_000
 #: Longer than this a question does not fit every server's idea of an address, and goes into a body.
 _LONG = 1_500
-
-
-def client(
-    url: str, token: str | None, *, ca_cert: str | None, timeout_s: float, user: str | None = None,
-    password: str | None = None,
-) -> ApiClient:  # fmt: skip
-    """What asks it.
-
-    :raises RunbookError: a secret would travel unencrypted, or stands in the address
-    """
-    given = {"prometheus_token": token, "prometheus_user": user, "prometheus_password": password}
-    headers, secrets = access.of_params("prometheus", given)
-    return ApiClient(
-        service="Prometheus",
-        base_url=access.address("prometheus_url", url),
-        headers=headers,
-        secrets=secrets,
-        read_only=True,
-        timeout_s=timeout_s,
-        fixes={
-            401: "check prometheus_token, or prometheus_user and prometheus_password",
-            404: "check prometheus_url",
-        },
-        ca_cert=ca_cert,
-        options=("prometheus_url", "prometheus_ca_cert"),
-    )
 
 
 def argument_spec() -> dict[str, dict[str, Any]]:
@@ -80,16 +56,11 @@ class Prometheus:
     def from_params(cls, params: Any, *, timeout_s: float) -> Prometheus:
         """The one that a module's options name.
 
-        :raises RunbookError: none is named; the token would travel unencrypted
+        :raises RunbookError: none is named; as :func:`access.client`
         """
         if not params["prometheus_url"]:
             raise RunbookError("prometheus_url: it is empty; give the address of Prometheus.")
-        return cls(
-            client(
-                params["prometheus_url"], params["prometheus_token"], ca_cert=params["prometheus_ca_cert"],
-                timeout_s=timeout_s, user=params.get("prometheus_user"), password=params.get("prometheus_password"),
-            )
-        )  # fmt: skip
+        return cls(access.client("prometheus", params, timeout_s=timeout_s))
 
     def now(self, query: str, *, at: datetime) -> list[Series]:
         """The values of a query at a moment, a sample each; of a range, as in ``up[5m]``, all of its samples.

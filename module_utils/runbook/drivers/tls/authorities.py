@@ -72,7 +72,7 @@ async def _fetch(url: str, timeout_s: float) -> bytes | Trouble:
     def read() -> Answer:
         return ApiClient(
             service=f"The revocation list {url}", base_url=url, headers={}, secrets={}, read_only=True,
-            timeout_s=timeout_s,
+            timeout_s=timeout_s, options=("", ""),
         ).look()  # fmt: skip
 
     try:

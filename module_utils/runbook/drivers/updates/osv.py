@@ -38,6 +38,7 @@ class Osv:
             read_only=True,
             timeout_s=timeout_s,
             fixes={404: "check osv_url"},
+            options=("osv_url", ""),
         )
 
     def affecting(self, packages: Sequence[Package]) -> dict[Package, list[str]]:

@@ -39,6 +39,7 @@ def of_vercel(params: Mapping[str, Any], asked: Mapping[str, Any]) -> Any:
         headers={"Authorization": f"Bearer {params['vercel_access_token']}"},
         secrets={"vercel_access_token": params["vercel_access_token"]}, read_only=True, timeout_s=params["timeout_s"],
         reset_headers=("x-ratelimit-reset",), fixes=_FIXES,
+        options=("vercel_api_url", ""),
     )  # fmt: skip
     try:
         return api.ask("/v2/observability/query", asked, (("teamId", params["vercel_team_id"]),))

@@ -168,7 +168,7 @@ class Site:
                 )
             client = ApiClient(
                 service=without_secrets(at), base_url=at, headers={"Accept-Encoding": "br, gzip"}, secrets={},
-                read_only=True, timeout_s=self._timeout_s, ca_cert=self._ca_cert,
+                read_only=True, timeout_s=self._timeout_s, ca_cert=self._ca_cert, options=("", "ca_cert"),
             )  # fmt: skip
             found = client.look()
             if found.status not in (301, 302, 303, 307, 308) or "location" not in found.headers:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.address import check_address
+from ansible.module_utils.runbook.rules.address import check_address, require_encrypted
+from ansible.module_utils.runbook.rules.observe.access import Access
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +38,10 @@ class Needs:
 
 
 def check_options(params: Mapping[str, Any], backends: Mapping[str, Needs]) -> None:
-    """Refuse an option of another service, the absence of one that the chosen service needs, and what is no address.
+    """Refuse an option of another service, and what the chosen one cannot be reached with.
+
+    That is the absence of one that it needs, what is no address or would carry a secret unencrypted, and two ways to
+    say who asks.
 
     :param params: all options of the module, ``backend`` among them; what is not set is None or empty
     :param backends: each service, :data:`NONE` left out, which needs nothing
@@ -54,6 +58,11 @@ def check_options(params: Mapping[str, Any], backends: Mapping[str, Needs]) -> N
     for name in chosen.required:
         if params[name] in (None, "", []):
             raise RunbookError(f"{name}: it is not set, and backend {backend} needs it; set it in the inventory.")
+    secrets = [name for name in sorted(chosen.all) if name.endswith(("_token", "_password")) and params[name]]
     for name in sorted(chosen.all):
         if name.endswith("_url") and params[name]:
             check_address(name, params[name], secret=name in _SECRET)
+            require_encrypted(name, params[name], [*secrets, *([name] if name in _SECRET else ())])
+    for service in sorted(name.removesuffix("_token") for name in chosen.all if name.endswith("_token")):
+        if chosen.all.issuperset(Access.options(service)):
+            Access.check(service, params)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.change.backend import Needs, check_options
+from ansible.module_utils.runbook.rules.observe.access import Access
 from ansible.module_utils.runbook.rules.status import Check, Status
 from ansible.module_utils.runbook.rules.words import count
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.rules.change.change import Change
 
 BACKENDS = {
-    "prometheus": Needs(("prometheus_url", "prometheus_query"), ("prometheus_token",)),
-    "loki": Needs(("loki_url", "loki_query", "loki_lines_query"), ("loki_token", "loki_tenant")),
+    "prometheus": Needs(("prometheus_url", "prometheus_query"), Access.options("prometheus")),
+    "loki": Needs(("loki_url", "loki_query", "loki_lines_query"), (*Access.options("loki"), "loki_tenant")),
     "supabase": Needs(("project_ref", "access_token", "supabase_sql"), ("api_url",)),
     "file": Needs(("file_path", "file_pattern")),
 }

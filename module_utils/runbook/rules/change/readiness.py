@@ -24,6 +24,7 @@ from ansible.module_utils.runbook.rules.change import (
 from ansible.module_utils.runbook.rules.change.backend import NONE, check_options
 from ansible.module_utils.runbook.rules.change.probe import Page
 from ansible.module_utils.runbook.rules.change.soak import Metric, Rule
+from ansible.module_utils.runbook.rules.observe.access import Access
 from ansible.module_utils.runbook.rules.preflight import is_example
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ _LOOKS = {
 #: How names of variables end that hold queries and patterns, which may have <names> of their own.
 QUERIES = ("_query", "_queries", "_metrics", "_pattern", "_sql")
 _SOAK = ("abort_share", "min_samples", "duration_s", "interval_s")
+_PROMETHEUS = ("prometheus_url", *Access.options("prometheus"))
 
 
 def lacks(needs: Container[str], said: Mapping[str, Any]) -> list[str]:
@@ -176,7 +178,7 @@ def _looks(needs: Container[str], said: Mapping[str, Any]) -> Iterator[str]:
         if name in wanted:
             yield from _refusals(partial(_check_pages, looked[name]), {"pages": name}, name, "change_probe")
     if "soak" in needs:
-        names = {name: f"change_soak_{name}" for name in (*_SOAK, "metrics")}
+        names = {name: f"change_soak_{name}" for name in (*_SOAK, *_PROMETHEUS, "metrics")}
         yield from _refusals(lambda: _check_soak(metrics, pages, said), names, "change_soak_*", "change_soak")
 
 
@@ -198,6 +200,9 @@ def _check_soak(
         raise RunbookError(
             "change_soak_prometheus_url, change_soak_metrics: one is set without the other; set both, or neither."
         )
+    prometheus = {name: said.get(f"change_soak_{name}") for name in _PROMETHEUS}
+    if prometheus["prometheus_url"]:
+        Access.of("prometheus", prometheus, prometheus["prometheus_url"])
     Rule.of(**{name: said[f"change_soak_{name}"] for name in _SOAK})
 
 

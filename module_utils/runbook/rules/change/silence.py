@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.change.backend import Needs
+from ansible.module_utils.runbook.rules.observe.access import Access
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 BACKENDS = {
-    "alertmanager": Needs(("alertmanager_url",), ("alertmanager_token",)),
+    "alertmanager": Needs(("alertmanager_url",), Access.options("alertmanager")),
     "grafana": Needs(("grafana_url", "grafana_token")),
 }
 #: States in which a silence is there; the other one is ``expired``.

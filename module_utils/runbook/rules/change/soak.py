@@ -61,13 +61,15 @@ class Metric:
 
         :raises RunbookError: the query is none
         """
+        if status not in (200, 400):
+            return Sample("unknown", f"Prometheus answered with {status}")
         try:
             said = json.loads(body)
             if status == 400:
                 raise RunbookError(
                     f"metrics: {self.name}: Prometheus cannot read its query: {str(said['error'])[:200]}."
                 )
-            if status != 200 or said["status"] != "success":
+            if said["status"] != "success":
                 return Sample("unknown", f"Prometheus answered with {status}")
             found = Vector.of(said)
         except (ValueError, KeyError, IndexError, TypeError, RecursionError):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import moment
+from ansible.module_utils.runbook.rules.address import check_address
 from ansible.module_utils.runbook.rules.status import Check
 from ansible.module_utils.runbook.rules.words import count
 
@@ -34,6 +35,8 @@ class Receiver:
     url: str = ""
     #: Services of PagerDuty.
     services: tuple[str, ...] = ()
+    #: File with the authorities that are trusted for the page; None for the system's.
+    ca_cert: str | None = None
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> Receiver:
@@ -47,12 +50,19 @@ class Receiver:
             raise RunbookError(f"{where}: the label {LABEL} is set by the test itself; take it out.")
         if proof == "page" and not said["url"]:
             raise RunbookError(f"{where}: its proof is a page, and url is empty; give the page's address.")
+        if said["url"]:
+            check_address(f"{where}: url", said["url"].partition("?")[0])
         if proof == "pagerduty" and not said["services"]:
             raise RunbookError(f"{where}: its proof is PagerDuty, and services is empty; give the service's id.")
         return cls(
             name, {str(key): str(value) for key, value in labels.items()}, proof, said["url"] or "",
-            tuple(said["services"] or ()),
+            tuple(said["services"] or ()), said.get("ca_cert"),
         )  # fmt: skip
+
+    @property
+    def shown(self) -> str:
+        """Its page, as it is printed: what follows the path may be a secret."""
+        return self.url.partition("?")[0]
 
     def alert(self, nonce: str, environment: str) -> tuple[dict[str, str], dict[str, str]]:
         """Labels and annotations of its test alert, which nobody can take for a real one.
