@@ -88,6 +88,8 @@ def test_the_execution_environment_can_be_built(tmp_path):
         [
             str(Path(sys.executable).parent / "ansible-builder"), "create", "-v", "1", "-c", str(tmp_path),
             "-f", str(ROOT / "execution-environment.yml"),
+            # Its name else depends on the container engine that is installed.
+            "--output-filename", "Containerfile",
         ],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
