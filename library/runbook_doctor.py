@@ -693,8 +693,9 @@ class Doctor:
     def logs(self, found: list[Check]) -> None:
         """Where log files are, and whether logrotate takes them; and what seals their archives."""
         part = self.part("logs")
-        with looking(found, "logs keys", self.names("logs")):
-            chain.Keys(part.get("seal_keys") or [])
+        if part.get("seal_keys"):
+            with looking(found, "logs keys", self.names("logs")):
+                chain.Keys(part["seal_keys"])
         if not part.get("files"):
             return
         with looking(found, "logs", self.names("logs")):

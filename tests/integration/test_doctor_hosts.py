@@ -178,3 +178,14 @@ def test_lighthouse_is_looked_for_where_pages_are_scheduled(tmp_path):
     project.applications["app"]["schedule_jobs"]["audit"]["disabled"] = "until Lighthouse is here"
     project.applications["app"]["schedule_jobs"]["night"] = job("backup.yml")
     assert "web tools" not in looked(project.run("doctor.yml"))
+
+
+def test_a_group_that_is_all_red_hides_no_other(tmp_path, debian):
+    project = a_server(tmp_path, server_machine_id="")
+    project.monitoring = {"watch": {"monitoring_prometheus_url": f"http://127.0.0.1:{free_port()}"}}
+    project.applications = {"app": {}}
+    ended = project.run("doctor.yml", environ=debian.environ)
+    tables = [{each["name"] for each in result["checks"]} for result in ended.results["runbook_doctor"]]
+    assert len(tables) == 3, ended.output
+    assert any("server identity" in names for names in tables)
+    assert any("prometheus" in names for names in tables)
