@@ -196,7 +196,7 @@ options:
       names: {description: [Each setting with its variable, by their parts.], type: dict, default: {}}
       refused: {description: [What roles and modules would refuse.], type: list, elements: str, default: []}
       unknown: {description: [Variables that do not exist, each with the nearest.], type: dict, default: {}}
-      unread: {description: [Variables that cannot be read, each with the reason.], type: dict, default: {}}
+      unread: {description: [Variables that cannot be read, with the reason.], type: list, elements: str, default: []}
       examples: {description: [Variables with a value of the examples.], type: list, elements: str, default: []}
       strays: {description: [Files of variables of nobody.], type: list, elements: str, default: []}
       servers: {description: [The hosts of the group servers.], type: list, elements: dict, default: []}
@@ -885,6 +885,7 @@ def main() -> None:
         "change",
         "contacts",
         "refused",
+        "unread",
     )
     role = {
         "role": text | {"required": True},
@@ -898,7 +899,6 @@ def main() -> None:
         "servers": {"type": "list", "elements": "dict", "default": []},
         "names": {"type": "dict", "default": {}},
         "unknown": {"type": "dict", "default": {}},
-        "unread": {"type": "dict", "default": {}},
         "encrypted": {"type": "int", "default": 0},
     }
     run_module(

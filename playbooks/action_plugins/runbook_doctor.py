@@ -82,7 +82,10 @@ class ActionModule(forked.ActionModule):  # type: ignore[misc] # loaded by its p
             "unknown": forked.misspelt(given),
             # A default of a role that the inventory does not use may well refer to nothing; and what a locked secret
             # leads to is told once, with the secret.
-            "unread": {name: why for name, why in unread.items() if name in given and "decrypt" not in why.lower()},
+            # As texts, for what a key like a password's leads to is kept out of sight.
+            "unread": [
+                f"{name} ({why})" for name, why in unread.items() if name in given and "decrypt" not in why.lower()
+            ],
             "examples": [
                 name
                 for name, value in self._values.items()
@@ -179,7 +182,7 @@ def _tasks(loader: Any, path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _first(leaves: Mapping[str, Any]) -> Iterator[str]:
-    """Each setting with its variable; as one text, for what a key like a password's leads to is kept out of sight."""
+    """Each setting with its variable, as one text too."""
     for key, leaf in leaves.items():
         if not isinstance(leaf, dict):
             yield f"{key} {leaf if isinstance(leaf, str) else leaf[0]}"

@@ -80,13 +80,17 @@ def test_a_server_is_asked_what_an_update_needs(tmp_path, debian):
 
 def test_each_fault_of_a_server_is_a_line(tmp_path, debian):
     debian.needrestart("")
-    project = a_server(tmp_path, server_machine_id="", server_updates_deadline_days=40, server_updates_proof_days="x")
+    project = a_server(
+        tmp_path, server_machine_id="", server_updates_deadline_days=40, server_updates_proof_days="x",
+        state_secret_key="{{ nobody_said_this }}",
+    )  # fmt: skip
     found = of_server(debian, project)
     says = f"server_machine_id: it is empty, and {os.uname().nodename} says {MACHINE_ID}"
     assert says in found["server identity"]["msg"]
     assert found["server needrestart"]["status"] == "unknown"
     assert "server_updates_deadline_days: 40 is out of bounds; give a number from 1 to" in found["options"]["msg"]
     assert "server_updates_proof_days" in found["options"]["msg"]
+    assert "state_secret_key ('nobody_said_this' is undefined)" in found["settings"]["msg"]
 
 
 def test_another_server_is_asked_nothing_and_one_that_is_away_is_unknown(tmp_path, debian):

@@ -153,11 +153,10 @@ def judge_examples(names: Sequence[str]) -> Check:
     return Check.ok("examples", "No value of the examples is left.")
 
 
-def judge_unread(reasons: Mapping[str, str]) -> Check:
-    """Every variable can be read."""
-    if reasons:
-        told = some(f"{name} ({reason})" for name, reason in reasons.items())
-        return Check.breach("settings", f"Cannot be read: {told}; set what they refer to.")
+def judge_unread(unread: Sequence[str]) -> Check:
+    """Every variable can be read; of the others each with the reason."""
+    if unread:
+        return Check.breach("settings", f"Cannot be read: {some(unread)}; set what they refer to.")
     return Check.ok("settings", "Every variable can be read.")
 
 
