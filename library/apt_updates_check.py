@@ -110,15 +110,9 @@ def core(context: Context) -> dict[str, Any]:
     now = datetime.now(UTC)
     machine_id, hostname, system = apt.identity()
     server.check_not_bastion(machine_id, hostname, "" if environment == "sandbox" else apt.own_machine_id())
-    checks = []
-    half = apt.unfinished()
-    if half:
-        checks.append(Check.breach("dpkg", f"{half} Run dpkg --configure -a, then apt-get -f install.", hostname))
-    packages = apt.installed()
+    half, packages = apt.unfinished(), apt.installed()
     found = rules.restarts(apt.needrestart(), packages, reboot_asked=apt.reboot_asked())
-    if found.unknown:
-        said = f"{found.unknown}; see needrestart -v there, or install it: what has to be restarted is not known."
-        checks.append(Check.unknown("needrestart", said, hostname))
+    checks = rules.judge_server(half, found, hostname)
     facts: dict[str, Any] = {"system": system, "packages": len(packages), "reboot": found.reboot}
     try:
         with apt.refreshed() as lists:

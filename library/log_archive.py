@@ -126,6 +126,7 @@ if TYPE_CHECKING:
 
 #: A writer opens its log again soon after a rotation.
 PATIENCE = timedelta(hours=1)
+BOUNDS = {"deadline_s": (1, 604_800), "max_archive_bytes": (4096, 16 << 30)}
 #: So long before a file was written to last its archives are looked for; clocks differ.
 SLACK = timedelta(days=1)
 
@@ -135,7 +136,7 @@ class Work:
 
     def __init__(self, context: Context) -> None:
         self.context, self.params = context, context.params
-        context.require_bounds({"deadline_s": (1, 604_800), "max_archive_bytes": (4096, 16 << 30)})
+        context.require_bounds(BOUNDS)
         self.streams = files.read(self.params["files"])
         if not self.streams:
             raise RunbookError("files: it is empty; name the log files.")

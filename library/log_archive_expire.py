@@ -107,12 +107,13 @@ from ansible.module_utils.runbook.rules.words import count, size
 LEFT_AFTER = timedelta(days=2)
 #: So few are always deleted.
 ALWAYS = 31
+BOUNDS = {"max_expire_percent": (1, 100)}
 
 
 def core(context: Context) -> dict[str, Any]:
     """Decide, write the decision down, then delete."""
     params = context.params
-    context.require_bounds({"max_expire_percent": (1, 100)})
+    context.require_bounds(BOUNDS)
     known = streams.classes(params["classes"])
     archive = driver.Archive.from_params(context.params, context.run, writes=True, hide=context.hide)
     links = archive.links()

@@ -126,8 +126,6 @@ def core(context: Context) -> dict[str, Any]:
         if done.get("code") != BUSY or clock.is_over():
             break
         clock.sleep(PAUSE_S)
-    if "error" in done:
-        raise RunbookError(f"{host.name}: {done['error'].rstrip('.')}.")
     rotated = sorted(each.path for each in host.listing(patterns) if each.path not in before)
     facts: dict[str, Any] = {
         "changed": bool(rotated) or done["changed"],

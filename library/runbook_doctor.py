@@ -16,6 +16,9 @@ description:
     certificates, connection, identity, mark of the environment, clock, versions, extensions, and at the rights of each
     user through a connection of that user. Of each bucket it looks at what M(s3_bucket_check) looks at. Of Supabase it
     asks for the project.
+  - A host of the group C(servers) is asked by commands over Ansible's connection who it is, whether they are done as
+    root, and what dpkg and needrestart say; logrotate there, or wherever the log files are, whether it takes the
+    configuration. Prometheus and Alertmanager are asked one thing each, Lighthouse and Chromium are looked for.
   - Each server, bucket and service is asked at the same time as the others, and given up after O(timeout_s).
 options:
   settings:
@@ -87,6 +90,53 @@ options:
           aws_ca_bundle: {description: [File with the authorities' certificates.], type: path}
       replica: {description: [Its copy in a second region.], type: dict, suboptions: *bucket}
       files: {description: [The bucket of the copies of uploaded files.], type: dict, suboptions: *bucket}
+      logs_bucket: {description: [The bucket of the archives of logs.], type: dict, suboptions: *bucket}
+      logs_demands:
+        description: [What it must be, by the names of the options of M(s3_bucket_check).]
+        type: dict
+      logs:
+        description: [Log files, by the names of the options of M(log_rotate), and what seals their archives.]
+        type: dict
+        suboptions:
+          files: {description: [The streams.], type: list, elements: dict}
+          config: {description: [File of logrotate's configuration.], type: str}
+          state_file: {description: [State file of logrotate.], type: str}
+          ssh: {description: [Where the files are.], type: str}
+          become: {description: [Whether as root there.], type: bool}
+          seal_keys: {description: [Keys of the chain.], type: list, elements: str}
+      server:
+        description: [The server of this host, by the names of the options of M(apt_upgrade).]
+        type: dict
+        suboptions:
+          hostname: {description: [What it calls itself.], type: str}
+          machine_id: {description: [Its machine id.], type: str}
+          proof_environment: {description: [Environment that proves its updates.], type: str}
+      prometheus:
+        description: [Prometheus.]
+        type: dict
+        suboptions:
+          prometheus_url: {description: [Address.], type: str}
+          prometheus_token: {description: [Token.], type: str}
+          prometheus_user: {description: [User.], type: str}
+          prometheus_password: {description: [Password.], type: str}
+          prometheus_ca_cert: {description: [File of certificate authorities.], type: path}
+      alertmanager:
+        description: [Alertmanager.]
+        type: dict
+        suboptions:
+          alertmanager_urls: {description: [Addresses.], type: list, elements: str}
+          alertmanager_token: {description: [Token.], type: str}
+          alertmanager_user: {description: [User.], type: str}
+          alertmanager_password: {description: [Password.], type: str}
+          alertmanager_ca_cert: {description: [File of certificate authorities.], type: path}
+      web:
+        description: [What looks at pages, by the names of the options of M(lighthouse_info).]
+        type: dict
+        suboptions:
+          tools_path: {description: [Folder of Lighthouse.], type: path}
+          node: {description: [Node.js.], type: str}
+          chromium: {description: [Chromium.], type: str}
+          ca_cert: {description: [File of certificate authorities.], type: path}
       demands:
         description: [What the bucket of the backups must be, by the names of the options of M(s3_bucket_check).]
         type: dict
@@ -120,6 +170,21 @@ options:
           repository_ssh_key_file: {description: [File of a key.], type: path}
           repository_known_hosts_file: {description: [File with the server's key.], type: path}
           repository_ca_cert: {description: [File of certificate authorities.], type: path}
+  roles:
+    description:
+      - The roles whose variables are held against their argument specs, and against the options and bounds of the
+        modules of their tasks. The action plugin does it.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      role: {description: [Its name.], type: str, required: true}
+      entries: {description: [Its entry points that count.], type: list, elements: str, required: true}
+      operation:
+        description: [The playbook, and the tag, without a job of which it is left out. Without this it always counts.]
+        type: str
+      unscheduled: {description: [The variable that decides where nothing is scheduled.], type: str}
+      parts: {description: [Settings that are left out with it.], type: list, elements: str}
   found:
     description:
       - What only Ansible itself can see of the inventory. The action plugin fills it in.
@@ -128,8 +193,10 @@ options:
     suboptions:
       inventory_sources: {description: [The inventories of this run.], type: list, elements: str, default: []}
       playbooks: {description: [Playbooks that there are.], type: list, elements: str, default: []}
+      names: {description: [Each setting with its variable, by their parts.], type: dict, default: {}}
+      refused: {description: [What roles and modules would refuse.], type: list, elements: str, default: []}
       unknown: {description: [Variables that do not exist, each with the nearest.], type: dict, default: {}}
-      unread: {description: [Variables that cannot be read, each with the reason.], type: dict, default: {}}
+      unread: {description: [Variables that cannot be read, with the reason.], type: list, elements: str, default: []}
       examples: {description: [Variables with a value of the examples.], type: list, elements: str, default: []}
       strays: {description: [Files of variables of nobody.], type: list, elements: str, default: []}
       servers: {description: [The hosts of the group servers.], type: list, elements: dict, default: []}
@@ -218,7 +285,10 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers import journal
 from ansible.module_utils.runbook.drivers.backup import backup
+from ansible.module_utils.runbook.drivers.clock import Clock
 from ansible.module_utils.runbook.drivers.deploy import git, vercel
+from ansible.module_utils.runbook.drivers.logs.host import Host
+from ansible.module_utils.runbook.drivers.observe import alertmanager, prometheus
 from ansible.module_utils.runbook.drivers.postgres import (
     bloat,
     compact,
@@ -231,24 +301,32 @@ from ansible.module_utils.runbook.drivers.postgres import doctor as driver
 from ansible.module_utils.runbook.drivers.postgres import environment_mark as marks
 from ansible.module_utils.runbook.drivers.s3 import bucket, s3
 from ansible.module_utils.runbook.drivers.supabase import supabase as supabase_driver
+from ansible.module_utils.runbook.drivers.updates import apt
+from ansible.module_utils.runbook.drivers.web import browser
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import doctor as rules
-from ansible.module_utils.runbook.rules import environment_mark, identity, preflight
+from ansible.module_utils.runbook.rules import environment_mark, identity, preflight, variables
 from ansible.module_utils.runbook.rules.backup import bucket_check
 from ansible.module_utils.runbook.rules.change import calendar
 from ansible.module_utils.runbook.rules.deploy import deployments
 from ansible.module_utils.runbook.rules.deploy import git as git_rules
+from ansible.module_utils.runbook.rules.logs import chain
+from ansible.module_utils.runbook.rules.logs import files as log_files
 from ansible.module_utils.runbook.rules.postgres import cleanup
 from ansible.module_utils.runbook.rules.postgres import content_hash as hashes
 from ansible.module_utils.runbook.rules.status import Check, Status
 from ansible.module_utils.runbook.rules.supabase import managed
 from ansible.module_utils.runbook.rules.supabase import supabase as supabase_rules
+from ansible.module_utils.runbook.rules.updates import apt as apt_rules
+from ansible.module_utils.runbook.rules.updates import server
 from ansible.module_utils.runbook.rules.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+#: It runs on the bastion, and reaches a host of the group servers by commands over Ansible's connection.
+BY_COMMANDS = True
 #: Of each service, what is said of its checks where it did not answer.
 LATE = "it did not answer within timeout_s; see that this machine may reach it"
 
@@ -261,12 +339,15 @@ _VARIABLES: dict[str, dict[str, str]] = {
 
 
 @contextmanager
-def looking(found: list[Check], name: str) -> Iterator[None]:
-    """One look; what goes wrong becomes its check, and the next look follows."""
+def looking(found: list[Check], name: str, names: Mapping[str, str] | None = None) -> Iterator[None]:
+    """One look; what goes wrong becomes its check, and the next look follows.
+
+    :param names: the variables behind options that an error may name
+    """
     try:
         yield
     except RunbookError as error:
-        found.append(Check(name, error.status, error.message))
+        found.append(Check(name, error.status, variables.told(error.message, names or {})))
     except Exception as error:  # a server's text may hold the content of a row, so only the kind is told
         found.append(Check.unknown(name, f"Could not be looked at ({type(error).__name__}); please report this line."))
 
@@ -314,6 +395,10 @@ class Doctor:
         """A part of the settings; empty where the inventory says nothing of it."""
         return self.settings.get(name) or {}
 
+    def names(self, part: str) -> dict[str, str]:
+        """The variables behind a part of the settings."""
+        return dict(each.split(" ") for each in self.seen["names"].get(part) or ())
+
     # This machine ----------------------------------------------------------------------------------------------------
 
     def machine(self) -> list[Check]:
@@ -336,6 +421,7 @@ class Doctor:
             rules.judge_jobs(self.jobs, self.seen["playbooks"]),
             rules.judge_windows(self.jobs, self.part("calendar"), self.part("operations"), self.now),
             rules.judge_unread(self.seen["unread"]),
+            rules.judge_options(self.seen["refused"]),
             rules.judge_examples(self.seen["examples"]),
             rules.judge_strays(self.seen["strays"]),
             rules.judge_servers(self.seen["servers"], str(self.settings.get("environment"))),
@@ -511,6 +597,44 @@ class Doctor:
             self.versions["proof"] = session.server_version
             self.roles["there"], self.roles["given"] = driver.roles_and_own(session)
 
+    # The server of this host ------------------------------------------------------------------------------------------
+
+    def host(self) -> list[Check]:
+        """Which server it is, and what has to be there to update it: here, for one connection is one thread's."""
+        part, environment, found = self.part("server"), str(self.settings.get("environment") or ""), []
+        rest = ["server identity", "rights server", "server packages", "server proof"]
+        try:
+            machine_id, hostname, system = apt.identity()
+        except RunbookError as error:
+            return [
+                Check("server", error.status, error.message),
+                *(rules.not_asked(name, "the server gave no answer") for name in rest),
+            ]
+        found.append(Check.ok("server", f"{hostname} answers: {system or 'it does not say what it is'}."))
+        own = "" if environment == "sandbox" else apt.own_machine_id()
+        before = len(found)
+        with looking(found, rest[0], self.names("server")):
+            wanted = {"wanted_id": part.get("machine_id") or "", "wanted_name": part.get("hostname") or ""}
+            server.check_identity(machine_id, hostname, own_id=own, **wanted)
+            found.append(Check.ok(rest[0], f"{hostname} is the server that the inventory means."))
+        if found[before].status != Status.OK and part.get("machine_id"):
+            return found + [rules.not_asked(name, "another server answered") for name in rest[1:]]
+        with looking(found, rest[1]):
+            found.append(rules.judge_root(apt.is_root()))
+        with looking(found, rest[2]):
+            half, packages = apt.unfinished(), apt.installed()
+            left = apt_rules.restarts(apt.needrestart(), packages, reboot_asked=apt.reboot_asked())
+            wrong = apt_rules.judge_server(half, left, "")
+            says = f"{count(len(packages), 'package')}, none half installed; needrestart answers."
+            told = [Check(f"server {each.name}", each.status, each.msg) for each in wrong]
+            found += told or [Check.ok(rest[2], says)]
+        with looking(found, rest[3], self.names("server")):
+            proof = part.get("proof_environment") or ""
+            apt_rules.check_proof_environment(proof, environment, None)
+            says = f"Updates have to be proven in {proof}." if proof else "Updates need no proof."
+            found.append(Check.ok(rest[3], says))
+        return found
+
     # Services --------------------------------------------------------------------------------------------------------
 
     def bucket(self, found: list[Check], name: str, demands: dict[str, Any]) -> None:
@@ -520,7 +644,8 @@ class Doctor:
         environment = str(self.settings.get("environment") or "")
         wanted = bucket_check.Demands(**demands)
         bucket_check.check_demands(wanted)
-        found += rules.bucket(name, bucket_check.judge(bucket.read_settings(store), store.tags(), wanted, environment))
+        judged = bucket_check.judge(bucket.read_settings(store), store.tags(), wanted, environment)
+        found += rules.bucket(name.replace("_", " "), judged)
 
     def supabase(self, found: list[Check]) -> None:
         """The project at Supabase."""
@@ -565,9 +690,57 @@ class Doctor:
                 repository.would_push(branch)
                 found.append(Check.ok("rights repository", "A branch could be pushed; none was."))
 
+    def logs(self, found: list[Check]) -> None:
+        """Where log files are, and whether logrotate takes them; and what seals their archives."""
+        part = self.part("logs")
+        if part.get("seal_keys"):
+            with looking(found, "logs keys", self.names("logs")):
+                chain.Keys(part["seal_keys"])
+        if not part.get("files"):
+            return
+        with looking(found, "logs", self.names("logs")):
+            text = log_files.configuration(log_files.read(part["files"]))
+            place = Host(part.get("ssh") or "", become=bool(part.get("become")))
+            place.rotate(
+                config=part["config"], state=part["state_file"], text=text, force=False, look=True,
+                timeout_s=self.params["timeout_s"],
+            )  # fmt: skip
+            found.append(Check.ok("logs", f"{place.name}: logrotate takes {part['config']}."))
+
+    def prometheus(self, found: list[Check]) -> None:
+        """Whether it answers us."""
+        part = self.part("prometheus")
+        with looking(found, "prometheus", self.names("prometheus")):
+            asked = dict.fromkeys(("prometheus_url", "prometheus_token", "prometheus_ca_cert")) | part
+            prometheus.Prometheus.from_params(asked, timeout_s=10).now("vector(1)", at=self.now)
+            found.append(Check.ok("prometheus", f"{part['prometheus_url']} answers."))
+
+    def alertmanager(self, found: list[Check]) -> None:
+        """Whether each of a cluster answers us."""
+        asked = {"alertmanager_ca_cert": None} | self.part("alertmanager")
+        for each in alertmanager.Alertmanager.from_params(asked, timeout_s=10):
+            with looking(found, "alertmanager", self.names("alertmanager")):
+                each.silenced()
+                found.append(Check.ok("alertmanager", f"{each.url} answers."))
+
+    def web(self, found: list[Check]) -> None:
+        """Whether Lighthouse, Node.js and Chromium are here."""
+        part = {name: value for name, value in self.part("web").items() if value is not None}
+        if "tools_path" not in part:
+            return
+        with looking(found, "web tools", self.names("web")):
+            defaults = {name: option.get("default") for name, option in browser.argument_spec().items()}
+            browser.Tools(defaults | part, Clock(self.params["timeout_s"]))
+            found.append(Check.ok("web tools", "Lighthouse, Node.js and Chromium are here."))
+
     def services(self) -> list[Check]:
         """Servers, buckets and services, all at once."""
-        works: dict[str, Callable[[list[Check]], None]] = {}
+        always = {"logs": self.logs, "prometheus": self.prometheus, "web": self.web}
+        works: dict[str, Callable[[list[Check]], None]] = {
+            name: work for name, work in always.items() if self.settings.get(name) is not None
+        }
+        if self.part("alertmanager").get("alertmanager_urls"):
+            works["alertmanager"] = self.alertmanager
         if self.settings.get("database") is not None:
             works["database"] = self.database
         if self.part("vercel").get("project_id"):
@@ -577,9 +750,12 @@ class Doctor:
         if self.part("proof").get("login_host"):
             works["proof"] = self.proof
         demands = rules.DEMANDS | {key: value for key, value in self.part("demands").items() if value is not None}
-        for name, wanted in (("bucket", demands), ("replica", rules.COPY), ("files", rules.COPY)):
+        of_logs = rules.DEMANDS | {key: value for key, value in self.part("logs_demands").items() if value is not None}
+        for name, wanted in (
+            ("bucket", demands), ("replica", rules.COPY), ("files", rules.COPY), ("logs_bucket", of_logs),
+        ):  # fmt: skip
             if self.part(name).get("bucket"):
-                works[name] = partial(self.bucket, name=name, demands=wanted)
+                works[name.replace("_", " ")] = partial(self.bucket, name=name, demands=wanted)
         if self.part("supabase").get("project_ref"):
             works["supabase"] = self.supabase
         checks = at_once(works, self.params["timeout_s"])
@@ -599,7 +775,8 @@ def core(context: Context) -> dict[str, Any]:
     """Look at everything, and fail where something is not ok."""
     context.require_bounds({"timeout_s": (5, 600), "certificate_days": (0, 3650), "max_clock_skew_s": (0, 86_400)})
     doctor = Doctor(context)
-    checks = [*doctor.machine(), *doctor.services()]
+    of_host = doctor.host() if doctor.settings.get("server") is not None else []
+    checks = [*doctor.machine(), *of_host, *doctor.services()]
     return context.conclude(checks, msg=rules.summary(checks))
 
 
@@ -637,6 +814,36 @@ def main() -> None:
         "replica": store,
         "files": store,
         "demands": {"type": "dict"},
+        "logs_bucket": store,
+        "logs_demands": {"type": "dict"},
+        "logs": {
+            "type": "dict",
+            "options": {
+                "files": {"type": "list", "elements": "dict"},
+                "config": text,
+                "state_file": text,
+                "ssh": text,
+                "become": {"type": "bool"},
+                "seal_keys": {"type": "list", "elements": "str", "no_log": True},
+            },
+        },
+        "server": {"type": "dict", "options": dict.fromkeys(("hostname", "machine_id", "proof_environment"), text)},
+        "prometheus": {"type": "dict", "options": prometheus.argument_spec()},
+        "alertmanager": {
+            "type": "dict",
+            "options": {
+                name: {key: value for key, value in option.items() if key != "default"}
+                for name, option in alertmanager.argument_spec().items()
+            },
+        },
+        "web": {
+            "type": "dict",
+            "options": {
+                name: {"type": option["type"]}
+                for name, option in browser.argument_spec().items()
+                if name != "deadline_s"
+            },
+        },
         "supabase": {
             "type": "dict",
             "options": {
@@ -677,12 +884,21 @@ def main() -> None:
         "plain",
         "change",
         "contacts",
+        "refused",
+        "unread",
     )
+    role = {
+        "role": text | {"required": True},
+        "entries": {"type": "list", "elements": "str", "required": True},
+        "operation": text,
+        "unscheduled": text,
+        "parts": {"type": "list", "elements": "str"},
+    }
     found = {
         **dict.fromkeys(seen, names),
         "servers": {"type": "list", "elements": "dict", "default": []},
+        "names": {"type": "dict", "default": {}},
         "unknown": {"type": "dict", "default": {}},
-        "unread": {"type": "dict", "default": {}},
         "encrypted": {"type": "int", "default": 0},
     }
     run_module(
@@ -692,6 +908,7 @@ def main() -> None:
         needs_record=False,
         argument_spec={
             "settings": {"type": "dict", "required": True, "options": settings},
+            "roles": {"type": "list", "elements": "dict", "default": [], "options": role},
             "found": {"type": "dict", "default": {}, "options": found, "apply_defaults": True},
             "certificate_days": {"type": "int", "default": 30},
             "max_clock_skew_s": {"type": "int", "default": 10},

@@ -41,6 +41,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.runbook.drivers import permits, process, stopping
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import failure, text
+from ansible.module_utils.runbook.rules.bounds import require
 from ansible.module_utils.runbook.rules.run import LAST_WORDS, PERMITS, Run
 from ansible.module_utils.runbook.rules.status import Status, worst
 from ansible.module_utils.runbook.rules.words import to_second
@@ -122,10 +123,7 @@ class Context:
 
         :raises RunbookError: names the option, the value and the bounds
         """
-        for option, (least, most) in bounds.items():
-            value = self.params[option]
-            if value is not None and not least <= value <= most:
-                raise RunbookError(f"{option}: {value} is out of bounds; give a number from {least} to {most}.")
+        require(self.params, bounds)
 
     def conclude(
         self,

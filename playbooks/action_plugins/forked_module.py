@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import ansible.module_utils
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.module_utils import _internal, basic
 from ansible.module_utils.common.json import Direction, get_module_encoder
 from ansible.plugins.action.normal import ActionModule as NormalAction
@@ -221,6 +221,9 @@ class ActionModule(NormalAction):  # type: ignore[misc] # Ansible has no types
             done = self._low_level_execute_command(line, sudoable=True, in_data=b"\n")
         except AnsibleConnectionFailure as error:
             return None, "", str(error)
+        except AnsibleError as error:
+            # It answers, and does not let this user do it: sudo asks for a password.
+            return 1, "", str(error)
         return int(done["rc"]), str(done["stdout"]), str(done["stderr"])
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.parsing.vault import EncryptedString, VaultLib, VaultSecret
 from ansible.plugins.action.normal import ActionModule as NormalAction
 
@@ -29,12 +30,15 @@ sys.modules[_SPEC.name] = forked
 _SPEC.loader.exec_module(forked)
 
 # Found under this name once forked_module.py has put the project's module_utils in its place.
-from ansible.module_utils.runbook.rules import doctor, preflight, record, variables
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules import bounds, doctor, preflight, record, variables
 from ansible.module_utils.runbook.rules.change import contacts, readiness
 from ansible.module_utils.runbook.rules.status import Status
 
 #: The password that inventories/README.md publishes.
 PUBLISHED = "example-only"
+#: The group of the inventory that a part of the settings is of; of other hosts nothing is run as a change.
+_GROUPS = {"database": "databases", "server": "servers", "vercel": "applications"}
 #: Longest reason that is told; Ansible's own may be pages.
 _REASON = 160
 #: Endings of files that Ansible reads variables from.
@@ -53,17 +57,35 @@ class ActionModule(forked.ActionModule):  # type: ignore[misc] # loaded by its p
         raw = self._defaults() | given
         names = sorted(name for name in raw if name in forked.KNOWN.names or name.startswith(variables.FREE))
         self._values, failed = self._read(raw, names)
+        self._values["inventory_hostname"] = given.get("inventory_hostname")
         unread = {name: _reason(error) for name, error in failed.items()}
         encrypted = {name: value for name, value in given.items() if isinstance(value, EncryptedString)}
         arguments = self._task.args
-        arguments["settings"] = self._filled(arguments.get("settings") or {})
+        named = arguments.get("settings") or {}
+        arguments["settings"] = self._filled(named)
+        jobs, groups = self._values.get("schedule_jobs") or {}, [str(each) for each in given.get("group_names") or ()]
+        used = []
+        for each in arguments.get("roles") or ():
+            if "operation" not in each or doctor.is_run(
+                jobs, groups, each["operation"], otherwise=bool(self._values.get(each["unscheduled"]))
+            ):
+                used.append(each)
+            else:
+                # What nothing uses on this host need not be there.
+                for part in each["parts"]:
+                    arguments["settings"].pop(part, None)
         arguments["found"] = {
             "inventory_sources": [str(source) for source in given.get("ansible_inventory_sources") or ()],
             "playbooks": sorted(path.name for path in (forked.PROJECT / "playbooks").glob("*.yml")),
+            "names": {part: list(_first(leaves)) for part, leaves in named.items() if isinstance(leaves, dict)},
+            "refused": list(dict.fromkeys(said for each in used for said in self._refused(each, failed))),
             "unknown": forked.misspelt(given),
             # A default of a role that the inventory does not use may well refer to nothing; and what a locked secret
             # leads to is told once, with the secret.
-            "unread": {name: why for name, why in unread.items() if name in given and "decrypt" not in why.lower()},
+            # As texts, for what a key like a password's leads to is kept out of sight.
+            "unread": [
+                f"{name} ({why})" for name, why in unread.items() if name in given and "decrypt" not in why.lower()
+            ],
             "examples": [
                 name
                 for name, value in self._values.items()
@@ -80,7 +102,7 @@ class ActionModule(forked.ActionModule):  # type: ignore[misc] # loaded by its p
                 doctor.wanted(self._values.get("schedule_jobs") or {}),
                 str(self._values.get("runbook_environment")),
                 self._values,
-                group="databases" if "database" in arguments["settings"] else "applications",
+                group=next((group for part, group in _GROUPS.items() if part in named), ""),
             ),
             "contacts": [
                 check.msg
@@ -105,6 +127,65 @@ class ActionModule(forked.ActionModule):  # type: ignore[misc] # loaded by its p
             if found is not None:
                 filled[key] = found
         return filled
+
+    def _refused(self, role: Mapping[str, Any], failed: Mapping[str, Exception]) -> Iterator[str]:
+        """What a role, and modules of its tasks, would refuse of the values, by their own specs and bounds.
+
+        :param failed: variables that cannot be read, which other lines name
+        """
+        folder = forked.PROJECT / "roles" / role["role"]
+        specs = self._loader.load_from_file(str(folder / "meta/argument_specs.yml"))["argument_specs"]
+        for entry in role["entries"]:
+            spec = {name: each for name, each in specs[entry]["options"].items() if name not in failed}
+            result = ArgumentSpecValidator(spec).validate({n: v for n, v in self._values.items() if n in spec})
+            yield from (said.rstrip(".") for said in result.error_messages)
+            for task in _tasks(self._loader, folder / "tasks" / f"{entry}.yml"):
+                yield from self._refused_by(task)
+
+    def _refused_by(self, task: Mapping[str, Any]) -> Iterator[str]:
+        """What the module of a task would refuse of the variables that are its options."""
+        module = next((found for name in task if (found := forked.load(name)) is not None), None)
+        if module is None:
+            return
+        names = variables.set_in(next(each for each in task.values() if isinstance(each, dict)), {}, forked.KNOWN)
+        given = {option: self._values[name] for option, name in names.items() if name in self._values}
+        known = _spec(module)
+        spec = {option: known[option] | {"required": False, "default": None} for option in given if option in known}
+        result = ArgumentSpecValidator(spec).validate({option: given[option] for option in spec})
+        yield from (variables.told(said.rstrip("."), names) for said in result.error_messages)
+        if not result.error_messages:
+            limits = {option: each for option, each in getattr(module, "BOUNDS", {}).items() if option in spec}
+            try:
+                bounds.require(result.validated_parameters, limits)
+            except RunbookError as error:
+                yield variables.told(error.message.rstrip("."), names)
+
+
+def _spec(module: Any) -> dict[str, dict[str, Any]]:
+    """The argument spec that a module of ours hands to the bridge; this copy of it is never run."""
+    said: dict[str, Any] = {}
+    module.run_module = lambda _core, **given: said.update(given)
+    module.main()
+    return dict(said["argument_spec"])
+
+
+def _tasks(loader: Any, path: Path) -> Iterator[dict[str, Any]]:
+    """The tasks of a file, those in blocks and in files that it imports too."""
+    waiting = list(loader.load_from_file(str(path)) or ())
+    while waiting:
+        task = waiting.pop(0)
+        for section in ("block", "rescue", "always"):
+            waiting += task.get(section) or ()
+        if "ansible.builtin.import_tasks" in task:
+            waiting += loader.load_from_file(str(path.with_name(task["ansible.builtin.import_tasks"])))
+        yield task
+
+
+def _first(leaves: Mapping[str, Any]) -> Iterator[str]:
+    """Each setting with its variable, as one text too."""
+    for key, leaf in leaves.items():
+        if not isinstance(leaf, dict):
+            yield f"{key} {leaf if isinstance(leaf, str) else leaf[0]}"
 
 
 def _reason(error: Exception) -> str:

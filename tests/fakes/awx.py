@@ -1,12 +1,16 @@
 """AWX 24.6, over real HTTP on loopback, as far as the modules of awx.awx ask.
 
 What it has is kept as AWX keeps it: fields that nobody set have AWX's defaults, secrets come back as ``$encrypted$``,
-lists come in pages, and associations are lists of their own. An answer has what these modules read, and no more.
+lists come in pages, and associations are lists of their own. Templates of all kinds are counted in one row of numbers,
+all else in rows of their own. Two schedules of one template have different names, two of different templates need not;
+with a template its schedules go. An answer has what these modules and ours read, and no more.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlencode
 
@@ -59,13 +63,36 @@ class FakeAWX(FakeService):
         self.surveys: dict[tuple[str, int], dict[str, Any]] = {}
         #: Requests that changed something, as ``METHOD path``.
         self.writes: list[str] = []
-        self._number = 0
+        #: Who asks: what is made is made by this user.
+        self.user = "runbook"
+        self._numbers: Counter[str] = Counter()
         for name, inputs in BUILT_IN.items():
             self._create("credential_types", {"name": name, "inputs": inputs})
 
     def named(self, kind: str) -> dict[str, dict[str, Any]]:
         """What there is of a kind, by name."""
         return {each["name"]: each for each in self.things[kind].values()}
+
+    def made_by(self, user: str, kind: str, **fields: Any) -> dict[str, Any]:
+        """What a person makes in AWX's own pages; an empty name is one who was deleted since."""
+        self.user, before = user, self.user
+        try:
+            reply = self._posted(kind, fields)
+        finally:
+            self.user = before
+        assert reply.status == 201, reply.body
+        return self.things[kind][reply.body["id"]]
+
+    def delete(self, kind: str, name: str) -> None:
+        """As a person deletes it there: with a template its schedules go, and nodes of workflows lose it."""
+        gone = self.named(kind)[name]["id"]
+        del self.things[kind][gone]
+        if kind in UNIFIED:
+            kept = {n: each for n, each in self.things["schedules"].items() if each["unified_job_template"] != gone}
+            self.things["schedules"] = kept
+            for node in self.things["workflow_job_template_nodes"].values():
+                if node.get("unified_job_template") == gone:
+                    node["unified_job_template"] = None
 
     def answer(self, asked: Asked) -> Reply:
         """What AWX answers."""
@@ -135,15 +162,20 @@ class FakeAWX(FakeService):
 
     def _wrong(self, kind: str, body: dict[str, Any]) -> dict[str, Any]:
         if kind == "schedules":
+            same = ("unified_job_template", "name")
+            others = [each for number, each in self.things[kind].items() if number != body.get("id")]
+            if any(all(each[name] == body[name] for name in same) for each in others):
+                return {"__all__": ["Schedule with this Unified job template and Name already exists."]}
             return _of_rrule(body["rrule"])
         if kind == "job_templates" and not body.get("project"):
             return {"project": ["This field is required."]}
         return {}
 
     def _create(self, kind: str, body: dict[str, Any]) -> dict[str, Any]:
-        self._number += 1
-        thing = {"id": self._number, **KINDS[kind][1], **body}
-        self.things[kind][self._number] = thing
+        row = "templates" if kind in UNIFIED else kind
+        self._numbers[row] += 1
+        thing = {**KINDS[kind][1], **body, "id": self._numbers[row], "made_by": self.user}
+        self.things[kind][thing["id"]] = thing
         return thing
 
     def _shown(self, kind: str, thing: dict[str, Any]) -> dict[str, Any]:
@@ -152,7 +184,14 @@ class FakeAWX(FakeService):
         if kind == "workflow_job_template_nodes" and thing.get("unified_job_template"):
             of = next(each for each in UNIFIED if thing["unified_job_template"] in self.things[each])
             related["unified_job_template"] = f"/api/v2/{of}/{thing['unified_job_template']}/"
-        shown = {**thing, "type": KINDS[kind][0], "url": url, "related": related}
+        maker = {"created_by": {"username": thing["made_by"]}} if thing["made_by"] else {}
+        shown = {**thing, "type": KINDS[kind][0], "url": url, "related": related, "summary_fields": maker}
+        del shown["made_by"]
+        if kind == "job_templates":
+            # It has that of its project, whatever was sent.
+            shown["organization"] = self.things["projects"].get(thing["project"], thing).get("organization")
+        if kind == "schedules":
+            shown["next_run"] = _next_run(thing)
         if kind == "credentials":
             fields = self.things["credential_types"][thing["credential_type"]]["inputs"].get("fields", [])
             secret = {field["id"] for field in fields if field.get("secret")}
@@ -162,9 +201,15 @@ class FakeAWX(FakeService):
         return shown
 
     def _paged(self, path: str, found: list[dict[str, Any]], query: dict[str, str]) -> Reply:
+        order = query.get("order_by")
+        if order:
+            found = sorted(found, key=lambda each: each[order])
         page = int(query.get("page", 1))
-        items = found[(page - 1) * self.page_size : page * self.page_size]
-        more = page * self.page_size < len(found)
+        size = min(int(query.get("page_size", self.page_size)), self.page_size)
+        items = found[(page - 1) * size : page * size]
+        if page > 1 and not items:
+            return Reply(404, {"detail": "Invalid page."})
+        more = page * size < len(found)
         following = f"{path}?{urlencode({**query, 'page': page + 1})}" if more else None
         return Reply(200, {"count": len(found), "next": following, "previous": None, "results": items})
 
@@ -181,12 +226,18 @@ class FakeAWX(FakeService):
 def _fits(item: dict[str, Any], query: dict[str, str]) -> bool:
     """Whether a thing passes the filters of a query."""
     for name, value in query.items():
-        if name in ("page", "page_size") or name.startswith("or__"):
+        if name in ("page", "page_size", "order_by") or name.startswith("or__"):
             continue
         if str(item.get(name)) != value:
             return False
     either = {name.removeprefix("or__"): value for name, value in query.items() if name.startswith("or__")}
     return not either or any(str(item.get(name)) == value for name, value in either.items())
+
+
+def _next_run(schedule: dict[str, Any]) -> str | None:
+    """When it starts something next: never where it is disabled, or its last date has passed."""
+    following = rrulestr(as_lines(schedule["rrule"])).after(datetime.now(UTC).replace(tzinfo=None))
+    return f"{following:%Y-%m-%dT%H:%M:%SZ}" if following and schedule["enabled"] else None
 
 
 def _of_rrule(text: str) -> dict[str, Any]:

@@ -107,6 +107,42 @@ def test_what_is_made_and_made_once(tmp_path, controller):
     assert controller.writes == []
 
 
+@pytest.mark.long
+def test_what_starts_on_beyond_the_inventory_is_red(tmp_path, controller):
+    """A template that was deleted is made again with its schedule; one that was renamed starts on beside a new one."""
+    project = a_project(tmp_path, controller)
+    assert project.run("awx.yml").code == 0
+    controller.delete("job_templates", "sandbox rollback.yml")
+    weekly = controller.named("job_templates")["sandbox weekly_db.yml"]
+    weekly["name"] = "by hand"
+    project.all_vars["schedule_jobs"] = {"dr-drill": JOBS["dr-drill"], "moved": JOBS["weekly-maintenance"]}
+    ended = project.run("awx.yml")
+    assert ended.code != 0
+    said = ended.last("controller_left_info")
+    assert [each.split(" next at ")[0] for each in said["left"]] == [
+        'schedule "sandbox weekly-maintenance" of runbook, which starts job template "by hand"'
+    ]
+    assert said["msg"] in ended.output
+    made = controller.named("job_templates")
+    schedules = controller.named("schedules")
+    assert schedules["sandbox moved"]["unified_job_template"] == made["sandbox weekly_db.yml"]["id"] != weekly["id"]
+    assert schedules["sandbox dr-drill"]["unified_job_template"] == made["sandbox rollback.yml"]["id"]
+    run = next(
+        each for each in controller.things["workflow_job_template_nodes"].values() if each["identifier"] == "run"
+    )
+    assert run["unified_job_template"] == made["sandbox rollback.yml"]["id"]
+
+    controller.writes.clear()
+    looked = project.run("awx.yml", "--check")
+    assert looked.code != 0
+    assert looked.last("controller_left_info")["left"] == said["left"]
+    assert controller.writes == []
+
+    schedules["sandbox weekly-maintenance"]["enabled"] = False
+    ended = project.run("awx.yml")
+    assert ended.code == 0, ended.output
+
+
 def test_another_awx_is_refused(tmp_path, controller):
     project = a_project(tmp_path, controller, controller_install_uuid="")
     ended = project.run("awx.yml")

@@ -204,3 +204,27 @@ def test_a_server_is_another_machine_and_pinned():
     assert (here.status, "web1 would be this machine" in here.msg) == ("breach", True)
     open_ = rules.judge_servers([pinned, pinned | {"name": "web2", "machine_id": ""}], "sandbox")
     assert (open_.status, "empty for web2;" in open_.msg) == ("breach", True)
+
+
+@pytest.mark.parametrize(
+    ("more", "runs"),
+    [
+        ({}, True),
+        ({"tags": ["rotate"]}, True),
+        ({"tags": ["verify"]}, False),
+        ({"hosts": ["databases"]}, False),
+        ({"playbook": "backup.yml"}, False),
+        ({"disabled": "not yet"}, False),
+    ],
+)
+def test_what_is_scheduled_for_a_host_is_looked_at_there(more, runs):
+    jobs = {"x": job("logs.yml", hosts=["servers"]) | more, "y": job("heartbeat.yml")}
+    assert rules.is_run(jobs, ["servers", "web"], "logs.yml rotate", otherwise=True) is runs
+    without_tag = runs or "tags" in more
+    assert rules.is_run(jobs, ["servers", "web"], "logs.yml", otherwise=True) is without_tag
+
+
+@pytest.mark.parametrize("otherwise", [True, False])
+def test_where_nothing_is_scheduled_a_variable_decides(otherwise):
+    off = {"x": job("logs.yml", hosts=["servers"], disabled="not yet")}
+    assert [rules.is_run(jobs, ["servers"], "logs.yml", otherwise=otherwise) for jobs in ({}, off)] == [otherwise] * 2

@@ -61,6 +61,24 @@ def wanted(scheduled_jobs: Mapping[str, Any]) -> frozenset[str]:
     return frozenset({*BY_HAND, *(str(each.get("playbook")) for each in runs)} if runs else USER_OF)
 
 
+def is_run(scheduled_jobs: Mapping[str, Any], groups: Iterable[str], operation: str, *, otherwise: bool) -> bool:
+    """Whether a job runs a playbook on a host.
+
+    :param groups: the host's
+    :param operation: the playbook's file name, and a tag that it is run with where only that one counts
+    :param otherwise: the answer where nothing at all is scheduled
+    """
+    playbook, _, tag = operation.partition(" ")
+    runs = [each for each in scheduled_jobs.values() if isinstance(each, dict) and not each.get("disabled")]
+    mine = set(groups)
+    return any(
+        each.get("playbook") == playbook
+        and mine.intersection(each.get("hosts") or ())
+        and (not tag or tag in (each.get("tags") or (tag,)))
+        for each in runs
+    ) or (otherwise and not runs)
+
+
 def users(playbooks: Iterable[str]) -> dict[str, list[str]]:
     """The users by what they are for, each with its playbooks."""
     found: dict[str, list[str]] = {}
@@ -135,12 +153,32 @@ def judge_examples(names: Sequence[str]) -> Check:
     return Check.ok("examples", "No value of the examples is left.")
 
 
-def judge_unread(reasons: Mapping[str, str]) -> Check:
-    """Every variable can be read."""
-    if reasons:
-        told = some(f"{name} ({reason})" for name, reason in reasons.items())
-        return Check.breach("settings", f"Cannot be read: {told}; set what they refer to.")
+def judge_unread(unread: Sequence[str]) -> Check:
+    """Every variable can be read; of the others each with the reason."""
+    if unread:
+        return Check.breach("settings", f"Cannot be read: {some(unread)}; set what they refer to.")
     return Check.ok("settings", "Every variable can be read.")
+
+
+def judge_options(refused: Sequence[str]) -> Check:
+    """No role, and no module of it, would refuse a value by what it says of its options.
+
+    :param refused: what they say
+    """
+    if refused:
+        return Check.breach("options", f"Will be refused: {'; '.join(refused)}. Correct it in the inventory.")
+    return Check.ok("options", "Every option that is looked at is there, of its type and within its bounds.")
+
+
+def judge_root(is_root: bool) -> Check:
+    """Commands on a server are done as root."""
+    if is_root:
+        return Check.ok("rights server", "Commands are done as root.")
+    return Check.breach(
+        "rights server",
+        "Commands are not done as root, and updates.yml --tags servers installs nothing; set ansible_become: true for "
+        "the group servers, or log in as root.",
+    )
 
 
 def judge_strays(strays: Sequence[str]) -> Check:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ansible.module_utils.runbook.drivers.sandbox import services
 from ansible.module_utils.runbook.rules.sandbox import demo_alerts
+from fakes.http import Asked, FakeService, Reply
 from fakes.pagerduty import ROUTING_KEY, SCHEDULE, SERVICE, TOKEN, FakePagerDuty
 from servers import running
 
@@ -61,3 +62,27 @@ def test_the_week_is_reviewed(tmp_path: Path) -> None:
     for words in ("Firings per alert", "Thresholds that are offered", "On call", "Delivery of alerts"):
         assert words in report
     assert TOKEN not in report + json.dumps(run.results)
+
+
+class LockedPrometheus(FakeService):
+    """One that takes nobody's credentials."""
+
+    service: ClassVar[str] = "prometheus"
+
+    def answer(self, asked: Asked) -> Reply:
+        del asked
+        return Reply(401, {"status": "error", "error": "Unauthorized"})
+
+
+def test_alerts_that_are_red_hide_no_audit(tmp_path: Path) -> None:
+    with LockedPrometheus() as prometheus:
+        project = Project.for_application(tmp_path)
+        project.applications = {}
+        project.monitoring = {"monitor": {"monitoring_prometheus_url": prometheus.url}}
+        both = project.run("monitoring.yml")
+        audit = project.run("monitoring.yml", "--tags", "audit")
+        alerts = project.run("monitoring.yml", "--tags", "alerts")
+    assert {"alert_review_info", "sla_info", "dashboard_info"} <= both.results.keys(), both.output
+    assert "alert_review_info" not in audit.results
+    assert "sla_info" in audit.results
+    assert "sla_info" not in alerts.results

@@ -91,6 +91,16 @@ def test_security_updates_are_looked_for_installed_and_proven(tmp_path, debian):
     assert [each for each in debian.folders() if each.exists()] == [], "a folder was left"
 
 
+def test_an_application_that_is_red_hides_no_server(tmp_path, debian):
+    here = project(tmp_path, security_updates_own_files=[])
+    here.applications = {
+        "app": {"app_repository": str(tmp_path / "gone"), "app_branch": "main", "app_repository_root": "f" * 40}
+    }
+    looked = run(here, debian, "security")
+    assert looked.code != 0
+    assert looked.last("apt_updates_check")["security_updates"] == 2, looked.output
+
+
 def test_a_server_that_knows_no_security_archive_is_not_clean(tmp_path, debian):
     sources = debian.root / "etc/apt/sources.list"
     sources.write_text("".join(sources.read_text().splitlines(keepends=True)[:1]))

@@ -70,7 +70,10 @@ class Tickets(FakeService):
         link = (
             f'<https://elsewhere.example.com/tickets?from={end}>; rel="next", <https://x/>; rel="last"' if more else ""
         )
-        body = {"tickets": tickets[start:end], "more": more, "pagination": {"next": end if more else None}}
+        body = {
+            "tickets": tickets[start:end], "more": more, "pagination": {"next": end if more else None},
+            "next": f"/elsewhere/?from={end}" if more else None,
+        }  # fmt: skip
         return Reply(200, body, {"Link": link})
 
 
@@ -475,6 +478,11 @@ def test_a_certificate_is_trusted_or_nothing_is_sent(service, made, pauses, encr
     assert service.requests == ["GET /tickets"]
 
 
+def test_an_inventory_may_trust_whoever_answers(made, encrypted):
+    url, _authority = encrypted
+    assert made(base_url=url.replace("localhost", "127.0.0.1"), validate_certs=False).get("/tickets")["more"] is False
+
+
 def test_a_proxy_of_the_environment_is_not_for_this_machine(client, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)
@@ -497,19 +505,20 @@ def test_a_proxy_never_carries_what_it_can_read(service, made, monkeypatch):
 WAYS: list[tuple[api_pages.Follow, tuple[tuple[str, str], ...]]] = [
     (api_pages.by_link, ()),
     (api_pages.by_cursor("pagination", "next", parameter="from"), ()),
+    (api_pages.by_next, ()),
     (api_pages.by_offset, (("limit", "2"),)),
     (api_pages.by_number, (("page", "1"),)),
 ]
 
 
-@pytest.mark.parametrize(("follow", "query"), WAYS, ids=["link", "cursor", "offset", "number"])
+@pytest.mark.parametrize(("follow", "query"), WAYS, ids=["link", "cursor", "next", "offset", "number"])
 @pytest.mark.parametrize("many", [0, 1, 2, 3, 4, 5])
 def test_a_list_is_read_to_its_end(service, client, follow, query, many):
     service.tickets = {str(number): number for number in range(many)}
     assert client.pages("/tickets", follow, items="tickets", query=query) == list(range(many))
 
 
-@pytest.mark.parametrize(("follow", "query"), WAYS, ids=["link", "cursor", "offset", "number"])
+@pytest.mark.parametrize(("follow", "query"), WAYS, ids=["link", "cursor", "next", "offset", "number"])
 def test_a_list_is_whole_or_an_error(service, client, follow, query):
     service.tickets = {str(number): number for number in range(5)}
     service.faults = [Fault("(?!)", "reset"), fault("503")]
@@ -527,6 +536,7 @@ def test_a_list_is_whole_or_an_error(service, client, follow, query):
         (api_pages.by_offset, {"t": [], "more": True}, "more to come, and none of it"),
         (api_pages.by_cursor("p", "next", parameter="from"), {"t": [1]}, "no field p.next"),
         (api_pages.by_cursor("p", parameter="from"), {"t": [1], "p": 7}, "a next page that was there before"),
+        (api_pages.by_next, {"t": [1]}, "no field next"),
         (api_pages.by_number, {"t": [1]}, "more than 5 pages"),
     ],
 )

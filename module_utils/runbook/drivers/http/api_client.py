@@ -162,6 +162,7 @@ class ApiClient:
     :param fixes: what to do about a refusal, by its status, where the service has its own words for it
     :param ca_cert: file with the certificate authorities that are trusted, instead of the system's
     :param options: what the module calls its options with the address and with ``ca_cert``; empty where it has none
+    :param validate_certs: False trusts whoever answers; only where the inventory says so of the service
     :raises RunbookError: a secret would travel unencrypted, or can be in no header; ``ca_cert`` cannot be read
     """
 
@@ -178,6 +179,7 @@ class ApiClient:
         fixes: Mapping[int, str] | None = None,
         ca_cert: str | None = None,
         options: tuple[str, str] = ("api_url", "ca_cert"),
+        validate_certs: bool = True,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._service = service
@@ -201,6 +203,12 @@ class ApiClient:
                 raise RunbookError(
                     f"{name}: it holds a line feed, or a letter that no request to {service} may hold; give it without."
                 )
+        plain = not (encrypted or ca_cert)
+        trust = (
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            if plain
+            else _trust(options[1], ca_cert, validate_certs=validate_certs)
+        )
         self._request = Request(
             headers={"Accept": "application/json", **headers},
             # A token goes to the address that was asked for and to no other; ~/.netrc has no say in it.
@@ -210,7 +218,7 @@ class ApiClient:
             use_proxy=encrypted and not loopback,
             decompress=False,
             http_agent="mental-scribe-runbook",
-            context=_trust(options[1], ca_cert) if encrypted or ca_cert else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            context=trust,
         )
 
     # Reading ----------------------------------------------------------------------------------------------------------
@@ -663,9 +671,12 @@ def basic(user: str, password: str) -> str:
     return b64encode(f"{user}:{password}".encode()).decode()
 
 
-def _trust(option: str, ca_cert: str | None) -> ssl.SSLContext:
+def _trust(option: str, ca_cert: str | None, *, validate_certs: bool) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=ca_cert)
+        context = ssl.create_default_context(cafile=ca_cert)
     except OSError as error:
         why = error.strerror or type(error).__name__
         raise RunbookError(f"{option}: {ca_cert} cannot be read ({why}); give a file of certificates in PEM.") from None
+    if not validate_certs:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context

@@ -61,6 +61,14 @@ def by_cursor(*path: str, parameter: str) -> Follow:
     return follow
 
 
+def by_next(page: Page) -> Query | None:
+    """``next`` has the address of the next page, null after the last one, as AWX's. Only its query is used."""
+    if not isinstance(page.body, Mapping) or "next" not in page.body:
+        raise ValueError("no field next")
+    address = page.body["next"]
+    return tuple(parse_qsl(urlsplit(str(address)).query, keep_blank_values=True)) if address else None
+
+
 def by_offset(page: Page) -> Query | None:
     """``more`` says whether there are more, and ``offset`` counts items, as PagerDuty's."""
     more = page.body.get("more") if isinstance(page.body, Mapping) else None

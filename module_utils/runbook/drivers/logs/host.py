@@ -100,9 +100,12 @@ class Host:
         """Install logrotate's configuration and run it.
 
         :param look: only say what would be done
+        :raises RunbookError: logrotate is not there, or refuses the configuration
         """
         answer: dict[str, Any] = self._ask(
             2 * timeout_s + 30, act="rotate", config=config, state=state, text=text, force=force, look=look,
             limit_s=timeout_s,
         )  # fmt: skip
+        if "error" in answer:
+            raise RunbookError(f"{self.name}: {str(answer['error']).rstrip('.')}.")
         return answer

@@ -41,10 +41,24 @@ def identity() -> tuple[str, str, str]:
     """The machine's id, its name, and its operating system; empty where it does not say.
 
     :raises UnreachableError: no answer
+    :raises RunbookError: nothing is run there, as where sudo asks for a password
     """
     said = remote.shell(_IDENTITY, timeout_s=_READ_S)
+    if not said.stdout.strip():
+        raise RunbookError(
+            f"No command is run on the server: {said.why}. Let its user do that without a password: NOPASSWD in "
+            "sudoers, or set ansible_become_password."
+        )
     lines = [line.strip() for line in said.stdout.splitlines()]
     return (lines[0] if lines else "", lines[-2] if len(lines) > 2 else "", lines[-1] if len(lines) > 2 else "")
+
+
+def is_root() -> bool:
+    """Whether commands are done as root there.
+
+    :raises UnreachableError: no answer
+    """
+    return remote.shell('test "$(id -u)" = 0', timeout_s=_READ_S).code == 0
 
 
 def own_machine_id() -> str:

@@ -242,7 +242,8 @@ def foretell(
     """What changes by these playbooks will be refused for, or end red; a sentence each, with operations.
 
     :param said: as for :func:`lacks`; ``change_needs`` among them
-    :param group: of the inventory; what a person does to an application is looked at whatever is scheduled
+    :param group: of the inventory; what a person does to another thing than a database is looked at whatever is
+        scheduled
     """
     try:
         checklist.blocking("", said.get("change_blocks") or {})
@@ -250,7 +251,7 @@ def foretell(
             operation: checklist.needed(operation, environment, said.get("change_needs") or {})
             for operation, known in checklist.OPERATIONS.items()
             # Nobody is paged for a sandbox.
-            if (operation.partition(" ")[0] in playbooks or group == "applications")
+            if (operation.partition(" ")[0] in playbooks or group != "databases")
             and known.group == group
             and (operation, environment) != (checklist.EMERGENCY, "sandbox")
         }

@@ -143,6 +143,21 @@ def restarts(stdout: str, packages: Iterable[str], *, reboot_asked: bool) -> Res
     return Restarts(services, "", "" if is_known else "needrestart does not know the kernel that is installed")
 
 
+def judge_server(half_installed: str, found: Restarts, hostname: str) -> list[Check]:
+    """Whether packages can be installed, and it can be known what runs the code of before; what is ok is not told.
+
+    :param half_installed: what ``dpkg --audit`` says
+    """
+    checks = []
+    if half_installed:
+        said = f"{half_installed} Run dpkg --configure -a, then apt-get -f install."
+        checks.append(Check.breach("dpkg", said, hostname))
+    if found.unknown:
+        said = f"{found.unknown}; see needrestart -v there, or install it: what has to be restarted is not known."
+        checks.append(Check.unknown("needrestart", said, hostname))
+    return checks
+
+
 def kept_files(log: str) -> tuple[str, ...]:
     """Configuration files that somebody had changed, and of which a package brings a newer one: they stayed."""
     return tuple(sorted(set(_CONFFILE.findall(log))))
