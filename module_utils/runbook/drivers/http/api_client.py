@@ -203,12 +203,9 @@ class ApiClient:
                 raise RunbookError(
                     f"{name}: it holds a line feed, or a letter that no request to {service} may hold; give it without."
                 )
-        plain = not (encrypted or ca_cert)
-        trust = (
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            if plain
-            else _trust(options[1], ca_cert, validate_certs=validate_certs)
-        )
+        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if encrypted or ca_cert:
+            trust = _trust(options[1], ca_cert, validate_certs=validate_certs)
         self._request = Request(
             headers={"Accept": "application/json", **headers},
             # A token goes to the address that was asked for and to no other; ~/.netrc has no say in it.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.drivers.http.api_client import ApiClient
 from ansible.module_utils.runbook.drivers.http.api_pages import by_next
-from ansible.module_utils.runbook.drivers.observe import access
+from ansible.module_utils.runbook.rules.observe.access import Access
 from ansible.module_utils.runbook.rules.schedule.leftovers import Schedule, Template
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def client(params: Mapping[str, Any]) -> ApiClient:
     token = params["controller_token"]
     return ApiClient(
         service="AWX",
-        base_url=access.address("controller_url", params["controller_url"]),
+        base_url=Access.of("controller", params, params["controller_url"], option="controller_url").url,
         headers={"Authorization": f"Bearer {token}"},
         secrets={"controller_token": token},
         read_only=True,
