@@ -318,6 +318,16 @@ def lease_of(document: Document) -> Lease:
         raise _unreadable(document.name, "state_damaged", "is no lease", "restore or remove it") from None
 
 
+def leased(name: str) -> str:
+    """The target whose lease lies under a name; its place is not in the name.
+
+    >>> leased("leases/bucket-mental-scribe-files"), leased("leases/supabase_project-abcdefghijklmnopqrst")
+    ('bucket mental-scribe-files', 'supabase project abcdefghijklmnopqrst')
+    """
+    kind, _, target = name.partition("/")[2].partition("-")
+    return f"{kind.replace('_', ' ')} {target}"
+
+
 # --- copies of records ------------------------------------------------------------------------------------------------
 
 
