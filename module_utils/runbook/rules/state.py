@@ -38,6 +38,8 @@ _COMPRESSED_VERSION = 2
 MAX_BYTES = 4 << 20
 #: What a body may have once it is no more compressed: a bomb is none of ours.
 MAX_BODY_BYTES = 128 << 20
+#: Codes of what is wrong with a document that is to be written, and not with the store.
+REFUSED = ("state_secret", "state_json", "state_too_large")
 #: The kinds of documents; each is a folder in the store.
 KINDS = (
     "announcements",
