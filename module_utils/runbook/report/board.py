@@ -313,11 +313,13 @@ Plan = tuple[str, Mapping[str, Any]]
 def known(runs: Path, now: datetime, plan: Plan) -> Index:
     """Put what is new into the index; what it then knows of an inventory, for the state store.
 
+    One that is damaged stays so until :func:`renew` mends it, which can say so.
+
     :raises RunbookError: it cannot be made, with the fix
     :raises OSError: a file cannot be written
     """
     with held(runs):
-        return _part(_collected(runs, now, plan, None, PATIENCE_S).index, plan[0])
+        return _part(_collected(runs, now, plan, None, PATIENCE_S, keeps_damage=True).index, plan[0])
 
 
 def renew(
@@ -346,8 +348,14 @@ def renew(
     return runs / PAGE
 
 
-def _collected(runs: Path, now: datetime, plan: Plan | None, others: Index | None, patience_s: float | None) -> Found:
-    """The index with all that is new, as it is written down."""
+def _collected(
+    runs: Path, now: datetime, plan: Plan | None, others: Index | None, patience_s: float | None, *,
+    keeps_damage: bool = False,
+) -> Found:  # fmt: skip
+    """The index with all that is new, as it is written down.
+
+    :param keeps_damage: a damaged one is not written in order again
+    """
     index, folders, note = load(runs)
     if others is not None:
         indexes.merge(index, others)
@@ -359,7 +367,8 @@ def _collected(runs: Path, now: datetime, plan: Plan | None, others: Index | Non
     found = collect(runs, index, folders, now, patience_s, place)
     found.notes += doubt
     indexes.forget(index, now)
-    write_whole(runs / INDEX, indexes.write(index | {"folders": folders}))
+    if not (note and keeps_damage):
+        write_whole(runs / INDEX, indexes.write(index | {"folders": folders}))
     if note:
         found.notes.insert(0, note)
     return found
@@ -659,8 +668,11 @@ _SCRIPT = """
     var now = Date.now(), min = Math.floor((now - made) / 60000), hours = Math.floor(min / 60);
     var old = min < 1 ? "just now" : min < 120 ? min + " min ago" : hours < 48 ? hours + " h ago"
       : Math.floor(hours / 24) + " days ago";
-    box.textContent = min < -5 ? "Made in the future: a clock is wrong" : "Made " + old;
-    document.body.classList.toggle("stale", now > stale || min < -5);
+    // By a clock that is behind nobody can say whether it is stale.
+    box.textContent = min < -5 ? "Made in the future: this machine's clock is behind, or that of the machine that made "
+      + "it was ahead; how old it is is unknown" : "Made " + old;
+    document.body.classList.toggle("future", min < -5);
+    document.body.classList.toggle("stale", now > stale && min >= -5);
   }
   tell(); setInterval(tell, 30000);
 })();

@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import shutil
+import subprocess
 from datetime import timedelta
 from typing import Any
 
@@ -388,6 +391,21 @@ def test_a_damaged_index_is_made_again_and_one_of_a_newer_version_is_left(tmp_pa
     assert (tmp_path / board.INDEX).read_text() == newer
 
 
+def test_a_damaged_index_is_told_once_also_where_a_state_store_is_told_first_what_it_knows(tmp_path):
+    put(tmp_path, backup(6))
+    made(tmp_path)
+    for damage, says in (
+        (lambda _: "{torn", "was damaged"),
+        (lambda text: text.replace('"seen":[', '"seen":[7,'), "1 entry"),
+    ):
+        path = tmp_path / board.INDEX
+        path.write_text(damage(path.read_text()))
+        assert board.known(tmp_path, NOW, ("production", plan(NOW)))["seen"] == [backup(6)["run_id"]]
+        (note,) = made(tmp_path)["notes"]
+        assert says in note
+        assert made(tmp_path)["notes"] == []
+
+
 def test_a_damaged_entry_of_the_index_is_made_again_and_the_board_is_not_green_meanwhile(tmp_path):
     put(tmp_path, backup(6))
     before = made(tmp_path)
@@ -518,3 +536,35 @@ def test_the_page_runs_nothing_but_its_own_clock_and_escapes_what_it_is_told(tmp
     assert (tmp_path / board.PAGE).stat().st_mode & 0o777 == 0o600
     samples = (tmp_path / "metrics" / board.METRICS).read_text()
     assert 'runbook_board_points{inventory="production",state="red"} 1' in samples
+
+
+@pytest.mark.parametrize(
+    ("looked_at", "classes", "says"),
+    [
+        (NOW + timedelta(minutes=3), [], "Made 3 min ago"),
+        (NOW - timedelta(minutes=5), [], "Made just now"),
+        (NOW - timedelta(minutes=6), ["future"], "how old it is is unknown"),
+        (NOW - 90 * D, ["future"], "how old it is is unknown"),
+        (NOW + 3 * D, ["stale"], "Made 3 days ago"),
+    ],
+)
+def test_the_page_says_that_it_is_old_or_that_a_clock_is_wrong_and_never_both(tmp_path, looked_at, classes, says):
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed, so the page's script was not run")
+    put(tmp_path, backup(6))
+    made(tmp_path)
+    page = (tmp_path / board.PAGE).read_text()
+    script = page.partition("<script>")[2].partition("</script>")[0]
+    data = {name: re.findall(f'data-{name}="([^"]+)"', page)[0] for name in ("made", "stale")}
+    around = f"""
+        const box = {{dataset: {json.dumps(data)}}}, classes = [];
+        const document = {{getElementById: () => box, body: {{classList: {{
+            toggle: (name, is) => {{ if (is) classes.push(name); }}}}}}}};
+        Date.now = () => {looked_at.timestamp() * 1000}; setInterval = () => 0;
+        {script}
+        console.log(JSON.stringify([classes, box.textContent]));
+    """
+    done = subprocess.run(["node", "-e", around], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found[0] == classes
+    assert says in found[1]
