@@ -287,7 +287,7 @@ BAD_RUN = step("pg_vacuum", {}, "breach", "A table is locked.")
         (frozen(operations={"weekly_db.yml": "none"}), weekly(SUNDAY - 7 * D), "missed"),
         (frozen(job={"playbook": "backup.yml"}), weekly(SUNDAY - 7 * D), "missed"),
         # Nor could what no window would be open for.
-        (frozen(job={"time": "05:00"}), weekly(SUNDAY - 7 * D), "missed"),
+        (frozen(job={"time": "05:00"}), weekly(SUNDAY - 7 * D + 3 * H), "missed"),
         (frozen(operations={"weekly_db.yml": "monthly"}), weekly(SUNDAY - 7 * D), "missed"),
         (frozen(end="2026-11-29 02:00"), weekly(SUNDAY - 7 * D), "missed"),
     ],
