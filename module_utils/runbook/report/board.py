@@ -428,16 +428,18 @@ def _job(
         said = f"preflight_job={each.job}" if each.enabled else f"confirm={plan['environment']}"
         command += f" -e {said}"
     closed = _closed(each, action, place, calendar)
-    skipped_at = schedule.last_due(each, now, lambda at: closed(at) is not None)
+    # Most jobs no freeze can hold, and a year of an hourly one has many times.
+    skipped_at = schedule.last_due(each, now, lambda at: bool(closed(at))) if closed else None
+    counts = (lambda at: not closed(at)) if closed else schedule.always
     return standing.Job(
         each.job,
         standing.operation_of(playbook, f"{each.playbook} {action}", each.tags),
         command,
         each.hosts,
-        due_at=schedule.last_due(each, now - each.patience, lambda at: closed(at) is None),
-        next_at=schedule.next_due(each, now, lambda at: closed(at) is None) if each.enabled else None,
+        due_at=schedule.last_due(each, now - each.patience, counts),
+        next_at=schedule.next_due(each, now, counts) if each.enabled else None,
         skipped_at=skipped_at,
-        freeze=closed(skipped_at) or "" if skipped_at else "",
+        freeze=closed(skipped_at) if closed and skipped_at else "",
         takes=each.max_duration,
         disabled=each.disabled,
     )
@@ -445,8 +447,8 @@ def _job(
 
 def _closed(
     each: schedule.Schedule, action: str, place: Mapping[str, Any], calendar: calendars.Calendar
-) -> Callable[[datetime], str | None]:
-    """What says of a time at which a job is due which freeze keeps it from running; None where none does.
+) -> Callable[[datetime], str] | None:
+    """What says of a time at which a job is due which freeze keeps it from running, if one does; None where none can.
 
     The calendar says it, and so do runs that came then and were refused: a freeze that is over may be taken out.
     """
@@ -456,13 +458,15 @@ def _closed(
         for run in place["recent"].get(indexes.key_of("", each.job), ())
         if run[1] == standing.SKIPPED
     ]
+    if not refused and (not calendar.freezes or calendar.operations.get(operation, "none") == "none"):
+        return None
 
-    def closed(at: datetime) -> str | None:
+    def closed(at: datetime) -> str:
         freeze = calendars.closed_by(calendar, operation, at)
         if freeze is not None:
             return f"The freeze {freeze.id} ({freeze.reason}; owner: {freeze.owner})"
         came = any(at - standing.EARLY <= run < at + each.patience for run in refused)
-        return "A freeze" if came else None
+        return "A freeze" if came else ""
 
     return closed
 

@@ -271,12 +271,13 @@ def _days(first: date, last: date) -> Iterator[date]:
     return (first + timedelta(days=number) for number in range((last - first).days + 1))
 
 
-def _always(_: datetime) -> bool:
+def always(_: datetime) -> bool:
+    """That an occurrence counts, whenever it is."""
     return True
 
 
 def last_due(
-    schedule: Schedule, now: datetime, counts: Callable[[datetime], bool] = _always
+    schedule: Schedule, now: datetime, counts: Callable[[datetime], bool] = always
 ) -> datetime | None:  # fmt: skip
     """The newest occurrence that counts and is not later than ``now``; None where there was none for a year."""
     due = occurrences(schedule, now - timedelta(days=366), now + timedelta(microseconds=1))
@@ -284,7 +285,7 @@ def last_due(
 
 
 def next_due(
-    schedule: Schedule, now: datetime, counts: Callable[[datetime], bool] = _always
+    schedule: Schedule, now: datetime, counts: Callable[[datetime], bool] = always
 ) -> datetime | None:  # fmt: skip
     """The first occurrence that counts and is later than ``now``; None where there is none for a year."""
     due = occurrences(schedule, now + timedelta(microseconds=1), now + timedelta(days=366))
