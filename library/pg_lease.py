@@ -87,8 +87,7 @@ from typing import Any
 from ansible.module_utils.runbook.drivers import permits
 from ansible.module_utils.runbook.drivers.postgres import lease, postgres
 from ansible.module_utils.runbook.module import Context, run_module
-from ansible.module_utils.runbook.rules.lease import check_release
-from ansible.module_utils.runbook.rules.words import to_second
+from ansible.module_utils.runbook.rules.lease import check_release, told
 
 LOCK_TIMEOUT_MS = 10_000
 STATEMENT_TIMEOUT_MS = 30_000
@@ -123,17 +122,10 @@ def core(context: Context) -> dict[str, Any]:
             "expires_at": current.expires_at.astimezone(UTC).isoformat(),
             "expired": current.expires_at <= now,
         }
-        until = to_second(holder["expires_at"])
         if released:
             done = "would give the lease back" if context.check_mode else "gave the lease back"
-        elif current.expires_at <= now:
-            done = f"had the lease until {until}"
-        elif lease.life(current) == "dead":
-            done = (
-                f"holds the lease until {until}; its process is dead, and the next run on this machine takes it at once"
-            )
         else:
-            done = f"holds the lease until {until}"
+            done = told(current, now=now, holder=lease.life(current))
         msg = f"{target}: {lease.describe(current)} {done}."
     return {
         "changed": bool(released and wanted and wanted != own),

@@ -148,6 +148,10 @@ job:
   description: The scheduled job that this run is; empty where a person started it.
   type: str
   returned: success
+code:
+  description: V(frozen) where a freeze of the calendar refused the run.
+  type: str
+  returned: failure
 change_needs:
   description:
     - Lines of the checklists that this operation has to do; empty where it is not run as a change, or where this run's

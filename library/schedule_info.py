@@ -9,6 +9,7 @@ short_description: The scheduled jobs of an inventory, when they are due, and ho
 description:
   - Reads the schedules of an inventory, and says of each job what runs, when it was and will be due, and its time as a
     calendar event of systemd, an RRULE of AWX, and in cron. It writes nothing.
+  - It asks no calendar. In a freeze a job is started at its time as ever, and refused; the board says so.
   - A mistake in a schedule is refused in one sentence, with the fix.
 options:
   schedules:

@@ -12,13 +12,19 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections import defaultdict
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tools.system_packages import missing_packages
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROOT = Path(__file__).resolve().parent.parent
 JUNIT = ROOT / ".cache" / "pytest.xml"
@@ -46,15 +52,33 @@ class Report:
     not_run: list[str] = field(default_factory=list)
     slowest: list[tuple[str, float]] = field(default_factory=list)
 
-    def step(self, name: str, words: list[str]) -> bool:
-        """Run one program in the project's folder with its output shown; whether it ended well."""
+    def step(self, name: str, words: list[str]) -> None:
+        """Run one program in the project's folder with its output shown."""
         print(f"\n=== {name}: {' '.join(words)}", flush=True)
         started = time.monotonic()
-        done = subprocess.run(words, cwd=ROOT, check=False)
-        self.rows.append(
-            (name, "ok" if done.returncode == 0 else f"FAILED ({done.returncode})", time.monotonic() - started)
-        )
-        return done.returncode == 0
+        self._add(name, subprocess.run(words, cwd=ROOT, check=False).returncode, started)
+
+    def at_once(self, steps: Mapping[str, list[str]]) -> None:
+        """Run programs beside each other, of which none uses more than a core; each is shown when it has ended."""
+        print(f"\n=== at once: {', '.join(steps)}", flush=True)
+        started = time.monotonic()
+        with ExitStack() as stack:
+            running = {}
+            for name, words in steps.items():
+                output = stack.enter_context(tempfile.TemporaryFile())
+                running[name] = subprocess.Popen(words, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT), output
+            while running:
+                time.sleep(0.1)
+                for name in [name for name, (process, _) in running.items() if process.poll() is not None]:
+                    process, output = running.pop(name)
+                    output.seek(0)
+                    print(f"\n=== {name}: {' '.join(steps[name])}", flush=True)
+                    shutil.copyfileobj(output, sys.stdout.buffer)
+                    sys.stdout.flush()
+                    self._add(name, process.returncode, started)
+
+    def _add(self, name: str, code: int, started: float) -> None:
+        self.rows.append((name, "ok" if code == 0 else f"FAILED ({code})", time.monotonic() - started))
 
     def show(self) -> int:
         """Print the table; the exit code."""
@@ -75,12 +99,6 @@ class Report:
         if self.slowest:
             print("  Not part of this: the long runs of make faults, and the PostgreSQL versions of make matrix.")
         return 1 if failed else 0
-
-
-def lint(report: Report) -> None:
-    """Run every linter."""
-    for name, words in LINT.items():
-        report.step(name, words)
 
 
 def pytest(report: Report) -> None:
@@ -122,8 +140,8 @@ def slowest(junit: Path, files: int = 12) -> list[tuple[str, float]]:
     return [*sorted(kinds.items(), key=lambda each: each[1], reverse=True), *worst]
 
 
-def molecule(report: Report) -> None:
-    """Run the Molecule scenarios, if a container can be run here."""
+def molecule(report: Report) -> dict[str, list[str]]:
+    """What runs the Molecule scenarios; nothing where no container can be run here."""
     engine = subprocess.run(
         [sys.executable, str(ROOT / "tools" / "container_engine.py")],
         cwd=ROOT,
@@ -134,26 +152,28 @@ def molecule(report: Report) -> None:
     if engine.returncode != 0:
         lines = engine.stderr.strip().splitlines()
         report.not_run.append(f"Molecule: {lines[-1] if lines else 'tools/container_engine.py failed without a word'}")
-        return
+        return {}
     # Molecule believes in what an aborted run wrote down, so each run starts without that.
     state = ROOT / ".cache" / "molecule"
     shutil.rmtree(state, ignore_errors=True)
     os.environ["MOLECULE_EPHEMERAL_DIRECTORY"] = str(state)
-    report.step("molecule", ["molecule", "test", "--all"])
+    return {"molecule": ["molecule", "test", "--all"]}
 
 
 def main() -> int:
     """Entry point."""
-    parts = {"lint": lint, "pytest": pytest, "molecule": molecule}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=sorted(parts), help="run one part")
+    parser.add_argument("--only", choices=["lint", "molecule", "pytest"], help="run one part")
     only = parser.parse_args().only
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     report = Report()
-    for name, part in parts.items():
-        if only in (None, name):
-            part(report)
+    steps = LINT if only in (None, "lint") else {}
+    if only in (None, "molecule"):
+        steps = steps | molecule(report)
+    report.at_once(steps)
+    if only in (None, "pytest"):
+        pytest(report)
     return report.show()
 
 

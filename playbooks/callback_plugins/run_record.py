@@ -175,7 +175,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         self._copy = ""
         #: What AWX shows as the artifacts of its job; None elsewhere.
         self._artifacts: dict[str, Any] | None = None
-        #: How the state store is reached that has a copy of this run's record; None where none has.
+        #: How the state store is reached that answered to this run's record; None where none did.
         self._store: dict[str, Any] | None = None
         #: Ends the run in order where this process cannot; None where no process could be begun.
         self._watchdog: watchdog.Watchdog | None = None
@@ -478,10 +478,12 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
                 said = self._ask("copy", {"record": record, "settings": settings, "environment": environment})
                 if said is None:
                     raise UnreachableError("Whether it was written is unknown.")
+                if not said["why_not"] or said["is_refused"]:
+                    # A record that the store does not take is on the board all the same, in a few lines.
+                    self._store = {"settings": settings, "environment": environment}
                 if said["why_not"]:
                     raise RunbookError(said["why_not"])
                 self._copy = said["place"]
-                self._store = {"settings": settings, "environment": environment}
         except Exception as error:
             said = error.message if isinstance(error, RunbookError) else failure.sentence("run_record", error)
             return f"{_NO_COPY} {said}"
@@ -973,7 +975,8 @@ def _answer(what: str, facts: Mapping[str, Any], told: Mapping[str, Any]) -> Any
         return {"place": _put_record(facts["record"], facts["settings"], facts["environment"]), "why_not": ""}
     except Exception as error:
         why_not = error.message if isinstance(error, RunbookError) else failure.sentence("run_record", error)
-        return {"place": "", "why_not": why_not}
+        is_refused = isinstance(error, RunbookError) and error.code in state.REFUSED
+        return {"place": "", "why_not": why_not, "is_refused": is_refused}
 
 
 def _bury(facts: Mapping[str, Any], told: Mapping[str, Any]) -> None:
@@ -1165,7 +1168,7 @@ def _share_board(facts: Mapping[str, Any]) -> dict[str, Any]:
     What is damaged there is mended.
 
     :return: the ``index``, how far this machine's clock is ahead of the store's (``ahead_s``), and what is to be said
-        of what was damaged (``note``)
+        of what was damaged there (``note``)
     :raises RunbookError: the store cannot be asked, or does not hold what we write
     """
     # boto3 is loaded by whoever has a store, and by nobody else.

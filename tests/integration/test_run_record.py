@@ -51,6 +51,7 @@ def core(context):
     seen = {name.lower(): value for name, value in os.environ.items() if name.startswith("RUNBOOK_")}
     return {
         "changed": not context.check_mode, "msg": "The toy ran.", "status": options["status"], "moved_rows": steps,
+        "noise": [os.urandom(1950).hex() for _ in range(options["noise"])],
         "seen": seen, "echo": options["login_password"], "executed_queries": ["SELECT 1"],
     }
 
@@ -59,7 +60,7 @@ if __name__ == "__main__":
     run_module(core, name="toy", argument_spec={
         "seconds": {"type": "float", "default": 0}, "fail": {"type": "bool", "default": False},
         "status": {"type": "str", "default": "ok"}, "login_password": {"type": "str", "no_log": True},
-        "sabotage": {"type": "bool", "default": False},
+        "sabotage": {"type": "bool", "default": False}, "noise": {"type": "int", "default": 0},
     })
 '''  # fmt: skip
 
@@ -567,6 +568,24 @@ def test_copies_are_of_red_runs_too_and_of_no_plan(project):
     assert project.run(project.playbook(toy()), "--check").code == 0
     copies = [json.loads(path.read_text())["body"] for path in sorted((state / "sandbox/records").iterdir())]
     assert copies == [failed.record, nobody.record]
+
+
+def test_a_run_whose_record_the_store_does_not_take_is_on_the_board_of_other_places(project):
+    state = project.root / "state"
+    state.mkdir(mode=0o700)
+    with_store(project, state_directory=str(state))
+    # More than 4 MiB, compressed.
+    ended = project.run(project.playbook(toy(noise=1900, fail=False)), "--limit", "db1")
+    assert (ended.code, ended.record["status"]) == (0, "ok")
+    (warning,) = ended.record["warnings"]
+    assert "a document of the state store at most 4194304, compressed" in warning["text"]
+    assert not (state / "sandbox/records").exists()
+    project.environ["RUNBOOK_RUNS_DIR"] = str(project.root / "elsewhere")
+    assert project.run(project.playbook(toy(), name="other")).code == 0
+    found = json.loads((project.root / "elsewhere/board.json").read_text())
+    (place,) = found["places"].values()
+    assert {each["name"]: each["state"] for each in place["operations"]} == {"toy": "ok", "other": "ok"}
+    assert found["notes"] == json.loads((project.root / "runs/board.json").read_text())["notes"] == []
 
 
 @pytest.mark.parametrize(("variables", "word", "is_red"), [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,8 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.run import Approval
 from ansible.module_utils.runbook.rules.target import Target
 from conftest import S3, a_run, approve, as_environ, run_module
+
+from playbooks import Project
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,3 +203,39 @@ def _watched(store: state_store.StateStore, renewed: threading.Event) -> Any:
             return version
 
     return Watched()
+
+
+def test_who_holds_leases_is_shown_and_which_are_over(take, store, options, tmp_path):
+    take(a_run("dead"))
+    expire(store)
+    params = options | {"lease_wait_s": 0}
+    state_lease.take(params, a_run("alive"), replace(TARGET, kind="vercel_project", name="prj_1"), APPROVAL)
+    asked = {"environment": "sandbox", "state_directory": options["state_directory"]}
+    shown = run_module("state_lease_info", asked).result
+    assert shown["msg"] == f"1 lease is held, 1 is over in {store}."
+    over, held = shown["leases"]
+    assert (over["target"], over["run_id"], over["purpose"], over["expired"]) == (
+        "bucket files", "dead", "files_mirror.yml", True,
+    )  # fmt: skip
+    assert re.fullmatch(
+        r"bucket files: run dead \(files_mirror\.yml, .*\), since [\d-]+ [\d:]+ UTC, had the lease until [\d-]+ [\d:]+ "
+        r"UTC; it keeps nobody away, and the next run takes it over\.",
+        over["msg"],
+    )
+    assert (held["target"], held["expired"]) == ("vercel project prj_1", False)
+    # One that is damaged is unknown, and hides no other.
+    path = tmp_path / "state/sandbox/leases/repository-x.json"
+    path.write_text("{torn")
+    damaged = run_module("state_lease_info", asked)
+    assert (damaged.failed, damaged.result["status"]) == (True, "unknown")
+    assert damaged.result["msg"].startswith("1 lease is held, 1 is over, 1 cannot be read in ")
+    assert [check["subject"] for check in damaged.result["checks"] if check["status"] == "unknown"] == ["repository x"]
+    path.unlink()
+    project = Project.for_application(tmp_path)
+    none = project.run("lease.yml")
+    assert none.code == 0, none.output
+    assert "names no state store" in " ".join(none.output.split())
+    project.all_vars["state_directory"] = options["state_directory"]
+    ended = project.run("lease.yml")
+    assert ended.code == 0, ended.output
+    assert over["msg"] in " ".join(ended.output.split())

@@ -99,34 +99,47 @@ INCIDENTS: tuple[Incident, ...] = (
     Incident(
         "the bucket of the backups is unreachable for a night",
         _at(1, 12, 2, 50), _at(1, 12, 4, 30),
-        red=("daily-backup", "backup-verification"), says="^(daily-backup|backup-verification): failed",
+        red=("daily-backup", "backup-verification"),
+        says=r"^(daily-backup: failed: Let the bucket of the backups prove itself|backup-verification: failed: Read "
+        r"the newest backup back, and check what was promised): .* of s3://\S+ failed: the connection broke",
         inject=_close_bucket, mend=lambda sandbox: sandbox.proxy.clear(),
     ),
     Incident(
         "a package of the application is vulnerable",
         _at(1, 20), _at(1, 22, 12),
-        red=("security-advisories",), says="lodash",
+        red=("security-advisories",),
+        says=r"^security-advisories: failed: .* lodash 4\.17\.20: GHSA-aaaa-0001 \(breach\): High: .*; overdue since "
+        r"2027-01-14; update to 4\.17\.21\.",
         inject=_publish_advisory, mend=lambda sandbox: sandbox.osv.records.clear(),
     ),
     Incident(
         "the forecast of the database's size meets its limit",
         _at(3, 9), _at(3, 11, 12), history=timedelta(days=35),
-        red=("capacity",), says="database_size",
+        red=("capacity",),
+        says=r"^capacity: failed: .*database_size is at [\d.]+ MiB, and meets its limit of [\d.]+ MiB \(inventory\) on "
+        r"2027-0[34]-\d\d \(p50\)",
         inject=lambda sandbox: _limit(sandbox, 0.02), mend=lambda sandbox: _limit(sandbox, None),
     ),
     Incident(
         "somebody stopped a timer",
-        _at(2, 2), _at(2, 4), stops="deployments", says="^deployments: missed",
+        _at(2, 2), _at(2, 4), stops="deployments",
+        says=r"^deployments: missed: No run came when it was due, \w+ 2027-02-0[23] 05:30 UTC; the last one began Mon "
+        r"2027-02-01 05:30 UTC\.",
     ),
     Incident(
         "the monthly run is killed, and a person runs it again",
         _at(2, 7, 1, 30), _at(2, 7, 3), kills=("monthly-optimization", "pg_vacuum"),
-        says="^monthly-optimization: did not end", mend=lambda sandbox: sandbox.by_hand("monthly_db.yml"),
+        # By the clock at which it was killed, whose jump comes behind it.
+        says=r"^monthly-optimization: did not end: .* of 2027-02-07 02:0\d:\d\d UTC\. Vacuum and analyze: No result",
+        mend=lambda sandbox: sandbox.by_hand("monthly_db.yml"),
     ),
     Incident(
         "a key is past its age, until the rotation of Sunday",
         _at(2, 11, 5), _at(2, 14, 3),
-        red=("key-ages",), says="server", inject=lambda sandbox: sandbox.age_key(91),
+        red=("key-ages",),
+        says=r"^key-ages: failed: .*age \(breach\): server: it is 9[1-3] days old, and 90 is the most; rotate it: "
+        r"rotate_keys\.yml -e key_rotation_action=create\.",
+        inject=lambda sandbox: sandbox.age_key(91),
     ),
     Incident(
         "the bastion is down for most of a day",
@@ -135,37 +148,51 @@ INCIDENTS: tuple[Incident, ...] = (
     Incident(
         "a certificate is not renewed",
         _at(2, 24), _at(2, 26, 12),
-        red=("certificates",), says="app",
+        red=("certificates",),
+        says=r"^certificates: failed: .* app: lifetime \(breach\): Critical: it ends on 2027-03-06 00:00 UTC, [\d.]+ "
+        r"days or \d+% of its lifetime are left; renew it now\.",
         inject=lambda sandbox: sandbox.serve_certificate(-80, 10),
         mend=lambda sandbox: sandbox.serve_certificate(-1, 398),
     ),
     Incident(
         "somebody deletes the newest backup",
         _at(3, 4, 3, 30), _at(3, 4, 12),
-        red=("backup-verification",), says="hidden|deleted",
+        red=("backup-verification",),
+        says=r"^backup-verification: failed: .*hidden \(breach\): 1 backup of mental_scribe is hidden by delete "
+        r"markers \(2027-03-04T03-00-\d\dZ\), and no retention decided that: somebody deleted from the bucket\.",
         inject=_hide_backup, mend=lambda sandbox: sandbox.by_hand("backup_undelete.yml"),
     ),
     Incident(
         "a freeze lies over the window of Sunday",
-        _at(3, 13), _at(3, 15),
-        red=("weekly-maintenance", "key-rotation", "key-retirement"), says="freeze", inject=_freeze,
+        # Behind a Sunday on which each of them ran: the first one of March is that of the monthly work.
+        _at(3, 13), _at(3, 14, 23), history=timedelta(days=14),
+        red=("weekly-maintenance", "key-rotation", "key-retirement"), is_skipped=True, inject=_freeze,
+        says=r"^The freeze audit \(an audit; owner: Jo Doe\) kept it from running when it was due, Sun 2027-03-14 "
+        r"0[23]:[03]0 UTC; .* It is due next Sun 2027-03-21 0[23]:[03]0 UTC\.$",
     ),
     Incident(
         "a drill is announced too late, and moved",
         _at(3, 16, 7), _at(3, 18, 12),
-        red=("announcements",), says="announced only",
+        red=("announcements",),
+        says=r"^announcements: failed: .*announcement \(breach\): The window drill on Fri 2027-03-26 14:00 UTC was "
+        r"announced only 10 days before, and 14 are promised; move it to a later date\.",
         inject=lambda sandbox: _plan_drill(sandbox, "2027-03-26", "2027-03-12"),
         mend=lambda sandbox: _plan_drill(sandbox, "2027-04-23", "2027-03-18"),
     ),
     Incident(
         "nobody held the review of an emergency in time",
         _at(3, 22), _at(3, 24, 12),
-        red=("incident-reviews",), says="overdue", inject=_open_review, mend=_close_review,
+        red=("incident-reviews",),
+        says=rf"^incident-reviews: failed: .*Review {_EMERGENCY} \(instability: A migration ran twice; DevOps/SRE\): "
+        r"overdue since 2027-03-21; hold it, then close it",
+        inject=_open_review, mend=_close_review,
     ),
     Incident(
         "an emergency contact has another address than was proven",
         _at(3, 30), _at(4, 1, 12),
-        red=("emergency-contacts",), says="[Dd]atabase[ _][Aa]dmin|another one than was proven",
+        red=("emergency-contacts",),
+        says=r"^emergency-contacts: failed: .*Ada, database_admin \(Database Admin\) by slack: the channel is another "
+        r"one than was proven; send a test message",
         inject=_change_contact, mend=lambda sandbox: sandbox.prove_contacts(),
     ),
 )  # fmt: skip

@@ -18,6 +18,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import keys
+import psutil
 import psycopg2
 import yaml
 from ansible.module_utils.runbook.rules.schedule import files, schedule
@@ -56,6 +57,8 @@ LEFT_OUT = {
 PLAYED = ("daily-cleanup", "sunday-cleanup", "backup-proof")
 ROLES = ("engineering_lead", "database_admin", "security_team", "devops_sre")
 DATABASE = "mental_scribe"
+#: A table that the monthly work vacuums.
+HELD = "public.audit_log"
 LOCK = """\
 lockfileVersion: '9.0'
 importers:
@@ -198,14 +201,41 @@ class Sandbox:
         return self._run(self.played[job].playbook, *self._words(job))
 
     def kill(self, job: str, module: str) -> Run:
-        """Start a job as its timer does, and kill it, with all that it started, as soon as it begins a module."""
+        """Start a job as its timer does, and kill it in the middle of a module's work, with all but what outlives it.
+
+        A table is held, as by a long transaction, so that the module cannot be through before it is seen at work.
+        """
         begun, known = time.monotonic(), self.project.records()
-        process = self.project.start(self.played[job].playbook, *self._words(job))
-        while process.poll() is None and not self._has_begun(module, self.project.records() - known):
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
+        with self._held() as holder:
+            process = self.project.start(self.played[job].playbook, *self._words(job))
+            while process.poll() is None and not self._is_in_the_middle(module, known, holder):
+                time.sleep(0.02)
+            outliving = psutil.Process(process.pid).children() if process.poll() is None else []
+            os.killpg(process.pid, signal.SIGKILL)
+            output, _ = process.communicate()
+        # Before the clock jumps: it makes the record of what was killed now.
+        psutil.wait_procs(outliving, timeout=PATIENCE_S)
         return Run(process.returncode, output, time.monotonic() - begun)
+
+    @contextmanager
+    def _held(self) -> Iterator[Any]:
+        """Hold a table that clients may write to and maintenance has to wait for; the connection looks who does."""
+        connection = self.database.connect()
+        connection.autocommit = False
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(f"LOCK TABLE {HELD} IN SHARE UPDATE EXCLUSIVE MODE")
+            yield connection
+        finally:
+            connection.close()
+
+    def _is_in_the_middle(self, module: str, known: set[Path], holder: Any) -> bool:
+        """Whether a module has begun, and waits for the table that is held."""
+        if not self._has_begun(module, self.project.records() - known):
+            return False
+        with holder.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE relation = %s::regclass AND NOT granted", (HELD,))
+            return bool(cursor.fetchone()[0])
 
     def _words(self, job: str) -> list[str]:
         """What a timer says behind the playbook."""

@@ -572,6 +572,19 @@ def test_a_job_whose_name_is_none_writes_no_file(tmp_path, job, written):
     assert [path.name for path in tmp_path.rglob("*job*")] == written
 
 
+@pytest.mark.parametrize(("code", "replaces"), [("frozen", False), ("held", True)])
+def test_a_job_that_a_freeze_refused_leaves_the_metrics_of_the_run_before(tmp_path, code, replaces):
+    render.render_run(samples.weekly().write(tmp_path / "20260301T020000Z-weekly_db"), publish=True)
+    latest = tmp_path / "metrics" / "staging-weekly_db.prom"
+    before = latest.read_text()
+    run = samples.Sample(samples.START_S + 7 * 86_400, schedule="weekly-maintenance", environment="staging")
+    figures = samples.preflight() | {"code": code, "status": "breach"}
+    run.step("Check", "runbook_preflight", "db1", "failed", figures=figures, msg="weekly_db.yml: not now.")
+    run.end(db1={"failures": 1})
+    render.render_run(run.write(tmp_path / "20260308T020000Z-weekly_db"), publish=True)
+    assert (latest.read_text() != before) is replaces
+
+
 def test_history(tmp_path):
     for week in range(35, 0, -1):
         start = samples.START_S - week * 7 * 86400

@@ -11,10 +11,17 @@ from tools import run_tests, system_packages
 
 def test_a_failed_step_fails_the_whole_and_later_steps_still_run(capfd):
     report = run_tests.Report()
-    assert not report.step("bad", [sys.executable, "-c", "raise SystemExit(7)"])
-    assert report.step("good", [sys.executable, "-c", ""])
+    bad = [sys.executable, "-c", "print('bad is shown'); raise SystemExit(7)"]
+    good = [sys.executable, "-c", "print('good is shown')"]
+    report.step("bad", bad)
+    report.at_once({"worse": bad, "better": good})
+    report.step("good", good)
+    assert [(name, outcome) for name, outcome, _ in sorted(report.rows)] == [
+        ("bad", "FAILED (7)"), ("better", "ok"), ("good", "ok"), ("worse", "FAILED (7)"),
+    ]  # fmt: skip
     assert report.show() == 1
     shown = capfd.readouterr().out
+    assert (shown.count("bad is shown"), shown.count("good is shown")) == (2, 2)
     assert "FAILED (7)" in shown
     assert "Everything was run." in shown
 

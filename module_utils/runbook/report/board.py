@@ -39,14 +39,14 @@ from ansible.module_utils.runbook.report.sections import MEANING, SECTIONS
 from ansible.module_utils.runbook.rules.board import index as indexes
 from ansible.module_utils.runbook.rules.board import standing
 from ansible.module_utils.runbook.rules.change import calendar as calendars
-from ansible.module_utils.runbook.rules.record import SCHEMA_VERSION, fold, is_failure, is_once, short_name
-from ansible.module_utils.runbook.rules.schedule import schedule
+from ansible.module_utils.runbook.rules.record import SCHEMA_VERSION, fold, is_failure, is_frozen, is_once, short_name
+from ansible.module_utils.runbook.rules.schedule import alerts, schedule
 from ansible.module_utils.runbook.rules.status import Status, worst
 from ansible.module_utils.runbook.rules.words import count, some
 from markupsafe import Markup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ansible.module_utils.runbook.report.section import Gauge
     from ansible.module_utils.runbook.rules.board.index import Index
@@ -116,12 +116,15 @@ def summary(record: Mapping[str, Any], folder: str = "", place: str = "") -> dic
     }
     if record["interrupted"]:
         told = {name: [status, _cut_off(record, msg)] for name, (status, msg) in told.items()}
+    told = told or {"": [record["status"], "" if record["status"] == Status.OK else record["verdict"]]}
+    # It leaves what the last run said as it was.
+    skipped = is_frozen(record)
     return {
         "place": here,
         "key": indexes.key_of(operation, job),
-        "status": record["status"],
+        "status": standing.SKIPPED if skipped else record["status"],
         "run": {key: value for key, value in run.items() if value not in (None, "", [], False)},
-        "hosts": told or {"": [record["status"], "" if record["status"] == Status.OK else record["verdict"]]},
+        "hosts": {} if skipped else told,
         "facts": sections.lasting(record),
     }
 
@@ -310,11 +313,13 @@ Plan = tuple[str, Mapping[str, Any]]
 def known(runs: Path, now: datetime, plan: Plan) -> Index:
     """Put what is new into the index; what it then knows of an inventory, for the state store.
 
+    One that is damaged stays so until :func:`renew` mends it, which can say so.
+
     :raises RunbookError: it cannot be made, with the fix
     :raises OSError: a file cannot be written
     """
     with held(runs):
-        return _part(_collected(runs, now, plan, None, PATIENCE_S).index, plan[0])
+        return _part(_collected(runs, now, plan, None, PATIENCE_S, keeps_damage=True).index, plan[0])
 
 
 def renew(
@@ -343,8 +348,14 @@ def renew(
     return runs / PAGE
 
 
-def _collected(runs: Path, now: datetime, plan: Plan | None, others: Index | None, patience_s: float | None) -> Found:
-    """The index with all that is new, as it is written down."""
+def _collected(
+    runs: Path, now: datetime, plan: Plan | None, others: Index | None, patience_s: float | None, *,
+    keeps_damage: bool = False,
+) -> Found:  # fmt: skip
+    """The index with all that is new, as it is written down.
+
+    :param keeps_damage: a damaged one is not written in order again
+    """
     index, folders, note = load(runs)
     if others is not None:
         indexes.merge(index, others)
@@ -356,7 +367,8 @@ def _collected(runs: Path, now: datetime, plan: Plan | None, others: Index | Non
     found = collect(runs, index, folders, now, patience_s, place)
     found.notes += doubt
     indexes.forget(index, now)
-    write_whole(runs / INDEX, indexes.write(index | {"folders": folders}))
+    if not (note and keeps_damage):
+        write_whole(runs / INDEX, indexes.write(index | {"folders": folders}))
     if note:
         found.notes.insert(0, note)
     return found
@@ -379,8 +391,12 @@ def _part(index: Index, place: str) -> Index:
 # --- what the board shows ---------------------------------------------------------------------------------------------
 
 
-def jobs_of(plan: Mapping[str, Any], now: datetime) -> tuple[list[standing.Job], str]:
-    """The scheduled jobs of an inventory, or why nobody knows them."""
+def jobs_of(place: Mapping[str, Any], now: datetime) -> tuple[list[standing.Job], str]:
+    """The scheduled jobs of an inventory, or why nobody knows them.
+
+    :param place: what the index knows of it
+    """
+    plan = place["plan"]
     given = plan.get("schedules") or {}
     if not isinstance(given, Mapping):
         return [], "schedule_jobs is no dictionary; correct it in the inventory."
@@ -388,12 +404,16 @@ def jobs_of(plan: Mapping[str, Any], now: datetime) -> tuple[list[standing.Job],
         jobs = schedule.read(given)
         # Jobs of which no group has a host are scheduled nowhere.
         kept, _ = schedule.with_hosts(jobs, plan["groups"]) if plan.get("groups") else (jobs, [])
-        return [_job(each, plan, now) for each in kept.values()], ""
+        calendar = _calendar(plan)
+        return [_job(each, place, calendar, now) for each in kept.values()], ""
     except RunbookError as error:
         return [], error.message
 
 
-def _job(each: schedule.Schedule, plan: Mapping[str, Any], now: datetime) -> standing.Job:
+def _job(
+    each: schedule.Schedule, place: Mapping[str, Any], calendar: calendars.Calendar, now: datetime
+) -> standing.Job:
+    plan = place["plan"]
     playbook = each.playbook.removesuffix(".yml")
     action = next((schedule.said(value) for name, value in each.variables if name.endswith("_action")), "")
     # Where it is approved, under the job's name: so it counts as the run that was missed.
@@ -407,16 +427,56 @@ def _job(each: schedule.Schedule, plan: Mapping[str, Any], now: datetime) -> sta
         # A disabled one is a person's.
         said = f"preflight_job={each.job}" if each.enabled else f"confirm={plan['environment']}"
         command += f" -e {said}"
+    closed = _closed(each, action, place, calendar)
+    # Most jobs no freeze can hold, and a year of an hourly one has many times.
+    skipped_at = schedule.last_due(each, now, lambda at: bool(closed(at))) if closed else None
+    counts = (lambda at: not closed(at)) if closed else schedule.always
     return standing.Job(
         each.job,
         standing.operation_of(playbook, f"{each.playbook} {action}", each.tags),
         command,
         each.hosts,
-        due_at=schedule.last_due(each, now - each.patience),
-        next_at=schedule.next_due(each, now) if each.enabled else None,
+        due_at=schedule.last_due(each, now - each.patience, counts),
+        next_at=schedule.next_due(each, now, counts) if each.enabled else None,
+        skipped_at=skipped_at,
+        freeze=closed(skipped_at) if closed and skipped_at else "",
         takes=each.max_duration,
         disabled=each.disabled,
     )
+
+
+def _closed(
+    each: schedule.Schedule, action: str, place: Mapping[str, Any], calendar: calendars.Calendar
+) -> Callable[[datetime], str] | None:
+    """What says of a time at which a job is due which freeze keeps it from running, if one does; None where none can.
+
+    The calendar says it, and so do runs that came then and were refused: a freeze that is over may be taken out.
+    """
+    operation = calendars.operation_named(calendar, each.playbook, [*filter(None, [action]), *each.tags])
+    refused = [
+        datetime.fromisoformat(run[0])
+        for run in place["recent"].get(indexes.key_of("", each.job), ())
+        if run[1] == standing.SKIPPED
+    ]
+    if not refused and (not calendar.freezes or calendar.operations.get(operation, "none") == "none"):
+        return None
+
+    def closed(at: datetime) -> str:
+        freeze = calendars.closed_by(calendar, operation, at)
+        if freeze is not None:
+            return f"The freeze {freeze.id} ({freeze.reason}; owner: {freeze.owner})"
+        came = any(at - standing.EARLY <= run < at + each.patience for run in refused)
+        return "A freeze" if came else ""
+
+    return closed
+
+
+def _calendar(plan: Mapping[str, Any]) -> calendars.Calendar:
+    """The calendar of an inventory; one without a freeze where it cannot be read, which its card says."""
+    try:
+        return calendars.read(plan["calendar"], plan["operations"])
+    except (RunbookError, KeyError, AttributeError, TypeError):
+        return calendars.Calendar((), (), {})
 
 
 def view(
@@ -460,7 +520,7 @@ def _shown(
     place: Mapping[str, Any], name: str, now: datetime, under_way: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     plan = place["plan"]
-    jobs, why = jobs_of(plan, now)
+    jobs, why = jobs_of(place, now)
     rows = standing.rows(place, jobs, now, under_way)
     cards = [card for card in (_card(gauge, place, now) for gauge in _gauges()) if card is not None]
     cards.sort(key=lambda card: list(_TONES).index(card["tone"]))
@@ -489,6 +549,7 @@ def _shown(
     gone = sorted({host for found in place["hosts"].values() for host in found if host and hosts and host not in hosts})
     return {
         "name": name,
+        "environment": plan.get("environment", ""),
         "needs": needs,
         "rows": rows,
         "cards": cards,
@@ -611,8 +672,11 @@ _SCRIPT = """
     var now = Date.now(), min = Math.floor((now - made) / 60000), hours = Math.floor(min / 60);
     var old = min < 1 ? "just now" : min < 120 ? min + " min ago" : hours < 48 ? hours + " h ago"
       : Math.floor(hours / 24) + " days ago";
-    box.textContent = min < -5 ? "Made in the future: a clock is wrong" : "Made " + old;
-    document.body.classList.toggle("stale", now > stale || min < -5);
+    // By a clock that is behind nobody can say whether it is stale.
+    box.textContent = min < -5 ? "Made in the future: this machine's clock is behind, or that of the machine that made "
+      + "it was ahead; how old it is is unknown" : "Made " + old;
+    document.body.classList.toggle("future", min < -5);
+    document.body.classList.toggle("stale", now > stale && min >= -5);
   }
   tell(); setInterval(tell, 30000);
 })();
@@ -685,7 +749,7 @@ def _operation(row: standing.Row) -> dict[str, Any]:
 
 
 def metrics(board: Mapping[str, Any]) -> str:
-    """The board for Prometheus: that it is renewed, and how many operations are in which state."""
+    """The board for Prometheus: that it is renewed, how many operations are in which state, what a freeze skipped."""
     lines = [
         "# HELP runbook_board_made_timestamp_seconds When the board was made.",
         "# TYPE runbook_board_made_timestamp_seconds gauge",
@@ -697,4 +761,15 @@ def metrics(board: Mapping[str, Any]) -> str:
         for tone, word in (("failed", "red"), ("unknown", "unknown")):
             found = sum(need["tone"] == tone for need in place["needs"])
             lines.append(f'runbook_board_points{{inventory="{escaped(place["name"])}",state="{word}"}} {found}')
+    lines += [
+        f"# HELP {alerts.SKIPPED} When a freeze last kept a scheduled job from running with which all else is well.",
+        f"# TYPE {alerts.SKIPPED} gauge",
+    ]
+    for place in board["places"]:
+        for row, host in ((each, host) for each in place["rows"] for host in each.skipped_on):
+            labels = {
+                "environment": place["environment"], "schedule": row.job, "host": host, "inventory": place["name"],
+            }  # fmt: skip
+            inside = ",".join(f'{name}="{escaped(value)}"' for name, value in labels.items())
+            lines.append(f"{alerts.SKIPPED}{{{inside}}} {row.skipped_at.timestamp()!r}")
     return "\n".join(lines) + "\n"

@@ -26,7 +26,7 @@ from ansible.module_utils.runbook.report.places import (
 from ansible.module_utils.runbook.report.sections import MEANING, SECTIONS
 from ansible.module_utils.runbook.report.view import point, report
 from ansible.module_utils.runbook.rules import state, words
-from ansible.module_utils.runbook.rules.record import SCHEMA_VERSION, fold, known_hosts
+from ansible.module_utils.runbook.rules.record import SCHEMA_VERSION, fold, is_frozen, known_hosts
 from ansible.module_utils.runbook.rules.schedule import schedule
 from ansible.module_utils.runbook.rules.status import Status
 from ansible.module_utils.runbook.rules.words import count
@@ -227,7 +227,8 @@ def render_run(directory: Path, *, publish: bool = False) -> dict[str, Any]:
     """Make ``record.json`` and the reports of the run in ``directory`` from its journal.
 
     :param publish: also put the metrics into ``metrics/<environment>-<playbook>.prom`` beside the runs, where
-        node_exporter finds the latest of each playbook; never done for a run in check mode
+        node_exporter finds the latest of each playbook; never done for a run in check mode, nor for a scheduled one
+        that a freeze refused: it did nothing, and the run before it is the last one
     :return: the record
     :raises OSError: the journal could not be read, or a file could not be written
     :raises RunbookError: the journal holds no run
@@ -241,7 +242,7 @@ def render_run(directory: Path, *, publish: bool = False) -> dict[str, Any]:
         facts = {host: found for host, found in facts.items() if host in {*known, *record["hosts"]}}
     samples = metrics(record, facts)
     write_whole(directory / "metrics.prom", samples)
-    if publish and not record["check_mode"]:
+    if publish and not record["check_mode"] and not is_frozen(record):
         _publish(directory.parent / "metrics", record, samples, known)
     notes += [note for section in SECTIONS if section.notes for note in section.notes(record)]
     for name, text in pages(record, history).items():

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.words import to_second
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -61,6 +62,20 @@ def decide(current: Lease | None, *, run_id: str, now: datetime, holder: Life, i
     if current.expires_at <= now or holder == "dead":
         return "take_over"
     return "refuse"
+
+
+def told(current: Lease, *, now: datetime, holder: Life) -> str:
+    """How it stands with a lease, and what becomes of it, behind the name of whoever holds it.
+
+    :param now: the clock of where the lease lies
+    :param holder: what is known of the holder's process
+    """
+    until = to_second(current.expires_at.isoformat())
+    if current.expires_at <= now:
+        return f"had the lease until {until}; it keeps nobody away, and the next run takes it over"
+    if holder == "dead":
+        return f"holds the lease until {until}; its process is dead, and the next run on this machine takes it at once"
+    return f"holds the lease until {until}, and renews it while it lives"
 
 
 def check_release(current: Lease, *, run_id: str, holder: Life, writer_pid: int | None) -> None:

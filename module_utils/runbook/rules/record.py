@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.change.calendar import FROZEN
 from ansible.module_utils.runbook.rules.fleet import NOT_RUN
 from ansible.module_utils.runbook.rules.status import Status, worst
 from ansible.module_utils.runbook.rules.words import agree, count
@@ -376,6 +377,17 @@ def fold(events: Sequence[Mapping[str, Any]], meaning: Meaning, *, torn_lines: i
 def is_once(record: Mapping[str, Any]) -> bool:
     """Whether a run does its work on one host for all, which is never missing on the others."""
     return any(str(play["hosts"]).endswith("[0]") for play in record["plays"])
+
+
+def is_frozen(record: Mapping[str, Any]) -> bool:
+    """Whether a scheduled job did nothing because a freeze of the calendar refused it: it came, and was not to run.
+
+    A person who was refused knows why, and a run that was refused on some hosts alone was at work on others.
+    """
+    hosts = [host for host in record["hosts"].values() if host["status"] != NOT_RUN]
+    return bool(record.get("schedule") and hosts) and all(
+        any(step["figures"].get("code") == FROZEN for step in host["steps"]) for host in hosts
+    )
 
 
 def _of_inventory(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

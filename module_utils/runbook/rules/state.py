@@ -38,6 +38,8 @@ _COMPRESSED_VERSION = 2
 MAX_BYTES = 4 << 20
 #: What a body may have once it is no more compressed: a bomb is none of ours.
 MAX_BODY_BYTES = 128 << 20
+#: Codes of what is wrong with a document that is to be written, and not with the store.
+REFUSED = ("state_secret", "state_json", "state_too_large")
 #: The kinds of documents; each is a folder in the store.
 KINDS = (
     "announcements",
@@ -316,6 +318,16 @@ def lease_of(document: Document) -> Lease:
         )
     except (KeyError, TypeError, ValueError):
         raise _unreadable(document.name, "state_damaged", "is no lease", "restore or remove it") from None
+
+
+def leased(name: str) -> str:
+    """The target whose lease lies under a name; its place is not in the name.
+
+    >>> leased("leases/bucket-mental-scribe-files"), leased("leases/supabase_project-abcdefghijklmnopqrst")
+    ('bucket mental-scribe-files', 'supabase project abcdefghijklmnopqrst')
+    """
+    kind, _, target = name.partition("/")[2].partition("-")
+    return f"{kind.replace('_', ' ')} {target}"
 
 
 # --- copies of records ------------------------------------------------------------------------------------------------

@@ -159,7 +159,7 @@ def test_a_real_prometheus_gives_a_history(prometheus: str) -> None:
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("demo_renamed_total", "the metric may be renamed"),
+        ("demo_renamed_total", "gave no sample of 400 days"),
         ('{__name__=~"demo_.*_total"}', "more than one series"),
         ("sum(", "400"),
     ],

@@ -365,7 +365,8 @@ def test_the_playbook_shows_and_releases(database, connect, tmp_path):
     # Production confirms what writes; to look at the lease at night needs nothing.
     shown = project.run("lease.yml")
     assert shown.code == 0, shown.output
-    assert re.search(r"run run-1 .* holds the lease until [\d-]+ [\d:]+ UTC\.", " ".join(shown.output.split()))
+    held = r"run run-1 .* holds the lease until [\d-]+ [\d:]+ UTC, and renews it while it lives\."
+    assert re.search(held, " ".join(shown.output.split()))
     refused = project.run("lease.yml", preflight_lease_run_id="run-1")
     assert refused.code != 0
     assert "-e confirm=production" in refused.output

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import job, run_module
+from conftest import a_window, job, run_module
 
 from playbooks import Project
 
@@ -184,3 +185,25 @@ def test_the_playbook_makes_units_of_the_inventory(tmp_path: Path, database):
     # The inventory of this run, however its folder is called.
     service = (units / "runbook-daily-backup.service").read_text()
     assert f"ansible-playbook -i {project.inventory} playbooks/backup.yml" in service
+
+
+def test_a_job_that_a_freeze_refuses_is_red_by_itself_and_not_on_the_board(tmp_path: Path, database):
+    calendar = a_window(-2, 2)
+    frozen = {key: a_window(-3, 3)["windows"][0][key] for key in ("begin", "end")}
+    freeze = {"id": "audit", "scope": "all", "reason": "an audit", "owner": "Jo Doe"} | frozen
+    project = Project.for_database(
+        tmp_path, database, schedule_jobs={"weekly": job("weekly_db.yml")},
+        maintenance_calendar=calendar | {"freezes": [freeze]},
+    )  # fmt: skip
+    refused = project.run("weekly_db.yml", "-e", "preflight_job=weekly")
+    assert refused.code != 0
+    assert "the freeze audit holds until" in " ".join(refused.output.split())
+    (place,) = json.loads((tmp_path / "runs/board.json").read_text())["places"].values()
+    (row,) = [each for each in place["operations"] if each["job"] == "weekly"]
+    # It never ran, and nobody could have seen it run.
+    assert (row["state"], row["recent"], row["last_run_id"]) == ("never run", ["skipped"], None)
+    assert [path.name for path in (tmp_path / "runs/metrics").iterdir()] == ["board.prom"]
+    # What a person asked for is another matter.
+    assert project.run("weekly_db.yml").code != 0
+    (place,) = json.loads((tmp_path / "runs/board.json").read_text())["places"].values()
+    assert [each["state"] for each in place["operations"] if each["job"] == "weekly"] == ["failed"]

@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import shutil
+import subprocess
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +13,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.report import board, journal
 from ansible.module_utils.runbook.rules.board import index as indexes
 from ansible.module_utils.runbook.rules.record import timestamp
+from ansible.module_utils.runbook.rules.schedule import alerts
 from board_samples import NOW, plan, preflight, record, stamp, step
 
 D, H = timedelta(days=1), timedelta(hours=1)
@@ -198,6 +202,115 @@ def test_a_failure_by_hand_is_first_for_a_week_and_stays_red_in_its_row(tmp_path
     assert (the(found, "restore")["state"], the(found, "restore")["command"]) == ("failed", command)
 
 
+SUNDAY = NOW.replace(hour=2) - D
+WEEKLY = {"playbook": "weekly_db.yml", "hosts": ["databases"], "rhythm": "weekly", "weekday": "sunday",
+          "time": "02:00", "max_duration_min": 120}  # fmt: skip
+
+
+def frozen(now=NOW, *, scope: Any = "all", end="2026-11-30 00:00", **more: Any):
+    """An inventory with a weekly job, and a freeze over the window of the last Sunday."""
+    known = plan(now, schedules={"weekly": WEEKLY | more.pop("job", {})}, **more)
+    known["calendar"]["freezes"] = [
+        {
+            "id": "audit", "begin": "2026-11-28 00:00", "end": end, "scope": scope, "reason": "an audit",
+            "owner": "Jo Doe",
+        }
+    ]  # fmt: skip
+    return known
+
+
+def weekly(at, *steps: Any, **more: Any):
+    return record("weekly_db", at, {"db1": [preflight("weekly_db.yml", "weekly"), *steps]}, schedule="weekly", **more)
+
+
+def refused(at, code="frozen", **more: Any):
+    """A run that the calendar refused."""
+    why = step("runbook_preflight", {"code": code, "status": "breach"}, "breach", "weekly_db.yml: not now.")
+    return record("weekly_db", at, {"db1": [why]}, **{"schedule": "weekly"} | more)
+
+
+@pytest.mark.parametrize("came", [True, False], ids=["the timer fired", "nothing came"])
+def test_a_job_that_a_freeze_kept_from_running_was_not_missed_and_is_not_green(tmp_path, came):
+    good = put(tmp_path, weekly(SUNDAY - 7 * D))
+    if came:
+        put(tmp_path, refused(SUNDAY))
+    found = made(tmp_path, frozen())
+    row = the(found, "weekly")
+    assert (row["state"], row["next_at"], row["command"]) == ("skipped", "2026-12-06T02:00:00+00:00", "")
+    assert row["sentence"] == (
+        "The freeze audit (an audit; owner: Jo Doe) kept it from running when it was due, Sun 2026-11-29 02:00 UTC; "
+        "the last run began Sun 2026-11-22 02:00 UTC. It is due next Sun 2026-12-06 02:00 UTC."
+    )
+    assert row["last_run_id"] == json.loads((good / "record.json").read_text())["run_id"]
+    assert row["recent"] == ["ok", "skipped"] if came else ["ok"]
+    assert not [need for need in needs(found) if need[1] == "weekly"]
+    assert ">skipped</span></td>" in (tmp_path / board.PAGE).read_text()
+    labels = '{environment="production",schedule="weekly",host="db1",inventory="production"}'
+    due = SUNDAY.timestamp()
+    assert f"{alerts.SKIPPED}{labels} {due}\n" in (tmp_path / "metrics" / board.METRICS).read_text()
+    # The next one has to come again.
+    late = NOW + 7 * D
+    assert the(made(tmp_path, frozen(late), now=late), "weekly")["state"] == "missed"
+    assert f"{alerts.SKIPPED}{{" not in (tmp_path / "metrics" / board.METRICS).read_text()
+
+
+def test_a_freeze_that_was_taken_out_of_the_calendar_is_known_by_the_run_that_it_refused(tmp_path):
+    put(tmp_path, weekly(SUNDAY - 7 * D))
+    tidy = plan(NOW, schedules={"weekly": WEEKLY})
+    assert the(made(tmp_path, tidy), "weekly")["state"] == "missed"
+    put(tmp_path, refused(SUNDAY))
+    row = the(made(tmp_path, tidy), "weekly")
+    assert (row["state"], row["sentence"].partition(" kept")[0]) == ("skipped", "A freeze")
+
+
+def test_during_a_long_freeze_a_job_is_due_next_behind_it(tmp_path):
+    put(tmp_path, weekly(SUNDAY - 7 * D))
+    row = the(made(tmp_path, frozen(end="2026-12-14 00:00")), "weekly")
+    assert (row["state"], row["next_at"]) == ("skipped", "2026-12-20T02:00:00+00:00")
+
+
+BAD_RUN = step("pg_vacuum", {}, "breach", "A table is locked.")
+
+
+@pytest.mark.parametrize(
+    ("known", "last", "state"),
+    [
+        # What was wrong before the freeze is wrong still.
+        (frozen(), weekly(SUNDAY - 7 * D, BAD_RUN), "failed"),
+        (frozen(), weekly(SUNDAY - 7 * D, interrupted=True, status="unknown"), "did not end"),
+        (frozen(), weekly(SUNDAY - 14 * D), "missed"),
+        # What ran in the freeze, as an emergency may, did what it did.
+        (frozen(), weekly(SUNDAY, number=1), "ok"),
+        (frozen(), weekly(SUNDAY, BAD_RUN, number=1), "failed"),
+        # What the freeze does not hold could have run.
+        (frozen(scope=["restore_swap.yml"]), weekly(SUNDAY - 7 * D), "missed"),
+        (frozen(operations={"weekly_db.yml": "none"}), weekly(SUNDAY - 7 * D), "missed"),
+        (frozen(job={"playbook": "backup.yml"}), weekly(SUNDAY - 7 * D), "missed"),
+        # Nor could what no window would be open for.
+        (frozen(job={"time": "05:00"}), weekly(SUNDAY - 7 * D + 3 * H), "missed"),
+        (frozen(operations={"weekly_db.yml": "monthly"}), weekly(SUNDAY - 7 * D), "missed"),
+        (frozen(end="2026-11-29 02:00"), weekly(SUNDAY - 7 * D), "missed"),
+    ],
+)  # fmt: skip
+def test_a_freeze_hides_nothing(tmp_path, known, last, state):
+    put(tmp_path, last)
+    assert the(made(tmp_path, known), "weekly")["state"] == state
+    assert f"{alerts.SKIPPED}{{" not in (tmp_path / "metrics" / board.METRICS).read_text()
+
+
+def test_a_run_that_a_freeze_refused_replaces_no_other_run(tmp_path):
+    put(tmp_path, weekly(SUNDAY - 7 * D, BAD_RUN))
+    put(tmp_path, refused(SUNDAY))
+    assert the(made(tmp_path, frozen()), "weekly")["sentence"].endswith("A table is locked.")
+
+
+@pytest.mark.parametrize("more", [{"schedule": None}, {"code": "held"}])
+def test_a_run_that_was_refused_to_a_person_or_for_another_reason_is_red(tmp_path, more):
+    put(tmp_path, weekly(SUNDAY - 7 * D))
+    put(tmp_path, refused(SUNDAY, **more))
+    assert the(made(tmp_path, frozen()), "weekly")["state"] == "failed"
+
+
 def test_a_job_that_does_not_run_by_itself_says_why_and_is_not_missed(tmp_path):
     known = plan(NOW)
     known["schedules"]["daily-backup"]["disabled"] = "until there is a bucket"
@@ -276,6 +389,21 @@ def test_a_damaged_index_is_made_again_and_one_of_a_newer_version_is_left(tmp_pa
     with pytest.raises(RunbookError, match="update the project here"):
         board.renew(tmp_path, NOW)
     assert (tmp_path / board.INDEX).read_text() == newer
+
+
+def test_a_damaged_index_is_told_once_also_where_a_state_store_is_told_first_what_it_knows(tmp_path):
+    put(tmp_path, backup(6))
+    made(tmp_path)
+    for damage, says in (
+        (lambda _: "{torn", "was damaged"),
+        (lambda text: text.replace('"seen":[', '"seen":[7,'), "1 entry"),
+    ):
+        path = tmp_path / board.INDEX
+        path.write_text(damage(path.read_text()))
+        assert board.known(tmp_path, NOW, ("production", plan(NOW)))["seen"] == [backup(6)["run_id"]]
+        (note,) = made(tmp_path)["notes"]
+        assert says in note
+        assert made(tmp_path)["notes"] == []
 
 
 def test_a_damaged_entry_of_the_index_is_made_again_and_the_board_is_not_green_meanwhile(tmp_path):
@@ -408,3 +536,35 @@ def test_the_page_runs_nothing_but_its_own_clock_and_escapes_what_it_is_told(tmp
     assert (tmp_path / board.PAGE).stat().st_mode & 0o777 == 0o600
     samples = (tmp_path / "metrics" / board.METRICS).read_text()
     assert 'runbook_board_points{inventory="production",state="red"} 1' in samples
+
+
+@pytest.mark.parametrize(
+    ("looked_at", "classes", "says"),
+    [
+        (NOW + timedelta(minutes=3), [], "Made 3 min ago"),
+        (NOW - timedelta(minutes=5), [], "Made just now"),
+        (NOW - timedelta(minutes=6), ["future"], "how old it is is unknown"),
+        (NOW - 90 * D, ["future"], "how old it is is unknown"),
+        (NOW + 3 * D, ["stale"], "Made 3 days ago"),
+    ],
+)
+def test_the_page_says_that_it_is_old_or_that_a_clock_is_wrong_and_never_both(tmp_path, looked_at, classes, says):
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed, so the page's script was not run")
+    put(tmp_path, backup(6))
+    made(tmp_path)
+    page = (tmp_path / board.PAGE).read_text()
+    script = page.partition("<script>")[2].partition("</script>")[0]
+    data = {name: re.findall(f'data-{name}="([^"]+)"', page)[0] for name in ("made", "stale")}
+    around = f"""
+        const box = {{dataset: {json.dumps(data)}}}, classes = [];
+        const document = {{getElementById: () => box, body: {{classList: {{
+            toggle: (name, is) => {{ if (is) classes.push(name); }}}}}}}};
+        Date.now = () => {looked_at.timestamp() * 1000}; setInterval = () => 0;
+        {script}
+        console.log(JSON.stringify([classes, box.textContent]));
+    """
+    done = subprocess.run(["node", "-e", around], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found[0] == classes
+    assert says in found[1]

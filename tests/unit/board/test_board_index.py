@@ -117,6 +117,7 @@ def test_slices_of_an_inventory_make_a_whole_and_yield_to_one():
         lambda place: place["hosts"]["backup"].update(db1={"last": None}),
         lambda place: place["hosts"]["backup"]["db2"].update(good=["x"]),
         lambda place: place["recent"]["backup"].append(["x"]),
+        lambda place: place["recent"]["backup"].append(["yesterday", "skipped", "20261130T030000Z-backup-0000ff"]),
         lambda place: place["recent"].update(backup=None),
         lambda place: place["facts"].update(db1=7),
         lambda place: place["facts"]["db1"].update(backup_size_bytes=7),

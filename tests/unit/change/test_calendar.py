@@ -391,6 +391,15 @@ def test_outside_of_a_window_a_run_is_refused_with_the_next():
         admit(a_calendar(WEEKLY))
 
 
+def test_that_a_freeze_refused_a_run_is_told_by_a_code():
+    with pytest.raises(RunbookError) as refused:
+        admit(a_calendar(WEEKLY))
+    assert refused.value.code == ""
+    with pytest.raises(RunbookError, match=r"the freeze .* holds") as refused:
+        admit(a_calendar(WEEKLY, freezes=[FREEZE]), at(FREEZE["begin"]))
+    assert refused.value.code == rules.FROZEN
+
+
 def test_inside_it_gets_an_end():
     assert admit(a_calendar(WEEKLY), at("2026-11-29 03:00")).ends_at == at("2026-11-29 04:00")
 

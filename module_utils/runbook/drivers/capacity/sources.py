@@ -17,6 +17,7 @@ from ansible.module_utils.runbook.drivers.postgres.postgres import cause, table
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.identifiers import parse_qualified
 from ansible.module_utils.runbook.rules.status import Status
+from ansible.module_utils.runbook.rules.words import count
 from psycopg2 import sql
 
 if TYPE_CHECKING:
@@ -108,7 +109,9 @@ def over_time(service: Prometheus, query: str, *, days: int, now: datetime) -> l
     except RunbookError as error:
         raise _unknown(error.message.rstrip("."), **({"code": error.code} if error.code else {})) from None
     if not found:
-        raise _unknown("the query gave no sample; the metric may be renamed, or its exporter gone")
+        asked = f"{count(days, 'day')}, of which each {STEP_S // 3600} hours were asked for"
+        fix = "see whether its metric is newer than that, has another name now, or lost its exporter"
+        raise _unknown(f"the query gave no sample of {asked}; {fix}")
     return [[(datetime.fromtimestamp(at, UTC), value) for at, value in each.points] for each in found]
 
 

@@ -122,7 +122,7 @@ def mend(index: Index) -> int:
         for facts in place["facts"].values():
             lost += _keep(facts, lambda _, fact: _is_list(fact, 2) and _is_moment(fact[0]))
         for runs in place["recent"].values():
-            whole = [run for run in runs if _is_list(run, 3) and all(isinstance(each, str) for each in run)]
+            whole = [run for run in runs if _is_recent(run)]
             lost, runs[:] = lost + len(runs) - len(whole), whole
     return lost
 
@@ -141,6 +141,10 @@ def _is_dict(_: str, value: Any) -> bool:
 
 def _is_list(value: Any, length: int) -> bool:
     return isinstance(value, list) and len(value) == length
+
+
+def _is_recent(run: Any) -> bool:
+    return _is_list(run, 3) and all(isinstance(each, str) for each in run) and _is_moment(run[0])
 
 
 def _is_moment(value: Any) -> bool:

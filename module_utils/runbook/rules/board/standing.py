@@ -1,7 +1,8 @@
 """How it stands with each operation: what the board says of it, and what a person has to do.
 
 Green is only what ran, ended, and said that all is well, on each host that it is for, since it was last due. What never
-ran, did not end, was missed or is dated in the future says so; the worst of the hosts counts.
+ran, did not end, was missed or is dated in the future says so; the worst of the hosts counts. A job that a freeze kept
+from running was not missed, and is not green either: its last run stays what it was, and a good one reads as skipped.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ BY_HAND = timedelta(days=7)
 
 FAILED, CUT_OFF, MISSED = "failed", "did not end", "missed"
 UNKNOWN, NEVER, FUTURE = "unknown", "never run", "clock is wrong"
-OK, RUNNING, DISABLED = "ok", "running", "disabled"
+OK, RUNNING, SKIPPED, DISABLED = "ok", "running", "skipped", "disabled"
 #: How each is coloured; the worst first.
 TONES = {
     FAILED: "failed", CUT_OFF: "failed", MISSED: "failed",
     FUTURE: "unknown", UNKNOWN: "unknown", NEVER: "unknown",
-    RUNNING: "handled", OK: "ok", DISABLED: "handled",
+    RUNNING: "handled", SKIPPED: "handled", OK: "ok", DISABLED: "handled",
 }  # fmt: skip
 _ORDER = list(TONES)
 
@@ -45,9 +46,13 @@ class Job:
     command: str
     #: Groups of the inventory that it is for.
     groups: tuple[str, ...]
-    #: The newest time for which it must have run by now, and when it is due next; None where there is none.
+    #: The newest time for which it must have run by now, and when it is due next; None where there is none. Times at
+    #: which a freeze keeps it from running are none of these.
     due_at: datetime | None = None
     next_at: datetime | None = None
+    #: The newest time at which a freeze kept it from running, and what is said of that freeze; None where none did.
+    skipped_at: datetime | None = None
+    freeze: str = ""
     #: How long that run may take.
     takes: timedelta = timedelta()
     #: Why it does not run by itself; empty where it does.
@@ -88,6 +93,9 @@ class Row:
     recent: tuple[str, ...]
     #: It is one of the first things to look at.
     is_urgent: bool
+    #: When a freeze last kept the job from running, where nothing else is wrong with it on these hosts.
+    skipped_at: datetime | None = None
+    skipped_on: tuple[str, ...] = ()
 
     @property
     def tone(self) -> str:
@@ -166,7 +174,7 @@ def _row(
     found = _hosts(place, keys)
     last = max((each.run for each in found.values()), key=lambda run: (run["at"], run["id"]), default={})
     expected = _expected(place, found, job) or [""]
-    due = _due(place, job)
+    due, skipped = (_since_seen(place, job, at) for at in ((job.due_at, job.skipped_at) if job else (None, None)))
     judged = []
     for host in expected:
         each = found.get(host)
@@ -175,6 +183,8 @@ def _row(
             each = Of(host, NEVER, msg)
         if due is not None and not _is_since(each, due):
             each = Of(host, MISSED, _missed(each, due), each.run)
+        elif job is not None and skipped is not None and each.state == OK and not _is_since(each, skipped):
+            each = Of(host, SKIPPED, _skipped(each, job, skipped), each.run)
         elif job is not None and job.disabled and each.state == NEVER:
             each = Of(host, DISABLED, f"It does not run by itself: {job.disabled}.")
         judged.append(each)
@@ -196,7 +206,8 @@ def _row(
         operation=job.operation if job else name,
         state=shown,
         msg=_sentence(odd, len(judged), under_way, job),
-        command="" if state == OK else _command(job, last, limited),
+        # What a freeze keeps from running it refuses to a person, too.
+        command="" if state in (OK, SKIPPED) else _command(job, last, limited),
         odd=odd,
         hosts=len(judged),
         last=last,
@@ -205,6 +216,8 @@ def _row(
         takes=job.takes if job else timedelta(),
         recent=tuple(each[1] for each in sorted(run for key in keys for run in place["recent"].get(key, ()))[-12:]),
         is_urgent=is_urgent,
+        skipped_at=skipped,
+        skipped_on=tuple(each.host for each in judged if each.state == SKIPPED),
     )
 
 
@@ -256,12 +269,12 @@ def _expected(place: Mapping[str, Any], found: Mapping[str, Of], job: Job | None
     return sorted(once or of_groups | {host for host in still if not host})
 
 
-def _due(place: Mapping[str, Any], job: Job | None) -> datetime | None:
-    """When it was last due; None before the schedule was known, as then nothing could run it."""
-    if job is None or job.due_at is None:
+def _since_seen(place: Mapping[str, Any], job: Job | None, moment: datetime | None) -> datetime | None:
+    """A time of a job; None before the schedule was known, as then nothing could run it."""
+    if job is None or moment is None:
         return None
     since = place["since"].get(job.name)
-    return job.due_at if not job.disabled and since and job.due_at >= datetime.fromisoformat(since) else None
+    return moment if not job.disabled and since and moment >= datetime.fromisoformat(since) else None
 
 
 def _is_since(each: Of, due: datetime) -> bool:
@@ -271,6 +284,12 @@ def _is_since(each: Of, due: datetime) -> bool:
 def _missed(each: Of, due: datetime) -> str:
     before = f"the last one began {said_at(datetime.fromisoformat(each.run['at']))}" if each.run else "it never ran"
     return f"No run came when it was due, {said_at(due)}; {before}. Look at the scheduler, then run it."
+
+
+def _skipped(each: Of, job: Job, at: datetime) -> str:
+    last = f"the last run began {said_at(datetime.fromisoformat(each.run['at']))}"
+    following = f"It is due next {said_at(job.next_at)}" if job.next_at else "No time within a year is open to it"
+    return f"{job.freeze} kept it from running when it was due, {said_at(at)}; {last}. {following}."
 
 
 def _good(place: Mapping[str, Any], keys: Sequence[str], host: str) -> str:

@@ -26,7 +26,7 @@ from ansible.module_utils.runbook.rules import entries, moment
 from ansible.module_utils.runbook.rules.run import OVERRIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import tzinfo
 
 #: The smaller first.
@@ -36,6 +36,8 @@ RECURRING = ("weekly", "monthly")
 NEEDS = ("weekly", "monthly", "quarterly", "none")
 #: Days between a quarterly window's announcement and its begin.
 ANNOUNCE_DAYS = 14
+#: Code of the refusal of a run because a freeze holds.
+FROZEN = "frozen"
 #: How far ahead the next window is looked for.
 HORIZON = timedelta(days=400)
 #: No window is longer, so that one which holds now began at most so long ago.
@@ -185,6 +187,8 @@ class Standing:
     next_at: datetime | None = None
     #: By what the window that holds now was announced; empty for one that returns each week or month.
     announced_as: str = ""
+    #: A freeze holds now.
+    is_frozen: bool = False
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -484,7 +488,38 @@ def stand(calendar: Calendar, operation: str, need: str, now: datetime) -> Stand
         larger = "" if need == "weekly" else f" {need}"
         why = f"no{larger} maintenance window is open now, {said_at(now)}"
     head = f"{operation}: {why}" if operation else why[0].upper() + why[1:]
-    return Standing(is_open=False, msg=f"{head}; {when}.", windows=names, next_at=next_at)
+    return Standing(
+        is_open=False, msg=f"{head}; {when}.", windows=names, next_at=next_at, is_frozen=frozen is not None
+    )  # fmt: skip
+
+
+def closed_by(calendar: Calendar, operation: str, moment: datetime) -> Freeze | None:
+    """The freeze that closes the window in which an operation could begin at a moment; None where none does.
+
+    A freeze closes nothing for what needs no window, nor where no window that the operation needs would be open.
+
+    :param operation: what ``preflight_playbook`` names
+    """
+    need = calendar.operations.get(operation, "none")
+    if need == "none":
+        return None
+    frozen = [each for each in calendar.freezes if each.begin <= moment < each.end and each.holds(operation)]
+    if not frozen:
+        return None
+    open_then = occurrences(calendar, moment, moment + timedelta(microseconds=1))
+    is_served = any(KINDS.index(each.kind) >= KINDS.index(need) for each in open_then)
+    return max(frozen, key=lambda each: each.end) if is_served else None
+
+
+def operation_named(calendar: Calendar, playbook: str, words: Sequence[str]) -> str:
+    """The operation that a run of a playbook is: with the words of its action or its tags where the calendar knows it.
+
+    >>> calendar = Calendar((), (), OPERATIONS)
+    >>> operation_named(calendar, "rotate_keys.yml", ["create"]), operation_named(calendar, "updates.yml", ["security"])
+    ('rotate_keys.yml create', 'updates.yml')
+    """
+    whole = " ".join([playbook, *words])
+    return whole if whole in calendar.operations else playbook
 
 
 def check(said: Mapping[str, Any], operations: Mapping[str, Any], *, environment: str, now: datetime) -> str:
@@ -623,7 +658,8 @@ def admit(
     :param override: the reason that the command line gave; empty if it gave none
     :param now: the bastion's clock, UTC; the proof of a database compares it with the server's
     :param check_mode: a look is free at any time, and is told what the real run would be
-    :raises RunbookError: it may not, with the time of the next window
+    :raises RunbookError: it may not, with the time of the next window; its code is :data:`FROZEN` where a freeze
+        holds
     """
     need = calendar.operations.get(operation)
     refusal = ""
@@ -655,4 +691,5 @@ def admit(
     if check_mode:
         msg = f"A real run would be refused now: {standing.msg}"
         return Admission(msg, warning=msg)
-    raise RunbookError(f"{standing.msg} In an emergency say why with {OVERRIDE}.")
+    code = {"code": FROZEN} if standing.is_frozen else {}
+    raise RunbookError(f"{standing.msg} In an emergency say why with {OVERRIDE}.", **code)

@@ -437,7 +437,8 @@ def _why_not(
     if first is None:
         asked = objective.probe or objective.total
         return (
-            f"{name}: Prometheus has no sample of {asked} in this time; the metric may be renamed, or not kept so long."
+            f"{name}: Prometheus has no sample of {asked} in this time; see whether it is newer, has another name now, "
+            "or is not kept so long."
         )
     good = sum(each.good or 0 for each in found)
     total = sum(each.total or 0 for each in found)

@@ -2,6 +2,9 @@
 
 Where the times of a job follow each other evenly, the newest one whose run must be over is computed in the rule itself,
 so that one missed run is seen as soon as it is late. Where they do not, the longest time between two is admitted.
+
+A rule knows no calendar. That a freeze kept a job from running is a metric of the board, which counts as a success
+does; where no board is collected, such a job is overdue as any other.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.runbook.rules.schedule.schedule import Schedule
 
 METRIC = "runbook_job_last_success_timestamp_seconds"
+SKIPPED = "runbook_job_skipped_timestamp_seconds"
 #: Two years have every distance between two occurrences that there is; an hourly job needs two days.
 _SINCE = datetime(2027, 1, 1, tzinfo=UTC)
 
@@ -29,21 +33,28 @@ def distances_s(schedule: Schedule) -> list[int]:
     return sorted({int((later - earlier).total_seconds()) for earlier, later in pairwise(due)})
 
 
-def _selector(schedule: Schedule, environment: str) -> str:
-    return f'{METRIC}{{environment="{environment}",schedule="{schedule.job}"}}'
+def _selector(schedule: Schedule, environment: str, metric: str = METRIC) -> str:
+    return f'{metric}{{environment="{environment}",schedule="{schedule.job}"}}'
 
 
 def expression(schedule: Schedule, environment: str) -> list[str]:
     """True where the last success is older than it may be; the lines of a query."""
     late = int(schedule.patience.total_seconds())
-    last = ["max by (environment, host)", f"({_selector(schedule, environment)})"]
     distances = distances_s(schedule)
     if len(distances) == 1:
         every = distances[0]
         first = int(occurrences(schedule, _SINCE, _SINCE + timedelta(days=8))[0].timestamp()) % every
         # The run that was due then must be over by now.
-        return [*last, f"< scalar(floor((vector(time()) - {first + late}) / {every})) * {every} + {first}"]
-    return ["time() -", *last, f"> {distances[-1] + late}"]
+        before, is_late = [], f"< scalar(floor((vector(time()) - {first + late}) / {every})) * {every} + {first}"
+        is_well = is_late.replace("<", ">=", 1)
+    else:
+        before, is_late, is_well = ["time() -"], f"> {distances[-1] + late}", f"<= {distances[-1] + late}"
+    of_host = "max by (environment, host)"
+    return [
+        *before, of_host, f"({_selector(schedule, environment)})", is_late,
+        "unless on (environment, host)",
+        *before, of_host, f"({_selector(schedule, environment, SKIPPED)})", is_well,
+    ]  # fmt: skip
 
 
 def rules(schedules: Iterable[Schedule], environment: str) -> str:

@@ -20,7 +20,7 @@ from ansible.module_utils.runbook.rules import entries
 from ansible.module_utils.runbook.rules.run import SAID_BY_JOBS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 RHYTHMS = ("hourly", "daily", "weekly", "monthly", "quarterly")
 EVERY_DAY = tuple(range(7))
@@ -271,14 +271,25 @@ def _days(first: date, last: date) -> Iterator[date]:
     return (first + timedelta(days=number) for number in range((last - first).days + 1))
 
 
-def last_due(schedule: Schedule, now: datetime) -> datetime | None:
-    """The newest occurrence that is not later than ``now``; None where there was none for a year."""
-    return next(reversed(occurrences(schedule, now - timedelta(days=366), now + timedelta(microseconds=1))), None)
+def always(_: datetime) -> bool:
+    """That an occurrence counts, whenever it is."""
+    return True
 
 
-def next_due(schedule: Schedule, now: datetime) -> datetime | None:
-    """The first occurrence that is later than ``now``; None where there is none for a year."""
-    return next(iter(occurrences(schedule, now + timedelta(microseconds=1), now + timedelta(days=366))), None)
+def last_due(
+    schedule: Schedule, now: datetime, counts: Callable[[datetime], bool] = always
+) -> datetime | None:  # fmt: skip
+    """The newest occurrence that counts and is not later than ``now``; None where there was none for a year."""
+    due = occurrences(schedule, now - timedelta(days=366), now + timedelta(microseconds=1))
+    return next(filter(counts, reversed(due)), None)
+
+
+def next_due(
+    schedule: Schedule, now: datetime, counts: Callable[[datetime], bool] = always
+) -> datetime | None:  # fmt: skip
+    """The first occurrence that counts and is later than ``now``; None where there is none for a year."""
+    due = occurrences(schedule, now + timedelta(microseconds=1), now + timedelta(days=366))
+    return next(filter(counts, due), None)
 
 
 # --- what preflight accepts -------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+forked_module.py
