@@ -377,10 +377,13 @@ class Session:
 
     def _with_places(self, statement: str | sql.Composable, values: object) -> str | sql.Composable:
         """The statement as the driver takes it beside values: it reads a % in a name as the place of one."""
-        if values is None or isinstance(statement, str | sql.SQL | sql.Placeholder):
-            return statement
+        return statement if values is None or isinstance(statement, str) else self._doubled(statement)
+
+    def _doubled(self, statement: sql.Composable) -> sql.Composable:
         if isinstance(statement, sql.Composed):
-            return sql.Composed([self._with_places(part, values) for part in statement.seq])
+            return sql.Composed([self._doubled(part) for part in statement.seq])
+        if isinstance(statement, sql.SQL | sql.Placeholder):
+            return statement
         return sql.SQL(statement.as_string(self.connection).replace("%", "%%"))
 
     def require_primary(self) -> None:
