@@ -306,7 +306,7 @@ def _was_not_approved(record: Mapping[str, Any]) -> bool:
 def _lacks_approval(step: Mapping[str, Any]) -> bool:
     checks = step["figures"].get("checks") or []
     wrong = {check["name"] for check in checks if check["status"] != Status.OK}
-    return step["module"] == "runbook_preflight" and bool(wrong) and wrong <= {"approval", "calendar"}
+    return step["role"] == "preflight" and bool(wrong) and wrong <= {"approval", "calendar"}
 
 
 def _without_record(folder: Path, place: str) -> dict[str, Any] | None:

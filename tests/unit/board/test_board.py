@@ -178,9 +178,8 @@ def test_what_was_refused_to_a_person_before_it_began_is_no_operation(tmp_path):
 def test_what_a_person_forgot_to_confirm_is_no_failure_of_the_job(tmp_path, check, counts):
     """Nor is a run outside of the window. Where the inventory is wrong, the job meets the same."""
     put(tmp_path, backup(6))
-    refused = step(
-        "runbook_preflight", {"checks": [{"name": check, "status": "breach", "msg": "No."}]}, "breach", "No."
-    )
+    checks = [{"name": check, "status": "breach", "msg": "No."}]
+    refused = step("runbook_preflight", {"checks": checks}, "breach", "No.", role="preflight")
     by_hand = record("backup", NOW - 3 * H, {"db1": [refused]}, number=1)
     put(tmp_path, by_hand)
     assert the(made(tmp_path))["state"] == ("failed" if counts else "ok")
