@@ -82,7 +82,7 @@ class Planned:
         """
         head = self._head
         items = found.items.values() if found else ()
-        told = sorted((item for item in items if item.status is Status.OK and item.proof), key=lambda item: item.at)
+        told = sorted((item for item in items if item.is_proven), key=lambda item: item.at)
         status = worst(item.status for item in items) if items else Status.OK
         if told and status is Status.OK:
             # Not before the last of them was told.
