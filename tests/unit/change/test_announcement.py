@@ -76,6 +76,9 @@ def test_nobody_told_on_the_day_is_a_breach():
     assert status == "breach"
     assert "was to be announced on Sat 2027-01-02 00:00 UTC, and nobody was told" in said
     assert judged(None, DUE, would_announce=True)[0] == "ok"
+    once = {"id": "disk", "kind": "once", "begin": "2027-01-17 02:00", "end": "2027-01-17 08:00"}
+    (check,) = announcement.judge(windows(once), {}, DUE, would_announce=False)
+    assert "UTC was to be announced as soon as the calendar had it, and nobody was told" in check.msg
     # Skipped by everybody is nobody.
     assert judged(told(DUE, proof=SKIPPED), DUE)[0] == "breach"
 

@@ -74,6 +74,10 @@ class Planned:
     def _head(self) -> str:
         return f"The window {self.window.id} on {said_at(self.window.begin)}"
 
+    @property
+    def _when(self) -> str:
+        return f"on {said_at(self.due_at)}" if self.days else "as soon as the calendar had it"
+
     def judge(self, found: Change | None, now: datetime, *, would_announce: bool = False) -> Check:
         """Whether people were told in time.
 
@@ -105,7 +109,7 @@ class Planned:
             return self._check(status, f"{head} is not announced as it has to be: {why}")
         return self._check(
             Status.BREACH,
-            f"{head} was to be announced on {said_at(self.due_at)}, and nobody was told; run playbooks/announce.yml, "
+            f"{head} was to be announced {self._when}, and nobody was told; run playbooks/announce.yml, "
             "with a status page or a channel of the team in the inventory.",
         )
 
