@@ -173,6 +173,7 @@ from ansible.module_utils.runbook.drivers.postgres.roles import Step
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules import environment_mark
+from ansible.module_utils.runbook.rules.backup.restore_rights import Owned
 from ansible.module_utils.runbook.rules.identifiers import QualifiedName, parse_qualified
 from ansible.module_utils.runbook.rules.postgres import cleanup as cleanup_rules
 from ansible.module_utils.runbook.rules.postgres import roles as rules
@@ -298,7 +299,8 @@ def archive_steps(
     made: list[QualifiedName],
 ) -> list[Step]:
     """Archives to those who own their source, and policies for the rows that are moved."""
-    steps = []
+    steps: list[Step] = []
+    owned = dict(driver.tables(session))
     for source, archive in archives:
         if archive in made:
             # It has its source's owner, row security, and the policies that the source has by now.
@@ -309,11 +311,18 @@ def archive_steps(
         if own.ours and own.name != keeper.name:
             context.warn(f"{archive} belongs to {own.name}, who made it; it goes to {keeper.name}, as {source} does.")
             steps.append(Step(driver.owner_statement(archive, keeper.name), shuts=True))
-        steps += [
-            Step(driver.policy_statement(name), shuts=True)
-            for name in (source, archive)
-            if driver.closed_to_maintain(session, name)
-        ]
+        for name in (source, archive):
+            if not driver.closed_to_maintain(session, name):
+                continue
+            policy = driver.policy_statement(name)
+            if owned.get(name):
+                steps.append(Step(policy, shuts=True))
+            else:
+                context.warn(
+                    f"{session.target.user} has not the rights of {driver.owner(session, name).name}, who owns {name}, "
+                    f"so row-level security hides its rows from {rules.MAINTAIN}; have the owner run "
+                    f"{session.render(policy)}."
+                )
     return steps
 
 
@@ -410,6 +419,12 @@ def opening_steps(session: postgres.Session, context: Context) -> list[Step]:
     return [Step(driver.large_objects_statement(opened))] if opened else []
 
 
+def owned_by_superusers(session: postgres.Session) -> dict[str, str]:
+    """What each superuser owns in this database, in words."""
+    found = driver.of_superusers(session)
+    return {each.owner: Owned.tell([one for one in found if one.owner == each.owner]) for each in found}
+
+
 def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[Step]]:
     """Roles to make, and all that is missing, in order."""
     users, version = context.params["users"], session.server_version
@@ -440,7 +455,7 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[S
     everybody = driver.everybody(session)
     if rules.MAINTAIN in keeping and rules.MAINTAIN not in {each.name for each in everybody}:
         everybody.append(rules.Owner(rules.MAINTAIN, superuser=False))
-    joined, said = rules.restored_for(version, everybody, admin)
+    joined, said = rules.restored_for(version, everybody, admin, owned_by_superusers(session))
     memberships += joined
     if any(user["role"] == "restore" for user in users):
         for text in said:
@@ -481,7 +496,7 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[S
     if schema is not None:
         wanted.append(rules.Grant(("USAGE",), "SCHEMA", (schema,), rules.READ))
     steps += [
-        Step(driver.grant_statement(g))
+        driver.grant_step(session, g)
         for g in [*wanted, *cleaning, *tables]
         if g.grantee in created or not driver.is_granted(session, g)
     ]
@@ -524,10 +539,11 @@ def core(context: Context) -> dict[str, Any]:
     for text in said:
         context.warn(text)
     could = "to make, {} to run" if context.check_mode else "made, {} run"
+    rest = "this user may give no more; the warnings say what is missing" if said else "the roles have all their rights"
     done = f"{count(len(created), 'role')} {could.format(count(len(queries) - len(created), 'other statement'))}"
     result = {
         "changed": bool(queries),
-        "msg": f"{target}: {done if queries else 'the roles have all their rights'}.",
+        "msg": f"{target}: {done if queries else rest}.",
         "created_roles": created,
         "executed_queries": queries,
     }

@@ -207,9 +207,12 @@ def _bound(params: dict[str, Any], end: datetime | None) -> str:
     )
 
 
-def _with_window(message: str, bounded: str) -> str:
-    """A failure's sentence, where the window may be its reason: more time, which it may ask for, cannot be given."""
-    if not bounded:
+def _with_window(message: str, bounded: str, *, late: bool) -> str:
+    """A failure's sentence, where the window may be its reason: more time, which it may ask for, cannot be given.
+
+    :param late: much of the time was used up when it failed
+    """
+    if not bounded or not (late or "deadline" in message):
         return message
     if message.startswith("deadline_s:"):
         return bounded
@@ -249,7 +252,7 @@ def run_module(
     _listen_for_the_end(context.run)
     # Held until this process ends.
     _joined = _join(context.run)
-    bounded = ""
+    bounded, began = "", time.monotonic()
     try:
         bounded = _bound(module.params, permits.ends_at(context.run))
         _require_record(needs_record and not module.check_mode)
@@ -257,7 +260,8 @@ def run_module(
         # A module that judges nothing and returns has done its work.
         result = {"status": str(Status.OK)} | core(context)
     except RunbookError as error:
-        message = _with_window(error.message, bounded)
+        late = bool(bounded) and time.monotonic() - began > module.params["deadline_s"] / 2
+        message = _with_window(error.message, bounded, late=late)
         _leave_last_words(context.run, name, message, error.code)
         said = {"changed": False} | error.context | {"status": error.status, "msg": message}
         module.fail_json(**text.outgoing(said))

@@ -415,8 +415,8 @@ def test_no_module_that_writes_is_forgotten(application, s3, tmp_path):
         "sla_info", "incident_info", "dashboard_info",
         "tls_certificate_info", "tls_certificate_renewal_plan", "tls_certificate_served",
         "tls_certificate_stored_info", "schedule_info", "evidence_verify", "app_script_info", "asset_info",
-         "bundle_info", "cdn_cache_info", "controller_left_info", "heap_growth_info", "lighthouse_info",
-         "state_lease_info",
+        "bundle_info", "cdn_cache_info", "controller_left_info", "heap_growth_info", "lighthouse_info",
+        "state_lease_info",
     }  # fmt: skip
     other = {
         *PREFLIGHT,  # what gives permits

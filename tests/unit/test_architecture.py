@@ -227,3 +227,27 @@ def test_bad_project_is_found(check, word, files, tmp_path):
 
 def test_every_check_is_proven_able_to_fail():
     assert {check for check, _, _ in BAD} == {check.__name__ for check in architecture.CHECKS}
+
+
+def _mappings(value):
+    if isinstance(value, dict):
+        yield value
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _mappings(each)
+
+
+def test_each_bucket_may_be_behind_an_authority_of_ones_own():
+    """A task that gives the keys of an S3 server gives the file of its authorities too."""
+    given = [
+        (path.parents[1].name, task.get("name"), name.removesuffix("secret_key"), mapping)
+        for path, task in architecture.role_tasks(ROOT)
+        for mapping in _mappings(task)
+        for name in mapping
+        if name.endswith("secret_key") and f"{name.removesuffix('secret_key')}bucket" in {*mapping, "source_bucket"}
+    ]
+    assert len(given) > 20
+    # That of the second region is behind the authority of the first.
+    lacks = [(role, task, prefix) for role, task, prefix, options in given
+             if f"{prefix}aws_ca_bundle" not in options and prefix != "replica_"]  # fmt: skip
+    assert lacks == []

@@ -194,7 +194,11 @@ def test_the_owners_of_what_is_proven_are_looked_for():
     found = rules.judge_proof_roles("prover", ["gone"], ["app"])
     assert found.status == Status.BREACH
     assert "has no role gone" in found.msg
-    assert "prover cannot give objects to app: GRANT app TO prover there." in found.msg
+    assert found.msg.endswith('prover cannot give objects to app; run there: GRANT "app" TO "prover";')
+    # What is to be run is whole, however many there are.
+    many = [f"Role {number}" for number in range(7)]
+    assert 'CREATE ROLE "Role 6" NOLOGIN;' in rules.judge_proof_roles("prover", many, []).msg
+    assert rules.judge_proof_roles("prover", [], many).msg.endswith('"Role 5", "Role 6" TO "prover";')
 
 
 def test_a_server_is_another_machine_and_pinned():

@@ -133,7 +133,11 @@ def test_not_approved(environment, said, says):
         ({}, {"change_reason": "", "change_ticket_backend": "none"}, "change_ticket_backend: it was set with -e"),
         ({}, {"preflight_take_lease": ""}, "preflight_take_lease: it was set with -e"),
         ({}, {"state_bucket": ""}, "state_bucket: it was set with -e"),
-        ({}, {"_raw_params": "a and b"}, "-e: Ansible splits .* made a and b of one -e; write a value with blanks as "),
+        (
+            {},
+            {"_raw_params": "a and b"},
+            "-e: Ansible .* made a and b of one -e; write a value with blanks as -e .{.<name>",
+        ),
     ],
 )
 def test_what_counts_only_from_the_command_line_and_what_never_does(variables, said, says):

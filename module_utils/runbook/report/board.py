@@ -290,9 +290,26 @@ def _counts(record: Mapping[str, Any]) -> bool:
     """Whether a run says anything of an operation: no dry run does, nor what was refused to a person before it began.
 
     A misspelt tag would be an operation of its own, which is red until it is forgotten, as nobody runs it again.
+    Whoever forgot to confirm, or came outside of the window, says nothing of the job that does the same by itself.
     """
-    is_begun = bool(record["plays"] or record["interrupted"])
+    is_begun = bool(record["interrupted"] or (record["plays"] and not _was_not_approved(record)))
     return not record["check_mode"] and bool(is_begun or record.get("schedule") or record.get("job"))
+
+
+def _was_not_approved(record: Mapping[str, Any]) -> bool:
+    """Whether each host was refused for what the command line said, or for the hour, before anything was touched."""
+    hosts = list(record["hosts"].values())
+    failed = [[one for one in host["steps"] if one["state"] in ("failed", "unreachable")] for host in hosts]
+    return bool(hosts) and all(
+        steps and not host["changed"] and all(_lacks_approval(one) for one in steps)
+        for host, steps in zip(hosts, failed, strict=True)
+    )
+
+
+def _lacks_approval(step: Mapping[str, Any]) -> bool:
+    checks = step["figures"].get("checks") or []
+    wrong = {check["name"] for check in checks if check["status"] != Status.OK}
+    return step["role"] == "preflight" and bool(wrong) and wrong <= {"approval", "calendar"}
 
 
 def _without_record(folder: Path, place: str) -> dict[str, Any] | None:

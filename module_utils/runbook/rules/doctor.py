@@ -358,6 +358,10 @@ def judge_measuring(fix: str, unseen: Sequence[str]) -> Check:
     return Check.ok("pgstattuple", f"Bloat is only estimated: {fix}.")
 
 
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
 def judge_proof_roles(login: str, missing: Sequence[str], foreign: Sequence[str]) -> Check:
     """Who restores a proof can give each object to its owner.
 
@@ -366,11 +370,14 @@ def judge_proof_roles(login: str, missing: Sequence[str], foreign: Sequence[str]
     """
     told = []
     if missing:
-        told.append(f"The server of proofs has no role {some(missing)}, which the backups name: CREATE ROLE … NOLOGIN")
+        # All of them, to be run as they stand.
+        making = " ".join(f"CREATE ROLE {_quoted(name)} NOLOGIN;" for name in missing)
+        told.append(f"The server of proofs has no role {some(missing)}, which the backups name; run there: {making}")
     if foreign:
-        told.append(f"{login} cannot give objects to {some(foreign)}: GRANT {some(foreign)} TO {login} there")
+        granted = ", ".join(map(_quoted, foreign))
+        told.append(f"{login} cannot give objects to {some(foreign)}; run there: GRANT {granted} TO {_quoted(login)};")
     if told:
-        return Check.breach("proof roles", f"{'. '.join(told)}.")
+        return Check.breach("proof roles", " ".join(told))
     return Check.ok("proof roles", "Each owner is there, and can be given what it owns.")
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules import identity
-from ansible.module_utils.runbook.rules.run import NEVER_ON_COMMAND_LINE, OVERRIDE, SAID_OF_CHANGE, SPLIT
+from ansible.module_utils.runbook.rules.run import NEVER_ON_COMMAND_LINE, SAID_OF_CHANGE, SPLIT
 from ansible.module_utils.runbook.rules.schedule import schedule
 from ansible.module_utils.runbook.rules.status import Check
 from ansible.module_utils.runbook.rules.words import count
@@ -170,7 +170,7 @@ def check_approval(
     if SPLIT in said:
         raise RunbookError(
             f"-e: Ansible splits name=value at blanks, and made {said[SPLIT]} of one -e; write a value with blanks as "
-            f"{OVERRIDE}, and every other variable in a -e of its own."
+            """-e '{"<name>": "<value>"}', and every other variable in a -e of its own."""
         )
     for name in said:
         of_change = name.startswith("change_") and name not in SAID_OF_CHANGE

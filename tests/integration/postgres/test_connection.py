@@ -15,6 +15,7 @@ from ansible.module_utils.runbook.drivers.postgres import pgtools, postgres
 from ansible.module_utils.runbook.errors import RunbookError
 from certificates import certificate, save
 from conftest import disposable, free_port, run_module
+from psycopg2 import sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -170,3 +171,17 @@ def _has_tls(bindir: Path) -> bool:
     libraries = [*bindir.parent.glob("lib/libpq.so*"), *Path("/usr/lib").glob("*/libpq.so*")]
     beside = [library for library in libraries if library.is_relative_to(bindir.parent)]
     return any(b"libssl" in library.read_bytes() for library in beside or libraries)
+
+
+def test_a_percent_sign_in_a_name_is_a_part_of_the_name(database: Database) -> None:
+    """Beside values the driver reads it as the place of one."""
+    database.run('CREATE TABLE "50% done" ("a %s" int)')
+    target = postgres.Target(database.host, database.port, database.name, database.user, None)
+    name, column = sql.Identifier("50% done"), sql.Identifier("a %s")
+    with postgres.Session(target, lock_timeout_ms=1000, statement_timeout_ms=1000) as session:
+        put = sql.SQL("INSERT INTO public.{} ({}) VALUES (%s), ({})").format(name, column, sql.Placeholder())
+        assert session.execute(put, (4, 5)) == 2
+        count = sql.SQL("SELECT {} AS said, count(*) FILTER (WHERE {} > %(least)s) AS rows FROM public.{}")
+        found = session.query(count.format(sql.Literal("100%"), column, name), {"least": 4})
+        assert found == [{"said": "100%", "rows": 1}]
+        assert session.executed_queries == ['INSERT INTO public."50% done" ("a %s") VALUES (%s), (%s)']

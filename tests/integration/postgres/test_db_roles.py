@@ -148,7 +148,7 @@ def test_weekly_db_runs_as_maintain_and_may_no_more(application, tmp_path):
         if not owned:
             assert not may(database, "bastion_m", statement), statement
     if not modern:
-        assert any("is now a member of app" in text for text in real.output.splitlines())
+        assert any("has to be a member of app, and" in text for text in real.output.splitlines())
 
     assert may(database, "bastion_r", "SELECT * FROM runbook.lease")
     for statement in (
@@ -526,6 +526,39 @@ def test_an_archive_that_this_user_may_not_make_is_told(application):
     said = json.dumps(run_module("pg_roles", options, check=True).result.get("warnings", []))
     assert "bastion_x may not make it for app" in said
     assert "CREATE TABLE" in said
+
+
+def test_what_the_databases_owner_may_not_give_is_told_and_the_rest_is_given(application):
+    """Schemas and tables of others, whose owners it has not joined: a GRANT of his is an error, or does nothing."""
+    application.run(
+        "CREATE ROLE bastion_x LOGIN NOINHERIT CREATEROLE CREATEDB",
+        "CREATE SCHEMA closed", "CREATE TABLE closed.one (id int)",
+        "CREATE SCHEMA shown", "CREATE TABLE shown.two (id int)", "GRANT USAGE ON SCHEMA shown TO bastion_x",
+        "ALTER TABLE closed.one OWNER TO app", "ALTER TABLE shown.two OWNER TO app",
+        "ALTER TABLE audit_log ENABLE ROW LEVEL SECURITY", "GRANT pg_monitor TO bastion_x WITH ADMIN OPTION",
+        "GRANT pg_read_all_data, pg_signal_backend TO bastion_x WITH ADMIN OPTION",
+        "GRANT app TO bastion_x WITH ADMIN OPTION",
+        f"ALTER DATABASE {application.name} OWNER TO bastion_x",
+    )  # fmt: skip
+    options = SANDBOX | application.login | {"archives": ARCHIVES, "users": [], "login_user": "bastion_x"}
+    planned, made = run_module("pg_roles", options, check=True).result, run_module("pg_roles", options).result
+    assert not made.get("failed"), made["msg"]
+    assert planned["executed_queries"] == made["executed_queries"]
+    for result in (planned, made):
+        said = json.dumps(result["warnings"])
+        for what in ('SCHEMA \\"closed\\"', 'SCHEMA \\"shown\\"', "CREATE POLICY"):
+            assert what in said, (what, said)
+    assert not [text for text in made["executed_queries"] if "closed" in text or "shown" in text]
+    again = run_module("pg_roles", options).result
+    assert again["changed"] is False
+    assert "all their rights" not in again["msg"]
+
+
+def test_what_a_superuser_owns_is_named(application):
+    application.run("CREATE SCHEMA of_postgres")
+    options = SANDBOX | application.login | {"users": [{"name": "bastion_x", "role": "restore"}]}
+    said = json.dumps(run_module("pg_roles", options, check=True).result["warnings"])
+    assert "postgres is a superuser and owns 2 schemas (" in said
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,19 @@ def test_what_was_refused_to_a_person_before_it_began_is_no_operation(tmp_path):
         assert the(made(tmp_path), "logs nosuch")["state"] in ("failed", "did not end")
 
 
+@pytest.mark.parametrize(("check", "counts"), [("approval", False), ("calendar", False), ("inventory", True)])
+def test_what_a_person_forgot_to_confirm_is_no_failure_of_the_job(tmp_path, check, counts):
+    """Nor is a run outside of the window. Where the inventory is wrong, the job meets the same."""
+    put(tmp_path, backup(6))
+    checks = [{"name": check, "status": "breach", "msg": "No."}]
+    refused = step("runbook_preflight", {"checks": checks}, "breach", "No.", role="preflight")
+    by_hand = record("backup", NOW - 3 * H, {"db1": [refused]}, number=1)
+    put(tmp_path, by_hand)
+    assert the(made(tmp_path))["state"] == ("failed" if counts else "ok")
+    put(tmp_path, record("backup", NOW - 2 * H, {"db1": [refused]}, number=2, schedule="daily-backup"))
+    assert the(made(tmp_path))["state"] == "failed"
+
+
 def test_a_run_that_came_to_no_host_is_red_until_the_next_one_does(tmp_path):
     put(tmp_path, backup(6))
     put(tmp_path, record("backup", NOW - 3 * H, {}, number=1))

@@ -225,6 +225,7 @@ def test_what_is_no_key_is_refused_and_not_repeated(pem):
     with pytest.raises(RunbookError, match="openssl genpkey") as found:
         archive.private_key(pem)
     assert "CANARY" not in str(found.value)
+    assert ("is empty" in str(found.value)) is not bool(pem)
 
 
 def test_an_archive_whose_bytes_were_changed_is_refused_in_one_sentence(tmp_path):

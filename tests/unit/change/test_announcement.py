@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible.module_utils.runbook.rules.change import announcement, calendar
+from ansible.module_utils.runbook.rules.change.backend import SKIPPED
 from ansible.module_utils.runbook.rules.change.change import Change, Item
 from ansible.module_utils.runbook.rules.status import Status
 
@@ -75,14 +76,20 @@ def test_nobody_told_on_the_day_is_a_breach():
     assert status == "breach"
     assert "was to be announced on Sat 2027-01-02 00:00 UTC, and nobody was told" in said
     assert judged(None, DUE, would_announce=True)[0] == "ok"
+    once = {"id": "disk", "kind": "once", "begin": "2027-01-17 02:00", "end": "2027-01-17 08:00"}
+    (check,) = announcement.judge(windows(once), {}, DUE, would_announce=False)
+    assert "UTC was to be announced as soon as the calendar had it, and nobody was told" in check.msg
     # Skipped by everybody is nobody.
-    assert judged(told(DUE, proof=""), DUE)[0] == "breach"
+    assert judged(told(DUE, proof=SKIPPED), DUE)[0] == "breach"
 
 
 def test_the_proof_says_when_and_where():
     status, said = judged(told(DUE, team=Item(Status.OK, "", DUE.isoformat(), "slack: accepted")), DUE)
     assert status == "ok"
     assert said.endswith("was announced Sat 2027-01-02 00:00 UTC: https://status.example.com/1, slack: accepted.")
+    # Whom the inventory tells nothing was not told.
+    said = judged(told(DUE, team=Item(Status.OK, "", DUE.isoformat(), SKIPPED)), DUE)[1]
+    assert said.endswith("UTC: https://status.example.com/1.")
 
 
 @pytest.mark.parametrize(("at", "status"), [(BEGIN - timedelta(days=14, hours=2), "ok"), (BEGIN, "breach"),

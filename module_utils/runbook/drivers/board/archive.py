@@ -33,6 +33,10 @@ def private_key(pem: str) -> Ed25519PrivateKey:
 
     :raises RunbookError: it is none; its value is not repeated
     """
+    if not pem.strip():
+        raise RunbookError(
+            "signing_key: it is empty; make one with openssl genpkey -algorithm ed25519, and keep it in Ansible Vault."
+        )
     try:
         found = serialization.load_pem_private_key(pem.strip().encode() + b"\n", password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

@@ -256,7 +256,7 @@ class Changes:
         answered = once_in.items.get(item) if once_in else None
         # That an announcement was skipped is no reason to skip it when there is somebody to tell.
         is_done = answered is not None and answered.status is Status.OK
-        if answered is not None and is_done and (answered.proof or self._kind == "changes"):
+        if answered is not None and is_done and (answered.is_proven or self._kind == "changes"):
             return Done(f"Done already: {answered.msg}", answered.proof, _answered(item, answered.proof))
         try:
             done = self._with_word(item, act())

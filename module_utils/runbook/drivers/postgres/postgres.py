@@ -365,15 +365,26 @@ class Session:
     ) -> list[dict[str, Any]]:
         """Run a statement that only reads (or sets up the session); its rows as dictionaries."""
         with self.connection.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
-            cursor.execute(statement, values)
+            cursor.execute(self._with_places(statement, values), values)
             return [dict(row) for row in cursor.fetchall()] if cursor.description else []
 
     def execute(self, statement: str | sql.Composable, values: Sequence[Any] | Mapping[str, Any] | None = None) -> int:
         """Run a statement that changes something and note it; the number of rows touched (-1: not applicable)."""
         with self.connection.cursor() as cursor:
             self.executed_queries.append(self.render(statement))
-            cursor.execute(statement, values)
+            cursor.execute(self._with_places(statement, values), values)
             return int(cursor.rowcount)
+
+    def _with_places(self, statement: str | sql.Composable, values: object) -> str | sql.Composable:
+        """The statement as the driver takes it beside values: it reads a % in a name as the place of one."""
+        return statement if values is None or isinstance(statement, str) else self._doubled(statement)
+
+    def _doubled(self, statement: sql.Composable) -> sql.Composable:
+        if isinstance(statement, sql.Composed):
+            return sql.Composed([self._doubled(part) for part in statement.seq])
+        if isinstance(statement, sql.SQL | sql.Placeholder):
+            return statement
+        return sql.SQL(statement.as_string(self.connection).replace("%", "%%"))
 
     def require_primary(self) -> None:
         """Refuse a standby.

@@ -108,6 +108,9 @@ class Step:
     secret: bool = False
     #: It shuts a table that others work with, until the transaction ends: it comes last, and no dry run sends it.
     shuts: bool = False
+    #: What it grants. A GRANT of who may grant nothing is no error of the server's, only a warning; and where a
+    #: membership of this run gives the same, nothing is missing.
+    grant: Grant | None = None
 
 
 def admin(session: Session) -> Admin:
@@ -139,9 +142,11 @@ def existing(session: Session, names: Iterable[str]) -> dict[str, User]:
 
 def owners(session: Session) -> list[Owner]:
     """Everybody who owns a table of this database that can be vacuumed."""
+    # From 16 on default privileges are set by who has the owner's rights without a SET ROLE.
+    way = "USAGE" if session.server_version >= MAKER_JOINS else "MEMBER"
     rows = session.query(
         f"SELECT DISTINCT r.rolname AS name, r.rolsuper AS superuser, {_OURS} AS ours,"
-        " pg_has_role(r.oid, 'MEMBER') AS obeys" + _TABLES
+        f" pg_has_role(r.oid, '{way}') AS obeys" + _TABLES
     )
     return [Owner(**row) for row in rows]
 
@@ -406,6 +411,21 @@ def grant_statement(grant: Grant) -> sql.Composed:
     )
 
 
+def grant_step(session: Session, grant: Grant) -> Step:
+    """The grant as a step. All else goes on without a right on what is the application's, and who owns it is told."""
+    statement = grant_statement(grant)
+    if grant.kind == "DATABASE" or grant.name[0] == "runbook":
+        return Step(statement, grant=grant)
+    keeper = (
+        schema_owner(session, grant.name[0]) if grant.kind == "SCHEMA" else owner(session, QualifiedName(*grant.name))
+    )
+    why = (
+        f"{session.target.user} may not give {grant.grantee} what it needs on {grant.kind.lower()} "
+        f"{'.'.join(grant.name)}; have {keeper.name}, who owns it, or a superuser run {session.render(statement)}."
+    )
+    return Step(statement, otherwise=why, grant=grant)
+
+
 def sequences_statement(schema: str) -> sql.Composed:
     """All sequences of a schema for ``runbook_read``, as SQL."""
     return sql.SQL("GRANT SELECT ON ALL SEQUENCES IN SCHEMA {} TO {}").format(
@@ -565,9 +585,16 @@ def _apply(session: Session, steps: Sequence[Step], *, keep: bool) -> tuple[list
                 except psycopg2.Error as error:
                     if isinstance(error, psycopg2.errors.InsufficientPrivilege) and step.otherwise is not None:
                         session.query("ROLLBACK TO SAVEPOINT step")
-                        said.append(step.otherwise)
+                        if step.grant is None or not is_granted(session, step.grant):
+                            said.append(step.otherwise)
                         continue
                     raise _refusal(session, step, error) from None
+                if step.grant is not None and not is_granted(session, step.grant):
+                    if step.otherwise is None:
+                        raise RunbookError(_may_not_run(session, step, "it may grant nothing there"))
+                    session.query("ROLLBACK TO SAVEPOINT step")
+                    said.append(step.otherwise)
+                    continue
                 done.append(session.render(step.statement))
             if not keep:
                 raise _OnlyTried
@@ -576,16 +603,21 @@ def _apply(session: Session, steps: Sequence[Step], *, keep: bool) -> tuple[list
     return done, said
 
 
+def _may_not_run(session: Session, step: Step, reason: str) -> str:
+    """Why nothing goes on without a statement that this user may not run."""
+    return (
+        f"{session.target}: user {session.target.user!r} may not run {session.render(step.statement)} ({reason}); "
+        "run this playbook as a superuser, or as a role with CREATEROLE that owns the database and may "
+        "grant that role (WITH ADMIN OPTION). Nothing was changed."
+    )
+
+
 def _refusal(session: Session, step: Step, error: psycopg2.Error) -> RunbookError:
     """Why the server took none of it, and what to do about it."""
     statement = session.render(step.statement)
     reason = ServerError.of(error).reason
     if isinstance(error, psycopg2.errors.InsufficientPrivilege):
-        return RunbookError(
-            f"{session.target}: user {session.target.user!r} may not run {statement} ({reason}); "
-            "run this playbook as a superuser, or as a role with CREATEROLE that owns the database and may "
-            "grant that role (WITH ADMIN OPTION). Nothing was changed."
-        )
+        return RunbookError(_may_not_run(session, step, reason))
     if isinstance(error, psycopg2.errors.InvalidGrantOperation):
         return RunbookError(
             f"{session.target}: the server refuses {statement} ({reason}); REVOKE the membership that leads the other "

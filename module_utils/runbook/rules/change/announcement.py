@@ -74,6 +74,10 @@ class Planned:
     def _head(self) -> str:
         return f"The window {self.window.id} on {said_at(self.window.begin)}"
 
+    @property
+    def _when(self) -> str:
+        return f"on {said_at(self.due_at)}" if self.days else "as soon as the calendar had it"
+
     def judge(self, found: Change | None, now: datetime, *, would_announce: bool = False) -> Check:
         """Whether people were told in time.
 
@@ -82,7 +86,7 @@ class Planned:
         """
         head = self._head
         items = found.items.values() if found else ()
-        told = sorted((item for item in items if item.status is Status.OK and item.proof), key=lambda item: item.at)
+        told = sorted((item for item in items if item.is_proven), key=lambda item: item.at)
         status = worst(item.status for item in items) if items else Status.OK
         if told and status is Status.OK:
             # Not before the last of them was told.
@@ -105,7 +109,7 @@ class Planned:
             return self._check(status, f"{head} is not announced as it has to be: {why}")
         return self._check(
             Status.BREACH,
-            f"{head} was to be announced on {said_at(self.due_at)}, and nobody was told; run playbooks/announce.yml, "
+            f"{head} was to be announced {self._when}, and nobody was told; run playbooks/announce.yml, "
             "with a status page or a channel of the team in the inventory.",
         )
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.rules.change import checklist
+from ansible.module_utils.runbook.rules.change.backend import SKIPPED
 from ansible.module_utils.runbook.rules.state import check_name
 from ansible.module_utils.runbook.rules.status import Check, Status
 
@@ -45,6 +46,11 @@ class Item:
     at: str
     #: Where the proof is: an address, an id, a figure. No secret.
     proof: str = ""
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether it was done, and not left out because the inventory has nothing for it."""
+        return self.status is Status.OK and self.proof not in ("", SKIPPED)
 
 
 @dataclass(frozen=True)

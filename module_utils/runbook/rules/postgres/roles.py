@@ -188,16 +188,19 @@ def keeper(server_version: int, owner: Owner, *, database_owner: Owner, is_table
     return RESTORE if database_owner.superuser else database_owner.name
 
 
-def restored_for(server_version: int, owners: Iterable[Owner], admin: Admin) -> tuple[list[Membership], list[str]]:
+def restored_for(
+    server_version: int, owners: Iterable[Owner], admin: Admin, own: Mapping[str, str]
+) -> tuple[list[Membership], list[str]]:
     """The owners that ``runbook_restore`` joins, and a sentence for each that it cannot join.
 
     :param owners: who owns anything in the database; ``ours`` says whether it is in ``runbook_restore``
+    :param own: by superuser, what it owns there, in words
     """
     wanted, said = [], []
     for owner in owners:
         if owner.superuser:
             said.append(
-                f"{owner.name} is a superuser and owns something in this database, so {RESTORE} cannot restore it: "
+                f"{owner.name} is a superuser and owns {own[owner.name]}, so {RESTORE} cannot restore that: "
                 "give it to a role that is none (ALTER … OWNER TO), or restore as a superuser."
             )
         elif joins(owner, server_version=server_version, admin=admin):
@@ -302,6 +305,7 @@ def warnings(server_version: int, owners: Iterable[Owner], admin: Admin) -> list
             f"PostgreSQL {major} has no role pg_read_all_data, so {BACKUP} cannot read the tables; back up as their "
             "owner, or upgrade to 14 or newer."
         )
+    joined = []
     for owner in owners:
         if owner.superuser:
             found.append(
@@ -321,10 +325,12 @@ def warnings(server_version: int, owners: Iterable[Owner], admin: Admin) -> list
                 "superuser or as another role with CREATEROLE, or upgrade to 17."
             )
         else:
-            found.append(
-                f"PostgreSQL {major} lets only owners vacuum, so {MAINTAIN} is now a member of {owner.name} and may do "
-                "all that this role may; from 17 on it needs no more than pg_maintain."
-            )
+            joined.append(owner.name)
+    if joined:
+        found.append(
+            f"PostgreSQL {major} lets only owners vacuum, so {MAINTAIN} has to be a member of {some(joined, most=10)}, "
+            "and may do all that they may; from 17 on it needs no more than pg_maintain."
+        )
     return found
 
 
