@@ -690,8 +690,8 @@ _SCRIPT = """
     var old = min < 1 ? "just now" : min < 120 ? min + " min ago" : hours < 48 ? hours + " h ago"
       : Math.floor(hours / 24) + " days ago";
     // By a clock that is behind nobody can say whether it is stale.
-    box.textContent = min < -5 ? "Made in the future: this machine's clock is behind, or that of the machine that made "
-      + "it was ahead; how old it is is unknown" : "Made " + old;
+    box.textContent = min < -5 ? "Made in the future: the clock of this machine is wrong, or of the one that made it; "
+      + "its age is unknown" : "Made " + old;
     document.body.classList.toggle("future", min < -5);
     document.body.classList.toggle("stale", now > stale && min >= -5);
   }

@@ -556,8 +556,8 @@ def test_the_page_runs_nothing_but_its_own_clock_and_escapes_what_it_is_told(tmp
     [
         (NOW + timedelta(minutes=3), [], "Made 3 min ago"),
         (NOW - timedelta(minutes=5), [], "Made just now"),
-        (NOW - timedelta(minutes=6), ["future"], "how old it is is unknown"),
-        (NOW - 90 * D, ["future"], "how old it is is unknown"),
+        (NOW - timedelta(minutes=6), ["future"], "its age is unknown"),
+        (NOW - 90 * D, ["future"], "its age is unknown"),
         (NOW + 3 * D, ["stale"], "Made 3 days ago"),
     ],
 )
