@@ -419,9 +419,9 @@ def opening_steps(session: postgres.Session, context: Context) -> list[Step]:
     return [Step(driver.large_objects_statement(opened))] if opened else []
 
 
-def owned_by_superusers(session: postgres.Session) -> dict[str, str]:
-    """What each superuser owns in this database, in words."""
-    found = driver.of_superusers(session)
+def owned_by_superusers(session: postgres.Session, handed: tuple[str, ...]) -> dict[str, str]:
+    """What each superuser owns in this database, in words; not what this run gives away."""
+    found = driver.of_superusers(session, handed)
     return {each.owner: Owned.tell([one for one in found if one.owner == each.owner]) for each in found}
 
 
@@ -455,7 +455,9 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[S
     everybody = driver.everybody(session)
     if rules.MAINTAIN in keeping and rules.MAINTAIN not in {each.name for each in everybody}:
         everybody.append(rules.Owner(rules.MAINTAIN, superuser=False))
-    joined, said = rules.restored_for(version, everybody, admin, owned_by_superusers(session))
+    joined, said = rules.restored_for(
+        version, everybody, admin, owned_by_superusers(session, rules.TABLES if handed else ())
+    )
     memberships += joined
     if any(user["role"] == "restore" for user in users):
         for text in said:

@@ -555,8 +555,12 @@ def test_what_the_databases_owner_may_not_give_is_told_and_the_rest_is_given(app
 
 
 def test_what_a_superuser_owns_is_named(application):
-    application.run("CREATE SCHEMA of_postgres")
+    """But what this run itself gives to somebody else."""
+    application.run("CREATE SCHEMA IF NOT EXISTS runbook", "ALTER SCHEMA runbook OWNER TO postgres")
     options = SANDBOX | application.login | {"users": [{"name": "bastion_x", "role": "restore"}]}
+    before = json.dumps(run_module("pg_roles", options, check=True).result["warnings"])
+    assert "postgres is a superuser and owns 1 schema (" in before
+    application.run("CREATE SCHEMA of_postgres")
     said = json.dumps(run_module("pg_roles", options, check=True).result["warnings"])
     assert "postgres is a superuser and owns 2 schemas (" in said
 

@@ -84,6 +84,10 @@ _OF_SUPERUSERS = (
     f"SELECT owner, classid, kind, count(*) AS count, min(objid) AS objid FROM ({_EACH}) AS each"
     " WHERE owner IN (SELECT oid FROM pg_roles WHERE rolsuper) AND NOT EXISTS (SELECT FROM pg_depend d"
     " WHERE d.classid = each.classid AND d.objid = each.objid AND d.objsubid = 0 AND d.deptype IN ('e', 'i'))"
+    " AND NOT (classid = 'pg_namespace'::regclass AND objid IN (SELECT oid FROM pg_namespace"
+    " WHERE nspname = 'runbook' AND cardinality(%(handed)s::text[]) > 0))"
+    " AND NOT (classid = 'pg_class'::regclass AND objid IN (SELECT oid FROM pg_class"
+    " WHERE relnamespace = to_regnamespace('runbook') AND relname = ANY (%(handed)s)))"
     " GROUP BY 1, 2, 3) AS o JOIN pg_roles r ON r.oid = o.owner"
     " CROSS JOIN LATERAL pg_identify_object(o.classid, o.objid, 0) AS i"
     # Nobody else restores what is a managed platform's.
@@ -167,9 +171,12 @@ def everybody(session: Session) -> list[Owner]:
     return [*(Owner(**row) for row in rows), *(Owner(name, superuser=True) for name in superusers)]
 
 
-def of_superusers(session: Session) -> list[Owned]:
-    """What superusers own in this database, and only superusers restore therefore."""
-    return [Owned(**row) for row in session.query(_OF_SUPERUSERS)]
+def of_superusers(session: Session, handed: Sequence[str] = ()) -> list[Owned]:
+    """What superusers own in this database, and only superusers restore therefore.
+
+    :param handed: tables of the schema ``runbook`` that are about to be given away, and the schema with them
+    """
+    return [Owned(**row) for row in session.query(_OF_SUPERUSERS, {"handed": list(handed)})]
 
 
 def restores_without_superuser(session: Session) -> bool:

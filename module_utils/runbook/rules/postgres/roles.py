@@ -199,10 +199,11 @@ def restored_for(
     wanted, said = [], []
     for owner in owners:
         if owner.superuser:
-            said.append(
-                f"{owner.name} is a superuser and owns {own[owner.name]}, so {RESTORE} cannot restore that: "
-                "give it to a role that is none (ALTER … OWNER TO), or restore as a superuser."
-            )
+            if owner.name in own:
+                said.append(
+                    f"{owner.name} is a superuser and owns {own[owner.name]}, so {RESTORE} cannot restore that: "
+                    "give it to a role that is none (ALTER … OWNER TO), or restore as a superuser."
+                )
         elif joins(owner, server_version=server_version, admin=admin):
             wanted.append(Membership(owner.name, RESTORE))
         elif not owner.ours or owner.name == admin.name:
