@@ -237,7 +237,7 @@ def _in_variables(line: str, names: Mapping[str, str]) -> str:
         return line
     # What a check or a setting is called is no option, though one may have the same name.
     own = frozenset(
-        each.get(key) for many, key in (("checks", "name"), ("plan", "setting"))
+        str(each.get(key)) for many, key in (("checks", "name"), ("plan", "setting"))
         for each in _listed(result, many) if isinstance(each, dict)
     )  # fmt: skip
     # A warning travels with its event.

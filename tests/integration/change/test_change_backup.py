@@ -74,7 +74,7 @@ def test_a_rollback_is_a_change_where_it_replaces_the_live_database(project, dat
 
 def test_what_a_swap_refuses_opens_no_change(project, database):
     """Neither the team nor the users are told of a swap that can be seen to be impossible."""
-    project.all_vars["change_needs"] = dict.fromkeys(("restore_swap.yml", "rollback.yml replace"), ["work"])
+    project.all_vars["change_needs"] = {"restore_swap.yml": ["work"], "rollback.yml replace": ["work"]}
     project.run("backup.yml")
     copy = project.run("restore.yml").last("pg_restore")["target_database"]
     refused = project.run("restore_swap.yml", db_restore_replacement=f"{copy}_misspelt")

@@ -79,9 +79,10 @@ def plan(
 ) -> rules.Plan:  # fmt: skip
     connected = Connected(name, "r", is_superuser, may_create, in_recovery=False)
     asked = request(undo=others[0].name) if method == "undo" else request(target_time=POINT.isoformat())
+    there = {each.name: each for each in (replace(database(name, is_mine=mine), **live), *others)}
     return rules.plan(
-        asked, method, {each.name: each for each in (replace(database(name, is_mine=mine), **live), *others)}, connected,
-        point=POINT, backup_id="", replaces=replaces, maintenance_db="postgres", restore_path="/srv",
+        asked, method, there, connected, point=POINT, backup_id="", replaces=replaces,
+        maintenance_db="postgres", restore_path="/srv",
     )  # fmt: skip
 
 
