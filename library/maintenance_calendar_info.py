@@ -55,6 +55,13 @@ options:
         days before. It needs the state store.
     type: bool
     default: false
+  announced_by:
+    description:
+      - Backends of the status page and of the team. Where all are V(none), the real run tells nobody, and check mode
+        says so.
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment: runbook_state
 attributes:
   check_mode:
@@ -176,6 +183,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.module import Context, run_module
 from ansible.module_utils.runbook.rules.change import announcement, ics
 from ansible.module_utils.runbook.rules.change import calendar as rules
+from ansible.module_utils.runbook.rules.change.backend import NONE
 from ansible.module_utils.runbook.rules.change.change import Change
 from ansible.module_utils.runbook.rules.status import Status, sentence
 
@@ -196,7 +204,7 @@ def core(context: Context) -> dict[str, Any]:
     windows = announcement.planned(calendar, now)
     found, untold = _announced(context, windows, now)
     has_to = params["require_announced"]
-    would = has_to and context.check_mode
+    would = has_to and context.check_mode and bool(set(params["announced_by"]) - {NONE})
     checks = announcement.judge(windows, found, now, would_announce=would)
     answers: dict[str, Any] = {
         "now": now.isoformat(timespec="seconds"),
@@ -310,6 +318,7 @@ def main() -> None:
             "environment": {"type": "str", "required": True},
             "days": {"type": "int", "default": 92},
             "require_announced": {"type": "bool", "default": False},
+            "announced_by": {"type": "list", "elements": "str", "default": []},
             **state_store.argument_spec(),
         },
     )

@@ -35,7 +35,8 @@ description:
     measures the page density of tables that C(runbook_maintain) may not read.
   - If a superuser created the schema C(runbook) and its tables, they are assigned to the owner of the database, or to
     C(runbook_restore) if that owner is a superuser. Otherwise only a superuser could restore them. Before PostgreSQL 17
-    the tables are then assigned to C(runbook_maintain), which could not vacuum them otherwise.
+    the tables are then assigned to C(runbook_maintain), which could not vacuum them otherwise; that owner may still
+    hold the lease, so that it can run this later.
   - Marks the database with its environment (C(ALTER DATABASE … SET runbook.environment)), and refuses a database that
     is marked with another one. If only a superuser may do that and this user is none, the comment of the schema
     C(runbook) holds the mark.
@@ -485,7 +486,10 @@ def plan(session: postgres.Session, context: Context) -> tuple[list[str], list[S
     steps += measuring_steps(session) + repacking_steps(session)
     cleaning, opening = cleanup_steps(session, context)
     steps += making + archive_steps(session, context, archives, missing) + opening
-    wanted = rules.grants(database=session.target.database, schemas=driver.schemas(session), archives=archives)
+    wanted = rules.grants(
+        database=session.target.database, database_owner=driver.database_owner(session),
+        schemas=driver.schemas(session), archives=archives,
+    )  # fmt: skip
     tables, foreign = rules.maintained(
         version, [*driver.tables(session), *((archive, True) for archive in missing)], admin
     )

@@ -235,11 +235,16 @@ def _in_variables(line: str, names: Mapping[str, str]) -> str:
         return line
     if not isinstance(result, dict):
         return line
+    # What a check or a setting is called is no option, though one may have the same name.
+    own = frozenset(
+        str(each.get(key)) for many, key in (("checks", "name"), ("plan", "setting"))
+        for each in _listed(result, many) if isinstance(each, dict)
+    )  # fmt: skip
     # A warning travels with its event.
     warned = [each.get("event") for each in result.get("warnings") or () if isinstance(each, dict)]
     for each in (result, *(result.get("checks") or ()), *_listed(result, "unknown"), *warned):
         if isinstance(each, dict) and isinstance(each.get("msg"), str):
-            each["msg"] = variables.told(each["msg"], names)
+            each["msg"] = variables.told(each["msg"], names, own)
     return json.dumps(result)
 
 

@@ -8,6 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible.module_utils.runbook.drivers.postgres import doctor, postgres
 from ansible.module_utils.runbook.rules.postgres.roles import HAS_PARAMETERS
 from conftest import S3, Database, free_port, job, run_module
 from fakes.vercel import OPTIONS, FakeVercel
@@ -228,6 +229,34 @@ def test_one_fault_hides_no_other(inventory: Project, sound_database: Database):
     for name, says in lacking.items():
         assert found[name]["status"] == "breach", found[name]
         assert says in found[name]["msg"]
+
+
+@pytest.mark.usefixtures("inventory")
+def test_only_what_helps_is_recommended(sound_database: Database):
+    """What db_roles.yml cannot give, running it does not mend."""
+    if sound_database.one("SELECT current_setting('server_version_num')::int") < HAS_PARAMETERS:
+        pytest.skip("before PostgreSQL 15 who restores cannot set the mark either")
+
+    def lacking() -> tuple[list[str], str]:
+        target = postgres.Target(
+            sound_database.host, sound_database.port, sound_database.name, "doctor_x", None, "disable"
+        )
+        with postgres.Session(target, lock_timeout_ms=1_000, statement_timeout_ms=10_000) as session:
+            return doctor.lacking(session, "restore", archives=None, cleaned=[], beats=False, swaps=True)
+
+    assert lacking() == ([], "")
+    name = sound_database.name
+    sound_database.run(f"ALTER ROLE doctor_m IN DATABASE {name} SET work_mem = '8MB'")
+    lacks, fix = lacking()
+    assert lacks == ["the right to carry over what ALTER ROLE … IN DATABASE set here for doctor_m"]
+    assert fix == "db_roles.yml does not give that right: for a swap name a superuser in db_restore_login_user."
+    sound_database.run(f"ALTER DATABASE {name} SET log_min_duration_statement = '1s'")
+    lacks, fix = lacking()
+    assert lacks[0] == "SET ON PARAMETER log_min_duration_statement"
+    assert fix.startswith("As a superuser GRANT SET ON PARAMETER log_min_duration_statement TO runbook_restore.")
+    assert "playbooks/db_roles.yml" not in fix
+    sound_database.run("REVOKE runbook_restore FROM doctor_x")
+    assert lacking()[1].startswith("Run playbooks/db_roles.yml, and name a member of runbook_restore")
 
 
 def test_another_cluster_is_asked_nothing(inventory: Project):

@@ -201,3 +201,18 @@ def test_what_is_unknown_is_told_in_the_inventorys_words_too():
     line = json.dumps({"msg": "1 unknown", "unknown": [{"kind": "files", "msg": "files: give more in deadline_s."}]})
     assert json.loads(translated(line, names))["unknown"][0]["msg"] == "files: give more in capacity_deadline_s."
     assert json.loads(translated(json.dumps({"unknown": 3}), names)) == {"unknown": 3}
+
+
+def test_the_name_of_a_check_or_of_a_setting_is_no_option():
+    """A bucket's check is called as the option that asks for it."""
+    translated = runpy.run_path(str(ROOT / "playbooks/action_plugins/forked_module.py"))["_in_variables"]
+    names = {"tls_only": "backup_bucket_tls_only", "object_lock": "backup_bucket_object_lock"}
+    said = {"msg": "Bucket x: 1 of 1 check is not ok. tls_only (unknown): tls_only is not known: no answer.",
+            "checks": [{"name": "tls_only", "msg": "tls_only is not known: no answer."}]}  # fmt: skip
+    assert json.loads(translated(json.dumps(said), names)) == said
+    planned = {"msg": "Would set object_lock.", "plan": [{"setting": "object_lock"}], "checks": []}
+    assert json.loads(translated(json.dumps(planned), names)) == planned
+    refusal = {"msg": "object_lock: 'ON' is none of them; tls_only.", "checks": []}
+    assert json.loads(translated(json.dumps(refusal), names))["msg"] == (
+        "backup_bucket_object_lock: 'ON' is none of them; backup_bucket_tls_only."
+    )

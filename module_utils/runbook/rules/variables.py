@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 #: Secrets are named by whoever keeps them.
 FREE = ("vault_",)
@@ -256,20 +256,25 @@ def _source(value: Any, existing: Known) -> str | None:
     return match[1] if match and match[1] in existing.names else None
 
 
-def told(text: str, names: Mapping[str, str]) -> str:
+def told(text: str, names: Mapping[str, str], own: Collection[str] = ()) -> str:
     """A module's sentence with the variables of :func:`set_in` in place of its options.
 
-    An option that is a word of English is one only where it begins the sentence.
+    An option that is a word of English is one only where it begins the sentence, and so is one that something else is
+    called by.
+
+    :param own: names of what the result tells of, its checks and settings
 
     >>> told("login_user: 'x' may not read tables; see bindir", {"login_user": "db_login_user", "tables": "db_tables"})
     "db_login_user: 'x' may not read tables; see bindir"
     >>> told("tables: there is no table x.", {"tables": "db_tables"})
     'db_tables: there is no table x.'
+    >>> told("Would set tls_only.", {"tls_only": "backup_bucket_tls_only"}, {"tls_only"})
+    'Would set tls_only.'
     """
-    unmistakable = [name for name in names if "_" in name or name in _NO_WORDS]
+    unmistakable = [name for name in names if name not in own and ("_" in name or name in _NO_WORDS)]
     begins = text.partition(":")[0]
     if begins in names:
-        return names[begins] + told(text[len(begins) :], names)
+        return names[begins] + told(text[len(begins) :], names, own)
     if not unmistakable:
         return text
     return re.sub(rf"(?<![\w.-])({'|'.join(map(re.escape, unmistakable))})(?![\w.-]\w|\w)", lambda m: names[m[1]], text)

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from ansible.module_utils.runbook.drivers.postgres import doctor, postgres
+from ansible.module_utils.runbook.drivers.postgres import doctor, lease, postgres
 from conftest import Database, run_module
 from restored import Backup, as_text, made
 
@@ -187,6 +187,35 @@ def test_a_setting_of_one_role_in_the_database_is_refused_before_a_session_ends(
     assert "'restorer' may not carry over" in swapped.result["msg"]
     assert "reader" in swapped.result["msg"]
     assert database.one("SELECT count(*) FROM clinic.visits") == 500
+
+
+@pytest.mark.parametrize("maker", ["pg_roles", "another module"])
+def test_what_a_superuser_made_the_databases_owner_goes_on_with(database: Database, maker: str):
+    """The lease's table among it, which before PostgreSQL 17 goes to runbook_maintain."""
+    database.run(
+        "CREATE ROLE landlord LOGIN CREATEROLE CREATEDB", f'ALTER DATABASE "{database.name}" OWNER TO landlord'
+    )
+    common = database.login | {"environment": "sandbox"}
+    try:
+        if maker != "pg_roles":
+            database.run(*lease.DDL)
+            refused = run_module("pg_roles", common | {"login_user": "landlord"})
+            assert refused.result["msg"].endswith(
+                "which holds the lease and which the database's owner did not make; run playbooks/db_roles.yml once as "
+                "a superuser (db_roles_admin_user)."
+            )
+        made = run_module("pg_roles", common)
+        assert not made.failed, made.result["msg"]
+        assert not run_module("pg_roles", common).result["changed"]
+        again = run_module("pg_roles", common | {"login_user": "landlord"})
+        assert not again.failed, again.result["msg"]
+    finally:
+        there = [role for role in (*ROLES, "landlord") if exists(database, role)]
+        database.run(
+            f'ALTER DATABASE "{database.name}" OWNER TO postgres',
+            *(f"DROP OWNED BY {role} CASCADE" for role in there),
+            *(f"DROP ROLE {role}" for role in there),
+        )
 
 
 def test_an_admin_who_may_not_grant_an_owner_makes_the_rest_and_says_so(database: Database):

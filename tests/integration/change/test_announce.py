@@ -118,7 +118,10 @@ def test_a_window_that_nobody_announced_is_red(tmp_path: Path):
     red = run_module("maintenance_calendar_info", asked)
     assert (red.failed, red.result["status"]) == (True, "breach")
     assert "and nobody was told; run playbooks/announce.yml" in red.result["msg"]
-    assert run_module("maintenance_calendar_info", asked, check=True).result["status"] == "ok"
+    # Check mode says what the real run will.
+    assert run_module("maintenance_calendar_info", asked, check=True).result["status"] == "breach"
+    by = asked | {"announced_by": ["none", "slack"]}
+    assert run_module("maintenance_calendar_info", by, check=True).result["status"] == "ok"
 
 
 def test_who_was_told_nothing_is_told_once_there_is_a_channel(tmp_path: Path, team: FakeReceiver):
@@ -129,9 +132,10 @@ def test_who_was_told_nothing_is_told_once_there_is_a_channel(tmp_path: Path, te
         "ansible_python_interpreter": "{{ ansible_playbook_python }}", "state_directory": str(tmp_path / "state"),
         "maintenance_calendar": {"windows": [QUARTER]},
     }  # fmt: skip
-    nobody = Project(tmp_path, {"db": {}}, common).run("announce.yml")
-    assert nobody.code != 0, nobody.output
-    assert "and nobody was told" in " ".join(nobody.output.split())
+    for check in (["--check"], []):
+        nobody = Project(tmp_path, {"db": {}}, common).run("announce.yml", *check)
+        assert nobody.code != 0, nobody.output
+        assert "and nobody was told" in " ".join(nobody.output.split())
     channel = {
         "change_notice_backend": "webhook", "change_notice_webhook_url": team.hook,
         "change_notice_webhook_token": HOOK_TOKEN,

@@ -70,3 +70,28 @@ def test_a_rollback_is_a_change_where_it_replaces_the_live_database(project, dat
     # Before the work, before the swap, and after it.
     looked = [each["answers"] for each in done.results["change_probe"] if each["state"] != "skipped"]
     assert looked == ["health:db", "health:db", "function:db"]
+
+
+def test_what_a_swap_refuses_opens_no_change(project, database):
+    """Neither the team nor the users are told of a swap that can be seen to be impossible."""
+    project.all_vars["change_needs"] = {"restore_swap.yml": ["work"], "rollback.yml replace": ["work"]}
+    project.run("backup.yml")
+    copy = project.run("restore.yml").last("pg_restore")["target_database"]
+    refused = project.run("restore_swap.yml", db_restore_replacement=f"{copy}_misspelt")
+    assert refused.code == 2
+    assert "there is no database" in refused.output
+    assert "change_open" not in refused.results
+    swapped = project.run("restore_swap.yml", db_restore_replacement=copy)
+    assert swapped.code == 0, swapped.output
+    assert {each["name"]: each["status"] for each in swapped.last("change_check")["checks"]} == {"work": "ok"}
+    previous = swapped.last("pg_swap")["previous"]
+    database.run(f"""ALTER DATABASE "{previous}" SET runbook.environment = 'staging'""")
+    undo = {"db_rollback_undo": previous, "db_rollback_replace": database.name}
+    refused = project.run("rollback.yml", "--tags", "db", **undo)
+    assert refused.code == 2
+    assert "is marked as 'staging'" in " ".join(refused.output.split())
+    assert "change_open" not in refused.results
+    database.run(f"""ALTER DATABASE "{previous}" SET runbook.environment = 'sandbox'""")
+    undone = project.run("rollback.yml", "--tags", "db", **undo)
+    assert undone.code == 0, undone.output
+    assert "change_open" in undone.results

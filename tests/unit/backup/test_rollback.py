@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -74,13 +75,14 @@ def database(name: str, marker: Marker | None = None, *, is_mine: bool = True) -
 
 def plan(
     *others: Database, method: Any = "pitr", name: str = "app", mine: bool = True, may_create: bool = True,
-    is_superuser: bool = False,
+    is_superuser: bool = False, replaces: bool = False, **live: Any,
 ) -> rules.Plan:  # fmt: skip
     connected = Connected(name, "r", is_superuser, may_create, in_recovery=False)
     asked = request(undo=others[0].name) if method == "undo" else request(target_time=POINT.isoformat())
+    there = {each.name: each for each in (replace(database(name, is_mine=mine), **live), *others)}
     return rules.plan(
-        asked, method, {each.name: each for each in (database(name, is_mine=mine), *others)}, connected, point=POINT,
-        backup_id="", replaces=False, maintenance_db="postgres", restore_path="/srv",
+        asked, method, there, connected, point=POINT, backup_id="", replaces=replaces,
+        maintenance_db="postgres", restore_path="/srv",
     )  # fmt: skip
 
 
@@ -112,6 +114,14 @@ def test_a_copy_is_made_once_and_then_waits_for_its_swap():
     # A copy that restore.yml made to look at is nobody's rollback, nor is one of another database.
     plan(database("app_restore_2026-11-20T03-00-00Z", Marker("proven", "app", "t")))
     plan(database("app_rollback_2026-11-20T03-00-00Z", Marker("proven", "billing", "t")))
+
+
+@pytest.mark.parametrize("live", [{"subscriptions": 1}, {"prepared": ("waits",)}])
+def test_a_database_that_cannot_be_renamed_is_refused_before_hours_of_copying(live: dict[str, Any]):
+    with pytest.raises(RunbookError, match="login_db: 'app' has "):
+        plan(replaces=True, **live)
+    # A copy beside it is in nobody's way.
+    assert not plan(**live).replaces
 
 
 def test_what_was_swapped_in_is_not_done_again_and_can_be_undone():

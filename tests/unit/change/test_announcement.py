@@ -76,6 +76,11 @@ def test_nobody_told_on_the_day_is_a_breach():
     assert status == "breach"
     assert "was to be announced on Sat 2027-01-02 00:00 UTC, and nobody was told" in said
     assert judged(None, DUE, would_announce=True)[0] == "ok"
+    late = judged(None, DUE + timedelta(days=2), would_announce=True)
+    assert late[0] == "breach"
+    assert late[1].endswith(
+        "would be announced now, only 13 days before, and 14 are promised; move it to a later date."
+    )
     once = {"id": "disk", "kind": "once", "begin": "2027-01-17 02:00", "end": "2027-01-17 08:00"}
     (check,) = announcement.judge(windows(once), {}, DUE, would_announce=False)
     assert "UTC was to be announced as soon as the calendar had it, and nobody was told" in check.msg

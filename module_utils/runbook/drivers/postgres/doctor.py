@@ -170,14 +170,14 @@ def _mark_not_carried(session: Session) -> str | None:
 
 def _restore(session: Session, *, swaps: bool) -> tuple[list[str], str]:
     """Who restores gives each object back to its owner, and the copy the settings of the live database."""
-    fix = "Run playbooks/db_roles.yml, and name a member of runbook_restore in db_restore_login_user."
+    given = "Run playbooks/db_roles.yml, and name a member of runbook_restore in db_restore_login_user."
     (me,) = session.query(
         "SELECT rolsuper, rolcreatedb, rolbypassrls, pg_has_role('pg_signal_backend', 'USAGE') AS signals,"
         " (SELECT count(*) FROM pg_class WHERE relrowsecurity AND relforcerowsecurity) AS forced"
         " FROM pg_roles WHERE rolname = current_user"
     )
     if me["rolsuper"]:
-        return [], fix
+        return [], ""
     owners = roles.everybody(session)
     lacks = _lease(session)
     lacks += [] if me["rolcreatedb"] else ["CREATEDB"]
@@ -185,25 +185,37 @@ def _restore(session: Session, *, swaps: bool) -> tuple[list[str], str]:
     lacks += [] if me["rolbypassrls"] or not me["forced"] else [f"BYPASSRLS for {count(me['forced'], 'table')}"]
     foreign = [each.name for each in owners if not each.superuser and not roles.may_become(session, each.name)]
     lacks += [f"membership in {some(foreign)}"] if foreign else []
+    # Said only of what it helps against.
+    fixes = [given] if lacks else []
     if swaps:
-        lacks, fix = _carry_settings(session, lacks, fix)
+        unset, more = _carry_settings(session, given)
+        lacks, fixes = lacks + unset, list(dict.fromkeys([*fixes, *more]))
     keeper = roles.database_owner(session)
     owned = roles.of_superusers(session)
     superusers = sorted({each.name for each in [*owners, keeper] if each.superuser})
     if superusers:
         lacks.append(f"the rights of {some(superusers)}{f', for {Owned.tell(owned)}' if owned else ''}")
-        fix += " What a superuser owns only superusers restore: run ALTER … OWNER TO a role that is none."
-    return lacks, fix
+        fixes.append("What a superuser owns only superusers restore: run ALTER … OWNER TO a role that is none.")
+    return lacks, " ".join(fixes)
 
 
-def _carry_settings(session: Session, lacks: list[str], fix: str) -> tuple[list[str], str]:
-    """The same, with what a swap needs for the copy to get the settings of the live database."""
+def _carry_settings(session: Session, given: str) -> tuple[list[str], list[str]]:
+    """What a swap lacks for the copy to get the settings of the live database, and what helps.
+
+    :param given: how one comes to have what ``playbooks/db_roles.yml`` gives, which is the right to set the mark
+    """
     settings = swap.databases(session)[session.target.database]
-    lacks += [f"SET ON PARAMETER {name}" for name in settings.forbidden]
+    lacks, fixes = [f"SET ON PARAMETER {name}" for name in settings.forbidden], []
     if settings.forbidden and session.server_version < HAS_PARAMETERS:
-        fix += " Before PostgreSQL 15 only a superuser sets a parameter of a database: name one for a swap."
-    lacks += [f"what is set for {some(settings.others)} in this database"] if settings.others else []
-    return lacks, fix
+        fixes.append("Before PostgreSQL 15 only a superuser sets a parameter of a database: name one for a swap.")
+    elif settings.forbidden:
+        rest = [name for name in settings.forbidden if name != SETTING]
+        fixes += [given] if SETTING in settings.forbidden else []
+        fixes += [f"As a superuser GRANT SET ON PARAMETER {', '.join(rest)} TO runbook_restore."] if rest else []
+    if settings.others:
+        lacks.append(f"the right to carry over what ALTER ROLE … IN DATABASE set here for {some(settings.others)}")
+        fixes.append("db_roles.yml does not give that right: for a swap name a superuser in db_restore_login_user.")
+    return lacks, fixes
 
 
 def _administer(session: Session, *, swaps: bool) -> tuple[list[str], str]:

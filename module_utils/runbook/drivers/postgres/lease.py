@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import psycopg2.errors
@@ -196,9 +196,21 @@ def _utc(moment: datetime) -> str:
 
 
 def _no_rights(session: Session, verb: str) -> RunbookError:
+    """What helps where a right is missing: the database's owner gives none on what somebody else made."""
+    others: list[dict[str, Any]] = []
+    # A transaction that failed answers nothing more.
+    with suppress(psycopg2.errors.InFailedSqlTransaction):
+        others = session.query(
+            "SELECT 1 FROM pg_database d, pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid"
+            " AND c.relname = 'lease' WHERE d.datname = current_database() AND n.nspname = 'runbook'"
+            " AND EXISTS (SELECT 1 FROM pg_roles r WHERE r.oid IN (n.nspowner, c.relowner) AND r.oid <> d.datdba"
+            " AND (r.rolsuper OR pg_has_role(d.datdba, 'USAGE')))"
+        )
+    told = " and which the database's owner did not make" if others else ""
+    who = " (db_roles_admin_user)" if others else ", or as the database's owner with CREATEROLE"
     return RunbookError(
-        f"{session.target}: user {session.target.user!r} may not {verb} the schema runbook, which holds the lease; "
-        "run playbooks/db_roles.yml once, as a superuser or as the database's owner with CREATEROLE."
+        f"{session.target}: user {session.target.user!r} may not {verb} the schema runbook, which holds the lease"
+        f"{told}; run playbooks/db_roles.yml once as a superuser{who}."
     )
 
 

@@ -245,6 +245,9 @@ def plan(
     elif previous is None:
         _refuse_pending(databases, database, name)
         swap.refuse_settings(databases[database], connected)
+        if replaces:
+            # Before the snapshot and the copy are made, which may take hours.
+            swap.refuse_unmovable("login_db", databases[database], connected)
     is_ready = marker is not None and marker.database == database and marker.state in {"proven", "previous"}
     return Plan(
         method, database, point, backup_id, name, is_ready=is_ready, previous=previous,

@@ -207,7 +207,7 @@ def plan(
     if new is None:
         raise RunbookError(f"replacement: there is no database {replacement!r}; restore one first, or check its name.")
     for option, each in (("database", found), ("replacement", new)):
-        _refuse_unmovable(option, each, connected)
+        refuse_unmovable(option, each, connected)
     _refuse_unproven(new, live)
     if set(new.settings) != set(found.settings):
         refuse_settings(found, connected)
@@ -249,7 +249,12 @@ def refuse_settings(live: Database, connected: Connected) -> None:
         )
 
 
-def _refuse_unmovable(option: str, database: Database, connected: Connected) -> None:
+def refuse_unmovable(option: str, database: Database, connected: Connected) -> None:
+    """Refuse a database that cannot be renamed.
+
+    :param option: that names it
+    :raises RunbookError: this user may not rename it, or something in it keeps it from being renamed
+    """
     if not database.is_mine or not (connected.may_create or connected.is_superuser):
         raise RunbookError(
             f"login_user: {connected.role!r} may not rename {database.name!r}, which {database.owner!r} owns; connect "

@@ -92,7 +92,7 @@ class Planned:
             # Not before the last of them was told.
             at = datetime.fromisoformat(told[-1].at).astimezone(UTC)
             where = ", ".join(item.proof for item in told)
-            before = (self.window.day - at.astimezone(self.zone).date()).days
+            before = self._days_before(at)
             if before < self.days:
                 return self._check(
                     Status.BREACH,
@@ -103,6 +103,13 @@ class Planned:
         if not self.is_due(now):
             return self._check(Status.OK, f"{head} is to be announced on {said_at(self.due_at)}.")
         if would_announce:
+            before = self._days_before(now)
+            if before < self.days:
+                return self._check(
+                    Status.BREACH,
+                    f"{head} would be announced now, only {before} days before, and {self.days} are promised; move it "
+                    "to a later date.",
+                )
             return self._check(Status.OK, f"{head} would be announced now.")
         if status is not Status.OK:
             why = " ".join(item.msg for item in items if item.status is not Status.OK)
@@ -112,6 +119,10 @@ class Planned:
             f"{head} was to be announced {self._when}, and nobody was told; run playbooks/announce.yml, "
             "with a status page or a channel of the team in the inventory.",
         )
+
+    def _days_before(self, at: datetime) -> int:
+        """Days from a moment to the window's, of the calendar that people there have."""
+        return (self.window.day - at.astimezone(self.zone).date()).days
 
     def _check(self, status: Status, msg: str) -> Check:
         return Check("announcement", status, msg, self.id)

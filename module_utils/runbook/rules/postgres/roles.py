@@ -216,10 +216,15 @@ def restored_for(
 
 
 def grants(
-    *, database: str, schemas: Iterable[str], archives: Sequence[tuple[QualifiedName, QualifiedName]]
+    *,
+    database: str,
+    database_owner: Owner,
+    schemas: Iterable[str],
+    archives: Sequence[tuple[QualifiedName, QualifiedName]],
 ) -> list[Grant]:
     """Rights on objects.
 
+    :param database_owner: runs the playbook that gives them, where no superuser does; for that it takes the lease
     :param schemas: schemas that hold tables; VACUUM needs to look its table up there
     :param archives: pairs of source and archive, both of which exist
     """
@@ -230,6 +235,11 @@ def grants(
         *(
             Grant(("INSERT", "UPDATE", "DELETE"), "TABLE", ("runbook", "lease"), group)
             for group in (MAINTAIN, BACKUP, RESTORE)
+        ),
+        *(
+            []
+            if database_owner.superuser
+            else [Grant(("SELECT", "INSERT", "UPDATE", "DELETE"), "TABLE", ("runbook", "lease"), database_owner.name)]
         ),
         Grant(("SELECT", "INSERT", "DELETE"), "TABLE", ("runbook", "heartbeat"), MAINTAIN),
     ]
