@@ -294,14 +294,19 @@ def test_a_freeze_that_began_after_a_job_was_missed_excuses_nothing(tmp_path, be
         {"steps": [step("pg_lease", {}, "breach", "The lease could not be given back.")]},
         {"changed": True},
         {"interrupted": True},
+        {"left": {"changed": True}},
     ],
-    ids=["something else failed", "something was done", "it was killed"],
+    ids=["something else failed", "something was done", "it was killed", "something was done on another host"],
 )
 def test_a_run_of_which_not_all_was_refused_by_a_freeze_is_red(tmp_path, more):
     put(tmp_path, weekly(SUNDAY - 7 * D))
     run = refused(SUNDAY, interrupted=more.get("interrupted", False))
     run["hosts"]["db1"]["steps"] += more.get("steps", [])
     run["hosts"]["db1"]["changed"] = more.get("changed", False)
+    if "left" in more:
+        run["hosts"]["db2"] = (
+            run["hosts"]["db1"] | {"status": "not_run", "not_run": "Not run.", "steps": []} | more["left"]
+        )
     put(tmp_path, run)
     assert the(made(tmp_path, frozen()), "weekly")["state"] in ("failed", "did not end")
 
