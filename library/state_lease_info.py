@@ -95,7 +95,9 @@ def core(context: Context) -> dict[str, Any]:
     parts = [count(len(leases) - over, "lease is held", "leases are held")]
     parts += [count(over, "is over", "are over")] if over else []
     parts += [f"{unread} cannot be read"] if unread else []
-    return context.conclude(checks, msg=f"{', '.join(parts)} in {store}.", leases=leases)
+    msg = " ".join([f"{', '.join(parts)} in {store}.", *(each.msg for each in checks if each.status is Status.UNKNOWN)])
+    # That there is none is known: the store was asked.
+    return context.conclude(checks or Status.OK, msg=msg, leases=leases, checks=[each.result() for each in checks])
 
 
 def _lease(store: StateStore, name: str) -> dict[str, Any] | None:

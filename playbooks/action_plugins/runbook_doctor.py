@@ -31,7 +31,7 @@ _SPEC.loader.exec_module(forked)
 
 # Found under this name once forked_module.py has put the project's module_utils in its place.
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules import bounds, doctor, preflight, record, variables
+from ansible.module_utils.runbook.rules import bounds, doctor, preflight, record, text, variables
 from ansible.module_utils.runbook.rules.change import contacts, readiness
 from ansible.module_utils.runbook.rules.status import Status
 
@@ -62,6 +62,7 @@ class ActionModule(forked.ActionModule):  # type: ignore[misc] # loaded by its p
         encrypted = {name: value for name, value in given.items() if isinstance(value, EncryptedString)}
         arguments = self._task.args
         named = arguments.get("settings") or {}
+        self._pasted: list[str] = []
         arguments["settings"] = self._filled(named)
         jobs, groups = self._values.get("schedule_jobs") or {}, [str(each) for each in given.get("group_names") or ()]
         used = []
@@ -78,7 +79,9 @@ class ActionModule(forked.ActionModule):  # type: ignore[misc] # loaded by its p
             "inventory_sources": [str(source) for source in given.get("ansible_inventory_sources") or ()],
             "playbooks": sorted(path.name for path in (forked.PROJECT / "playbooks").glob("*.yml")),
             "names": {part: list(_first(leaves)) for part, leaves in named.items() if isinstance(leaves, dict)},
-            "refused": list(dict.fromkeys(said for each in used for said in self._refused(each, failed))),
+            "refused": list(
+                dict.fromkeys([*self._pasted, *(said for each in used for said in self._refused(each, failed))])
+            ),
             "unknown": forked.misspelt(given),
             # A default of a role that the inventory does not use may well refer to nothing; and what a locked secret
             # leads to is told once, with the secret.
@@ -116,16 +119,25 @@ class ActionModule(forked.ActionModule):  # type: ignore[misc] # loaded by its p
         return dict(NormalAction.run(self, tmp, given))
 
     def _filled(self, named: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings with values instead of names; what is not set, or cannot be read, is left out."""
+        """The settings with values instead of names; what is not set, or cannot be read, is left out.
+
+        So is what no module takes, as it may be a secret that is printed: the module would say that and nothing else.
+        """
         filled: dict[str, Any] = {}
         for key, leaf in named.items():
             if isinstance(leaf, dict):
                 filled[key] = self._filled(leaf)
                 continue
             names = [leaf] if isinstance(leaf, str) else leaf
-            found = next((self._values[name] for name in names if self._values.get(name) is not None), None)
-            if found is not None:
-                filled[key] = found
+            name = next((name for name in names if self._values.get(name) is not None), None)
+            if name is None:
+                continue
+            value = self._values[name]
+            refused = text.refusal({key: value}, secret=[key] if record.secret_values({key: value}) else [])
+            if refused is None:
+                filled[key] = value
+            else:
+                self._pasted.append(name + refused[1].removeprefix(key).rstrip("."))
         return filled
 
     def _refused(self, role: Mapping[str, Any], failed: Mapping[str, Exception]) -> Iterator[str]:

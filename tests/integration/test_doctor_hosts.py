@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -165,6 +166,25 @@ def test_what_watches_answers_us(tmp_path):
     assert found["alertmanager"]["status"] != "ok"
     assert "monitoring_alerts_days: 0 is out of bounds" in found["options"]["msg"]
     assert "did you mean monitoring_alerts_weeks?" in found["variables"]["msg"]
+
+
+def test_a_password_in_an_address_is_named_and_hides_nothing_else(tmp_path):
+    with GuardedAlertmanager() as manager:
+        hosts: dict[str, Any] = {
+            "monitoring_prometheus_url": f"https://ops:{CANARY}@prometheus.example.com",
+            "monitoring_alertmanager_urls": [manager.url], "monitoring_alertmanager_token": "{{ vault_token[0] }}",
+            "vault_token": [CANARY],
+        }  # fmt: skip
+        project = Project(
+            tmp_path,
+            all_vars={"runbook_environment": "sandbox", "ansible_connection": "local"},
+            monitoring={"watch": hosts},
+        )
+        ended = project.run("doctor.yml", "-vvv")
+    found = looked(ended)
+    assert "monitoring_prometheus_url: it holds a password (not repeated here)" in found["options"]["msg"]
+    assert states(found, "prometheus", "alertmanager") == {"prometheus": "breach", "alertmanager": "ok"}
+    assert CANARY not in ended.output + json.dumps(ended.results)
 
 
 def test_lighthouse_is_looked_for_where_pages_are_scheduled(tmp_path):

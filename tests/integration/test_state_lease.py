@@ -239,3 +239,34 @@ def test_who_holds_leases_is_shown_and_which_are_over(take, store, options, tmp_
     ended = project.run("lease.yml")
     assert ended.code == 0, ended.output
     assert over["msg"] in " ".join(ended.output.split())
+
+
+def test_a_state_store_without_a_lease_is_well_and_one_that_is_not_there_is_unknown(options, tmp_path):
+    asked = {"environment": "sandbox", "state_directory": options["state_directory"]}
+    empty = run_module("state_lease_info", asked)
+    assert (empty.failed, empty.result["status"], empty.result["leases"]) == (False, "ok", [])
+    assert empty.result["msg"].startswith("0 leases are held in ")
+    gone = run_module("state_lease_info", asked | {"state_directory": str(tmp_path / "gone")})
+    assert (gone.failed, gone.result["status"]) == (True, "unknown")
+
+
+def test_a_database_that_does_not_answer_hides_no_lease_of_the_state_store(take, options, tmp_path):
+    take(a_run("alive"))
+    project = Project.for_application(tmp_path)
+    project.all_vars["state_directory"] = options["state_directory"]
+    gone = {"db_login_host": "127.0.0.1", "db_login_port": 1, "db_login_user": "u", "db_login_db": "d"}
+    project.hosts = {
+        name: gone | {"db_ssl_mode": "prefer", "preflight_system_identifier": "7"} for name in ("db1", "db2")
+    }
+    project.applications = {}
+    ended = project.run("lease.yml")
+    assert ended.code != 0
+    shown = [each["leases"] for each in ended.results["state_lease_info"] if "leases" in each]
+    assert [[each["purpose"] for each in leases] for leases in shown] == [["files_mirror.yml"]], ended.output
+    path = tmp_path / "state/sandbox/leases/repository-x.json"
+    path.write_text("{torn")
+    ended = project.run("lease.yml", "--limit", "db2")
+    # What is damaged is named, and hides no other.
+    said = " ".join(ended.output.split())
+    assert "bucket files: run alive (files_mirror.yml" in said, ended.output
+    assert "repository-x" in said

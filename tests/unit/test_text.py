@@ -52,6 +52,8 @@ def test_a_result_is_clean_at_any_depth_and_only_a_diff_has_lines():
         {"endpoint_url": "https://hunter2@s3"},
         {"login_db": "host=db password=hunter2"},
         {"nested": [{"deeper": {"url": "HTTPS://a:hunter2@b"}}]},
+        {"alertmanager_urls": ["https://a", "https://hunter2@b"]},
+        {"settings": {"prometheus": {"prometheus_url": "https://hunter2@b"}}},
         {"table": "hunter2\0"},
         {"table": "hunter2\udcff"},
     ],
@@ -65,9 +67,17 @@ def test_what_no_option_may_hold_is_refused_without_repeating_it(options):
     assert sentence.startswith(next(iter(options)))
 
 
+def test_what_is_refused_is_named_where_it_is():
+    settings = {"web": {"pages": ["a", "b"]}, "prometheus": {"prometheus_url": "https://a:hunter2@b"}}
+    refused = text.refusal({"settings": settings}, secret=())
+    assert refused is not None
+    assert refused[1].startswith("settings: prometheus: prometheus_url: it holds a password (not repeated here)")
+
+
 def test_ordinary_options_and_secrets_pass():
     fine = {
         "login_host": "/var/run/postgresql", "endpoint_url": "https://s3.example.com:9000", "prefix": "a:b@c", "n": 5,
+        "pages": [{"url": "https://a/@b"}], "repository": {"url": "ssh://git@b/c"},
         "login_user": "app@server", "dsn": "postgresql://app:hunter2@db/x", "roles": [{"password": "a://b:c@d"}],
         "none": None, "smoke_queries": [{"query": "SELECT count(*) = 0 FROM app.users WHERE password = ''"}],
     }  # fmt: skip

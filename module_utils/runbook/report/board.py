@@ -467,7 +467,8 @@ def _closed(
 ) -> Callable[[datetime], str] | None:
     """What says of a time at which a job is due which freeze keeps it from running, if one does; None where none can.
 
-    The calendar says it, and so do runs that came then and were refused: a freeze that is over may be taken out.
+    The calendar says it, and so do runs that came then and were refused: a freeze that is over may be taken out. A run
+    that came later says nothing of the time at which it was due: the freeze may have begun in between.
     """
     operation = calendars.operation_named(calendar, each.playbook, [*filter(None, [action]), *each.tags])
     refused = [
@@ -482,8 +483,8 @@ def _closed(
         freeze = calendars.closed_by(calendar, operation, at)
         if freeze is not None:
             return f"The freeze {freeze.id} ({freeze.reason}; owner: {freeze.owner})"
-        came = any(at - standing.EARLY <= run < at + each.patience for run in refused)
-        return "A freeze" if came else ""
+        came = any(abs(run - at) <= standing.EARLY for run in refused)
+        return "A freeze" if came and calendars.has_window(calendar, operation, at) else ""
 
     return closed
 

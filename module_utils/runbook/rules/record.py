@@ -382,12 +382,18 @@ def is_once(record: Mapping[str, Any]) -> bool:
 def is_frozen(record: Mapping[str, Any]) -> bool:
     """Whether a scheduled job did nothing because a freeze of the calendar refused it: it came, and was not to run.
 
-    A person who was refused knows why, and a run that was refused on some hosts alone was at work on others.
+    A person who was refused knows why, and a run that was refused on some hosts alone was at work on others. What
+    changed something, was cut off, or has anything else that is not ok is no such run.
     """
-    hosts = [host for host in record["hosts"].values() if host["status"] != NOT_RUN]
-    return bool(record.get("schedule") and hosts) and all(
-        any(step["figures"].get("code") == FROZEN for step in host["steps"]) for host in hosts
-    )
+    every = record["hosts"].values()
+    hosts = [host for host in every if host["status"] != NOT_RUN]
+    is_whole = not record["interrupted"] and not any(host["changed"] for host in every)
+    return bool(record.get("schedule") and hosts and is_whole) and all(map(_was_frozen, hosts))
+
+
+def _was_frozen(host: Mapping[str, Any]) -> bool:
+    wrong = [step for step in host["steps"] if step["status"] != Status.OK and not step["handled"]]
+    return bool(wrong) and all(step["figures"].get("code") == FROZEN for step in wrong)
 
 
 def _of_inventory(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -316,7 +316,7 @@ def lease_of(document: Document) -> Lease:
             acquired_at=datetime.fromisoformat(body["acquired_at"]).astimezone(UTC),
             expires_at=datetime.fromisoformat(body["expires_at"]).astimezone(UTC),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise _unreadable(document.name, "state_damaged", "is no lease", "restore or remove it") from None
 
 

@@ -28,6 +28,8 @@ _PLAIN = re.compile(r"[ -~]*")
 #: A password inside of an address; and inside of libpq's key=value form, where people paste that.
 _PASSWORD = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s/?#]*:[^\s/?#]*@", re.IGNORECASE)
 _KEYWORDS = re.compile(r"\bpassword\s*=", re.IGNORECASE)
+#: A user in an address over HTTP, as a token often is; ``git@`` before a server's name is none.
+_USER = re.compile(r"https?://[^\s/?#]*@", re.IGNORECASE)
 
 
 #: Results that are texts of lines: a diff, and what other modules read in PEM format.
@@ -85,32 +87,35 @@ def refusal(options: Mapping[str, Any], *, secret: Iterable[str]) -> tuple[str, 
     """
     hidden = frozenset(secret)
     for name, value in options.items():
-        for text in _texts(value, hidden):
+        for where, text in _texts(name, value, hidden):
             if "\0" in text:
-                return text, f"{name}: it holds a NUL character, which no name, path or password may; take it out."
+                return text, f"{where}: it holds a NUL character, which no name, path or password may; take it out."
             if any("\ud800" <= char <= "\udfff" for char in text):
-                return text, f"{name}: it holds bytes that are no UTF-8; save the file that it comes from as UTF-8."
+                return text, f"{where}: it holds bytes that are no UTF-8; save the file that it comes from as UTF-8."
             if name in hidden:
                 continue
-            is_pasted = (name.startswith("login_") and _KEYWORDS.search(text)) or (
-                name.endswith(("host", "url")) and "@" in text
+            is_pasted = (
+                (name.startswith("login_") and _KEYWORDS.search(text))
+                or (name.endswith(("host", "url")) and "@" in text)
+                or (where.endswith(("host", "url", "urls")) and _USER.match(text))
             )
             if is_pasted or _PASSWORD.search(text):
                 return text, (
-                    f"{name}: it holds a password (not repeated here), and this option is printed; give the address "
+                    f"{where}: it holds a password (not repeated here), and this option is printed; give the address "
                     "without it, and the password in the option made for it, from Ansible Vault."
                 )
     return None
 
 
-def _texts(value: Any, hidden: frozenset[str]) -> Iterable[str]:
+def _texts(where: str, value: Any, hidden: frozenset[str]) -> Iterable[tuple[str, str]]:
+    """All texts of a value, each with where it is: the option, and below it the keys."""
     if isinstance(value, str):
-        yield value
+        yield where, value
     elif isinstance(value, Mapping):
         for key, item in value.items():
             if key not in hidden:
-                yield from _texts(key, hidden)
-                yield from _texts(item, hidden)
+                yield from _texts(where, key, hidden)
+                yield from _texts(f"{where}: {key}", item, hidden)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _texts(item, hidden)
+            yield from _texts(where, item, hidden)

@@ -390,3 +390,22 @@ def test_the_playbook_compares_weeks_and_hides_nothing(tmp_path, site, store):
     monthly = project.run("performance.yml", "--tags", "monthly")
     assert set(monthly.results) >= {"asset_info", "cdn_cache_info"}, monthly.output
     assert monthly.results["cdn_cache_info"][0]["unknown"][0]["kind"] == "hit_rate:none", monthly.output
+
+
+def test_databases_that_are_red_hide_no_pages_and_no_tag_asks_for_none(tmp_path, site):
+    pages = [{"name": "home", "url": f"{site.url}/"}]
+    project = Project.for_application(tmp_path, web_performance_pages=pages)
+    gone = {"db_login_host": "127.0.0.1", "db_login_port": 1, "db_login_user": "u", "db_login_db": "d"}
+    project.hosts = {"db": gone | {"db_ssl_mode": "prefer", "preflight_system_identifier": "7"}}
+    monthly = project.run("performance.yml", "--tags", "monthly")
+    assert monthly.code != 0
+    assert {"pg_query_info", "asset_info"} <= monthly.results.keys(), monthly.output
+    alone = project.run("performance.yml")
+    assert alone.code != 0
+    assert "asset_info" not in alone.results
+    assert alone.record is not None
+    record = json.loads((alone.record / "record.json").read_text())
+    assert list(record["hosts"]) == ["db"]
+    weekly = project.run("performance.yml", "--tags", "weekly")
+    assert "pg_query_info" not in weekly.results
+    assert "asset_info" not in weekly.results

@@ -276,6 +276,52 @@ def test_a_freeze_that_was_taken_out_of_the_calendar_is_known_by_the_run_that_it
     assert (row["state"], row["sentence"].partition(" kept")[0]) == ("skipped", "A freeze")
 
 
+@pytest.mark.parametrize("begin", ["2026-11-29 03:00", None], ids=["in the calendar", "taken out"])
+def test_a_freeze_that_began_after_a_job_was_missed_excuses_nothing(tmp_path, begin):
+    """The timer of a machine that was down catches up, and is refused by a freeze that did not hold when it was due."""
+    put(tmp_path, weekly(SUNDAY - 7 * D))
+    put(tmp_path, refused(SUNDAY + 1.5 * H))
+    known = frozen()
+    known["calendar"]["freezes"] = [each | {"begin": begin} for each in known["calendar"]["freezes"] if begin]
+    row = the(made(tmp_path, known), "weekly")
+    assert row["state"] == "missed"
+    assert row["sentence"].startswith("No run came when it was due, Sun 2026-11-29 02:00 UTC")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"steps": [step("pg_lease", {}, "breach", "The lease could not be given back.")]},
+        {"changed": True},
+        {"interrupted": True},
+        {"left": {"changed": True}},
+    ],
+    ids=["something else failed", "something was done", "it was killed", "something was done on another host"],
+)
+def test_a_run_of_which_not_all_was_refused_by_a_freeze_is_red(tmp_path, more):
+    put(tmp_path, weekly(SUNDAY - 7 * D))
+    run = refused(SUNDAY, interrupted=more.get("interrupted", False))
+    run["hosts"]["db1"]["steps"] += more.get("steps", [])
+    run["hosts"]["db1"]["changed"] = more.get("changed", False)
+    if "left" in more:
+        run["hosts"]["db2"] = (
+            run["hosts"]["db1"] | {"status": "not_run", "not_run": "Not run.", "steps": []} | more["left"]
+        )
+    put(tmp_path, run)
+    assert the(made(tmp_path, frozen()), "weekly")["state"] in ("failed", "did not end")
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_refused_run_excuses_no_time_at_which_no_window_is_open(tmp_path, keeps):
+    """The freeze is the first reason that is said; without it the job could not have run either."""
+    put(tmp_path, weekly(SUNDAY - 7 * D + 3 * H))
+    put(tmp_path, refused(SUNDAY + 3 * H))
+    known = frozen(job={"time": "05:00"})
+    if not keeps:
+        del known["calendar"]["freezes"]
+    assert the(made(tmp_path, known), "weekly")["state"] == "missed"
+
+
 def test_during_a_long_freeze_a_job_is_due_next_behind_it(tmp_path):
     put(tmp_path, weekly(SUNDAY - 7 * D))
     row = the(made(tmp_path, frozen(end="2026-12-14 00:00")), "weekly")

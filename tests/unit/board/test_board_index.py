@@ -110,6 +110,7 @@ def test_slices_of_an_inventory_make_a_whole_and_yield_to_one():
         lambda place: place["runs"].update({next(iter(place["runs"])): "x"}),
         lambda place: next(iter(place["runs"].values())).update(at="yesterday"),
         lambda place: next(iter(place["runs"].values())).update(at="2026-11-30T03:00:00"),
+        lambda place: next(iter(place["runs"].values())).update(at="0001-01-01T00:00:00+14:00"),
         lambda place: next(iter(place["runs"].values())).pop("playbook"),
         lambda place: next(iter(place["runs"].values())).update(tags="x"),
         lambda place: place["hosts"].update(backup=[]),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -149,8 +149,10 @@ def _is_recent(run: Any) -> bool:
 
 def _is_moment(value: Any) -> bool:
     try:
-        return datetime.fromisoformat(value).tzinfo is not None
-    except (TypeError, ValueError):
+        found = datetime.fromisoformat(value)
+        # Near the ends of the calendar a moment may be none in UTC.
+        return found.tzinfo is not None and bool(found.astimezone(UTC))
+    except (TypeError, ValueError, OverflowError):
         return False
 
 

@@ -493,6 +493,18 @@ def stand(calendar: Calendar, operation: str, need: str, now: datetime) -> Stand
     )  # fmt: skip
 
 
+def has_window(calendar: Calendar, operation: str, moment: datetime) -> bool:
+    """Whether an operation needs a window, and one that serves it would be open at a moment but for freezes.
+
+    :param operation: what ``preflight_playbook`` names
+    """
+    need = calendar.operations.get(operation, "none")
+    return need != "none" and any(
+        KINDS.index(each.kind) >= KINDS.index(need)
+        for each in occurrences(calendar, moment, moment + timedelta(microseconds=1))
+    )
+
+
 def closed_by(calendar: Calendar, operation: str, moment: datetime) -> Freeze | None:
     """The freeze that closes the window in which an operation could begin at a moment; None where none does.
 
@@ -500,15 +512,10 @@ def closed_by(calendar: Calendar, operation: str, moment: datetime) -> Freeze | 
 
     :param operation: what ``preflight_playbook`` names
     """
-    need = calendar.operations.get(operation, "none")
-    if need == "none":
-        return None
     frozen = [each for each in calendar.freezes if each.begin <= moment < each.end and each.holds(operation)]
-    if not frozen:
+    if not frozen or not has_window(calendar, operation, moment):
         return None
-    open_then = occurrences(calendar, moment, moment + timedelta(microseconds=1))
-    is_served = any(KINDS.index(each.kind) >= KINDS.index(need) for each in open_then)
-    return max(frozen, key=lambda each: each.end) if is_served else None
+    return max(frozen, key=lambda each: each.end)
 
 
 def operation_named(calendar: Calendar, playbook: str, words: Sequence[str]) -> str:

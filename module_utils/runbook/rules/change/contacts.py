@@ -221,7 +221,7 @@ class Proofs:
             body = document.body
             proven, pending = (Sent.of(body[part]) if body[part] else None for part in ("proven", "pending"))
             return cls(bytes.fromhex(body["salt"]).hex(), proven, pending)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise RunbookError(
                 f"State store: {document.name} is no proof of a contact; remove it, and prove the channel again.",
                 code="state_damaged",

@@ -59,7 +59,7 @@ class Rotated:
                 max(moments, default=None),
                 tuple(map(str, body.get("dead_deployments") or ())),
             )
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise RunbookError(
                 f"State store: {name} is no rotation of a key that this project knows, so whether a deployment has a "
                 "retired key in it is unknown; restore or remove it.",
