@@ -138,7 +138,7 @@ unit: setup-test ## The tests of the rules alone
 molecule: setup-test ## The playbooks against a database in a container
 	@$(BIN)/python -m tools.run_tests --only molecule
 
-faults: setup-test ## The long fault runs, which make test leaves out: random kills, outages, ten thousand tables; an hour
+faults: setup-test ## The long fault runs, which make test leaves out: random kills, outages, ten thousand tables; three quarters of an hour
 	@$(BIN)/python -m pytest tests -m long
 
 quarter: setup-test ## Thirteen weeks of schedules under a moved clock, with what goes wrong in them; an hour or two
