@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import lasting_samples
@@ -58,7 +59,9 @@ class Exporter(FakeService):
         record = lasting_samples.record(NOW.timestamp() - 60)
         text = metrics.metrics(record, sections.lasting(record)) + OF_API
         text += metrics.successes(record | {"schedule": "log-rotation"}, "")
-        text += board.metrics({"made_at": NOW, "places": [{"name": "production", "needs": []}]})
+        row = SimpleNamespace(job="log-rotation", skipped_on=["db1"], skipped_at=NOW)
+        place = {"name": "production", "environment": "production", "needs": [], "rows": [row]}
+        text += board.metrics({"made_at": NOW, "places": [place]})
         return Reply(200, text.encode(), {"Content-Type": "text/plain; version=0.0.4"})
 
 
