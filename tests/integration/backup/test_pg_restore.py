@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import psutil
+import psycopg2
 import pytest
 from ansible.module_utils.runbook.drivers.backup import backup as backup_driver
 from ansible.module_utils.runbook.drivers.backup import new_database
@@ -75,6 +76,29 @@ def test_everything_comes_back_as_it_was(odd: Backup):
     assert (state.state, state.database, state.backup_id) == ("proven", odd.database.name, taken["backup_id"])
     # Nobody but its owner gets in before it is swapped.
     assert not odd.admin().one(f"SELECT has_database_privilege('pg_monitor', '{result['target_database']}', 'CONNECT')")
+
+
+def test_a_stop_that_cancels_the_clearing_up_leaves_nothing_either(database, monkeypatch):
+    """The thread that notices a signal cancels what the session does, and may be late."""
+    login = {key: spec.get("default") for key, spec in postgres.argument_spec().items()} | database.login
+    found, late = new_database._making_of, [psycopg2.errors.QueryCanceled()]
+
+    def making_of(session):
+        if late:
+            raise late.pop()
+        return found(session)
+
+    def told_to_stop():
+        raise SystemExit
+
+    monkeypatch.setattr(new_database, "_making_of", making_of)
+    with driver.connect(postgres.Target.from_params(login)) as session:
+        source = backup_driver.read_source(session)
+        monkeypatch.setattr(session, "transaction", told_to_stop)
+        with pytest.raises(SystemExit):
+            new_database.create(session, "copy", source, Marker("restoring", database.name, ""))
+        assert late == []
+        assert found(session) == []
 
 
 def test_the_rules_of_a_locale_go_along(database, s3):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -102,11 +103,16 @@ def test_toast_is_counted_and_at_least_so_much(database: Database) -> None:
         "DELETE FROM notes WHERE id % 2 = 0",
     )
     # A session reports what it did when it ends; reported after the VACUUM, the rows would count as new.
-    database.run("VACUUM ANALYZE notes")
-    outcome = bloat(database, measure=False)
-    toast = next(
-        one for one in outcome.result["relations"] if one["table"] == "public.notes" and one["kind"] == "toast"
-    )
+    until = time.monotonic() + 60
+    while True:
+        database.run("VACUUM ANALYZE notes")
+        outcome = bloat(database, measure=False)
+        toast = next(
+            one for one in outcome.result["relations"] if one["table"] == "public.notes" and one["kind"] == "toast"
+        )
+        # An ANALYZE of autovacuum's may see the rows yet, and then they stay.
+        if toast["bloat_percent"] or time.monotonic() > until:
+            break
     assert toast["method"] == "at_least"
     assert toast["error_percent"] is None
     assert 45 < toast["bloat_percent"] < 55

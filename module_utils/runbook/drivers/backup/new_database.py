@@ -319,10 +319,7 @@ def create(session: Session, name: str, source: Source, marker: Marker) -> None:
             for statement in rest:
                 session.execute(statement)
     except BaseException as error:
-        # What is left under the name of one that is being made, the next run drops.
-        with suppress(psycopg2.Error):
-            for unfinished in _making_of(session):
-                session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(unfinished)))
+        _drop_unfinished(session)
         if isinstance(error, psycopg2.errors.DuplicateDatabase):
             raise RunbookError(f"target_database: {name!r} was made by somebody else this moment; run again.") from None
         if isinstance(error, psycopg2.Error):
@@ -330,6 +327,16 @@ def create(session: Session, name: str, source: Source, marker: Marker) -> None:
                 f"target_database: {name!r} could not be made: {ServerError.of(error).reason}; nothing was changed."
             ) from None
         raise
+
+
+def _drop_unfinished(session: Session) -> None:
+    """Drop what this very session was making; what is left of it, the next run drops."""
+    # Twice: a stop cancels whatever the session does by then, and may come as late as here.
+    for _ in range(2):
+        with suppress(psycopg2.Error):
+            for unfinished in _making_of(session):
+                session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(unfinished)))
+            return
 
 
 def _making_of(session: Session) -> list[str]:
