@@ -197,8 +197,8 @@ def test_a_store_that_is_down_is_unknown_and_never_absent(s3, plain, proxy, faul
 
 @pytest.mark.parametrize("fault", [hang(times=0), slow(bytes_per_s=1, times=0)], ids=lambda fault: fault.kind)
 def test_an_act_ends_though_no_answer_does(s3, plain, proxy, faulty, fault, monkeypatch):
-    monkeypatch.setattr(state_store, "ACT_S", 0.5)
     open_store(s3, plain).create(document())
+    monkeypatch.setattr(state_store, "ACT_S", 0.5)
     proxy.add(fault)
     with pytest.raises(RunbookError, match="no answer came") as refused:
         faulty.read("leases/vercel")
