@@ -126,6 +126,8 @@ class Prometheus:
     def label_values(self, label: str, *matchers: str, begin: datetime, end: datetime) -> set[str]:
         """Values of a label in that time; those of ``__name__`` are the metrics that there are.
 
+        Prometheus names what any block has that the time touches, which may be some weeks more.
+
         :raises RunbookError: ``unknown``
         """
         pairs = (*(("match[]", each) for each in matchers), *_span(begin, end))
