@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -11,7 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+def is_loopback(host: str | None) -> bool:
+    """Whether a host of an address is this machine itself.
+
+    >>> is_loopback("127.0.1.1"), is_loopback("::1"), is_loopback("localhost"), is_loopback("127.example.com")
+    (True, True, True, False)
+    """
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def check_address(option: str, url: str, *, secret: bool = False) -> str:
@@ -48,7 +58,7 @@ def require_encrypted(option: str, url: str, secrets: Sequence[str]) -> None:
     >>> require_encrypted("loki_url", "http://127.0.0.1:3100", ["loki_token"])
     """
     parts = urlsplit(url)
-    if secrets and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+    if secrets and parts.scheme == "http" and not is_loopback(parts.hostname):
         said = "it is a secret, and would travel" if option in secrets else f"it would send {', '.join(secrets)}"
         raise RunbookError(f"{option}: {said} unencrypted; use https.")
 
@@ -62,6 +72,6 @@ def check_api_url(url: str, example: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
         raise RunbookError(f"api_url: {url!r} is not an address of an API; give one like {example}.")
-    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise RunbookError(f"api_url: {url!r} would send the access token unencrypted; use https.")
     return url.rstrip("/")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.address import is_loopback
 from ansible.module_utils.runbook.rules.status import Check
 from ansible.module_utils.runbook.rules.words import agree, count, size
 
@@ -194,7 +195,6 @@ def refuse_overlap(*, same_endpoint: bool, source_bucket: str, source_prefix: st
 #: Folder of the destination with one document for each prefix that is mirrored into. It is no file of anybody's.
 ORIGINS = ".runbook-mirror/"
 MAX_ORIGIN_BYTES = 1 << 16
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def origin_key(prefix: str) -> str:
@@ -218,7 +218,7 @@ def source_name(endpoint_url: str | None, bucket: str, prefix: str) -> str:
     if not endpoint_url:
         return f"s3://{bucket}/{prefix}"
     parts = urlsplit(endpoint_url)
-    host = parts.hostname if parts.hostname in _LOOPBACK else parts.netloc.rpartition("@")[2]
+    host = parts.hostname if is_loopback(parts.hostname) else parts.netloc.rpartition("@")[2]
     return f"{host}{parts.path.rstrip('/')}/{bucket}/{prefix}"
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.rules.address import is_loopback
 from ansible.module_utils.runbook.rules.status import Status
 
 #: Branches that this project makes; no other is ever rewritten.
@@ -22,7 +23,6 @@ _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _BRANCH = re.compile(r"(?!.*(?:\.\.|//|/\.|\.lock(?:/|$)))[A-Za-z0-9_][A-Za-z0-9._/+-]*(?<![/.])")
 #: ``user@host:path``, which ssh(1) is given.
 _SCP = re.compile(r"(?:[\w.-]+@)?[A-Za-z0-9][\w.-]*:(?!//)[\w./~-][\w./~+-]*")
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Place:
             raise RunbookError(
                 "repository: the address holds a user or a password; give them as repository_user and repository_token."
             )
-        if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        if parts.scheme == "http" and not is_loopback(parts.hostname):
             raise RunbookError(f"repository: {url!r} would send everything unencrypted; use https.")
         if root and not _COMMIT.fullmatch(root):
             raise RunbookError(
