@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.rules.address import check_address, check_api_url, require_encrypted
+from ansible.module_utils.runbook.rules.address import check_address, check_api_url, is_loopback, require_encrypted
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,12 @@ def test_a_secret_is_sent_encrypted_or_within_this_machine():
     with pytest.raises(RunbookError, match="webhook_url: it is a secret, and would travel unencrypted") as error:
         require_encrypted("webhook_url", "http://a.clinic.eu/c4n4ry", ["webhook_url"])
     assert "c4n4ry" not in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("127.0.1.1", True), ("::1", True), ("localhost", True), ("127.example.com", False),
+     ("192.0.2.1", False), (None, False)],
+)  # fmt: skip
+def test_what_is_this_machine_itself(host, expected):
+    assert is_loopback(host) is expected
